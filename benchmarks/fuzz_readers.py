@@ -1,0 +1,182 @@
+"""Damage every file that semigpt reads, at random, and see that each reader answers with one line or reads it.
+
+    python benchmarks/fuzz_readers.py --minutes 10
+
+Damage is of bytes (flipped, cut, doubled, put in), of JSON (a value anywhere replaced by one of a wicked list) and of
+the sizes in binary headers. What is not a SemigptError of one line is a finding: it is printed with the seed that
+makes it again, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from semigpt.checkpoint import RunFolder
+from semigpt.dataset import open_dataset, write_stream
+from semigpt.errors import SemigptError
+from semigpt.interop.huggingface import load_model, save_model
+from semigpt.models import build_model
+from semigpt.recipe import Recipe
+from semigpt.settings import read_toml
+from semigpt.tokenizers import CharTokenizer, load_tokenizer
+
+__all__ = ["READERS", "fuzz", "make_specimens"]
+
+
+def read_checkpoint(folder: Path) -> None:
+    run = RunFolder(folder)
+    run.newest()
+    run.rows("metrics")
+    run.facts()
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "load_model": load_model,
+    "load_tokenizer": load_tokenizer,
+    "newest": read_checkpoint,
+    "open_dataset": open_dataset,
+    "read_toml": lambda folder: Recipe.from_tables(read_toml(folder / "config.toml")),
+}
+WICKED: list[Any] = [
+    None, True, 0, -1, 1.5, float("inf"), 2**31, 2**63, 2**70, 10**400, "", "\x00", "../../etc/passwd", "가" * 5000,
+    [], {}, [[[]]], [None], {"": None}, "NaN", "F32", "O",
+]  # fmt: skip
+
+
+def make_specimens(place: Path) -> Path:
+    """A small whole folder for each reader."""
+    text = "기상청은 24일 전국이 대체로 맑겠다고 밝혔다. 의사협회는 이날 서울에서 기자회견을 열었다."
+    tokenizer = CharTokenizer(text)
+    shape = {"context_length": 8, "width": 16, "num_layers": 1, "num_heads": 2}
+    for name in ("load_model", "load_tokenizer"):
+        (place / name).mkdir()
+        save_model(place / name, build_model("gpt", tokenizer.vocab_size, shape), tokenizer, "card")
+    run = RunFolder.create(place / "newest", {"data": {"spec": "news"}})
+    run.unlock()
+    tensors = {group: {"x": torch.ones(20)} for group in ("model", "optimizer", "random")}
+    for step in (1, 2):
+        run.append("metrics", {"step": step, "loss": 1.0})
+        run.write_facts({"baselines": {"uniform": 3.0}})
+        run.save(tensors, {"progress": {"step": step}}, step=step, keep=2)
+    data = place / "open_dataset"
+    data.mkdir()
+    dtype = np.dtype(np.uint16)
+    entry = write_stream(data, "train", iter([np.arange(100, dtype=dtype)] * 3), dtype, shard=200)
+    manifest = {"format": 1, "vocab_size": 100, "dtype": "uint16", "corpus": "c", "tokenizer": "t"}
+    (data / "manifest.json").write_text(json.dumps({**manifest, "splits": {"train": entry}}))
+    (place / "read_toml").mkdir()
+    (place / "read_toml" / "config.toml").write_text(
+        '[data]\nspec = "news"\n\n[model]\nrung = "gpt"\nwidth = 64\n\n[training]\nsteps = 10\nsave_every = "2m"\n'
+        "[optimizer]\nbetas = [0.9, 0.95]\nlearning_rate = 1e-3\n"
+    )
+    return place
+
+
+def damaged(content: bytes, draw: random.Random) -> bytes:
+    """The file with something wrong in it."""
+    kind = draw.randrange(6)
+    if kind == 0:
+        try:
+            value = json.loads(content)
+        except ValueError:
+            kind = 1
+        else:
+            return json.dumps(_replaced(value, draw)).encode("utf-8", "surrogatepass")
+    at = draw.randrange(len(content) + 1)
+    match kind:
+        case 1:
+            changed = bytearray(content)
+            for _ in range(draw.choice((1, 2, 8))):
+                if changed:
+                    changed[draw.randrange(len(changed))] = draw.randrange(256)
+            return bytes(changed)
+        case 2:
+            return content[:at]
+        case 3:
+            return content[:at] + content[draw.randrange(len(content) + 1) :]
+        case 4:
+            return content[:at] + draw.randbytes(draw.randrange(1, 50)) + content[at:]
+        case _:
+            # Sizes lie in the first bytes of binary files; numbers in the text of others.
+            size = draw.choice((0, 1, 8, 100, 2**31, 2**40, 2**63, 2**64 - 1)).to_bytes(8, "little")
+            return size + content[8:]
+
+
+def _replaced(value: Any, draw: random.Random) -> Any:
+    """The JSON value with one of its parts, at any depth, replaced, dropped or renamed."""
+    if not isinstance(value, (dict, list)) or not value or draw.random() < 0.2:
+        return draw.choice(WICKED)
+    if isinstance(value, list):
+        at = draw.randrange(len(value))
+        return [*value[:at], _replaced(value[at], draw), *value[at + 1 :]]
+    key = draw.choice(list(value))
+    match draw.randrange(6):
+        case 0:
+            return {k: v for k, v in value.items() if k != key}
+        case 1:
+            return {(k + "x" if k == key else k): v for k, v in value.items()}
+        case _:
+            return {**value, key: _replaced(value[key], draw)}
+
+
+def fuzz(folder: Path, reader: str, *, seed: int, cases: int) -> None:
+    """Damage one file at a time, `cases` times; AssertionError at a finding."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    for case in range(seed, seed + cases):
+        draw = random.Random(case)
+        file = draw.choice(files)
+        content = file.read_bytes()
+        file.write_bytes(damaged(content, draw))
+        start = time.monotonic()
+        try:
+            READERS[reader](folder)
+        except SemigptError as error:
+            if "\n" in str(error):
+                raise AssertionError(f"{reader}, case {case}: more than a line for {file.name}") from error
+        except Exception as error:
+            raise AssertionError(
+                f"{reader}, case {case}, {file.name}: {type(error).__name__}: {error}"
+            ) from error
+        finally:
+            file.write_bytes(content)
+        assert time.monotonic() - start < 10, f"{reader}, case {case}: {file.name} took too long"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    findings, done, seed = 0, 0, options.seed
+    end = time.monotonic() + 60 * options.minutes
+    with tempfile.TemporaryDirectory() as place:
+        specimens = make_specimens(Path(place))
+        while time.monotonic() < end:
+            for reader in READERS:
+                try:
+                    fuzz(specimens / reader, reader, seed=seed, cases=25)
+                except AssertionError as error:
+                    findings += 1
+                    print(error)
+                done += 25
+            seed += 25
+    print(f"{done:,} cases in {options.minutes:g} minutes over {', '.join(READERS)}: {findings} findings")
+    return int(findings > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

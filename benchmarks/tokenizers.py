@@ -1,0 +1,203 @@
+"""How fast the tokenizers are, as ratios measured in one run, and how much memory encoding a stream takes.
+
+    python benchmarks/tokenizers.py [--json] [--megabytes 18] [--data FOLDER]
+
+The text is the training split of a data set folder (by default nsmc beside this repository), read with `datasets`. What
+is compared: character encoding and decoding with the book's comprehensions; learning 8,000 byte-level BPE tokens with the
+`tokenizers` library's own trainer; BPE encoding on every core with one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from semigpt.tokenizers import BPETokenizer, CharTokenizer, load_tokenizer
+
+NSMC = Path(__file__).parents[1].parent / "shared" / "data" / "nsmc"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=NSMC)
+    parser.add_argument("--megabytes", type=float, default=18)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--part", choices=["encode", "memory"], help=argparse.SUPPRESS)
+    parser.add_argument("--tokenizer", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not options.data.exists():
+        parser.error(f"there is no {options.data}; name a data set folder with --data")
+    if options.part == "memory":
+        print(json.dumps(memory(options.tokenizer)))
+        return
+    if options.part == "encode":
+        print(json.dumps(encoding_speed(options.tokenizer, read(options.data, options.megabytes))))
+        return
+
+    with tempfile.TemporaryDirectory() as folder:
+        CharTokenizer(map(chr, range(0xAC00, 0xD7A4))).save(Path(folder) / "char")
+        # First, while this process is small: on Linux a child's peak begins at its parent's.
+        results = child("memory", Path(folder) / "char", options)
+        documents = read(options.data, options.megabytes)
+        results |= {"megabytes": round(size(documents), 1), "cores": os.cpu_count() or 1}
+        results |= characters(documents)
+        results |= bpe(documents, Path(folder), options)
+    if options.json:
+        print(json.dumps(results, indent=2))
+    else:
+        for name, value in results.items():
+            print(f"{name:42} {value:,.1f}" if isinstance(value, float) else f"{name:42} {value}")
+
+
+def read(folder: Path, megabytes: float) -> list[str]:
+    """Documents of the training split until they are as many megabytes of UTF-8."""
+    from datasets import load_dataset
+
+    documents: list[str] = []
+    left = megabytes * 1e6
+    for row in load_dataset(str(folder), split="train", streaming=True):
+        documents.append(row["document"])
+        left -= len(row["document"].encode())
+        if left <= 0:
+            break
+    return documents
+
+
+def size(documents: list[str]) -> float:
+    """Megabytes of UTF-8."""
+    return sum(len(document.encode()) for document in documents) / 1e6
+
+
+def seconds(function: Callable[[], Any], repeats: int = 5) -> float:
+    """The median time of a call."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def characters(documents: list[str]) -> dict[str, float]:
+    text = "\n".join(documents)
+    megabytes = len(text.encode()) / 1e6
+    stoi = {character: i for i, character in enumerate(sorted(set(text)))}
+    itos = {i: character for character, i in stoi.items()}
+    tokenizer = CharTokenizer(text)
+    common = sorted(stoi, key=text.count, reverse=True)[: len(stoi) // 2]
+    half = CharTokenizer(common)
+    ids = tokenizer.encode(text)
+    assert ids.tolist() == [stoi[character] for character in text]
+    assert tokenizer.decode(ids) == half.decode(half.encode(text)) == text
+
+    numbers = ids.tolist()
+    book_encode = seconds(lambda: [stoi[character] for character in text])
+    book_decode = seconds(lambda: "".join([itos[i] for i in numbers]))
+    encode = seconds(lambda: tokenizer.encode(text))
+    decode = seconds(lambda: tokenizer.decode(ids))
+    half_ids = half.encode(text)
+    return {
+        "book, encode MB/s": megabytes / book_encode,
+        "char, encode MB/s": megabytes / encode,
+        "char, encode, times the book": book_encode / encode,
+        "char, encode with rare ones as bytes, times": book_encode / seconds(lambda: half.encode(text)),
+        "book, decode MB/s": megabytes / book_decode,
+        "char, decode MB/s": megabytes / decode,
+        "char, decode, times the book": book_decode / decode,
+        "char, decode with rare ones as bytes, times": book_decode / seconds(lambda: half.decode(half_ids)),
+    }
+
+
+def bpe(documents: list[str], folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    from tokenizers import Tokenizer as Engine
+    from tokenizers import models, pre_tokenizers, trainers
+
+    def theirs() -> None:
+        engine = Engine(models.BPE())
+        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        engine.train_from_iterator(
+            documents, trainers.BpeTrainer(vocab_size=8000, initial_alphabet=alphabet, show_progress=False)
+        )
+
+    ours_seconds = seconds(lambda: BPETokenizer.train(documents).save(folder / "bpe"), 3)
+    theirs_seconds = seconds(theirs, 1)
+    every_core = child("encode", folder / "bpe", options)["MB/s"]
+    one_core = child("encode", folder / "bpe", options, {"RAYON_NUM_THREADS": "1"})["MB/s"]
+    return {
+        "bpe, train seconds": ours_seconds,
+        "bpe, train seconds, tokenizers' own": theirs_seconds,
+        "bpe, train, times tokenizers' own": theirs_seconds / ours_seconds,
+        "bpe, encode MB/s, one core": one_core,
+        "bpe, encode MB/s, every core": every_core,
+        "bpe, encode, every core over one": every_core / one_core,
+    }
+
+
+def child(
+    part: str, tokenizer: Path, options: argparse.Namespace, environment: dict[str, str] | None = None
+) -> dict[str, float]:
+    """One part in a process of its own: the library's threads are fixed for a process, and so is its peak memory."""
+    command = [sys.executable, __file__, "--part", part, "--tokenizer", str(tokenizer)]
+    command += ["--data", str(options.data), "--megabytes", str(options.megabytes)]
+    done = subprocess.run(
+        command, env=os.environ | (environment or {}), capture_output=True, text=True, check=True
+    )
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def encoding_speed(folder: Path, documents: list[str]) -> dict[str, float]:
+    tokenizer = load_tokenizer(folder)
+
+    def encode() -> None:
+        for _ in tokenizer.encode_documents(documents):
+            pass
+
+    return {"MB/s": size(documents) / seconds(encode, 3)}
+
+
+def memory(folder: Path) -> dict[str, float]:
+    """How far the process's peak grows while 100 MB of text, made as it goes, are written to a file as ids."""
+    tokenizer = load_tokenizer(folder)
+    assert isinstance(tokenizer, CharTokenizer)
+    pool = "".join(tokenizer.characters)
+    megabytes = 0.0
+
+    def stream() -> Iterator[str]:
+        nonlocal megabytes
+        while megabytes < 100:
+            document = "".join(random.choices(pool, k=2000))
+            megabytes += len(document.encode()) / 1e6
+            yield document
+
+    def peak() -> float:
+        return (
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            * (1 if sys.platform == "darwin" else 1024)
+            / 1e6
+        )
+
+    before = peak()
+    with tempfile.TemporaryFile() as file:
+        for ids in tokenizer.encode_documents(stream()):
+            file.write(ids.tobytes())
+    return {"char, 100 MB of text, memory MB": peak() - before, "char, loaded, memory MB": before}
+
+
+if __name__ == "__main__":
+    sys.path.remove(str(Path(__file__).parent))  # where this file would be found as the `tokenizers` library
+    main()

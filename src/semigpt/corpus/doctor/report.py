@@ -1,0 +1,147 @@
+"""What the doctor found: as a table for a person, an object for a script, and a card beside the cleaned text."""
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from semigpt.corpus.doctor.findings import BY_NAME
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["Example", "Report", "Row"]
+
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Example:
+    """One place: the number of the document from 1, in the order of reading, the place, and what it would become."""
+
+    document: int
+    found: str
+    became: str
+
+
+@dataclass
+class Row:
+    """A finding in numbers.
+
+    documents: how many have it
+    places:    how often all in all; of documents (empty, duplicate, …) as many as documents
+    repaired:  how many places were repaired, or documents left out
+    """
+
+    documents: int = 0
+    places: int = 0
+    repaired: int = 0
+    examples: list[Example] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """What was read, found and, by `clean`, written.
+
+    encodings:  how many text files were in which encoding; each was read in its own
+    notes:      sentences of the reader
+    rows:       every finding, by name, in the order looked for
+    kept:       documents written, by split; None after `check`
+    """
+
+    spec: str
+    documents: int = 0
+    characters: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    encodings: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    rows: dict[str, Row] = field(default_factory=lambda: {name: Row() for name in BY_NAME})
+    kept: dict[str, int] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON has it, with what each finding means and what repairs it."""
+        rows = {
+            name: {
+                "meaning": BY_NAME[name].meaning,
+                "lossless": BY_NAME[name].lossless,
+                "repaired_by": BY_NAME[name].flag,
+                **asdict(row),
+            }
+            for name, row in self.rows.items()
+        }
+        return {**{name: value for name, value in asdict(self).items() if name != "rows"}, "findings": rows}
+
+    def table(self) -> "RenderableType":
+        """The findings that were met, one a row, an example under each."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        read = f"{self.spec}: {self.documents:,} documents, {self.characters:,} characters"
+        if self.bytes > 10e6:  # in less, starting takes longer than reading
+            read += f", {self.bytes / 1e6 / self.seconds:.0f} MB/s"
+        lines = [Text(read)]
+        lines += [Text(f"{number:,} text files in {name}") for name, number in self.encodings.items()]
+        lines += [Text(note) for note in self.notes]
+        table = Table(box=None, pad_edge=False)
+        table.add_column("finding", no_wrap=True)
+        table.add_column("documents", justify="right")
+        table.add_column("places", justify="right")
+        if self.kept is not None:
+            table.add_column("repaired", justify="right")
+        table.add_column("what it is, and an example")
+        if self.kept is None:
+            table.add_column("repaired by", no_wrap=True)
+        for name, row in self.rows.items():
+            if not row.documents and not row.repaired:
+                continue
+            finding = BY_NAME[name]
+            cells: list[str | Text] = [name, f"{row.documents:,}", f"{row.places:,}"]
+            if self.kept is not None:
+                cells.append(f"{row.repaired:,}")
+            shown = Text(finding.meaning)
+            for example in row.examples[:1]:
+                arrow = f" → {example.became}" if example.became else ""
+                shown.append(f"\n{example.found}{arrow}", style="dim")
+            cells.append(shown)
+            if self.kept is None:
+                cells.append((finding.flag or "nothing") + (" (default)" if finding.lossless else ""))
+            table.add_row(*cells)
+        end: list[Text | Table] = [Text("nothing found")] if not table.row_count else [table]
+        if self.kept is not None:
+            end.append(Text("written: " + ", ".join(f"{split} {n:,}" for split, n in self.kept.items())))
+        return Group(*lines, *end)
+
+    def card(self, command: str) -> str:
+        """README.md of the cleaned dataset. It shows no examples: some are what was to be removed."""
+        kept = self.kept or {}
+        front = ["---", "language: ko", "configs:", "- config_name: default", "  data_files:"]
+        for split in kept:
+            front += [f"  - split: {split}", f"    path: data/{split}-*.parquet"]
+        body = [
+            "---",
+            "",
+            "# Cleaned text",
+            "",
+            f"Made from `{self.spec}` with",
+            "",
+            f"    {command}",
+            "",
+            f"{self.documents:,} documents and {self.characters:,} characters were read; written: "
+            + (", ".join(f"{split} {number:,} documents" for split, number in kept.items()) or "nothing")
+            + ". The column is `text`. What was found and not repaired is still there.",
+            "",
+            "| finding | what it is | documents | places | repaired |",
+            "|---|---|---:|---:|---:|",
+        ]
+        for name, row in self.rows.items():
+            cells = (
+                name,
+                BY_NAME[name].meaning,
+                f"{row.documents:,}",
+                f"{row.places:,}",
+                f"{row.repaired:,}",
+            )
+            body.append(f"| {' | '.join(cells)} |")
+        notes = [f"{number:,} text files in {name}" for name, number in self.encodings.items()] + self.notes
+        body += ["", *(f"- {note}" for note in notes)]
+        return "\n".join([*front, *body]).rstrip("\n") + "\n"

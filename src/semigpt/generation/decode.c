@@ -1,0 +1,441 @@
+/* One step of the `gpt` rung for a few rows at once, on a CPU: the oracle is semigpt.models.gpt.
+
+   A step multiplies every weight by each row's activations once, so its floor is the weights' bytes over the bandwidth
+   of where they sit. Everything here serves that floor: weights are read once a step in the order they lie in, shared
+   by all rows; one parallel region a step; nothing is allocated.
+
+   Matrices lie in panels of 16 outputs: for each input k the 16 weights of a panel stand side by side, so a product
+   is one load, and one multiply-add a row, without a sum across lanes. bfloat16 keeps inputs 2k and 2k+1 in one
+   32-bit lane; int8 keeps four, and a float32 scale for each output and each 32 inputs. Arithmetic is float32 for all.
+   The order of additions in an output does not depend on how many rows there are: a text's logits are the same bits
+   alone and in any batch.
+
+   Vectors are GCC's and Clang's own (`vector_size`): 512 bits where the CPU has them, split up where it has not.
+
+   A row is one position of one text. C width, H query heads, K key and value heads, D head width, F feed-forward
+   width, V vocabulary, S cache slots. */
+
+#define _GNU_SOURCE
+#include <math.h>
+#include <sched.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#else
+static int omp_get_thread_num(void) { return 0; }
+static int omp_get_num_threads(void) { return 1; }
+#endif
+
+typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t v16i __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t v16u __attribute__((vector_size(64), aligned(4), may_alias));
+
+enum { FLOAT32, BFLOAT16, INT8 };
+enum { LANES = 16, BLOCK = 32 };
+
+typedef struct {
+    const void *weights;
+    const float *scales; /* int8 only */
+    int32_t panels, inputs; /* inputs is a multiple of 32; what was added is zero */
+} Matrix;
+
+typedef struct {
+    Matrix qkv, o, gate_up, down; /* gate_up: a panel of gate, a panel of up, and so on */
+    const float *input_norm, *post_norm, *q_norm, *k_norm;
+} Layer;
+
+typedef struct {
+    int32_t format, layers, width, heads, kv_heads, head_width, hidden, vocab, slots;
+    float epsilon;
+    const float *frequencies; /* D / 2 */
+    const float *embedding;   /* V x C */
+    const float *final_norm;
+    Matrix output;
+    const Layer *layer;
+    float *scratch;
+} Model;
+
+static inline v16 splat(float x) { return x - (v16){}; }
+static inline v16 select_lanes(v16i mask, v16 yes, v16 no) {
+    return (v16)(((v16i)yes & mask) | ((v16i)no & ~mask));
+}
+
+/* e^x to about 1e-7, relative; x below -87 counts as -87. Range reduction and polynomial as in Cephes' expf. */
+static inline v16 vexp(v16 x) {
+    x = select_lanes(x < -87.0f, splat(-87.0f), x);
+    x = select_lanes(x > 88.0f, splat(88.0f), x);
+    v16 n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+    v16 r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    v16 p = splat(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    return p * (v16)((__builtin_convertvector(n, v16i) + 127) << 23);
+}
+
+static inline float sum_lanes(v16 x) {
+    float total = 0;
+    for (int i = 0; i < LANES; i++) total += x[i];
+    return total;
+}
+
+/* `panels` panels (from `first` on) times `rows` rows of x. The three counts are constants where this is called. */
+static inline __attribute__((always_inline)) void
+tile(const int format, const int panels, const int rows, const Matrix *m, int first, const float *x, int x_stride,
+     float *y, int y_stride) {
+    const int inputs = m->inputs;
+    v16 sum[8][2];
+#pragma GCC unroll 8
+    for (int i = 0; i < panels * rows; i++) sum[i][0] = sum[i][1] = (v16){};
+    if (format == FLOAT32) {
+        const float *w = (const float *)m->weights + (size_t)first * inputs * LANES;
+        for (int k = 0; k < inputs; k += 2)
+#pragma GCC unroll 8
+            for (int p = 0; p < panels; p++) {
+                const float *at = w + ((size_t)p * inputs + k) * LANES;
+                v16 even = *(const v16 *)at, odd = *(const v16 *)(at + LANES);
+#pragma GCC unroll 8
+                for (int r = 0; r < rows; r++) {
+                    sum[p * rows + r][0] += even * x[r * x_stride + k];
+                    sum[p * rows + r][1] += odd * x[r * x_stride + k + 1];
+                }
+            }
+    } else if (format == BFLOAT16) {
+        const uint32_t *w = (const uint32_t *)m->weights + (size_t)first * (inputs / 2) * LANES;
+        for (int k = 0; k < inputs; k += 2)
+#pragma GCC unroll 8
+            for (int p = 0; p < panels; p++) {
+                v16u pair = *(const v16u *)(w + ((size_t)p * inputs + k) / 2 * LANES);
+                v16 even = (v16)(pair << 16), odd = (v16)(pair & 0xffff0000u);
+#pragma GCC unroll 8
+                for (int r = 0; r < rows; r++) {
+                    sum[p * rows + r][0] += even * x[r * x_stride + k];
+                    sum[p * rows + r][1] += odd * x[r * x_stride + k + 1];
+                }
+            }
+    } else {
+        const int32_t *w = (const int32_t *)m->weights + (size_t)first * (inputs / 4) * LANES;
+        const float *scales = m->scales + (size_t)first * (inputs / BLOCK) * LANES;
+        for (int block = 0; block < inputs; block += BLOCK) {
+            v16 part[8][2];
+#pragma GCC unroll 8
+            for (int i = 0; i < panels * rows; i++) part[i][0] = part[i][1] = (v16){};
+            for (int k = block; k < block + BLOCK; k += 4)
+#pragma GCC unroll 8
+                for (int p = 0; p < panels; p++) {
+                    v16i four = *(const v16i *)(w + ((size_t)p * inputs + k) / 4 * LANES);
+                    v16 a = __builtin_convertvector(four << 24 >> 24, v16);
+                    v16 b = __builtin_convertvector(four << 16 >> 24, v16);
+                    v16 c = __builtin_convertvector(four << 8 >> 24, v16);
+                    v16 d = __builtin_convertvector(four >> 24, v16);
+#pragma GCC unroll 8
+                    for (int r = 0; r < rows; r++) {
+                        const float *at = x + r * x_stride + k;
+                        part[p * rows + r][0] += a * at[0];
+                        part[p * rows + r][1] += b * at[1];
+                        part[p * rows + r][0] += c * at[2];
+                        part[p * rows + r][1] += d * at[3];
+                    }
+                }
+#pragma GCC unroll 8
+            for (int p = 0; p < panels; p++) {
+                v16 scale = *(const v16 *)(scales + ((size_t)p * inputs + block) / BLOCK * LANES);
+#pragma GCC unroll 8
+                for (int r = 0; r < rows; r++)
+                    sum[p * rows + r][0] += scale * (part[p * rows + r][0] + part[p * rows + r][1]);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < panels; p++)
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+            *(v16 *)(y + (size_t)r * y_stride + (first + p) * LANES) = sum[p * rows + r][0] + sum[p * rows + r][1];
+}
+
+static inline __attribute__((always_inline)) void
+panels_times_rows(const int format, const Matrix *m, int from, int to, int rows, const float *x, int x_stride, float *y,
+                  int y_stride) {
+    int p = from;
+    /* One row: four panels at a time, for eight independent sums hide the latency of the multiply-add. */
+    if (rows == 1)
+        for (; p + 4 <= to; p += 4) tile(format, 4, 1, m, p, x, x_stride, y, y_stride);
+    /* Many rows: a panel stays in the first-level cache while they pass. */
+    for (; p < to; p++) {
+        int r = 0;
+        for (; r + 8 <= rows; r += 8) tile(format, 1, 8, m, p, x + r * x_stride, x_stride, y + (size_t)r * y_stride, y_stride);
+        for (; r + 4 <= rows; r += 4) tile(format, 1, 4, m, p, x + r * x_stride, x_stride, y + (size_t)r * y_stride, y_stride);
+        for (; r + 2 <= rows; r += 2) tile(format, 1, 2, m, p, x + r * x_stride, x_stride, y + (size_t)r * y_stride, y_stride);
+        for (; r < rows; r++) tile(format, 1, 1, m, p, x + r * x_stride, x_stride, y + (size_t)r * y_stride, y_stride);
+    }
+}
+
+static void product(int format, const Matrix *m, int from, int to, int rows, const float *x, int x_stride, float *y,
+                    int y_stride) {
+    if (format == FLOAT32) panels_times_rows(FLOAT32, m, from, to, rows, x, x_stride, y, y_stride);
+    else if (format == BFLOAT16) panels_times_rows(BFLOAT16, m, from, to, rows, x, x_stride, y, y_stride);
+    else panels_times_rows(INT8, m, from, to, rows, x, x_stride, y, y_stride);
+}
+
+/* x / sqrt(mean(x^2) + epsilon) times the weight */
+static void normalise(const float *x, const float *weight, int count, float epsilon, float *y) {
+    v16 squares = {};
+    float total = 0;
+    int i = 0;
+    for (; i + LANES <= count; i += LANES) squares += *(const v16 *)(x + i) * *(const v16 *)(x + i);
+    for (; i < count; i++) total += x[i] * x[i];
+    float scale = 1.0f / sqrtf((total + sum_lanes(squares)) / count + epsilon);
+    for (i = 0; i < count; i++) y[i] = x[i] * scale * weight[i];
+}
+
+/* Normalise a head and turn each pair (i, i + D/2) by its position's angle. */
+static void normalise_and_rotate(float *x, const float *weight, const float *cos_sin, int D, float epsilon) {
+    normalise(x, weight, D, epsilon, x);
+    for (int i = 0; i < D / 2; i++) {
+        float left = x[i], right = x[i + D / 2], c = cos_sin[i], s = cos_sin[D / 2 + i];
+        x[i] = left * c - right * s;
+        x[i + D / 2] = right * c + left * s;
+    }
+}
+
+/* Where the threads of a step wait for each other, some 25 times a step. OpenMP's own barrier spins for a millisecond
+   before it gives way: on a machine with more to do than cores, a step then took a hundred times as long. */
+typedef struct {
+    int arrived, turn;
+} Meeting;
+
+static void meet(Meeting *meeting, int all) {
+    if (all == 1) return;
+    const int turn = __atomic_load_n(&meeting->turn, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&meeting->arrived, 1, __ATOMIC_ACQ_REL) == all) {
+        meeting->arrived = 0;
+        __atomic_store_n(&meeting->turn, turn + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int spins = 0; __atomic_load_n(&meeting->turn, __ATOMIC_ACQUIRE) == turn; spins++)
+        if (spins > 5000) sched_yield();
+}
+
+static int round_up(int n, int to) { return (n + to - 1) / to * to; }
+
+/* softmax(q keys^T / sqrt(D)) values over the `seen` first slots. Keys lie in blocks of 16 slots, D x 16 each, so that
+   sixteen scores are summed side by side; values lie S x round_up(D, 16). Both are read from end to end. */
+static void attend(const float *q, const float *keys, const float *values, int seen, int D, float *scores, float *out) {
+    const int wide = round_up(D, LANES);
+    const float scale = 1.0f / sqrtf((float)D);
+    v16 largest = splat(-INFINITY);
+    for (int t = 0; t < seen; t += LANES) {
+        v16 a = {}, b = {};
+        int d = 0;
+        for (; d + 2 <= D; d += 2) {
+            a += *(const v16 *)(keys + (size_t)t * D + d * LANES) * q[d];
+            b += *(const v16 *)(keys + (size_t)t * D + (d + 1) * LANES) * q[d + 1];
+        }
+        v16 score = (a + b) * scale;
+        for (int i = seen - t; i < LANES; i++) score[i] = -INFINITY;
+        largest = select_lanes(score > largest, score, largest);
+        *(v16 *)(scores + t) = score;
+    }
+    float top = largest[0];
+    for (int i = 1; i < LANES; i++) top = largest[i] > top ? largest[i] : top;
+    v16 total = {};
+    for (int t = 0; t < seen; t += LANES) {
+        v16 weight = vexp(*(const v16 *)(scores + t) - top);
+        for (int i = seen - t; i < LANES; i++) weight[i] = 0;
+        total += weight;
+        *(v16 *)(scores + t) = weight;
+    }
+    const float share = 1.0f / sum_lanes(total);
+    for (int d = 0; d < wide; d += LANES) {
+        v16 part[4] = {};
+        int t = 0;
+        for (; t + 4 <= seen; t += 4)
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) part[j] += *(const v16 *)(values + (size_t)(t + j) * wide + d) * scores[t + j];
+        for (; t < seen; t++) part[0] += *(const v16 *)(values + (size_t)t * wide + d) * scores[t];
+        v16 mixed = ((part[0] + part[1]) + (part[2] + part[3])) * share;
+        if (d + LANES <= D) *(v16 *)(out + d) = mixed;
+        else for (int i = 0; d + i < D; i++) out[d + i] = mixed[i];
+    }
+}
+
+/* Floats of scratch for `rows` rows and `threads` threads. */
+int64_t semigpt_scratch(const Model *m, int rows, int threads) {
+    int C = round_up(m->width, BLOCK), A = round_up(m->heads * m->head_width, BLOCK), F = round_up(m->hidden, BLOCK);
+    int Q = m->layers ? m->layer[0].qkv.panels * LANES : 0;
+    return (int64_t)rows * (C + C + Q + A + 2 * F + F + m->head_width) + (int64_t)threads * ((int64_t)rows * C + m->slots + LANES) + 1024;
+}
+
+/* The logits after some of `rows` rows.
+
+   tokens, texts, positions: of each row: its id, whose cache it belongs to, and its place in that text. Rows of one
+   text stand in the order of their places, and all fit the cache or there is only one of them. `distinct`: no two rows
+   are of one text.
+   keys, values: the caches: text, layer, key head, then as `attend` reads them.
+   wanted: the rows whose logits are wanted, `count` of them; logits: count x (16 x panels of the output). */
+void semigpt_step(const Model *m, int rows, const int32_t *tokens, const int32_t *texts, const int64_t *positions,
+                  int distinct, float *keys, float *values, int count, const int32_t *wanted, float *logits, int threads) {
+    const int C = m->width, H = m->heads, K = m->kv_heads, D = m->head_width, S = m->slots;
+    const int Cp = round_up(C, BLOCK), A = round_up(H * D, BLOCK), Fp = round_up(m->hidden, BLOCK);
+    const int Q = m->layer[0].qkv.panels * LANES, G = m->layer[0].gate_up.panels * LANES;
+    const int wide = round_up(D, LANES);
+    float *x = m->scratch, *added = x + (size_t)rows * Cp, *qkv = added + (size_t)rows * Cp;
+    float *mixed = qkv + (size_t)rows * Q, *gate_up = mixed + (size_t)rows * A, *active = gate_up + (size_t)rows * G;
+    float *angles = active + (size_t)rows * Fp, *own = angles + (size_t)rows * D;
+    const size_t key_size = (size_t)D * round_up(S, LANES), value_size = (size_t)S * wide;
+    Meeting meeting = {0, 0};
+
+#pragma omp parallel num_threads(threads)
+    {
+        const int me = omp_get_thread_num(), all = omp_get_num_threads();
+        float *normed = own + (size_t)me * ((size_t)rows * Cp + S + LANES), *scores = normed + (size_t)rows * Cp;
+#define SHARE(total, unit, from, to) \
+    const int from = (int)((int64_t)((total) / (unit)) * me / all) * (unit), \
+              to = me + 1 == all ? (total) : (int)((int64_t)((total) / (unit)) * (me + 1) / all) * (unit)
+#define NORMALISE(weight) \
+    for (int r = 0; r < rows; r++) { \
+        normalise(x + (size_t)r * Cp, weight, C, m->epsilon, normed + (size_t)r * Cp); \
+        for (int i = C; i < Cp; i++) normed[(size_t)r * Cp + i] = 0; \
+    }
+        for (int r = me; r < rows; r += all) {
+            memcpy(x + (size_t)r * Cp, m->embedding + (size_t)tokens[r] * C, C * sizeof(float));
+            for (int i = 0; i < D / 2; i++) {
+                float angle = (float)positions[r] * m->frequencies[i];
+                angles[r * D + i] = cosf(angle);
+                angles[r * D + D / 2 + i] = sinf(angle);
+            }
+            for (int i = H * D; i < A; i++) mixed[(size_t)r * A + i] = 0;
+            for (int i = m->hidden; i < Fp; i++) active[(size_t)r * Fp + i] = 0;
+        }
+        meet(&meeting, all);
+        for (int layer = 0; layer < m->layers; layer++) {
+            const Layer *l = m->layer + layer;
+            NORMALISE(l->input_norm)
+            {
+                SHARE(l->qkv.panels, 1, from, to);
+                product(m->format, &l->qkv, from, to, rows, normed, Cp, qkv, Q);
+            }
+            meet(&meeting, all);
+            const int turns = rows * K;
+            SHARE(turns, 1, first, last);
+            for (int turn = first; turn < last; turn++) {
+                const int r = turn / K, k = turn % K, slot = (int)(positions[r] % S);
+                const size_t at = ((size_t)texts[r] * m->layers + layer) * K + k;
+                float *key = qkv + (size_t)r * Q + (H + k) * D;
+                normalise_and_rotate(key, l->k_norm, angles + r * D, D, m->epsilon);
+                for (int d = 0; d < D; d++) keys[at * key_size + (size_t)(slot / LANES * D + d) * LANES + slot % LANES] = key[d];
+                memcpy(values + at * value_size + (size_t)slot * wide, qkv + (size_t)r * Q + (H + K + k) * D, D * sizeof(float));
+            }
+            if (!distinct) meet(&meeting, all);
+            for (int turn = first; turn < last; turn++) {
+                const int r = turn / K, k = turn % K, seen = positions[r] < S ? (int)positions[r] + 1 : S;
+                const size_t at = ((size_t)texts[r] * m->layers + layer) * K + k;
+                for (int h = k * (H / K); h < (k + 1) * (H / K); h++) {
+                    float *query = qkv + (size_t)r * Q + h * D;
+                    normalise_and_rotate(query, l->q_norm, angles + r * D, D, m->epsilon);
+                    attend(query, keys + at * key_size, values + at * value_size, seen, D, scores, mixed + (size_t)r * A + h * D);
+                }
+            }
+            meet(&meeting, all);
+            {
+                SHARE(l->o.panels, 1, from, to);
+                product(m->format, &l->o, from, to, rows, mixed, A, added, Cp);
+                const int end = to * LANES < C ? to * LANES : C;
+                for (int r = 0; r < rows; r++)
+                    for (int i = from * LANES; i < end; i++) x[(size_t)r * Cp + i] += added[(size_t)r * Cp + i];
+            }
+            meet(&meeting, all);
+            NORMALISE(l->post_norm)
+            {
+                SHARE(l->gate_up.panels, 2, from, to);
+                product(m->format, &l->gate_up, from, to, rows, normed, Cp, gate_up, G);
+                for (int r = 0; r < rows; r++)
+                    for (int p = from; p < to; p += 2) {
+                        v16 gate = *(const v16 *)(gate_up + (size_t)r * G + p * LANES);
+                        v16 up = *(const v16 *)(gate_up + (size_t)r * G + (p + 1) * LANES);
+                        v16 result = gate / (1.0f + vexp(-gate)) * up;
+                        float *to_row = active + (size_t)r * Fp + p / 2 * LANES;
+                        if (p / 2 * LANES + LANES <= Fp) *(v16 *)to_row = result;
+                    }
+            }
+            meet(&meeting, all);
+            {
+                SHARE(l->down.panels, 1, from, to);
+                product(m->format, &l->down, from, to, rows, active, Fp, added, Cp);
+                const int end = to * LANES < C ? to * LANES : C;
+                for (int r = 0; r < rows; r++)
+                    for (int i = from * LANES; i < end; i++) x[(size_t)r * Cp + i] += added[(size_t)r * Cp + i];
+            }
+            meet(&meeting, all);
+        }
+        for (int j = 0; j < count; j++) {
+            normalise(x + (size_t)wanted[j] * Cp, m->final_norm, C, m->epsilon, normed + (size_t)j * Cp);
+            for (int i = C; i < Cp; i++) normed[(size_t)j * Cp + i] = 0;
+        }
+        SHARE(m->output.panels, 1, from, to);
+        product(m->format, &m->output, from, to, count, normed, Cp, logits, m->output.panels * LANES);
+    }
+}
+
+/* One token a row, drawn from softmax(logits / temperature) where `forbidden` is 0, by inverting the cumulative sum at
+   `uniforms` in [0, 1); the likeliest at temperature 0. -1 where everything is forbidden. logits are written over. */
+void semigpt_draw(int rows, int V, int stride, float *logits, const uint8_t *const *forbidden, float temperature,
+                  const double *uniforms, int64_t *tokens) {
+    for (int r = 0; r < rows; r++) {
+        float *row = logits + (size_t)r * stride;
+        const uint8_t *no = forbidden[r];
+        float top = -INFINITY;
+        if (no)
+            for (int i = 0; i < V; i++) row[i] = no[i] ? -INFINITY : row[i];
+        v16 largest = splat(-INFINITY);
+        int i = 0;
+        for (; i + LANES <= V; i += LANES) {
+            v16 some = *(const v16 *)(row + i);
+            largest = select_lanes(some > largest, some, largest);
+        }
+        for (; i < V; i++) top = row[i] > top ? row[i] : top;
+        for (int j = 0; j < LANES; j++) top = largest[j] > top ? largest[j] : top;
+        tokens[r] = -1;
+        if (top == -INFINITY) continue;
+        if (temperature == 0) {
+            for (i = 0; row[i] != top; i++) {}
+            tokens[r] = i;
+            continue;
+        }
+        /* The rest of the last vector is padding of the output layer's panels: it must weigh nothing. */
+        for (i = V; i < round_up(V, LANES); i++) row[i] = -INFINITY;
+        const float sharpness = 1.0f / temperature;
+        double total = 0;
+        for (i = 0; i < V; i += LANES) {
+            v16 some = *(const v16 *)(row + i), weight = vexp((some - top) * sharpness);
+            weight = select_lanes(some == -INFINITY, splat(0), weight);
+            *(v16 *)(row + i) = weight;
+            total += sum_lanes(weight);
+        }
+        double target = uniforms[r] * total, sum = 0;
+        int last = -1;
+        for (i = 0; i < V; i += LANES) {
+            double block = sum_lanes(*(const v16 *)(row + i));
+            if (sum + block <= target) {
+                sum += block;
+                continue;
+            }
+            for (int j = i; j < i + LANES && j < V; j++) {
+                if (row[j] > 0) last = j;
+                sum += row[j];
+                if (sum > target && row[j] > 0) break;
+            }
+            if (sum > target) break;
+        }
+        /* Rounding can leave the target a hair above the sum: then it is the last that can be drawn. */
+        if (last < 0)
+            for (last = V - 1; row[last] == 0; last--) {}
+        tokens[r] = last;
+    }
+}

@@ -1,0 +1,372 @@
+"""Rungs two to five, from one attention head to a stack of blocks, to be read from top to bottom.
+
+The bigram looks at one token to guess the next. Each rung here adds one idea to the one before:
+
+    attention     every position may look back at all the earlier ones and take from each what it asks for
+    multihead     several such looks side by side, each at something else
+    feedforward   after looking, a small network thinks about what was found
+    blocks        looking and thinking as small corrections of what is there, layer upon layer: a GPT-2
+
+Their defaults are the book's: width 32, 4 heads of 8, 4 layers, dropout 0.1; and so is their start, PyTorch's own
+(embeddings standard normal, products uniform within 1 / sqrt(width)).
+
+Vaswani and others 2017, arXiv 1706.03762, section 3; Radford and others 2019, section 2.3, for the order of a block.
+Shapes: B texts, T positions, C width, H heads, D head width, F hidden width of the feed-forward, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from semigpt.errors import SettingsError
+from semigpt.models.base import LanguageModel, ModelSettings, linear_loss
+from semigpt.settings import check_positive, to_table
+
+__all__ = [
+    "AttentionModel",
+    "AttentionSettings",
+    "BlocksModel",
+    "BlocksSettings",
+    "FeedForwardModel",
+    "FeedForwardSettings",
+    "MultiHeadModel",
+    "MultiHeadSettings",
+    "attend",
+]
+
+
+# Rung two: attention
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionSettings(ModelSettings):
+    """One head as wide as the model."""
+
+    width: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "width")
+
+
+def attend(q_BTD: Tensor, k_BTD: Tensor, v_BTD: Tensor) -> Tensor:
+    """Causal attention, softmax(q kᵀ / √D) v, for any number of leading dimensions: `[..., T, D]`.
+
+    A query and a key of D independent numbers of variance 1 have a product of variance D. Divided by √D it has
+    variance 1 again, and the softmax starts out soft. The book divides by the square root of the embedding's width
+    instead; the two are the same for one head as wide as the model, and with 4 heads of 8 the book's scores are half
+    as large, its softmax that much flatter. transformers, and so every folder we save, divides by the head's.
+    """
+    T, D = q_BTD.shape[-2:]
+    scores_BTT = q_BTD @ k_BTD.transpose(-2, -1) / math.sqrt(D)
+    past_TT = torch.ones(T, T, dtype=torch.bool, device=q_BTD.device).tril()
+    # A future position gets the score -inf, which the softmax turns into a share of exactly nothing.
+    shares_BTT = scores_BTT.masked_fill(~past_TT, float("-inf")).softmax(dim=-1)
+    return shares_BTT @ v_BTD
+
+
+class Head(nn.Module):
+    """One look back: a position asks with its query, is found by its key, and gives its value."""
+
+    def __init__(self, width: int, head_width: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, head_width, bias=False)
+        self.key = nn.Linear(width, head_width, bias=False)
+        self.value = nn.Linear(width, head_width, bias=False)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return attend(self.query(x_BTC), self.key(x_BTC), self.value(x_BTC))
+
+
+class _EmbeddingModel(LanguageModel):
+    """What rungs two to five share: a vector for each token plus one for each position, and a layer that turns the
+    last vectors into logits. What lies between the two is the rung."""
+
+    settings: AttentionSettings
+
+    def __init__(self, settings: AttentionSettings, *, output_bias: bool = True) -> None:
+        super().__init__()
+        self.settings = settings
+        self.token_embedding = nn.Embedding(settings.vocab_size, settings.width)
+        self.position_embedding = nn.Embedding(settings.context_length, settings.width)
+        self.lm_head = nn.Linear(settings.width, settings.vocab_size, bias=output_bias)
+
+    @abstractmethod
+    def mix(self, x_BTC: Tensor) -> Tensor:
+        """From what each position is to what it knows of the ones before it, `[B, T, C]` both."""
+
+    def forward(self, inputs_BT: Tensor, targets_BT: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        self.check_context(inputs_BT)
+        x_BTC = self.token_embedding(inputs_BT) + self.position_embedding.weight[: inputs_BT.shape[1]]
+        x_BTC = self.mix(x_BTC)
+        if targets_BT is None:
+            return self.lm_head(x_BTC), None
+        return linear_loss(x_BTC, self.lm_head.weight, self.lm_head.bias, targets_BT)
+
+    def huggingface_config(self) -> dict[str, Any]:
+        """A config of semigpt's own: transformers has no such model."""
+        shape = {name: value for name, value in to_table(self.settings).items() if name != "dropout"}
+        own_type = {"model_type": f"semigpt-{self.rung}", "architectures": [type(self).__name__]}
+        return {**own_type, **shape, "torch_dtype": "float32"}
+
+
+class AttentionModel(_EmbeddingModel):
+    """Rung two. The bigram's row is now a mixture over the whole context, weighted by what the position asks for."""
+
+    rung: ClassVar[str] = "attention"
+
+    def __init__(self, settings: AttentionSettings) -> None:
+        super().__init__(settings)
+        self.head = Head(settings.width, settings.width)
+
+    def mix(self, x_BTC: Tensor) -> Tensor:
+        return cast(Tensor, self.head(x_BTC))
+
+
+# Rung three: several heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiHeadSettings(AttentionSettings):
+    """`num_heads` heads, each of width / num_heads."""
+
+    num_heads: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "num_heads")
+        if self.width % self.num_heads:
+            raise SettingsError(
+                f"width {self.width} cannot be shared by {self.num_heads} heads; choose a width that "
+                f"{self.num_heads} divides"
+            )
+
+
+class MultiHeadAttention(nn.Module):
+    """`num_heads` heads side by side, their values joined end to end.
+
+    Head by head this would be `torch.cat([head(x) for head in heads], dim=-1)`. Here the heads are a dimension: all
+    queries, keys and values come from one product, whose rows are cut into heads afterwards. The numbers are the same.
+    """
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        B, T, C = x_BTC.shape
+        qkv_BT3HD = self.query_key_value(x_BTC).view(B, T, 3, self.num_heads, C // self.num_heads)
+        q_BHTD, k_BHTD, v_BHTD = qkv_BT3HD.permute(2, 0, 3, 1, 4).unbind(0)
+        return attend(q_BHTD, k_BHTD, v_BHTD).transpose(1, 2).reshape(B, T, C)
+
+
+class MultiHeadModel(_EmbeddingModel):
+    """Rung three. One softmax must choose; four may look at four things at once, for the same number of weights."""
+
+    rung: ClassVar[str] = "multihead"
+
+    def __init__(self, settings: MultiHeadSettings) -> None:
+        super().__init__(settings)
+        self.heads = MultiHeadAttention(settings.width, settings.num_heads)
+
+    def mix(self, x_BTC: Tensor) -> Tensor:
+        return cast(Tensor, self.heads(x_BTC))
+
+
+# Rung four: a feed-forward network
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedForwardSettings(MultiHeadSettings):
+    """A hidden layer between, and dropout while training."""
+
+    hidden_width: int | None = None  # default: 4 x width
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "hidden_width")
+        if not 0 <= self.dropout < 1:
+            raise SettingsError(f"dropout must be at least 0 and less than 1, not {self.dropout}")
+
+    @property
+    def feedforward_width(self) -> int:
+        return self.hidden_width or 4 * self.width
+
+
+class FeedForward(nn.Module):
+    """Two layers with a ReLU between, at each position alone."""
+
+    def __init__(self, settings: FeedForwardSettings) -> None:
+        super().__init__()
+        self.expand = nn.Linear(settings.width, settings.feedforward_width)
+        self.contract = nn.Linear(settings.feedforward_width, settings.width)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return cast(Tensor, self.dropout(self.contract(self.expand(x_BTC).relu())))
+
+
+class FeedForwardModel(_EmbeddingModel):
+    """Rung four. Attention only averages; this is the first layer that can compute with what was gathered."""
+
+    rung: ClassVar[str] = "feedforward"
+
+    def __init__(self, settings: FeedForwardSettings) -> None:
+        super().__init__(settings)
+        self.heads = MultiHeadAttention(settings.width, settings.num_heads)
+        self.feedforward = FeedForward(settings)
+
+    def mix(self, x_BTC: Tensor) -> Tensor:
+        return cast(Tensor, self.feedforward(self.heads(x_BTC)))
+
+
+# Rung five: blocks, stacked
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlocksSettings(FeedForwardSettings):
+    """A stack of `num_layers` blocks."""
+
+    num_layers: int = 4
+    norm_epsilon: float = 1e-5
+    tie_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "num_layers", "norm_epsilon")
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each on a normalised copy of x and added back to x.
+
+    The sum keeps a straight way for the gradient from the loss to every layer, and the LayerNorm in front keeps what
+    each part sees at one scale however deep it sits. `projection` lets the joined heads speak to all of x.
+    """
+
+    def __init__(self, settings: BlocksSettings) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(settings.width, settings.norm_epsilon)
+        self.heads = MultiHeadAttention(settings.width, settings.num_heads)
+        self.projection = nn.Linear(settings.width, settings.width)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.feedforward_norm = nn.LayerNorm(settings.width, settings.norm_epsilon)
+        self.feedforward = FeedForward(settings)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        x_BTC = x_BTC + self.dropout(self.projection(self.heads(self.attention_norm(x_BTC))))
+        return x_BTC + cast(Tensor, self.feedforward(self.feedforward_norm(x_BTC)))
+
+
+class BlocksModel(_EmbeddingModel):
+    """Rung five. `AutoModelForCausalLM` loads what `interop.huggingface` saves of it as a GPT-2.
+
+    The output layer has no bias where the book's has one: GPT-2 knows none.
+    """
+
+    rung: ClassVar[str] = "blocks"
+    settings: BlocksSettings
+
+    def __init__(self, settings: BlocksSettings) -> None:
+        super().__init__(settings, output_bias=False)
+        self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.num_layers))
+        self.final_norm = nn.LayerNorm(settings.width, settings.norm_epsilon)
+        if settings.tie_embeddings:
+            self.lm_head.weight = self.token_embedding.weight
+            # A standard normal embedding would make logits of standard deviation √C as an output layer.
+            nn.init.normal_(self.token_embedding.weight, std=settings.width**-0.5)
+
+    def mix(self, x_BTC: Tensor) -> Tensor:
+        if self.training:
+            # The same numbers at a third of the dispatches; what follows here is what it means.
+            from semigpt.models.stack import run_blocks
+
+            s = self.settings
+            x_BTC = run_blocks(
+                self.blocks, x_BTC, num_heads=s.num_heads, epsilon=s.norm_epsilon, dropout=s.dropout
+            )
+        else:
+            for block in self.blocks:
+                x_BTC = block(x_BTC)
+        return cast(Tensor, self.final_norm(x_BTC))
+
+    def huggingface_config(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "model_type": "gpt2",
+            "architectures": ["GPT2LMHeadModel"],
+            "vocab_size": settings.vocab_size,
+            "n_positions": settings.context_length,
+            "n_embd": settings.width,
+            "n_layer": settings.num_layers,
+            "n_head": settings.num_heads,
+            "n_inner": settings.feedforward_width,
+            "activation_function": "relu",
+            "layer_norm_epsilon": settings.norm_epsilon,
+            "scale_attn_weights": True,
+            "resid_pdrop": 0.0,
+            "embd_pdrop": 0.0,
+            "attn_pdrop": 0.0,
+            "tie_word_embeddings": settings.tie_embeddings,
+            "use_cache": True,
+            "torch_dtype": "float32",
+        }
+
+    def huggingface_state(self) -> dict[str, Tensor]:
+        """GPT-2's names. Its products (`Conv1D`) keep their matrices as [inputs, outputs], ours as [outputs, inputs];
+        the bias it gives to queries, keys and values, and we do not, is zero."""
+        own = self.state_dict()
+        state = {}
+        for name, theirs, transposed in self._gpt2_names():
+            tensor = own[name].detach()
+            state[theirs] = tensor.t().contiguous() if transposed else tensor
+        for layer in range(self.settings.num_layers):
+            state[f"transformer.h.{layer}.attn.c_attn.bias"] = torch.zeros(3 * self.settings.width)
+        return state
+
+    @torch.no_grad()
+    def load_huggingface_state(self, state: dict[str, Tensor]) -> None:
+        """Take weights written by `huggingface_state`; SettingsError where queries, keys or values have a bias."""
+        own = {}
+        for name, theirs, transposed in self._gpt2_names():
+            own[name] = state[theirs].t() if transposed else state[theirs]
+        for layer in range(self.settings.num_layers):
+            if state[f"transformer.h.{layer}.attn.c_attn.bias"].any():
+                raise SettingsError(
+                    f"layer {layer} has a bias on its queries, keys and values, which `blocks` has not; "
+                    "load this GPT-2 with transformers"
+                )
+        if self.settings.tie_embeddings:
+            own["lm_head.weight"] = own["token_embedding.weight"]
+        self.load_state_dict(own)
+
+    def _gpt2_names(self) -> list[tuple[str, str, bool]]:
+        """Each of our tensors, its name in GPT-2, and whether it is transposed there."""
+        names = [
+            ("token_embedding.weight", "transformer.wte.weight", False),
+            ("position_embedding.weight", "transformer.wpe.weight", False),
+            ("final_norm.weight", "transformer.ln_f.weight", False),
+            ("final_norm.bias", "transformer.ln_f.bias", False),
+        ]
+        if not self.settings.tie_embeddings:
+            names.append(("lm_head.weight", "lm_head.weight", False))
+        for layer in range(self.settings.num_layers):
+            ours, theirs = f"blocks.{layer}.", f"transformer.h.{layer}."
+            names.append((f"{ours}heads.query_key_value.weight", f"{theirs}attn.c_attn.weight", True))
+            for part, their_part, transposed in (
+                ("attention_norm", "ln_1", False),
+                ("projection", "attn.c_proj", True),
+                ("feedforward_norm", "ln_2", False),
+                ("feedforward.expand", "mlp.c_fc", True),
+                ("feedforward.contract", "mlp.c_proj", True),
+            ):
+                names.append((f"{ours}{part}.weight", f"{theirs}{their_part}.weight", transposed))
+                names.append((f"{ours}{part}.bias", f"{theirs}{their_part}.bias", False))
+        return names

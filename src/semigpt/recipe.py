@@ -1,0 +1,425 @@
+"""The whole story on one page: corpus → tokenizer → dataset → model → training → evaluation → sample.
+
+`train` is an iterator of events: it computes, writes the run folder and yields what happened; who runs it decides what
+to show.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias, get_args
+
+import torch
+
+from semigpt.checkpoint import RunFolder
+from semigpt.corpus.staging import Corpus, prepare_corpus
+from semigpt.dataset import Dataset, block_starts, prepare_dataset
+from semigpt.device import MachineSettings, pick_device, pick_precision
+from semigpt.dial import SIZES, dial
+from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
+from semigpt.evaluation import (
+    check_split,
+)
+from semigpt.information import Baselines
+from semigpt.interop.run import open_run
+from semigpt.models import RUNGS, build_model
+from semigpt.models.base import LanguageModel
+from semigpt.record import Evaluated, Record, SampleSettings, measure
+from semigpt.settings import check_choice, check_positive, from_table, nearest, to_table
+from semigpt.tokenizers import CharTokenizer, Kind, load_tokenizer, train_tokenizer
+from semigpt.tokenizers.base import Tokenizer
+from semigpt.training.forecast import Forecast, check_room, forecast_run, peak_memory
+from semigpt.training.optimizer import Optimizer, OptimizerSettings
+from semigpt.training.trainer import StepReport, TrainingSettings, training_steps
+
+__all__ = [
+    "DataSettings",
+    "Evaluated",
+    "Event",
+    "Finished",
+    "Forecasted",
+    "Prepared",
+    "Recipe",
+    "SampleSettings",
+    "Stepped",
+    "TokenizerSettings",
+    "check_unchanged",
+    "open_run",
+    "train",
+]
+
+# What a run may go on with another value of: nothing that its weights depend on (but for the steps that it skips).
+MAY_CHANGE = {"training.keep", "training.save_every", "training.on_nonfinite", "machine.device"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where the text comes from: see `semigpt.corpus.sources` for the grammar of `spec` and `split`."""
+
+    spec: str = "news"
+    column: str | None = None
+    split: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSettings:
+    """The kind of tokenizer, trained on the training split; or a folder that holds a trained one."""
+
+    kind: Kind = "char"
+    vocab_size: int | None = (
+        None  # all of it; default: every character for char and jamo, 8,000 for bpe and unigram
+    )
+    min_count: int = 1  # rarer characters (pairs, for bpe) are spelt in bytes
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("tokenizer", self.kind, get_args(Kind))
+        check_positive(self, "vocab_size", "min_count")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that reproduces a run; `config.toml` is its tables.
+
+    `model` holds the rung, the size, and the fields of the rung's settings but for the vocabulary, which the tokenizer
+    brings.
+    """
+
+    data: DataSettings
+    tokenizer: TokenizerSettings
+    model: dict[str, Any]
+    optimizer: OptimizerSettings
+    training: TrainingSettings
+    machine: MachineSettings
+    sample: SampleSettings
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Mapping[str, Any]], where: str = "the settings") -> Recipe:
+        """A recipe from tables of plain values, the size's own values under what is given.
+
+        Raises SettingsError for an unknown table, key or value, naming `where`.
+        """
+        known = {field.name for field in fields(cls)}
+        for name, table in tables.items():
+            if name not in known or not isinstance(table, Mapping):
+                raise SettingsError(f"unknown table [{name}] in {where}: {nearest(name, known)}")
+        given = {name: dict(tables.get(name, {})) for name in known}
+        rung, size = given["model"].get("rung", "gpt"), given["model"].get("size", "tiny")
+        check_choice("model", rung, RUNGS)
+        for name, table in dial(rung, size).items():
+            given[name] = {**table, **given[name]}
+        length = given["training"]
+        if not any(key in length for key in ("steps", "tokens", "minutes")):
+            length["minutes"] = 2.0
+        recipe = cls(
+            data=from_table(DataSettings, given["data"], f"[data] of {where}"),
+            tokenizer=from_table(TokenizerSettings, given["tokenizer"], f"[tokenizer] of {where}"),
+            model={
+                "rung": rung,
+                "size": size,
+                **{k: v for k, v in given["model"].items() if k not in ("rung", "size")},
+            },
+            optimizer=from_table(OptimizerSettings, given["optimizer"], f"[optimizer] of {where}"),
+            training=from_table(TrainingSettings, given["training"], f"[training] of {where}"),
+            machine=from_table(MachineSettings, given["machine"], f"[machine] of {where}"),
+            sample=from_table(SampleSettings, given["sample"], f"[sample] of {where}"),
+        )
+        recipe.build_model(
+            vocab_size=1, shape_only=True
+        )  # an impossible shape is refused before any text is read
+        recipe.sample.sampling()
+        return recipe
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """The recipe as tables of plain values."""
+        return {
+            field.name: dict(self.model) if field.name == "model" else to_table(getattr(self, field.name))
+            for field in fields(self)
+        }
+
+    def build_model(self, vocab_size: int, *, shape_only: bool = False) -> LanguageModel:
+        """A fresh model; on the meta device, where nothing is allocated, when only its shape is asked about."""
+        table = {key: value for key, value in self.model.items() if key not in ("rung", "size")}
+        with torch.device("meta") if shape_only else contextlib.nullcontext():
+            return build_model(self.model["rung"], vocab_size, table)
+
+
+# What happens in a run
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Text, tokenizer and model are there; training is about to begin, or to go on."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    dataset: Dataset
+    model: LanguageModel
+    device: torch.device
+    baselines: Baselines
+    source_entropy: float | None
+    run: RunFolder
+    resumed_at: int | None
+
+
+@dataclass(frozen=True)
+class Forecasted:
+    """What the run is going to take; `advice` is how to have it in ten minutes, where it takes longer."""
+
+    forecast: Forecast
+    advice: str
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """One update of the weights."""
+
+    report: StepReport
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of a run, reached or asked for."""
+
+    run: RunFolder
+    step: int
+    tokens_seen: int
+    seconds: float
+    best: Evaluated
+    complete: bool
+    skipped: int  # steps without an update, their loss or gradient not finite
+    saving_share: float  # of the run's time, spent on checkpoints and model/
+    forecast: Forecast | None  # None where a run of before goes on without one
+    memory: int  # bytes, the most that were held
+    disk: int  # bytes of checkpoints and model/, at the end
+
+
+Event: TypeAlias = Prepared | Forecasted | Stepped | Evaluated | Finished
+
+
+def prepare(
+    recipe: Recipe, progress: Callable[[int, int], None] | None = None
+) -> tuple[Corpus, Tokenizer, Dataset]:
+    """Text to token shards; all of it found again at once by a second run.
+
+    Raises CorpusError where a split is too short for a block.
+    """
+    corpus = prepare_corpus(
+        recipe.data.spec, column=recipe.data.column, split=recipe.data.split, progress=progress
+    )
+    for split in ("train", "validation"):
+        check_split(corpus, split)
+    tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
+    dataset = prepare_dataset(corpus, tokenizer)
+    context_length = recipe.build_model(1, shape_only=True).settings.context_length
+    for split in ("train", "validation"):
+        try:
+            block_starts(len(dataset.stream(split)), context_length, 1, order="epoch", seed=0, step=0)
+        except CorpusError as error:
+            raise CorpusError(f"the {split} split of {corpus.spec} is too short: {error}") from None
+    return corpus, tokenizer, dataset
+
+
+def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
+    """The tokenizer of the settings, trained on the corpus once and kept beside it."""
+    if settings.folder is not None:
+        return load_tokenizer(Path(settings.folder))
+    if settings.kind == "char":  # its counts came with the corpus
+        return CharTokenizer.from_counts(
+            corpus.character_counts,
+            min_count=settings.min_count,
+            max_vocab_size=settings.vocab_size,
+            normalization="NFC",
+        )
+    folder = (
+        corpus.folder / f"tokenizer-{settings.kind}-{settings.vocab_size or 'default'}-{settings.min_count}"
+    )
+    if not folder.is_dir():
+        tokenizer = train_tokenizer(
+            settings.kind,
+            corpus.documents("train"),
+            vocab_size=settings.vocab_size,
+            min_count=settings.min_count,
+            normalization="NFC",
+        )
+        with tempfile.TemporaryDirectory(dir=corpus.folder, prefix=".tokenizer-") as temporary:
+            tokenizer.save(Path(temporary) / "whole")
+            with contextlib.suppress(OSError):  # another process was faster: its folder is the same
+                (Path(temporary) / "whole").rename(folder)
+    return load_tokenizer(folder)
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Event]:
+    """Run a recipe into a run folder; where this very run was left there unfinished, go on with it.
+
+    `resume` demands that there be one to go on with. `stop` is asked after each step; where it says yes the run is
+    saved and ends, ready to be resumed. Raises what its parts raise: CorpusError, SettingsError, CheckpointError,
+    TrainingError.
+    """
+    with contextlib.ExitStack() as held:
+        yield from _train(recipe, folder, resume, stop, progress, held)
+
+
+def _train(
+    recipe: Recipe,
+    folder: Path,
+    resume: bool,
+    stop: Callable[[], bool],
+    progress: Callable[[int, int], None] | None,
+    held: contextlib.ExitStack,
+) -> Iterator[Event]:
+    run: RunFolder | None = None
+    if resume or (folder / "config.toml").is_file():
+        run = RunFolder.open(folder)
+        if not resume:
+            check_unchanged(Recipe.from_tables(run.config()).tables(), recipe.tables(), folder)
+        run.lock()
+        held.callback(run.unlock)
+        if run.facts().get("complete"):
+            raise CheckpointError(
+                f"{folder} is finished; write with it: semigpt generate {folder}, or train anew with another --out"
+            )
+    else:
+        RunFolder.check_free(folder)
+    device = pick_device(recipe.machine.device)
+    corpus, tokenizer, dataset = prepare(recipe, progress)
+    settings = recipe.training
+    shape = recipe.build_model(tokenizer.vocab_size, shape_only=True)
+    check_room(
+        shape.parameter_count(), tokenizer.vocab_size, shape.settings.context_length, settings, folder, device
+    )
+
+    def fresh_model() -> LanguageModel:
+        torch.manual_seed(settings.seed)
+        model = recipe.build_model(tokenizer.vocab_size).to(device)
+        if recipe.model["rung"] == "gpt":
+            model.compute_dtype = pick_precision(device, recipe.machine.precision)
+        return model
+
+    forecast: Forecast | None = None
+    if run is None:
+        twin = fresh_model()  # what the rehearsal learns must not be in the run
+        rehearsal = partial(measure, twin, tokenizer, dataset, settings, recipe.sample)
+        forecast = forecast_run(twin, dataset, recipe.optimizer, settings, rehearsal)
+        del twin, rehearsal
+        gc.collect()
+    else:
+        kept = run.facts().get("forecast")
+        with contextlib.suppress(TypeError):
+            forecast = Forecast(**kept) if kept else None
+    model = fresh_model()
+    optimizer = Optimizer(model, recipe.optimizer)
+    going_on = run is not None
+    if run is None:
+        run = RunFolder.create(folder, recipe.tables())
+        held.callback(run.unlock)
+    record = Record(run, settings, recipe.sample, corpus, tokenizer, dataset, model, optimizer, forecast)
+    checkpoint = run.newest() if going_on else None
+    if checkpoint is not None:
+        record.go_on(checkpoint)
+    if going_on:
+        run.rewind(checkpoint)  # to the run's birth, where it was killed before its first checkpoint
+        if run.config() != recipe.tables():
+            run.write_config(recipe.tables())
+    position = record.position
+    yield Prepared(
+        corpus,
+        tokenizer,
+        dataset,
+        model,
+        device,
+        record.baselines,
+        record.source_entropy,
+        run,
+        position.step if going_on else None,
+    )
+    if forecast is not None and not going_on:
+        yield Forecasted(forecast, advice(recipe, forecast, tokenizer.vocab_size))
+    run.write_facts(record.facts)
+    forward: Any = torch.compile(model) if recipe.machine.compile else model
+    if checkpoint is None:
+        yield record.evaluate()
+    stopped, tenths = False, int(position.share(settings) * 10)
+    try:
+        for report in training_steps(model, dataset, optimizer, settings, position, forward=forward):
+            record.log(report)
+            yield Stepped(report)
+            every = settings.eval_every
+            due = int(report.share * 10) > tenths if every is None else report.step % every == 0
+            tenths = int(report.share * 10)
+            if due or report.share >= 1:
+                yield record.evaluate()
+            stopped = stop() and report.share < 1
+            if stopped or report.share >= 1 or record.save_due(report):
+                record.save()
+            if stopped:
+                break
+    except TrainingError as error:
+        raise TrainingError(
+            f"{error}; {run.last_good()}. Go on without these blocks: semigpt train --resume {folder} --on-nonfinite "
+            "skip; or train anew with a lower learning_rate"
+        ) from None
+    best = record.close(complete=not stopped)
+    yield Finished(
+        run,
+        position.step,
+        position.tokens_seen,
+        position.seconds,
+        best,
+        complete=not stopped,
+        skipped=position.skipped,
+        saving_share=record.saving_seconds / position.seconds if position.seconds else 0.0,
+        forecast=forecast,
+        memory=peak_memory(device),
+        disk=run.size(),
+    )
+
+
+def advice(recipe: Recipe, forecast: Forecast, vocab_size: int) -> str:
+    """How to have a model in ten minutes, where this run takes longer; empty where it does not.
+
+    A smaller size's time is reckoned from its parameters and its tokens a step, to which time is about proportional.
+    """
+    if forecast.seconds <= 600 or recipe.training.minutes is not None:
+        return ""
+    rung, size = recipe.model["rung"], recipe.model["size"]
+    dialled = {"rung": rung, "size": size, **dial(rung, size).get("model", {})}
+
+    def work(asked: Recipe) -> float:
+        shape = asked.build_model(vocab_size, shape_only=True)
+        return float(shape.parameter_count() * asked.training.batch_size * shape.settings.context_length)
+
+    if recipe.model == dialled and recipe.training.steps is not None:
+        length = {"steps": recipe.training.steps}
+        for smaller in reversed(SIZES[: SIZES.index(size)]):
+            other = Recipe.from_tables({"model": {"rung": rung, "size": smaller}, "training": length})
+            if forecast.seconds * work(other) / work(recipe) <= 600:
+                return f"for ten minutes use --size {smaller}"
+    return "for ten minutes use --minutes 10"
+
+
+def check_unchanged(saved: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
+    """Going on with other settings would be another run: raise SettingsError showing the difference."""
+    flat = [
+        {f"{t}.{k}": v for t, table in tables.items() for k, v in table.items()} for tables in (saved, asked)
+    ]
+    names = sorted(name for name in flat[0].keys() | flat[1].keys() if flat[0].get(name) != flat[1].get(name))
+    if changed := [name for name in names if name not in MAY_CHANGE]:
+        difference = ", ".join(f"{name} was {flat[0].get(name)}, is {flat[1].get(name)}" for name in changed)
+        raise SettingsError(
+            f"the run {folder} exists already, begun with other settings: {difference}; leave them, or train anew with "
+            "another --out"
+        )

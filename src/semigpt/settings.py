@@ -1,0 +1,143 @@
+"""Settings: small frozen dataclasses that live beside the part they set, and their way to and from TOML.
+
+A settings class checks its own values in `__post_init__`, so that one that exists is one that can work. Nothing
+edits a settings object; `dataclasses.replace` makes a changed one, which is checked again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from semigpt.errors import SettingsError
+
+__all__ = [
+    "check_choice",
+    "check_positive",
+    "from_table",
+    "nearest",
+    "parse_value",
+    "read_toml",
+    "to_table",
+    "write_toml",
+]
+
+T = TypeVar("T")
+
+
+def check_positive(owner: object, *names: str) -> None:
+    """Raise SettingsError unless each named field of `owner` is None or more than zero."""
+    for name in names:
+        value = getattr(owner, name)
+        if value is not None and not value > 0:
+            raise SettingsError(f"{name} must be more than 0, not {value}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Raise SettingsError unless `value` is one of `choices`."""
+    known = list(choices)
+    if value not in known:
+        raise SettingsError(f"{name} must be one of {', '.join(map(str, known))}, not {value!r}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A clause that names the closest known spelling, or all of them: the end of an error message."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}"
+
+
+def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    """An instance of the settings class `cls` from a table of plain values.
+
+    Raises SettingsError, naming `where`, for an unknown key, a missing one, or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(cls)
+    known = {field.name for field in fields(cls) if field.init}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            raise SettingsError(f"unknown key {key!r} in {where}: {nearest(key, known)}")
+        values[key] = _convert(value, hints[key], f"{key} in {where}")
+    try:
+        return cls(**values)
+    except TypeError:
+        missing = sorted(known - values.keys())
+        raise SettingsError(
+            f"{where} lacks a value that {cls.__name__} needs, one of: {', '.join(missing)}"
+        ) from None
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the type `hint` says, with ints accepted for floats and lists for tuples."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        for option in options:
+            if option is not type(None):
+                try:
+                    return _convert(value, option, where)
+                except SettingsError:
+                    continue
+        raise SettingsError(f"{where} cannot be {value!r}")
+    if origin is typing.Literal:
+        check_choice(where, value, typing.get_args(hint))
+        return value
+    if origin is tuple:
+        parts = typing.get_args(hint)
+        if not isinstance(value, (list, tuple)) or len(value) != len(parts):
+            raise SettingsError(f"{where} must be {len(parts)} values, not {value!r}")
+        return tuple(_convert(v, p, where) for v, p in zip(value, parts, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, float, str, bool) and (type(value) is not hint):
+        raise SettingsError(f"{where} must be {_ENGLISH[hint]}, not {value!r}")
+    return value
+
+
+_ENGLISH = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def parse_value(text: str) -> Any:
+    """A value written on the command line, read as TOML reads it, or as plain text where TOML would not."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def to_table(settings: object) -> dict[str, Any]:
+    """The settings as plain values, without those that are None (TOML has no null)."""
+    if not is_dataclass(settings):
+        raise TypeError(f"{settings!r} is not a settings object")
+    table: dict[str, Any] = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if value is not None:
+            table[field.name] = list(value) if isinstance(value, tuple) else value
+    return table
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; SettingsError if it is not there or not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"no config file at {path}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"cannot read the config file {path}: {' '.join(str(error).split())}") from None
+
+
+def write_toml(tables: Mapping[str, Any]) -> str:
+    """The TOML text of nested tables."""
+    import tomlkit
+
+    return tomlkit.dumps(tables)

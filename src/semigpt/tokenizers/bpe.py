@@ -1,0 +1,370 @@
+"""Tokenizers whose alphabet is the 256 bytes, so that no text is outside them: bytes, byte-level BPE and
+Unigram.
+
+Ids 0 to 255 are the bytes themselves, what was learnt comes behind them, special tokens are last. In
+`tokenizer.json` each byte is written as GPT-2's letter for it (Radford and others 2019): printable ones
+stand for themselves, the others for the letters from U+0100 on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from abc import abstractmethod
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache, cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
+
+import numpy as np
+
+from semigpt.errors import TokenizerError
+from semigpt.tokenizers.base import (
+    END_OF_TEXT,
+    Ids,
+    Kind,
+    Normalization,
+    Tokenizer,
+    added_token,
+    as_row,
+    batches,
+    check_special_tokens,
+    read_utf8,
+)
+from semigpt.tokenizers.merges import learn_merges
+
+if TYPE_CHECKING:
+    import tokenizers
+
+__all__ = ["BPETokenizer", "ByteLevelTokenizer", "ByteTokenizer", "UnigramTokenizer", "byte_letters"]
+
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_SURROGATES = re.compile("([\ud800-\udfff]+)")
+
+# GPT-2's words: a word, a number or a run of signs, each with the space before it, and runs of white space.
+# Python's `re` has no \p{L} and \p{N}, so numerals that are not digits (², Ⅷ) count as letters here: 17 of
+# nsmc's 390,000 distinct words differ. It only decides what merges are learnt; encoding uses the exact
+# expression of the `tokenizers` library.
+_WORDS = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
+
+
+@cache
+def byte_letters() -> tuple[str, ...]:
+    """GPT-2's letter for each byte, by which `tokenizer.json` spells bytes."""
+    shown = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return tuple(chr(byte if byte in shown else next(others)) for byte in range(256))
+
+
+class ByteLevelTokenizer(Tokenizer):
+    """A tokenizer over bytes, encoded by the `tokenizers` library.
+
+    `pieces` are the bytes of each token that is not special, the 256 single bytes first.
+    """
+
+    def __init__(
+        self, pieces: Sequence[bytes], normalization: Normalization | None, special_tokens: Sequence[str]
+    ) -> None:
+        check_special_tokens([END_OF_TEXT, *special_tokens])
+        self._pieces = [*pieces, *[b""] * (1 + len(special_tokens))]
+        self.normalization = normalization
+        self.special_tokens = {
+            spelling: len(pieces) + i for i, spelling in enumerate([END_OF_TEXT, *special_tokens])
+        }
+        self.vocab_size = len(self._pieces)
+
+    @abstractmethod
+    def _model_json(self) -> dict[str, Any]:
+        """The `model` of `tokenizer.json`."""
+
+    def encode(self, text: str) -> Ids:
+        """See `Tokenizer.encode`."""
+        if self.normalization is not None:
+            text = unicodedata.normalize(self.normalization, text)
+        # The library takes no lone surrogates: what lies between them goes to it, they become single bytes.
+        parts = _SURROGATES.split(text)
+        ids = [
+            part.encode("utf-8", "surrogatepass") if i % 2 else self._engine.encode(part).ids
+            for i, part in enumerate(parts)
+        ]
+        return np.fromiter(chain.from_iterable(ids), self.dtype)
+
+    def encode_documents(self, documents: Iterable[str]) -> Iterator[Ids]:
+        """See `Tokenizer.encode_documents`. Documents are encoded on every core, 65,000 characters at a
+        time (with
+        more the cores wait longer for each other), at most two batches ahead of what is asked for."""
+        # The library spreads a batch over the cores; a second batch fills the time in which Python, on one
+        # core, turns the first one's ids into an array.
+        with ThreadPoolExecutor(2) as pool:
+            waiting: deque[Future[list[Ids]]] = deque()
+            for batch in batches(documents, 1 << 16):
+                waiting.append(pool.submit(self._encode_batch, batch))
+                if len(waiting) > 2:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+
+    def _encode_batch(self, batch: list[str]) -> list[Ids]:
+        """The ids of each document, with <|endoftext|> behind them."""
+        if self.normalization is not None:
+            batch = [unicodedata.normalize(self.normalization, text) for text in batch]
+        encodings = self._engine.encode_batch_fast([_SURROGATES.sub("", text) for text in batch])
+        return [
+            np.array(
+                [*(self.encode(text) if _SURROGATES.search(text) else encoding.ids), self.end_of_text],
+                self.dtype,
+            )
+            for text, encoding in zip(batch, encodings, strict=True)
+        ]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return self._pieces[token_id]
+
+    def tokenizer_json(self) -> dict[str, Any]:
+        return {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [added_token(spelling, i) for spelling, i in self.special_tokens.items()],
+            "normalizer": None if self.normalization is None else {"type": self.normalization},
+            "pre_tokenizer": _BYTE_LEVEL,
+            "post_processor": None,
+            "decoder": _BYTE_LEVEL,
+            "model": self._model_json(),
+        }
+
+    @cached_property
+    def _engine(self) -> tokenizers.Tokenizer:
+        """The library's tokenizer without special tokens, which ordinary text must never become."""
+        from tokenizers import Tokenizer as Engine
+
+        return Engine.from_str(json.dumps(self.tokenizer_json() | {"added_tokens": [], "normalizer": None}))
+
+    def _spelled(self) -> list[str]:
+        """Each piece in GPT-2's letters."""
+        letters = byte_letters()
+        return ["".join(letters[byte] for byte in piece) for piece in self._pieces if piece]
+
+
+@final
+class ByteTokenizer(ByteLevelTokenizer):
+    """One token a byte of UTF-8, and nothing to train."""
+
+    kind: ClassVar[Kind] = "byte"
+
+    def __init__(
+        self, *, normalization: Normalization | None = None, special_tokens: Sequence[str] = ()
+    ) -> None:
+        super().__init__([bytes([byte]) for byte in range(256)], normalization, special_tokens)
+
+    @classmethod
+    def from_tokenizer_json(cls, document: Mapping[str, Any]) -> Self:
+        """The tokenizer that `tokenizer_json` gave `document` for."""
+        return cls(normalization=normalization_of(document), special_tokens=special_tokens_of(document))
+
+    def encode(self, text: str) -> Ids:
+        """See `Tokenizer.encode`."""
+        if self.normalization is not None:
+            text = unicodedata.normalize(self.normalization, text)
+        return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(self.dtype)
+
+    def encode_documents(self, documents: Iterable[str]) -> Iterator[Ids]:
+        """See `Tokenizer.encode_documents`."""
+        return Tokenizer.encode_documents(self, documents)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """See `Tokenizer.decode`."""
+        row = as_row(ids)
+        self._check_range(row)
+        return read_utf8(row[row < 256].astype(np.uint8).tobytes(), final=True)[0]
+
+    def tokenizer_json(self) -> dict[str, Any]:
+        """See `Tokenizer.tokenizer_json`."""
+        return super().tokenizer_json() | {"pre_tokenizer": _BYTE_LEVEL | {"use_regex": False}}
+
+    def _model_json(self) -> dict[str, Any]:
+        return bpe_model_json(self._spelled(), [])
+
+
+@final
+class BPETokenizer(ByteLevelTokenizer):
+    """Byte-level BPE with GPT-2's words, as GPT-2 and all that followed it; llama.cpp calls its words
+    `gpt-2`.
+
+    Merge i of `merges`, a pair of ids, makes the token 256 + i.
+    """
+
+    kind: ClassVar[Kind] = "bpe"
+
+    def __init__(
+        self,
+        merges: Iterable[tuple[int, int]],
+        *,
+        normalization: Normalization | None = None,
+        special_tokens: Sequence[str] = (),
+    ) -> None:
+        self.merges = list(merges)
+        pieces = [bytes([byte]) for byte in range(256)]
+        for left, right in self.merges:
+            pieces.append(pieces[left] + pieces[right])
+        super().__init__(pieces, normalization, special_tokens)
+
+    @classmethod
+    def train(
+        cls,
+        documents: Iterable[str],
+        *,
+        vocab_size: int = 8000,
+        min_count: int = 1,
+        normalization: Normalization | None = None,
+        special_tokens: Sequence[str] = (),
+    ) -> Self:
+        """Learn merges until the vocabulary, special tokens included, has `vocab_size` tokens, or no pair is
+        left that occurs `min_count` times. Raises TokenizerError for a size without room for the bytes."""
+        num_merges = vocab_size - room_for_bytes(vocab_size, special_tokens)
+        counts: Counter[str] = Counter()
+        for document in documents:
+            counts.update(
+                _WORDS.findall(unicodedata.normalize(normalization, document) if normalization else document)
+            )
+        words = {word.encode("utf-8", "surrogatepass"): count for word, count in counts.items()}
+        merges = learn_merges(words, num_merges, min_count=min_count)
+        return cls(merges, normalization=normalization, special_tokens=special_tokens)
+
+    @classmethod
+    def from_tokenizer_json(cls, document: Mapping[str, Any]) -> Self:
+        """The tokenizer that `tokenizer_json` gave `document` for."""
+        vocab = document["model"]["vocab"]
+        return cls(
+            [(vocab[left], vocab[right]) for left, right in document["model"]["merges"]],
+            normalization=normalization_of(document),
+            special_tokens=special_tokens_of(document),
+        )
+
+    def _model_json(self) -> dict[str, Any]:
+        spelled = self._spelled()
+        return bpe_model_json(spelled, [[spelled[left], spelled[right]] for left, right in self.merges])
+
+
+@final
+class UnigramTokenizer(ByteLevelTokenizer):
+    """A Unigram language model over bytes (Kudo 2018, arXiv:1804.10959): of all ways to cut a word into
+    pieces, that of the highest probability.
+
+    `scores` is the log-probability of each piece; the 256 single bytes must be among them.
+    """
+
+    kind: ClassVar[Kind] = "unigram"
+
+    def __init__(
+        self,
+        scores: Mapping[bytes, float],
+        *,
+        normalization: Normalization | None = None,
+        special_tokens: Sequence[str] = (),
+    ) -> None:
+        single = [bytes([byte]) for byte in range(256)]
+        pieces = [*single, *(piece for piece in scores if len(piece) > 1)]
+        self.scores = {piece: scores[piece] for piece in pieces}
+        super().__init__(pieces, normalization, special_tokens)
+
+    @classmethod
+    def train(
+        cls,
+        documents: Iterable[str],
+        *,
+        vocab_size: int = 8000,
+        normalization: Normalization | None = None,
+        special_tokens: Sequence[str] = (),
+    ) -> Self:
+        """Learn at most `vocab_size` tokens, special tokens included, with the `tokenizers` library."""
+        from tokenizers import Tokenizer as Engine
+        from tokenizers import models, pre_tokenizers, trainers
+
+        room_for_bytes(vocab_size, special_tokens)
+        engine = Engine(models.Unigram())
+        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+        trainer = trainers.UnigramTrainer(
+            vocab_size=vocab_size - 1 - len(special_tokens),
+            initial_alphabet=list(byte_letters()),
+            show_progress=False,
+        )
+        texts = (
+            _SURROGATES.sub("", unicodedata.normalize(normalization, text) if normalization else text)
+            for text in documents
+        )
+        engine.train_from_iterator(texts, trainer)
+        scores = _scores(json.loads(engine.to_str())["model"]["vocab"])
+        return cls(_reproducible(scores), normalization=normalization, special_tokens=special_tokens)
+
+    @classmethod
+    def from_tokenizer_json(cls, document: Mapping[str, Any]) -> Self:
+        """The tokenizer that `tokenizer_json` gave `document` for."""
+        return cls(
+            _scores(document["model"]["vocab"]),
+            normalization=normalization_of(document),
+            special_tokens=special_tokens_of(document),
+        )
+
+    def _model_json(self) -> dict[str, Any]:
+        vocab = [list(entry) for entry in zip(self._spelled(), self.scores.values(), strict=True)]
+        return {"type": "Unigram", "unk_id": None, "vocab": vocab, "byte_fallback": False}
+
+
+def bpe_model_json(spelled: Sequence[str], merges: list[list[str]]) -> dict[str, Any]:
+    """A BPE model of these tokens, by id, for `tokenizer.json`."""
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": {token: i for i, token in enumerate(spelled)},
+        "merges": merges,
+    }
+
+
+def room_for_bytes(vocab_size: int, special_tokens: Sequence[str]) -> int:
+    """How many tokens bytes and special tokens take; TokenizerError if `vocab_size` has no room for them."""
+    taken = 256 + 1 + len(special_tokens)
+    if vocab_size < taken:
+        raise TokenizerError(
+            f"a vocabulary of {vocab_size} is too small: bytes and special tokens alone need {taken}"
+        )
+    return taken
+
+
+def normalization_of(document: Mapping[str, Any]) -> Normalization | None:
+    """The normalization that a `tokenizer.json` asks for."""
+    return "NFC" if document["normalizer"] == {"type": "NFC"} else None
+
+
+def special_tokens_of(document: Mapping[str, Any]) -> list[str]:
+    """The special tokens of a `tokenizer.json` besides <|endoftext|>."""
+    return [token["content"] for token in document["added_tokens"] if token["content"] != END_OF_TEXT]
+
+
+def _scores(vocab: Iterable[tuple[str, float]]) -> dict[bytes, float]:
+    """Unigram's list of spelled pieces and their log-probabilities, by bytes."""
+    byte_of = {letter: byte for byte, letter in enumerate(byte_letters())}
+    return {bytes(byte_of[letter] for letter in spelled): score for spelled, score in vocab}
+
+
+def _reproducible(scores: Mapping[bytes, float]) -> dict[bytes, float]:
+    """`scores` without what differs from run to run of the library on the same text.
+
+    It adds up on several threads in no fixed order, which shows in the last digits; and bytes it found no
+    use for get the least score and 0.0001 more for each, in the order of a hash table. Here they are in the
+    order of bytes.
+    """
+    scores = {piece: round(score, 6) for piece, score in scores.items()}
+    limit = min(scores.values()) + 256 * 0.0001
+    unused = sorted(piece for piece, score in scores.items() if len(piece) == 1 and score <= limit)
+    scores |= zip(unused, sorted(scores[piece] for piece in unused), strict=True)
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))

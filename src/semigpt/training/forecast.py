@@ -1,0 +1,184 @@
+"""What a run will take, in time, memory and disk, told before it begins: refused where the machine cannot hold it, and
+measured on a rehearsal where it can.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from semigpt.dataset import Dataset
+from semigpt.errors import SettingsError
+from semigpt.models.base import LanguageModel
+from semigpt.training.optimizer import Optimizer, OptimizerSettings
+from semigpt.training.trainer import Progress, TrainingSettings, training_steps
+
+__all__ = ["Forecast", "check_room", "forecast_run", "peak_memory", "readable_bytes"]
+
+REHEARSED_STEPS = 30  # at most, after one that is not counted
+REHEARSED_SECONDS = 1.0
+EVALUATIONS = 10  # over a run, where `eval_every` does not say
+NUMBER = 4  # bytes; weights, gradients and what the optimizer remembers are float32
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run is expected to take."""
+
+    steps: int
+    epochs: float
+    seconds: float  # of the run's clock
+    memory: int  # bytes, the process's most (on a GPU: the GPU's)
+    disk: int  # bytes of checkpoints and model, at their most
+
+
+def check_room(
+    parameters: int,
+    vocab_size: int,
+    context_length: int,
+    settings: TrainingSettings,
+    folder: Path,
+    device: torch.device,
+) -> None:
+    """Raise SettingsError where the least that the run needs is more than the disk or the memory has free.
+
+    The least: weights, gradients and one moment, and a micro-batch's logits with their gradient; on disk, the
+    checkpoints to keep, one more while it is written, and the model twice.
+    """
+    rows = settings.batch_size // settings.gradient_accumulation
+    memory = NUMBER * (3 * parameters + 2 * rows * context_length * vocab_size)
+    free = available_memory(device)
+    if free is not None and memory > free:
+        raise SettingsError(
+            f"this run needs at least {readable_bytes(memory)} of memory and {device} has {readable_bytes(free)} free; "
+            "choose a smaller --size, or more gradient_accumulation"
+        )
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    disk, room = (
+        checkpoint_disk(3 * NUMBER * parameters, parameters, settings.keep),
+        shutil.disk_usage(place).free,
+    )
+    if disk > room:
+        raise SettingsError(
+            f"this run needs {readable_bytes(disk)} of disk for checkpoints and {place} has {readable_bytes(room)} free; "
+            "choose another --out, a smaller --size or --keep 1"
+        )
+
+
+def checkpoint_disk(checkpoint: int, parameters: int, keep: int) -> int:
+    """The most that checkpoints of so many bytes, `keep` of them, and model/ take on disk: one more of each while it is
+    written."""
+    return (keep + 1) * checkpoint + 2 * NUMBER * parameters
+
+
+def forecast_run(
+    model: LanguageModel,
+    dataset: Dataset,
+    optimizer_settings: OptimizerSettings,
+    settings: TrainingSettings,
+    evaluate: Callable[[], object],
+) -> Forecast:
+    """Rehearse a few steps and one evaluation, on a model and from a random state that are both thrown away after.
+
+    It takes a second or two: one step that is not counted, then steps for one second, two at least.
+    """
+    optimizer = Optimizer(model, optimizer_settings)
+    plan = replace(
+        settings, steps=REHEARSED_STEPS + 1, tokens=None, minutes=None, on_nonfinite="skip", save_every=None
+    )
+    durations: list[float] = []
+    before = start = time.perf_counter()
+    for report in training_steps(model, dataset, optimizer, plan, Progress()):
+        now = time.perf_counter()
+        if report.step == 1:
+            start = now
+        else:
+            durations.append(now - before)
+        before = now
+        if len(durations) >= 2 and now - start > REHEARSED_SECONDS:
+            break
+    a_step = statistics.mean(durations)
+    evaluate()
+    begin = time.perf_counter()
+    evaluate()
+    an_evaluation = time.perf_counter() - begin
+    context_length = model.settings.context_length
+    steps, seconds = planned(settings, context_length, a_step, an_evaluation)
+    parameters = model.parameter_count()
+    remembered = sum(tensor.nbytes for tensor in optimizer.state().values())
+    # model/ is written through two copies of the weights in memory.
+    memory = peak_memory(model.device) + (2 * NUMBER * parameters if model.device.type == "cpu" else 0)
+    blocks = (len(dataset.stream("train")) - 1) // context_length
+    return Forecast(
+        steps=steps,
+        epochs=steps * settings.batch_size / blocks,
+        seconds=seconds,
+        memory=memory,
+        disk=checkpoint_disk(NUMBER * parameters + remembered, parameters, settings.keep),
+    )
+
+
+def planned(
+    settings: TrainingSettings, context_length: int, a_step: float, an_evaluation: float
+) -> tuple[int, float]:
+    """How many steps a run will make, and its seconds, at so many seconds a step and an evaluation."""
+    if settings.minutes is not None:
+        seconds = 60 * settings.minutes
+        if settings.eval_every is None:
+            left = seconds - EVALUATIONS * an_evaluation
+        else:
+            left = seconds / (1 + an_evaluation / (settings.eval_every * a_step))
+        return max(round(left / a_step), 1), seconds
+    if settings.steps is not None:
+        steps = settings.steps
+    else:
+        steps = -(-(settings.tokens or 0) // (settings.batch_size * context_length))
+    evaluations = min(EVALUATIONS, steps) if settings.eval_every is None else steps // settings.eval_every + 1
+    return steps, steps * a_step + evaluations * an_evaluation
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes that can still be taken on the device, the container's limit heeded; None where nobody says."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type != "cpu":
+        return None
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        free = min(free, limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass  # no container, or one without a limit ("max")
+    return free
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that the process has held so far: on the GPU where it trains there, else of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def readable_bytes(count: float) -> str:
+    """A number of bytes as a person writes it: 240 MB, 1.1 GB."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1e6:.0f} MB" if count >= 1e7 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,85 @@
+"""What tests share: a cache of their own, and small models of every rung."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from semigpt.dataset import Dataset, TokenStream
+from semigpt.models import build_model
+from semigpt.models.base import LanguageModel
+
+# Models this small run no faster on two threads, and 20 x slower where something else holds a core.
+torch.set_num_threads(1)
+
+VOCABULARY = 50
+SMALL = {
+    "bigram": {"context_length": 16},
+    "attention": {"context_length": 16},
+    "multihead": {"context_length": 16},
+    "feedforward": {"context_length": 16, "dropout": 0.0},
+    "blocks": {"context_length": 16, "num_layers": 2, "dropout": 0.0},
+    "gpt": {"context_length": 16, "width": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2},
+}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from or left in the cache of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEMIGPT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(params=SMALL)
+def rung(request: pytest.FixtureRequest) -> str:
+    """Each rung of the ladder in turn."""
+    return str(request.param)
+
+
+def small_model(rung: str, **changes: object) -> LanguageModel:
+    torch.manual_seed(0)
+    model = build_model(rung, VOCABULARY, {**SMALL[rung], **changes})
+    with torch.no_grad():  # a fresh bigram is all zeros; tests want logits that differ
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_()
+    return model
+
+
+@pytest.fixture
+def model(rung: str) -> LanguageModel:
+    """A small model of each rung."""
+    return small_model(rung)
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    """Two splits of a stream that can be learnt: each token follows from the one before, but for some noise."""
+    draw = np.random.default_rng(0)
+    noise = draw.integers(0, VOCABULARY, 6000)
+    stream = np.where(draw.random(6000) < 0.2, noise, (np.arange(6000) * 7) % VOCABULARY).astype(np.uint16)
+    streams = {"train": TokenStream([stream[:5000]], 1), "validation": TokenStream([stream[5000:]], 1)}
+    return Dataset(streams, VOCABULARY, corpus_fingerprint="text", tokenizer_fingerprint="ids")
+
+
+@pytest.fixture(scope="session")
+def korean_text() -> str:
+    """A few sentences to encode, train on and continue."""
+    return (
+        "기상청은 24일 전국이 대체로 맑겠다고 밝혔다. 아침 최저기온은 영하 3도에서 5도, 낮 최고기온은 8도에서 13도로 예보됐다.\n"
+        "의사협회는 이날 서울에서 기자회견을 열고 “환자의 안전이 먼저”라고 말했다. 정부는 다음 달까지 대책을 내놓기로 했다.\n"
+        "한빛전자는 3분기 매출이 1조 2,300억 원으로 지난해보다 7.4% 늘었다고 공시했다.\n"
+    )
+
+
+def shared_data(name: str) -> Path:
+    """A folder of the real corpora beside the repository; the test is skipped where they are not."""
+    path = Path(__file__).parents[1].parent / "shared" / "data" / name
+    if not path.exists():
+        pytest.skip(f"the real corpus {name} is not beside this repository")
+    return path

@@ -1,0 +1,60 @@
+"""P1: a run killed by SIGKILL at any moment ends in the bits of one that was never killed.
+
+A few kills of one rung; `semigpt torture --kills 100` is the same by the hundred, and CI runs it over every rung.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from semigpt.recipe import Recipe, Stepped, train
+from semigpt.torture import RECIPE, SHAPES, _files
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="torture forks its trainings")
+
+
+def recipe() -> Recipe:
+    return Recipe.from_tables({**RECIPE, "model": {"rung": "gpt", **SHAPES["gpt"]}})
+
+
+def test_killed_runs_end_in_the_same_bits() -> None:
+    """In an interpreter of its own: torch must not have computed before the trainings are forked."""
+    command = [sys.executable, "-m", "semigpt", "torture", "--kills", "4", "--model", "gpt", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["kills"] == 4
+    assert [(t["rung"], t["gradient_accumulation"]) for t in result["trials"]] == [
+        ("gpt", 1), ("gpt", 2),
+    ]  # fmt: skip
+    assert all(trial["differences"] == [] and trial["compared_bytes"] > 100_000 for trial in result["trials"])
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+    list(train(recipe(), tmp_path / "whole"))
+    for event in train(recipe(), tmp_path / "killed"):
+        if isinstance(event, Stepped) and event.report.step == 2:
+            break
+    assert not (tmp_path / "killed" / "checkpoints").exists()
+    list(train(recipe(), tmp_path / "killed"))
+    assert _files(tmp_path / "killed") == _files(tmp_path / "whole")
+
+
+def test_the_comparison_can_fail(tmp_path: Path) -> None:
+    """One bit of one moment of the optimizer is seen."""
+    list(train(recipe(), tmp_path / "whole"))
+    before = _files(tmp_path / "whole")
+    newest = max((tmp_path / "whole" / "checkpoints").iterdir()) / "optimizer.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-1] ^= 1
+    newest.write_bytes(content)
+    after = _files(tmp_path / "whole")
+    assert [name for name in before if before[name] != after[name]] == [
+        str(newest.relative_to(tmp_path / "whole"))
+    ]

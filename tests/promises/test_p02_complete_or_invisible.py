@@ -1,0 +1,231 @@
+"""P2: a checkpoint is complete or invisible, whatever file operation of a save goes wrong, and however."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from semigpt.checkpoint import RunFolder
+from semigpt.errors import CheckpointError
+
+TENSORS = {
+    "model": {"weight": torch.arange(200.0)},
+    "optimizer": {"0.0.exp_avg": torch.ones(200)},
+    "random": {"cpu": torch.get_rng_state()},
+}
+CRASHED = 77
+
+
+class Faults:
+    """Every operation on files that a save makes, counted; the one numbered `at` goes wrong in the way of `kind`.
+
+    `error`: it fails with EIO. `short`: what is written stops half way, as on a full disk. `crash`: the process is gone
+    before it. `power`: so is the machine, and what was never flushed is half there.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch, at: int | None = None, kind: str = "error") -> None:
+        self.at, self.kind = at, kind
+        self.operations: list[str] = []
+        self.unflushed: dict[int, Path] = {}
+        for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "truncate"):
+            patch.setattr(os, name, self.counted(name, getattr(os, name)))
+        patch.setattr(os, "fsync", self.counted("fsync", self.flush(os.fsync)))
+        real_open = io.open
+
+        def opened(file: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:
+            handle = self.counted("open", real_open)(file, mode, *rest, **named)
+            return self.watched(handle, Path(file)) if set(mode) & set("wa+x") else handle
+
+        patch.setattr(io, "open", opened)
+        patch.setattr(builtins, "open", opened)
+        real_save = safetensors.torch.save_file
+
+        def save_file(tensors: Any, path: Path) -> None:
+            def half() -> None:
+                real_save(tensors, path)
+                path.write_bytes(path.read_bytes()[:100])
+
+            self.happens("save_file", half)
+            real_save(tensors, path)
+            self.unflushed[path.stat().st_ino] = path
+
+        patch.setattr(safetensors.torch, "save_file", save_file)
+
+    def happens(self, name: str, half: Callable[[], None] | None = None) -> None:
+        self.operations.append(name)
+        if len(self.operations) - 1 != self.at:
+            return
+        self.at = None  # once; what comes after works
+        match self.kind:
+            case "error":
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            case "short":
+                if half is not None:
+                    half()
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            case "power":
+                for path in self.unflushed.values():
+                    if path.exists():
+                        os.truncate(path, path.stat().st_size // 2)
+        os._exit(CRASHED)
+
+    def counted(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.happens(name)
+            return real(*arguments, **named)
+
+        return call
+
+    def flush(self, real: Callable[[int], None]) -> Callable[[int], None]:
+        def call(descriptor: int) -> None:
+            real(descriptor)
+            self.unflushed.pop(os.fstat(descriptor).st_ino, None)
+
+        return call
+
+    def watched(self, handle: Any, path: Path) -> Any:
+        self.unflushed[os.fstat(handle.fileno()).st_ino] = path
+        real_write = handle.write
+
+        class Watched:
+            def write(watched, content: Any) -> int:  # noqa: N805
+                def half() -> None:
+                    real_write(content[: len(content) // 2])
+                    handle.flush()
+
+                self.happens("write", half)
+                return int(real_write(content))
+
+            def __enter__(watched) -> Any:  # noqa: N805
+                return watched
+
+            def __exit__(watched, *_: object) -> None:  # noqa: N805
+                handle.close()
+
+            def __getattr__(watched, name: str) -> Any:  # noqa: N805
+                return getattr(handle, name)
+
+        return Watched()
+
+
+def saved_once(path: Path) -> RunFolder:
+    """A run with the checkpoints of steps 1 and 2, about to save its third."""
+    run = RunFolder.create(path, {"data": {"spec": "news"}})
+    for step in (1, 2):
+        run.append("metrics", {"step": step})
+        run.save(TENSORS, {"step": step}, step=step, keep=2)
+    run.append("metrics", {"step": 3})
+    run.unlock()
+    return run
+
+
+def operations(tmp_path: Path) -> list[str]:
+    """The name of every file operation of one save."""
+    run = saved_once(tmp_path / "counted")
+    with pytest.MonkeyPatch.context() as patch:
+        faults = Faults(patch)
+        run.save(TENSORS, {}, step=3, keep=2)
+    return faults.operations
+
+
+def in_a_process(work: Callable[[], None]) -> int:
+    """The exit code of `work` in a forked process, which uses files and nothing of torch's threads."""
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except CheckpointError:
+            code = 2
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Callable[[str], list[tuple[int, str, RunFolder, int]]]:
+    def at_every_operation(kind: str) -> list[tuple[int, str, RunFolder, int]]:
+        outcomes = []
+        for at, name in enumerate(operations(tmp_path / kind)):
+            run = saved_once(tmp_path / kind / f"{at}-{name}")
+
+            def work(run: RunFolder = run, at: int = at) -> None:
+                Faults(pytest.MonkeyPatch(), at, kind)
+                run.save(TENSORS, {}, step=3, keep=2)
+
+            outcomes.append((at, name, run, in_a_process(work)))
+        return outcomes
+
+    return at_every_operation
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="faults are injected in forked processes")
+@pytest.mark.parametrize("kind", ["error", "short", "crash", "power"])
+def test_a_save_broken_at_any_file_operation_leaves_a_whole_checkpoint(
+    kind: str, broken: Callable[[str], list[tuple[int, str, RunFolder, int]]]
+) -> None:
+    outcomes = broken(kind)
+    assert {name for _, name, _, _ in outcomes} >= {
+        "mkdir",
+        "save_file",
+        "open",
+        "write",
+        "fsync",
+        "rename",
+        "rmdir",
+    }
+    for at, name, run, code in outcomes:
+        where = f"{kind} at operation {at}, {name}"
+        newest = run.newest()
+        assert newest is not None, where
+        assert newest.facts["step"] in (2, 3), where
+        assert not list(run.damaged()), f"{where}: half a checkpoint can be seen"
+        if kind in ("crash", "power"):
+            assert code == CRASHED, where
+        else:
+            # Nothing is hidden: a save that says nothing has saved.
+            assert code == 2 or (code == 0 and newest.facts["step"] == 3), where
+        assert torch.equal(newest.tensors["model"]["weight"], TENSORS["model"]["weight"])
+        run.rewind(newest)
+        run.append("metrics", {"step": 4})
+        run.save(TENSORS, {}, step=4, keep=2)  # and the run goes on
+        assert [row["step"] for row in run.rows("metrics")] == [*range(1, newest.facts["step"] + 1), 4], where
+        assert not list(run.checkpoints.glob(".*")), f"{where}: what the fault left is cleared away"
+
+
+def test_only_the_newest_stay_and_the_one_before_stays_until_then(tmp_path: Path) -> None:
+    run = saved_once(tmp_path / "run")
+    run.save(TENSORS, {}, step=3, keep=1)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000003"]
+
+
+def test_a_checkpoint_that_reads_back_otherwise_is_refused_and_the_one_before_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that says yes and keeps something else."""
+    run = saved_once(tmp_path / "run")
+    real_rename = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if target.name == "step-00000003":
+            content = bytearray((self / "model.safetensors").read_bytes())
+            content[-1] ^= 1
+            (self / "model.safetensors").write_bytes(content)
+        return real_rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(CheckpointError, match=r"step-00000003/model\.safetensors is not what was saved"):
+        run.save(TENSORS, {}, step=3, keep=1)
+    newest = run.newest()
+    assert newest is not None
+    assert newest.facts["step"] == 2

@@ -1,0 +1,118 @@
+"""P3: a changed or cut-off file is refused by its name, and the newest valid checkpoint is taken instead."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from semigpt.checkpoint import RunFolder
+from semigpt.dataset import open_dataset, write_stream
+from semigpt.errors import CorpusError, SemigptError
+from semigpt.interop.huggingface import load_model, save_model
+from semigpt.models import build_model
+from semigpt.tokenizers import CharTokenizer, load_tokenizer
+
+TENSORS = {group: {"x": torch.randn(50)} for group in ("model", "optimizer", "random")}
+
+
+def flipped(content: bytes, draw: random.Random) -> bytes:
+    changed = bytearray(content)
+    changed[draw.randrange(len(changed))] ^= draw.randrange(1, 256)
+    return bytes(changed)
+
+
+def cut(content: bytes, draw: random.Random) -> bytes:
+    return content[: draw.randrange(len(content))]
+
+
+HARMS = pytest.mark.parametrize("harm", [flipped, cut])
+
+
+@HARMS
+def test_every_file_of_a_checkpoint(tmp_path: Path, harm: object) -> None:
+    draw = random.Random(0)
+    run = RunFolder.create(tmp_path / "run", {})
+    run.unlock()
+    for step in (1, 2):
+        run.save(TENSORS, {}, step=step, keep=2)
+    whole = shutil.copytree(run.checkpoints, tmp_path / "whole")
+    for file in sorted(whole.joinpath("step-00000002").iterdir()):
+        for _ in range(20):
+            victim = run.checkpoints / "step-00000002" / file.name
+            victim.write_bytes(harm(file.read_bytes(), draw))  # type: ignore[operator]
+            newest = run.newest()
+            assert newest is not None
+            assert newest.facts["step"] == 1, file.name
+            (line,) = run.damaged()
+            assert f"step-00000002/{file.name}" in line or file.name == "manifest.json"
+            assert "step-00000002" in line
+            victim.write_bytes(file.read_bytes())
+    victim.unlink()
+    assert run.newest().facts["step"] == 1  # type: ignore[union-attr]
+
+
+@HARMS
+@pytest.mark.parametrize("rung", ["bigram", "gpt"])
+def test_every_file_of_a_model_folder(tmp_path: Path, harm: object, rung: str, korean_text: str) -> None:
+    """But for README.md, which is there to be written in."""
+    draw = random.Random(0)
+    shape = {"context_length": 8} | (
+        {} if rung == "bigram" else {"width": 16, "num_layers": 1, "num_heads": 2}
+    )
+    tokenizer = CharTokenizer(korean_text)
+    model = build_model(rung, tokenizer.vocab_size, shape)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_model(folder, model, tokenizer, "card")
+    first = (folder / "model.safetensors").read_bytes()
+    save_model(folder, model, tokenizer, "another card")
+    assert (folder / "model.safetensors").read_bytes() == first, "the same model, the same bytes"
+    for file in sorted(folder.iterdir()):
+        if file.name == "README.md":
+            continue
+        content = file.read_bytes()
+        for _ in range(15):
+            file.write_bytes(harm(content, draw))  # type: ignore[operator]
+            with pytest.raises(SemigptError, match=file.name.replace(".", r"\.")):
+                load_model(folder)
+            file.write_bytes(content)
+    load_model(folder)
+    load_tokenizer(folder)
+
+
+@HARMS
+def test_every_token_shard(tmp_path: Path, harm: object) -> None:
+    import json
+
+    import numpy as np
+
+    draw = random.Random(0)
+    dtype = np.dtype(np.uint16)
+    documents = [np.arange(100, dtype=dtype) for _ in range(5)]
+    entry = write_stream(tmp_path, "train", iter(documents), dtype, shard=200)
+    manifest = {
+        "format": 1, "vocab_size": 100, "dtype": "uint16", "corpus": "c", "tokenizer": "t", "splits": {"train": entry},
+    }  # fmt: skip
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert len(open_dataset(tmp_path).stream("train")) == 500
+    for file in sorted(tmp_path.glob("*.npy")):
+        content = file.read_bytes()
+        for _ in range(20):
+            file.write_bytes(harm(content, draw))  # type: ignore[operator]
+            with pytest.raises(CorpusError, match=file.name.replace(".", r"\.")):
+                open_dataset(tmp_path)
+            file.write_bytes(content)
+
+
+def test_a_log_that_was_cut_is_refused_by_its_name(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", {})
+    run.unlock()
+    run.append("metrics", {"step": 1})
+    run.save(TENSORS, {}, step=1, keep=2)
+    run.logs["metrics"].write_text("")
+    with pytest.raises(SemigptError, match=r"metrics\.jsonl is cut off: 0 bytes where the checkpoint"):
+        run.rewind(run.newest())

@@ -1,0 +1,75 @@
+"""P5: the first SIGINT or SIGTERM finishes the step, saves and exits with 128 + its number; a second one exits at once.
+
+(That both signals do so in the middle of training is a test of the command line, tests/test_cli.py.)
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+# An evaluation of many blocks, or steps of many: long enough to be met by a signal.
+SHAPE = [
+    "model.width=32",
+    "model.num_layers=1",
+    "model.num_heads=2",
+    "model.context_length=16",
+    "machine.device=cpu",
+]
+
+
+def begin(tmp_path: Path, text: str, *settings: str) -> subprocess.Popen[str]:
+    path = tmp_path / "글.txt"
+    path.write_text("\n\n".join(f"{n}번 글. {text}" for n in range(200)), encoding="utf-8")
+    command = [sys.executable, "-m", "semigpt", "train", "--data", str(path), "--out", str(tmp_path / "run")]
+    for setting in (*SHAPE, *settings):
+        command += ["--set", setting]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, content: str = "") -> None:
+    deadline = time.monotonic() + 90
+    while not (path.exists() and content in path.read_text(encoding="utf-8")):
+        assert time.monotonic() < deadline, f"no {path}"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_an_evaluation(tmp_path: Path, korean_text: str, number: signal.Signals) -> None:
+    """Evaluating after every step, on many blocks: nearly all of the time passes there."""
+    process = begin(
+        tmp_path, korean_text,
+        "training.steps=100000", "training.batch_size=2", "training.eval_every=1", "training.eval_blocks=2000",
+        "sample.max_new_tokens=1",
+    )  # fmt: skip
+    wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 1,')
+    time.sleep(0.03)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "go on with: semigpt train --resume" in errors
+    assert "Traceback" not in errors
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_one_exits_at_once(number: signal.Signals) -> None:
+    code = (
+        "import os, sys, time\n"
+        "from semigpt.cli import stopping\n"
+        "with stopping() as stop:\n"
+        "    os.kill(os.getpid(), int(sys.argv[1]))\n"
+        "    assert stop == [int(sys.argv[1])]\n"
+        "    os.kill(os.getpid(), int(sys.argv[1]))\n"
+        "    time.sleep(60)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(int(number))], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 128 + number
+    assert "stopping after this step and saving; once more to stop at once" in done.stderr

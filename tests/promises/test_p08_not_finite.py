@@ -1,0 +1,150 @@
+"""P8: a loss or gradient that is not finite never reaches the weights and is never hidden from a log."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import small_model
+from semigpt.checkpoint import RunFolder
+from semigpt.dataset import Dataset
+from semigpt.errors import TrainingError
+from semigpt.recipe import Finished, Recipe, Stepped, train
+from semigpt.torture import RECIPE, SHAPES
+from semigpt.training.optimizer import Optimizer, OptimizerSettings
+from semigpt.training.trainer import Progress, TrainingSettings, training_steps
+
+
+class Poisoned(torch.nn.Module):
+    """A model whose loss, or whose gradient alone, is not finite at one forward pass."""
+
+    def __init__(self, model: torch.nn.Module, at: int, kind: str) -> None:
+        super().__init__()
+        self.model, self.at, self.kind, self.passes = model, at, kind, 0
+
+    def forward(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, loss = self.model(inputs, targets)
+        self.passes += 1
+        if self.passes == self.at:
+            if self.kind == "gradient":
+                loss.register_hook(lambda gradient: gradient * math.inf)
+            else:
+                loss = loss * float(self.kind)
+        return logits, loss
+
+
+@pytest.mark.parametrize("kind", ["nan", "inf", "gradient"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_poisoned_batch_never_reaches_the_weights(
+    dataset: Dataset, rung: str, kind: str, optimizer: str
+) -> None:
+    model = small_model(rung)
+    forward = Poisoned(model, 3, kind)
+    optimizer_ = Optimizer(model, OptimizerSettings(optimizer=optimizer))  # type: ignore[arg-type]
+    steps = training_steps(
+        model, dataset, optimizer_, TrainingSettings(steps=5, batch_size=4), Progress(), forward=forward
+    )
+    next(steps), next(steps)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with pytest.raises(
+        TrainingError, match="at step 3, blocks 8 to 11 of seed 0; the weights were not touched"
+    ):
+        next(steps)
+    if rung != "bigram":  # its weights are brought up to date when they are read, which is no update
+        assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert all(tensor.isfinite().all() for tensor in optimizer_.state().values())
+
+
+@pytest.mark.parametrize("kind", ["nan", "gradient"])
+def test_skipping_counts_and_goes_on(dataset: Dataset, rung: str, kind: str) -> None:
+    model = small_model(rung)
+    progress = Progress()
+    settings = TrainingSettings(steps=5, batch_size=4, on_nonfinite="skip")
+    forward = Poisoned(model, 3, kind)
+    optimizer = Optimizer(model, OptimizerSettings())
+    reports = list(training_steps(model, dataset, optimizer, settings, progress, forward=forward))
+    assert [report.skipped for report in reports] == [False, False, True, False, False]
+    assert progress.skipped == 1
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert all(math.isfinite(report.loss) for report in reports if not report.skipped)
+
+
+def recipe(**training: object) -> Recipe:
+    return Recipe.from_tables(
+        {**RECIPE, "model": {"rung": "gpt", **SHAPES["gpt"]}, "training": {**RECIPE["training"], **training}}
+    )
+
+
+def poison_from(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients that are not finite at one step of the run, counted from 1 (a rehearsal comes before it)."""
+    real = Optimizer.clip_gradients
+    calls: dict[int, int] = {}
+
+    def clip_gradients(self: Optimizer) -> torch.Tensor:
+        calls[id(self)] = calls.get(id(self), 0) + 1
+        norm = real(self)
+        return norm * math.nan if len(calls) > 1 and calls[id(self)] == step else norm
+
+    monkeypatch.setattr(Optimizer, "clip_gradients", clip_gradients)
+
+
+def test_the_run_stops_and_names_its_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison_from(11, monkeypatch)
+    with pytest.raises(TrainingError) as error:
+        list(train(recipe(), tmp_path / "run"))
+    message = str(error.value)
+    assert "\n" not in message
+    assert "at step 11, blocks 80 to 87 of seed 0; the weights were not touched" in message
+    assert "the last good checkpoint, step-00000008, is intact" in message
+    assert f"semigpt train --resume {tmp_path / 'run'} --on-nonfinite skip" in message
+    newest = RunFolder.open(tmp_path / "run").newest()
+    assert newest is not None
+    assert all(tensor.isfinite().all() for tensor in newest.tensors["model"].values())
+
+
+def test_skipped_steps_are_in_the_log_and_in_the_end_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison_from(11, monkeypatch)
+    last = list(train(recipe(on_nonfinite="skip"), tmp_path / "run"))[-1]
+    assert isinstance(last, Finished)
+    assert last.skipped == 1
+    rows = RunFolder.open(tmp_path / "run").rows("metrics")
+    (row,) = [row for row in rows if "skipped" in row]
+    assert (row["step"], row["blocks"], row["not_finite"]["gradient_norm"]) == (11, [80, 87], "nan")
+    assert json.dumps(rows, allow_nan=False), "every line is JSON that any reader takes"
+
+
+def test_a_run_that_stopped_may_go_on_skipping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """on_nonfinite is a setting that a run may change; its config.toml then says so."""
+    for event in train(recipe(), tmp_path / "run"):
+        if isinstance(event, Stepped) and event.report.step == 10:
+            break
+    last = list(train(recipe(on_nonfinite="skip"), tmp_path / "run"))[-1]
+    assert isinstance(last, Finished)
+    assert RunFolder.open(tmp_path / "run").config()["training"]["on_nonfinite"] == "skip"
+
+
+def test_a_spike_is_seen_and_noise_is_not() -> None:
+    """More than 0.5 nats and 5 standard deviations above the running mean, from the 51st step on."""
+    draw = torch.Generator().manual_seed(0)
+    progress = Progress()
+
+    def spikes(loss: float) -> bool:
+        seen = progress.watch(loss)
+        progress.step += 1
+        return seen
+
+    assert not any(spikes(5 - 0.04 * k) for k in range(49)), "falling is learning"
+    assert not any(spikes(3.0 + 0.05 * torch.randn(1, generator=draw).item()) for _ in range(400))
+    assert not spikes(3.4), "under half a nat"
+    assert spikes(4.0)
+    early = Progress()
+    assert not any(early.watch(loss) for loss in (3.0, 3.0, 9.0)), "nobody knows yet what is usual"

@@ -1,0 +1,74 @@
+"""P13: cached equals uncached, batched equals one at a time, accumulated equals the large batch; every rung."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from conftest import VOCABULARY, small_model
+from semigpt.dataset import Dataset
+from semigpt.generation.engine import token_steps
+from semigpt.generation.sampling import SamplingSettings
+from semigpt.models.base import LanguageModel
+from semigpt.training.optimizer import Optimizer, OptimizerSettings
+from semigpt.training.trainer import Progress, TrainingSettings, training_steps
+
+
+def test_cached_logits_equal_uncached(model: LanguageModel) -> None:
+    model.eval()
+    tokens = torch.randint(0, VOCABULARY, (3, 16))
+    cache = model.new_cache(3)
+    if cache is None:
+        pytest.skip("a rung without a cache reads its whole context each time: there is nothing to differ")
+    whole, _ = model(tokens)
+    torch.testing.assert_close(model.next_logits(tokens[:, :5], cache), whole[:, 4], atol=1e-5, rtol=1e-4)
+    for place in range(5, 16):
+        logits = model.next_logits(tokens[:, place : place + 1], cache)
+        torch.testing.assert_close(logits, whole[:, place], atol=1e-5, rtol=1e-4)
+
+
+def test_window_slides_past_the_context() -> None:
+    """Past the context a one-layer model sees exactly its last `context_length` tokens, as without a cache."""
+    model = small_model("gpt", num_layers=1).eval()
+    tokens = torch.randint(0, VOCABULARY, (2, 40))
+    cache = model.new_cache(2)
+    model.next_logits(tokens[:, :10], cache)
+    for place in range(10, 40):
+        logits = model.next_logits(tokens[:, place : place + 1], cache)
+        if place >= 16:
+            last_window, _ = model(tokens[:, place - 15 : place + 1])
+            torch.testing.assert_close(logits, last_window[:, -1], atol=1e-5, rtol=1e-4)
+
+
+def test_many_tokens_at_once_past_the_context_equal_one_by_one() -> None:
+    model = small_model("gpt").eval()
+    tokens = torch.randint(0, VOCABULARY, (1, 30))
+    one, many = model.new_cache(1), model.new_cache(1)
+    for cache, pieces in ((one, [10] + [1] * 20), (many, [10, 12, 8])):
+        for piece in tokens.split(pieces, dim=1):
+            logits = model.next_logits(piece, cache)
+        cache.last = logits  # type: ignore[union-attr]
+    torch.testing.assert_close(many.last, one.last, atol=1e-5, rtol=1e-4)  # type: ignore[union-attr]
+
+
+def test_a_text_does_not_depend_on_the_batch_it_is_drawn_in(model: LanguageModel) -> None:
+    prompt = torch.tensor([[1, 2, 3]])
+
+    def first_row(rows: int) -> list[int]:
+        steps = token_steps(model, prompt.repeat(rows, 1), SamplingSettings(), seed=4)
+        return [int(next(steps)[0]) for _ in range(30)]
+
+    assert first_row(1) == first_row(5)
+
+
+def test_accumulated_gradients_equal_the_large_batch(rung: str, dataset: Dataset) -> None:
+    def weights(accumulation: int) -> list[torch.Tensor]:
+        model = small_model(rung)
+        optimizer = Optimizer(model, OptimizerSettings(optimizer="adamw", learning_rate=1e-3, epsilon=1e-3))
+        settings = TrainingSettings(steps=5, batch_size=8, gradient_accumulation=accumulation)
+        for _ in training_steps(model, dataset, optimizer, settings, Progress()):
+            pass
+        return list(model.parameters())
+
+    for whole, parts in zip(weights(1), weights(4), strict=True):
+        torch.testing.assert_close(parts, whole, atol=2e-5, rtol=1e-3)

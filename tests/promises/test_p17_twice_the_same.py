@@ -1,0 +1,28 @@
+"""P17: the same recipe and seed on one machine give the same weights and the same text, twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semigpt.models import RUNGS
+from semigpt.recipe import Recipe, train
+from semigpt.torture import RECIPE, SHAPES, _files
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_every_rung(tmp_path: Path, rung: str) -> None:
+    recipe = Recipe.from_tables(
+        {
+            **RECIPE,
+            "model": {"rung": rung, **SHAPES.get(rung, {"context_length": 16})},
+            "training": {"steps": 12, "batch_size": 8, "eval_blocks": 8, "eval_every": 6},
+        }
+    )
+    for name in ("one", "two"):
+        list(train(recipe, tmp_path / name))
+    one, two = _files(tmp_path / "one"), _files(tmp_path / "two")
+    assert one.keys() == two.keys()
+    assert [name for name in one if one[name] != two[name]] == []
+    assert len(one) == 11

@@ -1,0 +1,150 @@
+"""Constrained text: automata that read bytes are those of Python's `re` and UTF-8, whatever the tokenizer."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semigpt.errors import SettingsError
+from semigpt.generation.automata import Automaton, Banned, Pattern, Utf8
+from semigpt.generation.constraint import text_constraint
+from semigpt.generation.engine import generate_text
+from semigpt.generation.sampling import SamplingSettings
+from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.tokenizers import CharTokenizer, Tokenizer, train_tokenizer
+
+PATTERNS = (
+    r"",
+    r"가|나다|나라",
+    r"[가-힣]{2,4}",
+    r"[^가-힣\d]+?",
+    r"\d{1,3}(\.\d+)?도",
+    r"(?:서울|부산)(?:은|는) \S+\s?",
+    r"\w*[.!?]",
+    r"(?s).{0,3}",
+    r".*한.*",
+    r"^[a-z]*$",
+    r"[각-깋힣]?a{2}",
+    r"[^\W_]{,2}",
+)
+
+
+def reads(automaton: Automaton, data: bytes) -> bool:
+    state = automaton.start
+    for byte in data:
+        state = automaton.row(state)[byte]
+        if state is None:
+            return False
+    return automaton.accepts(state)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_takes_what_re_fullmatch_takes(pattern: str) -> None:
+    automaton = Pattern(pattern)
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.one_of(st.from_regex(pattern, fullmatch=True), st.text("가각갂나다라한힣 1٣.!a_\n😀", max_size=6))
+    )
+    def same(text: str) -> None:
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            return
+        assert reads(automaton, data) == (re.fullmatch(pattern, text) is not None)
+
+    same()
+
+
+def test_exactly_the_well_formed_sequences_can_be_written() -> None:
+    """Code points of every length, and sequences that Python's strict decoder refuses."""
+    everything = Pattern(r"(?s).*")
+    for automaton in (Utf8(), everything):
+        for code_point in (
+            *range(0, 0x900, 3),
+            *range(0xAC00, 0xD7A4, 97),
+            *range(0xD7FF, 0x11000, 997),
+            0x10FFFF,
+        ):
+            surrogate = 0xD800 <= code_point < 0xE000
+            assert reads(automaton, chr(code_point).encode("utf-8", "surrogatepass")) is not surrogate
+        for broken in (
+            b"\x80",
+            b"\xc0\x80",
+            b"\xe0\x80\x80",
+            b"\xed\xa0\x80",
+            b"\xf0\x80\x80\x80",
+            b"\xf4\x90\x80\x80",
+        ):
+            assert not reads(automaton, broken)
+        for broken in (b"\xf5", b"\xff", b"\xea\x41", b"\xc3\xc3", "한".encode()[:2]):
+            assert not reads(automaton, broken)
+
+
+@given(
+    st.text("가나다", max_size=12),
+    st.lists(st.text("가나다", min_size=1, max_size=4), min_size=1, max_size=3),
+)
+def test_banned_strings_are_found_wherever_they_are(text: str, banned: list[str]) -> None:
+    free = reads(Banned(word.encode() for word in banned), text.encode())
+    assert free == all(word not in text for word in banned)
+
+
+@pytest.fixture(scope="module", params=["char", "byte", "jamo", "bpe", "unigram"])
+def tokenizer(request: pytest.FixtureRequest, korean_text: str) -> Tokenizer:
+    size = 400 if request.param in ("bpe", "unigram") else None
+    return train_tokenizer(request.param, [korean_text] * 3, vocab_size=size)
+
+
+@pytest.fixture(scope="module")
+def writer(tokenizer: Tokenizer) -> GPT:
+    torch.manual_seed(0)
+    return GPT(
+        GPTSettings(vocab_size=tokenizer.vocab_size, context_length=32, width=32, num_layers=1, num_heads=2)
+    )
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"[가-힣]{2,4} \d{1,3}도\.", r"(서울|부산) [^\n]{1,5}다", "한빛전자|의사협회"]
+)
+def test_every_tokenizer_writes_what_the_pattern_says(
+    writer: GPT, tokenizer: Tokenizer, pattern: str
+) -> None:
+    """An untrained model would never write it unasked."""
+    settings = {"pattern": pattern, "max_new_tokens": 150, "num_samples": 6, "seed": 1}
+    texts = generate_text(writer, tokenizer, "의사", **settings)
+    assert all(re.fullmatch(pattern, text) for text in texts), texts
+    assert texts == generate_text(writer, tokenizer, "의사", native=False, **settings)
+    assert generate_text(
+        writer, tokenizer, "의사", sampling=SamplingSettings(num_beams=3), pattern=pattern
+    ) != [""]
+
+
+def test_every_tokenizer_writes_one_of_the_choices(writer: GPT, tokenizer: Tokenizer) -> None:
+    choices = ["맑음", "흐림", "눈(雪)"]
+    texts = generate_text(writer, tokenizer, "날씨는 ", choices=choices, num_samples=12, seed=1)
+    assert set(texts) <= set(choices)
+    assert len(set(texts)) > 1
+
+
+def test_no_tokenizer_writes_what_is_banned(writer: GPT, tokenizer: Tokenizer) -> None:
+    settings = {"max_new_tokens": 60, "seed": 1, "num_samples": 3, "pattern": "[가나 ]*"}
+    assert any("가" in text for text in generate_text(writer, tokenizer, "", **settings))
+    assert not any("가" in text for text in generate_text(writer, tokenizer, "", banned=["가"], **settings))
+
+
+def test_a_pattern_that_no_token_can_spell_is_refused(korean_text: str) -> None:
+    plain = CharTokenizer.plain(korean_text)
+    with pytest.raises(SettingsError, match="cannot be written with this model's tokens"):
+        text_constraint(plain, plain.vocab_size, pattern="한빛Z")
+    with pytest.raises(SettingsError, match="cannot be written"):
+        text_constraint(plain, plain.vocab_size, choices=["한빛"], banned=["빛"])
+    only = text_constraint(plain, plain.vocab_size, pattern="한빛(Z|전자)")
+    state = 1
+    for character in "한빛전":
+        state = int(only.after(state)[plain.encode(character)[0]])
+        assert state

@@ -1,0 +1,310 @@
+"""Generation: distributions, stop strings, streaming, and Korean that never breaks."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semigpt.errors import SettingsError
+from semigpt.generation.constraint import Constraint
+from semigpt.generation.decoder import make_decoder
+from semigpt.generation.engine import (
+    Conversation,
+    Engine,
+    beam_search,
+    generate_text,
+    generate_tokens,
+    stream_text,
+)
+from semigpt.generation.sampling import History, SamplingSettings, adjusted, choose, probabilities, uniforms
+from semigpt.interop.huggingface import save_model
+from semigpt.models.base import LanguageModel
+from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.tokenizers import CharTokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(korean_text: str) -> CharTokenizer:
+    return CharTokenizer(korean_text)
+
+
+@pytest.fixture(scope="module")
+def writer(tokenizer: CharTokenizer) -> LanguageModel:
+    """An untrained GPT: it draws anything, bytes that are no characters too."""
+    torch.manual_seed(0)
+    return GPT(
+        GPTSettings(vocab_size=tokenizer.vocab_size, context_length=16, width=32, num_layers=1, num_heads=2)
+    )
+
+
+def kept(logits: list[float], **settings: float) -> list[int]:
+    """The tokens that may be drawn."""
+    row = probabilities(np.array(logits, np.float32), SamplingSettings(**settings))  # type: ignore[arg-type]
+    assert row.sum() == pytest.approx(1)
+    return np.flatnonzero(row).tolist()
+
+
+def test_temperature_top_k_top_p_and_min_p_shape_the_distribution() -> None:
+    logits = [0.0, 1.0, 2.0, 3.0]
+    row = np.array(logits, np.float32)
+    plain = probabilities(row, SamplingSettings())
+    np.testing.assert_allclose(plain, torch.tensor(logits).softmax(0), rtol=1e-6)
+    doubled = probabilities(row, SamplingSettings(temperature=0.5))
+    np.testing.assert_allclose(doubled, (2 * torch.tensor(logits)).softmax(0), rtol=1e-6)
+    assert kept(logits, temperature=0) == [3]
+    assert np.isfinite(probabilities(row, SamplingSettings(temperature=1e-30))).all()
+    assert kept(logits, top_k=2) == [2, 3]
+    assert kept(logits, top_k=99) == [0, 1, 2, 3]
+    # 0.644 + 0.237 reach 0.7 together, 0.644 alone does not.
+    assert kept(logits, top_p=0.7) == [2, 3]
+    assert kept(logits, top_p=0.01) == [3]
+    # The next ones are e⁻¹ = 0.37, 0.14 and 0.05 times as likely as the likeliest.
+    assert kept(logits, min_p=0.2) == [2, 3]
+    assert kept(logits, min_p=0.1) == [1, 2, 3]
+
+
+def test_penalties_and_bans_are_those_of_transformers() -> None:
+    from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
+
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        tokens = draw.integers(0, 6, 12).tolist()
+        logits = draw.normal(size=6).astype(np.float32)
+        for n in (1, 2, 3):
+            settings = SamplingSettings(repetition_penalty=1.3, no_repeat_ngram_size=n)
+            history = History(tokens[:5], 6, n)
+            for token in tokens[5:]:
+                history.push(token)
+            ids, row = torch.tensor([tokens]), torch.from_numpy(logits)[None]
+            theirs = NoRepeatNGramLogitsProcessor(n)(ids, RepetitionPenaltyLogitsProcessor(1.3)(ids, row))
+            np.testing.assert_allclose(adjusted(logits, settings, history), theirs[0].numpy(), rtol=1e-6)
+
+
+def test_frequency_presence_and_bias_are_added_as_openai_says() -> None:
+    history = History([3], 4)
+    for token in (0, 0, 1):
+        history.push(token)
+    settings = SamplingSettings(frequency_penalty=0.5, presence_penalty=0.25, logit_bias={2: 7.0})
+    row = adjusted(np.zeros(4, np.float32), settings, history)
+    assert row.tolist() == [-1.25, -0.75, 7.0, 0.0], "of the prompt nothing counts"
+
+
+def test_draws_follow_the_distribution() -> None:
+    wanted = np.array([0.5, 0.3, 0.0, 0.2])
+    random = uniforms(0, 0)
+    counts = np.bincount([choose(wanted, random.random()) for _ in range(5000)], minlength=4)
+    assert np.abs(counts - 5000 * wanted).max() < 5 * (5000 * 0.25) ** 0.5
+    assert counts[2] == 0
+    assert choose(np.zeros(3), 0.5) == -1
+    assert choose(wanted, 1 - 1e-17) == 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"top_k": 0},
+        {"top_p": 0},
+        {"top_p": 1.5},
+        {"min_p": 2},
+        {"repetition_penalty": 0},
+        {"frequency_penalty": float("inf")},
+        {"no_repeat_ngram_size": -1},
+        {"num_beams": 0},
+        {"logit_bias": {1: float("nan")}},
+    ],
+    ids=str,
+)
+def test_impossible_settings_get_their_one_line(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        SamplingSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_new_tokens": -1},
+        {"num_samples": 0},
+        {"stop": [""]},
+        {"banned": [""]},
+        {"pattern": "("},
+        {"pattern": r"[^\s\S]"},
+        {"pattern": r"(.)\1"},
+        {"pattern": "a", "choices": ["b"]},
+        {"stop_tokens": [10**6]},
+        {"logprobs": -1},
+        {"num_samples": 3, "sampling": SamplingSettings(num_beams=2)},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_asked_of_a_text_is_refused_at_once(
+    writer: LanguageModel, tokenizer: CharTokenizer, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        stream_text(writer, tokenizer, "의사", **wrong)
+    assert "\n" not in str(refusal.value)
+
+
+def test_many_prompts_of_any_length_are_written_as_each_alone(
+    writer: LanguageModel, tokenizer: CharTokenizer
+) -> None:
+    prompts = ["의사", "", "기상청은 24일 전국이 대체로 맑겠다고 밝혔다.", "정부"]
+    for native in (None, False):
+        engine = Engine(writer, tokenizer, native=native)
+        for sampling in (SamplingSettings(), SamplingSettings(top_p=0.8, repetition_penalty=1.2)):
+            settings = {"num_samples": 2, "seed": 1, "max_new_tokens": 25, "sampling": sampling}
+            together = engine.generate(prompts, **settings)
+            assert together == [text for prompt in prompts for text in engine.generate(prompt, **settings)]
+
+
+def test_greedy_and_beams_find_what_transformers_finds(
+    writer: LanguageModel, tokenizer: CharTokenizer, tmp_path: Path
+) -> None:
+    from transformers import Qwen3ForCausalLM
+
+    save_model(tmp_path, writer, tokenizer, "")
+    theirs = Qwen3ForCausalLM.from_pretrained(tmp_path)
+    prompt = [tokenizer.end_of_text, *tokenizer.encode("의사").tolist()]
+    free = Constraint(tokenizer, tokenizer.vocab_size, [Anything()])
+    for beams in (1, 2, 5):
+        for ask in (
+            SamplingSettings(temperature=0, num_beams=beams),
+            SamplingSettings(temperature=0, num_beams=beams, length_penalty=0.5, repetition_penalty=1.5),
+        ):
+            found = theirs.generate(
+                torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
+                do_sample=False,
+                num_beams=beams,
+                max_new_tokens=10,
+                length_penalty=ask.length_penalty if beams > 1 else None,
+                repetition_penalty=ask.repetition_penalty,
+            )[0, len(prompt) :].tolist()
+            if beams == 1:
+                ours = generate_tokens(writer, torch.tensor([prompt]), 10, ask)[0, len(prompt) :].tolist()
+                assert ours[: len(found)] == found
+            else:
+                ours = beam_search(make_decoder(writer), prompt, 10, ask, {tokenizer.end_of_text}, free)[0][0]
+                assert ours == [token for token in found if token != tokenizer.end_of_text]
+
+
+class Anything:
+    """No constraint: transformers knows none."""
+
+    start = 0
+
+    def row(self, state: int) -> list[int]:
+        return [0] * 256
+
+    def accepts(self, state: int) -> bool:
+        return True
+
+
+def test_log_probabilities_are_the_models_own(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
+    settings = {"max_new_tokens": 8, "seed": 2, "logprobs": 3, "echo": True}
+    pieces = list(
+        stream_text(writer, tokenizer, "의사협회는", sampling=SamplingSettings(temperature=2.0), **settings)
+    )
+    scores = [score for piece in pieces for score in piece.scores]
+    tokens = [tokenizer.end_of_text, *(score.token for score in scores)]
+    assert pieces[0].text == "의사협회는" == tokenizer.decode(tokens[1:6])
+    with torch.no_grad():
+        logits, _ = writer(torch.tensor([tokens]))
+    log_BTV = logits.log_softmax(-1)
+    for place, score in enumerate(scores):
+        assert score.log_probability == pytest.approx(float(log_BTV[0, place, score.token]), abs=1e-4)
+        likeliest = log_BTV[0, place].topk(3)
+        assert [p for _, p in score.alternatives] == pytest.approx(likeliest.values.tolist(), abs=1e-4)
+
+
+def test_a_conversation_reads_each_token_once(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
+    for native in (None, False):
+        engine = Engine(writer, tokenizer, native=native)
+        conversation = Conversation()
+        greedy = {"sampling": SamplingSettings(temperature=0), "max_new_tokens": 4}
+        first = "".join(p.text for p in engine.stream("의사", conversation=conversation, **greedy))
+        second = "".join(p.text for p in engine.stream("는", conversation=conversation, **greedy))
+        whole = tokenizer.encode("의사" + first + "는").tolist()
+        assert len(whole) < 15, "within the context: past it a sliding cache is not the same as reading anew"
+        assert second == engine.generate("의사" + first + "는", **greedy)[0]
+
+
+def test_of_a_long_prompt_only_the_end_is_read(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
+    end = "기상청은 24일 전국이 대체로 맑겠다고 밝혔다."
+    begin = time.monotonic()
+    long = generate_text(writer, tokenizer, "가나다 " * 2_500_000 + end, max_new_tokens=20, seed=1)
+    assert time.monotonic() - begin < 2
+    assert long == generate_text(writer, tokenizer, "다른 글. " * 20 + end, max_new_tokens=20, seed=1)
+
+
+def test_lone_surrogates_are_read(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
+    assert len(generate_text(writer, tokenizer, "\ud800의사\udfff", max_new_tokens=5, seed=1)) == 1
+
+
+def test_stop_tokens_end_a_text(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
+    pieces = list(stream_text(writer, tokenizer, "의사", max_new_tokens=9, seed=1, logprobs=0))
+    tokens = [score.token for piece in pieces for score in piece.scores]
+    stopped = list(
+        stream_text(writer, tokenizer, "의사", max_new_tokens=9, seed=1, logprobs=0, stop_tokens=[tokens[4]])
+    )
+    assert [s.token for p in stopped for s in p.scores] == tokens[: tokens.index(tokens[4])]
+    assert stopped[-1].finish_reason == "stop"
+
+
+def test_seed_decides_the_text(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
+    texts = [generate_text(writer, tokenizer, "의사", max_new_tokens=20, seed=seed) for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+    three = generate_text(writer, tokenizer, "의사", max_new_tokens=20, seed=1, num_samples=3)
+    assert three[0] == texts[0][0], "the first of three is the one alone"
+    assert len(set(three)) == 3
+
+
+@settings(max_examples=20, deadline=None)
+@given(prompt=st.text(max_size=20), seed=st.integers(0, 9))
+def test_pieces_joined_are_the_text_and_korean_never_breaks(
+    writer: LanguageModel, tokenizer: CharTokenizer, prompt: str, seed: int
+) -> None:
+    """An untrained model draws any byte at any place; what is not UTF-8 must never be drawn."""
+    pieces = list(stream_text(writer, tokenizer, prompt, max_new_tokens=30, seed=seed))
+    text = "".join(piece.text for piece in pieces)
+    assert text == generate_text(writer, tokenizer, prompt, max_new_tokens=30, seed=seed)[0]
+    assert "\ufffd" not in text
+    assert pieces[-1].finish_reason in ("stop", "length")
+    assert all(piece.finish_reason is None for piece in pieces[:-1])
+
+
+def test_a_stop_string_ends_the_text_before_it(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
+    whole = generate_text(writer, tokenizer, "의사", max_new_tokens=60, seed=3)[0]
+    stop = whole[20:23]
+    pieces = list(
+        stream_text(writer, tokenizer, "의사", max_new_tokens=60, seed=3, stop=[stop, "절대 없을 글"])
+    )
+    assert "".join(piece.text for piece in pieces) == whole[: whole.index(stop)]
+    assert pieces[-1].finish_reason == "stop"
+    nearly = generate_text(writer, tokenizer, "의사", max_new_tokens=60, seed=3, stop=[whole[-2:] + "…"])
+    assert nearly == [whole], "what only began like a stop string is given back"
+
+
+def test_closing_the_stream_frees_the_work(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
+    writer.train()
+    stream = stream_text(writer, tokenizer, "의사", max_new_tokens=10_000)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert writer.training, "left as it was found"
+
+
+def test_nothing_to_write_is_an_empty_text(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
+    assert generate_text(writer, tokenizer, "의사", max_new_tokens=0) == [""]
+
+
+def test_a_plain_tokenizer_cannot_begin_from_nothing(korean_text: str, writer: LanguageModel) -> None:
+    with pytest.raises(SettingsError, match="no end-of-text token to begin from"):
+        generate_text(writer, CharTokenizer.plain(korean_text), "")

@@ -1,0 +1,161 @@
+"""decode.c beside its oracle, the same model in PyTorch: logits within 1e-4, the same texts, the same bits in any batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from semigpt.generation import decoder, native
+from semigpt.generation.decoder import TorchDecoder, make_decoder
+from semigpt.generation.engine import token_steps
+from semigpt.generation.native import NativeDecoder, NativeUnavailableError
+from semigpt.generation.precision import PRECISIONS, Precision, rounded
+from semigpt.generation.sampling import SamplingSettings, choose, probabilities
+from semigpt.models.base import ModelSettings
+from semigpt.models.bigram import SemiGPT
+from semigpt.models.gpt import GPT, GPTSettings
+
+TOLERANCE = 1e-4
+SHAPES = {
+    "square": {"vocab_size": 64, "context_length": 24, "width": 64, "num_layers": 2, "num_heads": 2},
+    # Nothing here is a multiple of 16 or 32: every edge of every loop.
+    "odd": {
+        **{
+            "vocab_size": 77,
+            "context_length": 21,
+            "width": 36,
+            "num_layers": 3,
+            "num_heads": 6,
+            "num_kv_heads": 2,
+        },
+        **{"head_dim": 10, "hidden_width": 50, "rope_theta": 500.0, "tie_embeddings": True},
+    },
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiler() -> None:
+    try:
+        native.library()
+    except NativeUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def model(request: pytest.FixtureRequest) -> GPT:
+    """A GPT whose weights are large enough for logits that differ by whole numbers."""
+    torch.manual_seed(0)
+    model = GPT(GPTSettings(**SHAPES[request.param])).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.normal_(1.0, 0.3)
+            else:
+                parameter.mul_(6)
+    return model
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_logits_equal_pytorchs_read_at_once_or_one_by_one_and_past_the_context(
+    model: GPT, precision: Precision, threads: int
+) -> None:
+    tokens = torch.randint(0, model.settings.vocab_size, (3, 60)).numpy()
+    ours = NativeDecoder(model, precision, threads).open(3)
+    theirs = TorchDecoder(rounded(model, precision)).open(3)
+    prompts = [
+        tokens[0, :2].tolist(),
+        tokens[1, :40].tolist(),
+        tokens[2, :13].tolist(),
+    ]  # one past the context
+    np.testing.assert_allclose(ours.feed(prompts), theirs.feed(prompts), atol=TOLERANCE)
+    for place in range(40, 60):
+        np.testing.assert_allclose(ours.step(tokens[:, place]), theirs.step(tokens[:, place]), atol=TOLERANCE)
+    more = [[1, 2, 3], [4], [5, 6]]
+    np.testing.assert_allclose(ours.feed(more), theirs.feed(more), atol=TOLERANCE)
+    for texts in (ours, theirs):
+        texts.keep([2, 0, 2])
+    after = np.array([7, 8, 9])
+    np.testing.assert_allclose(ours.step(after), theirs.step(after), atol=TOLERANCE)
+
+
+def test_a_texts_logits_are_the_same_bits_in_any_batch(model: GPT) -> None:
+    tokens = torch.randint(0, model.settings.vocab_size, (11, 30)).numpy()
+    for precision in PRECISIONS:
+        packed = NativeDecoder(model, precision)
+        for rows in (2, 3, 8, 11):
+            alone, among = packed.open(1), packed.open(rows)
+            first = [alone.feed([tokens[0, :5].tolist()]).copy()]
+            last = [among.feed(tokens[:rows, :5].tolist())[:1].copy()]
+            for place in range(5, 30):
+                first.append(alone.step(tokens[:1, place]).copy())
+                last.append(among.step(tokens[:rows, place])[:1].copy())
+            assert (np.stack(first) == np.stack(last)).all()
+
+
+def test_texts_drawn_are_those_of_the_plain_path(model: GPT) -> None:
+    prompt = torch.randint(0, model.settings.vocab_size, (4, 9))
+    for sampling in (
+        SamplingSettings(),
+        SamplingSettings(temperature=0),
+        SamplingSettings(temperature=0.7, top_k=9),
+    ):
+        ways = [token_steps(model, prompt, sampling, seed=5, native=way) for way in (True, False)]
+        for _ in range(30):
+            ours, theirs = map(next, ways)
+            assert ours.tolist() == theirs.tolist()
+
+
+def test_the_native_draw_is_that_of_numpy(model: GPT) -> None:
+    texts = NativeDecoder(model).open(1)
+    forbidden = (np.arange(model.settings.vocab_size) % 3 == 0).astype(np.uint8)
+    draw = np.random.default_rng(0)
+    for turn in range(200):
+        logits = texts.feed([[turn % 60]]) if turn == 0 else texts.step(np.array([turn % 60]))
+        uniform, temperature = float(draw.random()), float(draw.choice([0.0, 0.3, 1.0, 4.0]))
+        allowed = np.where(forbidden, np.float32(-np.inf), logits[0])
+        wanted = choose(probabilities(allowed, SamplingSettings(temperature=temperature)), uniform)
+        assert texts.draw([forbidden.ctypes.data], temperature, [uniform]).tolist() == [wanted]
+    nothing = np.ones_like(forbidden)
+    texts.step(np.array([1]))
+    assert texts.draw([nothing.ctypes.data], 1.0, [0.5]).tolist() == [-1]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_rounded_weights_are_within_their_precision(precision: Precision, model: GPT) -> None:
+    for name, parameter in rounded(model, precision).named_parameters():
+        before = model.get_parameter(name)
+        if before.dim() == 1:
+            assert torch.equal(parameter, before)
+        elif precision == "bfloat16":
+            assert torch.equal(parameter, before.bfloat16().float())
+        else:
+            assert (parameter - before).abs().max() <= before.abs().max() / 254 * 1.0001
+            assert not torch.equal(parameter, before)
+
+
+def test_without_a_compiler_generation_goes_on_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, model: GPT
+) -> None:
+    native.library.cache_clear()
+    decoder._say_once.cache_clear()
+    monkeypatch.setenv("CC", "no-such-compiler")
+    try:
+        for _ in range(3):
+            assert isinstance(make_decoder(model), TorchDecoder)
+        assert len(caplog.records) == 1
+        assert "no-such-compiler" in caplog.text
+        assert "\n" not in caplog.records[0].getMessage()
+        with pytest.raises(NativeUnavailableError):
+            make_decoder(model, native=True)
+    finally:
+        native.library.cache_clear()
+        decoder._say_once.cache_clear()
+
+
+def test_other_rungs_are_decoded_by_pytorch() -> None:
+    bigram = SemiGPT(ModelSettings(vocab_size=9, context_length=4))
+    assert isinstance(make_decoder(bigram), TorchDecoder)
+    with pytest.raises(NativeUnavailableError, match="bigram rung"):
+        make_decoder(bigram, native=True)

@@ -1,0 +1,432 @@
+"""The bundled corpus: deterministic, well-formed Korean, and a grammar with exactly one derivation for each text."""
+
+import ast
+import hashlib
+import math
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from semigpt.corpus import newsroom
+from semigpt.corpus.newsroom import newsdesk
+from semigpt.corpus.newsroom.grammar import (
+    Derived,
+    Element,
+    Frame,
+    Grammar,
+    Kind,
+    Section,
+    _About,
+    _Literal,
+    _Mention,
+    _Particle,
+    _Wording,
+    _Worked,
+    sentence,
+    story,
+)
+from semigpt.corpus.newsroom.josa import PARTICLES, agree
+from semigpt.errors import CorpusError
+
+ARTICLES = {split: list(newsroom.rows(split)) for split in newsroom.SPLITS}
+TRAIN = ARTICLES["train"]
+
+
+# --- the corpus -----------------------------------------------------------------------------------------------------
+
+
+def test_the_corpus_is_the_one_everybody_has():
+    first = "\x1e".join("\x1f".join(article[:7]) for article in TRAIN[:20])
+    assert hashlib.sha256(first.encode()).hexdigest() == (
+        "70391852927680bd6bed08e1cad92823a959cc2be876fdb3e0acb0d552c55df7"
+    ), (
+        "a change of the grammar changes everyone's bundled corpus: every published loss on `news` is then stale"
+    )
+
+
+def test_articles_depend_on_seed_split_and_place_alone():
+    assert list(newsroom.rows("test", articles=500))[:20] == ARTICLES["test"][:20]
+    assert [article.document for article in newsroom.rows("train", articles=50, seed=1)] != [
+        article.document for article in TRAIN[:50]
+    ]
+
+
+def test_rows_have_the_columns_of_the_books_dataset():
+    for article in TRAIN[:200]:
+        row = article.row()
+        assert tuple(row) == newsroom.COLUMNS
+        assert all(isinstance(value, str) and value for value in row.values())
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", row["date"])
+        assert row["link"].startswith("https://news.example.com/")
+        day = re.search(r"(?<!\d)(1[1-9]|20)일(?! (만|동안|넘))", row["document"])
+        if "day" in newsroom.parse(article.document).facts:
+            assert day
+            assert int(newsroom.parse(article.document).facts["day"]) == int(row["date"][8:10])
+
+
+def test_splits_have_the_books_proportions_and_share_no_document():
+    assert [newsroom.articles_in(split, newsroom.BOOK_ARTICLES) for split in newsroom.SPLITS] == [
+        22_194,
+        2_466,
+        2_740,
+    ]
+    assert [newsroom.articles_in(split, 1) for split in newsroom.SPLITS] == [1, 1, 1]
+    assert {split: len(rows) for split, rows in ARTICLES.items()} == {
+        split: newsroom.articles_in(split) for split in newsroom.SPLITS
+    }
+    documents = [article.document for rows in ARTICLES.values() for article in rows]
+    assert len(set(documents)) == len(documents)
+
+
+def test_it_is_as_large_and_as_varied_as_promised():
+    text = "".join(article.document for article in TRAIN)
+    assert 1.9e6 < len(text.encode()) < 2.2e6
+    assert len({character for character in text if "가" <= character <= "힣"}) >= 1_200
+    assert newsroom.frame_count() >= 300
+    assert {article.category for article in TRAIN} == {
+        section.name for section in newsdesk.grammar().sections
+    }
+    lengths = sorted(len(article.document) for article in TRAIN)
+    assert lengths[0] > 200
+    assert 350 < lengths[len(lengths) // 2] < 700
+
+
+def test_it_needs_the_standard_library_alone():
+    """The generator is on the start-up path: it may import nothing that is slow to load."""
+    sources = sorted(Path(newsroom.__file__).parent.rglob("*.py"))
+    assert len(sources) > 10
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                assert (
+                    name.split(".")[0] in sys.stdlib_module_names
+                    or name == "semigpt.errors"
+                    or name.startswith("semigpt.corpus.newsroom")
+                ), f"{source.name} imports {name}"
+
+
+@pytest.mark.parametrize(("split", "articles"), [("dev", 10), ("train", 0)])
+def test_a_split_that_is_not_there_is_a_users_error(split: str, articles: int):
+    with pytest.raises(CorpusError):
+        newsroom.rows(split, articles=articles)
+
+
+# --- one derivation for each text -----------------------------------------------------------------------------------
+
+
+def test_texts_parse_back_to_the_one_derivation_that_wrote_them():
+    news = newsdesk.grammar()
+    for article in [*TRAIN, *ARTICLES["test"]]:
+        (derivation,) = news.derivations(article.document)
+        assert math.isclose(derivation.information, article.information, rel_tol=0, abs_tol=1e-9)
+        assert derivation.section == article.category
+        assert newsroom.text_of(derivation) == article.document
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: text[:-1], lambda text: text + " ", lambda text: text.replace("다", "댜", 1)]
+)
+def test_other_texts_are_refused(damage: Callable[[str], str]):
+    with pytest.raises(CorpusError, match="bundled news"):
+        newsroom.information(damage(TRAIN[0].document))
+
+
+def test_probabilities_of_a_small_grammar_sum_to_one():
+    """All texts of a grammar of three choices, by brute force: their probabilities, by parsing, sum to one."""
+    kinds = {
+        "fruit": Kind("fruit", (("감", "감귤", "배"),)),
+        "count": Kind("count", (("1", "12", "2"),), (1, 12, 2)),
+    }
+    twice = Derived(("count",), lambda count: str(2 * count))
+    plan = (
+        sentence("{fruit:이} {count}개 [있다|없다].\n{fruit}, {fruit2:을} 샀다."),
+        sentence("{fruit:은} 달다.", optional=True),
+        sentence("{count}개의 두 배는 {=twice}개다."),
+    )
+    grammar = Grammar((Section("가", (story("나", "{fruit}", *plan),)),), kinds, {"twice": twice})
+    draw = random.Random(0)
+    texts = {grammar.write(lambda what, options: draw.randrange(options)).document for _ in range(5_000)}
+    derivations = [list(grammar.derivations(text)) for text in texts]
+    assert all(len(found) == 1 for found in derivations)
+    assert sum(2 ** -found[0].information for found in derivations) == pytest.approx(1)
+
+
+# A proof that no sentence can be written in two ways, by two frames or by one, whatever the facts. Each frame is an
+# automaton over characters in which every fact may take any value (more texts than the frame can really write, so
+# the proof is on the safe side). All frames are read at once: a set of states that reaches one state along two paths,
+# or that ends in two states, is an ambiguity.
+
+Trie = dict[str, "Trie"]
+END = ""
+
+
+def _trie(words: Iterable[str]) -> Trie:
+    root: Trie = {}
+    for word in words:
+        node = root
+        for character in word:
+            node = node.setdefault(character, {})
+        node[END] = {}
+    return root
+
+
+def _number_trie() -> Trie:
+    node: Trie = {}
+    node.update(dict.fromkeys("0123456789,.", node))
+    node[END] = {}
+    return node
+
+
+class _Automaton:
+    """State (f, e, node): in frame f, inside element e, at `node` of that element's trie."""
+
+    def __init__(self, grammar: Grammar, frames: Sequence[Frame], tries: dict[object, Trie]) -> None:
+
+        def parts(element: Element) -> Iterator[tuple[object, Iterable[str] | None]]:
+            match element:
+                case _Literal(text):
+                    yield (text,), (text,)
+                case _Wording(options):
+                    yield options, options
+                case _Mention(name):
+                    kind = grammar.kind(name)
+                    yield from (((kind.name, place), part) for place, part in enumerate(kind.parts))
+                case _About(name, what):
+                    yield (grammar.kind(name).name, what), grammar.kind(name).about[what]
+                case _Particle(name):
+                    yield ("particle", name), (name, PARTICLES[name])
+                case _Worked():
+                    yield "number", None
+
+        self.rows: list[list[Trie]] = []
+        for frame in frames:
+            row = []
+            for element in frame.elements:
+                for key, words in parts(element):
+                    if key not in tries:
+                        tries[key] = _number_trie() if words is None else _trie(words)
+                    row.append(tries[key])
+            self.rows.append(row)
+        self.nodes: dict[int, Trie] = {}
+        self.prefix_free: dict[int, bool] = {}
+
+    def pass_over(self, frame: int, place: int, node: int) -> Counter[tuple[int, int, int]] | None:
+        """The states after a whole element, when no word of it begins another: a shortcut, there is one way through."""
+        row = self.rows[frame]
+        if place == len(row) or node != id(row[place]):
+            return None
+        if node not in self.prefix_free:
+            waiting, free = [row[place]], True
+            while waiting and free:
+                trie = waiting.pop()
+                free = END not in trie or len(trie) == 1
+                waiting.extend(trie.values())
+            self.prefix_free[node] = free
+        if not self.prefix_free[node]:
+            return None
+        return Counter(self.settle(frame, place + 1, row[place + 1] if place + 1 < len(row) else {}))
+
+    def settle(self, frame: int, place: int, node: Trie) -> Iterator[tuple[int, int, int]]:
+        """The states reached without reading: this one, and the next element's start when this one can end."""
+        row = self.rows[frame]
+        if place == len(row):
+            yield frame, place, 0
+            return
+        if any(key != END for key in node):
+            self.nodes[id(node)] = node
+            yield frame, place, id(node)
+        if END in node:
+            yield from self.settle(frame, place + 1, row[place + 1] if place + 1 < len(row) else {})
+
+
+def _ambiguity(
+    grammar: Grammar, frames: Sequence[Frame], tries: dict[object, Trie] | None = None
+) -> str | None:
+    """A text that can be written in two ways, or its beginning; None when there is none.
+
+    `tries` keeps the tries of a grammar's word lists between calls.
+    """
+    automaton = _Automaton(grammar, frames, {} if tries is None else tries)
+    start = Counter(
+        state for f in range(len(frames)) for state in automaton.settle(f, 0, automaton.rows[f][0])
+    )
+    seen: set[frozenset[tuple[int, int, int]]] = set()
+    waiting = [(start, "")]
+    while waiting:
+        states, text = waiting.pop()
+        if max(states.values()) > 1 or sum(place == len(automaton.rows[f]) for f, place, _ in states) > 1:
+            return text
+        key = frozenset(states)
+        if key in seen:
+            continue
+        seen.add(key)
+        if len(states) == 1 and (passed := automaton.pass_over(*next(iter(states)))) is not None:
+            waiting.append((passed, text + "…"))
+            continue
+        following: dict[str, Counter[tuple[int, int, int]]] = {}
+        for f, place, node in states:
+            if place == len(automaton.rows[f]):
+                continue
+            for character, child in automaton.nodes[node].items():
+                if character != END:
+                    following.setdefault(character, Counter()).update(automaton.settle(f, place, child))
+        waiting.extend((reached, text + character) for character, reached in following.items())
+    return None
+
+
+def _all_frames() -> list[Frame]:
+    return [frame for position in newsdesk.positions() for frame in position.frames]
+
+
+def test_no_sentence_can_be_written_in_two_ways():
+    """The first sentence tells the story from all others; within a story, each sentence has one frame and one reading."""
+    news = newsdesk.grammar()
+    plans = [story.plan for section in news.sections for story in section.stories]
+    tries: dict[object, Trie] = {}
+    assert _ambiguity(news, [frame for plan in plans for frame in plan[0].frames], tries) is None
+    for plan in plans:
+        assert _ambiguity(news, [frame for position in plan for frame in position.frames], tries) is None
+
+
+def test_the_proof_finds_ambiguities():
+    kinds = {"fruit": Kind("fruit", (("감", "감귤", "배"),)), "peel": Kind("peel", (("귤껍질", "껍질"),))}
+    grammar = Grammar((), kinds, {})
+    assert _ambiguity(grammar, [Frame("{fruit} {peel}.")]) is None
+    assert _ambiguity(grammar, [Frame("{fruit}{peel}.")]) == "감귤껍질"
+    assert _ambiguity(grammar, [Frame("{fruit:이} 좋다."), Frame("배가 [참 |]좋다.")]) is not None
+    assert _ambiguity(grammar, [Frame("{fruit}[가|가 참] 좋다."), Frame("배가 좋다.")]) is not None
+
+
+def test_sentences_and_stories_can_be_told_apart():
+    """Sentences end where a full stop meets white space, nowhere else; a story is known by its first sentence."""
+    news = newsdesk.grammar()
+    for frame in _all_frames():
+        assert frame.template.endswith(".")
+        assert "\n" not in frame.template
+        assert ". " not in frame.template
+        for element in frame.elements:
+            if isinstance(element, _Wording):
+                assert len(set(element.options)) == len(element.options), (
+                    f"the same wording twice in {frame.template}"
+                )
+    for kind in news.kinds.values():
+        for part in kind.parts:
+            assert len(set(part)) == len(part), f"{kind.name} has the same member twice"
+            assert not any("\n" in text or ". " in text or text.endswith(".") for text in part)
+        # Members put together from parts are as many as their texts: the proof above reads them part by part.
+        assert all(len(values) == kind.size for values in kind.about.values())
+    plans = [story.plan for section in news.sections for story in section.stories]
+    leads = Counter(frame.template for plan in plans for frame in plan[0].frames)
+    assert max(leads.values()) == 1
+    for plan in plans:
+        assert not plan[0].optional
+        templates = [frame.template for position in plan for frame in position.frames]
+        assert len(set(templates)) == len(templates)
+        assert all(position.sentences <= len(position.frames) for position in plan)
+    assert len({frame.template for frame in _all_frames()}) == len(_all_frames())
+
+
+def test_everything_said_of_a_fact_comes_after_the_fact():
+    """{city.province} and {=profit_before} stand only where what they are worked out from is surely known."""
+    news = newsdesk.grammar()
+
+    def check(frame: Frame, known: set[str]) -> set[str]:
+        known = set(known)
+        for element in frame.elements:
+            match element:
+                case _Mention(name):
+                    news.kind(name)
+                    known.add(name)
+                case _About(name, what):
+                    assert name in known, f"{name} is not known yet in: {frame.template}"
+                    assert what in news.kind(name).about
+                case _Worked(name):
+                    assert set(news.derived[name].sources) <= known, (
+                        f"{name} is too early in: {frame.template}"
+                    )
+        return known
+
+    for section in news.sections:
+        for told in section.stories:
+            known: set[str] = set()
+            for position in told.plan:
+                after = [check(frame, known) for frame in position.frames]
+                if not position.optional:
+                    known = set.intersection(*after)
+            assert any(headline.mentions <= known for headline in told.headlines), told.name
+            for headline in told.headlines:
+                check(headline, known)
+
+
+# --- Korean ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "particle", "form"),
+    [
+        ("사람", "은", "은"), ("바다", "은", "는"), ("물", "으로", "로"), ("불", "을", "을"), ("집", "으로", "으로"),
+        ("나무", "으로", "로"), ("서울", "과", "과"), ("3", "은", "은"), ("4", "이", "가"), ("7", "으로", "로"),
+        ("8", "으로", "로"), ("6", "으로", "으로"), ("10", "을", "을"), ("2.5", "을", "를"), ("3.0", "이", "이"),
+        ("100", "은", "은"), ("1,000", "과", "과"), ("1,000,000,000,000", "이", "가"), ("5%", "으로", "로"),
+        ("5%", "을", "를"), ("TV", "은", "는"), ("URL", "으로", "로"), ("URL", "이", "이"), ("ATM", "이", "이"),
+        ("LAN", "을", "을"), ("5kg", "을", "을"), ("3m", "은", "는"), ("‘바람’", "은", "은"), ("‘나비’", "이", "가"),
+        ("김민수(34)", "은", "는"), ("강석(41)", "이", "이"), ("℃", "을", "를"), ("3-1", "으로", "로"),
+        ("3-2", "으로", "로"), ("3-0", "으로", "으로"), ("길", "으로부터", "로부터"), ("손", "이라고", "이라고"),
+        ("차", "이라고", "라고"), ("책", "이다", "이다"), ("개", "이었다", "였다"),
+    ],
+)  # fmt: skip
+def test_particles_agree_with_what_is_read_aloud(word: str, particle: str, form: str):
+    assert agree(word, particle) == form
+
+
+def test_particles_written_in_frames_agree():
+    """A particle written out after a choice of wording must fit every one of the wordings."""
+    named = {form: name for name, after_vowel in PARTICLES.items() for form in (name, after_vowel)}
+    written = re.compile(r"\[([^\]]*)\](은|는|이|가|을|를|과|와|으로|로)(?=[ ,.])")
+    for frame in _all_frames():
+        for options, form in written.findall(frame.template):
+            for option in filter(None, options.split("|")):
+                assert agree(option, named[form]) == form, frame.template
+
+
+def test_particles_agree_throughout_the_corpus():
+    """Particles after names that stand in the text, checked by a rule written anew from Unicode's layout."""
+    checked = 0
+    for article in TRAIN[::4]:
+        for name in set(newsroom.parse(article.document).facts.values()):
+            if not "가" <= name[-1] <= "힣":
+                continue
+            final = (ord(name[-1]) - ord("가")) % 28
+            for form in re.findall(
+                re.escape(name) + r"(은|는|을|를|으로|로|과|와)(?=[ ,])", article.document
+            ):
+                wanted = {"은": final, "을": final, "과": final, "으로": final and final != 8}.get(
+                    form, not final or (form == "로" and final == 8)
+                )
+                assert wanted, f"{name}{form} in {article.document}"
+                checked += 1
+    assert checked > 2_500
+
+
+def test_headlines_and_summaries_tell_the_articles_facts():
+    for article in TRAIN[:500]:
+        numbers = set(re.findall(r"\d[\d,.]*\d|\d", article.document))
+        for number in re.findall(r"\d[\d,.]*\d|\d", article.title):
+            assert number in numbers, (article.title, article.document)
+        assert article.summary != article.document
+
+
+def test_the_fingerprint_follows_the_grammar(monkeypatch: pytest.MonkeyPatch):
+    before = newsroom.fingerprint()
+    assert re.fullmatch(r"[0-9a-f]{64}", before)
+    newsdesk.fingerprint.cache_clear()
+    monkeypatch.setitem(PARTICLES, "이라서", "라서")
+    assert newsroom.fingerprint() != before
+    newsdesk.fingerprint.cache_clear()

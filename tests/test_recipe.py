@@ -1,0 +1,233 @@
+"""A whole run, from a text file to a folder that goes on where it was left."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from semigpt.checkpoint import RunFolder
+from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
+from semigpt.recipe import Evaluated, Finished, Prepared, Recipe, Stepped, open_run, train
+
+QUICK = {
+    "gpt": {
+        "rung": "gpt",
+        "width": 32,
+        "num_layers": 2,
+        "num_heads": 2,
+        "context_length": 16,
+        "dropout": 0.1,
+    },
+    "bigram": {"rung": "bigram", "context_length": 16},
+}
+
+
+@pytest.fixture
+def text_file(tmp_path: Path, korean_text: str) -> Path:
+    path = tmp_path / "글.txt"
+    path.write_text("\n\n".join(f"{number}번 글. {korean_text}" for number in range(60)), encoding="utf-8")
+    return path
+
+
+def recipe(text_file: Path, rung: str = "gpt", **training: object) -> Recipe:
+    return Recipe.from_tables(
+        {
+            "data": {"spec": str(text_file)},
+            "model": QUICK[rung],
+            "training": {"steps": 30, "batch_size": 8, "eval_blocks": 8, "save_every": 3, **training},
+            "sample": {"max_new_tokens": 8},
+        }
+    )
+
+
+def leave_in_the_middle(settings: Recipe, folder: Path) -> None:
+    """A run walked away from at step 17; its last checkpoint is of step 15."""
+    for event in train(settings, folder):
+        if isinstance(event, Stepped) and event.report.step == 17:
+            break
+
+
+def files_of(run: Path) -> dict[str, bytes]:
+    """Every byte that must be the same for the same run: all but what the clock writes."""
+    checkpoint = sorted((run / "checkpoints").glob("step-*"))[-1]
+    names = [
+        "metrics.jsonl",
+        "samples.jsonl",
+        "model/model.safetensors",
+        "model/config.json",
+        "model/tokenizer.json",
+    ]
+    names += [
+        str(checkpoint.relative_to(run) / f"{group}.safetensors")
+        for group in ("model", "optimizer", "random")
+    ]
+    return {name: (run / name).read_bytes() for name in names}
+
+
+def test_a_run_leaves_what_the_design_draws(tmp_path: Path, text_file: Path) -> None:
+    events = list(train(recipe(text_file), tmp_path / "run"))
+    assert isinstance(events[0], Prepared)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].complete
+    assert sum(isinstance(event, Stepped) for event in events) == 30
+    evaluations = [event for event in events if isinstance(event, Evaluated)]
+    assert evaluations[0].step == 0
+    assert evaluations[0].estimate.loss == pytest.approx(math.log(events[0].tokenizer.vocab_size), rel=0.05)
+    assert evaluations[-1].bits_per_character < evaluations[0].bits_per_character - 1
+    run = tmp_path / "run"
+    made = {
+        str(path.relative_to(run))
+        for path in run.rglob("*")
+        if path.is_file() and "checkpoints" not in path.parts
+    }
+    assert made == {
+        "config.toml", "metrics.jsonl", "timings.jsonl", "samples.jsonl", "facts.json", "report.html", ".lock",
+        "model/config.json", "model/generation_config.json", "model/model.safetensors", "model/README.md",
+        "model/tokenizer.json", "model/tokenizer_config.json",
+    }  # fmt: skip
+    assert len(list((run / "checkpoints").iterdir())) == 2, "the two newest stay"
+    rows = RunFolder.open(run).rows("metrics")
+    assert [row["step"] for row in rows if "val_loss" in row] == list(range(0, 31, 3))
+    assert not any("seconds" in row for row in rows), "metrics hold nothing that the clock decides"
+
+
+def test_its_config_reproduces_a_run(tmp_path: Path, text_file: Path) -> None:
+    """P17: the same command and seed give the same weights and the same text, twice."""
+    list(train(recipe(text_file), tmp_path / "one"))
+    tables = tomllib.loads((tmp_path / "one" / "config.toml").read_text(encoding="utf-8"))
+    list(train(Recipe.from_tables(tables), tmp_path / "two"))
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+@pytest.mark.parametrize("rung", QUICK)
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_run_left_in_the_middle_goes_on_to_the_same_bits(
+    tmp_path: Path, text_file: Path, rung: str, accumulation: int
+) -> None:
+    """P1, by walking away between two steps: whatever was written after the last checkpoint is done again."""
+    settings = recipe(text_file, rung, gradient_accumulation=accumulation)
+    list(train(settings, tmp_path / "whole"))
+    leave_in_the_middle(settings, tmp_path / "left")
+    resumed = list(train(settings, tmp_path / "left", resume=True))
+    assert isinstance(resumed[0], Prepared)
+    assert resumed[0].resumed_at == 15, "the last checkpoint before step 17"
+    assert files_of(tmp_path / "left") == files_of(tmp_path / "whole")
+
+
+def test_stopping_saves_at_once_and_goes_on_to_the_same_bits(tmp_path: Path, text_file: Path) -> None:
+    settings = recipe(text_file)
+    list(train(settings, tmp_path / "whole"))
+    steps = iter(range(100))
+    last = list(train(settings, tmp_path / "stopped", stop=lambda: next(steps) == 10))[-1]
+    assert isinstance(last, Finished)
+    assert (last.complete, last.step) == (False, 11)
+    list(train(settings, tmp_path / "stopped", resume=True))
+    assert files_of(tmp_path / "stopped") == files_of(tmp_path / "whole")
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path: Path, text_file: Path) -> None:
+    list(train(recipe(text_file), tmp_path / "whole"))
+    leave_in_the_middle(recipe(text_file), tmp_path / "run")
+    newest = tmp_path / "run" / "checkpoints" / "step-00000015" / "optimizer.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    assert "optimizer.safetensors is not what was saved" in next(RunFolder.open(tmp_path / "run").damaged())
+    resumed = list(train(recipe(text_file), tmp_path / "run", resume=True))
+    assert isinstance(resumed[0], Prepared)
+    assert resumed[0].resumed_at == 12
+    assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
+
+
+def test_with_no_whole_checkpoint_left_nothing_is_guessed(tmp_path: Path, text_file: Path) -> None:
+    leave_in_the_middle(recipe(text_file), tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").glob("*/model.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors is not what was saved.*no whole checkpoint is left"
+    ):
+        list(train(recipe(text_file), tmp_path / "run", resume=True))
+
+
+def test_going_on_with_another_text_is_refused(tmp_path: Path, text_file: Path) -> None:
+    """P7: the spec is the same but the file has changed."""
+    leave_in_the_middle(recipe(text_file), tmp_path / "run")
+    text_file.write_text(text_file.read_text(encoding="utf-8") + "\n\n새로운 글이 하나 더.", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="another corpus: its fingerprint was .*, is "):
+        list(train(recipe(text_file), tmp_path / "run", resume=True))
+
+
+def test_going_on_with_another_shape_is_refused(tmp_path: Path, text_file: Path) -> None:
+    leave_in_the_middle(recipe(text_file), tmp_path / "run")
+    other = Recipe.from_tables({**recipe(text_file).tables(), "model": {**QUICK["gpt"], "num_layers": 3}})
+    with pytest.raises(CheckpointError, match="another model: num_layers was 2, is 3"):
+        list(train(other, tmp_path / "run", resume=True))
+
+
+def test_a_folder_that_exists_is_not_written_to(tmp_path: Path, text_file: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("x")
+    with pytest.raises(CheckpointError, match="taken exists already"):
+        list(train(recipe(text_file), tmp_path / "taken"))
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["mine.txt"]
+
+
+def test_a_text_shorter_than_a_block_leaves_nothing_behind(tmp_path: Path) -> None:
+    short = tmp_path / "short.txt"
+    short.write_text("가나다라마바사아자차카타파하", encoding="utf-8")
+    with pytest.raises(CorpusError, match="too short|empty|shorter"):
+        list(train(recipe(short), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_best_weights_are_the_ones_in_the_model_folder(tmp_path: Path, text_file: Path) -> None:
+    events = list(train(recipe(text_file), tmp_path / "run"))
+    best = min((e for e in events if isinstance(e, Evaluated)), key=lambda e: e.estimate.loss)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].best.step == best.step
+    _, model, tokenizer = open_run(tmp_path / "run")
+    assert model.settings.vocab_size == tokenizer.vocab_size
+    assert f"{best.bits_per_character:.3f}" in (tmp_path / "run" / "model" / "README.md").read_text(
+        encoding="utf-8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"modle": {}}, r"unknown table \[modle\].*did you mean 'model'"),
+        ({"training": {"stepz": 3}}, r"unknown key 'stepz' in \[training\].*did you mean 'steps'"),
+        ({"model": {"rung": "gtp"}}, "model must be one of"),
+        ({"model": {"width": 10}}, "width 10 cannot be shared by 4 heads"),
+        ({"training": {"steps": "many"}}, "steps in .* cannot be 'many'"),
+        ({"sample": {"temperature": -1.0}}, "temperature must be 0 or more"),
+        ({"machine": {"device": "tpu"}}, "must be one of auto, cpu, cuda, mps"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tables: dict[str, dict[str, object]], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Recipe.from_tables(tables)
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path: Path, text_file: Path) -> None:
+    """P8, with weights poisoned in the middle of a run."""
+    import torch
+
+    events = train(recipe(text_file), tmp_path / "run")
+    prepared = next(events)
+    assert isinstance(prepared, Prepared)
+    with pytest.raises(TrainingError, match="at step 18"):
+        for event in events:
+            if isinstance(event, Stepped) and event.report.step == 17:
+                with torch.no_grad():
+                    next(prepared.model.parameters()).fill_(math.nan)
+    run = RunFolder.open(tmp_path / "run")
+    newest = run.newest()
+    assert newest is not None
+    assert newest.facts["step"] == 15
+    assert all(math.isfinite(row.get("loss", 0.0)) for row in run.rows("metrics"))
+    assert json.dumps(run.rows("metrics"), allow_nan=False)

@@ -1,0 +1,370 @@
+"""A corpus on disk: what is in it, how it is split, and that it is whole or not there."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import semigpt.corpus
+from semigpt.corpus import Corpus, open_corpus, prepare_corpus
+from semigpt.corpus.staging import Seen
+from semigpt.errors import CorpusError
+
+NSMC = Path(__file__).parents[1] / ".." / "shared" / "data" / "nsmc"
+LINES = [f"{i}번째 문장, 오늘의 값은 {i * i % 97}." for i in range(2000)]
+
+
+def write(path: Path, texts: list[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, cache: Path) -> Corpus:
+    return prepare_corpus(str(write(tmp_path / "a.jsonl", LINES)), cache=cache)
+
+
+def folders(cache: Path) -> list[str]:
+    return sorted(path.name for path in (cache / "corpora").iterdir())
+
+
+# --- what is in it
+
+
+def test_every_view_of_a_split_agrees(corpus: Corpus) -> None:
+    assert corpus.splits == ("train", "validation", "test")
+    for split in corpus.splits:
+        texts = list(corpus.documents(split))
+        assert "".join(texts) == corpus.text(split)
+        assert corpus.path(split).read_text(encoding="utf-8") == corpus.text(split)
+        assert corpus.document_count(split) == len(texts)
+        assert corpus.characters(split) == len(corpus.text(split))
+        assert corpus.bytes_of(split) == len(corpus.text(split).encode()) == corpus.document_ends(split)[-1]
+        assert corpus.source_bits(split) is None
+    assert corpus.character_counts == Counter(corpus.text("train"))
+    assert list(corpus.character_counts) == sorted(corpus.character_counts)
+    corpus.verify()
+
+
+def test_a_split_that_is_not_there_is_named(corpus: Corpus) -> None:
+    with pytest.raises(CorpusError, match="no split 'dev': its splits are train, validation, test"):
+        corpus.text("dev")
+
+
+def test_equal_text_has_an_equal_fingerprint_wherever_it_came_from(tmp_path: Path, corpus: Corpus) -> None:
+    pq.write_table(pa.table({"본문": LINES}), tmp_path / "b.parquet")
+    (tmp_path / "c.txt").write_text("\n".join(LINES), encoding="cp949")
+    for name in ("b.parquet", "c.txt"):
+        assert prepare_corpus(str(tmp_path / name)).fingerprint == corpus.fingerprint
+    other = write(tmp_path / "d.jsonl", [*LINES, "한 문장 더."])
+    assert prepare_corpus(str(other)).fingerprint != corpus.fingerprint
+
+
+def test_progress_is_told_and_ends_with_all_of_it(tmp_path: Path, cache: Path) -> None:
+    told: list[tuple[int, int]] = []
+    path = write(tmp_path / "a.jsonl", [f"{i} " + "가나다 " * 100_000 for i in range(12)] + LINES)
+    corpus = prepare_corpus(str(path), cache=cache, progress=lambda *so_far: told.append(so_far))
+    assert len(told) > 3
+    assert told == sorted(told)
+    assert told[-1] == tuple(
+        sum(of(split) for split in corpus.splits) for of in (corpus.document_count, corpus.characters)
+    )
+
+
+# --- splits
+
+
+def test_documents_are_split_by_a_hash_of_their_text(tmp_path: Path, cache: Path, corpus: Corpus) -> None:
+    of = {text: split for split in corpus.splits for text in corpus.documents(split)}
+    assert sorted(of) == sorted(LINES)
+    sizes = Counter(of.values())
+    for split, share in {"train": 0.9, "validation": 0.05, "test": 0.05}.items():
+        sigma = (2000 * share * (1 - share)) ** 0.5
+        assert abs(sizes[split] - 2000 * share) < 5 * sigma
+    # Shuffled and among others, a text falls into the split it always falls into.
+    again = prepare_corpus(str(write(tmp_path / "b.jsonl", ["새 글", *LINES[::-1]])), cache=cache)
+    assert all(
+        of[text] == split for split in again.splits for text in again.documents(split) if text != "새 글"
+    )
+
+
+def test_only_what_is_missing_is_carved_out_of_train(tmp_path: Path, cache: Path) -> None:
+    write(tmp_path / "a" / "train.jsonl", LINES)
+    write(tmp_path / "a" / "test.jsonl", ["시험 문장."])
+    corpus = prepare_corpus(str(tmp_path / "a"), cache=cache)
+    assert list(corpus.documents("test")) == ["시험 문장."]
+    assert 50 < corpus.document_count("validation") < 150
+    assert corpus.document_count("train") + corpus.document_count("validation") == 2000
+    assert corpus.split_rule == "own + document"
+
+
+def test_held_out_documents_are_kept_and_left_out_of_train(tmp_path: Path, cache: Path) -> None:
+    splits = {
+        "train": ["가", "나", "나", "다", "라", ""],
+        "validation": ["다", "마", "마"],
+        "test": ["라", "다", " "],
+    }
+    for split, texts in splits.items():
+        write(tmp_path / "a" / f"{split}.jsonl", texts)
+    corpus = prepare_corpus(str(tmp_path / "a"), cache=cache)
+    assert list(corpus.documents("test")) == ["라", "다"]
+    assert list(corpus.documents("validation")) == ["마"]
+    assert list(corpus.documents("train")) == ["가", "나"]
+    assert (corpus.duplicates, corpus.empties) == (5, 2)
+    assert "5 documents left out: the same text came before" in corpus.findings
+
+
+@pytest.mark.parametrize("texts", [LINES, ["한 문서뿐인 소설. " * 400_000], ["가나다라마", "바사아자차"]])
+def test_offset_cuts_by_character_as_the_book_does(tmp_path: Path, cache: Path, texts: list[str]) -> None:
+    corpus = prepare_corpus(str(write(tmp_path / "a.jsonl", texts)), cache=cache, split="offset:0.9")
+    whole = "".join(texts)
+    cut = int(0.9 * len(whole))
+    assert corpus.text("train") == whole[:cut]
+    assert corpus.text("validation") == corpus.text("test") == whole[cut:]
+    assert "".join(corpus.documents("train")) == whole[:cut]
+    assert "".join(corpus.documents("test")) == whole[cut:]
+    assert corpus.characters("train") == cut
+    assert corpus.character_counts == Counter(whole[:cut])
+    corpus.verify()
+
+
+def test_too_few_documents_are_cut_by_character(tmp_path: Path, cache: Path) -> None:
+    corpus = prepare_corpus(str(write(tmp_path / "a.jsonl", LINES[:3])), cache=cache)
+    assert corpus.split_rule == "offset:0.9"
+    assert corpus.text("train") + corpus.text("test") == "".join(LINES[:3])
+    assert any(finding.startswith("3 documents cannot be split by document") for finding in corpus.findings)
+    expected = {"manifest.json", "train.txt", "train.ends.npy", "validation.txt", "validation.ends.npy"}
+    assert {path.name for path in corpus.folder.iterdir()} == expected
+
+
+@pytest.mark.parametrize("rule", ["offset", "offset:0", "offset:1", "offset:1.5", "offset:nan", "random"])
+def test_a_split_rule_that_cannot_be_is_refused(tmp_path: Path, cache: Path, rule: str) -> None:
+    with pytest.raises(CorpusError, match=f"--split {rule}: neither auto nor offset:F"):
+        prepare_corpus(str(write(tmp_path / "a.jsonl", LINES)), cache=cache, split=rule)
+
+
+# --- the bundled corpus
+
+
+@pytest.fixture
+def newsroom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newsroom of one sentence, so that what is tested here is the staging and not the grammar."""
+
+    def rows(split: str, *, articles: int, seed: int) -> Iterator[SimpleNamespace]:
+        for i in range(articles):
+            document = f"{split} {seed}-{i}호 기사입니다."
+            yield SimpleNamespace(document=document, title=f"{split} 제목 {i}", information=float(i))
+
+    room = SimpleNamespace(
+        rows=rows,
+        SPLITS=("train", "validation", "test"),
+        COLUMNS=("title", "document"),
+        DEFAULT_ARTICLES=5,
+        fingerprint=lambda: "one sentence",
+    )
+    monkeypatch.setattr(semigpt.corpus, "newsroom", room, raising=False)
+
+
+@pytest.mark.usefixtures("newsroom")
+def test_the_information_of_the_bundled_corpus_is_summed(cache: Path) -> None:
+    corpus = prepare_corpus("news#articles=4,seed=7", cache=cache)
+    assert list(corpus.documents("test")) == [f"test 7-{i}호 기사입니다." for i in range(4)]
+    assert [corpus.source_bits(split) for split in corpus.splits] == [6.0, 6.0, 6.0]
+    assert prepare_corpus("news", cache=cache).source_bits("train") == 10.0
+    titles = prepare_corpus("news", column="title", cache=cache)
+    assert titles.text("test").startswith("test 제목 0")
+    assert titles.source_bits("train") is None, "the grammar knows what documents weigh, not titles"
+    cut = prepare_corpus("news", split="offset:0.5", cache=cache)
+    assert cut.source_bits("train") is None, "a document cut in two has no information of its own"
+
+
+# --- once, whole, and found again
+
+
+def test_it_is_staged_once_and_again_when_the_file_changes(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "a.jsonl", LINES)
+    first = prepare_corpus(str(path), cache=cache)
+    born = first.path("train").stat().st_mtime_ns
+    assert prepare_corpus(str(path), cache=cache) == first
+    assert first.path("train").stat().st_mtime_ns == born
+    refreshed = prepare_corpus(str(path), cache=cache, refresh=True)
+    assert refreshed == first
+    assert refreshed.path("train").stat().st_mtime_ns > born
+    write(path, LINES[:1000])
+    assert prepare_corpus(str(path), cache=cache).folder != first.folder
+    assert len(folders(cache)) == 2
+    assert prepare_corpus(str(path), cache=cache, split="offset:0.8").split_rule == "offset:0.8"
+
+
+def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(write(tmp_path / "a.jsonl", LINES))
+    monkeypatch.setenv("SEMIGPT_CACHE", str(tmp_path / "own"))
+    assert prepare_corpus(path).folder.parent == tmp_path / "own" / "corpora"
+    monkeypatch.delenv("SEMIGPT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "shared"))
+    assert prepare_corpus(path).folder.parent == tmp_path / "shared" / "semigpt" / "corpora"
+
+
+def test_a_changed_or_cut_file_is_refused_by_its_name(corpus: Corpus) -> None:
+    for path in sorted(corpus.folder.iterdir()):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        with pytest.raises(CorpusError, match=f"{path.name}: .*delete .* prepared again"):
+            open_corpus(corpus.folder)
+        place = len(whole) // 2
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(CorpusError, match=f"{path.name}: it has changed since it was written"):
+            open_corpus(corpus.folder).verify()
+        path.unlink()
+        with pytest.raises(CorpusError, match=f"{path.name}: .*delete .* prepared again"):
+            open_corpus(corpus.folder)
+        path.write_bytes(whole)
+    open_corpus(corpus.folder).verify()
+
+
+def test_a_changed_file_that_was_not_verified_is_no_traceback(corpus: Corpus) -> None:
+    errors: list[CorpusError] = []
+    for path in (corpus.path("test"), corpus.folder / "test.ends.npy"):
+        whole = path.read_bytes()
+        for place in range(0, len(whole), 23):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x81]) + whole[place + 1 :])
+            try:
+                list(corpus.documents("test"))
+                corpus.text("test")
+            except CorpusError as error:
+                errors.append(error)
+        path.write_bytes(whole)
+    assert len(errors) > 50
+    assert all("/test." in str(error) for error in errors)
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "a.jsonl", LINES)
+    with path.open("a", encoding="utf-8") as file:
+        file.write("{\n")
+    with pytest.raises(CorpusError, match="line 2001: not JSON"):
+        prepare_corpus(str(path), cache=cache)
+    assert folders(cache) == []
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", LINES)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(CorpusError, match=r"cannot be staged there \(.*\): free some room, or name another"):
+        prepare_corpus(str(path), cache=tmp_path / "file")
+
+
+PREPARE = """
+import resource, sys
+from pathlib import Path
+from semigpt.corpus import prepare_corpus
+from semigpt.errors import CorpusError
+if len(sys.argv) > 3:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
+try:
+    corpus = prepare_corpus(sys.argv[1], cache=Path(sys.argv[2]))
+    print(corpus.fingerprint)
+except CorpusError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp949"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, cache: Path, encoding: str) -> None:
+    """A limit on the size of a file stands in for the disk: a write fails in the same way, half done."""
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(LINES * 20), encoding=encoding)
+    command = [sys.executable, "-c", PREPARE, str(path), str(cache), "20000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "the corpus cannot be staged there (File too large)" in done.stdout.splitlines()[0]
+    assert folders(cache) == []
+
+
+def test_processes_at_once_make_one_whole_corpus(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "a.jsonl", LINES)
+    command = [sys.executable, "-c", PREPARE, str(path), str(cache)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    fingerprints = {process.communicate(timeout=60)[0].split()[0] for process in running}
+    corpus = prepare_corpus(str(path), cache=cache)
+    corpus.verify()
+    assert fingerprints == {corpus.fingerprint}
+    assert folders(cache) == [corpus.folder.name]
+
+
+def test_what_a_killed_process_left_is_swept_and_a_living_one_is_let_be(tmp_path: Path, cache: Path) -> None:
+    pipe = tmp_path / "b.txt"
+    hold = (
+        "import sys, time; from pathlib import Path; from semigpt.corpus import prepare_corpus;"
+        "prepare_corpus(sys.argv[1], cache=Path(sys.argv[2]), progress=lambda *_: (print('in'), "
+        "sys.stdout.flush(), time.sleep(60)))"
+    )
+    pipe.write_text("\n".join(LINES), encoding="utf-8")
+    command = [sys.executable, "-c", hold, str(pipe), str(cache)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in\n"
+        path = str(write(tmp_path / "a.jsonl", LINES))
+        prepare_corpus(path, cache=cache)
+        assert sum(name.startswith(".staging-") for name in folders(cache)) == 1, "it is still at work"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert sum(name.startswith(".staging-") for name in folders(cache)) == 1, "and could not clean up"
+    prepare_corpus(path, cache=cache, split="offset:0.5")
+    assert not any(name.startswith(".staging-") for name in folders(cache))
+
+
+# --- memory and speed
+
+
+def test_digests_are_a_set() -> None:
+    digests = np.random.default_rng(0).integers(0, 3000, 10_000, dtype=np.uint64)
+    spread = [int.from_bytes(hashlib.blake2b(bytes(d), digest_size=8).digest()) for d in digests] + [0, 0, 1]
+    seen, reference = Seen(), set[int]()
+    for digest in spread[:-1]:
+        assert seen.add(digest) == (digest not in reference)
+        reference.add(digest)
+    assert not seen.add(1), "0 stands for a free slot, and is kept as 1"
+
+
+def test_nsmc_is_staged_in_seconds_under_600_megabytes(cache: Path) -> None:
+    if not NSMC.is_dir():
+        pytest.skip("../shared/data/nsmc is not here")
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARE, str(NSMC), str(cache)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    seconds = time.monotonic() - start
+    _, megabytes, torch = done.stdout.split()
+    assert int(megabytes) < 600
+    assert torch == "False"
+    assert seconds < 30, "1.6 s on two quiet cores"
+    start = time.monotonic()
+    corpus = prepare_corpus(str(NSMC), cache=cache)
+    assert time.monotonic() - start < 0.5
+    counts = {split: corpus.document_count(split) for split in corpus.splits}
+    assert counts == {"train": 12_642, "validation": 584, "test": 747}
+    assert corpus.duplicates == 10

@@ -1,0 +1,326 @@
+"""The tour: every chapter in both languages, the lines shown are the lines run, the numbers are the text's own."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import math
+import re
+import unicodedata
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+from semigpt.corpus.staging import prepare_corpus
+from semigpt.errors import CorpusError, SettingsError
+from semigpt.tour import opening_text, tour
+from semigpt.tour.session import Session, columns
+
+KOREAN = [
+    "첫 문서",
+    "글자와 어휘",
+    "문장을 숫자로, 숫자를 문장으로",
+    "글 전체를 텐서 하나로",
+    "학습용과 검증용",
+    "블록: 문맥과 정답",
+    "배치: 블록 여러 개를 한 번에",
+    "가장 단순한 모델: 표 하나",
+    "손실: 왜 모양을 바꿔야 할까요",
+    "갓 만든 모델의 손실은 ln V",
+    "마지막 자리의 확률",
+    "배우기 전의 열 글자",
+    "옵티마이저: 한 걸음",
+    "학습이 향하는 곳: 세어서 만든 표",
+    "학습, 그리고 처음 배운 글",
+    "장치로 옮기기",
+    "두 가지 손실",
+    "앞 글자들과 나누기: 평균",
+    "질의, 키, 값",
+    "왜 √d로 나눌까요",
+    "여러 개의 헤드",
+    "피드포워드: 모은 것을 생각하기",
+    "잔차 블록: 깊이 쌓기",
+]
+ENGLISH = [
+    "The first document",
+    "Characters and vocabulary",
+    "A sentence encoded and decoded",
+    "The whole text as one tensor",
+    "What is learnt from and what is held out",
+    "A block: contexts and targets",
+    "A batch: several blocks at once",
+    "The simplest model: one table",
+    "The loss, and why the shape must change",
+    "A fresh model's loss is ln V",
+    "The last position's probabilities",
+    "Ten characters before learning",
+    "The optimizer: one step",
+    "Where training is heading: the table of counts",
+    "Training, and the first learnt text",
+    "Moving to a device",
+    "The loss on both splits",
+    "Sharing with the characters before: averages",
+    "Queries, keys and values",
+    "Why divide by √d",
+    "Several heads",
+    "Feed-forward: thinking about what was gathered",
+    "Residual blocks: stacking them deep",
+]
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory, korean_text: str) -> Path:
+    """One text file of the reader's own, its sentences coming again in other orders."""
+    lines = korean_text.splitlines()
+    path = tmp_path_factory.mktemp("text") / "글.txt"
+    path.write_text("\n".join(lines[i % 3] + lines[(i * i) % 3] for i in range(20)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def spec(book: Path) -> str:
+    """The file as one document: the tour's text is then the file's, to the character."""
+    return f"{book}#by=document"
+
+
+@pytest.fixture(scope="module")
+def told(spec: str) -> dict[str, str]:
+    """The whole tour in each language, with the same seed and steps."""
+    return {lang: "\n\n".join(tour(spec, lang=lang, steps=30, seed=3)) for lang in ("ko", "en")}  # type: ignore[arg-type]
+
+
+def headings(text: str) -> list[str]:
+    return re.findall(r"^\d+\. (.+)\n=+$", text, re.MULTILINE)
+
+
+def code(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("    ")]
+
+
+def prose(text: str) -> list[str]:
+    """What is said in each chapter, headings, code and answers left out."""
+    chapters = re.split(r"^\d+\. .+\n=+$", text, flags=re.MULTILINE)[1:]
+    return [
+        "\n".join(line for line in chapter.splitlines() if not line.startswith("    "))
+        for chapter in chapters
+    ]
+
+
+def answer(text: str, line: str) -> str:
+    """What stands below a line of code."""
+    return text.split(f"    >>> {line}\n", 1)[1].split("\n", 1)[0].strip()
+
+
+def test_every_chapter_comes_in_order_in_both_languages(told: dict[str, str]) -> None:
+    assert headings(told["ko"]) == KOREAN
+    assert headings(told["en"]) == ENGLISH
+
+
+def test_both_languages_run_the_same_code_to_the_same_answers(told: dict[str, str]) -> None:
+    assert code(told["ko"]) == code(told["en"])
+    numbers = {
+        lang: [set(re.findall(r"\d[\d,.]*\d|\d", part)) for part in prose(told[lang])] for lang in told
+    }
+    for title, korean, english in zip(ENGLISH, numbers["ko"], numbers["en"], strict=True):
+        assert korean == english, title
+
+
+def test_korean_is_korean_and_english_is_english(told: dict[str, str]) -> None:
+    for part in prose(told["ko"]):
+        assert re.search(r"[가-힣]+(니다|봅시다)\.", part)
+    for part in prose(told["en"]):
+        quoted = re.sub(r"`[^`]*`", "", part)
+        assert not re.search(r"[가-힣]", quoted)
+
+
+def test_typed_into_python_the_lines_give_the_answers_shown(told: dict[str, str]) -> None:
+    """The claim of the first page, held to by doctest: every line in a session that knows nothing of the tour."""
+    test = doctest.DocTestParser().get_doctest(told["ko"], {}, "tour", None, None)
+    assert len(test.examples) > 100
+    wrong: list[str] = []
+    doctest.DocTestRunner(verbose=False).run(test, out=wrong.append)
+    assert not wrong, "".join(wrong)
+
+
+def test_the_numbers_are_those_of_the_text(told: dict[str, str], book: Path) -> None:
+    text, page = book.read_text(encoding="utf-8"), told["ko"]
+    V = len(set(text))
+    assert answer(page, "len(text)") == str(len(text))
+    assert answer(page, "V") == str(V)
+    assert answer(page, "data.shape, data.dtype") == f"(torch.Size([{len(text)}]), torch.int64)"
+    assert answer(page, "logits.shape") == f"torch.Size([4, 8, {V}])"
+    assert (
+        answer(page, "logits.flatten(0, 1).shape, targets.flatten().shape")
+        == f"(torch.Size([32, {V}]), torch.Size([32]))"
+    )
+    assert (
+        answer(page, "round(loss.item(), 4), round(math.log(V), 4)")
+        == f"({math.log(V):.4f}, {math.log(V):.4f})"
+    )
+    assert answer(page, "len(train_ids), len(validation_ids)") == str(
+        (int(0.9 * len(text)), len(text) - int(0.9 * len(text)))
+    )
+
+
+def test_a_sentence_of_the_text_comes_back_from_its_ids(told: dict[str, str], book: Path) -> None:
+    page = told["ko"]
+    (sentence,) = re.findall(r"    >>> sentence = (.+)", page)
+    assert sentence.strip("'") in book.read_text(encoding="utf-8")
+    assert answer(page, "tokenizer.decode(tokenizer.encode(sentence))") == sentence
+    assert answer(page, "tokenizer.decode(tokenizer.encode(sentence)) == sentence") == "True"
+
+
+def test_pytorch_says_itself_what_is_wrong(told: dict[str, str], book: Path) -> None:
+    V = len(set(book.read_text(encoding="utf-8")))
+    message = f"    Traceback (most recent call last):\n        ...\n    RuntimeError: Expected target size [4, {V}], got [4, 8]"
+    assert f"    >>> F.cross_entropy(logits, targets)\n{message}" in told["ko"]
+    assert re.search(r"torch\.int32\)\)\n.+\n.+\n    RuntimeError: .*Int", told["ko"])
+
+
+def test_what_is_said_to_be_equal_is_equal(told: dict[str, str]) -> None:
+    equalities = re.findall(r"    >>> (torch\.(?:allclose|equal)\(.+)", told["ko"])
+    assert len(equalities) == 5
+    assert [answer(told["ko"], line) for line in equalities] == ["True"] * 5
+
+
+def test_only_the_last_place_feels_a_changed_last_character(told: dict[str, str]) -> None:
+    (line,) = re.findall(r"    >>> (.+out_changed - out.+)", told["ko"])
+    *before, last = ast.literal_eval(answer(told["ko"], line))
+    assert before == [0.0] * 7
+    assert last > 0
+
+
+def test_the_variance_grows_with_d_and_the_division_takes_it_back(told: dict[str, str]) -> None:
+    found = re.findall(
+        r"d=(\d+): variance ([\d.]+) → ([\d.]+), share ([\d.]+) → ([\d.]+)", "\n".join(code(told["ko"]))
+    )
+    assert [row[0] for row in found] == ["8", "32", "128"]
+    for d, raw, divided, share, divided_share in (map(float, row) for row in found):
+        assert d / 2 < raw < 2 * d
+        assert 0.5 < divided < 2
+        assert divided_share < share
+
+
+def test_a_residual_stack_remembers_its_input(told: dict[str, str]) -> None:
+    found = re.findall(r"layer \d: plain (-?[\d.]+), added ([\d.]+)", told["ko"])
+    assert len(found) == 8
+    assert all(abs(float(plain)) < 0.4 < 0.6 < float(added) for plain, added in found)
+
+
+def test_the_ladder_names_all_five_rungs_and_its_best(told: dict[str, str]) -> None:
+    rows = re.findall(
+        r"^    (\w+) +([\d,]+) +30 steps  loss ([\d.]+)  ([\d.]+) bits", told["en"], re.MULTILINE
+    )
+    assert [row[0] for row in rows] == ["bigram", "attention", "multihead", "feedforward", "blocks"]
+    for _, _, loss, in_bits in rows:
+        assert float(in_bits) == pytest.approx(float(loss) / math.log(2), abs=1e-3)
+    best = min(rows, key=lambda row: float(row[2]))[0]
+    assert f"`{best}` guesses best" in told["en"].replace("\n", " ")
+
+
+def test_training_walks_toward_the_counts(spec: str) -> None:
+    pages = tour(spec, lang="en", steps=300)
+    page = "\n\n".join(takewhile(lambda paragraph: not paragraph.startswith("16. "), pages))
+    walk = [
+        (float(loss), float(distance))
+        for loss, distance in re.findall(r"\d+: loss ([\d.]+), distance ([\d.]+)", page)
+    ]
+    assert len(walk) == 5
+    assert [loss for loss, _ in walk] == sorted((loss for loss, _ in walk), reverse=True)
+    assert walk[-1][1] < 0.25 * walk[0][1]
+    counted = float(answer(page, 'round(measured(counted, "train"), 4)'))
+    assert counted < walk[-1][0] < counted + 0.3
+    before, after = ast.literal_eval(answer(page, "before, after"))
+    assert len(before) == len(after) == 11
+    assert before != after
+
+
+def test_other_text_than_the_seed_alone_changes_what_is_drawn(spec: str, told: dict[str, str]) -> None:
+    other = "\n\n".join(tour(spec, lang="ko", steps=30, seed=4))
+    assert headings(other) == KOREAN
+    assert answer(other, "before") != answer(told["ko"], "before")
+
+
+def test_the_clock_ends_the_training(spec: str) -> None:
+    page = "\n\n".join(tour(spec, lang="ko", seconds=0.5))
+    assert headings(page) == KOREAN
+    assert "TrainingSettings(minutes=0.00167" in page
+    assert "0.1초" in page
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "가나다라마바사아자차카타파하 가나다 ",
+        "하나뿐인 문서입니다. 짧아도 됩니다!",
+        "아" * 40,
+        "abcdefgh" * 12,
+    ],
+)
+def test_a_tiny_text_is_enough(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tiny.txt"
+    path.write_text(text, encoding="utf-8")
+    page = "\n\n".join(tour(str(path), lang="ko", steps=1))
+    assert headings(page) == KOREAN
+    assert answer(page, "V") == str(len(set(text)))
+
+
+def test_a_text_shorter_than_two_blocks_is_one_line_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("너무 짧은 글", encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"7 characters.*18.*--data"):
+        next(tour(str(path)))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lang": "fr"}, {"seconds": 0}, {"seconds": math.inf}, {"steps": 0}, {"seed": -1}]
+)
+def test_what_cannot_be_is_refused(spec: str, wrong: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        next(tour(spec, **wrong))  # type: ignore[arg-type]
+
+
+def test_a_long_text_is_read_from_its_beginning(spec: str, book: Path) -> None:
+    corpus = prepare_corpus(spec)
+    text = book.read_text(encoding="utf-8")
+    assert opening_text(corpus, 100) == text[:100]
+    assert opening_text(corpus) == text
+
+
+def test_several_documents_are_read_back_to_back(tmp_path: Path, korean_text: str) -> None:
+    lines = [f"{number}번 글. {korean_text.splitlines()[number % 3]}" for number in range(40)]
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join([*lines, lines[0]]), encoding="utf-8")
+    text = opening_text(prepare_corpus(str(path)))
+    assert sorted(text) == sorted("".join(lines))
+
+
+def test_a_session_shows_each_statement_with_its_answer() -> None:
+    session = Session("en")
+    shown = session.run("""
+        x = 2
+        x + 1
+        for i in range(x):
+            print(i)
+    """)
+    assert shown.splitlines() == [
+        "    >>> x = 2",
+        "    >>> x + 1",
+        "    3",
+        "    >>> for i in range(x):",
+        "    ...     print(i)",
+        "    0",
+        "    1",
+    ]
+    assert session["x"] == 2
+    assert session.mistake("x / 0").endswith("ZeroDivisionError: division by zero")
+    with pytest.raises(ZeroDivisionError):
+        session.run("x / 0")
+
+
+def test_sentences_fit_a_terminal(told: dict[str, str]) -> None:
+    assert columns("한글 ok") == 7
+    for lang in told:
+        for part in prose(told[lang]):
+            assert all(columns(unicodedata.normalize("NFC", line)) <= 88 for line in part.splitlines())

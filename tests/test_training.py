@@ -1,0 +1,147 @@
+"""The trainer: schedule, budgets, what is refused, and numbers pinned."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+import torch
+
+from conftest import small_model
+from semigpt.dataset import Dataset
+from semigpt.errors import SettingsError, TrainingError
+from semigpt.training.optimizer import Optimizer, OptimizerSettings, learning_rate_scale
+from semigpt.training.trainer import Progress, TrainingSettings, training_steps
+
+
+def run(
+    rung: str, dataset: Dataset, training: TrainingSettings, **optimizer: object
+) -> tuple[list[float], torch.nn.Module]:
+    model = small_model(rung)
+    settings = OptimizerSettings(**{"learning_rate": 1e-2, **optimizer})  # type: ignore[arg-type]
+    reports = list(training_steps(model, dataset, Optimizer(model, settings), training, Progress()))
+    return [report.loss for report in reports], model
+
+
+def test_training_learns_every_rung(rung: str, dataset: Dataset) -> None:
+    losses, _ = run(
+        rung,
+        dataset,
+        TrainingSettings(steps=60, batch_size=16),
+        learning_rate=0.05 if rung == "bigram" else 1e-2,
+    )
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_one_step_is_pinned(dataset: Dataset, optimizer: str) -> None:
+    """A change here means a change of the model's start, the order of blocks, the loss or the update."""
+    losses, _ = run(
+        "gpt",
+        dataset,
+        TrainingSettings(steps=3, batch_size=4),
+        optimizer=optimizer,
+        schedule="constant",
+        warmup=0,
+    )
+    expected = {"adamw": [3.9200, 3.8133, 3.8269], "muon": [3.9200, 3.8099, 3.8348]}[optimizer]
+    assert losses == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"), [({"steps": 7}, 7), ({"tokens": 16 * 8 * 5}, 5), ({"tokens": 16 * 8 * 5 - 1}, 5)]
+)
+def test_budget_in_steps_or_tokens(dataset: Dataset, budget: dict[str, int], steps: int) -> None:
+    losses, _ = run("bigram", dataset, TrainingSettings(batch_size=8, **budget))
+    assert len(losses) == steps
+
+
+def test_budget_in_minutes_ends_by_the_clock(dataset: Dataset) -> None:
+    start = time.monotonic()
+    losses, _ = run("bigram", dataset, TrainingSettings(batch_size=8, minutes=0.01))
+    assert 0.5 < time.monotonic() - start < 5
+    assert len(losses) > 3
+
+
+@pytest.mark.parametrize("budget", [{}, {"steps": 1, "minutes": 1.0}])
+def test_exactly_one_budget(budget: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match="exactly one of steps, tokens and minutes"):
+        TrainingSettings(**budget)  # type: ignore[arg-type]
+
+
+def test_schedules_start_low_reach_the_top_and_end_at_the_final_rate() -> None:
+    cosine = OptimizerSettings(schedule="cosine", warmup=0.1, final_rate=0.1)
+    trapezoid = OptimizerSettings(schedule="trapezoid", warmup=0.1, decay=0.4, final_rate=0.0)
+    for settings in (cosine, trapezoid):
+        assert 0 < learning_rate_scale(0.0, settings) <= 0.01
+        assert learning_rate_scale(0.05, settings) == pytest.approx(0.5)
+        assert learning_rate_scale(0.1, settings) == pytest.approx(1.0)
+        assert learning_rate_scale(1.0, settings) == pytest.approx(settings.final_rate)
+    assert learning_rate_scale(0.55, cosine) == pytest.approx(0.1 + 0.9 * 0.5)
+    assert learning_rate_scale(0.6, trapezoid) == pytest.approx(1.0)
+    assert learning_rate_scale(0.8, trapezoid) == pytest.approx(0.5)
+
+
+def test_decay_falls_on_matrices_alone(dataset: Dataset) -> None:
+    def weights(decay: float) -> dict[str, torch.Tensor]:
+        training = TrainingSettings(steps=3, batch_size=4)
+        return dict(
+            run("gpt", dataset, training, optimizer="adamw", weight_decay=decay, clip=0)[1].named_parameters()
+        )
+
+    moved = {
+        name
+        for name, without in weights(0.0).items()
+        if not torch.allclose(without, weights(0.5)[name], atol=2e-5)
+    }
+    assert "lm_head.weight" in moved
+    norms = {name for name in moved if "norm" in name}
+    assert not norms or max(weights(0.5)[n].sub(weights(0.0)[n]).abs().max() for n in norms) < 1e-2
+
+
+def test_clipping_bounds_the_update(dataset: Dataset) -> None:
+    model = small_model("gpt")
+    optimizer = Optimizer(model, OptimizerSettings(optimizer="adamw", clip=1e-3))
+    report = next(
+        training_steps(model, dataset, optimizer, TrainingSettings(steps=1, batch_size=4), Progress())
+    )
+    assert report.gradient_norm > 1e-3, "the norm reported is the one before clipping"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be more than 0"),
+        ({"betas": (0.9, 1.0)}, "betas must be at least 0 and less than 1"),
+        ({"schedule": "linear"}, "schedule must be one of cosine, trapezoid, constant"),
+        ({"warmup": 2.0}, "warmup is a share"),
+        ({"clip": -1.0}, "clip must not be less than 0"),
+    ],
+)
+def test_impossible_optimizer_settings_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        OptimizerSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_a_batch_that_cannot_be_cut_is_refused() -> None:
+    with pytest.raises(SettingsError, match="10 blocks cannot be cut into 4"):
+        TrainingSettings(steps=1, batch_size=10, gradient_accumulation=4)
+
+
+def test_poisoned_weights_stop_the_run_before_the_update(dataset: Dataset, rung: str) -> None:
+    """P8: what is not finite never reaches the weights."""
+    model = small_model(rung)
+    optimizer = Optimizer(model, OptimizerSettings())
+    settings = TrainingSettings(steps=5, batch_size=4)
+    steps = training_steps(model, dataset, optimizer, settings, Progress())
+    next(steps)
+    with torch.no_grad():
+        next(iter(model.parameters()))[:, 0] = math.inf
+    before = [parameter.clone() for parameter in model.parameters()]
+    with pytest.raises(
+        TrainingError, match="at step 2, blocks 4 to 7 of seed 0; the weights were not touched"
+    ):
+        next(steps)
+    for now, then in zip(model.parameters(), before, strict=True):
+        assert torch.equal(now, then)
