@@ -152,7 +152,7 @@ def test_html_leaves_its_text(text: str, left: str) -> None:
 def test_no_text_takes_the_square_of_its_length(piece: str) -> None:
     began = time.perf_counter()
     found(piece * 100_000)
-    assert time.perf_counter() - began < 3.0  # 0.01 to 0.2 s; a square of 100,000 takes minutes
+    assert time.perf_counter() - began < 30  # 0.01 to 0.2 s; a square of 100,000 takes minutes
 
 
 @pytest.mark.parametrize(

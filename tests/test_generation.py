@@ -241,7 +241,7 @@ def test_of_a_long_prompt_only_the_end_is_read(writer: LanguageModel, tokenizer:
     end = "기상청은 24일 전국이 대체로 맑겠다고 밝혔다."
     begin = time.monotonic()
     long = generate_text(writer, tokenizer, "가나다 " * 2_500_000 + end, max_new_tokens=20, seed=1)
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 30, "0.3 s; minutes if the whole were read"
     assert long == generate_text(writer, tokenizer, "다른 글. " * 20 + end, max_new_tokens=20, seed=1)
 
 

@@ -128,7 +128,7 @@ def test_no_network_is_one_line_within_seconds(tmp_path: Path) -> None:
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
         start = time.monotonic()
         [found] = load(endpoint, tmp_path, f"hf:{NAME}")
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60, "no retries: those take minutes"
     assert found["error"].startswith(f"hf:{NAME}: no connection to {endpoint} (")
     assert found["error"].endswith("name `news` or files of your own with --data")
     assert "\n" not in found["error"]

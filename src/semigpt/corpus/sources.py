@@ -25,6 +25,7 @@ kind share it.
 """
 
 import contextlib
+import gc
 import glob
 import gzip
 import json
@@ -776,8 +777,9 @@ def _open_streams(
         first = next(iter(streams.values()))
         features = first.features
         if features is None:  # a stream of JSON or CSV knows its columns once its first rows are read
-            row: dict[str, Any] = next(iter(first), {})
-            columns = {name: value is None or isinstance(value, str) for name, value in row.items()}
+            columns = {
+                name: value is None or isinstance(value, str) for name, value in _first_row(first).items()
+            }
         else:
             columns = _string_columns(features)
     chosen = _choose_column(where, columns, column)
@@ -790,6 +792,19 @@ def _open_streams(
                 yield value or "", None
 
     return Opened({name: _stream(documents, name) for name in streams}, chosen, notes, revision)
+
+
+def _first_row(stream: Any) -> dict[str, Any]:
+    """The first row of a stream that is not read on; {} where there is none.
+
+    The library does not close a CSV file that is left half read, and pandas keeps it in a cycle of references: it would
+    stay open until the collector comes by, and Python would warn of it there.
+    """
+    row: dict[str, Any] = next(iter(stream), {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    return row
 
 
 def _read_by_library(where: str, builder: Any, split: str | None, *, streaming: bool) -> Any:
