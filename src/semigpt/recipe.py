@@ -349,7 +349,7 @@ def _train(
     if forecast is not None and not going_on:
         yield Forecasted(forecast, advice(recipe, forecast, tokenizer.vocab_size))
     run.write_facts(record.facts)
-    forward: Any = torch.compile(model) if recipe.machine.compile else model
+    forward: Any = torch.compile(model) if recipe.machine.compile else None
     if checkpoint is None:
         yield record.evaluate()
     stopped, tenths = False, int(position.share(settings) * 10)

@@ -8,12 +8,6 @@ it does not know, generation goes on in PyTorch and says so once.
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -24,11 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semigpt.corpus.staging import cache_folder
-from semigpt.errors import SemigptError
 from semigpt.generation.precision import INT8_BLOCK, Precision, bfloat16_bits, int8_blocks, rounded_rows
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
+from semigpt.native import NativeUnavailableError, compiled
 
 __all__ = ["NativeDecoder", "NativeUnavailableError", "can_run_natively", "library"]
 
@@ -36,17 +29,6 @@ SOURCE = Path(__file__).with_name("decode.c")
 LANES = 16  # outputs of a panel, as in decode.c
 ROWS = 64  # rows of one call at most: a longer prompt is read in pieces
 FORMATS = {"float32": 0, "bfloat16": 1, "int8": 2}
-# OpenMP and the machine's own instructions where the compiler has them; plain C is enough to be right.
-FLAGS = (
-    ("-O3", "-march=native", "-fopenmp"),
-    ("-O3", "-mcpu=native", "-fopenmp"),
-    ("-O3", "-march=native"),
-    ("-O2",),
-)
-
-
-class NativeUnavailableError(SemigptError):
-    """There is no compiler, or it could not compile decode.c."""
 
 
 class _Matrix(ctypes.Structure):
@@ -92,20 +74,7 @@ class _Model(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL:
     """decode.c, compiled or found in the cache folder. Raises NativeUnavailableError, saying why."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if not compiler:
-        raise NativeUnavailableError("no C compiler (cc) on this machine")
-    source = SOURCE.read_bytes()
-    name = hashlib.sha256(
-        b"\0".join((source, _compiler_version(compiler), _cpu(), repr(FLAGS).encode()))
-    ).hexdigest()
-    path = cache_folder() / "native" / f"decode-{name[:20]}.so"
-    if not path.is_file():
-        _compile(compiler, path)
-    try:
-        loaded = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise NativeUnavailableError(f"{path} cannot be loaded ({error})") from None
+    loaded = compiled(SOURCE)
     pointer, number = ctypes.c_void_p, ctypes.c_int
     loaded.semigpt_scratch.argtypes = (pointer, number, number)
     loaded.semigpt_scratch.restype = ctypes.c_int64
@@ -126,61 +95,6 @@ def library() -> ctypes.CDLL:
     )
     loaded.semigpt_draw.restype = None
     return loaded
-
-
-def _compile(compiler: str, path: Path) -> None:
-    """Compile to `path`, in one move: whoever comes meanwhile finds nothing or all of it."""
-    message = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            built = Path(folder) / path.name
-            for flags in FLAGS:
-                command = [
-                    compiler,
-                    *flags,
-                    "-std=gnu11",
-                    "-shared",
-                    "-fPIC",
-                    "-Wno-psabi",
-                    str(SOURCE),
-                    "-lm",
-                ]
-                done = subprocess.run(
-                    [*command, "-o", str(built)], capture_output=True, text=True, timeout=120
-                )
-                if done.returncode == 0:
-                    built.replace(path)
-                    return
-                message = (
-                    done.stderr.strip().splitlines()[0]
-                    if done.stderr.strip()
-                    else f"exit code {done.returncode}"
-                )
-    except (OSError, subprocess.SubprocessError) as error:
-        message = str(error)
-    raise NativeUnavailableError(f"{compiler} could not compile decode.c ({' '.join(message.split())})")
-
-
-def _compiler_version(compiler: str) -> bytes:
-    """What tells one compiler from another without starting it, which would cost 5 ms at each start of ours."""
-    found = Path(shutil.which(compiler) or compiler).resolve()
-    return (
-        f"{found} {found.stat().st_size} {found.stat().st_mtime_ns}".encode()
-        if found.is_file()
-        else compiler.encode()
-    )
-
-
-def _cpu() -> bytes:
-    """What -march=native depends on: a cache folder may be shared by unlike machines."""
-    try:
-        lines = (
-            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines()
-        )
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}".encode()
-    return "\n".join(line for line in lines if line.startswith(("model name", "flags", "Features"))).encode()
 
 
 def can_run_natively(model: LanguageModel) -> bool:

@@ -7,9 +7,9 @@ D the width of a head, V the vocabulary.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,17 @@ class LanguageModel(nn.Module, ABC):
     @abstractmethod
     def forward(self, inputs_BT: Tensor, targets_BT: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Logits `[B, T, V]` of the token after each position, and the mean cross-entropy in nats, or None."""
+
+    def learn(
+        self, inputs_BT: Tensor, targets_BT: Tensor, weight: float = 1.0, forward: Callable[..., Any] | None = None
+    ) -> Tensor:
+        """The mean loss in nats, and `weight` times its gradients added to `.grad`: what a training step wants.
+
+        `forward` runs the model (a compiled one, say); the model itself, or what it has that is faster, by default.
+        """
+        _, loss = (self if forward is None else forward)(inputs_BT, targets_BT)
+        (loss * weight).backward()
+        return cast(Tensor, loss.detach())
 
     @abstractmethod
     def huggingface_config(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from semigpt.errors import SettingsError
 from semigpt.models.base import Cache, LanguageModel, ModelSettings
+from semigpt.models.step import NativeStep, can_step_natively
+from semigpt.native import NativeUnavailableError
 from semigpt.settings import check_positive
 
 __all__ = ["GPT", "GPTSettings", "KeyValueCache"]
@@ -267,6 +269,7 @@ class GPT(LanguageModel):
     def __init__(self, settings: GPTSettings) -> None:
         super().__init__()
         self.settings = settings
+        self._step: NativeStep | None = None
         rows = math.ceil(settings.vocab_size / VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
         self.model = Decoder(settings, rows)
         self.lm_head = Linear(settings.width, rows)
@@ -291,6 +294,20 @@ class GPT(LanguageModel):
         if targets_BT is None:
             return logits_BTV, None
         return logits_BTV, F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
+
+    def learn(
+        self, inputs_BT: Tensor, targets_BT: Tensor, weight: float = 1.0, forward: Callable[..., Any] | None = None
+    ) -> Tensor:
+        """As `LanguageModel.learn`; on a CPU with a compiler the step is written out (`models.step`)."""
+        if forward is not None or not can_step_natively(self):
+            return super().learn(inputs_BT, targets_BT, weight, forward)
+        if self._step is None or self._step.dtype != self.compute_dtype:
+            try:
+                self._step = NativeStep(self)
+            except NativeUnavailableError:
+                return super().learn(inputs_BT, targets_BT, weight, forward)
+        self.check_context(inputs_BT)
+        return self._step(inputs_BT, targets_BT, weight)
 
     def _hidden(
         self, inputs_BT: Tensor, rotary: tuple[Tensor, Tensor], cache: KeyValueCache | None

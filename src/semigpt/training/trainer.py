@@ -146,13 +146,12 @@ def training_steps(
 ) -> Iterator[StepReport]:
     """Train `model` on the training split until the settings' end, one report a step; `progress` is kept current.
 
-    `forward` is the callable that runs the model (a compiled one, say); the model itself by default. What the caller
+    `forward` is the callable that runs the model (a compiled one, say); what the model has of its own by default. What the caller
     does between two steps counts on the run's clock.
 
     A loss or gradient that is not finite never reaches the weights. It raises TrainingError, naming step and blocks;
     with `on_nonfinite="skip"` the step ends without an update, is counted, and its report says so.
     """
-    forward = model if forward is None else forward
     context_length = context_length or model.settings.context_length
     parameters = [p for p in model.parameters() if p.requires_grad]
     parts = settings.gradient_accumulation
@@ -174,10 +173,7 @@ def training_steps(
         model.train()
         loss = torch.zeros((), device=model.device)
         for inputs_BT, targets_BT in zip(inputs.chunk(parts), targets.chunk(parts), strict=True):
-            _, part = forward(inputs_BT, targets_BT)
-            part = part / parts
-            part.backward()
-            loss += part.detach()
+            loss += model.learn(inputs_BT, targets_BT, 1 / parts, forward) / parts
         norm = optimizer.clip_gradients()
         loss_value, norm_value = torch.stack((loss, norm)).tolist()
         finite = math.isfinite(loss_value) and math.isfinite(norm_value)
