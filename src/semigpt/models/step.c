@@ -21,6 +21,11 @@ typedef uint16_t number;
 typedef uint16_t v16h __attribute__((vector_size(32), aligned(2), may_alias));
 static inline v16 load(const number *p) { return (v16)(__builtin_convertvector(*(const v16h *)p, v16u) << 16); }
 static inline void store(number *p, v16 x) { /* to the nearest, ties to even */
+#ifdef __AVX512BF16__
+    __m256bh rounded = _mm512_cvtneps_pbh((__m512)x);
+    memcpy(p, &rounded, 32);
+    return;
+#endif
     v16u bits = (v16u)x;
     *(v16h *)p = __builtin_convertvector((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, v16h);
 }
@@ -256,46 +261,65 @@ void semigpt_split_heads(int B, int T, int H, int D, const number *rows, number 
             memcpy(heads + (((size_t)(n / T) * H + h) * T + n % T) * D, rows + ((size_t)n * H + h) * D, sizeof(number) * D);
 }
 
+/* The first `count` of 16 numbers; `rest` for the others. What lies beyond them is not touched. */
+static inline v16 load_some(const number *p, int count, float rest) {
+    number some[LANES];
+    v16 x;
+    memcpy(some, p, sizeof(number) * count);
+    x = load(some);
+    for (int i = count; i < LANES; i++) x[i] = rest;
+    return x;
+}
+static inline void store_some(number *p, int count, v16 x) {
+    number some[LANES];
+    store(some, x);
+    memcpy(p, some, sizeof(number) * count);
+}
+
 /* Scores [count, T, T] to the shares of what each query sees: row t's softmax over columns 0 to t, 0 beyond. */
 void semigpt_causal_softmax(int count, int T, number *scores) {
 #pragma omp parallel for schedule(static)
     for (int row = 0; row < count * T; row++) {
         number *x = scores + (size_t)row * T;
-        int seen = row % T + 1, whole = seen / LANES * LANES;
-        v16 most = splat(-FLT_MAX);
-        for (int s = 0; s < whole; s += LANES) {
-            v16 value = load(x + s);
-            most = select_lanes(value > most, value, most);
-        }
-        float top = -FLT_MAX;
-        for (int i = 0; i < LANES; i++) top = most[i] > top ? most[i] : top;
-        for (int s = whole; s < seen; s++) top = load_one(x + s) > top ? load_one(x + s) : top;
+        int seen = row % T + 1, whole = seen / LANES * LANES, left = seen - whole;
+        v16 tail = left ? load_some(x + whole, left, -INFINITY) : splat(-INFINITY), most = tail;
+        for (int s = 0; s < whole; s += LANES) most = larger(load(x + s), most);
+        float top = largest_lane(most);
         v16 sums = {};
-        float total = 0;
-        for (int s = 0; s < whole; s += LANES) sums += vexp(load(x + s) - top);
-        float tail[LANES];
-        for (int s = whole; s < seen; s++) total += tail[s - whole] = exp_one(load_one(x + s) - top);
-        float share = 1.0f / (total + sum_lanes(sums));
-        for (int s = 0; s < whole; s += LANES) store(x + s, vexp(load(x + s) - top) * share);
-        for (int s = whole; s < seen; s++) store_one(x + s, tail[s - whole] * share);
+        if (left) {
+            tail = vexp(tail - top);
+            for (int i = left; i < LANES; i++) tail[i] = 0;
+            sums = tail;
+        }
+        for (int s = 0; s < whole; s += LANES) {
+            v16 power = vexp(load(x + s) - top);
+            store(x + s, power);
+            sums += power;
+        }
+        float share = 1.0f / sum_lanes(sums);
+        for (int s = 0; s < whole; s += LANES) store(x + s, load(x + s) * share);
+        if (left) store_some(x + whole, left, tail * share);
         memset(x + seen, 0, sizeof(number) * (T - seen));
     }
 }
 
-/* by_shares becomes the gradient of the scores: p (g - sum(p g)). */
+/* by_shares becomes the gradient of the scores: p (g - sum(p g)). Beyond what a query sees p is 0, and so is this. */
 void semigpt_causal_softmax_backward(int count, int T, const number *shares, number *by_shares) {
 #pragma omp parallel for schedule(static)
     for (int row = 0; row < count * T; row++) {
         const number *p = shares + (size_t)row * T;
         number *g = by_shares + (size_t)row * T;
-        int seen = row % T + 1, whole = seen / LANES * LANES;
-        v16 dots = {};
-        float dot = 0;
+        int seen = row % T + 1, whole = seen / LANES * LANES, left = seen - whole;
+        v16 dots = {}, p_tail = {}, g_tail = {};
         for (int s = 0; s < whole; s += LANES) dots += load(p + s) * load(g + s);
-        for (int s = whole; s < seen; s++) dot += load_one(p + s) * load_one(g + s);
-        dot += sum_lanes(dots);
+        if (left) {
+            p_tail = load_some(p + whole, left, 0);
+            g_tail = load_some(g + whole, left, 0);
+            dots += p_tail * g_tail;
+        }
+        float dot = sum_lanes(dots);
         for (int s = 0; s < whole; s += LANES) store(g + s, load(p + s) * (load(g + s) - dot));
-        for (int s = whole; s < seen; s++) store_one(g + s, load_one(p + s) * (load_one(g + s) - dot));
+        if (left) store_some(g + whole, left, p_tail * (g_tail - dot));
         memset(g + seen, 0, sizeof(number) * (T - seen));
     }
 }
@@ -328,13 +352,10 @@ void semigpt_cross_entropy(int N, int V, int stride, number *logits, const int64
     for (int n = 0; n < N; n++) {
         number *x = logits + (size_t)n * stride;
         int whole = V / LANES * LANES;
-        float target = load_one(x + targets[n]), top = -FLT_MAX, total = 0;
+        float target = load_one(x + targets[n]), top, total = 0;
         v16 most = splat(-FLT_MAX), sums = {};
-        for (int v = 0; v < whole; v += LANES) {
-            v16 value = load(x + v);
-            most = select_lanes(value > most, value, most);
-        }
-        for (int i = 0; i < LANES; i++) top = most[i] > top ? most[i] : top;
+        for (int v = 0; v < whole; v += LANES) most = larger(load(x + v), most);
+        top = largest_lane(most);
         for (int v = whole; v < V; v++) top = load_one(x + v) > top ? load_one(x + v) : top;
         /* Kept unscaled for the moment: a second exponential would cost more than the rounding does. */
         for (int v = 0; v < whole; v += LANES) {

@@ -5,6 +5,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 #ifdef _OPENMP
 #include <omp.h>
 #else
@@ -22,6 +26,14 @@ enum { LANES = 16 };
 static inline v16 splat(float x) { return x - (v16){}; }
 static inline v16 select_lanes(v16i mask, v16 yes, v16 no) {
     return (v16)(((v16i)yes & mask) | ((v16i)no & ~mask));
+}
+
+static inline v16 larger(v16 x, v16 y) {
+#ifdef __AVX512F__
+    return (v16)_mm512_max_ps((__m512)x, (__m512)y);
+#else
+    return select_lanes(x > y, x, y);
+#endif
 }
 
 /* e^x to about 1e-7, relative; x below -87 counts as -87. Range reduction and polynomial as in Cephes' expf. */
@@ -45,4 +57,10 @@ static inline float sum_lanes(v16 x) {
     float total = 0;
     for (int i = 0; i < LANES; i++) total += x[i];
     return total;
+}
+
+static inline float largest_lane(v16 x) {
+    float most = x[0];
+    for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
+    return most;
 }

@@ -242,20 +242,22 @@ class Muon:
         self.momenta = {
             shape: torch.zeros(len(group), *shape, device=group[0].device) for shape, group in self.groups.items()
         }
+        # Kept from step to step: to fault memory in anew costs more than to fill it.
+        self._gradients = {shape: torch.empty_like(momentum) for shape, momentum in self.momenta.items()}
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """One update of every matrix; all must have a gradient."""
         for (rows, columns), group in self.groups.items():
-            momentum_nRC = self.momenta[rows, columns]
-            gradient_nRC = torch.stack([cast(Tensor, parameter.grad) for parameter in group])
-            momentum_nRC.lerp_(gradient_nRC, 1 - self.momentum)
-            update_nRC = gradient_nRC.lerp_(momentum_nRC, self.momentum)  # Nesterov's
-            update_nRC = self.orthogonal(update_nRC)
-            if self.weight_decay:
-                torch._foreach_mul_(group, 1 - learning_rate * self.weight_decay)
+            momentum_nRC, update_nRC = self.momenta[rows, columns], self._gradients[rows, columns]
+            torch.stack([cast(Tensor, parameter.grad) for parameter in group], out=update_nRC)
+            momentum_nRC.lerp_(update_nRC, 1 - self.momentum)
+            update_nRC.lerp_(momentum_nRC, self.momentum)  # Nesterov's
             rate = learning_rate * math.sqrt(max(1.0, rows / columns))
-            torch._foreach_add_(group, list(update_nRC.float().unbind()), alpha=-rate)
+            for parameter, update_RC in zip(group, self.orthogonal(update_nRC), strict=True):
+                if self.weight_decay:
+                    parameter.mul_(1 - learning_rate * self.weight_decay)
+                parameter.add_(update_RC, alpha=-rate)
 
     @classmethod
     def orthogonal(cls, matrices_nRC: Tensor) -> Tensor:
@@ -263,9 +265,13 @@ class Muon:
         tall = matrices_nRC.shape[1] > matrices_nRC.shape[2]
         x = (matrices_nRC.transpose(1, 2) if tall else matrices_nRC).bfloat16().contiguous()
         x /= x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
+        gram = x.new_empty(len(x), x.shape[1], x.shape[1])
+        polynomial, other = torch.empty_like(gram), torch.empty_like(x)
         for _ in range(cls.STEPS):
-            gram = torch.bmm(x, x.transpose(1, 2))
-            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=cls.B, alpha=cls.C), x, beta=cls.A)
+            torch.bmm(x, x.transpose(1, 2), out=gram)
+            torch.baddbmm(gram, gram, gram, beta=cls.B, alpha=cls.C, out=polynomial)
+            torch.baddbmm(x, polynomial, x, beta=cls.A, out=other)
+            x, other = other, x
         return x.transpose(1, 2) if tall else x
 
     def state(self) -> dict[str, Tensor]:
