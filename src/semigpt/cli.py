@@ -114,7 +114,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--vocab-size", type=int, metavar="N", help="tokens in all (default: every character; 8,000 for bpe)"
     )
     sub.add_argument(
-        "--model", metavar="RUNG", help="bigram, attention, multihead, feedforward, blocks or gpt (default)"
+        "--model", metavar="RUNG", help="bigram, attention, multihead, feedforward, blocks, gpt (default) or memory"
+    )
+    sub.add_argument(
+        "--memory", action="store_true", help="a gpt that looks n-grams up as well: --model memory, needs semigpt"
     )
     sub.add_argument("--size", help="tiny (default), small, base or large: shape, batch and rates together")
     sub.add_argument("--steps", type=int, help="how long: updates of the weights")
@@ -454,13 +457,15 @@ def recipe_tables(
     if options.config is not None:
         tables = read_toml(options.config)
     tables = {name: dict(table) if isinstance(table, dict) else table for name, table in tables.items()}
+    if options.memory and options.model not in (None, "memory"):
+        raise SettingsError(f"--memory is --model memory; it does not go with --model {options.model}")
     given = {
         "data.spec": options.data,
         "data.column": options.column,
         "data.split": options.split,
         "tokenizer.kind": options.tokenizer,
         "tokenizer.vocab_size": options.vocab_size,
-        "model.rung": options.model,
+        "model.rung": "memory" if options.memory else options.model,
         "model.size": options.size,
         "training.steps": options.steps,
         "training.tokens": options.tokens,

@@ -20,7 +20,7 @@ and Language 13 (1999) 359–394, modified Kneser–Ney; the discounts are equat
 Harvard TR-10-98.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +135,31 @@ class KneserNey:
                         first_child[k - 1], tokens[k], parents[part], tokens[k + 1][part]
                     )
         return cls(vocab_size, order, tuple(tokens), tuple(first_child), counts, tuple(followers), discounts)
+
+    def by_context(self) -> Iterator[tuple[Indices, Ids, npt.NDArray[np.uint32]]]:
+        """The n-grams of each order from 1 up: (context, newest token, count), an entry each.
+
+        A context is a node at the level below, the n-gram without its newest token. Under one context the n-grams
+        come in ascending order of their newest tokens.
+        """
+        contexts: Indices = np.zeros(len(self.tokens[1]), np.int32)
+        newest = self.tokens[1]
+        for k in range(1, self.order + 1):
+            if k == self.order:
+                yield contexts, newest, self.counts
+                return
+            children = np.diff(self.first_child[k])
+            yield contexts, newest, children.astype(np.uint32)
+            parents, newest = np.repeat(contexts, children), np.repeat(newest, children)
+            contexts = self._descend_all(k - 1, parents, self.tokens[k + 1])
+
+    def _descend_all(self, level: int, nodes: Indices, oldest: Ids) -> Indices:
+        """`_descend`, a chunk at a time."""
+        found = np.empty(len(nodes), np.int32)
+        for begin in range(0, len(nodes), CHUNK):
+            part = slice(begin, begin + CHUNK)
+            found[part] = _children(self.first_child[level], self.tokens[level + 1], nodes[part], oldest[part])
+        return found
 
     def log2_probabilities(self, ids: npt.ArrayLike) -> Floats:
         """log2 p of every token given up to order - 1 tokens before it in `ids`. [tokens] → [tokens], ≤ 0.

@@ -30,6 +30,7 @@ ADDS = {
     "feedforward": "a network after looking",
     "blocks": "residual blocks with LayerNorm, stacked (GPT-2)",
     "gpt": "RMSNorm, RoPE, SwiGLU, QK-norm (Qwen3)",
+    "memory": "the counts of n-grams, and a gate",
 }
 # The book's own validation losses at step 49,800, batch 32 x block 8, on naver-news-summarization-ko.
 BOOK_LOSSES = {"bigram": 3.40, "attention": 3.44, "multihead": 3.29, "feedforward": 3.36, "blocks": 3.23}
@@ -80,11 +81,12 @@ def rung_recipe(settings: LadderSettings, rung: str) -> Recipe:
         # 0.05 apart.
         training |= {"batch_size": 32, "order": "random", "eval_every": 300, "eval_blocks": 4096}
         model |= {"context_length": 8}
-        if rung == "gpt":
+        if rung in ("gpt", "memory"):
+            training |= {"taught_first": 0.0, "taught_last": 0.0}  # what the shape alone buys
             model |= {"width": 32, "num_layers": 4, "num_heads": 4}
         if rung in ("feedforward", "blocks"):
             model |= {"dropout": 0.1}
-        if rung not in ("bigram", "gpt"):
+        if rung not in ("bigram", "gpt", "memory"):
             model |= {"width": 32} | ({"num_heads": 4} if rung != "attention" else {})
         if rung == "blocks":
             model |= {"num_layers": 4}

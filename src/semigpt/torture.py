@@ -49,6 +49,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     # Dropout draws from the random state at every step: a run that lost it would not end in the same bits.
     "blocks": {**SHAPE, **WIDE, "num_layers": 2, "dropout": 0.1},
     "gpt": {**SHAPE, **WIDE, "num_layers": 2, "dropout": 0.1},
+    # Wide enough for the step in C, taught by the counts and gated.
+    "memory": {**SHAPE, "width": 64, "num_heads": 2, "num_layers": 1, "memory_order": 3},
 }
 
 
@@ -93,7 +95,7 @@ def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: i
     tables = {
         **RECIPE,
         "model": {"rung": rung, **SHAPES.get(rung, {**SHAPE, **WIDE})},
-        "training": {**RECIPE["training"], "gradient_accumulation": gradient_accumulation},
+        "training": {**RECIPE["training"], "gradient_accumulation": gradient_accumulation, "teacher_order": 3},
     }
     draw = random.Random(f"{seed} {rung} {gradient_accumulation}")
     start = time.monotonic()

@@ -42,6 +42,7 @@ def save_model(folder: Path, model: LanguageModel, tokenizer: Tokenizer, card: s
     replace_file(folder / "config.json", _json(config))
     replace_file(folder / "generation_config.json", _json(generation))
     replace_file(folder / "README.md", card.encode())
+    model.save_companions(folder)
     replace_file(folder / "model.safetensors", seal(save(state, metadata={"format": "pt"}), folder))
 
 
@@ -129,6 +130,7 @@ def load_model(folder: Path) -> LanguageModel:
         ) from None
     model = shape if small else _build(config)
     model.load_huggingface_state(state)
+    model.load_companions(folder)
     return model.eval()
 
 
@@ -165,7 +167,7 @@ def _build(config: dict[str, Any]) -> LanguageModel:
             return SemiGPT(
                 ModelSettings(vocab_size=config["vocab_size"], context_length=config["context_length"])
             )
-        case "semigpt-attention" | "semigpt-multihead" | "semigpt-feedforward" as model_type:
+        case "semigpt-attention" | "semigpt-multihead" | "semigpt-feedforward" | "semigpt-memory" as model_type:
             from semigpt.models import build_model
 
             rung = model_type.removeprefix("semigpt-")

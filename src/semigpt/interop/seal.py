@@ -18,7 +18,13 @@ from semigpt.errors import CheckpointError
 __all__ = ["check_seal", "read_header", "seal"]
 
 # README.md is left out: it is there to be written in.
-COMPANIONS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+COMPANIONS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "counts.safetensors",
+)
 UNKNOWN = "0" * 64  # the place of the file's own digest, while it is being computed
 LARGEST_HEADER = 100_000_000  # bytes; safetensors itself reads none larger
 ALIGNMENT = 8

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RUNGS", "build_model"]
 
-RUNGS = ("bigram", "attention", "multihead", "feedforward", "blocks", "gpt")
+RUNGS = ("bigram", "attention", "multihead", "feedforward", "blocks", "gpt", "memory")
 
 
 def build_model(rung: str, vocab_size: int, table: Mapping[str, Any]) -> LanguageModel:
@@ -41,6 +41,10 @@ def build_model(rung: str, vocab_size: int, table: Mapping[str, Any]) -> Languag
             from semigpt.models.attention import BlocksModel, BlocksSettings
 
             return BlocksModel(from_table(BlocksSettings, values, "[model]"))
+        case "memory":
+            from semigpt.models.memory import MemoryGPT, MemorySettings
+
+            return MemoryGPT(from_table(MemorySettings, values, "[model]"))
         case _:
             from semigpt.models.gpt import GPT, GPTSettings
 

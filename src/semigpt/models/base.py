@@ -9,7 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,10 @@ from torch import Tensor, nn
 from semigpt.errors import SettingsError
 from semigpt.settings import check_positive
 
-__all__ = ["Cache", "LanguageModel", "ModelSettings", "linear_loss", "token_loss"]
+if TYPE_CHECKING:
+    from semigpt.models.counts import Counts
+
+__all__ = ["Cache", "LanguageModel", "ModelSettings", "linear_loss", "taught_loss", "token_loss"]
 
 CACHED_NUMBERS = 1 << 18  # of a matrix that shall stay in a core's second-level cache: 1 MiB
 
@@ -57,14 +61,24 @@ class LanguageModel(nn.Module, ABC):
         """Logits `[B, T, V]` of the token after each position, and the mean cross-entropy in nats, or None."""
 
     def learn(
-        self, inputs_BT: Tensor, targets_BT: Tensor, weight: float = 1.0, forward: Callable[..., Any] | None = None
+        self,
+        inputs_BT: Tensor,
+        targets_BT: Tensor,
+        weight: float = 1.0,
+        *,
+        teacher: Counts | None = None,
+        taught: float = 0.0,
+        forward: Callable[..., Any] | None = None,
     ) -> Tensor:
         """The mean loss in nats, and `weight` times its gradients added to `.grad`: what a training step wants.
 
-        `forward` runs the model (a compiled one, say); the model itself, or what it has that is faster, by default.
+        With a teacher the gradients are of a softer loss, whose targets give `taught` of their weight to what the counts
+        of n-grams say (Hinton and others 2015, arXiv 1503.02531, with counts for the teacher). The loss returned is the
+        text's all the same. `forward` runs the model (a compiled one, say); the model itself, or what it has that is
+        faster, by default.
         """
-        _, loss = (self if forward is None else forward)(inputs_BT, targets_BT)
-        (loss * weight).backward()
+        logits_BTV, loss = (self if forward is None else forward)(inputs_BT, targets_BT)
+        (taught_loss(logits_BTV, loss, inputs_BT, teacher, taught) * weight).backward()
         return cast(Tensor, loss.detach())
 
     @abstractmethod
@@ -74,6 +88,12 @@ class LanguageModel(nn.Module, ABC):
     def huggingface_state(self) -> dict[str, Tensor]:
         """The weights under the names and shapes that `config.json` promises."""
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+
+    def save_companions(self, folder: Path) -> None:
+        """Write what the model needs beside its weights, if anything."""
+
+    def load_companions(self, folder: Path) -> None:
+        """Take back what `save_companions` wrote. Raises CheckpointError where it does not fit."""
 
     def load_huggingface_state(self, state: dict[str, Tensor]) -> None:
         """Take weights written by `huggingface_state`."""
@@ -127,6 +147,17 @@ def token_loss(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     `F.cross_entropy` wants one row a guess, so `[B, T, V]` is flattened to `[B * T, V]` and `[B, T]` to `[B * T]`.
     """
     return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
+
+
+def taught_loss(
+    logits_BTV: Tensor, loss: Tensor, inputs_BT: Tensor, teacher: Counts | None, taught: float
+) -> Tensor:
+    """`loss`, of the tokens that came, but for the share `taught` of what the teacher says instead of them."""
+    if teacher is None or not taught:
+        return loss
+    q_BTV = teacher.distribution(inputs_BT.to(teacher.device)).to(logits_BTV.device)
+    softer = -(q_BTV * logits_BTV.float().log_softmax(dim=-1)).sum(dim=-1).mean()
+    return (1 - taught) * loss + taught * softer
 
 
 def linear_loss(

@@ -16,17 +16,20 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semigpt.errors import SettingsError
-from semigpt.models.base import Cache, LanguageModel, ModelSettings
+from semigpt.models.base import Cache, LanguageModel, ModelSettings, token_loss
 from semigpt.models.step import NativeStep, can_step_natively
 from semigpt.native import NativeUnavailableError
 from semigpt.settings import check_positive
+
+if TYPE_CHECKING:
+    from semigpt.models.counts import Counts
 
 __all__ = ["GPT", "GPTSettings", "KeyValueCache"]
 
@@ -101,6 +104,10 @@ class KeyValueCache(Cache):
         index_B = torch.tensor(rows, device=self.layers[0][0].device)
         chosen.layers = [(keys[index_B], values[index_B]) for keys, values in self.layers]
         return chosen
+
+    def recent(self, tokens_BT: Tensor) -> Tensor:
+        """The newest tokens, as many as the output layer looks at; these alone, of which it looks at none."""
+        return tokens_BT
 
     def append(self, layer: int, key_BKTD: Tensor, value_BKTD: Tensor) -> tuple[Tensor, Tensor]:
         """Add the new positions and return all that can be seen, oldest first while the context is not full.
@@ -290,24 +297,42 @@ class GPT(LanguageModel):
         self.check_context(inputs_BT)
         T = inputs_BT.shape[1]
         rotary = (self.cos_TD[:T].to(self.compute_dtype), self.sin_TD[:T].to(self.compute_dtype))
-        logits_BTV = self.lm_head(self._hidden(inputs_BT, rotary, None))[..., : self.settings.vocab_size]
-        if targets_BT is None:
-            return logits_BTV, None
-        return logits_BTV, F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
+        logits_BTV = self._output(self._hidden(inputs_BT, rotary, None), inputs_BT)
+        return logits_BTV, None if targets_BT is None else token_loss(logits_BTV, targets_BT)
+
+    def _output(self, hidden_BTC: Tensor, inputs_BS: Tensor) -> Tensor:
+        """The logits behind the last T of S positions, whose tokens are `inputs_BS`."""
+        return cast(Tensor, self.lm_head(hidden_BTC)[..., : self.settings.vocab_size])
 
     def learn(
-        self, inputs_BT: Tensor, targets_BT: Tensor, weight: float = 1.0, forward: Callable[..., Any] | None = None
+        self,
+        inputs_BT: Tensor,
+        targets_BT: Tensor,
+        weight: float = 1.0,
+        *,
+        teacher: Counts | None = None,
+        taught: float = 0.0,
+        forward: Callable[..., Any] | None = None,
     ) -> Tensor:
         """As `LanguageModel.learn`; on a CPU with a compiler the step is written out (`models.step`)."""
-        if forward is not None or not can_step_natively(self):
-            return super().learn(inputs_BT, targets_BT, weight, forward)
+        step = self.native_step() if forward is None else None
+        if step is None:
+            return super().learn(
+                inputs_BT, targets_BT, weight, teacher=teacher, taught=taught, forward=forward
+            )
+        self.check_context(inputs_BT)
+        return step(inputs_BT, targets_BT, weight, teacher if taught else None, taught)
+
+    def native_step(self) -> NativeStep | None:
+        """The training step in C, where this shape and machine have one."""
+        if not can_step_natively(self):
+            return None
         if self._step is None or self._step.dtype != self.compute_dtype:
             try:
                 self._step = NativeStep(self)
             except NativeUnavailableError:
-                return super().learn(inputs_BT, targets_BT, weight, forward)
-        self.check_context(inputs_BT)
-        return self._step(inputs_BT, targets_BT, weight)
+                return None
+        return self._step
 
     def _hidden(
         self, inputs_BT: Tensor, rotary: tuple[Tensor, Tensor], cache: KeyValueCache | None
@@ -336,8 +361,7 @@ class GPT(LanguageModel):
             tokens_BT, (cos_TD.to(self.compute_dtype), sin_TD.to(self.compute_dtype)), cache
         )
         cache.length += tokens_BT.shape[1]
-        logits_BV = self.lm_head(hidden_BTC[:, -1])
-        return cast(Tensor, logits_BV[:, : self.settings.vocab_size].float())
+        return self._output(hidden_BTC[:, -1:], cache.recent(tokens_BT))[:, -1].float()
 
     def huggingface_config(self) -> dict[str, Any]:
         settings = self.settings

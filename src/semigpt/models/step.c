@@ -346,34 +346,181 @@ void semigpt_swiglu_backward(int N, int F, const number *gate_up, const number *
         }
 }
 
-/* Logits [N, stride], of which V columns count, become `scale` times the gradient of the loss by them; loss_N in nats. */
-void semigpt_cross_entropy(int N, int V, int stride, number *logits, const int64_t *targets, float scale, float *loss_N) {
+/* The counts of n-grams: semigpt.models.counts.Counts, and what it says of the tokens after a context. A context of k
+   tokens is a node of a tree that is read from the newest token to the oldest; level 0 is its root. */
+enum { LEVELS = 8 };
+typedef struct {
+    int32_t order, vocab;
+    float discount[LEVELS + 1][4];         /* of order k, for counts of 0, 1, 2 and 3 or more */
+    const int32_t *first_child[LEVELS];    /* [contexts of k tokens + 1]: where each one's children begin */
+    const int32_t *oldest[LEVELS];         /* [contexts of k tokens] */
+    const int32_t *first_follower[LEVELS]; /* [contexts of k tokens + 1]: where what followed each begins */
+    const int32_t *follower[LEVELS];       /* the tokens, ascending in a context */
+    const int32_t *count[LEVELS];          /* how often each */
+    const int32_t *totals[LEVELS];         /* [contexts of k tokens, 4]: counts in all; followers seen once, twice, more */
+    const float *unigram;                  /* [vocab]: p without a context, the uniform order below in it */
+} Counts;
+
+/* The place of `wanted` among sorted[low .. end - 1], -1 where it is not. */
+static inline int32_t find(const int32_t *sorted, int32_t low, int32_t end, int32_t wanted) {
+    int32_t last = end;
+    while (low < end) {
+        int32_t middle = low + (end - low) / 2;
+        if (sorted[middle] < wanted) low = middle + 1;
+        else end = middle;
+    }
+    return low < last && sorted[low] == wanted ? low : -1;
+}
+
+/* The contexts of 1, 2 … tokens that end ids[0 .. seen - 1], as far as they were counted; how many tokens the longest has. */
+static inline int contexts(const Counts *c, const int64_t *ids, int seen, int32_t *context) {
+    int known = 0;
+    context[0] = 0;
+    while (known + 1 < c->order && known < seen) {
+        const int32_t *first = c->first_child[known] + context[known];
+        int32_t child = find(c->oldest[known + 1], first[0], first[1], (int32_t)ids[seen - 1 - known]);
+        if (child < 0) break;
+        context[++known] = child;
+    }
+    return known;
+}
+
+static inline float rest(const float *discount, const int32_t *totals) {
+    return (discount[1] * totals[1] + discount[2] * totals[2] + discount[3] * totals[3]) / totals[0];
+}
+
+/* p of every token after ids[0 .. seen - 1], times `factor`, into q [vocab]. */
+static void successors(const Counts *c, const int64_t *ids, int seen, float factor, float *q) {
+    int32_t context[LEVELS];
+    float kept[LEVELS], left = factor;
+    int known = contexts(c, ids, seen, context), v = 0;
+    for (int k = known; k > 0; k--) {
+        const int32_t *totals = c->totals[k] + 4 * (size_t)context[k];
+        kept[k] = left / totals[0];
+        left *= rest(c->discount[k + 1], totals);
+    }
+    for (; v + LANES <= c->vocab; v += LANES) storef(q + v, loadf(c->unigram + v) * left);
+    for (; v < c->vocab; v++) q[v] = c->unigram[v] * left;
+    for (int k = 1; k <= known; k++) {
+        const int32_t *follower = c->follower[k], *count = c->count[k], *first = c->first_follower[k] + context[k];
+        const float *discount = c->discount[k + 1];
+        for (int32_t e = first[0]; e < first[1]; e++)
+            q[follower[e]] += kept[k] * (count[e] - discount[count[e] < 3 ? count[e] : 3]);
+    }
+}
+
+/* The same for the context that ends at each of N positions of texts of T. -> [N, vocab] */
+void semigpt_successors(const Counts *c, int N, int T, const int64_t *ids, float *q) {
+#pragma omp parallel for schedule(static)
+    for (int n = 0; n < N; n++) successors(c, ids + n / T * T, n % T + 1, 1.0f, q + (size_t)n * c->vocab);
+}
+
+/* p of each target alone, p_N, and what is known of its contexts, features [N, 2 (order - 1)]: of each length ln(1 + its
+   counts in all) and the share left to shorter ones (0 and 1 where it was not counted).
+
+   With `leave_one_out` the ids are of the counted text itself, and each target's own occurrence is taken out again: of
+   its longest n-gram's count, and where that was the only one, of the shorter one's below. */
+void semigpt_recall(const Counts *c, int N, int T, const int64_t *ids, const int64_t *targets, int leave_one_out,
+                    float *p_N, float *features) {
 #pragma omp parallel for schedule(static)
     for (int n = 0; n < N; n++) {
-        number *x = logits + (size_t)n * stride;
-        int whole = V / LANES * LANES;
-        float target = load_one(x + targets[n]), top, total = 0;
-        v16 most = splat(-FLT_MAX), sums = {};
-        for (int v = 0; v < whole; v += LANES) most = larger(load(x + v), most);
-        top = largest_lane(most);
-        for (int v = whole; v < V; v++) top = load_one(x + v) > top ? load_one(x + v) : top;
-        /* Kept unscaled for the moment: a second exponential would cost more than the rounding does. */
-        for (int v = 0; v < whole; v += LANES) {
-            v16 power = vexp(load(x + v) - top);
-            sums += power;
-            store(x + v, power);
+        int32_t context[LEVELS], count[LEVELS];
+        int known = contexts(c, ids + n / T * T, n % T + 1, context), own = leave_one_out;
+        float p = 1.0f / c->vocab, *feature = features + (size_t)n * 2 * (c->order - 1);
+        int taken[LEVELS];
+        for (int k = known; k >= 0; k--) {
+            const int32_t *first = c->first_follower[k] + context[k];
+            int32_t at = find(c->follower[k], first[0], first[1], (int32_t)targets[n]);
+            count[k] = at < 0 ? 0 : c->count[k][at];
+            taken[k] = own && count[k] > 0;
+            own = taken[k] && count[k] == 1;
         }
-        for (int v = whole; v < V; v++) {
-            float power = exp_one(load_one(x + v) - top);
-            total += power;
-            store_one(x + v, power);
+        for (int k = 0; k < c->order; k++) {
+            float total = 0, left = 1;
+            if (k <= known) {
+                int32_t totals[4], own_count = count[k];
+                memcpy(totals, c->totals[k] + 4 * (size_t)context[k], sizeof totals);
+                if (taken[k]) {
+                    totals[0]--;
+                    totals[own_count < 3 ? own_count : 3]--;
+                    own_count--;
+                    if (own_count) totals[own_count < 3 ? own_count : 3]++;
+                }
+                if (totals[0] > 0) {
+                    const float *discount = c->discount[k + 1];
+                    total = totals[0];
+                    left = rest(discount, totals);
+                    p = (own_count - discount[own_count < 3 ? own_count : 3]) / total + left * p;
+                }
+            }
+            if (k > 0) {
+                feature[2 * (k - 1)] = logf(1.0f + total);
+                feature[2 * (k - 1) + 1] = left;
+            }
         }
-        total += sum_lanes(sums);
-        loss_N[n] = top + logf(total) - target;
-        float share = scale / total;
-        for (int v = 0; v < whole; v += LANES) store(x + v, load(x + v) * share);
-        for (int v = whole; v < V; v++) store_one(x + v, load_one(x + v) * share);
-        store_one(x + targets[n], (exp_one(target - top) / total - 1.0f) * scale);
-        memset(x + V, 0, sizeof(number) * (stride - V));
+        p_N[n] = p;
+    }
+}
+
+/* Logits [N, stride], of which V columns count, become `scale` times the gradient of the loss by them; loss_N in nats.
+
+   Without a memory the loss is the cross-entropy of a target that gives `taught` of its weight to what the counts say
+   (`teacher`, or NULL) and the rest to the token that came.
+
+   With one (gate_N is not NULL) the model says (1 - gate) softmax + gate * recalled, and the loss is that of this mixture
+   plus `own` times the above; by_gate_N becomes `scale` times the gradient by the gate's logit. loss_N is the mixture's. */
+void semigpt_cross_entropy(int N, int V, int stride, number *logits, const int64_t *targets, float scale, float *loss_N,
+                           const Counts *teacher, float taught, int T, const int64_t *ids, const float *gate_N,
+                           const float *recalled_N, float own, float *by_gate_N) {
+#pragma omp parallel
+    {
+        float *q = teacher ? malloc(sizeof(float) * stride) : NULL;
+#pragma omp for schedule(static)
+        for (int n = 0; n < N; n++) {
+            number *x = logits + (size_t)n * stride;
+            int whole = V / LANES * LANES;
+            float target = load_one(x + targets[n]), top, total = 0;
+            v16 most = splat(-FLT_MAX), sums = {};
+            for (int v = 0; v < whole; v += LANES) most = larger(load(x + v), most);
+            top = largest_lane(most);
+            for (int v = whole; v < V; v++) top = load_one(x + v) > top ? load_one(x + v) : top;
+            /* Kept unscaled for the moment: a second exponential would cost more than the rounding does. */
+            for (int v = 0; v < whole; v += LANES) {
+                v16 power = vexp(load(x + v) - top);
+                sums += power;
+                store(x + v, power);
+            }
+            for (int v = whole; v < V; v++) {
+                float power = exp_one(load_one(x + v) - top);
+                total += power;
+                store_one(x + v, power);
+            }
+            total += sum_lanes(sums);
+            loss_N[n] = top + logf(total) - target;
+            /* The row's gradient is (mixed + alone) softmax - (mixed + alone (1 - taught)) one-hot - alone taught q. */
+            float mixed = 0, alone = scale;
+            if (gate_N) {
+                float by_net = (1.0f - gate_N[n]) * expf(-loss_N[n]), by_counts = gate_N[n] * recalled_N[n];
+                float p = by_net + by_counts;
+                mixed = scale * by_net / p;
+                alone = scale * own;
+                loss_N[n] = -logf(p);
+                by_gate_N[n] = scale * (gate_N[n] - by_counts / p);
+            }
+            float share = (mixed + alone) / total;
+            float at_target = exp_one(target - top) * share - mixed - alone * (teacher ? 1.0f - taught : 1.0f);
+            if (teacher) {
+                successors(teacher, ids + n / T * T, n % T + 1, taught * alone, q);
+                at_target -= q[targets[n]];
+                for (int v = 0; v < whole; v += LANES) store(x + v, load(x + v) * share - loadf(q + v));
+                for (int v = whole; v < V; v++) store_one(x + v, load_one(x + v) * share - q[v]);
+            } else {
+                for (int v = 0; v < whole; v += LANES) store(x + v, load(x + v) * share);
+                for (int v = whole; v < V; v++) store_one(x + v, load_one(x + v) * share);
+            }
+            store_one(x + targets[n], at_target);
+            memset(x + V, 0, sizeof(number) * (stride - V));
+        }
+        free(q);
     }
 }

@@ -9,11 +9,11 @@ of logits in anew takes this kernel longer than all the arithmetic on them.
 
 from __future__ import annotations
 
+import ctypes
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import ctypes
 
 import torch
 from torch import Tensor
@@ -21,9 +21,10 @@ from torch import Tensor
 from semigpt.native import compiled
 
 if TYPE_CHECKING:
+    from semigpt.models.counts import Counts
     from semigpt.models.gpt import GPT
 
-__all__ = ["NativeStep", "can_step_natively"]
+__all__ = ["NativeStep", "Recalled", "can_step_natively"]
 
 SOURCE = Path(__file__).with_name("step.c")
 LANES = 16
@@ -49,7 +50,9 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
         "causal_softmax_backward": (i, i, p, p),
         "swiglu": (i, i, p, p),
         "swiglu_backward": (i, i, p, p, p),
-        "cross_entropy": (i, i, i, p, p, f, p),
+        "cross_entropy": (i, i, i, p, p, f, p, p, f, i, p, p, p, f, p),
+        "successors": (p, i, i, p, p),
+        "recall": (p, i, i, p, p, i, p, p),
     }.items():
         function = getattr(loaded, f"semigpt_{name}")
         function.argtypes, function.restype = arguments, None
@@ -67,6 +70,16 @@ def can_step_natively(model: GPT) -> bool:
         and settings.kv_heads == settings.num_heads
         and not settings.dropout
     )
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What the `memory` rung brings to a step: see `semigpt.models.memory`."""
+
+    gate: Tensor  # [C + F + 1], its weights
+    p_N: Tensor  # what the counts give each target
+    features_NF: Tensor
+    own: float  # the weight of the net's own loss
 
 
 class NativeStep:
@@ -123,8 +136,19 @@ class NativeStep:
         self.parts = floats(2 * torch.get_num_threads() * max(C, D))
 
     @torch.no_grad()
-    def __call__(self, inputs_BT: Tensor, targets_BT: Tensor, weight: float = 1.0) -> Tensor:
-        """The mean loss in nats, and `weight` times its gradients, written to or added to `.grad` of every parameter."""
+    def __call__(
+        self,
+        inputs_BT: Tensor,
+        targets_BT: Tensor,
+        weight: float = 1.0,
+        teacher: Counts | None = None,
+        taught: float = 0.0,
+        memory: Recalled | None = None,
+    ) -> Tensor:
+        """The mean loss in nats, and `weight` times its gradients, written to or added to `.grad` of every parameter.
+
+        `teacher` and `taught` as in `LanguageModel.learn`; `memory` is what the `memory` rung recalls.
+        """
         model, c = self.model, self._c
         settings = model.settings
         B, T = inputs_BT.shape
@@ -171,16 +195,29 @@ class NativeStep:
                 c.semigpt_swiglu(N, F, self.gate_up[layer].data_ptr(), self.hidden[layer].data_ptr())
                 torch.mm(self.hidden[layer], w["down"].t(), out=self.delta)
         torch.mm(normed[2 * L], self._rounded_head.t(), out=self.logits)
+        gates: tuple[Any, ...] = (None, None, 0.0, None)
+        if memory is not None:
+            hidden, gate = normed[2 * L].float(), memory.gate
+            features = torch.cat((hidden, memory.features_NF, torch.ones(N, 1)), dim=1)
+            gate_N, by_gate_N = torch.mv(features, gate).sigmoid_(), torch.empty(N)
+            gates = gate_N.data_ptr(), memory.p_N.data_ptr(), memory.own, by_gate_N.data_ptr()
         c.semigpt_cross_entropy(
-            N, settings.vocab_size, self.logits.shape[1], self.logits.data_ptr(), targets.data_ptr(), 1 / N,
-            self.losses.data_ptr(),
-        )  # fmt: skip
+            *(N, settings.vocab_size, self.logits.shape[1], self.logits.data_ptr(), targets.data_ptr(), 1 / N),
+            *(self.losses.data_ptr(), None if teacher is None else teacher.pointer, taught, T, ids.data_ptr()),
+            *gates,
+        )
         loss = self.losses.mean()
 
         # Backward. Gradients of weights are multiplied by `weight` where they are gathered.
         by_normed, by_x, by_x_number = self.by_normed, self.by_x, self.by_x_number
         torch.mm(self.logits, self._rounded_head, out=by_normed)
         self._gather(self.logits, normed[2 * L], self._head, weight)
+        if memory is not None:
+            by_normed += torch.outer(by_gate_N, gate[:C]).to(self.dtype)
+            by_gate, add = self._gradient(gate)
+            if not add:
+                by_gate.zero_()
+            by_gate.add_(torch.mv(features.t(), by_gate_N), alpha=weight)
         for i in range(2 * L, -1, -1):
             if i < 2 * L:
                 layer, w = i // 2, self._rounded[i // 2]

@@ -17,6 +17,7 @@ import torch
 from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError
 from semigpt.models.base import LanguageModel
+from semigpt.models.counts import Counts
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.trainer import Progress, TrainingSettings, training_steps
 
@@ -84,6 +85,7 @@ def forecast_run(
     optimizer_settings: OptimizerSettings,
     settings: TrainingSettings,
     evaluate: Callable[[], object],
+    teacher: Counts | None = None,
 ) -> Forecast:
     """Rehearse a few steps and one evaluation, on a model and from a random state that are both thrown away after.
 
@@ -95,7 +97,7 @@ def forecast_run(
     )
     durations: list[float] = []
     before = start = time.perf_counter()
-    for report in training_steps(model, dataset, optimizer, plan, Progress()):
+    for report in training_steps(model, dataset, optimizer, plan, Progress(), teacher=teacher):
         now = time.perf_counter()
         if report.step == 1:
             start = now

@@ -17,6 +17,7 @@ from torch import nn
 from semigpt.dataset import BlockOrder, Dataset
 from semigpt.errors import SettingsError, TrainingError
 from semigpt.models.base import LanguageModel
+from semigpt.models.counts import LEVELS, Counts
 from semigpt.settings import check_choice, check_positive
 from semigpt.training.optimizer import Optimizer
 
@@ -45,6 +46,11 @@ class TrainingSettings:
     )
     keep: int = 2  # checkpoints kept
     on_nonfinite: Literal["stop", "skip"] = "stop"  # what a loss or gradient that is not finite does
+    # A share of every target goes to what the counts of n-grams say instead of the one token that came; the share falls
+    # evenly over the run from the first to the second. 0 and 0: no teacher.
+    taught_first: float = 0.0
+    taught_last: float = 0.0
+    teacher_order: int = 5  # tokens of the longest n-gram that is counted
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.steps, self.tokens, self.minutes)) != 1:
@@ -59,12 +65,25 @@ class TrainingSettings:
             raise SettingsError(
                 f"save_every takes steps or minutes, such as 500 or 2m, not {self.save_every!r}"
             )
+        for name in ("taught_first", "taught_last"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SettingsError(f"{name} is a share, between 0 and 1, not {getattr(self, name)}")
+        if not 2 <= self.teacher_order <= LEVELS:
+            raise SettingsError(f"teacher_order must be between 2 and {LEVELS}, not {self.teacher_order}")
         if self.seed < 0:
             raise SettingsError(f"seed must not be less than 0, not {self.seed}")
         if self.batch_size % self.gradient_accumulation:
             raise SettingsError(
                 f"a batch of {self.batch_size} blocks cannot be cut into {self.gradient_accumulation} equal micro-batches"
             )
+
+    def taught(self, share: float) -> float:
+        """The teacher's share of the targets where `share` of the run is done."""
+        return self.taught_first + (self.taught_last - self.taught_first) * share
+
+    @property
+    def has_teacher(self) -> bool:
+        return max(self.taught_first, self.taught_last) > 0
 
     @property
     def save_minutes(self) -> float | None:
@@ -143,10 +162,12 @@ def training_steps(
     *,
     context_length: int | None = None,
     forward: nn.Module | None = None,
+    teacher: Counts | None = None,
 ) -> Iterator[StepReport]:
     """Train `model` on the training split until the settings' end, one report a step; `progress` is kept current.
 
-    `forward` is the callable that runs the model (a compiled one, say); what the model has of its own by default. What the caller
+    `forward` is the callable that runs the model (a compiled one, say); what the model has of its own by default.
+    `teacher` holds the counts of the training text, where the settings ask to be taught by them. What the caller
     does between two steps counts on the run's clock.
 
     A loss or gradient that is not finite never reaches the weights. It raises TrainingError, naming step and blocks;
@@ -173,7 +194,12 @@ def training_steps(
         model.train()
         loss = torch.zeros((), device=model.device)
         for inputs_BT, targets_BT in zip(inputs.chunk(parts), targets.chunk(parts), strict=True):
-            loss += model.learn(inputs_BT, targets_BT, 1 / parts, forward) / parts
+            loss += (
+                model.learn(
+                    inputs_BT, targets_BT, 1 / parts, teacher=teacher, taught=settings.taught(share), forward=forward
+                )
+                / parts
+            )
         norm = optimizer.clip_gradients()
         loss_value, norm_value = torch.stack((loss, norm)).tolist()
         finite = math.isfinite(loss_value) and math.isfinite(norm_value)

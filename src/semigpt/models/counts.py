@@ -1,0 +1,318 @@
+"""The counts of n-grams as a model's teacher and its memory: what they say of every token after a context, at once.
+
+`kneser_ney` answers how probable a given text is; here the same counts lie the other way round, each context with what
+followed it, so that whole distributions come out, some 1,000 additions each where the counts of 22 million characters are
+asked. On a CPU with a compiler `step.c` does it (2 µs a distribution on two cores); the PyTorch below is its oracle, and the
+way on every other device.
+
+N positions, B texts of T, V vocabulary. A context of k tokens is a node of a tree that is read from the newest token to
+the oldest; level 0 is its root, the empty context.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from semigpt.errors import SettingsError
+from semigpt.kneser_ney import KneserNey
+from semigpt.models.step import library
+from semigpt.native import NativeUnavailableError
+
+__all__ = ["Counts"]
+
+LEVELS = 8  # as in step.c
+
+
+class _Counts(ctypes.Structure):
+    _fields_ = (
+        ("order", ctypes.c_int32),
+        ("vocab", ctypes.c_int32),
+        ("discount", ctypes.c_float * (4 * (LEVELS + 1))),
+        *(
+            (name, ctypes.c_void_p * LEVELS)
+            for name in ("first_child", "oldest", "first_follower", "follower", "count", "totals")
+        ),
+        ("unigram", ctypes.c_void_p),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """The n-grams of a text up to an order, and what interpolated modified Kneser-Ney makes of them."""
+
+    vocab_size: int
+    order: int
+    discounts: Tensor
+    """[order + 1, 4]: of order k, for counts of 0, 1, 2 and 3 or more."""
+    first_child: tuple[Tensor, ...]
+    """Level k [contexts of k tokens, + 1]: where each one's children begin at level k + 1; k < order - 1."""
+    oldest: tuple[Tensor, ...]
+    """Level k [contexts of k tokens]: the oldest token of each; level 0 is empty."""
+    first_follower: tuple[Tensor, ...]
+    """Level k [contexts of k tokens, + 1]: where what followed each begins."""
+    follower: tuple[Tensor, ...]
+    """Level k [n-grams of k + 1 tokens]: the tokens that followed, ascending in a context."""
+    count: tuple[Tensor, ...]
+    """And how often: occurrences at the highest order, below it in how many longer contexts."""
+    totals: tuple[Tensor, ...]
+    """Level k [contexts of k tokens, 4]: counts in all; followers seen once, twice, three times or more."""
+
+    @classmethod
+    def fit(cls, ids: NDArray[Any], vocab_size: int, order: int = 5) -> Counts:
+        """Count a training text, `ids` [tokens]: 22 million characters take 5 s and leave 250 MB."""
+        if not 2 <= order <= LEVELS:
+            raise SettingsError(f"counts of order {order} cannot be; choose 2 to {LEVELS}, 5 is usual")
+        return cls.of(KneserNey.fit(ids, vocab_size, order))
+
+    @classmethod
+    def of(cls, model: KneserNey) -> Counts:
+        """The same counts, turned round."""
+        first_follower, follower, count = [], [], []
+        for level, (contexts, newest, counts) in enumerate(model.by_context()):
+            order = np.argsort(contexts, kind="stable")
+            sizes = np.bincount(contexts, minlength=len(model.followers[level]))
+            first_follower.append(_tensor(np.concatenate(([0], np.cumsum(sizes)))))
+            follower.append(_tensor(newest[order]))
+            count.append(_tensor(counts[order]))
+        return cls(
+            model.vocab_size,
+            model.order,
+            torch.from_numpy(model.discounts.astype(np.float32)),
+            tuple(_tensor(children) for children in model.first_child[: model.order - 1]),
+            tuple(_tensor(tokens) for tokens in model.tokens[: model.order]),
+            tuple(first_follower),
+            tuple(follower),
+            tuple(count),
+            tuple(_tensor(followers) for followers in model.followers),
+        )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unigram", self._unigram())
+        object.__setattr__(self, "_struct", self._for_c() if self.discounts.device.type == "cpu" else None)
+
+    unigram: Any = None
+    _struct: Any = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.discounts.device
+
+    @property
+    def features(self) -> int:
+        """How many numbers `recall` tells of a position's contexts."""
+        return 2 * (self.order - 1)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything, by name: what is saved."""
+        found = {"discounts": self.discounts}
+        for name in ("first_child", "oldest", "first_follower", "follower", "count", "totals"):
+            found |= {f"{name}.{level}": tensor for level, tensor in enumerate(getattr(self, name))}
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], vocab_size: int) -> Counts:
+        """What `tensors` gave. ValueError or LookupError where they do not fit together."""
+        order = len(tensors["discounts"]) - 1
+        if not 2 <= order <= LEVELS or tensors["discounts"].shape != (order + 1, 4):
+            raise ValueError("discounts of no order")
+
+        def levels(name: str, number: int) -> tuple[Tensor, ...]:
+            return tuple(tensors[f"{name}.{level}"].to(torch.int32).contiguous() for level in range(number))
+
+        counts = cls(
+            vocab_size,
+            order,
+            tensors["discounts"].float(),
+            levels("first_child", order - 1),
+            levels("oldest", order),
+            levels("first_follower", order),
+            levels("follower", order),
+            levels("count", order),
+            levels("totals", order),
+        )
+        counts._check()
+        return counts
+
+    def _check(self) -> None:
+        """ValueError where an index would lead outside: the C below trusts them."""
+        size = 1
+        for level in range(self.order):
+            if level and not _inside(self.oldest[level], self.vocab_size):
+                raise ValueError(f"tokens of level {level} outside the vocabulary")
+            tables = [(self.first_follower[level], len(self.follower[level]))]
+            if level < self.order - 1:
+                tables.append((self.first_child[level], len(self.oldest[level + 1])))
+            for table, end in tables:
+                steps_up = len(table) == size + 1 and bool((table[1:] >= table[:-1]).all())
+                if not steps_up or int(table[0]) != 0 or int(table[-1]) != end:
+                    raise ValueError(f"level {level} does not add up")
+            if len(self.count[level]) != len(self.follower[level]) or self.totals[level].shape != (size, 4):
+                raise ValueError(f"level {level} has tables of other lengths")
+            if not _inside(self.follower[level], self.vocab_size) or bool((self.count[level] < 1).any()):
+                raise ValueError(f"followers of level {level} outside the vocabulary, or counted less than once")
+            if bool((self.totals[level][:, 0] < 1).any()):
+                raise ValueError(f"a context of level {level} that nothing followed")
+            size = len(self.oldest[level + 1]) if level < self.order - 1 else 0
+
+    def to(self, device: torch.device) -> Counts:
+        """The same on another device."""
+        if device == self.device:
+            return self
+        moved = {name: tensor.to(device) for name, tensor in self.tensors().items()}
+        return Counts.from_tensors(moved, self.vocab_size)
+
+    def distribution(self, inputs_BT: Tensor) -> Tensor:
+        """p of every token after each position of each text: `[B, T]` to `[B, T, V]`, on the counts' device."""
+        B, T = inputs_BT.shape
+        c = self._library()
+        if c is not None:
+            inputs_BT = inputs_BT.contiguous()
+            q_BTV = torch.empty(B, T, self.vocab_size)
+            c.semigpt_successors(self.pointer, B * T, T, inputs_BT.data_ptr(), q_BTV.data_ptr())
+            return q_BTV
+        contexts = self._contexts(inputs_BT)
+        left_N = torch.ones(B * T, device=self.device)
+        weights = []
+        for level in range(self.order - 1, 0, -1):
+            known_N, totals_N4 = contexts[level] >= 0, self._totals(level, contexts[level])
+            weights.append(torch.where(known_N, left_N / totals_N4[:, 0], 0.0))
+            left_N = torch.where(known_N, left_N * self._rest(level, totals_N4), left_N)
+        q_NV = left_N[:, None] * self.unigram
+        for level, weight_N in zip(range(self.order - 1, 0, -1), weights, strict=True):
+            rows = torch.nonzero(contexts[level] >= 0).flatten()
+            nodes = contexts[level][rows]
+            first = self.first_follower[level][nodes].long()
+            sizes = self.first_follower[level][nodes + 1].long() - first
+            places = torch.arange(int(sizes.sum()), device=self.device)
+            places += (first - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
+            rows = rows.repeat_interleave(sizes)
+            count = self.count[level][places]
+            share = count - self.discounts[level + 1][count.clamp(max=3).long()]
+            q_NV.view(-1).index_add_(
+                0, rows * self.vocab_size + self.follower[level][places], weight_N[rows] * share
+            )
+        return q_NV.view(B, T, -1)
+
+    def recall(
+        self, inputs_BT: Tensor, targets_BT: Tensor | None, *, leave_one_out: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """p of each target `[B, T]` (of token 0 where there are none), and what is known of its contexts
+        `[B, T, features]`: of each length ln(1 + its counts in all) and the share left to shorter ones.
+
+        With `leave_one_out` the text is the counted one, and each target's own occurrence is taken out again, out of its
+        longest n-gram and, where that was the only one, out of the shorter one's count: what the counts would say of this
+        text had they not seen it.
+        """
+        B, T = inputs_BT.shape
+        targets_BT = torch.zeros_like(inputs_BT) if targets_BT is None else targets_BT
+        c = self._library()
+        if c is not None:
+            inputs_BT, targets_BT = inputs_BT.contiguous(), targets_BT.contiguous()
+            p_BT, features_BTF = torch.empty(B, T), torch.empty(B, T, self.features)
+            c.semigpt_recall(
+                *(self.pointer, B * T, T, inputs_BT.data_ptr(), targets_BT.data_ptr(), leave_one_out),
+                *(p_BT.data_ptr(), features_BTF.data_ptr()),
+            )
+            return p_BT, features_BTF
+        contexts, targets_N = self._contexts(inputs_BT), targets_BT.flatten()
+        counts, taken = [], []
+        own_N = torch.full_like(targets_N, leave_one_out, dtype=torch.bool)
+        for level in range(self.order - 1, -1, -1):
+            known_N = contexts[level] >= 0
+            at_N = _find(self.first_follower[level], self.follower[level], contexts[level], targets_N)
+            count_N = torch.where(at_N >= 0, self.count[level][at_N.clamp(min=0)], 0)
+            taken_N = own_N & (count_N > 0) & known_N
+            own_N = torch.where(known_N, taken_N & (count_N == 1), own_N)
+            counts.insert(0, count_N)
+            taken.insert(0, taken_N)
+        p_N = torch.full((B * T,), 1 / self.vocab_size, device=self.device)
+        features = []
+        for level, (count_N, taken_N) in enumerate(zip(counts, taken, strict=True)):
+            totals_N4 = self._totals(level, contexts[level]).clone()
+            rows = torch.nonzero(taken_N).flatten()
+            totals_N4[rows, 0] -= 1
+            totals_N4[rows, count_N[rows].clamp(max=3).long()] -= 1
+            count_N = count_N - taken_N.to(count_N.dtype)
+            rows = rows[count_N[rows] > 0]
+            totals_N4[rows, count_N[rows].clamp(max=3).long()] += 1
+            known_N = (contexts[level] >= 0) & (totals_N4[:, 0] > 0)
+            total_N = totals_N4[:, 0].clamp(min=1)
+            share_N = (count_N - self.discounts[level + 1][count_N.clamp(max=3).long()]) / total_N
+            rest_N = torch.where(known_N, self._rest(level, totals_N4), 1.0)
+            p_N = torch.where(known_N, share_N + rest_N * p_N, p_N)
+            if level:
+                features += [torch.where(known_N, totals_N4[:, 0], 0).log1p(), rest_N]
+        return p_N.view(B, T), torch.stack(features, dim=1).view(B, T, -1)
+
+    @property
+    def pointer(self) -> Any:
+        """To the same for C."""
+        return ctypes.byref(self._struct)
+
+    def _library(self) -> ctypes.CDLL | None:
+        if self.device.type != "cpu":
+            return None
+        try:
+            return library(torch.float32)
+        except NativeUnavailableError:
+            return None
+
+    def _contexts(self, inputs_BT: Tensor) -> list[Tensor]:
+        """The node of each level that ends at each position, `[N]` each, -1 where it was not counted."""
+        nodes = [torch.zeros(inputs_BT.numel(), dtype=torch.int32, device=self.device)]
+        for level in range(self.order - 1):
+            token_BT = torch.full_like(inputs_BT, -1)
+            token_BT[:, level:] = inputs_BT[:, : max(inputs_BT.shape[1] - level, 0)]
+            nodes.append(_find(self.first_child[level], self.oldest[level + 1], nodes[-1], token_BT.flatten()))
+        return nodes
+
+    def _totals(self, level: int, nodes_N: Tensor) -> Tensor:
+        return self.totals[level][nodes_N.clamp(min=0)]
+
+    def _rest(self, level: int, totals_N4: Tensor) -> Tensor:
+        """The share that the contexts leave to shorter ones."""
+        return (totals_N4[:, 1:] * self.discounts[level + 1][1:]).sum(dim=1) / totals_N4[:, 0].clamp(min=1)
+
+    def _unigram(self) -> Tensor:
+        shares = self.count[0] - self.discounts[1][self.count[0].clamp(max=3).long()]
+        unigram_V = torch.zeros(self.vocab_size, device=self.device)
+        unigram_V[self.follower[0].long()] = shares / self.totals[0][0, 0]
+        return unigram_V + self._rest(0, self.totals[0]) / self.vocab_size
+
+    def _for_c(self) -> _Counts:
+        struct = _Counts(order=self.order, vocab=self.vocab_size, unigram=self.unigram.data_ptr())
+        struct.discount[: 4 * len(self.discounts)] = self.discounts.flatten().tolist()
+        for name in ("first_child", "oldest", "first_follower", "follower", "count", "totals"):
+            for level, tensor in enumerate(getattr(self, name)):
+                getattr(struct, name)[level] = tensor.data_ptr()
+        return struct
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int32))
+
+
+def _inside(tokens: Tensor, vocab_size: int) -> bool:
+    return not len(tokens) or bool((tokens.min() >= 0) & (tokens.max() < vocab_size))
+
+
+def _find(first: Tensor, sorted_tokens: Tensor, nodes_N: Tensor, wanted_N: Tensor) -> Tensor:
+    """The place of each wanted token in its node's stretch of `sorted_tokens`, -1 where it is not or the node is -1."""
+    if not len(sorted_tokens):
+        return torch.full_like(nodes_N, -1)
+    low_N = torch.where(nodes_N >= 0, first[nodes_N.clamp(min=0)], 0)
+    size_N = torch.where(nodes_N >= 0, first[nodes_N.clamp(min=0) + 1] - low_N, 0)
+    last = len(sorted_tokens) - 1
+    for _ in range(int(size_N.max()).bit_length()):
+        half_N = size_N // 2
+        low_N = low_N + half_N * (sorted_tokens[(low_N + half_N).clamp(max=last)] <= wanted_N)
+        size_N = size_N - half_N
+    found_N = (size_N > 0) & (sorted_tokens[low_N.clamp(max=last)] == wanted_N)
+    return torch.where(found_N, low_N, -1).to(torch.int32)
