@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import torch
 from semigpt.dataset import Dataset, TokenStream
 from semigpt.models import build_model
 from semigpt.models.base import LanguageModel
+from semigpt.models.counts import Counts
+from semigpt.models.memory import MemoryGPT
 
 # Models this small run no faster on two threads, and 20 x slower where something else holds a core.
 torch.set_num_threads(1)
@@ -24,6 +27,8 @@ SMALL = {
     "feedforward": {"context_length": 16, "dropout": 0.0},
     "blocks": {"context_length": 16, "num_layers": 2, "dropout": 0.0},
     "gpt": {"context_length": 16, "width": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2},
+    # Of a width that the step in C knows, as `gpt` is of one that it does not.
+    "memory": {"context_length": 16, "width": 64, "num_layers": 2, "num_heads": 2, "memory_order": 3},
 }
 
 
@@ -48,6 +53,8 @@ def small_model(rung: str, **changes: object) -> LanguageModel:
         for parameter in model.parameters():
             if not parameter.any():
                 parameter.normal_()
+    if isinstance(model, MemoryGPT):
+        model.remember(Counts.fit(small_stream(), VOCABULARY, order=3))
     return model
 
 
@@ -57,12 +64,17 @@ def model(rung: str) -> LanguageModel:
     return small_model(rung)
 
 
+def small_stream() -> np.ndarray[Any, Any]:
+    """6,000 tokens, each of which follows from the one before, but for some noise."""
+    draw = np.random.default_rng(0)
+    noise = draw.integers(0, VOCABULARY, 6000)
+    return np.where(draw.random(6000) < 0.2, noise, (np.arange(6000) * 7) % VOCABULARY).astype(np.uint16)
+
+
 @pytest.fixture
 def dataset() -> Dataset:
     """Two splits of a stream that can be learnt: each token follows from the one before, but for some noise."""
-    draw = np.random.default_rng(0)
-    noise = draw.integers(0, VOCABULARY, 6000)
-    stream = np.where(draw.random(6000) < 0.2, noise, (np.arange(6000) * 7) % VOCABULARY).astype(np.uint16)
+    stream = small_stream()
     streams = {"train": TokenStream([stream[:5000]], 1), "validation": TokenStream([stream[5000:]], 1)}
     return Dataset(streams, VOCABULARY, corpus_fingerprint="text", tokenizer_fingerprint="ids")
 

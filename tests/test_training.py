@@ -8,11 +8,12 @@ import time
 import pytest
 import torch
 
-from conftest import small_model
+from conftest import VOCABULARY, small_model
 from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError, TrainingError
-from semigpt.training.optimizer import Optimizer, OptimizerSettings, learning_rate_scale
-from semigpt.training.trainer import Progress, TrainingSettings, training_steps
+from semigpt.models.counts import Counts
+from semigpt.training.optimizer import Muon, Optimizer, OptimizerSettings, learning_rate_scale
+from semigpt.training.trainer import Progress, Teacher, TrainingSettings, training_steps
 
 
 def run(
@@ -137,7 +138,7 @@ def test_poisoned_weights_stop_the_run_before_the_update(dataset: Dataset, rung:
     steps = training_steps(model, dataset, optimizer, settings, Progress())
     next(steps)
     with torch.no_grad():
-        next(iter(model.parameters()))[:, 0] = math.inf
+        next(p for p in model.parameters() if p.dim() == 2)[:, 0] = math.inf
     before = [parameter.clone() for parameter in model.parameters()]
     with pytest.raises(
         TrainingError, match="at step 2, blocks 4 to 7 of seed 0; the weights were not touched"
@@ -145,3 +146,49 @@ def test_poisoned_weights_stop_the_run_before_the_update(dataset: Dataset, rung:
         next(steps)
     for now, then in zip(model.parameters(), before, strict=True):
         assert torch.equal(now, then)
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (16, 40), (40, 16)])
+def test_muon_over_stacks_is_torchs_one_by_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    ours = [torch.nn.Parameter(torch.randn(shape)) for _ in range(3)]
+    torchs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    muon = Muon(ours, momentum=0.9, weight_decay=0.1)
+    reference = torch.optim.Muon(torchs, lr=0.02, weight_decay=0.1, momentum=0.9)
+    for step in range(4):
+        for a, b in zip(ours, torchs, strict=True):
+            a.grad = torch.randn(shape, generator=torch.Generator().manual_seed(step)) + a.detach() / 10
+            b.grad = a.grad.clone()
+        muon.step(0.02)
+        reference.step()
+    for a, b in zip(ours, torchs, strict=True):
+        # Both orthogonalise in bfloat16, and add up in another order.
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
+    again = Muon(ours, momentum=0.9, weight_decay=0.1)
+    again.load_state({name: tensor.clone() for name, tensor in muon.state().items()})
+    assert all(torch.equal(again.state()[name], tensor) for name, tensor in muon.state().items())
+
+
+def test_a_teacher_is_heard_while_it_is_ahead(dataset: Dataset) -> None:
+    counts = Counts.fit(dataset.stream("train").read(0, 5000), VOCABULARY, order=3)
+    teacher = Teacher.of(counts, dataset.stream("train"), 16)
+    assert 1.28 < teacher.loss < 2.2, "leave-one-out: the noise, 1.28 nats, cannot be known"
+    shares = [
+        teacher.ahead(Progress(step=9, loss_mean=teacher.loss + gap)) for gap in (-0.1, 0.0, 0.1, 0.2, 5.0)
+    ]
+    assert shares[:2] == [0.0, 0.0]
+    assert 0 < shares[2] < shares[3] < shares[4] == 1.0
+    assert teacher.ahead(Progress()) == 1.0
+
+
+@pytest.mark.parametrize("rung", ["bigram", "blocks", "gpt"])
+def test_taught_models_learn_sooner(rung: str, dataset: Dataset) -> None:
+    counts = Counts.fit(dataset.stream("train").read(0, 5000), VOCABULARY, order=3)
+    last = []
+    for teacher in (None, Teacher.of(counts, dataset.stream("train"), 16)):
+        model = small_model(rung)
+        optimizer = Optimizer(model, OptimizerSettings(learning_rate=3e-3))
+        settings = TrainingSettings(steps=40, batch_size=4)
+        steps = training_steps(model, dataset, optimizer, settings, Progress(), teacher=teacher)
+        last.append(sum([report.loss for report in steps][-10:]) / 10)
+    assert last[1] < last[0] - 0.01

@@ -114,10 +114,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--vocab-size", type=int, metavar="N", help="tokens in all (default: every character; 8,000 for bpe)"
     )
     sub.add_argument(
-        "--model", metavar="RUNG", help="bigram, attention, multihead, feedforward, blocks, gpt (default) or memory"
+        "--model",
+        metavar="RUNG",
+        help="bigram, attention, multihead, feedforward, blocks, gpt (default) or memory",
     )
     sub.add_argument(
-        "--memory", action="store_true", help="a gpt that looks n-grams up as well: --model memory, needs semigpt"
+        "--memory",
+        action="store_true",
+        help="a gpt that looks n-grams up as well: --model memory, needs semigpt",
     )
     sub.add_argument("--size", help="tiny (default), small, base or large: shape, batch and rates together")
     sub.add_argument("--steps", type=int, help="how long: updates of the weights")

@@ -52,10 +52,7 @@ def dial(rung: str, size: Size) -> dict[str, dict[str, Any]]:
         "model": shapes[size],
         "training": {
             "batch_size": {"tiny": 12, "small": 24, "base": 16, "large": 32}[size],
-            # The counts teach: after one minute on film reviews (two cores with AMX, 4 x 256) 3.90 bits a character
-            # where the text alone gave 4.15.
-            "taught_first": 1.0,
-            "taught_last": 0.0,
+            "teacher": "auto",
         },
         "optimizer": {"learning_rate": 6e-3},
     }

@@ -158,7 +158,9 @@ class KneserNey:
         found = np.empty(len(nodes), np.int32)
         for begin in range(0, len(nodes), CHUNK):
             part = slice(begin, begin + CHUNK)
-            found[part] = _children(self.first_child[level], self.tokens[level + 1], nodes[part], oldest[part])
+            found[part] = _children(
+                self.first_child[level], self.tokens[level + 1], nodes[part], oldest[part]
+            )
         return found
 
     def log2_probabilities(self, ids: npt.ArrayLike) -> Floats:

@@ -82,7 +82,7 @@ def rung_recipe(settings: LadderSettings, rung: str) -> Recipe:
         training |= {"batch_size": 32, "order": "random", "eval_every": 300, "eval_blocks": 4096}
         model |= {"context_length": 8}
         if rung in ("gpt", "memory"):
-            training |= {"taught_first": 0.0, "taught_last": 0.0}  # what the shape alone buys
+            training |= {"teacher": "none"}  # what the shape alone buys
             model |= {"width": 32, "num_layers": 4, "num_heads": 4}
         if rung in ("feedforward", "blocks"):
             model |= {"dropout": 0.1}

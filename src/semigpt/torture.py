@@ -95,7 +95,11 @@ def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: i
     tables = {
         **RECIPE,
         "model": {"rung": rung, **SHAPES.get(rung, {**SHAPE, **WIDE})},
-        "training": {**RECIPE["training"], "gradient_accumulation": gradient_accumulation, "teacher_order": 3},
+        "training": {
+            **RECIPE["training"],
+            "gradient_accumulation": gradient_accumulation,
+            "teacher_order": 3,
+        },
     }
     draw = random.Random(f"{seed} {rung} {gradient_accumulation}")
     start = time.monotonic()

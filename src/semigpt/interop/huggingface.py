@@ -167,7 +167,9 @@ def _build(config: dict[str, Any]) -> LanguageModel:
             return SemiGPT(
                 ModelSettings(vocab_size=config["vocab_size"], context_length=config["context_length"])
             )
-        case "semigpt-attention" | "semigpt-multihead" | "semigpt-feedforward" | "semigpt-memory" as model_type:
+        case (
+            "semigpt-attention" | "semigpt-multihead" | "semigpt-feedforward" | "semigpt-memory" as model_type
+        ):
             from semigpt.models import build_model
 
             rung = model_type.removeprefix("semigpt-")

@@ -156,7 +156,9 @@ class Counts:
             if len(self.count[level]) != len(self.follower[level]) or self.totals[level].shape != (size, 4):
                 raise ValueError(f"level {level} has tables of other lengths")
             if not _inside(self.follower[level], self.vocab_size) or bool((self.count[level] < 1).any()):
-                raise ValueError(f"followers of level {level} outside the vocabulary, or counted less than once")
+                raise ValueError(
+                    f"followers of level {level} outside the vocabulary, or counted less than once"
+                )
             if bool((self.totals[level][:, 0] < 1).any()):
                 raise ValueError(f"a context of level {level} that nothing followed")
             size = len(self.oldest[level + 1]) if level < self.order - 1 else 0
@@ -270,7 +272,9 @@ class Counts:
         for level in range(self.order - 1):
             token_BT = torch.full_like(inputs_BT, -1)
             token_BT[:, level:] = inputs_BT[:, : max(inputs_BT.shape[1] - level, 0)]
-            nodes.append(_find(self.first_child[level], self.oldest[level + 1], nodes[-1], token_BT.flatten()))
+            nodes.append(
+                _find(self.first_child[level], self.oldest[level + 1], nodes[-1], token_BT.flatten())
+            )
         return nodes
 
     def _totals(self, level: int, nodes_N: Tensor) -> Tensor:

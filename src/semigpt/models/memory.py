@@ -154,7 +154,12 @@ class MemoryGPT(GPT):
     def huggingface_config(self) -> dict[str, Any]:
         """A config of semigpt's own: transformers has no such model."""
         shape = {name: value for name, value in to_table(self.settings).items() if name != "dropout"}
-        return {"model_type": "semigpt-memory", "architectures": ["MemoryGPT"], **shape, "torch_dtype": "float32"}
+        return {
+            "model_type": "semigpt-memory",
+            "architectures": ["MemoryGPT"],
+            **shape,
+            "torch_dtype": "float32",
+        }
 
     def save_companions(self, folder: Path) -> None:
         """Write counts.safetensors, once: the counts do not change."""

@@ -95,7 +95,11 @@ class NativeStep:
         self._cos, self._sin = model.cos_TD[:, :half].contiguous(), model.sin_TD[:, :half].contiguous()
         self._weights = [
             {
-                "qkv": (block.self_attn.q_proj.weight, block.self_attn.k_proj.weight, block.self_attn.v_proj.weight),
+                "qkv": (
+                    block.self_attn.q_proj.weight,
+                    block.self_attn.k_proj.weight,
+                    block.self_attn.v_proj.weight,
+                ),
                 "o": (block.self_attn.o_proj.weight,),
                 "gate_up": (block.mlp.gate_proj.weight, block.mlp.up_proj.weight),
                 "down": (block.mlp.down_proj.weight,),
@@ -104,9 +108,14 @@ class NativeStep:
         ]
         self._head = (model.lm_head.weight,)
         # The weights as numbers of the products, those that read the same input one below the other.
-        self._rounded = [{name: self._room(parts) for name, parts in layer.items()} for layer in self._weights]
+        self._rounded = [
+            {name: self._room(parts) for name, parts in layer.items()} for layer in self._weights
+        ]
         self._rounded_head = self._room(self._head)
-        self._by_weight = torch.empty(max(w.numel() for layer in self._rounded for w in (*layer.values(), self._rounded_head)), dtype=self.dtype)
+        self._by_weight = torch.empty(
+            max(w.numel() for layer in self._rounded for w in (*layer.values(), self._rounded_head)),
+            dtype=self.dtype,
+        )
         self._gradients = {id(p): torch.empty_like(p) for p in model.parameters()}
 
     def _room(self, parts: tuple[Tensor, ...]) -> Tensor:
@@ -114,7 +123,13 @@ class NativeStep:
 
     def _make_room(self, B: int, T: int) -> None:
         settings = self.model.settings
-        L, C, H, D, F = settings.num_layers, settings.width, settings.num_heads, settings.head_width, settings.feedforward_width
+        L, C, H, D, F = (
+            settings.num_layers,
+            settings.width,
+            settings.num_heads,
+            settings.head_width,
+            settings.feedforward_width,
+        )
         N, A = B * T, H * D
 
         def numbers(*shape: int) -> Tensor:
@@ -126,12 +141,20 @@ class NativeStep:
         self._shape = (B, T)
         self.x, self.scale = floats(2 * L + 1, N, C), floats(2 * L + 1, N)
         self.normed = numbers(2 * L + 1, N, C)
-        self.qkv, self.heads, self.shares = numbers(L, N, 3 * A), numbers(L, 3, B * H, T, D), numbers(L, B * H, T, T)
+        self.qkv, self.heads, self.shares = (
+            numbers(L, N, 3 * A),
+            numbers(L, 3, B * H, T, D),
+            numbers(L, B * H, T, T),
+        )
         self.mixed, self.gate_up, self.hidden = numbers(L, N, A), numbers(L, N, 2 * F), numbers(L, N, F)
         self.delta, self.out_heads = numbers(N, C), numbers(B * H, T, D)
         self.logits, self.losses = numbers(N, len(self._rounded_head)), floats(N)
         self.by_x, self.by_x_number = floats(N, C), numbers(N, C)
-        self.by_wide, self.by_hidden, self.by_normed = numbers(N, max(2 * F, 3 * A)), numbers(N, max(F, A)), numbers(N, C)
+        self.by_wide, self.by_hidden, self.by_normed = (
+            numbers(N, max(2 * F, 3 * A)),
+            numbers(N, max(F, A)),
+            numbers(N, C),
+        )
         self.by_heads, self.by_shares = numbers(3, B * H, T, D), numbers(B * H, T, T)
         self.parts = floats(2 * torch.get_num_threads() * max(C, D))
 
@@ -154,7 +177,14 @@ class NativeStep:
         B, T = inputs_BT.shape
         if self._shape != (B, T):
             self._make_room(B, T)
-        N, L, C, H, D, F = B * T, settings.num_layers, settings.width, settings.num_heads, settings.head_width, settings.feedforward_width
+        N, L, C, H, D, F = (
+            B * T,
+            settings.num_layers,
+            settings.width,
+            settings.num_heads,
+            settings.head_width,
+            settings.feedforward_width,
+        )
         A, epsilon = H * D, settings.norm_epsilon
         ids, targets = inputs_BT.contiguous(), targets_BT.contiguous()
         cos, sin = self._cos.data_ptr(), self._sin.data_ptr()
@@ -202,8 +232,21 @@ class NativeStep:
             gate_N, by_gate_N = torch.mv(features, gate).sigmoid_(), torch.empty(N)
             gates = gate_N.data_ptr(), memory.p_N.data_ptr(), memory.own, by_gate_N.data_ptr()
         c.semigpt_cross_entropy(
-            *(N, settings.vocab_size, self.logits.shape[1], self.logits.data_ptr(), targets.data_ptr(), 1 / N),
-            *(self.losses.data_ptr(), None if teacher is None else teacher.pointer, taught, T, ids.data_ptr()),
+            *(
+                N,
+                settings.vocab_size,
+                self.logits.shape[1],
+                self.logits.data_ptr(),
+                targets.data_ptr(),
+                1 / N,
+            ),
+            *(
+                self.losses.data_ptr(),
+                None if teacher is None else teacher.pointer,
+                taught,
+                T,
+                ids.data_ptr(),
+            ),
             *gates,
         )
         loss = self.losses.mean()
@@ -222,14 +265,22 @@ class NativeStep:
             if i < 2 * L:
                 layer, w = i // 2, self._rounded[i // 2]
                 if i % 2:
-                    by_hidden, by_wide = self.by_hidden.view(-1)[: N * F].view(N, F), self.by_wide.view(-1)[: N * 2 * F].view(N, 2 * F)
+                    by_hidden, by_wide = (
+                        self.by_hidden.view(-1)[: N * F].view(N, F),
+                        self.by_wide.view(-1)[: N * 2 * F].view(N, 2 * F),
+                    )
                     torch.mm(by_x_number, w["down"], out=by_hidden)
                     self._gather(by_x_number, self.hidden[layer], self._weights[layer]["down"], weight)
-                    c.semigpt_swiglu_backward(N, F, self.gate_up[layer].data_ptr(), by_hidden.data_ptr(), by_wide.data_ptr())
+                    c.semigpt_swiglu_backward(
+                        N, F, self.gate_up[layer].data_ptr(), by_hidden.data_ptr(), by_wide.data_ptr()
+                    )
                     name = "gate_up"
                 else:
                     attention = blocks[layer].self_attn
-                    by_mixed, by_wide = self.by_hidden.view(-1)[: N * A].view(N, A), self.by_wide.view(-1)[: N * 3 * A].view(N, 3 * A)
+                    by_mixed, by_wide = (
+                        self.by_hidden.view(-1)[: N * A].view(N, A),
+                        self.by_wide.view(-1)[: N * 3 * A].view(N, 3 * A),
+                    )
                     torch.mm(by_x_number, w["o"], out=by_mixed)
                     self._gather(by_x_number, self.mixed[layer], self._weights[layer]["o"], weight)
                     c.semigpt_split_heads(B, T, H, D, by_mixed.data_ptr(), self.out_heads.data_ptr())
@@ -237,7 +288,9 @@ class NativeStep:
                     by_q, by_k, by_v = self.by_heads
                     torch.bmm(self.out_heads, v.transpose(1, 2), out=self.by_shares)
                     torch.bmm(self.shares[layer].transpose(1, 2), self.out_heads, out=by_v)
-                    c.semigpt_causal_softmax_backward(B * H, T, self.shares[layer].data_ptr(), self.by_shares.data_ptr())
+                    c.semigpt_causal_softmax_backward(
+                        B * H, T, self.shares[layer].data_ptr(), self.by_shares.data_ptr()
+                    )
                     torch.bmm(self.by_shares, k, out=by_q)
                     torch.bmm(self.by_shares.transpose(1, 2), q, out=by_k)
                     q_norm, k_norm = attention.q_norm.weight, attention.k_norm.weight
@@ -290,5 +343,7 @@ class NativeStep:
         first = 0
         for part in parts:
             gradient, add = self._gradient(part)
-            self._c.semigpt_gather(part.numel(), by_weight[first:].data_ptr(), weight, add, gradient.data_ptr())
+            self._c.semigpt_gather(
+                part.numel(), by_weight[first:].data_ptr(), weight, add, gradient.data_ptr()
+            )
             first += len(part)

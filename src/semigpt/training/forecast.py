@@ -17,9 +17,8 @@ import torch
 from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError
 from semigpt.models.base import LanguageModel
-from semigpt.models.counts import Counts
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
-from semigpt.training.trainer import Progress, TrainingSettings, training_steps
+from semigpt.training.trainer import Progress, Teacher, TrainingSettings, training_steps
 
 __all__ = ["Forecast", "check_room", "forecast_run", "peak_memory", "readable_bytes"]
 
@@ -85,7 +84,7 @@ def forecast_run(
     optimizer_settings: OptimizerSettings,
     settings: TrainingSettings,
     evaluate: Callable[[], object],
-    teacher: Counts | None = None,
+    teacher: Teacher | None = None,
 ) -> Forecast:
     """Rehearse a few steps and one evaluation, on a model and from a random state that are both thrown away after.
 

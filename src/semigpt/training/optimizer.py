@@ -240,7 +240,8 @@ class Muon:
         for parameter in parameters:
             self.groups.setdefault((parameter.shape[0], parameter.shape[1]), []).append(parameter)
         self.momenta = {
-            shape: torch.zeros(len(group), *shape, device=group[0].device) for shape, group in self.groups.items()
+            shape: torch.zeros(len(group), *shape, device=group[0].device)
+            for shape, group in self.groups.items()
         }
         # Kept from step to step: to fault memory in anew costs more than to fill it.
         self._gradients = {shape: torch.empty_like(momentum) for shape, momentum in self.momenta.items()}
@@ -386,4 +387,6 @@ class Optimizer:
         groups = self._adamw.state_dict()["param_groups"]
         self._adamw.load_state_dict({"state": slots, "param_groups": groups})
         if self._muon is not None:
-            self._muon.load_state({k.removeprefix("muon."): v for k, v in state.items() if k.startswith("muon.")})
+            self._muon.load_state(
+                {k.removeprefix("muon."): v for k, v in state.items() if k.startswith("muon.")}
+            )

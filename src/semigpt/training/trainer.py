@@ -11,17 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import nn
 
-from semigpt.dataset import BlockOrder, Dataset
+from semigpt.dataset import BlockOrder, Dataset, TokenStream, as_block
 from semigpt.errors import SettingsError, TrainingError
 from semigpt.models.base import LanguageModel
 from semigpt.models.counts import LEVELS, Counts
 from semigpt.settings import check_choice, check_positive
 from semigpt.training.optimizer import Optimizer
 
-__all__ = ["Progress", "StepReport", "TrainingSettings", "blocks_of", "training_steps"]
+__all__ = ["Progress", "StepReport", "Teacher", "TrainingSettings", "blocks_of", "training_steps"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +47,9 @@ class TrainingSettings:
     )
     keep: int = 2  # checkpoints kept
     on_nonfinite: Literal["stop", "skip"] = "stop"  # what a loss or gradient that is not finite does
-    # A share of every target goes to what the counts of n-grams say instead of the one token that came; the share falls
-    # evenly over the run from the first to the second. 0 and 0: no teacher.
-    taught_first: float = 0.0
-    taught_last: float = 0.0
+    # With counts as the teacher, targets are what the counts of n-grams say and not only the token that came, as long as
+    # the model is behind them; auto: counts where the text is long (semigpt.recipe.TAUGHT_TOKENS).
+    teacher: Literal["auto", "counts", "none"] = "none"
     teacher_order: int = 5  # tokens of the longest n-gram that is counted
 
     def __post_init__(self) -> None:
@@ -65,9 +65,7 @@ class TrainingSettings:
             raise SettingsError(
                 f"save_every takes steps or minutes, such as 500 or 2m, not {self.save_every!r}"
             )
-        for name in ("taught_first", "taught_last"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SettingsError(f"{name} is a share, between 0 and 1, not {getattr(self, name)}")
+        check_choice("teacher", self.teacher, ("auto", "counts", "none"))
         if not 2 <= self.teacher_order <= LEVELS:
             raise SettingsError(f"teacher_order must be between 2 and {LEVELS}, not {self.teacher_order}")
         if self.seed < 0:
@@ -77,14 +75,6 @@ class TrainingSettings:
                 f"a batch of {self.batch_size} blocks cannot be cut into {self.gradient_accumulation} equal micro-batches"
             )
 
-    def taught(self, share: float) -> float:
-        """The teacher's share of the targets where `share` of the run is done."""
-        return self.taught_first + (self.taught_last - self.taught_first) * share
-
-    @property
-    def has_teacher(self) -> bool:
-        return max(self.taught_first, self.taught_last) > 0
-
     @property
     def save_minutes(self) -> float | None:
         """The minutes between two checkpoints, where `save_every` is given in minutes."""
@@ -93,6 +83,9 @@ class TrainingSettings:
         )
         return float(found[1]) if found else None
 
+
+# Nats a token that a teacher must be ahead to be listened to fully.
+LESSON = 0.35
 
 # A spike: a loss this far above its running mean (of about 50 steps, the first 50 reported on by nobody).
 SPIKE_DEVIATIONS = 5.0
@@ -139,6 +132,30 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """The counts of the training text's n-grams, and what they cost a token of it that they have not seen."""
+
+    counts: Counts
+    loss: float  # nats a token, leave-one-out
+
+    @classmethod
+    def of(cls, counts: Counts, stream: TokenStream, context_length: int) -> Teacher:
+        """The loss over the stream's first blocks, some 100,000 tokens."""
+        blocks = min(max(100_000 // context_length, 1), (len(stream) - 1) // context_length)
+        starts = np.arange(blocks, dtype=np.int64) * context_length
+        inputs_BT, targets_BT = as_block(stream.windows(starts, context_length + 1))
+        p_BT, _ = counts.recall(inputs_BT.to(counts.device), targets_BT.to(counts.device), leave_one_out=True)
+        return cls(counts, -p_BT.double().log().mean().item())
+
+    def ahead(self, progress: Progress) -> float:
+        """The share of the targets that is the counts': 1 while the model costs `LESSON` more than they do, falling to 0
+        where it has caught up with them."""
+        if not progress.step:
+            return 1.0
+        return min(max((progress.loss_mean - self.loss) / LESSON, 0.0), 1.0)
+
+
+@dataclass(frozen=True)
 class StepReport:
     """One step, after its update."""
 
@@ -162,12 +179,12 @@ def training_steps(
     *,
     context_length: int | None = None,
     forward: nn.Module | None = None,
-    teacher: Counts | None = None,
+    teacher: Teacher | None = None,
 ) -> Iterator[StepReport]:
     """Train `model` on the training split until the settings' end, one report a step; `progress` is kept current.
 
     `forward` is the callable that runs the model (a compiled one, say); what the model has of its own by default.
-    `teacher` holds the counts of the training text, where the settings ask to be taught by them. What the caller
+    `teacher` is whom the model learns from beside the text, where the settings ask for one. What the caller
     does between two steps counts on the run's clock.
 
     A loss or gradient that is not finite never reaches the weights. It raises TrainingError, naming step and blocks;
@@ -192,11 +209,15 @@ def training_steps(
         inputs = inputs.to(model.device, non_blocking=pinned)
         targets = targets.to(model.device, non_blocking=pinned)
         model.train()
+        taught = 0.0 if teacher is None else teacher.ahead(progress)
         loss = torch.zeros((), device=model.device)
         for inputs_BT, targets_BT in zip(inputs.chunk(parts), targets.chunk(parts), strict=True):
             loss += (
                 model.learn(
-                    inputs_BT, targets_BT, 1 / parts, teacher=teacher, taught=settings.taught(share), forward=forward
+                    *(inputs_BT, targets_BT, 1 / parts),
+                    teacher=None if teacher is None else teacher.counts,
+                    taught=taught,
+                    forward=forward,
                 )
                 / parts
             )

@@ -1,0 +1,123 @@
+"""Counts beside `KneserNey`, whose counts they are; the C beside PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from semigpt.errors import SettingsError
+from semigpt.kneser_ney import KneserNey
+from semigpt.models import counts as counts_module
+from semigpt.models.counts import Counts
+from semigpt.native import NativeUnavailableError
+
+V, ORDER = 50, 5
+RANDOM = np.random.default_rng(1)
+TEXT = (RANDOM.zipf(1.4, 6000) % V).astype(np.uint16)
+TEXT[3000:4500] = TEXT[:1500]  # n-grams of every count
+T, START = 40, 1450  # a stretch that begins among what comes twice, and leaves it
+WINDOWS = torch.from_numpy(TEXT[START : START + 3 * T + 1].astype(np.int64))
+INPUTS, TARGETS = WINDOWS[:-1].view(3, T), WINDOWS[1:].view(3, T)
+
+
+@pytest.fixture(scope="module")
+def model() -> KneserNey:
+    return KneserNey.fit(TEXT, V, ORDER)
+
+
+@pytest.fixture(scope="module")
+def counts(model: KneserNey) -> Counts:
+    return Counts.of(model)
+
+
+@pytest.fixture(params=["C", "PyTorch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    def none(*_: object) -> None:
+        raise NativeUnavailableError("none")
+
+    if request.param == "PyTorch":
+        monkeypatch.setattr(counts_module, "library", none)
+    else:
+        try:
+            counts_module.library(torch.float32)
+        except NativeUnavailableError as error:
+            pytest.skip(str(error))
+    return str(request.param)
+
+
+def test_distributions_are_kneser_neys(way: str, model: KneserNey, counts: Counts) -> None:
+    strange = INPUTS.clone()
+    strange[2, 5:9] = torch.tensor([V - 1, V - 2, V - 1, V - 3])  # contexts never counted
+    q = counts.distribution(strange)
+    assert q.shape == (3, T, V)
+    torch.testing.assert_close(q.sum(-1), torch.ones(3, T))
+    for b, t in ((0, 0), (0, 1), (1, 3), (2, 6), (2, 8), (2, 9), (1, T - 1)):
+        expected = model.distribution(strange[b, : t + 1].numpy())
+        np.testing.assert_allclose(q[b, t].numpy(), expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("leave_one_out", [False, True])
+def test_recall_is_kneser_neys(way: str, leave_one_out: bool, model: KneserNey, counts: Counts) -> None:
+    p, features = counts.recall(INPUTS, TARGETS, leave_one_out=leave_one_out)
+    score = model.leave_one_out_log2_probabilities if leave_one_out else model.log2_probabilities
+    expected = 2 ** score(TEXT)[START + 1 : START + 1 + 3 * T].reshape(3, T)
+    # Where a block begins, the counts see less before it than the whole text shows.
+    np.testing.assert_allclose(p.numpy()[:, ORDER - 1 :], expected[:, ORDER - 1 :], rtol=1e-4)
+    assert features.shape == (3, T, 2 * (ORDER - 1))
+
+
+def test_both_ways_tell_the_same_features(counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise NativeUnavailableError("none")
+
+    for leave_one_out in (False, True):
+        monkeypatch.undo()
+        first = counts.recall(INPUTS, TARGETS, leave_one_out=leave_one_out)
+        monkeypatch.setattr(counts_module, "library", none)
+        second = counts.recall(INPUTS, TARGETS, leave_one_out=leave_one_out)
+        torch.testing.assert_close(first, second)
+
+
+def test_a_context_seen_once_is_a_stranger_to_itself(counts: Counts) -> None:
+    """Leave-one-out takes the only occurrence away: then the longest context was never seen."""
+    _, seen = counts.recall(INPUTS, TARGETS)
+    _, left = counts.recall(INPUTS, TARGETS, leave_one_out=True)
+    once = seen[..., -2] == np.float32(np.log(2.0))
+    assert once.any()
+    assert (left[..., -2][once] == 0).all()
+    assert (left[..., -1][once] == 1).all()
+
+
+def test_saved_and_taken_back(counts: Counts) -> None:
+    again = Counts.from_tensors(counts.tensors(), V)
+    assert torch.equal(again.distribution(INPUTS), counts.distribution(INPUTS))
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [
+        ("follower.2", 3, V),
+        ("follower.2", 3, -1),
+        ("oldest.1", 0, 10**6),
+        ("first_follower.1", 2, 10**6),
+        ("first_child.0", 1, 10**6),
+        ("first_child.1", 3, -5),
+        ("count.3", 0, 0),
+        ("totals.1", 0, 0),
+    ],
+)
+def test_tables_that_lead_outside_are_refused(name: str, place: int, value: int, counts: Counts) -> None:
+    tensors = {key: tensor.clone() for key, tensor in counts.tensors().items()}
+    tensors[name].view(-1)[place] = value
+    with pytest.raises(ValueError, match="level|add up"):
+        Counts.from_tensors(tensors, V)
+    del tensors[name]
+    with pytest.raises(LookupError):
+        Counts.from_tensors(tensors, V)
+
+
+def test_an_order_that_cannot_be_is_refused() -> None:
+    for order in (1, 9):
+        with pytest.raises(SettingsError, match="order"):
+            Counts.fit(TEXT, V, order)

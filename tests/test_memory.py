@@ -1,0 +1,119 @@
+"""The `memory` rung as any other: its folder, its texts, its mixture; and what only it has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import VOCABULARY, small_model
+from semigpt.errors import CheckpointError, SettingsError
+from semigpt.interop.huggingface import load_model
+from semigpt.models.counts import Counts
+from semigpt.models.memory import MemoryGPT
+from semigpt.recipe import Recipe, Stepped, train
+
+
+def recipe(text_file: Path, **changes: object) -> Recipe:
+    return Recipe.from_tables(
+        {
+            "data": {"spec": str(text_file)},
+            "model": {"rung": "memory", "context_length": 16, "width": 64, "num_layers": 1, "num_heads": 2},
+            "training": {
+                "steps": 12,
+                "batch_size": 8,
+                "eval_blocks": 8,
+                "save_every": 3,
+                "teacher": "counts",
+                **changes,
+            },
+            "sample": {"max_new_tokens": 8},
+        }
+    )
+
+
+@pytest.fixture
+def text_file(tmp_path: Path, korean_text: str) -> Path:
+    path = tmp_path / "글.txt"
+    path.write_text("\n\n".join(f"{number}번 글. {korean_text}" for number in range(60)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def run(text_file: Path, tmp_path: Path) -> Path:
+    for _ in train(recipe(text_file), tmp_path / "run"):
+        pass
+    return tmp_path / "run"
+
+
+def test_its_folder_holds_the_counts_and_gives_the_same_model(run: Path) -> None:
+    model = load_model(run / "model")
+    assert isinstance(model, MemoryGPT)
+    assert model.counts is not None
+    with torch.no_grad():
+        logits, _ = model(torch.arange(10)[None])
+    torch.testing.assert_close(logits.exp().sum(-1), torch.ones(1, 10))
+    assert "needs semigpt" in (run / "model" / "README.md").read_text(encoding="utf-8")
+
+
+def test_counts_that_were_changed_are_refused(run: Path) -> None:
+    path = run / "model" / "counts.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"counts\.safetensors is not the one"):
+        load_model(run / "model")
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"counts\.safetensors is not the one"):
+        load_model(run / "model")
+
+
+def test_it_goes_on_to_the_same_bits(run: Path, text_file: Path, tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    for event in train(recipe(text_file), left):
+        if isinstance(event, Stepped) and event.report.step == 8:
+            break
+    for _ in train(recipe(text_file), left, resume=True):
+        pass
+    for name in ("metrics.jsonl", "model/model.safetensors", "model/counts.safetensors", "samples.jsonl"):
+        assert (left / name).read_bytes() == (run / name).read_bytes(), name
+
+
+def test_the_mixture_is_the_gates() -> None:
+    model = small_model("memory")
+    assert isinstance(model, MemoryGPT)
+    assert model.counts is not None
+    inputs = torch.randint(0, VOCABULARY, (2, 12))
+    q = model.counts.distribution(inputs)
+    with torch.no_grad():
+        model.gate.zero_()
+        for bias, expected in ((40.0, q), (-40.0, None)):
+            model.gate[-1] = bias
+            p = model(inputs)[0].exp()
+            if expected is None:
+                counts, model.counts = model.counts, None
+                expected = model(inputs)[0].softmax(-1)
+                model.counts = counts
+            torch.testing.assert_close(p, expected)
+
+
+def test_with_nothing_in_its_memory_the_net_speaks_alone() -> None:
+    model = small_model("memory")
+    assert isinstance(model, MemoryGPT)
+    model.counts = None
+    inputs, targets = torch.randint(0, VOCABULARY, (2, 2, 12))
+    _, loss = model(inputs, targets)
+    assert loss is not None
+    assert model.learn(inputs, targets) == pytest.approx(loss.item(), abs=1e-5)
+
+
+def test_counts_of_another_order_or_vocabulary_are_refused() -> None:
+    model = small_model("memory")
+    assert isinstance(model, MemoryGPT)
+    ids = torch.arange(500).numpy() % 40
+    for counts in (Counts.fit(ids, VOCABULARY, 4), Counts.fit(ids, 40, 3)):
+        with pytest.raises(SettingsError, match="do not fit a memory"):
+            model.remember(counts)
+    with pytest.raises(SettingsError, match="memory_order"):
+        small_model("memory", memory_order=1)

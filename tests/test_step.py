@@ -1,0 +1,164 @@
+"""The training step in C beside its oracle, autograd through the same model: loss and every gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from semigpt.models import gpt as gpt_module
+from semigpt.models import step as step_module
+from semigpt.models.counts import Counts
+from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.models.memory import MemoryGPT, MemorySettings
+from semigpt.native import NativeUnavailableError
+
+V = 61
+TEXT = (np.random.default_rng(0).zipf(1.3, 4000) % V).astype(np.uint16)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiler() -> None:
+    try:
+        step_module.library(torch.float32)
+    except NativeUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def counts() -> Counts:
+    return Counts.fit(TEXT, V, order=4)
+
+
+def model(kind: type[GPT] = GPT, dtype: torch.dtype = torch.float32, **changes: object) -> GPT:
+    torch.manual_seed(0)
+    shape = {"vocab_size": V, "context_length": 40, "width": 64, "num_layers": 2, "num_heads": 2, **changes}
+    made = kind((MemorySettings if kind is MemoryGPT else GPTSettings)(**shape))  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in made.parameters():  # norms of one and branches near nothing would hide mistakes
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    made.compute_dtype = dtype
+    return made
+
+
+def batch(B: int = 3, T: int = 37) -> tuple[Tensor, Tensor]:
+    windows = torch.from_numpy(TEXT[: B * (T + 1)].astype(np.int64)).view(B, T + 1)
+    return windows[:, :-1], windows[:, 1:]
+
+
+@pytest.fixture
+def plainly(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    return monkeypatch
+
+
+def both_ways(
+    made: GPT, monkeypatch: pytest.MonkeyPatch, **how: object
+) -> tuple[tuple[Tensor, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]:
+    found = []
+    for native in (True, False):
+        if not native:
+            monkeypatch.setattr(gpt_module, "can_step_natively", lambda model: False)
+        assert (made.native_step() is not None) == native
+        made.zero_grad()
+        loss = made.learn(*batch(), 0.5, **how)  # type: ignore[arg-type]
+        found.append(
+            (loss, {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None})
+        )
+    assert found[0][1].keys() == found[1][1].keys() == dict(made.named_parameters()).keys()
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"tie_embeddings": True}, {"num_layers": 1, "num_heads": 1, "hidden_width": 16}, {"head_dim": 64}],
+)
+def test_float32_loss_and_every_gradient_are_autograds(
+    changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, autograds = both_ways(model(**changes), monkeypatch)
+    torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
+
+
+def test_bfloat16_is_as_near_to_float32_as_autograd_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = model(dtype=torch.bfloat16)
+    ours, autograds = both_ways(made, monkeypatch)
+    made.compute_dtype = torch.float32
+    made.zero_grad()
+    loss = made.learn(*batch(), 0.5)
+    assert abs(ours[0] - loss) < 0.01
+    for name, parameter in made.named_parameters():
+        assert parameter.grad is not None
+        size = parameter.grad.norm()
+        assert (ours[1][name] - parameter.grad).norm() < max(
+            0.05 * size, 1.5 * (autograds[1][name] - parameter.grad).norm()
+        ), name
+
+
+@pytest.mark.parametrize("taught", [0.3, 1.0])
+def test_taught_by_counts(taught: float, counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
+    untaught, _ = both_ways(model(), monkeypatch)
+    monkeypatch.undo()
+    ours, autograds = both_ways(model(), monkeypatch, teacher=counts, taught=taught)
+    torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
+    assert ours[0] == untaught[0], "the loss told is the text's"
+    assert not torch.allclose(ours[1]["lm_head.weight"], untaught[1]["lm_head.weight"], rtol=0.01)
+
+
+@pytest.mark.parametrize("taught", [0.0, 0.4])
+@pytest.mark.parametrize("own_loss", [0.0, 0.3])
+def test_memory(taught: float, own_loss: float, counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = model(MemoryGPT, memory_order=4, own_loss=own_loss)
+    assert isinstance(made, MemoryGPT)
+    made.remember(counts)
+    ours, autograds = both_ways(made, monkeypatch, teacher=counts, taught=taught)
+    torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
+    assert ours[1]["gate"].abs().max() > 1e-4
+
+
+def test_micro_batches_add_up_to_the_batch() -> None:
+    made = model()
+    inputs, targets = batch(4)
+    made.learn(inputs, targets)
+    whole = {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
+    for parameter in made.parameters():
+        parameter.grad = None
+    for part in (slice(0, 2), slice(2, 4)):
+        made.learn(inputs[part], targets[part], 0.5)
+    found = {name: p.grad for name, p in made.named_parameters()}
+    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_the_same_bits_twice_and_after_another_shape() -> None:
+    made = model(dtype=torch.bfloat16)
+    found = []
+    for T in (37, 11, 37):
+        made.zero_grad(set_to_none=True)
+        loss = made.learn(*batch(3, T))
+        found.append((loss, [p.grad.clone() for p in made.parameters() if p.grad is not None]))
+    assert torch.equal(found[0][0], found[2][0])
+    assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[2][1], strict=True))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"dropout": 0.1}, {"num_kv_heads": 1}, {"width": 40}, {"num_heads": 4}, {"hidden_width": 24}]
+)
+def test_shapes_it_does_not_know_go_the_plain_way(changes: dict[str, object]) -> None:
+    made = model(**changes)
+    assert made.native_step() is None
+    made.learn(*batch())
+    assert all(p.grad is not None for p in made.parameters())
+
+
+def test_without_a_compiler_it_goes_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise NativeUnavailableError("no C compiler (cc) on this machine")
+
+    with_it = model()
+    expected = with_it.learn(*batch())
+    monkeypatch.setattr(step_module, "library", none)
+    without = model()
+    assert without.native_step() is None
+    torch.testing.assert_close(without.learn(*batch()), expected)
