@@ -123,7 +123,9 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="a gpt that looks n-grams up as well: --model memory, needs semigpt",
     )
-    sub.add_argument("--size", help="tiny (default), small, base or large: shape, batch and rates together")
+    sub.add_argument(
+        "--size", help="tiny, small, base or large: shape, batch and rates together (default: by --minutes)"
+    )
     sub.add_argument("--steps", type=int, help="how long: updates of the weights")
     sub.add_argument("--tokens", type=int, help="how long: tokens learnt from")
     sub.add_argument("--minutes", type=float, help="how long: minutes of training (default: 2)")

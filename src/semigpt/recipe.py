@@ -21,7 +21,7 @@ from semigpt.checkpoint import RunFolder
 from semigpt.corpus.staging import Corpus, prepare_corpus
 from semigpt.dataset import Dataset, block_starts, prepare_dataset
 from semigpt.device import MachineSettings, pick_device, pick_precision
-from semigpt.dial import SIZES, dial
+from semigpt.dial import SIZES, dial, size_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
 from semigpt.evaluation import (
     check_split,
@@ -115,7 +115,12 @@ class Recipe:
             if name not in known or not isinstance(table, Mapping):
                 raise SettingsError(f"unknown table [{name}] in {where}: {nearest(name, known)}")
         given = {name: dict(tables.get(name, {})) for name in known}
-        rung, size = given["model"].get("rung", "gpt"), given["model"].get("size", "tiny")
+        rung, size = given["model"].get("rung", "gpt"), given["model"].get("size")
+        if size is None:
+            minutes = given["training"].get("minutes")
+            size = size_for(
+                minutes if rung in ("gpt", "memory") and isinstance(minutes, (int, float)) else None
+            )
         check_choice("model", rung, RUNGS)
         for name, table in dial(rung, size).items():
             given[name] = {**table, **given[name]}
@@ -287,6 +292,8 @@ def _train(
     held: contextlib.ExitStack,
 ) -> Iterator[Event]:
     run: RunFolder | None = None
+    if recipe.machine.compile and recipe.model["rung"] == "memory":
+        raise SettingsError("the memory rung is not compiled: leave machine.compile out")
     if resume or (folder / "config.toml").is_file():
         run = RunFolder.open(folder)
         if not resume:

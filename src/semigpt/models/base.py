@@ -78,8 +78,14 @@ class LanguageModel(nn.Module, ABC):
         faster, by default.
         """
         logits_BTV, loss = (self if forward is None else forward)(inputs_BT, targets_BT)
-        (taught_loss(logits_BTV, loss, inputs_BT, teacher, taught) * weight).backward()
+        (taught_loss(logits_BTV, loss, inputs_BT, teacher, taught) * weight).backward()  # type: ignore[no-untyped-call]
         return cast(Tensor, loss.detach())
+
+    def token_losses(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """What each target costs, in nats: `[B, T]`."""
+        logits_BTV, _ = self(inputs_BT)
+        losses_N = F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none")
+        return losses_N.view_as(targets_BT)
 
     @abstractmethod
     def huggingface_config(self) -> dict[str, Any]:

@@ -200,7 +200,8 @@ class Counts:
             q_NV.view(-1).index_add_(
                 0, rows * self.vocab_size + self.follower[level][places], weight_N[rows] * share
             )
-        return q_NV.view(B, T, -1)
+        found_BTV: Tensor = q_NV.view(B, T, -1)
+        return found_BTV
 
     def recall(
         self, inputs_BT: Tensor, targets_BT: Tensor | None, *, leave_one_out: bool = False
@@ -224,7 +225,8 @@ class Counts:
             )
             return p_BT, features_BTF
         contexts, targets_N = self._contexts(inputs_BT), targets_BT.flatten()
-        counts, taken = [], []
+        counts: list[Tensor] = []
+        taken: list[Tensor] = []
         own_N = torch.full_like(targets_N, leave_one_out, dtype=torch.bool)
         for level in range(self.order - 1, -1, -1):
             known_N = contexts[level] >= 0

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semigpt.errors import CheckpointError, SettingsError
-from semigpt.models.base import taught_loss, token_loss
+from semigpt.models.base import taught_loss
 from semigpt.models.counts import LEVELS, Counts
 from semigpt.models.gpt import GPT, GPTSettings, KeyValueCache
 from semigpt.models.step import Recalled
@@ -103,8 +104,8 @@ class MemoryGPT(GPT):
         q_BTV = self.counts.distribution(seen_BS)[:, -T:].to(logits_BTV.device)
         _, features_BTF = self.counts.recall(seen_BS, None)
         gate_BT1 = self._gate_logit(hidden_BTC, features_BTF[:, -T:])[..., None]
-        log_net = torch.nn.functional.logsigmoid(-gate_BT1) + logits_BTV.log_softmax(dim=-1)
-        return torch.logaddexp(log_net, torch.nn.functional.logsigmoid(gate_BT1) + q_BTV.log())
+        log_net = F.logsigmoid(-gate_BT1) + logits_BTV.log_softmax(dim=-1)
+        return torch.logaddexp(log_net, F.logsigmoid(gate_BT1) + q_BTV.log())
 
     def learn(
         self,
@@ -128,23 +129,39 @@ class MemoryGPT(GPT):
         if step is not None:
             recalled = Recalled(self.gate, p_BT.flatten(), features_BTF.flatten(0, 1), own)
             return step(inputs_BT, targets_BT, weight, teacher if taught else None, taught, recalled)
+        net_BT, logits_BTV, loss = self._mixed_losses(inputs_BT, targets_BT, p_BT, features_BTF)
+        mean = loss.mean()
+        objective = mean + own * taught_loss(logits_BTV, net_BT.mean(), inputs_BT, teacher, taught)
+        (objective * weight).backward()  # type: ignore[no-untyped-call]
+        return mean.detach()
+
+    def token_losses(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """As `LanguageModel.token_losses`, but the counts are asked for the targets alone."""
+        if self.counts is None:
+            return super().token_losses(inputs_BT, targets_BT)
+        self.check_context(inputs_BT)
+        home = self.counts.device
+        recalled = self.counts.recall(inputs_BT.to(home), targets_BT.to(home))
+        return self._mixed_losses(inputs_BT, targets_BT, *recalled)[2]
+
+    def _mixed_losses(
+        self, inputs_BT: Tensor, targets_BT: Tensor, p_BT: Tensor, features_BTF: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What each target costs the net, the net's logits, and what it costs the mixture."""
         T = inputs_BT.shape[1]
         rotary = (self.cos_TD[:T].to(self.compute_dtype), self.sin_TD[:T].to(self.compute_dtype))
         hidden_BTC = self._hidden(inputs_BT, rotary, None)
         logits_BTV = super()._output(hidden_BTC, inputs_BT)
-        net_loss = token_loss(logits_BTV, targets_BT)
-        log_net_BT = -torch.nn.functional.cross_entropy(
-            logits_BTV.float().transpose(1, 2), targets_BT, reduction="none"
-        )
+        net_BT = F.cross_entropy(
+            logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none"
+        ).view_as(targets_BT)
         gate_BT = self._gate_logit(hidden_BTC, features_BTF)
-        log_mixed_BT = torch.logaddexp(
-            torch.nn.functional.logsigmoid(-gate_BT) + log_net_BT,
-            torch.nn.functional.logsigmoid(gate_BT) + p_BT.to(gate_BT.device).log(),
+        log_p_BT = p_BT.to(gate_BT.device).log()
+        return (
+            net_BT,
+            logits_BTV,
+            -torch.logaddexp(F.logsigmoid(-gate_BT) - net_BT, F.logsigmoid(gate_BT) + log_p_BT),
         )
-        loss = -log_mixed_BT.mean()
-        objective = loss + own * taught_loss(logits_BTV, net_loss, inputs_BT, teacher, taught)
-        (objective * weight).backward()
-        return loss.detach()
 
     def new_cache(self, batch_size: int) -> MemoryCache:
         cache = MemoryCache(self.settings, batch_size, self.device, self.compute_dtype)

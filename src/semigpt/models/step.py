@@ -93,18 +93,15 @@ class NativeStep:
         # Row i of the rotation is an angle for each of D / 2 pairs.
         half = settings.head_width // 2
         self._cos, self._sin = model.cos_TD[:, :half].contiguous(), model.sin_TD[:, :half].contiguous()
-        self._weights = [
+        blocks: Any = model.model.layers
+        self._weights: list[dict[str, tuple[Tensor, ...]]] = [
             {
-                "qkv": (
-                    block.self_attn.q_proj.weight,
-                    block.self_attn.k_proj.weight,
-                    block.self_attn.v_proj.weight,
-                ),
+                "qkv": tuple(getattr(block.self_attn, f"{name}_proj").weight for name in "qkv"),
                 "o": (block.self_attn.o_proj.weight,),
                 "gate_up": (block.mlp.gate_proj.weight, block.mlp.up_proj.weight),
                 "down": (block.mlp.down_proj.weight,),
             }
-            for block in model.model.layers
+            for block in blocks
         ]
         self._head = (model.lm_head.weight,)
         # The weights as numbers of the products, those that read the same input one below the other.
@@ -188,8 +185,8 @@ class NativeStep:
         A, epsilon = H * D, settings.norm_epsilon
         ids, targets = inputs_BT.contiguous(), targets_BT.contiguous()
         cos, sin = self._cos.data_ptr(), self._sin.data_ptr()
-        for layer, rounded in zip(self._weights, self._rounded, strict=True):
-            for name, parts in layer.items():
+        for weights, rounded in zip(self._weights, self._rounded, strict=True):
+            for name, parts in weights.items():
                 self._round(parts, rounded[name])
         self._round(self._head, self._rounded_head)
 
@@ -321,7 +318,8 @@ class NativeStep:
         if i == 2 * len(blocks):
             return self.model.model.norm.weight
         block = blocks[i // 2]
-        return (block.post_attention_layernorm if i % 2 else block.input_layernorm).weight
+        weight: Tensor = (block.post_attention_layernorm if i % 2 else block.input_layernorm).weight
+        return weight
 
     def _round(self, parts: tuple[Tensor, ...], whole: Tensor) -> None:
         first = 0
