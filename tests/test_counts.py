@@ -112,6 +112,9 @@ def test_tables_that_lead_outside_are_refused(name: str, place: int, value: int,
     tensors[name].view(-1)[place] = value
     with pytest.raises(ValueError, match="level|add up"):
         Counts.from_tensors(tensors, V)
+    tensors[name] = tensors[name][:, None] if tensors[name].dim() == 1 else tensors[name].flatten()
+    with pytest.raises(ValueError, match="another shape"):
+        Counts.from_tensors(tensors, V)
     del tensors[name]
     with pytest.raises(LookupError):
         Counts.from_tensors(tensors, V)

@@ -162,6 +162,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--keep", type=int, metavar="N", help="checkpoints kept (default: 2)")
     sub.add_argument(
+        "--explain",
+        action="store_true",
+        help="measure how a step runs best here, say what is chosen and why; no training",
+    )
+    sub.add_argument(
         "--on-nonfinite",
         choices=("stop", "skip"),
         help="at a loss that is not finite: stop (default), or skip the step and count it",
@@ -527,6 +532,8 @@ def run_train(options: argparse.Namespace) -> int:
 
         data = recipe.data
         prepare_corpus(data.spec, column=data.column, split=data.split, refresh=True)
+    if options.explain:
+        return explain_training(recipe, as_json=options.json)
     from semigpt.show import show_training
 
     with stopping() as stop:
@@ -534,6 +541,24 @@ def run_train(options: argparse.Namespace) -> int:
             recipe, folder, resume=resume, stop=lambda: stop[0] is not None, as_json=options.json
         )
     return 128 + stop[0] if stop[0] is not None and not finished.complete else 0
+
+
+def explain_training(recipe: Any, *, as_json: bool) -> int:
+    """semigpt train --explain"""
+    from semigpt.explain import explain
+
+    choices = list(explain(recipe))
+    if as_json:
+        print(json.dumps([vars(choice) for choice in choices], ensure_ascii=False))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("what", "chosen", "why", "force it with")
+    for choice in choices:
+        table.add_row(choice.what, choice.chosen, choice.why, choice.force)
+    Console().print(table)
+    return 0
 
 
 def newest_run() -> Path:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from semigpt.errors import SettingsError
-from semigpt.settings import check_choice
+from semigpt.settings import check_choice, check_positive
 
 if TYPE_CHECKING:
     import torch
@@ -26,9 +26,20 @@ class MachineSettings:
         False  # torch.compile: 10 to 40 s before the first step for 1.0 to 1.3 x the speed on a CPU
     )
 
+    # `native`: the gradient written out in C, on a CPU; `plain`: PyTorch's operations and autograd. auto: native where the
+    # shape and a compiler allow it.
+    step: Literal["auto", "native", "plain"] = "auto"
+    threads: int | None = None  # of a CPU's products; default: PyTorch's own choice, one a core
+    # Keep each block's input alone and run the block once more on the way back: less memory, a third more work.
+    checkpoint_activations: bool = False
+
     def __post_init__(self) -> None:
         check_choice("device", self.device, DEVICES)
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+        check_choice("step", self.step, ("auto", "native", "plain"))
+        check_positive(self, "threads")
+        if self.step == "native" and (self.compile or self.checkpoint_activations):
+            raise SettingsError("machine.step native goes with neither compile nor checkpoint_activations")
 
 
 def pick_device(name: str) -> torch.device:

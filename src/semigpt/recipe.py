@@ -31,6 +31,7 @@ from semigpt.interop.run import open_run
 from semigpt.models import RUNGS, build_model
 from semigpt.models.base import LanguageModel
 from semigpt.models.counts import Counts
+from semigpt.models.gpt import GPT
 from semigpt.models.memory import MemoryGPT
 from semigpt.record import Evaluated, Record, SampleSettings, measure
 from semigpt.settings import check_choice, check_positive, from_table, nearest, to_table
@@ -314,23 +315,18 @@ def _train(
         shape.parameter_count(), tokenizer.vocab_size, shape.settings.context_length, settings, folder, device
     )
 
+    if recipe.machine.threads is not None:
+        torch.set_num_threads(recipe.machine.threads)
     counts = count_ngrams(recipe, dataset, device)
     teacher = None
     if counts is not None and has_teacher(recipe, dataset):
         teacher = Teacher.of(counts, dataset.stream("train"), shape.settings.context_length)
 
-    def fresh_model() -> LanguageModel:
-        torch.manual_seed(settings.seed)
-        model = recipe.build_model(tokenizer.vocab_size).to(device)
-        if isinstance(model, MemoryGPT) and counts is not None:
-            model.remember(counts)
-        if recipe.model["rung"] in ("gpt", "memory"):
-            model.compute_dtype = pick_precision(device, recipe.machine.precision)
-        return model
-
     forecast: Forecast | None = None
     if run is None:
-        twin = fresh_model()  # what the rehearsal learns must not be in the run
+        twin = fresh_model(
+            recipe, tokenizer.vocab_size, device, counts
+        )  # what the rehearsal learns must not be in the run
         rehearsal = partial(measure, twin, tokenizer, dataset, settings, recipe.sample)
         forecast = forecast_run(twin, dataset, recipe.optimizer, settings, rehearsal, teacher)
         del twin, rehearsal
@@ -339,7 +335,7 @@ def _train(
         kept = run.facts().get("forecast")
         with contextlib.suppress(TypeError):
             forecast = Forecast(**kept) if kept else None
-    model = fresh_model()
+    model = fresh_model(recipe, tokenizer.vocab_size, device, counts)
     optimizer = Optimizer(model, recipe.optimizer)
     going_on = run is not None
     if run is None:
@@ -407,6 +403,21 @@ def _train(
         memory=peak_memory(device),
         disk=run.size(),
     )
+
+
+def fresh_model(
+    recipe: Recipe, vocab_size: int, device: torch.device, counts: Counts | None
+) -> LanguageModel:
+    """The model that the recipe begins with; `counts` are for its memory, where it has one."""
+    torch.manual_seed(recipe.training.seed)
+    model = recipe.build_model(vocab_size).to(device)
+    if isinstance(model, MemoryGPT) and counts is not None:
+        model.remember(counts)
+    if isinstance(model, GPT):
+        model.compute_dtype = pick_precision(device, recipe.machine.precision)
+        model.native = {"auto": None, "native": True, "plain": False}[recipe.machine.step]
+        model.checkpoint_activations = recipe.machine.checkpoint_activations
+    return model
 
 
 def has_teacher(recipe: Recipe, dataset: Dataset) -> bool:

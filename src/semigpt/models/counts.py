@@ -123,6 +123,11 @@ class Counts:
         if not 2 <= order <= LEVELS or tensors["discounts"].shape != (order + 1, 4):
             raise ValueError("discounts of no order")
 
+        if any(
+            t.dim() != (2 if name.startswith(("totals", "discounts")) else 1) for name, t in tensors.items()
+        ):
+            raise ValueError("a level with a table of another shape")
+
         def levels(name: str, number: int) -> tuple[Tensor, ...]:
             return tuple(tensors[f"{name}.{level}"].to(torch.int32).contiguous() for level in range(number))
 

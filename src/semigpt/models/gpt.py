@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from semigpt.errors import SettingsError
 from semigpt.models.base import Cache, LanguageModel, ModelSettings, token_loss
@@ -277,6 +278,8 @@ class GPT(LanguageModel):
         super().__init__()
         self.settings = settings
         self._step: NativeStep | None = None
+        self.native: bool | None = None  # the step in C: True insists on it, False never takes it
+        self.checkpoint_activations = False
         rows = math.ceil(settings.vocab_size / VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
         self.model = Decoder(settings, rows)
         self.lm_head = Linear(settings.width, rows)
@@ -325,12 +328,21 @@ class GPT(LanguageModel):
 
     def native_step(self) -> NativeStep | None:
         """The training step in C, where this shape and machine have one."""
+        if self.native is False or self.checkpoint_activations:
+            return None
         if not can_step_natively(self):
+            if self.native:
+                raise SettingsError(
+                    "the step in C knows a CPU, widths in sixteens, heads in 32s, as many key heads as query heads, and no "
+                    "dropout; leave machine.step out"
+                )
             return None
         if self._step is None or self._step.dtype != self.compute_dtype:
             try:
                 self._step = NativeStep(self)
-            except NativeUnavailableError:
+            except NativeUnavailableError as error:
+                if self.native:
+                    raise SettingsError(f"no step in C: {error}; leave machine.step out") from None
                 return None
         return self._step
 
@@ -338,8 +350,12 @@ class GPT(LanguageModel):
         self, inputs_BT: Tensor, rotary: tuple[Tensor, Tensor], cache: KeyValueCache | None
     ) -> Tensor:
         x_BTC = self.model.embed_tokens(inputs_BT).to(self.compute_dtype)
+        again = self.checkpoint_activations and torch.is_grad_enabled()
         for layer, block in enumerate(self.model.layers):
-            x_BTC = block(x_BTC, rotary, cache, layer)
+            if again:
+                x_BTC = checkpoint(block, x_BTC, rotary, cache, layer, use_reentrant=False)
+            else:
+                x_BTC = block(x_BTC, rotary, cache, layer)
         return cast(Tensor, self.model.norm(x_BTC))
 
     def new_cache(self, batch_size: int) -> KeyValueCache:

@@ -28,6 +28,7 @@ __all__ = ["NativeStep", "Recalled", "can_step_natively"]
 
 SOURCE = Path(__file__).with_name("step.c")
 LANES = 16
+LONGEST = 512  # positions: past it, scores written out take more memory and time than a fused kernel
 
 
 @cache
@@ -69,6 +70,7 @@ def can_step_natively(model: GPT) -> bool:
         and settings.head_width % (2 * LANES) == 0
         and settings.kv_heads == settings.num_heads
         and not settings.dropout
+        and settings.context_length <= LONGEST
     )
 
 

@@ -1,0 +1,133 @@
+"""`semigpt train --explain`: how a recipe would run on this machine, what else was tried, and what each way takes.
+
+Everything is measured on the recipe's own model and batches, a second or two each; nothing is trained or written.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from semigpt.dataset import Dataset
+from semigpt.device import MachineSettings, pick_device
+from semigpt.errors import SettingsError
+from semigpt.models.base import LanguageModel
+from semigpt.models.gpt import GPT
+from semigpt.native import NativeUnavailableError
+from semigpt.recipe import Recipe, count_ngrams, fresh_model, has_teacher, prepare
+from semigpt.training.optimizer import Optimizer
+from semigpt.training.trainer import Progress, training_steps
+
+__all__ = ["Choice", "explain"]
+
+WARM_UP = 2  # steps that are not counted
+SECONDS = 1.5  # of steps that are
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing that is decided, and on what grounds."""
+
+    what: str
+    chosen: str
+    why: str
+    force: str  # what to write on the command line to have it otherwise
+
+
+def explain(recipe: Recipe) -> Iterator[Choice]:
+    """Each choice in turn. Raises what preparing the recipe's text and model raises."""
+    _, tokenizer, dataset = prepare(recipe)
+    device = pick_device(recipe.machine.device)
+    here = "the fastest there is" if recipe.machine.device == "auto" else "as asked"
+    yield Choice("device", device.type, here, "--device cpu|cuda|mps")
+    size = recipe.model["size"]
+    shape = recipe.build_model(tokenizer.vocab_size, shape_only=True)
+    context, batch = shape.settings.context_length, recipe.training.batch_size
+    length = next(
+        f"{value:g} {name}"
+        for name in ("minutes", "steps", "tokens")
+        if (value := getattr(recipe.training, name)) is not None
+    )
+    yield Choice(
+        "size",
+        f"{size}: {shape.parameter_count():,} parameters, {batch} x {context} tokens a step",
+        f"for {length} of training; the measurements are in semigpt.dial",
+        "--size tiny|small|base|large",
+    )
+    counts = "the n-grams of the training text" if has_teacher(recipe, dataset) else "none"
+    why = f"the text has {len(dataset.stream('train')):,} tokens; the measurements are in semigpt.recipe.has_teacher"
+    yield Choice("teacher", counts, why, "--set training.teacher=counts|none")
+
+    asked = recipe.machine
+
+    def seconds(machine: MachineSettings) -> float:
+        return seconds_a_step(replace(recipe, machine=machine), tokenizer.vocab_size, dataset, device)
+
+    chosen = seconds(asked)
+    model = fresh_model(recipe, tokenizer.vocab_size, device, None)
+    speed = f"{1000 * chosen:.1f} ms a step, {batch * context / chosen:,.0f} tokens a second"
+    if isinstance(model, GPT):
+        yield _precision(model, asked, chosen, seconds)
+        yield _step(model, asked, chosen, seconds)
+    if device.type == "cpu":
+        before = torch.get_num_threads()
+        others = [count for count in {1, before} if count != before]
+        try:
+            tried = [f"{count}: {1000 * seconds(replace(asked, threads=count)):.1f} ms" for count in others]
+        finally:
+            torch.set_num_threads(before)
+        why = f"{speed}; {', '.join(tried)}" if tried else speed
+        yield Choice("threads", str(before), why, "--set machine.threads=N")
+        kept = "glibc's or the system's own"
+        why = "the step in C keeps its buffers; LD_PRELOAD=libtcmalloc.so helps the plain one"
+        yield Choice("allocator", kept, why, "LD_PRELOAD")
+    why = "10 to 40 s before the first step, for 1.0 to 1.3 x a plain step's speed on a CPU; the step in C is past that"
+    yield Choice("compile", "yes" if asked.compile else "no", why, "--set machine.compile=true")
+
+
+def _precision(model: GPT, asked: MachineSettings, chosen: float, seconds: object) -> Choice:
+    name = str(model.compute_dtype).removeprefix("torch.")
+    other = "float32" if model.compute_dtype == torch.bfloat16 else "bfloat16"
+    took = seconds(replace(asked, precision=other))  # type: ignore[operator]
+    hardware = {
+        "bfloat16": "the hardware multiplies it",
+        "float32": "the hardware has no bfloat16 products" if asked.precision == "auto" else "as asked",
+    }[name]
+    why = f"{hardware}: {1000 * chosen:.1f} ms a step, {other} {1000 * took:.1f}"
+    return Choice("precision", name, why, "--precision float32|bfloat16")
+
+
+def _step(model: GPT, asked: MachineSettings, chosen: float, seconds: object) -> Choice:
+    native = model.native_step() is not None
+    name = (
+        "native: gradient and passes over memory in C, attention written out"
+        if native
+        else "plain: PyTorch's autograd"
+    )
+    other = "plain" if native else "native"
+    try:
+        took = f"{other} {1000 * seconds(replace(asked, step=other)):.1f} ms"  # type: ignore[operator]
+    except (SettingsError, NativeUnavailableError) as error:
+        took = str(error)
+    return Choice("step", name, f"{1000 * chosen:.1f} ms; {took}", "--set machine.step=native|plain")
+
+
+def seconds_a_step(recipe: Recipe, vocab_size: int, dataset: Dataset, device: torch.device) -> float:
+    """The median of the steps that fit `SECONDS`, of a fresh model that is thrown away."""
+    if recipe.machine.threads is not None:
+        torch.set_num_threads(recipe.machine.threads)
+    counts = count_ngrams(recipe, dataset, device) if recipe.model["rung"] == "memory" else None
+    model: LanguageModel = fresh_model(recipe, vocab_size, device, counts)
+    plan = replace(recipe.training, steps=1000, tokens=None, minutes=None, on_nonfinite="skip")
+    times = [time.perf_counter()]
+    for report in training_steps(model, dataset, Optimizer(model, recipe.optimizer), plan, Progress()):
+        times.append(time.perf_counter())
+        if report.step > WARM_UP + 1 and times[-1] - times[WARM_UP] > SECONDS:
+            break
+    return statistics.median(
+        after - before for before, after in zip(times[WARM_UP:], times[WARM_UP + 1 :], strict=False)
+    )

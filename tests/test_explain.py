@@ -1,0 +1,90 @@
+"""`semigpt train --explain`, and the ways of a step that can be forced."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import VOCABULARY, small_model
+from semigpt import explain as explain_module
+from semigpt.cli import main
+from semigpt.errors import SettingsError
+from semigpt.models.gpt import GPT
+from semigpt.models.step import LONGEST
+
+SHAPE = {"width": 64, "num_heads": 2, "num_kv_heads": 2}
+
+
+def test_explain_says_what_and_why_and_trains_nothing(
+    tmp_path: Path, korean_text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(explain_module, "SECONDS", 0.05)
+    text = tmp_path / "글.txt"
+    text.write_text("\n\n".join(f"{number} {korean_text}" for number in range(60)), encoding="utf-8")
+    out = tmp_path / "run"
+    sets = [
+        part
+        for setting in ("width=64", "num_layers=1", "num_heads=2", "context_length=16")
+        for part in ("--set", f"model.{setting}")
+    ]
+    command = ["train", "--data", str(text), "--out", str(out), "--explain", *sets]
+    threads = torch.get_num_threads()
+    assert main([*command, "--json"]) == 0
+    choices = {choice["what"]: choice for choice in json.loads(capsys.readouterr().out)}
+    assert choices.keys() == {
+        "device",
+        "size",
+        "teacher",
+        "precision",
+        "step",
+        "threads",
+        "allocator",
+        "compile",
+    }
+    assert "ms" in choices["step"]["why"]
+    assert all(choice["chosen"] and choice["why"] and choice["force"] for choice in choices.values())
+    assert not out.exists()
+    assert torch.get_num_threads() == threads
+    assert main(command) == 0
+    assert "machine.threads" in capsys.readouterr().out
+
+
+def test_checkpointed_activations_give_the_same_gradient() -> None:
+    inputs, targets = torch.randint(0, VOCABULARY, (2, 3, 16))
+    found = []
+    for again in (False, True):
+        model = small_model("gpt", **SHAPE)
+        assert isinstance(model, GPT)
+        model.native, model.checkpoint_activations = False, again
+        loss = model.learn(inputs, targets)
+        found.append((loss, [p.grad for p in model.parameters()]))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
+def test_the_step_can_be_forced() -> None:
+    model = small_model("gpt", **SHAPE)
+    assert isinstance(model, GPT)
+    model.native = False
+    assert model.native_step() is None
+    for changes in ({"dropout": 0.1}, {"context_length": LONGEST + 1}):
+        model = small_model("gpt", **SHAPE, **changes)
+        assert isinstance(model, GPT)
+        assert model.native_step() is None
+        model.native = True
+        with pytest.raises(SettingsError, match=r"machine\.step"):
+            model.native_step()
+
+
+@pytest.mark.parametrize("setting", ["machine.step=fast", "machine.threads=0"])
+def test_impossible_machines_are_refused(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--set", setting]) == 2
+    assert "machine" in capsys.readouterr().err or "threads" in setting
+    assert main(["train", "--set", "machine.step=native", "--set", "machine.compile=true"]) == 2
+
+
+def test_memory_flag_is_the_memory_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--memory", "--model", "gpt"]) == 2
+    assert "--memory is --model memory" in capsys.readouterr().err
