@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -89,10 +90,12 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
     yield Choice("compile", "yes" if asked.compile else "no", why, "--set machine.compile=true")
 
 
-def _precision(model: GPT, asked: MachineSettings, chosen: float, seconds: object) -> Choice:
+def _precision(
+    model: GPT, asked: MachineSettings, chosen: float, seconds: Callable[[MachineSettings], float]
+) -> Choice:
     name = str(model.compute_dtype).removeprefix("torch.")
-    other = "float32" if model.compute_dtype == torch.bfloat16 else "bfloat16"
-    took = seconds(replace(asked, precision=other))  # type: ignore[operator]
+    other: Literal["float32", "bfloat16"] = "float32" if model.compute_dtype == torch.bfloat16 else "bfloat16"
+    took = seconds(replace(asked, precision=other))
     hardware = {
         "bfloat16": "the hardware multiplies it",
         "float32": "the hardware has no bfloat16 products" if asked.precision == "auto" else "as asked",
@@ -101,16 +104,18 @@ def _precision(model: GPT, asked: MachineSettings, chosen: float, seconds: objec
     return Choice("precision", name, why, "--precision float32|bfloat16")
 
 
-def _step(model: GPT, asked: MachineSettings, chosen: float, seconds: object) -> Choice:
+def _step(
+    model: GPT, asked: MachineSettings, chosen: float, seconds: Callable[[MachineSettings], float]
+) -> Choice:
     native = model.native_step() is not None
     name = (
         "native: gradient and passes over memory in C, attention written out"
         if native
         else "plain: PyTorch's autograd"
     )
-    other = "plain" if native else "native"
+    other: Literal["plain", "native"] = "plain" if native else "native"
     try:
-        took = f"{other} {1000 * seconds(replace(asked, step=other)):.1f} ms"  # type: ignore[operator]
+        took = f"{other} {1000 * seconds(replace(asked, step=other)):.1f} ms"
     except (SettingsError, NativeUnavailableError) as error:
         took = str(error)
     return Choice("step", name, f"{1000 * chosen:.1f} ms; {took}", "--set machine.step=native|plain")
