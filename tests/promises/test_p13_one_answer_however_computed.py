@@ -65,7 +65,7 @@ def test_a_text_does_not_depend_on_the_batch_it_is_drawn_in(model: LanguageModel
     "shape", [{}, {"width": 64, "num_heads": 2, "num_kv_heads": 2}], ids=["plain", "native"]
 )
 def test_bfloat16_learns_what_float32_learns(shape: dict[str, int], dataset: Dataset) -> None:
-    """500 steps end within 0.03 nats of each other."""
+    """500 steps end within 0.05 nats of each other."""
     losses = []
     for dtype in (torch.float32, torch.bfloat16):
         model = small_model("gpt", **shape)
@@ -77,7 +77,7 @@ def test_bfloat16_learns_what_float32_learns(shape: dict[str, int], dataset: Dat
         ]
         losses.append(sum(last) / len(last))
     assert losses[0] < 1.6, "it learnt: the noise alone costs 1.28"
-    assert losses[1] == pytest.approx(losses[0], abs=0.03)
+    assert losses[1] == pytest.approx(losses[0], abs=0.05)
 
 
 def test_compiled_equals_eager() -> None:
