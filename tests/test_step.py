@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from semigpt.errors import SettingsError
 from semigpt.models import gpt as gpt_module
 from semigpt.models import step as step_module
 from semigpt.models.counts import Counts
@@ -47,11 +48,6 @@ def model(kind: type[GPT] = GPT, dtype: torch.dtype = torch.float32, **changes: 
 def batch(B: int = 3, T: int = 37) -> tuple[Tensor, Tensor]:
     windows = torch.from_numpy(TEXT[: B * (T + 1)].astype(np.int64)).view(B, T + 1)
     return windows[:, :-1], windows[:, 1:]
-
-
-@pytest.fixture
-def plainly(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    return monkeypatch
 
 
 def both_ways(
@@ -152,13 +148,58 @@ def test_shapes_it_does_not_know_go_the_plain_way(changes: dict[str, object]) ->
     assert all(p.grad is not None for p in made.parameters())
 
 
-def test_without_a_compiler_it_goes_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_it_goes_the_plain_way_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def none(*_: object) -> None:
         raise NativeUnavailableError("no C compiler (cc) on this machine")
 
-    with_it = model()
-    expected = with_it.learn(*batch())
+    expected = model().learn(*batch())
     monkeypatch.setattr(step_module, "library", none)
-    without = model()
-    assert without.native_step() is None
-    torch.testing.assert_close(without.learn(*batch()), expected)
+    step_module.library_or_none.cache_clear()
+    try:
+        without = model()
+        for _ in range(3):
+            torch.testing.assert_close(without.learn(*batch()), expected)
+        assert [record.message for record in caplog.records] == [
+            "training with PyTorch alone, two to three times slower: no C compiler (cc) on this machine"
+        ]
+        without.native = True
+        with pytest.raises(SettingsError, match=r"no C compiler .* leave machine\.step out"):
+            without.native_step()
+    finally:
+        step_module.library_or_none.cache_clear()
+
+
+def test_weights_of_other_numbers_or_that_do_not_learn_go_the_plain_way() -> None:
+    assert model().double().native_step() is None
+    frozen = model()
+    frozen.model.embed_tokens.weight.requires_grad_(False)
+    assert frozen.native_step() is None
+
+
+def test_a_copy_learns_on_its_own(counts: Counts) -> None:
+    for kind in (GPT, MemoryGPT):
+        made = model(kind, **({"memory_order": 4} if kind is MemoryGPT else {}))
+        if isinstance(made, MemoryGPT):
+            made.remember(counts)
+        loss = made.learn(*batch())
+        copied = copy.deepcopy(made)
+        copied.zero_grad()
+        with torch.no_grad():
+            copied.lm_head.weight.zero_()
+        assert copied.learn(*batch()) != loss
+        made.zero_grad()
+        assert made.learn(*batch()) == loss
+
+
+def test_the_number_of_threads_may_change_from_step_to_step() -> None:
+    made, before = model(), torch.get_num_threads()
+    loss = made.learn(*batch())
+    try:
+        torch.set_num_threads(before + 3)
+        torch.testing.assert_close(made.learn(*batch()), loss)
+        assert made._step is not None
+        assert len(made._step.parts) >= 2 * (before + 3) * made.settings.width
+    finally:
+        torch.set_num_threads(before)

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -18,10 +19,9 @@ from semigpt.device import MachineSettings, pick_device
 from semigpt.errors import SettingsError
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
-from semigpt.native import NativeUnavailableError
-from semigpt.recipe import Recipe, count_ngrams, fresh_model, has_teacher, prepare
+from semigpt.recipe import Recipe, count_ngrams, fresh_model, has_teacher, make_teacher, prepare
 from semigpt.training.optimizer import Optimizer
-from semigpt.training.trainer import Progress, training_steps
+from semigpt.training.trainer import Progress, Teacher, training_steps
 
 __all__ = ["Choice", "explain"]
 
@@ -59,17 +59,22 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
         f"for {length} of training; the measurements are in semigpt.dial",
         "--size tiny|small|base|large",
     )
-    counts = "the n-grams of the training text" if has_teacher(recipe, dataset) else "none"
+    whom = "the n-grams of the training text" if has_teacher(recipe, dataset) else "none"
     why = f"the text has {len(dataset.stream('train')):,} tokens; the measurements are in semigpt.recipe.has_teacher"
-    yield Choice("teacher", counts, why, "--set training.teacher=counts|none")
+    yield Choice("teacher", whom, why, "--set training.teacher=counts|none")
 
-    asked = recipe.machine
+    asked, vocab_size = recipe.machine, tokenizer.vocab_size
+    counts = count_ngrams(recipe, dataset, device)
+    teacher = make_teacher(recipe, dataset, counts)
 
     def seconds(machine: MachineSettings) -> float:
-        return seconds_a_step(replace(recipe, machine=machine), tokenizer.vocab_size, dataset, device)
+        if machine.threads is not None:
+            torch.set_num_threads(machine.threads)
+        tried = replace(recipe, machine=machine)
+        return seconds_a_step(tried, fresh_model(tried, vocab_size, device, counts), dataset, teacher)
 
     chosen = seconds(asked)
-    model = fresh_model(recipe, tokenizer.vocab_size, device, None)
+    model = fresh_model(recipe, vocab_size, device, counts)
     speed = f"{1000 * chosen:.1f} ms a step, {batch * context / chosen:,.0f} tokens a second"
     if isinstance(model, GPT):
         yield _precision(model, asked, chosen, seconds)
@@ -116,23 +121,19 @@ def _step(
     other: Literal["plain", "native"] = "plain" if native else "native"
     try:
         took = f"{other} {1000 * seconds(replace(asked, step=other)):.1f} ms"
-    except (SettingsError, NativeUnavailableError) as error:
+    except SettingsError as error:
         took = str(error)
     return Choice("step", name, f"{1000 * chosen:.1f} ms; {took}", "--set machine.step=native|plain")
 
 
-def seconds_a_step(recipe: Recipe, vocab_size: int, dataset: Dataset, device: torch.device) -> float:
-    """The median of the steps that fit `SECONDS`, of a fresh model that is thrown away."""
-    if recipe.machine.threads is not None:
-        torch.set_num_threads(recipe.machine.threads)
-    counts = count_ngrams(recipe, dataset, device) if recipe.model["rung"] == "memory" else None
-    model: LanguageModel = fresh_model(recipe, vocab_size, device, counts)
+def seconds_a_step(recipe: Recipe, model: LanguageModel, dataset: Dataset, teacher: Teacher | None) -> float:
+    """The median of the steps that fit `SECONDS`; the model is thrown away after."""
     plan = replace(recipe.training, steps=1000, tokens=None, minutes=None, on_nonfinite="skip")
+    optimizer = Optimizer(model, recipe.optimizer)
     times = [time.perf_counter()]
-    for report in training_steps(model, dataset, Optimizer(model, recipe.optimizer), plan, Progress()):
+    for report in training_steps(model, dataset, optimizer, plan, Progress(), teacher=teacher):
         times.append(time.perf_counter())
         if report.step > WARM_UP + 1 and times[-1] - times[WARM_UP] > SECONDS:
             break
-    return statistics.median(
-        after - before for before, after in zip(times[WARM_UP:], times[WARM_UP + 1 :], strict=False)
-    )
+    counted = times[WARM_UP:]
+    return statistics.median(after - before for before, after in pairwise(counted))

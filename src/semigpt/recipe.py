@@ -318,9 +318,7 @@ def _train(
     if recipe.machine.threads is not None:
         torch.set_num_threads(recipe.machine.threads)
     counts = count_ngrams(recipe, dataset, device)
-    teacher = None
-    if counts is not None and has_teacher(recipe, dataset):
-        teacher = Teacher.of(counts, dataset.stream("train"), shape.settings.context_length)
+    teacher = make_teacher(recipe, dataset, counts)
 
     forecast: Forecast | None = None
     if run is None:
@@ -429,6 +427,14 @@ def has_teacher(recipe: Recipe, dataset: Dataset) -> bool:
     """
     long = len(dataset.stream("train")) >= TAUGHT_TOKENS and recipe.model["rung"] != "memory"
     return recipe.training.teacher == "counts" or (recipe.training.teacher == "auto" and long)
+
+
+def make_teacher(recipe: Recipe, dataset: Dataset, counts: Counts | None) -> Teacher | None:
+    """The counts of `count_ngrams` as the teacher that the recipe asks for."""
+    if counts is None or not has_teacher(recipe, dataset):
+        return None
+    context_length = recipe.build_model(1, shape_only=True).settings.context_length
+    return Teacher.of(counts, dataset.stream("train"), context_length)
 
 
 def count_ngrams(recipe: Recipe, dataset: Dataset, device: torch.device) -> Counts | None:

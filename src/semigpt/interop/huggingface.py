@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semigpt.checkpoint import read_json, replace_file
-from semigpt.errors import CheckpointError, SemigptError
+from semigpt.errors import CheckpointError, SemigptError, SettingsError
 from semigpt.interop.seal import check_seal, read_header, seal
 from semigpt.models.base import LanguageModel, shapes_differ
 from semigpt.tokenizers.base import Tokenizer
@@ -42,7 +42,9 @@ def save_model(folder: Path, model: LanguageModel, tokenizer: Tokenizer, card: s
     replace_file(folder / "config.json", _json(config))
     replace_file(folder / "generation_config.json", _json(generation))
     replace_file(folder / "README.md", card.encode())
-    model.save_companions(folder)
+    for name, tensors in model.companions().items():
+        if not (folder / name).is_file():  # once: they do not change
+            replace_file(folder / name, save(tensors))
     replace_file(folder / "model.safetensors", seal(save(state, metadata={"format": "pt"}), folder))
 
 
@@ -130,7 +132,14 @@ def load_model(folder: Path) -> LanguageModel:
         ) from None
     model = shape if small else _build(config)
     model.load_huggingface_state(state)
-    model.load_companions(folder)
+    for path in (folder / name for name in model.companion_files if (folder / name).is_file()):
+        try:
+            model.load_companions({path.name: load_file(path)})
+        except (OSError, SafetensorError, ValueError, LookupError, SettingsError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"{path} does not hold what the model needs ({reason}); save the model again"
+            ) from None
     return model.eval()
 
 

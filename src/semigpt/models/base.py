@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
@@ -53,6 +52,7 @@ class LanguageModel(nn.Module, ABC):
 
     rung: ClassVar[str]
     settings: ModelSettings
+    companion_files: ClassVar[tuple[str, ...]] = ()  # what it may have beside its weights
     # The number type of the products. Weights are kept, and updated, in float32 whatever it is.
     compute_dtype: torch.dtype = torch.float32
 
@@ -95,11 +95,12 @@ class LanguageModel(nn.Module, ABC):
         """The weights under the names and shapes that `config.json` promises."""
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 
-    def save_companions(self, folder: Path) -> None:
-        """Write what the model needs beside its weights, if anything."""
+    def companions(self) -> dict[str, dict[str, Tensor]]:
+        """What the model needs beside its weights and never changes, as file name → tensors."""
+        return {}
 
-    def load_companions(self, folder: Path) -> None:
-        """Take back what `save_companions` wrote. Raises CheckpointError where it does not fit."""
+    def load_companions(self, found: dict[str, dict[str, Tensor]]) -> None:
+        """Take back what `companions` gave, as far as the files are there."""
 
     def load_huggingface_state(self, state: dict[str, Tensor]) -> None:
         """Take weights written by `huggingface_state`."""

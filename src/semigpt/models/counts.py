@@ -12,7 +12,7 @@ the oldest; level 0 is its root, the empty context.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,7 @@ from torch import Tensor
 
 from semigpt.errors import SettingsError
 from semigpt.kneser_ney import KneserNey
-from semigpt.models.step import library
-from semigpt.native import NativeUnavailableError
+from semigpt.models.step import library_or_none
 
 __all__ = ["Counts"]
 
@@ -63,6 +62,9 @@ class Counts:
     """And how often: occurrences at the highest order, below it in how many longer contexts."""
     totals: tuple[Tensor, ...]
     """Level k [contexts of k tokens, 4]: counts in all; followers seen once, twice, three times or more."""
+    unigram: Tensor = field(init=False)
+    """[vocab_size]: p without a context."""
+    _struct: _Counts | None = field(init=False)
 
     @classmethod
     def fit(cls, ids: NDArray[Any], vocab_size: int, order: int = 5) -> Counts:
@@ -96,9 +98,6 @@ class Counts:
     def __post_init__(self) -> None:
         object.__setattr__(self, "unigram", self._unigram())
         object.__setattr__(self, "_struct", self._for_c() if self.discounts.device.type == "cpu" else None)
-
-    unigram: Any = None
-    _struct: Any = None
 
     @property
     def device(self) -> torch.device:
@@ -262,16 +261,16 @@ class Counts:
 
     @property
     def pointer(self) -> Any:
-        """To the same for C."""
+        """To the same for C; on a CPU."""
+        assert self._struct is not None
         return ctypes.byref(self._struct)
 
     def _library(self) -> ctypes.CDLL | None:
-        if self.device.type != "cpu":
-            return None
-        try:
-            return library(torch.float32)
-        except NativeUnavailableError:
-            return None
+        return library_or_none(torch.float32) if self.device.type == "cpu" else None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Counts:
+        """Itself: nothing in it changes, and the C holds pointers into it."""
+        return self
 
     def _contexts(self, inputs_BT: Tensor) -> list[Tensor]:
         """The node of each level that ends at each position, `[N]` each, -1 where it was not counted."""

@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from semigpt.errors import SettingsError
 from semigpt.models.base import Cache, LanguageModel, ModelSettings, token_loss
-from semigpt.models.step import NativeStep, can_step_natively
+from semigpt.models.step import NativeStep, can_step_natively, library_or_none
 from semigpt.native import NativeUnavailableError
 from semigpt.settings import check_positive
 
@@ -333,17 +333,17 @@ class GPT(LanguageModel):
         if not can_step_natively(self):
             if self.native:
                 raise SettingsError(
-                    "the step in C knows a CPU, widths in sixteens, heads in 32s, as many key heads as query heads, and no "
-                    "dropout; leave machine.step out"
+                    "the step in C knows a CPU, widths in sixteens, heads in 32s, as many key heads as query heads, a "
+                    "context up to 512, and no dropout; leave machine.step out"
                 )
             return None
         if self._step is None or self._step.dtype != self.compute_dtype:
+            if self.native is None and library_or_none(self.compute_dtype) is None:
+                return None
             try:
                 self._step = NativeStep(self)
             except NativeUnavailableError as error:
-                if self.native:
-                    raise SettingsError(f"no step in C: {error}; leave machine.step out") from None
-                return None
+                raise SettingsError(f"no step in C: {error}; leave machine.step out") from None
         return self._step
 
     def _hidden(

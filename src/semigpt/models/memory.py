@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semigpt.errors import CheckpointError, SettingsError
+from semigpt.errors import SettingsError
 from semigpt.models.base import taught_loss
 from semigpt.models.counts import LEVELS, Counts
 from semigpt.models.gpt import GPT, GPTSettings, KeyValueCache
@@ -70,6 +69,7 @@ class MemoryGPT(GPT):
     """A GPT with a memory. Fresh, there is nothing in it, and the net speaks alone; `remember` fills it."""
 
     rung: ClassVar[str] = "memory"
+    companion_files: ClassVar[tuple[str, ...]] = ("counts.safetensors",)
     settings: MemorySettings
 
     def __init__(self, settings: MemorySettings) -> None:
@@ -178,28 +178,12 @@ class MemoryGPT(GPT):
             "torch_dtype": "float32",
         }
 
-    def save_companions(self, folder: Path) -> None:
-        """Write counts.safetensors, once: the counts do not change."""
-        from safetensors.torch import save_file
+    def companions(self) -> dict[str, dict[str, Tensor]]:
+        if self.counts is None:
+            return {}
+        return {"counts.safetensors": {name: tensor.cpu() for name, tensor in self.counts.tensors().items()}}
 
-        path = folder / "counts.safetensors"
-        if self.counts is not None and not path.is_file():
-            tensors = {name: tensor.cpu() for name, tensor in self.counts.tensors().items()}
-            partial = path.with_suffix(".partial")
-            save_file(tensors, partial)
-            partial.replace(path)
-
-    def load_companions(self, folder: Path) -> None:
-        """Take back what `save_companions` wrote; a memory with nothing in it has no file."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        path = folder / "counts.safetensors"
-        if not path.is_file():
-            return
-        try:
-            self.remember(Counts.from_tensors(load_file(path), self.settings.vocab_size))
-        except (OSError, SafetensorError, ValueError, LookupError, SettingsError) as error:
-            raise CheckpointError(
-                f"{path} does not hold this model's counts ({' '.join(str(error).split())}); save the model again"
-            ) from None
+    def load_companions(self, found: dict[str, dict[str, Tensor]]) -> None:
+        """Raises SettingsError, ValueError or LookupError for counts that do not fit."""
+        if "counts.safetensors" in found:
+            self.remember(Counts.from_tensors(found["counts.safetensors"], self.settings.vocab_size))

@@ -51,6 +51,9 @@ static inline void store_one(number *p, float x) { *p = x; }
 static inline v16 loadf(const float *p) { return *(const v16 *)p; }
 static inline void storef(float *p, v16 x) { *(v16 *)p = x; }
 
+/* At most so many threads share a loop below: what `parts` must have room for. */
+int semigpt_threads(void) { return omp_get_max_threads(); }
+
 static float exp_one(float x) { return vexp(splat(x))[0]; }
 
 /* Float32 weights as the numbers of the products. */

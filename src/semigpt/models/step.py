@@ -10,6 +10,7 @@ of logits in anew takes this kernel longer than all the arithmetic on them.
 from __future__ import annotations
 
 import ctypes
+import logging
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from semigpt.native import compiled
+from semigpt.native import NativeUnavailableError, compiled
 
 if TYPE_CHECKING:
     from semigpt.models.counts import Counts
     from semigpt.models.gpt import GPT
 
 __all__ = ["NativeStep", "Recalled", "can_step_natively"]
+
+logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("step.c")
 LANES = 16
@@ -57,14 +60,27 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
     }.items():
         function = getattr(loaded, f"semigpt_{name}")
         function.argtypes, function.restype = arguments, None
+    loaded.semigpt_threads.argtypes, loaded.semigpt_threads.restype = (), i
     return loaded
 
 
+@cache
+def library_or_none(dtype: torch.dtype) -> ctypes.CDLL | None:
+    """`library`, or None after one line that says why there is none; asked, and tried, once."""
+    try:
+        return library(dtype)
+    except NativeUnavailableError as error:
+        logger.warning("training with PyTorch alone, two to three times slower: %s", error)
+        return None
+
+
 def can_step_natively(model: GPT) -> bool:
-    """Whether step.c knows this shape: whole vectors, a head of keys for each head of queries, no dropout."""
+    """Whether step.c knows this shape: whole vectors, a head of keys for each head of queries, no dropout; and float32
+    weights all of which learn."""
     settings = model.settings
     return (
         model.device.type == "cpu"
+        and all(p.dtype == torch.float32 and p.requires_grad for p in model.parameters())
         and model.compute_dtype in (torch.float32, torch.bfloat16)
         and settings.width % LANES == settings.feedforward_width % LANES == 0
         and settings.head_width % (2 * LANES) == 0
@@ -85,12 +101,15 @@ class Recalled:
 
 
 class NativeStep:
-    """The training step of one model, with the memory it works in."""
+    """The training step of one model, with the memory it works in. Raises NativeUnavailableError without a compiler."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> None:
+        """A copy of a model makes a step of its own when it learns: this one's memory is not shared."""
 
     def __init__(self, model: GPT) -> None:
         self.model, self.dtype = model, model.compute_dtype
         self._c = library(self.dtype)
-        self._shape = (0, 0)
+        self._shape = (0, 0, 0)
         settings = model.settings
         # Row i of the rotation is an angle for each of D / 2 pairs.
         half = settings.head_width // 2
@@ -120,7 +139,7 @@ class NativeStep:
     def _room(self, parts: tuple[Tensor, ...]) -> Tensor:
         return torch.empty(sum(len(part) for part in parts), parts[0].shape[1], dtype=self.dtype)
 
-    def _make_room(self, B: int, T: int) -> None:
+    def _make_room(self, B: int, T: int, threads: int) -> None:
         settings = self.model.settings
         L, C, H, D, F = (
             settings.num_layers,
@@ -137,7 +156,7 @@ class NativeStep:
         def floats(*shape: int) -> Tensor:
             return torch.empty(shape, dtype=torch.float32)
 
-        self._shape = (B, T)
+        self._shape = (B, T, threads)
         self.x, self.scale = floats(2 * L + 1, N, C), floats(2 * L + 1, N)
         self.normed = numbers(2 * L + 1, N, C)
         self.qkv, self.heads, self.shares = (
@@ -155,7 +174,7 @@ class NativeStep:
             numbers(N, C),
         )
         self.by_heads, self.by_shares = numbers(3, B * H, T, D), numbers(B * H, T, T)
-        self.parts = floats(2 * torch.get_num_threads() * max(C, D))
+        self.parts = floats(2 * threads * max(C, D))
 
     @torch.no_grad()
     def __call__(
@@ -174,8 +193,10 @@ class NativeStep:
         model, c = self.model, self._c
         settings = model.settings
         B, T = inputs_BT.shape
-        if self._shape != (B, T):
-            self._make_room(B, T)
+        # Asked of the C: its OpenMP need not be PyTorch's, and the number may change from step to step.
+        threads = c.semigpt_threads()
+        if self._shape != (B, T, threads):
+            self._make_room(B, T, threads)
         N, L, C, H, D, F = (
             B * T,
             settings.num_layers,
