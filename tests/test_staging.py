@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import semigpt.corpus
-from semigpt.corpus import Corpus, open_corpus, prepare_corpus
+from semigpt.corpus import Corpus, open_corpus, prepare_corpus, staging
 from semigpt.corpus.staging import Seen
 from semigpt.errors import CorpusError
 
@@ -309,6 +310,28 @@ def test_processes_at_once_make_one_whole_corpus(tmp_path: Path, cache: Path) ->
     corpus.verify()
     assert fingerprints == {corpus.fingerprint}
     assert folders(cache) == [corpus.folder.name]
+
+
+def test_a_folder_is_never_seen_with_a_lock_that_nobody_holds(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may sweep at any moment, the one before this one's lock is held among them."""
+    corpora = cache / "corpora"
+    lock = staging._lock
+
+    def sweep_first(file: IO[bytes]) -> bool:
+        with monkeypatch.context() as patch:
+            patch.setattr(staging, "_lock", lock)
+            staging._sweep(corpora)
+        return lock(file)
+
+    monkeypatch.setattr(staging, "_lock", sweep_first)
+    with staging.temporary_folder(corpora) as temporary:
+        assert temporary.is_dir()
+        monkeypatch.setattr(staging, "_lock", lock)
+        staging._sweep(corpora)
+        assert temporary.is_dir()
+    assert folders(cache) == []
 
 
 def test_what_a_killed_process_left_is_swept_and_a_living_one_is_let_be(tmp_path: Path, cache: Path) -> None:

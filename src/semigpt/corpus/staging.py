@@ -313,8 +313,10 @@ def temporary_folder(corpora: Path) -> Iterator[Path]:
     _sweep(corpora)
     temporary = Path(tempfile.mkdtemp(prefix=".staging-", dir=corpora))
     try:
-        with (temporary / "lock").open("wb") as lock:
+        # Under its name only once it is held: between the two another process would find it free, and sweep.
+        with (temporary / "lock.new").open("wb") as lock:
             _lock(lock)
+            (temporary / "lock.new").rename(temporary / "lock")
             yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
