@@ -17,6 +17,7 @@ import torch
 from semigpt.dataset import Dataset
 from semigpt.device import MachineSettings, pick_device
 from semigpt.errors import SettingsError
+from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.recipe import Recipe, count_ngrams, fresh_model, has_teacher, make_teacher, prepare
@@ -78,6 +79,7 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
     speed = f"{1000 * chosen:.1f} ms a step, {batch * context / chosen:,.0f} tokens a second"
     if isinstance(model, GPT):
         yield _precision(model, asked, chosen, seconds)
+    if isinstance(model, GPT | BlocksModel):
         yield _step(model, asked, chosen, seconds)
     if device.type == "cpu":
         before = torch.get_num_threads()
@@ -110,7 +112,10 @@ def _precision(
 
 
 def _step(
-    model: GPT, asked: MachineSettings, chosen: float, seconds: Callable[[MachineSettings], float]
+    model: GPT | BlocksModel,
+    asked: MachineSettings,
+    chosen: float,
+    seconds: Callable[[MachineSettings], float],
 ) -> Choice:
     native = model.native_step() is not None
     name = (

@@ -29,6 +29,7 @@ from semigpt.evaluation import (
 from semigpt.information import Baselines
 from semigpt.interop.run import open_run
 from semigpt.models import RUNGS, build_model
+from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
 from semigpt.models.counts import Counts
 from semigpt.models.gpt import GPT
@@ -413,8 +414,9 @@ def fresh_model(
         model.remember(counts)
     if isinstance(model, GPT):
         model.compute_dtype = pick_precision(device, recipe.machine.precision)
-        model.native = {"auto": None, "native": True, "plain": False}[recipe.machine.step]
         model.checkpoint_activations = recipe.machine.checkpoint_activations
+    if isinstance(model, GPT | BlocksModel):
+        model.native = {"auto": None, "native": True, "plain": False}[recipe.machine.step]
     return model
 
 

@@ -18,15 +18,21 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from semigpt.errors import SettingsError
 from semigpt.models.base import LanguageModel, ModelSettings, linear_loss
+from semigpt.models.blocks_step import BlocksStep, can_step_natively, library_or_none
+from semigpt.native import NativeUnavailableError
 from semigpt.settings import check_positive, to_table
+
+if TYPE_CHECKING:
+    from semigpt.models.counts import Counts
 
 __all__ = [
     "AttentionModel",
@@ -276,6 +282,8 @@ class BlocksModel(_EmbeddingModel):
 
     def __init__(self, settings: BlocksSettings) -> None:
         super().__init__(settings, output_bias=False)
+        self._step: BlocksStep | None = None
+        self.native: bool | None = None  # the step in C: True insists on it, False never takes it
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.num_layers))
         self.final_norm = nn.LayerNorm(settings.width, settings.norm_epsilon)
         if settings.tie_embeddings:
@@ -284,18 +292,47 @@ class BlocksModel(_EmbeddingModel):
             nn.init.normal_(self.token_embedding.weight, std=settings.width**-0.5)
 
     def mix(self, x_BTC: Tensor) -> Tensor:
-        if self.training:
-            # The same numbers at a third of the dispatches; what follows here is what it means.
-            from semigpt.models.stack import run_blocks
-
-            s = self.settings
-            x_BTC = run_blocks(
-                self.blocks, x_BTC, num_heads=s.num_heads, epsilon=s.norm_epsilon, dropout=s.dropout
-            )
-        else:
-            for block in self.blocks:
-                x_BTC = block(x_BTC)
+        for block in self.blocks:
+            x_BTC = block(x_BTC)
         return cast(Tensor, self.final_norm(x_BTC))
+
+    def learn(
+        self,
+        inputs_BT: Tensor,
+        targets_BT: Tensor,
+        weight: float = 1.0,
+        *,
+        teacher: Counts | None = None,
+        taught: float = 0.0,
+        forward: Callable[..., Any] | None = None,
+    ) -> Tensor:
+        """As `LanguageModel.learn`; on a CPU with a compiler the step is one call of C (`models.blocks_step`)."""
+        step = self.native_step() if forward is None and not (teacher and taught) else None
+        if step is None:
+            return super().learn(
+                inputs_BT, targets_BT, weight, teacher=teacher, taught=taught, forward=forward
+            )
+        self.check_context(inputs_BT)
+        return step(inputs_BT, targets_BT, weight, self.training)
+
+    def native_step(self) -> BlocksStep | None:
+        """The training step in C, where this shape and machine have one."""
+        if self.native is False:
+            return None
+        if not can_step_natively(self):
+            if self.native:
+                raise SettingsError(
+                    "the step in C knows a CPU, float32, widths in sixteens and heads in fours; leave machine.step out"
+                )
+            return None
+        if self._step is None:
+            if self.native is None and library_or_none() is None:
+                return None
+            try:
+                self._step = BlocksStep(self)
+            except NativeUnavailableError as error:
+                raise SettingsError(f"no step in C: {error}; leave machine.step out") from None
+        return self._step
 
     def huggingface_config(self) -> dict[str, Any]:
         settings = self.settings
