@@ -149,7 +149,7 @@ INLINE void linear_at(const int count, const int kind, int I, int O, int stride,
         UNROLL for (int t = 0; t < count; t++) UNROLL for (int j = 0; j < 4; j++) {
             size_t at = (size_t)t * stride + o + j;
             v16 value = sum[j][t];
-            if (kind == RELU) value = larger(value, splat(0));
+            if (kind == RELU) value = larger(splat(0), value); /* in this order NaN stays NaN */
             if (kind == BRANCH) {
                 if (after.coins) value *= kept(after.coins + at * LANES, after.dropped);
                 value += after.other[at];

@@ -148,8 +148,9 @@ class BlocksStep:
         Dropout where `training`. The ids must be less than the vocabulary.
         """
         B, T = inputs_BT.shape
-        # Asked of the C: its OpenMP need not be PyTorch's, and the number may change from step to step.
-        threads = self._c.semigpt_blocks_threads()
+        # Asked of the C: its OpenMP need not be PyTorch's, and the number may change from step to step. A unit is one
+        # thread's: more threads than units have nothing to learn.
+        threads = min(self._c.semigpt_blocks_threads(), -(-B // LANES))
         if self._shape != (B, T, threads):
             self._make_room(B, T, threads)
         step = self._step
