@@ -200,7 +200,9 @@ def test_a_copy_learns_on_its_own() -> None:
 # Where it is not taken
 
 
-@pytest.mark.parametrize("changes", [{"width": 40}, {"hidden_width": 24}, {"width": 16, "num_heads": 8}])
+@pytest.mark.parametrize(
+    "changes", [{"width": 40}, {"hidden_width": 24}, {"width": 16, "num_heads": 8}, {"context_length": 257}]
+)
 def test_shapes_it_does_not_know_go_the_plain_way(changes: dict[str, object]) -> None:
     made = model(**changes)
     assert made.native_step() is None

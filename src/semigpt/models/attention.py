@@ -322,7 +322,8 @@ class BlocksModel(_EmbeddingModel):
         if not can_step_natively(self):
             if self.native:
                 raise SettingsError(
-                    "the step in C knows a CPU, float32, widths in sixteens and heads in fours; leave machine.step out"
+                    "the step in C knows a CPU, float32, widths in sixteens, heads in fours and a context up to 256; "
+                    "leave machine.step out"
                 )
             return None
         if self._step is None:

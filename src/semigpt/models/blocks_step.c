@@ -448,7 +448,6 @@ static double output(const Step *s, const Room *room, int first_text, int t, int
             const int64_t *target = s->targets + (size_t)first_text * T + t + r;
             v16 factor = vexp(room->tops[chunk * ROWS + r] - top[r]) * sum[r];
             for (int v = 0; v < some; v++) y[v] *= factor;
-            for (int v = some; v < CHUNK; v++) y[v] = splat(0);
             for (int b = 0; b < texts; b++) {
                 int64_t at = target[(size_t)b * T] - first;
                 if (at >= 0 && at < some) y[at][b] -= share;
