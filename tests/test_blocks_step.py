@@ -233,6 +233,15 @@ def test_a_teacher_or_another_forward_goes_the_plain_way(monkeypatch: pytest.Mon
     torch.testing.assert_close(made.learn(*batch(), forward=made), untaught[0])
 
 
+def test_few_long_texts_go_the_plain_way_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, taken = model(context_length=20), []
+    monkeypatch.setattr(blocks_step.BlocksStep, "__call__", lambda *_: taken.append(1))
+    for native, B, T in ((None, 15, 17), (None, 16, 17), (None, 15, 16), (True, 15, 17)):
+        made.native = native
+        made.learn(*batch(B, T))
+    assert len(taken) == 3
+
+
 def test_a_block_too_long_is_refused() -> None:
     with pytest.raises(SettingsError, match="context_length"):
         model().learn(*batch(2, 9))

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from semigpt.errors import SettingsError
 from semigpt.models.base import LanguageModel, ModelSettings, linear_loss
-from semigpt.models.blocks_step import BlocksStep, can_step_natively, library_or_none
+from semigpt.models.blocks_step import BlocksStep, can_step_natively, few_texts, library_or_none
 from semigpt.native import NativeUnavailableError
 from semigpt.settings import check_positive, to_table
 
@@ -308,7 +308,7 @@ class BlocksModel(_EmbeddingModel):
     ) -> Tensor:
         """As `LanguageModel.learn`; on a CPU with a compiler the step is one call of C (`models.blocks_step`)."""
         step = self.native_step() if forward is None and not (teacher and taught) else None
-        if step is None:
+        if step is None or (self.native is None and few_texts(*inputs_BT.shape)):
             return super().learn(
                 inputs_BT, targets_BT, weight, teacher=teacher, taught=taught, forward=forward
             )
