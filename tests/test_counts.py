@@ -60,6 +60,38 @@ def test_recall_is_kneser_neys(way: str, leave_one_out: bool, model: KneserNey, 
     assert features.shape == (3, T, 2 * (ORDER - 1))
 
 
+def test_distributions_without_a_targets_own_occurrence(way: str, counts: Counts) -> None:
+    """Whole distributions; at the target they say what `recall` does."""
+    q = counts.distribution(INPUTS, TARGETS)
+    torch.testing.assert_close(q.sum(-1), torch.ones(3, T))
+    p, _ = counts.recall(INPUTS, TARGETS, leave_one_out=True)
+    torch.testing.assert_close(q.gather(2, TARGETS[..., None])[..., 0], p, rtol=1e-4, atol=1e-7)
+    assert not torch.allclose(q, counts.distribution(INPUTS), atol=1e-3)
+
+
+def test_both_ways_leave_out_the_same(counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = counts.distribution(INPUTS, TARGETS), counts.guesses(INPUTS, 3, TARGETS)[1]
+    monkeypatch.setattr(counts_module, "library_or_none", lambda dtype: None)
+    second = counts.distribution(INPUTS, TARGETS), counts.guesses(INPUTS, 3, TARGETS)[1]
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-7)
+
+
+def test_a_text_of_one_token_left_out_says_nothing(way: str) -> None:
+    single = Counts.fit(np.array([3, 4], np.uint16), V, 2)
+    only = torch.tensor([[3]]), torch.tensor([[4]])
+    torch.testing.assert_close(single.distribution(*only).sum(), torch.tensor(1.0))
+
+
+def test_guesses_are_the_likeliest(way: str, counts: Counts) -> None:
+    for left_out in (None, TARGETS):
+        expected, _ = counts.distribution(INPUTS, left_out).topk(3, dim=-1)
+        tokens, p = counts.guesses(INPUTS, 3, left_out)
+        torch.testing.assert_close(p, expected)
+        q = counts.distribution(INPUTS, left_out).gather(2, tokens)
+        torch.testing.assert_close(q, p)
+        assert all(len(set(row)) == 3 for row in tokens.flatten(0, 1).tolist())
+
+
 def test_both_ways_tell_the_same_features(counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
     for leave_one_out in (False, True):
         monkeypatch.undo()

@@ -10,8 +10,9 @@ import torch
 from conftest import VOCABULARY, small_model
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.interop.huggingface import load_model
+from semigpt.models import memory as memory_module
 from semigpt.models.counts import Counts
-from semigpt.models.memory import MemoryGPT
+from semigpt.models.memory import LONGEST_ECHO, MemoryGPT, echoes
 from semigpt.recipe import Recipe, Stepped, train
 
 
@@ -87,6 +88,8 @@ def test_the_mixture_is_the_gates() -> None:
     inputs = torch.randint(0, VOCABULARY, (2, 12))
     q = model.counts.distribution(inputs)
     with torch.no_grad():
+        model.hints.weight.zero_()  # a net without a memory has none
+        model.known.zero_()
         model.gate.zero_()
         for bias, expected in ((40.0, q), (-40.0, None)):
             model.gate[-1] = bias
@@ -108,6 +111,48 @@ def test_with_nothing_in_its_memory_the_net_speaks_alone() -> None:
     assert model.learn(inputs, targets) == pytest.approx(loss.item(), abs=1e-5)
 
 
+def test_what_the_net_is_told_is_what_the_counts_and_the_text_say() -> None:
+    """The best guess and the echo reach the logits, each by the vector of its own token."""
+    model = small_model("memory")
+    assert isinstance(model, MemoryGPT)
+    assert model.counts is not None
+    inputs = torch.tensor([[7, 14, 21, 7, 14]])  # 14 stood here before, and 21 came next
+    [[*_, (guess, _)]] = model.counts.guesses(inputs, 2)[0].tolist()
+    with torch.no_grad():
+        plain = model(inputs)[0]
+        for token, row in ((guess, guess), (21, VOCABULARY + 21)):
+            kept = model.hints.weight[row].clone()
+            model.hints.weight[row] += 1.0
+            assert not torch.allclose(model(inputs)[0][0, -1], plain[0, -1]), token
+            model.hints.weight[row] = kept
+        unseen = next(t for t in range(VOCABULARY) if t not in model.counts.guesses(inputs, 2)[0])
+        model.hints.weight[unseen] += 1.0
+        torch.testing.assert_close(model(inputs)[0], plain)
+
+
+@pytest.mark.parametrize("way", ["C", "PyTorch"])
+def test_an_echo_is_the_latest_of_the_longest_matches(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "PyTorch":
+        monkeypatch.setattr(memory_module, "library_or_none", lambda dtype: None)
+    elif memory_module.library_or_none(torch.float32) is None:
+        pytest.skip("no C compiler")
+    torch.manual_seed(0)
+    ids = torch.randint(0, 3, (4, 60))
+    ids[3, 30:50] = ids[3, 5:25]  # longer than what is counted
+    tokens, lengths = echoes(ids)
+    assert lengths.max() == LONGEST_ECHO
+    for b, text in enumerate(ids.tolist()):
+        for t in range(len(text)):
+            best, following = 0, 0
+            for s in range(t):
+                run = 0
+                while run < LONGEST_ECHO and run <= s and text[s - run] == text[t - run]:
+                    run += 1
+                if run and run >= best:
+                    best, following = run, text[s + 1]
+            assert (tokens[b, t], lengths[b, t]) == (following, best), (b, t)
+
+
 def test_counts_of_another_order_or_vocabulary_are_refused() -> None:
     model = small_model("memory")
     assert isinstance(model, MemoryGPT)
@@ -117,3 +162,5 @@ def test_counts_of_another_order_or_vocabulary_are_refused() -> None:
             model.remember(counts)
     with pytest.raises(SettingsError, match="memory_order"):
         small_model("memory", memory_order=1)
+    with pytest.raises(SettingsError, match="guesses must be more than 0"):
+        small_model("memory", guesses=0)

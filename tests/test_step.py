@@ -111,7 +111,8 @@ def test_memory(taught: float, own_loss: float, counts: Counts, monkeypatch: pyt
     made.remember(counts)
     ours, autograds = both_ways(made, monkeypatch, teacher=counts, taught=taught)
     torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
-    assert ours[1]["gate"].abs().max() > 1e-4
+    for name in ("gate", "hints.weight", "known"):
+        assert ours[1][name].abs().max() > 1e-4, name
 
 
 def test_micro_batches_add_up_to_the_batch() -> None:

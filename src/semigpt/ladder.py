@@ -30,7 +30,7 @@ ADDS = {
     "feedforward": "a network after looking",
     "blocks": "residual blocks with LayerNorm, stacked (GPT-2)",
     "gpt": "RMSNorm, RoPE, SwiGLU, QK-norm (Qwen3)",
-    "memory": "the counts of n-grams, and a gate",
+    "memory": "the counts of n-grams, hints from them, and a gate",
 }
 # The book's own validation losses at step 49,800, batch 32 x block 8, on naver-news-summarization-ko.
 BOOK_LOSSES = {"bigram": 3.40, "attention": 3.44, "multihead": 3.29, "feedforward": 3.36, "blocks": 3.23}

@@ -11,7 +11,9 @@ the oldest; level 0 is its root, the empty context.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,24 +176,47 @@ class Counts:
         moved = {name: tensor.to(device) for name, tensor in self.tensors().items()}
         return Counts.from_tensors(moved, self.vocab_size)
 
-    def distribution(self, inputs_BT: Tensor) -> Tensor:
-        """p of every token after each position of each text: `[B, T]` to `[B, T, V]`, on the counts' device."""
+    def distribution(self, inputs_BT: Tensor, left_out_BT: Tensor | None = None) -> Tensor:
+        """p of every token after each position of each text: `[B, T]` to `[B, T, V]`, on the counts' device.
+
+        `left_out_BT` are the tokens that came next in the counted text itself: each one's own occurrence is taken out
+        again, out of its longest n-gram and, where that was the only one, out of the shorter one's count. So the counts say
+        of their own text what they would had they not seen the token at hand.
+        """
         B, T = inputs_BT.shape
         c = self._library()
         if c is not None:
-            inputs_BT = inputs_BT.contiguous()
             q_BTV = torch.empty(B, T, self.vocab_size)
-            c.semigpt_successors(self.pointer, B * T, T, inputs_BT.data_ptr(), q_BTV.data_ptr())
+            with _addresses(inputs_BT, left_out_BT) as (inputs, left_out):
+                c.semigpt_successors(self.pointer, B * T, T, inputs, left_out, q_BTV.data_ptr())
             return q_BTV
         contexts = self._contexts(inputs_BT)
         left_N = torch.ones(B * T, device=self.device)
-        weights = []
-        for level in range(self.order - 1, 0, -1):
-            known_N, totals_N4 = contexts[level] >= 0, self._totals(level, contexts[level])
-            weights.append(torch.where(known_N, left_N / totals_N4[:, 0], 0.0))
-            left_N = torch.where(known_N, left_N * self._rest(level, totals_N4), left_N)
-        q_NV = left_N[:, None] * self.unigram
-        for level, weight_N in zip(range(self.order - 1, 0, -1), weights, strict=True):
+        levels = self._left_out(contexts, None if left_out_BT is None else left_out_BT.flatten())
+        weights: list[Tensor] = []
+        for level in range(self.order - 1, -1, -1):
+            totals_N4 = levels[level][0]
+            known_N = (contexts[level] >= 0) & (totals_N4[:, 0] > 0)
+            weights.insert(0, torch.where(known_N, left_N / totals_N4[:, 0].clamp(min=1), 0.0))
+            if level:
+                left_N = torch.where(known_N, left_N * self._rest(level, totals_N4), left_N)
+        # Level 0 is `unigram`, its shares stretched over what is left of the total.
+        whole_14, left_out_N4 = self.totals[0], levels[0][0]
+        stretch_N = whole_14[:, 0] / left_out_N4[:, 0].clamp(min=1)
+        shift_N = self._rest(0, left_out_N4) - self._rest(0, whole_14) * stretch_N
+        nothing_N = left_out_N4[:, 0] == 0
+        stretch_N, shift_N = (
+            torch.where(nothing_N, 0.0, stretch_N),
+            torch.where(nothing_N, 1.0, shift_N) / self.vocab_size,
+        )
+        q_NV = (left_N * stretch_N)[:, None] * self.unigram + (left_N * shift_N)[:, None]
+        for level, weight_N in enumerate(weights):
+            if left_out_BT is not None:
+                _, count_N, taken_N = levels[level]
+                lost_N = taken_N * (self._share(level, count_N) - self._share(level, count_N - 1))
+                q_NV.scatter_add_(1, left_out_BT.reshape(-1, 1), -(weight_N * lost_N)[:, None])
+            if not level:
+                continue
             rows = torch.nonzero(contexts[level] >= 0).flatten()
             nodes = contexts[level][rows]
             first = self.first_follower[level][nodes].long()
@@ -199,13 +224,32 @@ class Counts:
             places = torch.arange(int(sizes.sum()), device=self.device)
             places += (first - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
             rows = rows.repeat_interleave(sizes)
-            count = self.count[level][places]
-            share = count - self.discounts[level + 1][count.clamp(max=3).long()]
+            share = self._share(level, self.count[level][places])
             q_NV.view(-1).index_add_(
                 0, rows * self.vocab_size + self.follower[level][places], weight_N[rows] * share
             )
         found_BTV: Tensor = q_NV.view(B, T, -1)
         return found_BTV
+
+    def guesses(
+        self, inputs_BT: Tensor, number: int, left_out_BT: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The likeliest tokens after each position and their p, likeliest first: `[B, T, number]` both.
+
+        `left_out_BT` as in `distribution`.
+        """
+        B, T = inputs_BT.shape
+        c = self._library()
+        if c is None:
+            p_BTK, tokens_BTK = self.distribution(inputs_BT, left_out_BT).topk(number, dim=-1)
+            return tokens_BTK, p_BTK
+        tokens_BTK, p_BTK = torch.empty(B, T, number, dtype=torch.int64), torch.empty(B, T, number)
+        with _addresses(inputs_BT, left_out_BT) as (inputs, left_out):
+            c.semigpt_guesses(
+                *(self.pointer, B * T, T, inputs, left_out, number),
+                *(tokens_BTK.data_ptr(), p_BTK.data_ptr()),
+            )
+        return tokens_BTK, p_BTK
 
     def recall(
         self, inputs_BT: Tensor, targets_BT: Tensor | None, *, leave_one_out: bool = False
@@ -213,51 +257,60 @@ class Counts:
         """p of each target `[B, T]` (of token 0 where there are none), and what is known of its contexts
         `[B, T, features]`: of each length ln(1 + its counts in all) and the share left to shorter ones.
 
-        With `leave_one_out` the text is the counted one, and each target's own occurrence is taken out again, out of its
-        longest n-gram and, where that was the only one, out of the shorter one's count: what the counts would say of this
-        text had they not seen it.
+        With `leave_one_out` the text is the counted one, and each target is left out of the counts as in `distribution`.
         """
         B, T = inputs_BT.shape
         targets_BT = torch.zeros_like(inputs_BT) if targets_BT is None else targets_BT
         c = self._library()
         if c is not None:
-            inputs_BT, targets_BT = inputs_BT.contiguous(), targets_BT.contiguous()
             p_BT, features_BTF = torch.empty(B, T), torch.empty(B, T, self.features)
-            c.semigpt_recall(
-                *(self.pointer, B * T, T, inputs_BT.data_ptr(), targets_BT.data_ptr(), leave_one_out),
-                *(p_BT.data_ptr(), features_BTF.data_ptr()),
-            )
+            with _addresses(inputs_BT, targets_BT) as (inputs, targets):
+                c.semigpt_recall(
+                    *(self.pointer, B * T, T, inputs, targets, leave_one_out),
+                    *(p_BT.data_ptr(), features_BTF.data_ptr()),
+                )
             return p_BT, features_BTF
-        contexts, targets_N = self._contexts(inputs_BT), targets_BT.flatten()
-        counts: list[Tensor] = []
-        taken: list[Tensor] = []
-        own_N = torch.full_like(targets_N, leave_one_out, dtype=torch.bool)
+        contexts = self._contexts(inputs_BT)
+        levels = self._left_out(contexts, targets_BT.flatten(), really=leave_one_out)
+        p_N = torch.full((B * T,), 1 / self.vocab_size, device=self.device)
+        features = []
+        for level, (totals_N4, count_N, taken_N) in enumerate(levels):
+            known_N = (contexts[level] >= 0) & (totals_N4[:, 0] > 0)
+            share_N = self._share(level, count_N - taken_N.to(count_N.dtype)) / totals_N4[:, 0].clamp(min=1)
+            rest_N = torch.where(known_N, self._rest(level, totals_N4), 1.0)
+            p_N = torch.where(known_N, share_N + rest_N * p_N, p_N)
+            if level:
+                features += [torch.where(known_N, totals_N4[:, 0], 0).log1p(), rest_N]
+        return p_N.view(B, T), torch.stack(features, dim=1).view(B, T, -1)
+
+    def _left_out(
+        self, contexts: list[Tensor], targets_N: Tensor | None, *, really: bool = True
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Of each level: the contexts' totals `[N, 4]` without the targets' own occurrences, how often each target was
+        counted, own occurrence and all, and whether that was taken out. Not `really`: nothing is."""
+        if targets_N is None:
+            none_N = torch.zeros_like(contexts[0])
+            return [(self._totals(level, nodes), none_N, none_N > 0) for level, nodes in enumerate(contexts)]
+        own_N = torch.full_like(targets_N, really, dtype=torch.bool)
+        levels: list[tuple[Tensor, Tensor, Tensor]] = []
         for level in range(self.order - 1, -1, -1):
             known_N = contexts[level] >= 0
             at_N = _find(self.first_follower[level], self.follower[level], contexts[level], targets_N)
             count_N = torch.where(at_N >= 0, self.count[level][at_N.clamp(min=0)], 0)
             taken_N = own_N & (count_N > 0) & known_N
             own_N = torch.where(known_N, taken_N & (count_N == 1), own_N)
-            counts.insert(0, count_N)
-            taken.insert(0, taken_N)
-        p_N = torch.full((B * T,), 1 / self.vocab_size, device=self.device)
-        features = []
-        for level, (count_N, taken_N) in enumerate(zip(counts, taken, strict=True)):
             totals_N4 = self._totals(level, contexts[level]).clone()
             rows = torch.nonzero(taken_N).flatten()
             totals_N4[rows, 0] -= 1
             totals_N4[rows, count_N[rows].clamp(max=3).long()] -= 1
-            count_N = count_N - taken_N.to(count_N.dtype)
-            rows = rows[count_N[rows] > 0]
-            totals_N4[rows, count_N[rows].clamp(max=3).long()] += 1
-            known_N = (contexts[level] >= 0) & (totals_N4[:, 0] > 0)
-            total_N = totals_N4[:, 0].clamp(min=1)
-            share_N = (count_N - self.discounts[level + 1][count_N.clamp(max=3).long()]) / total_N
-            rest_N = torch.where(known_N, self._rest(level, totals_N4), 1.0)
-            p_N = torch.where(known_N, share_N + rest_N * p_N, p_N)
-            if level:
-                features += [torch.where(known_N, totals_N4[:, 0], 0).log1p(), rest_N]
-        return p_N.view(B, T), torch.stack(features, dim=1).view(B, T, -1)
+            rows = rows[count_N[rows] > 1]
+            totals_N4[rows, (count_N[rows] - 1).clamp(max=3).long()] += 1
+            levels.insert(0, (totals_N4, count_N, taken_N))
+        return levels
+
+    def _share(self, level: int, count: Tensor) -> Tensor:
+        """Counts less their discount; nothing of nothing."""
+        return count - self.discounts[level + 1][count.clamp(min=0, max=3).long()]
 
     @property
     def pointer(self) -> Any:
@@ -303,6 +356,13 @@ class Counts:
             for level, tensor in enumerate(getattr(self, name)):
                 getattr(struct, name)[level] = tensor.data_ptr()
         return struct
+
+
+@contextlib.contextmanager
+def _addresses(*tensors: Tensor | None) -> Iterator[list[int | None]]:
+    """Where the numbers of each lie in one piece, for as long as they are looked at."""
+    whole = [None if tensor is None else tensor.contiguous() for tensor in tensors]
+    yield [None if tensor is None else tensor.data_ptr() for tensor in whole]
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:

@@ -346,10 +346,19 @@ class GPT(LanguageModel):
                 raise SettingsError(f"no step in C: {error}; leave machine.step out") from None
         return self._step
 
+    def _embedded(self, inputs_BT: Tensor, cache: KeyValueCache | None, left_out_BT: Tensor | None) -> Tensor:
+        """What the first block reads, `[B, T, C]`, in float32."""
+        return cast(Tensor, self.model.embed_tokens(inputs_BT))
+
     def _hidden(
-        self, inputs_BT: Tensor, rotary: tuple[Tensor, Tensor], cache: KeyValueCache | None
+        self,
+        inputs_BT: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        cache: KeyValueCache | None,
+        left_out_BT: Tensor | None = None,
     ) -> Tensor:
-        x_BTC = self.model.embed_tokens(inputs_BT).to(self.compute_dtype)
+        """What the output layer reads, `[B, T, C]`. `left_out_BT`: the targets, where a memory holds this very text."""
+        x_BTC = self._embedded(inputs_BT, cache, left_out_BT).to(self.compute_dtype)
         again = self.checkpoint_activations and torch.is_grad_enabled()
         for layer, block in enumerate(self.model.layers):
             if again:

@@ -392,30 +392,124 @@ static inline float rest(const float *discount, const int32_t *totals) {
     return (discount[1] * totals[1] + discount[2] * totals[2] + discount[3] * totals[3]) / totals[0];
 }
 
-/* p of every token after ids[0 .. seen - 1], times `factor`, into q [vocab]. */
-static void successors(const Counts *c, const int64_t *ids, int seen, float factor, float *q) {
+/* p of every token after ids[0 .. seen - 1], times `factor`, into q [vocab].
+
+   Where `target` is a token (-1 is none) the ids are of the counted text itself, this one came next, and its own occurrence
+   is taken out again, as semigpt_recall does with `leave_one_out`. */
+static void successors(const Counts *c, const int64_t *ids, int seen, int32_t target, float factor, float *q) {
     int32_t context[LEVELS];
-    float kept[LEVELS], left = factor;
-    int known = contexts(c, ids, seen, context), v = 0;
-    for (int k = known; k > 0; k--) {
-        const int32_t *totals = c->totals[k] + 4 * (size_t)context[k];
-        kept[k] = left / totals[0];
-        left *= rest(c->discount[k + 1], totals);
+    float kept[LEVELS], left = factor, at_target = 0, stretch = 1, shift = 0;
+    int known = contexts(c, ids, seen, context), own = target >= 0, v = 0;
+    for (int k = known; k >= 0; k--) {
+        const float *discount = c->discount[k + 1];
+        int32_t totals[4];
+        float lost = 0;
+        memcpy(totals, c->totals[k] + 4 * (size_t)context[k], sizeof totals);
+        if (own) {
+            const int32_t *first = c->first_follower[k] + context[k];
+            int32_t at = find(c->follower[k], first[0], first[1], target), count = at < 0 ? 0 : c->count[k][at];
+            own = count == 1;
+            if (count > 0) {
+                totals[0]--;
+                totals[count < 3 ? count : 3]--;
+                lost = count - discount[count < 3 ? count : 3];
+                count--;
+                if (count > 0) {
+                    totals[count < 3 ? count : 3]++;
+                    lost -= count - discount[count < 3 ? count : 3];
+                }
+            }
+        }
+        if (k > 0) {
+            kept[k] = totals[0] > 0 ? left / totals[0] : 0;
+            at_target -= kept[k] * lost;
+            if (totals[0] > 0) left *= rest(discount, totals);
+        } else if (lost > 0 && totals[0] > 0) {
+            /* unigram is shares over the whole total, and the rest over it for all alike. */
+            const int32_t *whole = c->totals[0];
+            stretch = (float)whole[0] / totals[0];
+            shift = (rest(discount, totals) - rest(discount, whole) * stretch) / c->vocab;
+            at_target -= left * lost / totals[0];
+        } else if (lost > 0) {
+            stretch = 0;
+            shift = 1.0f / c->vocab;
+        }
     }
-    for (; v + LANES <= c->vocab; v += LANES) storef(q + v, loadf(c->unigram + v) * left);
-    for (; v < c->vocab; v++) q[v] = c->unigram[v] * left;
+    stretch *= left;
+    shift *= left;
+    for (; v + LANES <= c->vocab; v += LANES) storef(q + v, loadf(c->unigram + v) * stretch + shift);
+    for (; v < c->vocab; v++) q[v] = c->unigram[v] * stretch + shift;
     for (int k = 1; k <= known; k++) {
         const int32_t *follower = c->follower[k], *count = c->count[k], *first = c->first_follower[k] + context[k];
         const float *discount = c->discount[k + 1];
         for (int32_t e = first[0]; e < first[1]; e++)
             q[follower[e]] += kept[k] * (count[e] - discount[count[e] < 3 ? count[e] : 3]);
     }
+    if (target >= 0) q[target] += at_target;
 }
 
-/* The same for the context that ends at each of N positions of texts of T. -> [N, vocab] */
-void semigpt_successors(const Counts *c, int N, int T, const int64_t *ids, float *q) {
+/* The same for the context that ends at each of N positions of texts of T; targets [N], or NULL. -> [N, vocab] */
+void semigpt_successors(const Counts *c, int N, int T, const int64_t *ids, const int64_t *targets, float *q) {
 #pragma omp parallel for schedule(static)
-    for (int n = 0; n < N; n++) successors(c, ids + n / T * T, n % T + 1, 1.0f, q + (size_t)n * c->vocab);
+    for (int n = 0; n < N; n++)
+        successors(c, ids + n / T * T, n % T + 1, targets ? (int32_t)targets[n] : -1, 1.0f, q + (size_t)n * c->vocab);
+}
+
+/* The K likeliest of them alone, likeliest first, and their p: [N, K] both. */
+void semigpt_guesses(const Counts *c, int N, int T, const int64_t *ids, const int64_t *targets, int K, int64_t *tokens,
+                     float *p) {
+    const int whole = c->vocab / LANES * LANES;
+#pragma omp parallel
+    {
+        float *q = malloc(sizeof(float) * c->vocab);
+#pragma omp for schedule(static)
+        for (int n = 0; n < N; n++) {
+            successors(c, ids + n / T * T, n % T + 1, targets ? (int32_t)targets[n] : -1, 1.0f, q);
+            for (int k = 0; k < K; k++) {
+                v16 most = splat(-1);
+                for (int v = 0; v < whole; v += LANES) most = larger(loadf(q + v), most);
+                float top = largest_lane(most);
+                for (int v = whole; v < c->vocab; v++) top = q[v] > top ? q[v] : top;
+                int v = 0;
+                while (q[v] != top) v++;
+                tokens[(size_t)n * K + k] = v;
+                p[(size_t)n * K + k] = top;
+                q[v] = -1;
+            }
+        }
+        free(q);
+    }
+}
+
+/* What followed the longest earlier match of the tokens that end at each position, the latest of the longest, and how many
+   tokens match, up to `most`; 0 and 0 where nothing does. [B, T] to [B, T] both. */
+void semigpt_echoes(int B, int T, const int64_t *ids, int most, int64_t *tokens, int64_t *lengths) {
+#pragma omp parallel
+    {
+        /* runs[s]: how many tokens that end before t and before s are alike, then that end at t and at s. */
+        int32_t *runs = malloc(sizeof(int32_t) * (T + 1));
+#pragma omp for schedule(static)
+        for (int b = 0; b < B; b++) {
+            const int64_t *text = ids + (size_t)b * T;
+            memset(runs, 0, sizeof(int32_t) * (T + 1));
+            for (int t = 0; t < T; t++) {
+                int32_t longest = 0;
+                int at = -1;
+                for (int s = t - 1; s >= 0; s--) {
+                    int32_t run = text[s] == text[t] ? runs[s] + 1 : 0;
+                    runs[s + 1] = run;
+                    run = run < most ? run : most;
+                    if (run > longest) {
+                        longest = run;
+                        at = s;
+                    }
+                }
+                tokens[(size_t)b * T + t] = longest ? text[at + 1] : 0;
+                lengths[(size_t)b * T + t] = longest;
+            }
+        }
+        free(runs);
+    }
 }
 
 /* p of each target alone, p_N, and what is known of its contexts, features [N, 2 (order - 1)]: of each length ln(1 + its
@@ -513,7 +607,7 @@ void semigpt_cross_entropy(int N, int V, int stride, number *logits, const int64
             float share = (mixed + alone) / total;
             float at_target = exp_one(target - top) * share - mixed - alone * (teacher ? 1.0f - taught : 1.0f);
             if (teacher) {
-                successors(teacher, ids + n / T * T, n % T + 1, taught * alone, q);
+                successors(teacher, ids + n / T * T, n % T + 1, -1, taught * alone, q);
                 at_target -= q[targets[n]];
                 for (int v = 0; v < whole; v += LANES) store(x + v, load(x + v) * share - loadf(q + v));
                 for (int v = whole; v < V; v++) store_one(x + v, load_one(x + v) * share - q[v]);

@@ -55,7 +55,9 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
         "swiglu": (i, i, p, p),
         "swiglu_backward": (i, i, p, p, p),
         "cross_entropy": (i, i, i, p, p, f, p, p, f, i, p, p, p, f, p),
-        "successors": (p, i, i, p, p),
+        "successors": (p, i, i, p, p, p),
+        "guesses": (p, i, i, p, p, i, p, p),
+        "echoes": (i, i, p, i, p, p),
         "recall": (p, i, i, p, p, i, p, p),
     }.items():
         function = getattr(loaded, f"semigpt_{name}")
@@ -98,6 +100,7 @@ class Recalled:
     p_N: Tensor  # what the counts give each target
     features_NF: Tensor
     own: float  # the weight of the net's own loss
+    hints_NC: Tensor | None = None  # added to the embedding
 
 
 class NativeStep:
@@ -188,7 +191,8 @@ class NativeStep:
     ) -> Tensor:
         """The mean loss in nats, and `weight` times its gradients, written to or added to `.grad` of every parameter.
 
-        `teacher` and `taught` as in `LanguageModel.learn`; `memory` is what the `memory` rung recalls.
+        `teacher` and `taught` as in `LanguageModel.learn`; `memory` is what the `memory` rung recalls. The gradient by what
+        the first block reads, without `weight`, is left in `by_x`: whoever brings hints goes on from there.
         """
         model, c = self.model, self._c
         settings = model.settings
@@ -216,6 +220,8 @@ class NativeStep:
         blocks: Any = model.model.layers
         x, scale, normed = self.x, self.scale, self.normed
         c.semigpt_embed(N, C, ids.data_ptr(), model.model.embed_tokens.weight.data_ptr(), x[0].data_ptr())
+        if memory is not None and memory.hints_NC is not None:
+            x[0] += memory.hints_NC
         for i in range(2 * L + 1):
             norm = self._norm(blocks, i)
             # x[i] is the stream where norm i reads it: the first is the embedding, each other adds what a branch found.
