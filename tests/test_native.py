@@ -32,7 +32,7 @@ SHAPES = {
         },
         **{"head_dim": 10, "hidden_width": 50, "rope_theta": 500.0, "tie_embeddings": True},
     },
-    # Loops that take several vectors at a time: heads of 7, more than 4 blocks of 16 positions, draws among 700 tokens.
+    # Loops that take several vectors at a time: heads of 7, 7 blocks of 16 positions, draws among 700 tokens.
     "long": {
         **{"vocab_size": 700, "context_length": 100, "width": 48, "num_layers": 2, "num_heads": 2},
         **{"num_kv_heads": 1, "head_dim": 112, "hidden_width": 272},
