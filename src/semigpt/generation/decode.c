@@ -94,7 +94,9 @@ tile(const int format, const int panels, const int rows, const int fetch, const 
             for (int k = block; k < block + BLOCK; k += 4)
 #pragma GCC unroll 8
                 for (int p = 0; p < panels; p++) {
-                    v16i four = *(const v16i *)(w + ((size_t)p * inputs + k) / 4 * LANES);
+                    const int32_t *four_at = w + ((size_t)p * inputs + k) / 4 * LANES;
+                    if (fetch) __builtin_prefetch(four_at + (size_t)panels * inputs / 4 * LANES, 0, 2);
+                    v16i four = *(const v16i *)four_at;
                     v16 a = __builtin_convertvector(four << 24 >> 24, v16);
                     v16 b = __builtin_convertvector(four << 16 >> 24, v16);
                     v16 c = __builtin_convertvector(four << 8 >> 24, v16);
@@ -130,7 +132,7 @@ panels_times_rows(const int format, const int panels, const Matrix *m, int p, in
 #define TILE(count, fetch) \
     tile(format, panels, count, fetch, m, p, x + (size_t)r * x_stride, x_stride, y + (size_t)r * y_stride, y_stride), r += count
     int r = 0;
-    if (rows >= 8) TILE(8, format != INT8);
+    if (rows >= 8) TILE(8, 1);
     while (r + 8 <= rows) TILE(8, 0);
     if (r + 4 <= rows) TILE(4, 0);
     if (r + 2 <= rows) TILE(2, 0);
