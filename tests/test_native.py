@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import semigpt.native
 from semigpt.generation import decoder, native
 from semigpt.generation.decoder import TorchDecoder, make_decoder
 from semigpt.generation.engine import token_steps
@@ -30,6 +31,11 @@ SHAPES = {
             "num_kv_heads": 2,
         },
         **{"head_dim": 10, "hidden_width": 50, "rope_theta": 500.0, "tie_embeddings": True},
+    },
+    # Loops that take several vectors at a time: heads of 7, 7 blocks of 16 positions, draws among 700 tokens.
+    "long": {
+        **{"vocab_size": 700, "context_length": 100, "width": 48, "num_layers": 2, "num_heads": 2},
+        **{"num_kv_heads": 1, "head_dim": 112, "hidden_width": 272},
     },
 }
 
@@ -61,16 +67,17 @@ def model(request: pytest.FixtureRequest) -> GPT:
 def test_logits_equal_pytorchs_read_at_once_or_one_by_one_and_past_the_context(
     model: GPT, precision: Precision, threads: int
 ) -> None:
-    tokens = torch.randint(0, model.settings.vocab_size, (3, 60)).numpy()
+    length = model.settings.context_length + 16
+    tokens = torch.randint(0, model.settings.vocab_size, (3, length + 20)).numpy()
     ours = NativeDecoder(model, precision, threads).open(3)
     theirs = TorchDecoder(rounded(model, precision)).open(3)
     prompts = [
         tokens[0, :2].tolist(),
-        tokens[1, :40].tolist(),
+        tokens[1, :length].tolist(),
         tokens[2, :13].tolist(),
     ]  # one past the context
     np.testing.assert_allclose(ours.feed(prompts), theirs.feed(prompts), atol=TOLERANCE)
-    for place in range(40, 60):
+    for place in range(length, length + 20):
         np.testing.assert_allclose(ours.step(tokens[:, place]), theirs.step(tokens[:, place]), atol=TOLERANCE)
     more = [[1, 2, 3], [4], [5, 6]]
     np.testing.assert_allclose(ours.feed(more), theirs.feed(more), atol=TOLERANCE)
@@ -80,18 +87,59 @@ def test_logits_equal_pytorchs_read_at_once_or_one_by_one_and_past_the_context(
     np.testing.assert_allclose(ours.step(after), theirs.step(after), atol=TOLERANCE)
 
 
-def test_a_texts_logits_are_the_same_bits_in_any_batch(model: GPT) -> None:
-    tokens = torch.randint(0, model.settings.vocab_size, (11, 30)).numpy()
-    for precision in PRECISIONS:
-        packed = NativeDecoder(model, precision)
-        for rows in (2, 3, 8, 11):
-            alone, among = packed.open(1), packed.open(rows)
-            first = [alone.feed([tokens[0, :5].tolist()]).copy()]
-            last = [among.feed(tokens[:rows, :5].tolist())[:1].copy()]
-            for place in range(5, 30):
-                first.append(alone.step(tokens[:1, place]).copy())
-                last.append(among.step(tokens[:rows, place])[:1].copy())
-            assert (np.stack(first) == np.stack(last)).all()
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_texts_logits_are_the_same_bits_in_any_batch(
+    model: GPT, precision: Precision, threads: int
+) -> None:
+    """The first and the last of 40, 39 and so on down to 1: every way to cut rows into tiles, on one thread or two."""
+    tokens = torch.randint(0, model.settings.vocab_size, (40, 42)).numpy()
+    decoder = NativeDecoder(model, precision, threads)
+    among, first, last = decoder.open(40), decoder.open(1), NativeDecoder(model, precision, 1).open(1)
+    among.feed(tokens[:, :2].tolist())
+    first.feed(tokens[:1, :2].tolist())
+    last.feed(tokens[39:, :2].tolist())
+    texts = list(range(40))
+    for place in range(2, 42):
+        logits = among.step(tokens[texts, place])
+        assert (logits[0] == first.step(tokens[:1, place])).all()
+        if len(texts) > 1:
+            assert (logits[-1] == last.step(tokens[39:, place])).all()
+            rows = [0, *range(2, len(texts))]
+            among.keep(rows)
+            texts = [texts[row] for row in rows]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_prompt_read_at_once_gives_the_bits_of_one_read_token_by_token(
+    model: GPT, precision: Precision
+) -> None:
+    tokens = torch.randint(0, model.settings.vocab_size, (1, model.settings.context_length)).numpy()
+    decoder = NativeDecoder(model, precision)
+    by_one = decoder.open(1)
+    for place in range(tokens.shape[1]):
+        logits = by_one.step(tokens[:, place])
+        assert (decoder.open(1).feed([tokens[0, : place + 1].tolist()]) == logits).all()
+
+
+def test_plain_c_is_right_too(monkeypatch: pytest.MonkeyPatch, model: GPT) -> None:
+    """As on a machine without AVX-512 or OpenMP: compiled for the oldest CPU of the kind."""
+    monkeypatch.setattr(semigpt.native, "FLAGS", (("-O1",),))
+    native.library.cache_clear()
+    try:
+        tokens = torch.randint(0, model.settings.vocab_size, (9, 9)).numpy()
+        for precision in PRECISIONS:
+            decoder = NativeDecoder(model, precision)
+            ours, alone = decoder.open(9), decoder.open(1)
+            theirs = TorchDecoder(rounded(model, precision)).open(9)
+            np.testing.assert_allclose(
+                ours.feed(tokens[:, :8].tolist()), theirs.feed(tokens[:, :8].tolist()), atol=TOLERANCE
+            )
+            logits = ours.step(tokens[:, 8])
+            np.testing.assert_allclose(logits, theirs.step(tokens[:, 8]), atol=TOLERANCE)
+            assert (alone.feed([tokens[3].tolist()]) == logits[3]).all()
+    finally:
+        native.library.cache_clear()
 
 
 def test_texts_drawn_are_those_of_the_plain_path(model: GPT) -> None:

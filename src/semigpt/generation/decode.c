@@ -20,6 +20,7 @@
 
 enum { FLOAT32, BFLOAT16, INT8 };
 enum { BLOCK = 32 };
+enum { CHUNK = 256 }; /* tokens whose probabilities are summed lane by lane before a draw looks among them */
 
 typedef struct {
     const void *weights;
@@ -43,40 +44,46 @@ typedef struct {
     float *scratch;
 } Model;
 
-/* `panels` panels (from `first` on) times `rows` rows of x. The three counts are constants where this is called. */
+/* `panels` panels (from `first` on) times `rows` rows of x. The three counts are constants where this is called, and
+   `fetch` too: whether to ask for the panels that come next while these are multiplied. */
 static inline __attribute__((always_inline)) void
-tile(const int format, const int panels, const int rows, const Matrix *m, int first, const float *x, int x_stride,
-     float *y, int y_stride) {
+tile(const int format, const int panels, const int rows, const int fetch, const Matrix *m, int first, const float *x,
+     int x_stride, float *y, int y_stride) {
     const int inputs = m->inputs;
-    v16 sum[8][2];
-#pragma GCC unroll 8
-    for (int i = 0; i < panels * rows; i++) sum[i][0] = sum[i][1] = (v16){};
+    v16 sum[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < panels * rows; i++) sum[i] = (v16){};
     if (format == FLOAT32) {
         const float *w = (const float *)m->weights + (size_t)first * inputs * LANES;
-        for (int k = 0; k < inputs; k += 2)
+        for (int k = 0; k < inputs; k++)
 #pragma GCC unroll 8
             for (int p = 0; p < panels; p++) {
                 const float *at = w + ((size_t)p * inputs + k) * LANES;
-                v16 even = *(const v16 *)at, odd = *(const v16 *)(at + LANES);
+                if (fetch) __builtin_prefetch(at + (size_t)panels * inputs * LANES, 0, 2);
+                v16 weight = *(const v16 *)at;
 #pragma GCC unroll 8
-                for (int r = 0; r < rows; r++) {
-                    sum[p * rows + r][0] += even * x[r * x_stride + k];
-                    sum[p * rows + r][1] += odd * x[r * x_stride + k + 1];
-                }
+                for (int r = 0; r < rows; r++) sum[p * rows + r] += weight * x[r * x_stride + k];
             }
     } else if (format == BFLOAT16) {
         const uint32_t *w = (const uint32_t *)m->weights + (size_t)first * (inputs / 2) * LANES;
-        for (int k = 0; k < inputs; k += 2)
+        for (int k = 0; k < inputs; k += 2) {
+            v16u pair[8];
 #pragma GCC unroll 8
             for (int p = 0; p < panels; p++) {
-                v16u pair = *(const v16u *)(w + ((size_t)p * inputs + k) / 2 * LANES);
-                v16 even = (v16)(pair << 16), odd = (v16)(pair & 0xffff0000u);
+                const uint32_t *at = w + ((size_t)p * inputs + k) / 2 * LANES;
+                if (fetch) __builtin_prefetch(at + (size_t)panels * inputs / 2 * LANES, 0, 2);
+                pair[p] = *(const v16u *)at;
+                v16 even = (v16)(pair[p] << 16);
 #pragma GCC unroll 8
-                for (int r = 0; r < rows; r++) {
-                    sum[p * rows + r][0] += even * x[r * x_stride + k];
-                    sum[p * rows + r][1] += odd * x[r * x_stride + k + 1];
-                }
+                for (int r = 0; r < rows; r++) sum[p * rows + r] += even * x[r * x_stride + k];
             }
+#pragma GCC unroll 8
+            for (int p = 0; p < panels; p++) {
+                v16 odd = (v16)(pair[p] & 0xffff0000u);
+#pragma GCC unroll 8
+                for (int r = 0; r < rows; r++) sum[p * rows + r] += odd * x[r * x_stride + k + 1];
+            }
+        }
     } else {
         const int32_t *w = (const int32_t *)m->weights + (size_t)first * (inputs / 4) * LANES;
         const float *scales = m->scales + (size_t)first * (inputs / BLOCK) * LANES;
@@ -87,7 +94,9 @@ tile(const int format, const int panels, const int rows, const Matrix *m, int fi
             for (int k = block; k < block + BLOCK; k += 4)
 #pragma GCC unroll 8
                 for (int p = 0; p < panels; p++) {
-                    v16i four = *(const v16i *)(w + ((size_t)p * inputs + k) / 4 * LANES);
+                    const int32_t *four_at = w + ((size_t)p * inputs + k) / 4 * LANES;
+                    if (fetch) __builtin_prefetch(four_at + (size_t)panels * inputs / 4 * LANES, 0, 2);
+                    v16i four = *(const v16i *)four_at;
                     v16 a = __builtin_convertvector(four << 24 >> 24, v16);
                     v16 b = __builtin_convertvector(four << 16 >> 24, v16);
                     v16 c = __builtin_convertvector(four << 8 >> 24, v16);
@@ -106,39 +115,51 @@ tile(const int format, const int panels, const int rows, const Matrix *m, int fi
                 v16 scale = *(const v16 *)(scales + ((size_t)p * inputs + block) / BLOCK * LANES);
 #pragma GCC unroll 8
                 for (int r = 0; r < rows; r++)
-                    sum[p * rows + r][0] += scale * (part[p * rows + r][0] + part[p * rows + r][1]);
+                    sum[p * rows + r] += scale * (part[p * rows + r][0] + part[p * rows + r][1]);
             }
         }
     }
 #pragma GCC unroll 8
     for (int p = 0; p < panels; p++)
 #pragma GCC unroll 8
-        for (int r = 0; r < rows; r++)
-            *(v16 *)(y + (size_t)r * y_stride + (first + p) * LANES) = sum[p * rows + r][0] + sum[p * rows + r][1];
+        for (int r = 0; r < rows; r++) *(v16 *)(y + (size_t)r * y_stride + (first + p) * LANES) = sum[p * rows + r];
 }
 
+/* `panels` panels times all rows, eight at a time: the panels stay in a near cache while the rows pass. */
 static inline __attribute__((always_inline)) void
-panels_times_rows(const int format, const Matrix *m, int from, int to, int rows, const float *x, int x_stride, float *y,
-                  int y_stride) {
+panels_times_rows(const int format, const int panels, const Matrix *m, int p, int rows, const float *x, int x_stride,
+                  float *y, int y_stride) {
+#define TILE(count, fetch) \
+    tile(format, panels, count, fetch, m, p, x + (size_t)r * x_stride, x_stride, y + (size_t)r * y_stride, y_stride), r += count
+    int r = 0;
+    if (rows >= 8) TILE(8, 1);
+    while (r + 8 <= rows) TILE(8, 0);
+    if (r + 4 <= rows) TILE(4, 0);
+    if (r + 2 <= rows) TILE(2, 0);
+    if (r < rows) TILE(1, 0);
+#undef TILE
+}
+
+/* How many panels go side by side: enough independent sums to hide the latency of the multiply-add, and, where there
+   are many rows, two, so that a number of x that is loaded serves twice. For int8 what is unpacked fills the registers. */
+static inline __attribute__((always_inline)) void
+panels_from_to(const int format, const Matrix *m, int from, int to, int rows, const float *x, int x_stride, float *y,
+               int y_stride) {
     int p = from;
-    /* One row: four panels at a time, for eight independent sums hide the latency of the multiply-add. */
-    if (rows == 1)
-        for (; p + 4 <= to; p += 4) tile(format, 4, 1, m, p, x, x_stride, y, y_stride);
-    /* Many rows: a panel stays in the first-level cache while they pass. */
-    for (; p < to; p++) {
-        int r = 0;
-        for (; r + 8 <= rows; r += 8) tile(format, 1, 8, m, p, x + r * x_stride, x_stride, y + (size_t)r * y_stride, y_stride);
-        for (; r + 4 <= rows; r += 4) tile(format, 1, 4, m, p, x + r * x_stride, x_stride, y + (size_t)r * y_stride, y_stride);
-        for (; r + 2 <= rows; r += 2) tile(format, 1, 2, m, p, x + r * x_stride, x_stride, y + (size_t)r * y_stride, y_stride);
-        for (; r < rows; r++) tile(format, 1, 1, m, p, x + r * x_stride, x_stride, y + (size_t)r * y_stride, y_stride);
-    }
+    if (rows == 1) {
+        if (format != INT8)
+            for (; p + 8 <= to; p += 8) tile(format, 8, 1, 0, m, p, x, x_stride, y, y_stride);
+        for (; p + 4 <= to; p += 4) tile(format, 4, 1, 0, m, p, x, x_stride, y, y_stride);
+    } else if (format != INT8)
+        for (; p + 2 <= to; p += 2) panels_times_rows(format, 2, m, p, rows, x, x_stride, y, y_stride);
+    for (; p < to; p++) panels_times_rows(format, 1, m, p, rows, x, x_stride, y, y_stride);
 }
 
 static void product(int format, const Matrix *m, int from, int to, int rows, const float *x, int x_stride, float *y,
                     int y_stride) {
-    if (format == FLOAT32) panels_times_rows(FLOAT32, m, from, to, rows, x, x_stride, y, y_stride);
-    else if (format == BFLOAT16) panels_times_rows(BFLOAT16, m, from, to, rows, x, x_stride, y, y_stride);
-    else panels_times_rows(INT8, m, from, to, rows, x, x_stride, y, y_stride);
+    if (format == FLOAT32) panels_from_to(FLOAT32, m, from, to, rows, x, x_stride, y, y_stride);
+    else if (format == BFLOAT16) panels_from_to(BFLOAT16, m, from, to, rows, x, x_stride, y, y_stride);
+    else panels_from_to(INT8, m, from, to, rows, x, x_stride, y, y_stride);
 }
 
 /* x / sqrt(mean(x^2) + epsilon) times the weight */
@@ -182,24 +203,55 @@ static void meet(Meeting *meeting, int all) {
 
 static int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
+/* The scores of `count` blocks of 16 slots, side by side. */
+static inline __attribute__((always_inline)) void
+score_blocks(const int count, int block, const float *q, const float *keys, int D, float scale, float *scores) {
+    v16 a[2] = {}, b[2] = {};
+    for (int d = 0; d < D; d += 2)
+#pragma GCC unroll 2
+        for (int i = 0; i < count; i++) {
+            const float *key = keys + ((size_t)(block + i) * D + d) * LANES;
+            a[i] += *(const v16 *)key * q[d];
+            b[i] += *(const v16 *)(key + LANES) * q[d + 1];
+        }
+#pragma GCC unroll 2
+    for (int i = 0; i < count; i++) *(v16 *)(scores + (block + i) * LANES) = (a[i] + b[i]) * scale;
+}
+
+/* `count` vectors of 16 of the values' mean, from `d` on. */
+static inline __attribute__((always_inline)) void
+mix_values(const int count, int d, const float *scores, const float *values, int seen, int wide, float share,
+           float *mixed) {
+    v16 part[4][4] = {};
+    int t = 0;
+    for (; t + 4 <= seen; t += 4)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+#pragma GCC unroll 4
+            for (int i = 0; i < count; i++)
+                part[i][j] += *(const v16 *)(values + (size_t)(t + j) * wide + d + i * LANES) * scores[t + j];
+    for (; t < seen; t++)
+#pragma GCC unroll 4
+        for (int i = 0; i < count; i++) part[i][0] += *(const v16 *)(values + (size_t)t * wide + d + i * LANES) * scores[t];
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++)
+        *(v16 *)(mixed + d + i * LANES) = ((part[i][0] + part[i][1]) + (part[i][2] + part[i][3])) * share;
+}
+
 /* softmax(q keys^T / sqrt(D)) values over the `seen` first slots. Keys lie in blocks of 16 slots, D x 16 each, so that
-   sixteen scores are summed side by side; values lie S x round_up(D, 16). Both are read from end to end. */
-static void attend(const float *q, const float *keys, const float *values, int seen, int D, float *scores, float *out) {
+   sixteen scores are summed side by side; values lie S x round_up(D, 16). Both are read from end to end: with
+   four blocks of keys at once instead of two attention took a third longer at D = 64, and fetching ahead gained nothing. */
+static void attend(const float *q, const float *keys, const float *values, int seen, int D, float *scores,
+                   float *mixed, float *out) {
     const int wide = round_up(D, LANES);
     const float scale = 1.0f / sqrtf((float)D);
+    const int blocks = (seen + LANES - 1) / LANES;
+    int block = 0;
+    for (; block + 2 <= blocks; block += 2) score_blocks(2, block, q, keys, D, scale, scores);
+    if (block < blocks) score_blocks(1, block, q, keys, D, scale, scores);
+    for (int t = seen; t < blocks * LANES; t++) scores[t] = -INFINITY;
     v16 largest = splat(-INFINITY);
-    for (int t = 0; t < seen; t += LANES) {
-        v16 a = {}, b = {};
-        int d = 0;
-        for (; d + 2 <= D; d += 2) {
-            a += *(const v16 *)(keys + (size_t)t * D + d * LANES) * q[d];
-            b += *(const v16 *)(keys + (size_t)t * D + (d + 1) * LANES) * q[d + 1];
-        }
-        v16 score = (a + b) * scale;
-        for (int i = seen - t; i < LANES; i++) score[i] = -INFINITY;
-        largest = select_lanes(score > largest, score, largest);
-        *(v16 *)(scores + t) = score;
-    }
+    for (int t = 0; t < seen; t += LANES) largest = larger(*(const v16 *)(scores + t), largest);
     float top = largest[0];
     for (int i = 1; i < LANES; i++) top = largest[i] > top ? largest[i] : top;
     v16 total = {};
@@ -210,24 +262,23 @@ static void attend(const float *q, const float *keys, const float *values, int s
         *(v16 *)(scores + t) = weight;
     }
     const float share = 1.0f / sum_lanes(total);
-    for (int d = 0; d < wide; d += LANES) {
-        v16 part[4] = {};
-        int t = 0;
-        for (; t + 4 <= seen; t += 4)
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; j++) part[j] += *(const v16 *)(values + (size_t)(t + j) * wide + d) * scores[t + j];
-        for (; t < seen; t++) part[0] += *(const v16 *)(values + (size_t)t * wide + d) * scores[t];
-        v16 mixed = ((part[0] + part[1]) + (part[2] + part[3])) * share;
-        if (d + LANES <= D) *(v16 *)(out + d) = mixed;
-        else for (int i = 0; d + i < D; i++) out[d + i] = mixed[i];
-    }
+    int d = 0;
+    for (; d + 4 * LANES <= wide; d += 4 * LANES) mix_values(4, d, scores, values, seen, wide, share, mixed);
+    for (; d + 2 * LANES <= wide; d += 2 * LANES) mix_values(2, d, scores, values, seen, wide, share, mixed);
+    for (; d < wide; d += LANES) mix_values(1, d, scores, values, seen, wide, share, mixed);
+    memcpy(out, mixed, D * sizeof(float));
 }
+
+/* From one row's inputs of a product to the next's: not a power of two, for then all rows would fall into the same few
+   lines of the first-level cache. */
+static int row_stride(int inputs) { return round_up(inputs, BLOCK) + LANES; }
 
 /* Floats of scratch for `rows` rows and `threads` threads. */
 int64_t semigpt_scratch(const Model *m, int rows, int threads) {
-    int C = round_up(m->width, BLOCK), A = round_up(m->heads * m->head_width, BLOCK), F = round_up(m->hidden, BLOCK);
+    int C = row_stride(m->width), A = row_stride(m->heads * m->head_width), F = row_stride(m->hidden);
     int Q = m->layers ? m->layer[0].qkv.panels * LANES : 0;
-    return (int64_t)rows * (C + C + Q + A + 2 * F + F + m->head_width) + (int64_t)threads * ((int64_t)rows * C + m->slots + LANES) + 1024;
+    int64_t own = (int64_t)rows * C + m->slots + LANES + round_up(m->head_width, LANES);
+    return (int64_t)rows * (C + C + Q + A + 2 * F + F + m->head_width) + threads * own + 1024;
 }
 
 /* The logits after some of `rows` rows.
@@ -240,7 +291,7 @@ int64_t semigpt_scratch(const Model *m, int rows, int threads) {
 void semigpt_step(const Model *m, int rows, const int32_t *tokens, const int32_t *texts, const int64_t *positions,
                   int distinct, float *keys, float *values, int count, const int32_t *wanted, float *logits, int threads) {
     const int C = m->width, H = m->heads, K = m->kv_heads, D = m->head_width, S = m->slots;
-    const int Cp = round_up(C, BLOCK), A = round_up(H * D, BLOCK), Fp = round_up(m->hidden, BLOCK);
+    const int Cp = row_stride(C), A = row_stride(H * D), Fp = row_stride(m->hidden);
     const int Q = m->layer[0].qkv.panels * LANES, G = m->layer[0].gate_up.panels * LANES;
     const int wide = round_up(D, LANES);
     float *x = m->scratch, *added = x + (size_t)rows * Cp, *qkv = added + (size_t)rows * Cp;
@@ -252,7 +303,8 @@ void semigpt_step(const Model *m, int rows, const int32_t *tokens, const int32_t
 #pragma omp parallel num_threads(threads)
     {
         const int me = omp_get_thread_num(), all = omp_get_num_threads();
-        float *normed = own + (size_t)me * ((size_t)rows * Cp + S + LANES), *scores = normed + (size_t)rows * Cp;
+        float *normed = own + (size_t)me * ((size_t)rows * Cp + S + LANES + wide);
+        float *scores = normed + (size_t)rows * Cp, *head = scores + S + LANES;
 #define SHARE(total, unit, from, to) \
     const int from = (int)((int64_t)((total) / (unit)) * me / all) * (unit), \
               to = me + 1 == all ? (total) : (int)((int64_t)((total) / (unit)) * (me + 1) / all) * (unit)
@@ -297,7 +349,8 @@ void semigpt_step(const Model *m, int rows, const int32_t *tokens, const int32_t
                 for (int h = k * (H / K); h < (k + 1) * (H / K); h++) {
                     float *query = qkv + (size_t)r * Q + h * D;
                     normalise_and_rotate(query, l->q_norm, angles + r * D, D, m->epsilon);
-                    attend(query, keys + at * key_size, values + at * value_size, seen, D, scores, mixed + (size_t)r * A + h * D);
+                    attend(query, keys + at * key_size, values + at * value_size, seen, D, scores, head,
+                           mixed + (size_t)r * A + h * D);
                 }
             }
             meet(&meeting, all);
@@ -345,49 +398,48 @@ void semigpt_step(const Model *m, int rows, const int32_t *tokens, const int32_t
    `uniforms` in [0, 1); the likeliest at temperature 0. -1 where everything is forbidden. logits are written over. */
 void semigpt_draw(int rows, int V, int stride, float *logits, const uint8_t *const *forbidden, float temperature,
                   const double *uniforms, int64_t *tokens) {
+    double sums[V / CHUNK + 1];
     for (int r = 0; r < rows; r++) {
         float *row = logits + (size_t)r * stride;
         const uint8_t *no = forbidden[r];
-        float top = -INFINITY;
         if (no)
             for (int i = 0; i < V; i++) row[i] = no[i] ? -INFINITY : row[i];
+        /* The rest of the last vector is padding of the output layer's panels: it must weigh nothing. */
+        for (int i = V; i < round_up(V, LANES); i++) row[i] = -INFINITY;
         v16 largest = splat(-INFINITY);
-        int i = 0;
-        for (; i + LANES <= V; i += LANES) {
-            v16 some = *(const v16 *)(row + i);
-            largest = select_lanes(some > largest, some, largest);
-        }
-        for (; i < V; i++) top = row[i] > top ? row[i] : top;
-        for (int j = 0; j < LANES; j++) top = largest[j] > top ? largest[j] : top;
+        for (int i = 0; i < V; i += LANES) largest = larger(*(const v16 *)(row + i), largest);
+        const float top = largest_lane(largest);
         tokens[r] = -1;
         if (top == -INFINITY) continue;
         if (temperature == 0) {
-            for (i = 0; row[i] != top; i++) {}
+            int i = 0;
+            while (row[i] != top) i++;
             tokens[r] = i;
             continue;
         }
-        /* The rest of the last vector is padding of the output layer's panels: it must weigh nothing. */
-        for (i = V; i < round_up(V, LANES); i++) row[i] = -INFINITY;
         const float sharpness = 1.0f / temperature;
         double total = 0;
-        for (i = 0; i < V; i += LANES) {
-            v16 some = *(const v16 *)(row + i), weight = vexp((some - top) * sharpness);
-            weight = select_lanes(some == -INFINITY, splat(0), weight);
-            *(v16 *)(row + i) = weight;
-            total += sum_lanes(weight);
+        for (int from = 0; from < V; from += CHUNK) {
+            v16 sum = {};
+            for (int i = from; i < from + CHUNK && i < V; i += LANES) {
+                v16 some = *(const v16 *)(row + i), weight = vexp((some - top) * sharpness);
+                weight = select_lanes(some == -INFINITY, splat(0), weight);
+                *(v16 *)(row + i) = weight;
+                sum += weight;
+            }
+            total += sums[from / CHUNK] = sum_lanes(sum);
         }
         double target = uniforms[r] * total, sum = 0;
         int last = -1;
-        for (i = 0; i < V; i += LANES) {
-            double block = sum_lanes(*(const v16 *)(row + i));
-            if (sum + block <= target) {
-                sum += block;
+        for (int from = 0; from < V; from += CHUNK) {
+            if (sum + sums[from / CHUNK] <= target) {
+                sum += sums[from / CHUNK];
                 continue;
             }
-            for (int j = i; j < i + LANES && j < V; j++) {
-                if (row[j] > 0) last = j;
-                sum += row[j];
-                if (sum > target && row[j] > 0) break;
+            for (int i = from; i < from + CHUNK && i < V; i++) {
+                if (row[i] > 0) last = i;
+                sum += row[i];
+                if (sum > target && row[i] > 0) break;
             }
             if (sum > target) break;
         }

@@ -8,6 +8,7 @@ it does not know, generation goes on in PyTorch and says so once.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -212,8 +213,8 @@ class NativeTexts:
         self._settings = settings
         heads, capacity = settings.num_layers * settings.kv_heads, decoder.slots
         wide = -(-settings.head_width // LANES) * LANES
-        self._keys = _aligned(np.zeros((count, heads, capacity * settings.head_width), np.float32))
-        self._values = _aligned(np.zeros((count, heads, settings.context_length * wide), np.float32))
+        self._keys = _zeros(count, heads, capacity * settings.head_width)
+        self._values = _zeros(count, heads, settings.context_length * wide)
         self._slots = np.arange(count, dtype=np.int32)  # whose cache each row uses
         self._lengths = np.zeros(count, np.int64)
         self._fix_buffers()
@@ -331,3 +332,12 @@ def _aligned(array: NDArray[Any]) -> NDArray[Any]:
     copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
+
+
+def _zeros(*shape: int) -> NDArray[np.float32]:
+    """Zeros that begin at a multiple of 64 bytes. The system clears each page when it is first used, and what a text
+    does not come to costs nothing."""
+    size = 4 * math.prod(shape)
+    room = np.zeros(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size].view(np.float32).reshape(shape)

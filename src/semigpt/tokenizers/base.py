@@ -197,7 +197,7 @@ def read_utf8(data: bytes, *, final: bool) -> tuple[str, bytes]:
     as Unicode (3.9, "U+FFFD substitution of maximal subparts") recommends and Python's `errors="replace"`
     does.
     """
-    pieces = []
+    pieces: list[str] = []
     while True:
         try:
             text, length = codecs.utf_8_decode(data, "surrogatepass", final)
@@ -205,7 +205,7 @@ def read_utf8(data: bytes, *, final: bool) -> tuple[str, bytes]:
             pieces += [data[: error.start].decode("utf-8", "surrogatepass"), "\ufffd"]
             data = data[error.end :]
         else:
-            return "".join([*pieces, text]), data[length:]
+            return "".join([*pieces, text]) if pieces else text, data[length:]
 
 
 def byte_token(byte: int) -> str:
