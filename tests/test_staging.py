@@ -1,13 +1,15 @@
 """A corpus on disk: what is in it, how it is split, and that it is whole or not there."""
 
+import gzip
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
@@ -18,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import semigpt.corpus
-from semigpt.corpus import Corpus, open_corpus, prepare_corpus, staging
+from semigpt.corpus import Corpus, open_corpus, partial, prepare_corpus
 from semigpt.corpus.staging import Seen
 from semigpt.errors import CorpusError
 
@@ -168,8 +170,8 @@ def test_a_split_rule_that_cannot_be_is_refused(tmp_path: Path, cache: Path, rul
 def newsroom(monkeypatch: pytest.MonkeyPatch) -> None:
     """A newsroom of one sentence, so that what is tested here is the staging and not the grammar."""
 
-    def rows(split: str, *, articles: int, seed: int) -> Iterator[SimpleNamespace]:
-        for i in range(articles):
+    def rows(split: str, *, articles: int, seed: int, first: int = 0) -> Iterator[SimpleNamespace]:
+        for i in range(first, articles):
             document = f"{split} {seed}-{i}호 기사입니다."
             yield SimpleNamespace(document=document, title=f"{split} 제목 {i}", information=float(i))
 
@@ -317,19 +319,19 @@ def test_a_folder_is_never_seen_with_a_lock_that_nobody_holds(
 ) -> None:
     """Another process may sweep at any moment, the one before this one's lock is held among them."""
     corpora = cache / "corpora"
-    lock = staging._lock
+    lock = partial._lock
 
     def sweep_first(file: IO[bytes]) -> bool:
         with monkeypatch.context() as patch:
-            patch.setattr(staging, "_lock", lock)
-            staging._sweep(corpora)
+            patch.setattr(partial, "_lock", lock)
+            partial._sweep(corpora)
         return lock(file)
 
-    monkeypatch.setattr(staging, "_lock", sweep_first)
-    with staging.temporary_folder(corpora) as temporary:
+    monkeypatch.setattr(partial, "_lock", sweep_first)
+    with partial.temporary_folder(corpora) as temporary:
         assert temporary.is_dir()
-        monkeypatch.setattr(staging, "_lock", lock)
-        staging._sweep(corpora)
+        monkeypatch.setattr(partial, "_lock", lock)
+        partial._sweep(corpora)
         assert temporary.is_dir()
     assert folders(cache) == []
 
@@ -354,6 +356,109 @@ def test_what_a_killed_process_left_is_swept_and_a_living_one_is_let_be(tmp_path
     assert sum(name.startswith(".staging-") for name in folders(cache)) == 1, "and could not clean up"
     prepare_corpus(path, cache=cache, split="offset:0.5")
     assert not any(name.startswith(".staging-") for name in folders(cache))
+
+
+# --- interrupted and gone on with
+
+MANY = [
+    f"{i}번째 글. " + f"오늘의 값은 {i * i % 9973}, " * (i % 7) + ("가\u0301나" if i % 50 == 0 else "")
+    for i in range(9000)
+]
+MANY += ["", " ", *MANY[100:200], "\ufeff머리표"]
+
+
+def as_txt(folder: Path) -> str:
+    (folder / "a.txt").write_text("\n".join(MANY), encoding="utf-8")
+    return str(folder / "a.txt")
+
+
+def as_encoded_files(folder: Path) -> str:
+    """Two files that have to be decoded or unpacked first, and one between them that is empty."""
+    (folder / "b").mkdir()
+    (folder / "b" / "1.txt").write_text("\n\n".join(LINES), encoding="cp949")
+    (folder / "b" / "2.txt").write_bytes(b"")
+    (folder / "b" / "3.jsonl.gz").write_bytes(gzip.compress(write(folder / "x.jsonl", MANY).read_bytes()))
+    return str(folder / "b")
+
+
+def as_jsonl(folder: Path) -> str:
+    path = write(folder / "a.jsonl", MANY)
+    path.write_text("\n" + path.read_text(encoding="utf-8").replace("\n", "\n\n", 50), encoding="utf-8")
+    return str(path)
+
+
+def as_parquet(folder: Path) -> str:
+    pq.write_table(pa.table({"n": range(len(MANY)), "본문": MANY}), folder / "a.parquet", row_group_size=2000)
+    return str(folder / "a.parquet")
+
+
+def as_csv(folder: Path) -> str:
+    rows = [f'{i},"{text}{chr(10) * (i % 3)}끝"' for i, text in enumerate(MANY)]
+    (folder / "a.csv").write_text("\n".join(["id,text", *rows]), encoding="utf-8")
+    return f"{folder / 'a.csv'}"
+
+
+def as_own_splits(folder: Path) -> str:
+    for split, texts in {"train": MANY, "validation": MANY[:300] + LINES, "test": LINES[::2]}.items():
+        write(folder / "own" / f"{split}.jsonl", texts)
+    return str(folder / "own")
+
+
+KILL = r"""
+import os, random, signal, sys, time
+from pathlib import Path
+import datasets, pandas, pyarrow.parquet
+from semigpt.corpus import partial, prepare_corpus
+spec, cache, split, seed = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+draw = random.Random(seed)
+partial.JOURNAL_SECONDS = 0.01
+
+def child(cache):
+    pid = os.fork()
+    if not pid:
+        prepare_corpus(spec, cache=cache, split=split)
+        os._exit(0)
+    return pid
+
+start = time.monotonic()
+assert os.waitpid(child(cache / "whole"), 0)[1] == 0
+whole = time.monotonic() - start
+kills = went_on = 0
+while True:
+    kept = list((cache / "killed" / "corpora").glob(".staging-*/journal/state.json"))
+    pid = child(cache / "killed")
+    time.sleep(draw.uniform(0.2, 0.7) * whole)
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+        ended, status = os.waitpid(pid, 0)
+    if status == 0:
+        break
+    assert os.WTERMSIG(status) == signal.SIGKILL, status
+    kills += 1
+    went_on += bool(kept)
+print(kills, went_on + bool(kept))
+"""
+
+
+@pytest.mark.parametrize("split", ["auto", "offset:0.9"])
+@pytest.mark.parametrize("make", [as_txt, as_encoded_files, as_jsonl, as_parquet, as_csv, as_own_splits])
+def test_killed_and_run_again_it_ends_in_the_same_bytes(
+    tmp_path: Path, make: Callable[[Path], str], split: str
+) -> None:
+    """SIGKILL at random moments, until it comes to its end; a process that is killed has forked from one that has
+    imported everything, so that what is met is the staging."""
+    spec, seed = make(tmp_path), random.randrange(1 << 30)
+    command = [sys.executable, "-c", KILL, spec, str(tmp_path), split, str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, (seed, done.stderr)
+    kills, went_on = map(int, done.stdout.split())
+    assert kills and went_on, (seed, done.stdout)
+    files = []
+    for cache in ("whole", "killed"):
+        (folder,) = (tmp_path / cache / "corpora").iterdir()
+        files.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert files[0] == files[1], seed
 
 
 # --- memory and speed
