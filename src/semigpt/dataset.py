@@ -14,7 +14,6 @@ them was stopped, the next one goes on (`corpus.partial`), and ends in the same 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -409,9 +408,12 @@ def _write_splits(
     total = sum(map(corpus.document_count, corpus.splits))
     for split in corpus.splits:
         writer = _ShardWriter(folder, split, _dtype(tokenizer), shard)
-        # A journal that cannot be, or files that a power cut has shortened: the split is written anew.
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-            writer.go_on(state[split])
+        try:
+            if split in state:
+                writer.go_on(state[split])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            # A journal that cannot be, or files that a power cut has shortened: the split is written anew.
+            writer = _ShardWriter(folder, split, _dtype(tokenizer), shard)
         try:
             done = sum(entry["documents"] for entry in splits.values())
             told = writer.tokens
