@@ -61,6 +61,9 @@ MARKED = (
 )
 
 
+ENCODINGS = (UTF_8, CP949, *MARKED)
+
+
 @dataclass(frozen=True)
 class TextScan:
     """What one pass over a text file tells.
