@@ -5,11 +5,13 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
@@ -21,7 +23,9 @@ import pytest
 
 import semigpt.corpus
 from semigpt.corpus import Corpus, open_corpus, partial, prepare_corpus
+from semigpt.corpus.sources import Opened
 from semigpt.corpus.staging import Seen
+from semigpt.corpus.text import normalize
 from semigpt.errors import CorpusError
 
 NSMC = Path(__file__).parents[1] / ".." / "shared" / "data" / "nsmc"
@@ -368,7 +372,7 @@ MANY += ["", " ", *MANY[100:200], "\ufeff머리표"]
 
 
 def as_txt(folder: Path) -> str:
-    (folder / "a.txt").write_text("\n".join(MANY), encoding="utf-8")
+    (folder / "a.txt").write_text("\n".join(text for text in MANY if text.strip()), encoding="utf-8")
     return str(folder / "a.txt")
 
 
@@ -460,6 +464,163 @@ def test_killed_and_run_again_it_ends_in_the_same_bytes(
         (folder,) = (tmp_path / cache / "corpora").iterdir()
         files.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert files[0] == files[1], seed
+
+
+def stop_after(documents: int) -> Callable[[int, int], None]:
+    def tell(read: int, characters: int) -> None:
+        if read >= documents:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress is told, and a stop heeded, every ten thousand characters."""
+    monkeypatch.setattr("semigpt.corpus.staging.FLUSH_CHARACTERS", 10_000)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("make", [as_txt, as_encoded_files, as_jsonl, as_parquet, as_csv, as_own_splits])
+def test_what_was_read_is_not_read_again(
+    tmp_path: Path, cache: Path, make: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make(tmp_path)
+    whole = prepare_corpus(spec, cache=tmp_path / "whole")
+    kept = sum(map(whole.document_count, whole.splits))
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        prepare_corpus(spec, cache=cache, progress=stop_after(kept // 2))
+    assert stopped.value.__notes__ == [
+        f"{spec}: what was read of it is kept: the same command goes on from there"
+    ]
+    assert [name for name in folders(cache) if not name.startswith(".staging-")] == []
+    normalized: list[str] = []
+    monkeypatch.setattr(
+        "semigpt.corpus.staging.normalize", lambda text: normalized.append(text) or normalize(text)
+    )
+    told: list[tuple[int, int]] = []
+    shares: list[float] = []
+    corpus = prepare_corpus(
+        spec, cache=cache, progress=lambda *so_far: told.append(so_far), share=shares.append
+    )
+    assert len(normalized) < 0.6 * len(MANY + LINES)
+    assert told[0][0] > kept // 2
+    assert told == sorted(told)
+    assert shares == sorted(shares)
+    assert 0.3 < shares[0] < 0.8
+    assert shares[-1] > 0.97
+    assert corpus == replace(whole, folder=corpus.folder)
+    assert folders(cache) == [corpus.folder.name]
+
+
+@pytest.mark.usefixtures("often", "newsroom")
+def test_the_bundled_corpus_is_gone_on_with(cache: Path, tmp_path: Path) -> None:
+    whole = prepare_corpus("news#articles=2000", cache=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus("news#articles=2000", cache=cache, progress=stop_after(4500))
+    corpus = prepare_corpus("news#articles=2000", cache=cache)
+    assert corpus == replace(whole, folder=corpus.folder)
+
+
+@pytest.mark.usefixtures("often")
+def test_where_it_is_begun_anew(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "a.jsonl", LINES)
+
+    def first_told(**arguments: object) -> int:
+        told: list[int] = []
+        prepare_corpus(str(path), cache=cache, progress=lambda n, _: told.append(n), **arguments)  # type: ignore[arg-type]
+        for folder in (cache / "corpora").iterdir():
+            shutil.rmtree(folder)
+        return told[0]
+
+    def stop() -> Path:
+        with pytest.raises(KeyboardInterrupt):
+            prepare_corpus(str(path), cache=cache, progress=stop_after(1000))
+        (folder,) = (cache / "corpora").iterdir()
+        return folder
+
+    stop()
+    assert first_told() > 1000
+    stop()
+    assert first_told(refresh=True) < 1000
+    stop()
+    write(path, [*LINES, "한 문장 더."])
+    assert first_told() < 1000, "the file has changed"
+    for damage in ("train.txt", "journal/train.ends", "journal/digests", "journal/state.json"):
+        damaged = stop() / damage
+        damaged.write_bytes(damaged.read_bytes()[:-9])
+        assert first_told() < 1000, damage
+
+
+@pytest.mark.usefixtures("often")
+def test_two_at_once_do_not_wait_for_each_other(tmp_path: Path, cache: Path) -> None:
+    """The second one comes while the first one holds what a third has left."""
+    path = str(write(tmp_path / "a.jsonl", LINES))
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(path, cache=cache, progress=stop_after(1000))
+    inner: list[Corpus] = []
+
+    def second(documents: int, characters: int) -> None:
+        if not inner:
+            inner.append(prepare_corpus(path, cache=cache))
+            inner[0].verify()
+
+    assert prepare_corpus(path, cache=cache, progress=second) == inner[0]
+    assert folders(cache) == [inner[0].folder.name]
+
+
+@pytest.mark.usefixtures("often")
+def test_what_nobody_goes_on_with_is_swept_after_a_week(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "a.jsonl", LINES)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(str(path), cache=cache, progress=stop_after(1000))
+    (left,) = (cache / "corpora").iterdir()
+    prepare_corpus(str(path), cache=cache, split="offset:0.5")
+    assert left.is_dir()
+    state = left / "journal" / "state.json"
+    os.utime(state, (0, state.stat().st_mtime - 8 * 24 * 3600))
+    prepare_corpus(str(path), cache=cache, split="offset:0.6")
+    assert not left.exists()
+
+
+@pytest.mark.usefixtures("often")
+def test_a_hub_that_goes_away_leaves_what_was_read(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def opened(revision: str | None, fails_at: int) -> Opened:
+        source = Opened({}, "text", revision=revision, is_hub=True)
+
+        def stream() -> Iterator[tuple[str, None]]:
+            read.append(source.row)
+            for text in LINES[source.row : 80]:
+                source.row += 1
+                if source.row == fails_at:
+                    raise CorpusError("hf:a/b: no connection")
+                yield text, None
+
+        source.splits = {"": stream}
+        return source
+
+    monkeypatch.setattr(partial, "JOURNAL_SECONDS", 0.0)
+    for revision, fails_at in (
+        ("one", 30),
+        ("one", 60),
+        ("two", 30),
+        (None, 30),
+        (None, 30),
+        (None, 5000),
+    ):
+        monkeypatch.setattr(
+            "semigpt.corpus.staging.open_source", lambda *_, r=revision, n=fails_at: opened(r, n)
+        )
+        if fails_at < 5000:
+            with pytest.raises(CorpusError, match=r"no connection \(what was read of it is kept: the same"):
+                prepare_corpus("hf:a/b", cache=cache)
+        else:
+            prepare_corpus("hf:a/b", cache=cache)
+    assert read == [0, 29, 0, 0, 0, 0], "gone on with at the same commit alone"
 
 
 # --- memory and speed

@@ -551,6 +551,8 @@ def run_train(options: argparse.Namespace) -> int:
         except KeyboardInterrupt as stopped:
             if stop[0] is None:
                 raise
+            if not hasattr(stopped, "__notes__"):
+                stopped.add_note("stopped before the first step; the same command begins again")
             say_notes(stopped)
             return 128 + stop[0]
     return 128 + stop[0] if stop[0] is not None and not finished.complete else 0

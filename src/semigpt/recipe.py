@@ -23,9 +23,7 @@ from semigpt.dataset import Dataset, block_starts, prepare_dataset
 from semigpt.device import MachineSettings, pick_device, pick_precision
 from semigpt.dial import SIZES, dial, size_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
-from semigpt.evaluation import (
-    check_split,
-)
+from semigpt.evaluation import COUNTED_TOKENS, check_split
 from semigpt.information import Baselines
 from semigpt.interop.run import open_run
 from semigpt.models import RUNGS, build_model
@@ -59,8 +57,6 @@ __all__ = [
 
 # What a run may go on with another value of: nothing that its weights depend on (but for the steps that it skips).
 MAY_CHANGE = {"training.keep", "training.save_every", "training.on_nonfinite", "machine.device"}
-# Tokens whose n-grams are counted at most, from the beginning of the training split: 11 bytes of memory and 0.2 µs each.
-COUNTED_TOKENS = 100_000_000
 TAUGHT_TOKENS = 4_000_000  # of a training split, from which on `teacher = "auto"` is the counts
 
 

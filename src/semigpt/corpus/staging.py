@@ -737,7 +737,10 @@ def _read(
             part.file.close()
     if not staged.documents:
         raise CorpusError(f"{spec}: no text in it: every document is empty, or there is none")
-    tell()
+    if progress is not None:
+        progress(staged.documents, staged.characters)
+    if share is not None and opened.sizes:
+        share(1.0)
     for part in staged.parts.values():
         part.finish()
     if cut is not None:
