@@ -437,6 +437,8 @@ def _write_splits(
             splits[split] = writer.finish()
         finally:
             writer.close()
+    if share is not None:
+        share(1.0)
     return splits
 
 
