@@ -78,7 +78,7 @@ class TrainingDisplay:
             disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task(
-            "", total=1.0, what="", loss="", speed="", seconds=0.0, share=0.0, begun=0.0
+            "", total=1.0, what="reading", loss="", speed="", seconds=0.0, share=0.0, begun=0.0
         )
         self.read: tuple[float, float, float] | None = None  # the share and when, at first; the share now
         self.first: tuple[int, float] | None = None
@@ -105,6 +105,8 @@ class TrainingDisplay:
             share=share,
             begun=begun,
         )
+        if share >= 1:
+            self.bar.update(self.task, what="preparing", loss="")
 
     def show_prepared(self, event: Prepared) -> None:
         self.prepared = event
