@@ -553,6 +553,24 @@ def test_where_it_is_begun_anew(tmp_path: Path, cache: Path) -> None:
 
 
 @pytest.mark.usefixtures("often")
+def test_what_was_written_after_the_journal_is_cut_off(tmp_path: Path, cache: Path) -> None:
+    path = str(write(tmp_path / "a.jsonl", LINES))
+    whole = prepare_corpus(path, cache=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(path, cache=cache, progress=stop_after(1000))
+    (left,) = (cache / "corpora").iterdir()
+    for name in ("train.txt", "test.txt", "journal/digests", "journal/train.ends", "journal/test.ends"):
+        with (left / name).open("ab") as file:
+            file.write(b"12345678 and some more")
+    # Stopped once more, so that what is appended to these files is read again.
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(path, cache=cache, progress=stop_after(1500))
+    corpus = prepare_corpus(path, cache=cache)
+    corpus.verify()
+    assert corpus == replace(whole, folder=corpus.folder)
+
+
+@pytest.mark.usefixtures("often")
 def test_two_at_once_do_not_wait_for_each_other(tmp_path: Path, cache: Path) -> None:
     """The second one comes while the first one holds what a third has left."""
     path = str(write(tmp_path / "a.jsonl", LINES))
