@@ -565,7 +565,9 @@ def test_what_was_written_after_the_journal_is_cut_off(tmp_path: Path, cache: Pa
     # Stopped once more, so that what is appended to these files is read again.
     with pytest.raises(KeyboardInterrupt):
         prepare_corpus(path, cache=cache, progress=stop_after(1500))
-    corpus = prepare_corpus(path, cache=cache)
+    told: list[int] = []
+    corpus = prepare_corpus(path, cache=cache, progress=lambda documents, _: told.append(documents))
+    assert told[0] > 1500
     corpus.verify()
     assert corpus == replace(whole, folder=corpus.folder)
 
