@@ -1,10 +1,14 @@
 """Blocks: which ones, in which order, and that nothing but (data, seed, step) decides it."""
 
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from semigpt.corpus import prepare_corpus
 from semigpt.dataset import Dataset, TokenStream, block_starts, open_dataset, prepare_dataset, write_stream
 from semigpt.errors import CorpusError, SettingsError
 
@@ -99,14 +103,17 @@ def test_processes_share_a_batch_evenly_or_not_at_all() -> None:
 class Corpus:
     """As much of a staged corpus as token shards are made from."""
 
-    fingerprint = "text-1"
+    fingerprint, spec = "text-1", "text"
     splits = ("train", "validation")
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def documents(self, split: str) -> list[str]:
-        return ["가나다", "라마"] if split == "train" else ["가"]
+    def documents(self, split: str, first: int = 0) -> list[str]:
+        return (["가나다", "라마"] if split == "train" else ["가"])[first:]
+
+    def document_count(self, split: str) -> int:
+        return len(self.documents(split))
 
 
 def test_second_preparation_opens_what_the_first_wrote(
@@ -120,7 +127,84 @@ def test_second_preparation_opens_what_the_first_wrote(
     monkeypatch.setattr(CharTokenizer, "encode_documents", lambda *_: pytest.fail("encoded again"))
     again = prepare_dataset(Corpus(tmp_path), tokenizer)  # type: ignore[arg-type]
     assert again.stream("train").read(0, 99).tolist() == first.stream("train").read(0, 99).tolist()
-    assert [path.name for path in tmp_path.glob("*.partial")] == []
+    assert [path.name for path in tmp_path.glob(".staging-*")] == []
+
+
+KILL = r"""
+import os, random, signal, sys, time
+from pathlib import Path
+from semigpt.corpus import open_corpus, partial
+from semigpt import dataset
+from semigpt.tokenizers import CharTokenizer
+folder, draw = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
+partial.JOURNAL_SECONDS = 0.002
+dataset.TOKENS_AT_ONCE = 500
+corpus = open_corpus(folder)
+tokenizer = CharTokenizer.from_counts(corpus.character_counts)
+
+def child():
+    pid = os.fork()
+    if not pid:
+        dataset.prepare_dataset(corpus, tokenizer, shard=100_000)
+        os._exit(0)
+    return pid
+
+start = time.monotonic()
+assert os.waitpid(child(), 0)[1] == 0
+whole = time.monotonic() - start
+(made,) = folder.glob("tokens-*")
+made.rename(folder / "whole")
+for kills in range(6):
+    pid = child()
+    begun, wait = time.monotonic(), draw.uniform(0.05, 0.95) * whole
+    while time.monotonic() - begun < wait if kills else not any(folder.glob(".staging-*/journal/state.json")):
+        assert time.monotonic() - begun < 60
+        time.sleep(0.0005)
+    os.kill(pid, signal.SIGKILL)
+    if os.waitpid(pid, 0)[1] == 0:
+        assert kills
+        break
+assert os.waitpid(child(), 0)[1] == 0
+"""
+
+
+def test_killed_and_run_again_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    """SIGKILL at six moments, all but the first at random."""
+    text, seed = tmp_path / "a.txt", random.randrange(1 << 30)
+    text.write_text("\n".join(f"{i}번째 글. " + "가나다라" * (i % 90) for i in range(6000)), encoding="utf-8")
+    corpus = prepare_corpus(str(text), cache=tmp_path / "cache")
+    command = [sys.executable, "-c", KILL, str(corpus.folder), str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, (seed, done.stderr)
+    (killed,) = corpus.folder.glob("tokens-*")
+    folders = [
+        {path.name: path.read_bytes() for path in folder.iterdir()}
+        for folder in (corpus.folder / "whole", killed)
+    ]
+    assert folders[0] == folders[1], seed
+    assert len(folders[0]) > 5
+    assert not list(corpus.folder.glob(".staging-*"))
+
+
+def test_a_stop_between_two_documents_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from semigpt.tokenizers import CharTokenizer
+
+    text = tmp_path / "a.txt"
+    text.write_text("\n".join(f"{i}번째 글. " + "가나다라" * 25 for i in range(2000)), encoding="utf-8")
+    corpus = prepare_corpus(str(text), cache=tmp_path / "cache")
+    tokenizer = CharTokenizer.from_counts(corpus.character_counts)
+    monkeypatch.setattr("semigpt.dataset.TOKENS_AT_ONCE", 1000)
+
+    def stop_later(tokens: int) -> None:
+        if tokens > 100_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        prepare_dataset(corpus, tokenizer, progress=stop_later)
+    assert "the same command goes on from there" in stopped.value.__notes__[0]
+    told: list[int] = []
+    prepare_dataset(corpus, tokenizer, progress=told.append)
+    assert told[0] > 100_000
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "gone"])

@@ -1,13 +1,17 @@
 """A corpus on disk: what is in it, how it is split, and that it is whole or not there."""
 
+import gzip
 import hashlib
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
@@ -18,8 +22,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import semigpt.corpus
-from semigpt.corpus import Corpus, open_corpus, prepare_corpus, staging
+from semigpt.corpus import Corpus, open_corpus, partial, prepare_corpus
+from semigpt.corpus.sources import Opened
 from semigpt.corpus.staging import Seen
+from semigpt.corpus.text import normalize
 from semigpt.errors import CorpusError
 
 NSMC = Path(__file__).parents[1] / ".." / "shared" / "data" / "nsmc"
@@ -168,8 +174,8 @@ def test_a_split_rule_that_cannot_be_is_refused(tmp_path: Path, cache: Path, rul
 def newsroom(monkeypatch: pytest.MonkeyPatch) -> None:
     """A newsroom of one sentence, so that what is tested here is the staging and not the grammar."""
 
-    def rows(split: str, *, articles: int, seed: int) -> Iterator[SimpleNamespace]:
-        for i in range(articles):
+    def rows(split: str, *, articles: int, seed: int, first: int = 0) -> Iterator[SimpleNamespace]:
+        for i in range(first, articles):
             document = f"{split} {seed}-{i}호 기사입니다."
             yield SimpleNamespace(document=document, title=f"{split} 제목 {i}", information=float(i))
 
@@ -317,19 +323,19 @@ def test_a_folder_is_never_seen_with_a_lock_that_nobody_holds(
 ) -> None:
     """Another process may sweep at any moment, the one before this one's lock is held among them."""
     corpora = cache / "corpora"
-    lock = staging._lock
+    lock = partial._lock
 
     def sweep_first(file: IO[bytes]) -> bool:
         with monkeypatch.context() as patch:
-            patch.setattr(staging, "_lock", lock)
-            staging._sweep(corpora)
+            patch.setattr(partial, "_lock", lock)
+            partial._sweep(corpora)
         return lock(file)
 
-    monkeypatch.setattr(staging, "_lock", sweep_first)
-    with staging.temporary_folder(corpora) as temporary:
+    monkeypatch.setattr(partial, "_lock", sweep_first)
+    with partial.temporary_folder(corpora) as temporary:
         assert temporary.is_dir()
-        monkeypatch.setattr(staging, "_lock", lock)
-        staging._sweep(corpora)
+        monkeypatch.setattr(partial, "_lock", lock)
+        partial._sweep(corpora)
         assert temporary.is_dir()
     assert folders(cache) == []
 
@@ -354,6 +360,287 @@ def test_what_a_killed_process_left_is_swept_and_a_living_one_is_let_be(tmp_path
     assert sum(name.startswith(".staging-") for name in folders(cache)) == 1, "and could not clean up"
     prepare_corpus(path, cache=cache, split="offset:0.5")
     assert not any(name.startswith(".staging-") for name in folders(cache))
+
+
+# --- interrupted and gone on with
+
+MANY = [
+    f"{i}번째 글. " + f"오늘의 값은 {i * i % 9973}, " * (i % 7) + ("가\u0301나" if i % 50 == 0 else "")
+    for i in range(9000)
+]
+MANY += ["", " ", *MANY[100:200], "\ufeff머리표"]
+
+
+def as_txt(folder: Path) -> str:
+    (folder / "a.txt").write_text("\n".join(text for text in MANY if text.strip()), encoding="utf-8")
+    return str(folder / "a.txt")
+
+
+def as_encoded_files(folder: Path) -> str:
+    """Two files that have to be decoded or unpacked first, and one between them that is empty."""
+    (folder / "b").mkdir()
+    (folder / "b" / "1.txt").write_text("\n\n".join(LINES), encoding="cp949")
+    (folder / "b" / "2.txt").write_bytes(b"")
+    (folder / "b" / "3.jsonl.gz").write_bytes(gzip.compress(write(folder / "x.jsonl", MANY).read_bytes()))
+    return str(folder / "b")
+
+
+def as_jsonl(folder: Path) -> str:
+    path = write(folder / "a.jsonl", MANY)
+    path.write_text("\n" + path.read_text(encoding="utf-8").replace("\n", "\n\n", 50), encoding="utf-8")
+    return str(path)
+
+
+def as_parquet(folder: Path) -> str:
+    pq.write_table(pa.table({"n": range(len(MANY)), "본문": MANY}), folder / "a.parquet", row_group_size=2000)
+    return str(folder / "a.parquet")
+
+
+def as_csv(folder: Path) -> str:
+    rows = [f'{i},"{text}{chr(10) * (i % 3)}끝"' for i, text in enumerate(MANY)]
+    (folder / "a.csv").write_text("\n".join(["id,text", *rows]), encoding="utf-8")
+    return f"{folder / 'a.csv'}"
+
+
+def as_own_splits(folder: Path) -> str:
+    for split, texts in {"train": MANY, "validation": MANY[:300] + LINES, "test": LINES[::2]}.items():
+        write(folder / "own" / f"{split}.jsonl", texts)
+    return str(folder / "own")
+
+
+KILL = r"""
+import os, random, signal, sys, time
+from pathlib import Path
+import datasets, pandas, pyarrow.parquet
+from semigpt.corpus import partial, prepare_corpus
+spec, cache, split, seed = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+draw = random.Random(seed)
+partial.JOURNAL_SECONDS = 0.01
+
+def child(cache):
+    pid = os.fork()
+    if not pid:
+        prepare_corpus(spec, cache=cache, split=split)
+        os._exit(0)
+    return pid
+
+def kept():
+    return any((cache / "killed" / "corpora").glob(".staging-*/journal/state.json"))
+
+start = time.monotonic()
+assert os.waitpid(child(cache / "whole"), 0)[1] == 0
+whole = time.monotonic() - start
+for kills in range(4):
+    pid = child(cache / "killed")
+    begun, wait = time.monotonic(), draw.uniform(0.05, 0.95) * whole
+    # The first one is killed as soon as there is something to go on with.
+    while time.monotonic() - begun < wait if kills else not kept():
+        assert time.monotonic() - begun < 60
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    if os.waitpid(pid, 0)[1] == 0:  # it came to its end before
+        assert kills
+        break
+assert os.waitpid(child(cache / "killed"), 0)[1] == 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("make", "split"),
+    [(make, "auto") for make in (as_txt, as_encoded_files, as_jsonl, as_parquet, as_csv, as_own_splits)]
+    + [(as_own_splits, "offset:0.9")],
+)
+def test_killed_and_run_again_it_ends_in_the_same_bytes(
+    tmp_path: Path, make: Callable[[Path], str], split: str
+) -> None:
+    """SIGKILL at four moments, all but the first at random. The processes fork from one that has imported everything,
+    so that what is met is the staging."""
+    spec, seed = make(tmp_path), random.randrange(1 << 30)
+    command = [sys.executable, "-c", KILL, spec, str(tmp_path), split, str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, (seed, done.stderr)
+    files = []
+    for cache in ("whole", "killed"):
+        (folder,) = (tmp_path / cache / "corpora").iterdir()
+        files.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert files[0] == files[1], seed
+
+
+def stop_after(documents: int) -> Callable[[int, int], None]:
+    def tell(read: int, characters: int) -> None:
+        if read >= documents:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress is told, and a stop heeded, every ten thousand characters."""
+    monkeypatch.setattr("semigpt.corpus.staging.FLUSH_CHARACTERS", 10_000)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("make", [as_txt, as_encoded_files, as_jsonl, as_parquet, as_csv, as_own_splits])
+def test_what_was_read_is_not_read_again(
+    tmp_path: Path, cache: Path, make: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make(tmp_path)
+    whole = prepare_corpus(spec, cache=tmp_path / "whole")
+    kept = sum(map(whole.document_count, whole.splits))
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        prepare_corpus(spec, cache=cache, progress=stop_after(kept // 2))
+    assert stopped.value.__notes__ == [
+        f"{spec}: what was read of it is kept: the same command goes on from there"
+    ]
+    assert [name for name in folders(cache) if not name.startswith(".staging-")] == []
+    normalized: list[str] = []
+    monkeypatch.setattr(
+        "semigpt.corpus.staging.normalize", lambda text: normalized.append(text) or normalize(text)
+    )
+    told: list[tuple[int, int]] = []
+    shares: list[float] = []
+    corpus = prepare_corpus(
+        spec, cache=cache, progress=lambda *so_far: told.append(so_far), share=shares.append
+    )
+    assert len(normalized) < 0.6 * len(MANY + LINES)
+    assert told[0][0] > kept // 2
+    assert told == sorted(told)
+    assert shares == sorted(shares)
+    assert 0.3 < shares[0] < 0.8
+    assert shares[-1] > 0.97
+    assert corpus == replace(whole, folder=corpus.folder)
+    assert folders(cache) == [corpus.folder.name]
+
+
+@pytest.mark.usefixtures("often", "newsroom")
+def test_the_bundled_corpus_is_gone_on_with(cache: Path, tmp_path: Path) -> None:
+    whole = prepare_corpus("news#articles=2000", cache=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus("news#articles=2000", cache=cache, progress=stop_after(4500))
+    corpus = prepare_corpus("news#articles=2000", cache=cache)
+    assert corpus == replace(whole, folder=corpus.folder)
+
+
+@pytest.mark.usefixtures("often")
+def test_where_it_is_begun_anew(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "a.jsonl", LINES)
+
+    def first_told(**arguments: object) -> int:
+        told: list[int] = []
+        prepare_corpus(str(path), cache=cache, progress=lambda n, _: told.append(n), **arguments)  # type: ignore[arg-type]
+        for folder in (cache / "corpora").iterdir():
+            shutil.rmtree(folder)
+        return told[0]
+
+    def stop() -> Path:
+        with pytest.raises(KeyboardInterrupt):
+            prepare_corpus(str(path), cache=cache, progress=stop_after(1000))
+        (folder,) = (cache / "corpora").iterdir()
+        return folder
+
+    stop()
+    assert first_told() > 1000
+    stop()
+    assert first_told(refresh=True) < 1000
+    stop()
+    write(path, [*LINES, "한 문장 더."])
+    assert first_told() < 1000, "the file has changed"
+    for damage in ("train.txt", "journal/train.ends", "journal/digests", "journal/state.json"):
+        damaged = stop() / damage
+        damaged.write_bytes(damaged.read_bytes()[:-9])
+        assert first_told() < 1000, damage
+
+
+@pytest.mark.usefixtures("often")
+def test_what_was_written_after_the_journal_is_cut_off(tmp_path: Path, cache: Path) -> None:
+    path = str(write(tmp_path / "a.jsonl", LINES))
+    whole = prepare_corpus(path, cache=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(path, cache=cache, progress=stop_after(1000))
+    (left,) = (cache / "corpora").iterdir()
+    for name in ("train.txt", "test.txt", "journal/digests", "journal/train.ends", "journal/test.ends"):
+        with (left / name).open("ab") as file:
+            file.write(b"12345678 and some more")
+    # Stopped once more, so that what is appended to these files is read again.
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(path, cache=cache, progress=stop_after(1500))
+    told: list[int] = []
+    corpus = prepare_corpus(path, cache=cache, progress=lambda documents, _: told.append(documents))
+    assert told[0] > 1500
+    corpus.verify()
+    assert corpus == replace(whole, folder=corpus.folder)
+
+
+@pytest.mark.usefixtures("often")
+def test_two_at_once_do_not_wait_for_each_other(tmp_path: Path, cache: Path) -> None:
+    """The second one comes while the first one holds what a third has left."""
+    path = str(write(tmp_path / "a.jsonl", LINES))
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(path, cache=cache, progress=stop_after(1000))
+    inner: list[Corpus] = []
+
+    def second(documents: int, characters: int) -> None:
+        if not inner:
+            inner.append(prepare_corpus(path, cache=cache))
+            inner[0].verify()
+
+    assert prepare_corpus(path, cache=cache, progress=second) == inner[0]
+    assert folders(cache) == [inner[0].folder.name]
+
+
+@pytest.mark.usefixtures("often")
+def test_what_nobody_goes_on_with_is_swept_after_a_week(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "a.jsonl", LINES)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(str(path), cache=cache, progress=stop_after(1000))
+    (left,) = (cache / "corpora").iterdir()
+    prepare_corpus(str(path), cache=cache, split="offset:0.5")
+    assert left.is_dir()
+    state = left / "journal" / "state.json"
+    os.utime(state, (0, state.stat().st_mtime - 8 * 24 * 3600))
+    prepare_corpus(str(path), cache=cache, split="offset:0.6")
+    assert not left.exists()
+
+
+@pytest.mark.usefixtures("often")
+def test_a_hub_that_goes_away_leaves_what_was_read(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def opened(revision: str | None, fails_at: int) -> Opened:
+        source = Opened({}, "text", revision=revision, is_hub=True)
+
+        def stream() -> Iterator[tuple[str, None]]:
+            read.append(source.row)
+            for text in LINES[source.row : 80]:
+                source.row += 1
+                if source.row == fails_at:
+                    raise CorpusError("hf:a/b: no connection")
+                yield text, None
+
+        source.splits = {"": stream}
+        return source
+
+    monkeypatch.setattr(partial, "JOURNAL_SECONDS", 0.0)
+    for revision, fails_at in (
+        ("one", 30),
+        ("one", 60),
+        ("two", 30),
+        (None, 30),
+        (None, 30),
+        (None, 5000),
+    ):
+        monkeypatch.setattr(
+            "semigpt.corpus.staging.open_source", lambda *_, r=revision, n=fails_at: opened(r, n)
+        )
+        if fails_at < 5000:
+            with pytest.raises(CorpusError, match=r"no connection \(what was read of it is kept: the same"):
+                prepare_corpus("hf:a/b", cache=cache)
+        else:
+            prepare_corpus("hf:a/b", cache=cache)
+    assert read == [0, 29, 0, 0, 0, 0], "gone on with at the same commit alone"
 
 
 # --- memory and speed

@@ -53,10 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return _say(f"{place}{error.strerror or error}; check the path, its permissions and the free disk")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        say_notes(stop)
         return 128 + signal.SIGINT
     except MemoryError:
         return _say("not enough memory for this; choose a smaller --size, batch_size or context_length")
+
+
+def say_notes(stop: KeyboardInterrupt) -> None:
+    """What is left to go on with, in a line."""
+    for line in getattr(stop, "__notes__", ()):
+        note(line)
 
 
 def _say(message: str) -> int:
@@ -537,9 +544,17 @@ def run_train(options: argparse.Namespace) -> int:
     from semigpt.show import show_training
 
     with stopping() as stop:
-        finished = show_training(
-            recipe, folder, resume=resume, stop=lambda: stop[0] is not None, as_json=options.json
-        )
+        try:
+            finished = show_training(
+                recipe, folder, resume=resume, stop=lambda: stop[0] is not None, as_json=options.json
+            )
+        except KeyboardInterrupt as stopped:
+            if stop[0] is None:
+                raise
+            if not hasattr(stopped, "__notes__"):
+                stopped.add_note("stopped before the first step; the same command begins again")
+            say_notes(stopped)
+            return 128 + stop[0]
     return 128 + stop[0] if stop[0] is not None and not finished.complete else 0
 
 

@@ -7,6 +7,9 @@ unsigned type that holds the vocabulary.
 A batch is a pure function of (data, seed, step): nothing to save, nothing to drift, any number of processes. Each
 process takes its rows of the one global batch, so splitting a batch over processes or over gradient accumulation
 never changes which blocks are learnt from.
+
+Shards are written as the ids come, a few megabytes in memory, and appear whole or not at all. Where a process that wrote
+them was stopped, the next one goes on (`corpus.partial`), and ends in the same bytes.
 """
 
 from __future__ import annotations
@@ -14,15 +17,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from semigpt.corpus.partial import (
+    Clock,
+    has_kept,
+    publish,
+    read_journal,
+    sync,
+    temporary_folder,
+    write_journal,
+)
 from semigpt.errors import CorpusError, SettingsError
 
 if TYPE_CHECKING:
@@ -35,6 +45,7 @@ __all__ = ["BlockOrder", "Dataset", "TokenStream", "block_starts", "prepare_data
 
 BlockOrder = Literal["epoch", "random"]
 TOKENS_A_SHARD = 1 << 27
+TOKENS_AT_ONCE = 1 << 20  # in memory before they are written
 FORMAT = 1
 
 
@@ -191,38 +202,136 @@ def as_block(windows: np.ndarray[Any, Any]) -> tuple[torch.Tensor, torch.Tensor]
     return tensor[:, :-1].contiguous(), tensor[:, 1:].contiguous()
 
 
+class _ShardWriter:
+    """One split's ids on their way into `SPLIT-00000.npy` …; each is flushed to the disk when it is full."""
+
+    def __init__(self, folder: Path, split: str, dtype: np.dtype[Any], shard: int) -> None:
+        self._folder, self._split, self._dtype, self._shard = folder, split, dtype, shard
+        self._files: list[dict[str, Any]] = []
+        self.tokens = self.documents = 0
+        self._file: IO[bytes] | None = None
+        self._in_file = 0
+        self._waiting: list[np.ndarray[Any, Any]] = []
+        self._waiting_tokens = 0
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Take up what `journal` said. Raises OSError, ValueError or LookupError where the files are not that long."""
+        for file in state["files"]:
+            if (self._folder / file["name"]).stat().st_size != self._place(file["tokens"]):
+                raise ValueError("a shard has another length than its journal says")
+        tokens, documents, in_file = (int(state[name]) for name in ("tokens", "documents", "in_file"))
+        self._files = list(state["files"])
+        if in_file:
+            path, length = self._path(), self._place(in_file)
+            if path.stat().st_size < length:
+                raise ValueError("a shard is shorter than its journal says")
+            os.truncate(path, length)
+            self._file = path.open("r+b")
+            self._file.seek(length)
+        self.tokens, self.documents, self._in_file = tokens, documents, in_file
+
+    def add(self, ids: np.ndarray[Any, Any]) -> None:
+        """The ids of one document."""
+        self._waiting.append(ids)
+        self._waiting_tokens += len(ids)
+        self.documents += 1
+        self.tokens += len(ids)
+        if self._waiting_tokens >= TOKENS_AT_ONCE:
+            self._write()
+
+    def journal(self) -> dict[str, Any]:
+        """Flush what there is to the disk, and say how much that is."""
+        self._write()
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return {
+            "files": self._files,
+            "tokens": self.tokens,
+            "documents": self.documents,
+            "in_file": self._in_file,
+        }
+
+    def finish(self) -> dict[str, Any]:
+        """End the last shard; the split's entry in the manifest."""
+        self._write()
+        if not self._files and self._file is None:
+            self._open()
+        if self._file is not None:
+            self._end()
+        return {"tokens": self.tokens, "documents": self.documents, "files": self._files}
+
+    def close(self) -> None:
+        """Let go of the file at hand."""
+        if self._file is not None:
+            self._file.close()
+
+    def _path(self) -> Path:
+        return self._folder / f"{self._split}-{len(self._files):05d}.npy"
+
+    def _place(self, tokens: int) -> int:
+        # NumPy pads the header of a .npy file of one dimension to 128 bytes, whatever its length.
+        return 128 + tokens * self._dtype.itemsize
+
+    def _header(self, tokens: int) -> None:
+        assert self._file is not None
+        self._file.seek(0)
+        descr = np.lib.format.dtype_to_descr(self._dtype)
+        np.lib.format.write_array_header_1_0(
+            self._file, {"descr": descr, "fortran_order": False, "shape": (tokens,)}
+        )
+        assert self._file.tell() == self._place(0)
+
+    def _open(self) -> None:
+        self._file, self._in_file = self._path().open("wb"), 0
+        self._header(self._shard)
+
+    def _write(self) -> None:
+        if not self._waiting_tokens:
+            self._waiting.clear()
+            return
+        ids = np.concatenate(self._waiting).astype(self._dtype, copy=False)
+        self._waiting.clear()
+        self._waiting_tokens = 0
+        while len(ids):
+            if self._file is None:
+                self._open()
+            assert self._file is not None
+            piece = ids[: self._shard - self._in_file]
+            self._file.write(piece.data)
+            self._in_file += len(piece)
+            ids = ids[len(piece) :]
+            if self._in_file == self._shard:
+                self._end()
+
+    def _end(self) -> None:
+        assert self._file is not None
+        path = self._path()
+        self._header(self._in_file)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._file = None
+        self._files.append({"name": path.name, "tokens": self._in_file, "sha256": file_digest(path)})
+        self._in_file = 0
+
+
 def write_stream(
     folder: Path,
     split: str,
-    documents: Iterator[np.ndarray[Any, Any]],
+    documents: Iterable[np.ndarray[Any, Any]],
     dtype: np.dtype[Any],
     *,
     shard: int = TOKENS_A_SHARD,
 ) -> dict[str, Any]:
     """Write encoded documents as `SPLIT-00000.npy` …, each flushed to disk; their entry in the manifest."""
-    files: list[dict[str, Any]] = []
-    buffer: list[np.ndarray[Any, Any]] = []
-    held = total = count = 0
-
-    def flush(size: int) -> None:
-        nonlocal buffer, held
-        ids = np.concatenate(buffer) if buffer else np.zeros(0, dtype)
-        path = folder / f"{split}-{len(files):05d}.npy"
-        with path.open("wb") as file:
-            np.save(file, ids[:size].astype(dtype, copy=False), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        files.append({"name": path.name, "tokens": len(ids[:size]), "sha256": file_digest(path)})
-        buffer, held = ([ids[size:]] if len(ids) > size else []), max(held - size, 0)
-
-    for ids in documents:
-        buffer.append(ids)
-        held, total, count = held + len(ids), total + len(ids), count + 1
-        while held >= shard:
-            flush(shard)
-    if held or not files:
-        flush(shard)
-    return {"tokens": total, "documents": count, "files": files}
+    writer = _ShardWriter(folder, split, dtype, shard)
+    try:
+        for ids in documents:
+            writer.add(ids)
+        return writer.finish()
+    finally:
+        writer.close()
 
 
 def prepare_dataset(
@@ -230,71 +339,111 @@ def prepare_dataset(
     tokenizer: Tokenizer,
     *,
     progress: Callable[[int], None] | None = None,
+    share: Callable[[float], None] | None = None,
     shard: int = TOKENS_A_SHARD,
 ) -> Dataset:
     """The corpus as token shards, written once and found again by the two fingerprints.
 
-    `progress` is called with the number of tokens written so far. The shards lie in a folder of the corpus's own
-    cache, built beside its place and renamed into it: complete or not there.
+    `progress` is called with the number of tokens made so far, `share` with the part of the documents that they are.
+    The shards lie in a folder of the corpus's own cache, built beside its place and renamed into it: complete or not
+    there. What a process had written that was stopped, the next one goes on with.
     """
     key = hashlib.sha256(f"{FORMAT} {corpus.fingerprint} {tokenizer.fingerprint}".encode()).hexdigest()[:16]
     folder = corpus.folder / f"tokens-{key}"
     if not (folder / "manifest.json").exists():
-        _write_dataset(folder, corpus, tokenizer, progress, shard)
+        _write_dataset(folder, key, corpus, tokenizer, progress, share, shard)
     return open_dataset(folder)
 
 
 def _write_dataset(
-    folder: Path, corpus: Corpus, tokenizer: Tokenizer, progress: Callable[[int], None] | None, shard: int
+    folder: Path,
+    key: str,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    progress: Callable[[int], None] | None,
+    share: Callable[[float], None] | None,
+    shard: int,
 ) -> None:
-    dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
-    done = 0
-
-    def counted(documents: Iterator[np.ndarray[Any, Any]]) -> Iterator[np.ndarray[Any, Any]]:
-        nonlocal done
-        for ids in documents:
-            done += len(ids)
-            if progress is not None:
-                progress(done)
-            yield ids
-
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
-    except OSError as error:
-        raise CorpusError(
-            f"cannot write the cache folder {folder.parent}: {error.strerror}; set SEMIGPT_CACHE"
-        ) from None
-    try:
-        splits = {
-            split: write_stream(
-                temporary,
-                split,
-                counted(tokenizer.encode_documents(corpus.documents(split))),
-                dtype,
-                shard=shard,
+        with temporary_folder(folder.parent, key) as temporary:
+            manifest = {
+                "format": FORMAT,
+                "vocab_size": tokenizer.vocab_size,
+                "dtype": str(_dtype(tokenizer)),
+                "corpus": corpus.fingerprint,
+                "tokenizer": tokenizer.fingerprint,
+                "splits": _write_splits(temporary, corpus, tokenizer, progress, share, shard),
+            }
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            sync(temporary / "manifest.json")
+            publish(temporary, folder)
+    except KeyboardInterrupt as stop:
+        if has_kept(folder.parent, key):
+            stop.add_note(
+                f"{corpus.spec}: the tokens written so far are kept: the same command goes on from there"
             )
-            for split in corpus.splits
-        }
-        manifest = {
-            "format": FORMAT,
-            "vocab_size": tokenizer.vocab_size,
-            "dtype": str(dtype),
-            "corpus": corpus.fingerprint,
-            "tokenizer": tokenizer.fingerprint,
-            "splits": splits,
-        }
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not (folder / "manifest.json").exists():  # not another process that was faster
-                raise
+        raise
     except OSError as error:
         raise CorpusError(
             f"cannot write the token shards in {folder.parent}: {error.strerror}; free some disk or set SEMIGPT_CACHE"
         ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
+    return np.min_scalar_type(tokenizer.vocab_size - 1)
+
+
+def _write_splits(
+    folder: Path,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    progress: Callable[[int], None] | None,
+    share: Callable[[float], None] | None,
+    shard: int,
+) -> dict[str, Any]:
+    """Each split's shards in `folder`, from where its journal says; their entries in the manifest."""
+    state = read_journal(folder) or {}
+    splits: dict[str, Any] = {}
+    clock = Clock()
+    total = sum(map(corpus.document_count, corpus.splits))
+    for split in corpus.splits:
+        writer = _ShardWriter(folder, split, _dtype(tokenizer), shard)
+        try:
+            if split in state:
+                writer.go_on(state[split])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            # A journal that cannot be, or files that a power cut has shortened: the split is written anew.
+            writer = _ShardWriter(folder, split, _dtype(tokenizer), shard)
+        try:
+            done = sum(entry["documents"] for entry in splits.values())
+            told = writer.tokens
+            for ids in tokenizer.encode_documents(corpus.documents(split, writer.documents)):
+                writer.add(ids)
+                stopped = None
+                if writer.tokens - told >= TOKENS_AT_ONCE:
+                    told = writer.tokens
+                    try:
+                        if progress is not None:
+                            progress(sum(entry["tokens"] for entry in splits.values()) + told)
+                        if share is not None:
+                            share((done + writer.documents) / total)
+                    except KeyboardInterrupt as stop:  # between two documents: nothing is lost
+                        stopped = stop
+                if stopped or clock.due():
+                    write_journal(folder, {**_journals(splits), split: writer.journal()})
+                    clock.reset()
+                if stopped:
+                    raise stopped
+            splits[split] = writer.finish()
+        finally:
+            writer.close()
+    if share is not None:
+        share(1.0)
+    return splits
+
+
+def _journals(splits: dict[str, Any]) -> dict[str, Any]:
+    return {split: {**entry, "in_file": 0} for split, entry in splits.items()}
 
 
 def open_dataset(folder: Path) -> Dataset:

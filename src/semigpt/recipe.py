@@ -23,9 +23,7 @@ from semigpt.dataset import Dataset, block_starts, prepare_dataset
 from semigpt.device import MachineSettings, pick_device, pick_precision
 from semigpt.dial import SIZES, dial, size_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
-from semigpt.evaluation import (
-    check_split,
-)
+from semigpt.evaluation import COUNTED_TOKENS, check_split
 from semigpt.information import Baselines
 from semigpt.interop.run import open_run
 from semigpt.models import RUNGS, build_model
@@ -60,8 +58,6 @@ __all__ = [
 
 # What a run may go on with another value of: nothing that its weights depend on (but for the steps that it skips).
 MAY_CHANGE = {"training.keep", "training.save_every", "training.on_nonfinite", "machine.device"}
-# Tokens whose n-grams are counted at most, from the beginning of the training split: 11 bytes of memory and 0.2 µs each.
-COUNTED_TOKENS = 100_000_000
 TAUGHT_TOKENS = 4_000_000  # of a training split, from which on `teacher = "auto"` is the counts
 
 
@@ -216,19 +212,27 @@ Event: TypeAlias = Prepared | Forecasted | Stepped | Evaluated | Finished
 
 
 def prepare(
-    recipe: Recipe, progress: Callable[[int, int], None] | None = None
+    recipe: Recipe,
+    progress: Callable[[int, int], None] | None = None,
+    tokens: Callable[[int], None] | None = None,
+    share: Callable[[float], None] | None = None,
 ) -> tuple[Corpus, Tokenizer, Dataset]:
     """Text to token shards; all of it found again at once by a second run.
 
-    Raises CorpusError where a split is too short for a block.
+    `progress` is told the documents and characters read, `tokens` the tokens written, `share` how much of the one and
+    then of the other is done. Raises CorpusError where a split is too short for a block.
     """
     corpus = prepare_corpus(
-        recipe.data.spec, column=recipe.data.column, split=recipe.data.split, progress=progress
+        recipe.data.spec,
+        column=recipe.data.column,
+        split=recipe.data.split,
+        progress=progress,
+        share=share,
     )
     for split in ("train", "validation"):
         check_split(corpus, split)
     tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
-    dataset = prepare_dataset(corpus, tokenizer)
+    dataset = prepare_dataset(corpus, tokenizer, progress=tokens, share=share)
     context_length = recipe.build_model(1, shape_only=True).settings.context_length
     for split in ("train", "validation"):
         try:
@@ -274,15 +278,29 @@ def train(
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] | None = None,
+    tokens: Callable[[int], None] | None = None,
+    share: Callable[[float], None] | None = None,
 ) -> Iterator[Event]:
     """Run a recipe into a run folder; where this very run was left there unfinished, go on with it.
 
     `resume` demands that there be one to go on with. `stop` is asked after each step; where it says yes the run is
-    saved and ends, ready to be resumed. Raises what its parts raise: CorpusError, SettingsError, CheckpointError,
+    saved and ends, ready to be resumed. Asked while text or tokens are being written, it ends in KeyboardInterrupt, and
+    what is written is gone on with. For `progress`, `tokens` and `share` see `prepare`. Raises what its parts raise: CorpusError, SettingsError, CheckpointError,
     TrainingError.
     """
     with contextlib.ExitStack() as held:
-        yield from _train(recipe, folder, resume, stop, progress, held)
+        heeding = partial(_heeding, stop)
+        yield from _train(recipe, folder, resume, stop, heeding(progress), heeding(tokens), share, held)
+
+
+def _heeding(stop: Callable[[], bool], tell: Callable[..., None] | None) -> Callable[..., None]:
+    def heeded(*so_far: int) -> None:
+        if tell is not None:
+            tell(*so_far)
+        if stop():
+            raise KeyboardInterrupt
+
+    return heeded
 
 
 def _train(
@@ -290,7 +308,9 @@ def _train(
     folder: Path,
     resume: bool,
     stop: Callable[[], bool],
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None],
+    tokens: Callable[[int], None],
+    share: Callable[[float], None] | None,
     held: contextlib.ExitStack,
 ) -> Iterator[Event]:
     run: RunFolder | None = None
@@ -309,7 +329,7 @@ def _train(
     else:
         RunFolder.check_free(folder)
     device = pick_device(recipe.machine.device)
-    corpus, tokenizer, dataset = prepare(recipe, progress)
+    corpus, tokenizer, dataset = prepare(recipe, progress, tokens, share)
     settings = recipe.training
     shape = recipe.build_model(tokenizer.vocab_size, shape_only=True)
     check_room(

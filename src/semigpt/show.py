@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -49,13 +50,13 @@ def printable(text: str) -> str:
 
 
 class _TimeLeft(ProgressColumn):
-    """Minutes and seconds to the end, from the share of the run that is done."""
+    """Minutes and seconds to the end, from the share of the run, or of the text, that is done."""
 
     def render(self, task: Task) -> Text:
-        seconds, share = task.fields["seconds"], task.fields["share"]
-        if not share:
+        seconds, share, begun = (task.fields[name] for name in ("seconds", "share", "begun"))
+        if share <= begun:
             return Text("")
-        left = round(seconds * (1 - share) / share)
+        left = round(seconds * (1 - share) / (share - begun))
         return Text(f"{left // 60}:{left % 60:02d} left", style="dim")
 
 
@@ -76,15 +77,40 @@ class TrainingDisplay:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("", total=1.0, what="", loss="", speed="", seconds=0.0, share=0.0)
+        self.task = self.bar.add_task(
+            "", total=1.0, what="reading", loss="", speed="", seconds=0.0, share=0.0, begun=0.0
+        )
+        self.read: tuple[float, float, float] | None = None  # the share and when, at first; the share now
         self.first: tuple[int, float] | None = None
         self.smooth: float | None = None
 
     def reading(self, documents: int, characters: int) -> None:
         self.bar.update(self.task, what=f"reading: {documents:,} documents, {characters:,} characters")
 
+    def writing(self, tokens: int) -> None:
+        self.bar.update(self.task, what=f"writing {tokens:,} tokens")
+
+    def share(self, share: float) -> None:
+        """How much of the text is read, and then how much of its tokens written: each from where it was begun."""
+        now = time.monotonic()
+        if self.read is None or share < self.read[2]:
+            self.read = (share, now, share)
+        begun, since, _ = self.read
+        self.read = (begun, since, share)
+        self.bar.update(
+            self.task,
+            completed=share,
+            loss=f"{share:.0%}",
+            seconds=now - since,
+            share=share,
+            begun=begun,
+        )
+        if share >= 1:
+            self.bar.update(self.task, what="preparing", loss="")
+
     def show_prepared(self, event: Prepared) -> None:
         self.prepared = event
+        self.bar.update(self.task, completed=0.0, what="", loss="", share=0.0, begun=0.0)
         corpus, say = event.corpus, self.console.print
         for finding in corpus.findings:
             say(f"[yellow]text[/]     {escape(finding)}")
@@ -245,7 +271,16 @@ def show_training(
     display = TrainingDisplay(recipe)
     finished: Finished | None = None
     with display.bar:
-        for event in train(recipe, folder, resume=resume, stop=stop, progress=display.reading):
+        events = train(
+            recipe,
+            folder,
+            resume=resume,
+            stop=stop,
+            progress=display.reading,
+            tokens=display.writing,
+            share=display.share,
+        )
+        for event in events:
             match event:
                 case Prepared():
                     display.show_prepared(event)

@@ -73,3 +73,28 @@ def test_a_second_one_exits_at_once(number: signal.Signals) -> None:
     )
     assert done.returncode == 128 + number
     assert "stopping after this step and saving; once more to stop at once" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_while_the_text_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """It ends at once, says that what was read is kept, and keeps it."""
+    monkeypatch.setenv("SEMIGPT_CACHE", str(tmp_path / "cache"))
+    command = [sys.executable, "-m", "semigpt", "train", "--data", "news#articles=1000000"]
+    process = subprocess.Popen(
+        [*command, "--steps", "1", "--out", str(tmp_path / "run")], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 90
+    while not any(path.stat().st_size for path in tmp_path.glob("cache/corpora/.staging-*/test.txt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert errors.splitlines()[-1].endswith(
+        "what was read of it is kept: the same command goes on from there"
+    )
+    assert "Traceback" not in errors
+    assert list(tmp_path.glob("cache/corpora/.staging-*/journal/state.json"))
+    assert not (tmp_path / "run").exists()

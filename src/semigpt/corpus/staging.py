@@ -15,9 +15,19 @@ text: 5 % for validation, 5 % for test. A corpus of so few documents that a spli
 character. `offset:0.9` joins the documents of train (of everything, where there are no splits) and cuts at
 nine tenths of the characters, as the book does; what is held out then is both validation and test.
 
-Documents are normalised to NFC, and a byte order mark that one begins with is left out. Empty ones (nothing but white space) are dropped, and so is one whose text
-was read before. Splits are read in the order test, validation, train, so a text that stands in train and
-test stays in test alone: held-out splits are whole, and nothing in them was trained on.
+Documents are normalised to NFC, and a byte order mark that one begins with is left out. Empty ones (nothing
+but white space) are dropped, and so is one whose text was read before. Splits are read in the order test,
+validation, train, so a text that stands in train and test stays in test alone: held-out splits are whole, and
+nothing in them was trained on.
+
+A staging that takes longer writes a journal every ten seconds, beside the text as far as it has come, and the next one
+goes on from it (`corpus.partial`): what was read is not read again, or skipped row by row inside a file. It ends in the
+files, byte for byte, that it would have written without a stop. KEY keeps a text that has changed apart; a Hub dataset
+is gone on with where it stands at the commit that was being read.
+
+    journal/state.json       the place in the source, counts, how long each file was
+    journal/digests          uint64, of every document kept, to know its like again
+    journal/train.ends  …    uint64, what becomes `train.ends.npy`
 """
 
 import contextlib
@@ -26,19 +36,36 @@ import json
 import os
 import re
 import shutil
-import sys
-import tempfile
-import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from semigpt.corpus.sources import SPLITS, Opened, Source, identity, open_source, parse_spec, quiet_datasets
+from semigpt.corpus.partial import (
+    STATE,
+    STOPPED,
+    Clock,
+    has_kept,
+    publish,
+    read_journal,
+    sync,
+    temporary_folder,
+    write_journal,
+)
+from semigpt.corpus.sources import (
+    SPLITS,
+    HubSource,
+    Opened,
+    Source,
+    identity,
+    open_source,
+    parse_spec,
+    quiet_datasets,
+)
 from semigpt.corpus.text import normalize
 from semigpt.errors import CorpusError
 
@@ -50,7 +77,11 @@ HELD_OUT_SHARE = 0.05
 FLUSH_CHARACTERS = 1 << 20
 CHANGED = "it has changed since it was written"
 
+COUNTERS = ("duplicates", "empties", "composed", "marked", "documents", "characters")
+GOES_ON = "what was read of it is kept: the same command goes on from there"
+
 Progress = Callable[[int, int], None]
+Share = Callable[[float], None]
 
 
 # --------------------------------------------------------------------------------------- a staged corpus
@@ -136,12 +167,14 @@ class Corpus:
             raise _damaged(path, CHANGED)
         return cast(npt.NDArray[np.uint64], ends)
 
-    def documents(self, split: str) -> Iterator[str]:
-        """The documents of a split in order, one in memory at a time."""
-        start, length = 0, self.bytes_of(split)
+    def documents(self, split: str, first: int = 0) -> Iterator[str]:
+        """The documents of a split in order, from number `first` on, one in memory at a time."""
+        length = self.bytes_of(split)
         ends = self.document_ends(split)
+        start = int(ends[first - 1]) if first else 0
         with self.path(split).open("rb", buffering=1 << 20) as file:
-            for block in range(0, len(ends), 4096):
+            file.seek(start)
+            for block in range(first, len(ends), 4096):
                 for end in ends[block : block + 4096].tolist():
                     if not start < end <= length:  # checked before memory is taken for it
                         raise _damaged(self.folder / self._of(split).ends, CHANGED)
@@ -249,6 +282,7 @@ def prepare_corpus(
     cache: Path | None = None,
     refresh: bool = False,
     progress: Progress | None = None,
+    share: Share | None = None,
 ) -> Corpus:
     """The text of `spec`, staged: opened when it was staged before, else read, normalised, split and written.
 
@@ -256,10 +290,13 @@ def prepare_corpus(
     split:    "auto" or "offset:F" with 0 < F < 1
     refresh:  stage it anew even so, for a Hub dataset that may have moved on
     progress: called now and then with the documents and characters kept so far
+    share:    called beside it with how much of the source's files is read, 0 to 1, where that is known
 
     The corpus appears whole or not at all: it is written to a temporary folder beside, flushed to the disk
     and renamed. Two processes that prepare the same one do not meet; the second finds the first one's and
-    drops its own.
+    drops its own. What a process had written that was stopped, in any way, the next one goes on with; a
+    KeyboardInterrupt says in a note that there is something, and so does the error of a Hub that is gone. Any
+    other error leaves nothing: a full disk has its room back.
 
     Memory: what `datasets` holds (a few hundred rows), a megabyte of text, and for each document 8 bytes for
     its end and 12 to 36 for its digest.
@@ -274,10 +311,19 @@ def prepare_corpus(
     folder = corpora / f"{_slug(spec)}-{key}"
     if folder.is_dir() and not refresh:
         return open_corpus(folder)
+    kept = (*STOPPED, CorpusError) if isinstance(source, HubSource) else STOPPED
     try:
-        with temporary_folder(corpora) as temporary:
-            _stage(source, spec, column, cut, temporary, progress)
-            _publish(temporary, folder, replace=refresh)
+        with temporary_folder(corpora, key, anew=refresh, kept=kept) as temporary:
+            _stage(source, spec, column, cut, temporary, progress, share)
+            publish(temporary, folder, replace=refresh)
+    except KeyboardInterrupt as stop:
+        if has_kept(corpora, key):
+            stop.add_note(f"{spec}: {GOES_ON}")
+        raise
+    except CorpusError as error:
+        if isinstance(source, HubSource) and has_kept(corpora, key):
+            raise CorpusError(f"{error} ({GOES_ON})") from None
+        raise
     except OSError as error:
         raise CorpusError(
             f"{corpora}: the corpus cannot be staged there ({error.strerror or error}): free some room, or "
@@ -306,89 +352,24 @@ def _slug(spec: str) -> str:
     )
 
 
-@contextlib.contextmanager
-def temporary_folder(corpora: Path) -> Iterator[Path]:
-    """A new folder in `corpora`, removed on the way out unless renamed. What dead processes left goes too."""
-    corpora.mkdir(parents=True, exist_ok=True)
-    _sweep(corpora)
-    temporary = Path(tempfile.mkdtemp(prefix=".staging-", dir=corpora))
-    try:
-        # Under its name only once it is held: between the two another process would find it free, and sweep.
-        with (temporary / "lock.new").open("wb") as lock:
-            _lock(lock)
-            (temporary / "lock.new").rename(temporary / "lock")
-            yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _lock(file: IO[bytes]) -> bool:
-    """Whether this process now holds `file`. The system lets go of it when the process ends, in any way."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: nothing is swept there
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _sweep(corpora: Path) -> None:
-    for left in corpora.glob(".staging-*"):
-        with contextlib.suppress(OSError):
-            lock = left / "lock"
-            # Just made, or just about to be renamed: no lock for a moment.
-            if not lock.exists() and time.time() - left.stat().st_mtime < 60:
-                continue
-            if lock.exists():
-                with lock.open("rb") as file:
-                    if not _lock(file):
-                        continue
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _publish(temporary: Path, folder: Path, *, replace: bool) -> None:
-    (temporary / "lock").unlink()
-    sync(temporary)
-    if replace and folder.is_dir():
-        # The old one gets a temporary's name, so that a crash here leaves nothing for ever.
-        old = Path(tempfile.mkdtemp(prefix=".staging-", dir=folder.parent))
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(old / "old")
-        shutil.rmtree(old, ignore_errors=True)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        return  # another process was faster: what it staged is the same
-    sync(folder.parent)
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
-    if path.is_dir() and sys.platform == "win32":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 # ------------------------------------------------------------------------------------------------ staging
 
 
 def _stage(
-    source: Source, spec: str, column: str | None, cut: float | None, folder: Path, progress: Progress | None
+    source: Source,
+    spec: str,
+    column: str | None,
+    cut: float | None,
+    folder: Path,
+    progress: Progress | None,
+    share: Share | None,
 ) -> None:
-    """Write the files of a corpus into `folder`, the manifest last."""
+    """Write the files of a corpus into `folder`, the manifest last; what is there already is gone on with."""
     scratch = folder / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     with quiet_datasets():
-        staged = _read(open_source(source, column, scratch), spec, cut, folder, progress)
+        staged = _read(open_source(source, column, scratch), spec, cut, folder, progress, share)
         if (
             cut is None
             and not staged.own_splits_suffice
@@ -398,12 +379,18 @@ def _stage(
                 f"{_count(staged.documents, 'document')} cannot be split by document: the text is cut by "
                 "character, the first nine tenths are train and the rest is both validation and test"
             )
-            for left in folder.glob("*.*"):
-                left.unlink()
-            staged = _read(open_source(source, column, scratch), spec, 0.9, folder, progress)
+            _clear(folder)
+            staged = _read(open_source(source, column, scratch), spec, 0.9, folder, progress, share)
             staged.notes.append(note)
     shutil.rmtree(scratch)
     staged.write_manifest(folder, spec)
+
+
+def _clear(folder: Path) -> None:
+    """Take away what was written of the text, the journal first."""
+    shutil.rmtree(folder / STATE.parent, ignore_errors=True)
+    for left in folder.glob("*.*"):
+        left.unlink()
 
 
 @dataclass
@@ -422,6 +409,43 @@ class _Part:
     def __post_init__(self) -> None:
         self.file = (self.folder / f"{self.name}.txt").open("wb")
         self.bytes = 0
+        self._journalled = 0  # how many of `ends` are on the disk
+
+    @classmethod
+    def going_on(cls, folder: Path, name: str, state: dict[str, Any]) -> "_Part":
+        """The part that `journal` wrote down, its file yet to be opened. Raises ValueError, EOFError or OSError where
+        the files are not that long."""
+        ends = _read_numbers(folder / STATE.with_name(f"{name}.ends"), state["documents"])
+        path = folder / f"{name}.txt"
+        if path.stat().st_size < state["bytes"] or (ends[-1] if ends else 0) != state["bytes"]:
+            raise ValueError("shorter than its journal says")
+        os.truncate(path, state["bytes"])
+        part = cls.__new__(cls)
+        part.folder, part.name, part.ends = folder, name, ends
+        part.characters, part.bits, part.bytes = state["characters"], state["bits"], state["bytes"]
+        part.counts = np.zeros(0x110000, np.int64)
+        if state["counts"]:
+            codes, counts = np.array(state["counts"], np.int64).T
+            part.counts[codes] = counts
+        part.waiting, part.waiting_characters = [], 0
+        part._journalled = len(ends)
+        return part
+
+    def journal(self) -> dict[str, Any]:
+        """Flush what there is to the disk, and say how much that is."""
+        self.count()
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        _append_numbers(self.folder / STATE.with_name(f"{self.name}.ends"), self.ends[self._journalled :])
+        self._journalled = len(self.ends)
+        codes = np.flatnonzero(self.counts)
+        return {
+            "documents": len(self.ends),
+            "bytes": self.bytes,
+            "characters": self.characters,
+            "bits": self.bits,
+            "counts": np.stack([codes, self.counts[codes]], axis=1).tolist(),
+        }
 
     def add(self, text: str, encoded: bytes, bits: float | None) -> None:
         self.file.write(encoded)
@@ -442,7 +466,7 @@ class _Part:
         self.waiting.clear()
         self.waiting_characters = 0
 
-    def close(self) -> None:
+    def finish(self) -> None:
         self.count()
         self.file.close()
         np.save(self.folder / f"{self.name}.ends.npy", np.frombuffer(self.ends, np.uint64))
@@ -455,6 +479,22 @@ class _Part:
             with (self.folder / name).open("rb") as file:
                 digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
         return SplitFacts(*names, len(self.ends), self.characters, self.bytes, self.bits, digests)
+
+
+def _append_numbers(path: Path, numbers: "array[int]") -> None:
+    with path.open("ab") as file:
+        numbers.tofile(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_numbers(path: Path, count: int) -> "array[int]":
+    """The first `count` numbers of a file, which loses what follows. Raises EOFError or OSError for a shorter one."""
+    numbers = array("Q")
+    with path.open("rb") as file:
+        numbers.fromfile(file, count)
+    os.truncate(path, 8 * count)
+    return numbers
 
 
 def count_characters(text: str) -> npt.NDArray[np.int64]:
@@ -516,10 +556,75 @@ class _Staged:
     empties: int = 0
     composed: int = 0
     marked: int = 0
+    documents: int = 0
+    characters: int = 0
+    seen: Seen = field(default_factory=Seen)
+    digests: "array[int]" = field(
+        default_factory=lambda: array("Q")
+    )  # of what was kept since the last journal
 
-    @property
-    def documents(self) -> int:
-        return sum(len(part.ends) for part in self.parts.values())
+    def take(self, raw: str, bits: float | None, split: str | list[str]) -> None:
+        """Write a document to its split, or to one of `train` and those that are carved out of it."""
+        if raw.startswith("\ufeff"):
+            self.marked += 1
+            raw, bits = raw.lstrip("\ufeff"), None
+        if not raw or raw.isspace():
+            self.empties += 1
+            return
+        text = normalize(raw)
+        if text is not raw:
+            self.composed += 1
+            bits = None
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest = int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest())
+        if not self.seen.add(digest):
+            self.duplicates += 1
+            return
+        self.digests.append(digest)
+        self.documents += 1
+        self.characters += len(text)
+        self.parts[split if isinstance(split, str) else _carve(digest, split)].add(text, encoded, bits)
+
+    def journal(self, folder: Path, stream: str) -> None:
+        """Write down how far `stream` is read, between two of its documents."""
+        _append_numbers(folder / STATE.with_name("digests"), self.digests)
+        self.digests = array("Q")
+        write_journal(
+            folder,
+            {
+                "rule": self.rule,
+                "revision": self.opened.revision,
+                "stream": stream,
+                "source": self.opened.state(),
+                "counters": {name: getattr(self, name) for name in COUNTERS},
+                "parts": {name: part.journal() for name, part in self.parts.items()},
+            },
+        )
+
+    def go_on(
+        self, folder: Path, names: Iterable[str], streams: list[str], state: dict[str, Any]
+    ) -> list[str]:
+        """Take up what `journal` wrote down; the streams that are left to read, the first one in part.
+
+        Raises ValueError, OSError and the like where the journal is of something else, or says more than there is.
+        """
+        if state["rule"] != self.rule or state["revision"] != self.opened.revision:
+            raise ValueError("it was read in another way, or at another revision")
+        if self.opened.is_hub and self.opened.revision is None:
+            raise ValueError("nobody knows at which commit it was read")
+        left = streams[streams.index(state["stream"]) :]
+        counters = {name: int(state["counters"][name]) for name in COUNTERS}
+        parts = {name: _Part.going_on(folder, name, state["parts"][name]) for name in names}
+        seen = Seen()
+        for digest in _read_numbers(folder / STATE.with_name("digests"), counters["documents"]):
+            seen.add(digest)
+        self.opened.go_on(state["source"])
+        for name, value in counters.items():
+            setattr(self, name, value)
+        self.parts, self.seen = parts, seen
+        for part in parts.values():
+            part.file = (folder / f"{part.name}.txt").open("ab")
+        return left
 
     def write_manifest(self, folder: Path, spec: str) -> None:
         # 40 ms of tables, which opening a corpus that is staged does not need.
@@ -576,7 +681,14 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def _read(opened: Opened, spec: str, cut: float | None, folder: Path, progress: Progress | None) -> _Staged:
+def _read(
+    opened: Opened,
+    spec: str,
+    cut: float | None,
+    folder: Path,
+    progress: Progress | None,
+    share: Share | None,
+) -> _Staged:
     """Read every document once and write it to its split."""
     own = [split for split in READING_ORDER if split in opened.splits]
     missing = [split for split in SPLITS if split not in own]
@@ -590,58 +702,68 @@ def _read(opened: Opened, spec: str, cut: float | None, folder: Path, progress: 
         streams = own or [""]
         rule = "own" if not missing else "document" if len(missing) >= 2 else "own + document"
         if missing:
-            share = "5 %" if len(missing) == 1 else "5 % each"
+            carved_share = "5 %" if len(missing) == 1 else "5 % each"
             carved = " and ".join(split for split in ("validation", "test") if split in missing)
-            notes.append(f"{carved}: {share} of the documents, chosen by a hash of their text")
+            notes.append(f"{carved}: {carved_share} of the documents, chosen by a hash of their text")
+    staged = _Staged({}, opened, rule, not missing and cut is None, notes)
     names = SPLITS if cut is None else ("train",)
-    parts = {split: _Part(folder, split) for split in names}
-    staged = _Staged(parts, opened, rule, not missing and cut is None, notes)
-    seen = Seen()
-    documents = characters = reported = 0
+    left = _begin(staged, folder, names, streams)
+
+    def tell() -> None:
+        if progress is not None:
+            progress(staged.documents, staged.characters)
+        if share is not None and (read := opened.share(streams, stream)) is not None:
+            share(read)
+
+    clock = Clock()
+    told = staged.characters
     try:
-        for stream in streams:
+        for stream in left:
+            split = "train" if cut is not None else stream if stream in ("test", "validation") else missing
             for raw, bits in opened.splits[stream]():
-                if raw.startswith("\ufeff"):
-                    staged.marked += 1
-                    raw, bits = raw.lstrip("\ufeff"), None
-                if not raw or raw.isspace():
-                    staged.empties += 1
-                    continue
-                text = normalize(raw)
-                if text is not raw:
-                    staged.composed += 1
-                    bits = None
-                encoded = text.encode("utf-8", "surrogatepass")
-                digest = int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest())
-                if not seen.add(digest):
-                    staged.duplicates += 1
-                    continue
-                if cut is not None or stream in ("test", "validation"):
-                    split = stream if cut is None else "train"
-                else:
-                    split = _carve(digest, missing)
-                parts[split].add(text, encoded, bits)
-                documents += 1
-                characters += len(text)
-                if progress is not None and characters - reported >= FLUSH_CHARACTERS:
-                    progress(documents, characters)
-                    reported = characters
+                staged.take(raw, bits, split)
+                if clock.due():
+                    staged.journal(folder, stream)
+                    clock.reset()
+                if staged.characters - told >= FLUSH_CHARACTERS:
+                    told = staged.characters
+                    try:
+                        tell()
+                    except KeyboardInterrupt:  # asked to stop where nothing is half done: nothing is lost
+                        staged.journal(folder, stream)
+                        raise
     finally:
-        for part in parts.values():
-            part.close()
-    if not documents:
+        for part in staged.parts.values():
+            part.file.close()
+    if not staged.documents:
         raise CorpusError(f"{spec}: no text in it: every document is empty, or there is none")
     if progress is not None:
-        progress(documents, characters)
+        progress(staged.documents, staged.characters)
+    if share is not None and opened.sizes:
+        share(1.0)
+    for part in staged.parts.values():
+        part.finish()
     if cut is not None:
-        parts["validation"] = _cut_off(parts["train"], cut, spec)
+        staged.parts["validation"] = _cut_off(staged.parts["train"], cut, spec)
     elif staged.own_splits_suffice:
-        for split, part in parts.items():
+        for name, part in staged.parts.items():
             if not part.ends:
                 raise CorpusError(
-                    f"{spec}: no text in its {split} split: cut train instead, with --split offset:0.9"
+                    f"{spec}: no text in its {name} split: cut train instead, with --split offset:0.9"
                 )
     return staged
+
+
+def _begin(staged: _Staged, folder: Path, names: Iterable[str], streams: list[str]) -> list[str]:
+    """Open the files of `staged`, where its journal says if there is one; the streams that are to be read."""
+    if state := read_journal(folder):
+        # A journal of another reading, or of files that are shorter than it says: all is read anew.
+        with contextlib.suppress(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
+            return staged.go_on(folder, names, streams, state)
+    _clear(folder)
+    (folder / STATE.parent).mkdir()
+    staged.parts = {name: _Part(folder, name) for name in names}
+    return streams
 
 
 def _carve(digest: int, missing: list[str]) -> str:
@@ -685,7 +807,7 @@ def _cut_off(train: _Part, share: float, spec: str) -> _Part:
     held_out.bytes = train.bytes - place
     held_out.characters = train.characters - keep
     held_out.bits = train.bits = None
-    held_out.close()
+    held_out.finish()
     train.ends, train.bytes, train.characters = kept_ends, place, keep
     train.counts -= held_out.counts
     np.save(train.folder / "train.ends.npy", np.frombuffer(train.ends, np.uint64))

@@ -61,6 +61,9 @@ MARKED = (
 )
 
 
+ENCODINGS = (UTF_8, CP949, *MARKED)
+
+
 @dataclass(frozen=True)
 class TextScan:
     """What one pass over a text file tells.
@@ -68,11 +71,13 @@ class TextScan:
     encoding:    the encoding all of it decodes in
     characters:  how many, line ends counted as they stand in the file
     paragraphs:  whether a blank line stands between two lines that are not blank
+    bytes:       how many, decompressed
     """
 
     encoding: Encoding
     characters: int
     paragraphs: bool
+    bytes: int
 
 
 class _DecodingError(Exception):
@@ -152,4 +157,4 @@ def _scan(file: BinaryIO, encoding: Encoding) -> TextScan:
             paragraphs = BLANK_LINE.search(lines) is not None
             tail = lines[-2:]
         if not chunk:
-            return TextScan(encoding, characters, paragraphs)
+            return TextScan(encoding, characters, paragraphs, fed)

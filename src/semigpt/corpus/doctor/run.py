@@ -37,8 +37,9 @@ from semigpt.corpus.doctor.findings import (
     visible,
 )
 from semigpt.corpus.doctor.report import EXAMPLES, Example, Report
+from semigpt.corpus.partial import sync, temporary_folder
 from semigpt.corpus.sources import open_source, parse_spec, quiet_datasets
-from semigpt.corpus.staging import READING_ORDER, Progress, Seen, sync, temporary_folder
+from semigpt.corpus.staging import READING_ORDER, Progress, Seen
 from semigpt.errors import CorpusError, SettingsError
 
 __all__ = ["check", "clean", "selected_fixes"]

@@ -74,13 +74,13 @@ def articles_in(split: str, articles: int = DEFAULT_ARTICLES) -> int:
     return max(1, round(articles * _BOOK_SPLITS[split] / BOOK_ARTICLES))
 
 
-def rows(split: str, *, articles: int = DEFAULT_ARTICLES, seed: int = 0) -> Iterator[Article]:
-    """The articles of a split, in order. Raises `CorpusError` as `articles_in` does."""
+def rows(split: str, *, articles: int = DEFAULT_ARTICLES, seed: int = 0, first: int = 0) -> Iterator[Article]:
+    """The articles of a split, in order, from number `first` on. Raises `CorpusError` as `articles_in` does."""
     from semigpt.corpus.newsroom.newsdesk import grammar
 
     count = articles_in(split, articles)
     news = grammar()
-    return (_article(news, split, index, seed) for index in range(count))
+    return (_article(news, split, index, seed) for index in range(first, count))
 
 
 def parse(document: str) -> "Derivation":
