@@ -93,16 +93,16 @@ class ByteLevelTokenizer(Tokenizer):
         return np.fromiter(chain.from_iterable(ids), self.dtype)
 
     def encode_documents(self, documents: Iterable[str]) -> Iterator[Ids]:
-        """See `Tokenizer.encode_documents`. Documents are encoded on every core, 262,000 characters at a time, at
-        most three batches ahead of what is asked for."""
-        # The library spreads a batch over the cores; other batches fill the time in which Python, on one core, turns
-        # the first one's ids into an array, and in which a batch's last document keeps one core alone. Two cores do
-        # 11.8 MB/s so, with two threads and 65,000 characters 11.2; one core does 6.0.
-        with ThreadPoolExecutor(3) as pool:
+        """See `Tokenizer.encode_documents`. Documents are encoded on every core, 65,000 characters at a
+        time (with
+        more the cores wait longer for each other), at most two batches ahead of what is asked for."""
+        # The library spreads a batch over the cores; a second batch fills the time in which Python, on one
+        # core, turns the first one's ids into an array.
+        with ThreadPoolExecutor(2) as pool:
             waiting: deque[Future[list[Ids]]] = deque()
-            for batch in batches(documents, 1 << 18):
+            for batch in batches(documents, 1 << 16):
                 waiting.append(pool.submit(self._encode_batch, batch))
-                if len(waiting) > 3:
+                if len(waiting) > 2:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
