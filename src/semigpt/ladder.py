@@ -246,7 +246,8 @@ def write_ladder(folder: Path, settings: LadderSettings, rows: Sequence[Row]) ->
 
 def headline(settings: LadderSettings) -> str:
     """What was asked for, in a few words."""
-    length = f"{settings.steps:,} steps" if settings.steps is not None else f"{settings.minutes:g} minutes"
+    number, unit = (settings.steps, "step") if settings.steps is not None else (settings.minutes, "minute")
+    length = f"{number:,} {unit}{'' if number == 1 else 's'}"
     return f"{settings.data.get('spec', 'news')}: {length} a rung{', the book’s settings' if settings.book else ''}"
 
 
