@@ -246,8 +246,10 @@ def write_ladder(folder: Path, settings: LadderSettings, rows: Sequence[Row]) ->
 
 def headline(settings: LadderSettings) -> str:
     """What was asked for, in a few words."""
-    number, unit = (settings.steps, "step") if settings.steps is not None else (settings.minutes, "minute")
-    length = f"{number:,} {unit}{'' if number == 1 else 's'}"
+    if settings.steps is not None:
+        length = f"{settings.steps:,} step{'s' * (settings.steps != 1)}"
+    else:
+        length = f"{settings.minutes:g} minute{'s' * (settings.minutes != 1)}"
     return f"{settings.data.get('spec', 'news')}: {length} a rung{', the book’s settings' if settings.book else ''}"
 
 
