@@ -310,6 +310,7 @@ table.ladder th:nth-child(-n+2), table.ladder td:nth-child(-n+2) { text-align: l
 table.ladder td:not(:nth-child(2)) { white-space: nowrap; }
 table.ladder td:nth-child(2) { min-width: 9em; overflow-wrap: normal; }
 div.wide { overflow-x: auto; }
+@media (min-width: 62rem) { div.wide { margin-inline: -6rem; } }
 p.sample { white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 
