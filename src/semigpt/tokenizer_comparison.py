@@ -160,7 +160,10 @@ class Comparison:
         )
         if not self.settings.get("training"):
             return text
-        length = ", ".join(f"{value:g} {unit}" for unit, value in self.settings["training"].items())
+        length = ", ".join(
+            f"{value:g} {unit if value != 1 else unit[:-1]}"
+            for unit, value in self.settings["training"].items()
+        )
         size = self.settings["size"]
         return (
             f"{text} A {size} gpt was trained on each for {length}; its bits a character are those of the whole "
