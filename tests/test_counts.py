@@ -56,7 +56,8 @@ def test_recall_is_kneser_neys(way: str, leave_one_out: bool, model: KneserNey, 
     score = model.leave_one_out_log2_probabilities if leave_one_out else model.log2_probabilities
     expected = 2 ** score(TEXT)[START + 1 : START + 1 + 3 * T].reshape(3, T)
     # Where a block begins, the counts see less before it than the whole text shows.
-    np.testing.assert_allclose(p.numpy()[:, ORDER - 1 :], expected[:, ORDER - 1 :], rtol=1e-4)
+    assert p.shape == (3, T, ORDER)
+    np.testing.assert_allclose(p.numpy()[:, ORDER - 1 :, -1], expected[:, ORDER - 1 :], rtol=1e-4)
     assert features.shape == (3, T, 2 * (ORDER - 1))
 
 
@@ -65,8 +66,19 @@ def test_distributions_without_a_targets_own_occurrence(way: str, counts: Counts
     q = counts.distribution(INPUTS, TARGETS)
     torch.testing.assert_close(q.sum(-1), torch.ones(3, T))
     p, _ = counts.recall(INPUTS, TARGETS, leave_one_out=True)
-    torch.testing.assert_close(q.gather(2, TARGETS[..., None])[..., 0], p, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(q.gather(2, TARGETS[..., None])[..., 0], p[..., -1], rtol=1e-4, atol=1e-7)
     assert not torch.allclose(q, counts.distribution(INPUTS), atol=1e-3)
+
+
+@pytest.mark.parametrize("left_out", [None, TARGETS], ids=["whole", "left out"])
+def test_contexts_of_each_length_are_weighed(way: str, left_out: torch.Tensor | None, counts: Counts) -> None:
+    """A weighted sum of what 0, 1 … tokens say: at the targets that of `recall`'s; and a whole distribution."""
+    weights = torch.rand(3, T, ORDER, generator=torch.Generator().manual_seed(0))
+    q = counts.distribution(INPUTS, left_out, weights)
+    torch.testing.assert_close(q.sum(-1), weights.sum(-1))
+    p, _ = counts.recall(INPUTS, TARGETS, leave_one_out=left_out is not None)
+    expected = (weights * p).sum(-1)
+    torch.testing.assert_close(q.gather(2, TARGETS[..., None])[..., 0], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_both_ways_leave_out_the_same(counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,24 +81,54 @@ def test_it_goes_on_to_the_same_bits(run: Path, text_file: Path, tmp_path: Path)
         assert (left / name).read_bytes() == (run / name).read_bytes(), name
 
 
-def test_the_mixture_is_the_gates() -> None:
+@pytest.mark.parametrize("expert", ["net", "counts", "one token", "echo"])
+def test_the_mixture_is_the_gates(expert: str) -> None:
+    """Wholly given to one expert, it says what that one does: in whole distributions, and of targets alone."""
     model = small_model("memory")
     assert isinstance(model, MemoryGPT)
     assert model.counts is not None
-    inputs = torch.randint(0, VOCABULARY, (2, 12))
-    q = model.counts.distribution(inputs)
+    inputs = torch.randint(0, 4, (2, 12))  # tokens that come again
+    inputs[:, 0] = 40  # nothing was there before: no echo
+    targets = inputs.roll(-1, dims=1)
+    order = model.settings.memory_order
     with torch.no_grad():
         model.hints.weight.zero_()  # a net without a memory has none
         model.known.zero_()
         model.gate.zero_()
-        for bias, expected in ((40.0, q), (-40.0, None)):
-            model.gate[-1] = bias
-            p = model(inputs)[0].exp()
-            if expected is None:
-                counts, model.counts = model.counts, None
-                expected = model(inputs)[0].softmax(-1)
-                model.counts = counts
-            torch.testing.assert_close(p, expected)
+        row = {"net": 0, "one token": 2, "counts": order, "echo": order + 1}[expert]
+        model.gate[row, -1] = 60.0
+        p, losses = model(inputs)[0].exp(), model.token_losses(inputs, targets)
+        expected = model.counts.distribution(inputs)
+        if expert == "net":
+            model.counts = None
+            expected = model(inputs)[0].softmax(-1)
+        elif expert == "one token":
+            for t in range(12):
+                expected[:, t] = model.counts.distribution(inputs[:, t : t + 1])[:, 0]
+        elif expert == "echo":
+            tokens, lengths = echoes(inputs)
+            assert (lengths[:, 0] == 0).all()
+            assert (lengths[:, -1] > 0).all()
+            sure = torch.nn.functional.one_hot(tokens, VOCABULARY).float()
+            expected = torch.where(lengths[..., None] > 0, sure, expected)
+    torch.testing.assert_close(p, expected, atol=1e-6, rtol=1e-4)
+    wanted = expected.gather(2, targets[..., None])[..., 0]
+    torch.testing.assert_close(losses.exp().reciprocal(), wanted, atol=1e-6, rtol=1e-3)
+
+
+def test_it_says_the_same_with_and_without_a_cache() -> None:
+    """Echoes and contexts from before the newest tokens count as they do in a whole text."""
+    model = small_model("memory")
+    assert isinstance(model, MemoryGPT)
+    inputs = torch.randint(0, 4, (2, 12))
+    with torch.no_grad():
+        model.gate[-1, -1] = 1.0  # an echo that is heard
+        whole = model(inputs)[0]
+        cache = model.new_cache(2)
+        model.next_logits(inputs[:, :7], cache)
+        for t in range(7, 12):
+            part = model.next_logits(inputs[:, t : t + 1], cache)
+            torch.testing.assert_close(part, whole[:, t], atol=1e-4, rtol=1e-4)
 
 
 def test_with_nothing_in_its_memory_the_net_speaks_alone() -> None:

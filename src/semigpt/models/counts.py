@@ -176,8 +176,12 @@ class Counts:
         moved = {name: tensor.to(device) for name, tensor in self.tensors().items()}
         return Counts.from_tensors(moved, self.vocab_size)
 
-    def distribution(self, inputs_BT: Tensor, left_out_BT: Tensor | None = None) -> Tensor:
+    def distribution(
+        self, inputs_BT: Tensor, left_out_BT: Tensor | None = None, weights_BTK: Tensor | None = None
+    ) -> Tensor:
         """p of every token after each position of each text: `[B, T]` to `[B, T, V]`, on the counts' device.
+
+        With `weights_BTK`, `[B, T, order]`, it is the sum over k of weight k times what the last k tokens alone say.
 
         `left_out_BT` are the tokens that came next in the counted text itself: each one's own occurrence is taken out
         again, out of its longest n-gram and, where that was the only one, out of the shorter one's count. So the counts say
@@ -187,17 +191,23 @@ class Counts:
         c = self._library()
         if c is not None:
             q_BTV = torch.empty(B, T, self.vocab_size)
-            with _addresses(inputs_BT, left_out_BT) as (inputs, left_out):
-                c.semigpt_successors(self.pointer, B * T, T, inputs, left_out, q_BTV.data_ptr())
+            with _addresses(inputs_BT, left_out_BT, weights_BTK) as (inputs, left_out, weights):
+                c.semigpt_successors(self.pointer, B * T, T, inputs, left_out, weights, q_BTV.data_ptr())
             return q_BTV
         contexts = self._contexts(inputs_BT)
-        left_N = torch.ones(B * T, device=self.device)
+        wanted_NK = torch.zeros(B * T, self.order, device=self.device)
+        if weights_BTK is None:
+            wanted_NK[:, -1] = 1.0
+        else:
+            wanted_NK += weights_BTK.flatten(0, 1)
+        left_N = torch.zeros(B * T, device=self.device)
         levels = self._left_out(contexts, None if left_out_BT is None else left_out_BT.flatten())
-        weights: list[Tensor] = []
+        shares: list[Tensor] = []
         for level in range(self.order - 1, -1, -1):
             totals_N4 = levels[level][0]
             known_N = (contexts[level] >= 0) & (totals_N4[:, 0] > 0)
-            weights.insert(0, torch.where(known_N, left_N / totals_N4[:, 0].clamp(min=1), 0.0))
+            left_N = left_N + wanted_NK[:, level]
+            shares.insert(0, torch.where(known_N, left_N / totals_N4[:, 0].clamp(min=1), 0.0))
             if level:
                 left_N = torch.where(known_N, left_N * self._rest(level, totals_N4), left_N)
         # Level 0 is `unigram`, its shares stretched over what is left of the total.
@@ -210,7 +220,7 @@ class Counts:
             torch.where(nothing_N, 1.0, shift_N) / self.vocab_size,
         )
         q_NV = (left_N * stretch_N)[:, None] * self.unigram + (left_N * shift_N)[:, None]
-        for level, weight_N in enumerate(weights):
+        for level, weight_N in enumerate(shares):
             if left_out_BT is not None:
                 _, count_N, taken_N = levels[level]
                 lost_N = taken_N * (self._share(level, count_N) - self._share(level, count_N - 1))
@@ -254,8 +264,8 @@ class Counts:
     def recall(
         self, inputs_BT: Tensor, targets_BT: Tensor | None, *, leave_one_out: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """p of each target `[B, T]` (of token 0 where there are none), and what is known of its contexts
-        `[B, T, features]`: of each length ln(1 + its counts in all) and the share left to shorter ones.
+        """p of each target (of token 0 where there are none) after the last 0, 1 … order - 1 tokens, `[B, T, order]`, and
+        what is known of its contexts, `[B, T, features]`: of each length ln(1 + its counts in all) and the share left to shorter ones.
 
         With `leave_one_out` the text is the counted one, and each target is left out of the counts as in `distribution`.
         """
@@ -263,25 +273,26 @@ class Counts:
         targets_BT = torch.zeros_like(inputs_BT) if targets_BT is None else targets_BT
         c = self._library()
         if c is not None:
-            p_BT, features_BTF = torch.empty(B, T), torch.empty(B, T, self.features)
+            p_BTK, features_BTF = torch.empty(B, T, self.order), torch.empty(B, T, self.features)
             with _addresses(inputs_BT, targets_BT) as (inputs, targets):
                 c.semigpt_recall(
                     *(self.pointer, B * T, T, inputs, targets, leave_one_out),
-                    *(p_BT.data_ptr(), features_BTF.data_ptr()),
+                    *(p_BTK.data_ptr(), features_BTF.data_ptr()),
                 )
-            return p_BT, features_BTF
+            return p_BTK, features_BTF
         contexts = self._contexts(inputs_BT)
         levels = self._left_out(contexts, targets_BT.flatten(), really=leave_one_out)
         p_N = torch.full((B * T,), 1 / self.vocab_size, device=self.device)
-        features = []
+        said, features = [], []
         for level, (totals_N4, count_N, taken_N) in enumerate(levels):
             known_N = (contexts[level] >= 0) & (totals_N4[:, 0] > 0)
             share_N = self._share(level, count_N - taken_N.to(count_N.dtype)) / totals_N4[:, 0].clamp(min=1)
             rest_N = torch.where(known_N, self._rest(level, totals_N4), 1.0)
             p_N = torch.where(known_N, share_N + rest_N * p_N, p_N)
+            said.append(p_N)
             if level:
                 features += [torch.where(known_N, totals_N4[:, 0], 0).log1p(), rest_N]
-        return p_N.view(B, T), torch.stack(features, dim=1).view(B, T, -1)
+        return torch.stack(said, dim=1).view(B, T, -1), torch.stack(features, dim=1).view(B, T, -1)
 
     def _left_out(
         self, contexts: list[Tensor], targets_N: Tensor | None, *, really: bool = True

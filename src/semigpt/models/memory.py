@@ -1,10 +1,12 @@
 """The rung above `gpt`: a GPT that looks things up, the counts of n-grams beside the net and a gate between them.
 
-    p(w) = (1 - g) softmax(logits)(w) + g p_counts(w | last tokens)        g = sigmoid(gate · [hidden, features, 1])
+    p(w) = Σ_e share_e p_e(w)        shares = softmax(gate · [hidden, features, 1])
 
 Counting a text takes seconds and knows its every phrase; a net takes minutes and knows what phrases have in common. The
 gate reads the net's last hidden state and how well the counts know the last tokens (`Counts.recall`), and decides position
-by position whom to believe: a mixture of experts of two (Jacobs and others 1991), one of which never learns.
+by position whom to believe: a mixture of experts (Jacobs and others 1991) of which only one, the net, learns. The others are
+what the counts say after the last 0, 1 … order - 1 tokens, each on its own; and the echo, which is sure of the token that
+followed the last time these very tokens stood in the text before it (where they did not, it says what the counts do).
 
 While training, the counts' part is what they would say had they not seen the token at hand (leave-one-out): believed on
 the text they were counted on, they would be right all the time and the gate would learn to believe them. And the net is
@@ -117,14 +119,17 @@ class MemoryGPT(GPT):
         super().__init__(settings)
         self.counts: Counts | None = None
         # Begins by believing the counts: they know their text, and the net nothing yet.
-        self.gate = nn.Parameter(torch.zeros(settings.width + 2 * (settings.memory_order - 1) + 1))
+        # Rows: the net, the counts by contexts of 0, 1 … tokens, the echo.
+        inputs = settings.width + 2 * (settings.memory_order - 1) + 1
+        self.gate = nn.Parameter(torch.zeros(settings.memory_order + 2, inputs))
         # A vector for each token as the counts' guess, and one as an echo; and for all that is known of the two.
         self.hints = nn.Embedding(2 * settings.vocab_size, settings.width)
         self.known = nn.Parameter(
             torch.zeros(2 * (settings.memory_order - 1) + LONGEST_ECHO + 1, settings.width)
         )
         with torch.no_grad():
-            self.gate[-1] = 1.0
+            self.gate[:, -1] = -2.0
+            self.gate[0, -1], self.gate[settings.memory_order, -1] = 0.0, 1.0
             self.hints.weight.zero_()
 
     def remember(self, counts: Counts) -> None:
@@ -136,10 +141,12 @@ class MemoryGPT(GPT):
             )
         self.counts = counts
 
-    def _gate_logit(self, hidden_BTC: Tensor, features_BTF: Tensor) -> Tensor:
+    def _log_shares(self, hidden_BTC: Tensor, features_BTF: Tensor) -> Tensor:
+        """ln of how far each expert is believed, `[B, T, E]`."""
         C = self.settings.width
-        by_hidden = hidden_BTC.float() @ self.gate[:C]
-        return by_hidden + features_BTF.to(self.gate.device) @ self.gate[C:-1] + self.gate[-1]
+        by_hidden_BTE = hidden_BTC.float() @ self.gate[:, :C].t()
+        by_features_BTE = features_BTF.to(self.gate.device) @ self.gate[:, C:-1].t()
+        return (by_hidden_BTE + by_features_BTE + self.gate[:, -1]).log_softmax(dim=-1)
 
     def _recent(self, seen_BS: Tensor, T: int) -> Tensor:
         """Of S tokens the last T, and as many before them as the counts look at, on the counts' device."""
@@ -186,11 +193,29 @@ class MemoryGPT(GPT):
             return logits_BTV
         T = hidden_BTC.shape[1]
         recent_BR = self._recent(inputs_BS, T)
-        q_BTV = self.counts.distribution(recent_BR)[:, -T:].to(logits_BTV.device)
         _, features_BTF = self.counts.recall(recent_BR, None)
-        gate_BT1 = self._gate_logit(hidden_BTC, features_BTF[:, -T:])[..., None]
-        log_net = F.logsigmoid(-gate_BT1) + logits_BTV.log_softmax(dim=-1)
-        return torch.logaddexp(log_net, F.logsigmoid(gate_BT1) + q_BTV.log())
+        shares_BTE = self._log_shares(hidden_BTC, features_BTF[:, -T:])
+        net_BT1, by_counts_BTK, by_echo_BT1 = shares_BTE.split((1, self.settings.memory_order, 1), dim=2)
+        echo_BT1, length_BT1 = (found[:, -T:, None] for found in echoes(inputs_BS))
+        nothing_BT1 = length_BT1 == 0
+        weights_BTK, by_echo_BT1 = by_counts_BTK.exp(), by_echo_BT1.exp()
+        weights_BTK[..., -1:] += by_echo_BT1 * nothing_BT1
+        weights_BRK = F.pad(weights_BTK, (0, 0, recent_BR.shape[1] - T, 0)).to(recent_BR.device)
+        q_BTV = self.counts.distribution(recent_BR, weights_BTK=weights_BRK)[:, -T:].to(logits_BTV.device)
+        q_BTV = q_BTV.scatter_add(2, echo_BT1, by_echo_BT1 * ~nothing_BT1)
+        return torch.logaddexp(net_BT1 + logits_BTV.log_softmax(dim=-1), q_BTV.log())
+
+    def _said(self, inputs_BT: Tensor, targets_BT: Tensor, *, leave_one_out: bool) -> tuple[Tensor, Tensor]:
+        """What each expert but the net gives each target, `[B, T, E - 1]`, and what `Counts.recall` tells of the contexts."""
+        assert self.counts is not None
+        home = self.counts.device
+        p_BTK, features_BTF = self.counts.recall(
+            inputs_BT.to(home), targets_BT.to(home), leave_one_out=leave_one_out
+        )
+        p_BTK = p_BTK.to(inputs_BT.device)
+        echo_BT, length_BT = echoes(inputs_BT)
+        by_echo_BT = torch.where(length_BT > 0, (echo_BT == targets_BT).float(), p_BTK[..., -1])
+        return torch.cat((p_BTK, by_echo_BT[..., None]), dim=2), features_BTF
 
     def learn(
         self,
@@ -208,19 +233,19 @@ class MemoryGPT(GPT):
                 inputs_BT, targets_BT, weight, teacher=teacher, taught=taught, forward=forward
             )
         self.check_context(inputs_BT)
-        own, home = self.settings.own_loss, self.counts.device
-        p_BT, features_BTF = self.counts.recall(inputs_BT.to(home), targets_BT.to(home), leave_one_out=True)
+        own = self.settings.own_loss
+        p_BTX, features_BTF = self._said(inputs_BT, targets_BT, leave_one_out=True)
         step = self.native_step()
         if step is not None:
             told_BTC = self._told(inputs_BT, inputs_BT.shape[1], targets_BT)
             recalled = Recalled(
-                self.gate, p_BT.flatten(), features_BTF.flatten(0, 1), own, told_BTC.detach().flatten(0, 1)
+                self.gate, p_BTX.flatten(0, 1), features_BTF.flatten(0, 1), own, told_BTC.detach().flatten(0, 1)
             )
             loss = step(inputs_BT, targets_BT, weight, teacher if taught else None, taught, recalled)
             told_BTC.backward(step.by_x.view_as(told_BTC) * weight)  # type: ignore[no-untyped-call]
             return loss
         net_BT, logits_BTV, loss = self._mixed_losses(
-            inputs_BT, targets_BT, p_BT, features_BTF, left_out_BT=targets_BT
+            inputs_BT, targets_BT, p_BTX, features_BTF, left_out_BT=targets_BT
         )
         mean = loss.mean()
         objective = mean + own * taught_loss(logits_BTV, net_BT.mean(), inputs_BT, teacher, taught)
@@ -232,15 +257,14 @@ class MemoryGPT(GPT):
         if self.counts is None:
             return super().token_losses(inputs_BT, targets_BT)
         self.check_context(inputs_BT)
-        home = self.counts.device
-        recalled = self.counts.recall(inputs_BT.to(home), targets_BT.to(home))
-        return self._mixed_losses(inputs_BT, targets_BT, *recalled)[2]
+        said = self._said(inputs_BT, targets_BT, leave_one_out=False)
+        return self._mixed_losses(inputs_BT, targets_BT, *said)[2]
 
     def _mixed_losses(
         self,
         inputs_BT: Tensor,
         targets_BT: Tensor,
-        p_BT: Tensor,
+        p_BTX: Tensor,
         features_BTF: Tensor,
         left_out_BT: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -252,13 +276,8 @@ class MemoryGPT(GPT):
         net_BT = F.cross_entropy(
             logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none"
         ).view_as(targets_BT)
-        gate_BT = self._gate_logit(hidden_BTC, features_BTF)
-        log_p_BT = p_BT.to(gate_BT.device).log()
-        return (
-            net_BT,
-            logits_BTV,
-            -torch.logaddexp(F.logsigmoid(-gate_BT) - net_BT, F.logsigmoid(gate_BT) + log_p_BT),
-        )
+        said_BTE = torch.cat((-net_BT[..., None], p_BTX.log()), dim=2)
+        return net_BT, logits_BTV, -(self._log_shares(hidden_BTC, features_BTF) + said_BTE).logsumexp(dim=2)
 
     def new_cache(self, batch_size: int) -> MemoryCache:
         cache = MemoryCache(self.settings, batch_size, self.device, self.compute_dtype)

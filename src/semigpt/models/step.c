@@ -392,14 +392,20 @@ static inline float rest(const float *discount, const int32_t *totals) {
     return (discount[1] * totals[1] + discount[2] * totals[2] + discount[3] * totals[3]) / totals[0];
 }
 
-/* p of every token after ids[0 .. seen - 1], times `factor`, into q [vocab].
+/* p of every token after ids[0 .. seen - 1], times `factor`, into q [vocab]; or, where there are `weights` [order], weight k
+   times what the last k tokens alone say of it, all of them added up.
 
    Where `target` is a token (-1 is none) the ids are of the counted text itself, this one came next, and its own occurrence
    is taken out again, as semigpt_recall does with `leave_one_out`. */
-static void successors(const Counts *c, const int64_t *ids, int seen, int32_t target, float factor, float *q) {
+static void successors(const Counts *c, const int64_t *ids, int seen, int32_t target, float factor, const float *weights,
+                       float *q) {
     int32_t context[LEVELS];
     float kept[LEVELS], left = factor, at_target = 0, stretch = 1, shift = 0;
     int known = contexts(c, ids, seen, context), own = target >= 0, v = 0;
+    if (weights) {
+        left = 0;
+        for (int k = known; k < c->order; k++) left += weights[k];
+    }
     for (int k = known; k >= 0; k--) {
         const float *discount = c->discount[k + 1];
         int32_t totals[4];
@@ -424,6 +430,7 @@ static void successors(const Counts *c, const int64_t *ids, int seen, int32_t ta
             kept[k] = totals[0] > 0 ? left / totals[0] : 0;
             at_target -= kept[k] * lost;
             if (totals[0] > 0) left *= rest(discount, totals);
+            if (weights) left += weights[k - 1];
         } else if (lost > 0 && totals[0] > 0) {
             /* unigram is shares over the whole total, and the rest over it for all alike. */
             const int32_t *whole = c->totals[0];
@@ -448,11 +455,14 @@ static void successors(const Counts *c, const int64_t *ids, int seen, int32_t ta
     if (target >= 0) q[target] += at_target;
 }
 
-/* The same for the context that ends at each of N positions of texts of T; targets [N], or NULL. -> [N, vocab] */
-void semigpt_successors(const Counts *c, int N, int T, const int64_t *ids, const int64_t *targets, float *q) {
+/* The same for the context that ends at each of N positions of texts of T; targets [N] and weights [N, order], or NULL.
+   -> [N, vocab] */
+void semigpt_successors(const Counts *c, int N, int T, const int64_t *ids, const int64_t *targets, const float *weights,
+                        float *q) {
 #pragma omp parallel for schedule(static)
     for (int n = 0; n < N; n++)
-        successors(c, ids + n / T * T, n % T + 1, targets ? (int32_t)targets[n] : -1, 1.0f, q + (size_t)n * c->vocab);
+        successors(c, ids + n / T * T, n % T + 1, targets ? (int32_t)targets[n] : -1, 1.0f,
+                   weights ? weights + (size_t)n * c->order : NULL, q + (size_t)n * c->vocab);
 }
 
 /* The K likeliest of them alone, likeliest first, and their p: [N, K] both. */
@@ -464,7 +474,7 @@ void semigpt_guesses(const Counts *c, int N, int T, const int64_t *ids, const in
         float *q = malloc(sizeof(float) * c->vocab);
 #pragma omp for schedule(static)
         for (int n = 0; n < N; n++) {
-            successors(c, ids + n / T * T, n % T + 1, targets ? (int32_t)targets[n] : -1, 1.0f, q);
+            successors(c, ids + n / T * T, n % T + 1, targets ? (int32_t)targets[n] : -1, 1.0f, NULL, q);
             for (int k = 0; k < K; k++) {
                 v16 most = splat(-1);
                 for (int v = 0; v < whole; v += LANES) most = larger(loadf(q + v), most);
@@ -512,13 +522,13 @@ void semigpt_echoes(int B, int T, const int64_t *ids, int most, int64_t *tokens,
     }
 }
 
-/* p of each target alone, p_N, and what is known of its contexts, features [N, 2 (order - 1)]: of each length ln(1 + its
+/* p of each target alone, after the last 0, 1 … tokens: p_NK [N, order]; and what is known of its contexts, features [N, 2 (order - 1)]: of each length ln(1 + its
    counts in all) and the share left to shorter ones (0 and 1 where it was not counted).
 
    With `leave_one_out` the ids are of the counted text itself, and each target's own occurrence is taken out again: of
    its longest n-gram's count, and where that was the only one, of the shorter one's below. */
 void semigpt_recall(const Counts *c, int N, int T, const int64_t *ids, const int64_t *targets, int leave_one_out,
-                    float *p_N, float *features) {
+                    float *p_NK, float *features) {
 #pragma omp parallel for schedule(static)
     for (int n = 0; n < N; n++) {
         int32_t context[LEVELS], count[LEVELS];
@@ -550,12 +560,12 @@ void semigpt_recall(const Counts *c, int N, int T, const int64_t *ids, const int
                     p = (own_count - discount[own_count < 3 ? own_count : 3]) / total + left * p;
                 }
             }
+            p_NK[(size_t)n * c->order + k] = p;
             if (k > 0) {
                 feature[2 * (k - 1)] = logf(1.0f + total);
                 feature[2 * (k - 1) + 1] = left;
             }
         }
-        p_N[n] = p;
     }
 }
 
@@ -565,10 +575,10 @@ void semigpt_recall(const Counts *c, int N, int T, const int64_t *ids, const int
    (`teacher`, or NULL) and the rest to the token that came.
 
    With one (gate_N is not NULL) the model says (1 - gate) softmax + gate * recalled, and the loss is that of this mixture
-   plus `own` times the above; by_gate_N becomes `scale` times the gradient by the gate's logit. loss_N is the mixture's. */
+   plus `own` times the above. loss_N is the mixture's. */
 void semigpt_cross_entropy(int N, int V, int stride, number *logits, const int64_t *targets, float scale, float *loss_N,
                            const Counts *teacher, float taught, int T, const int64_t *ids, const float *gate_N,
-                           const float *recalled_N, float own, float *by_gate_N) {
+                           const float *recalled_N, float own) {
 #pragma omp parallel
     {
         float *q = teacher ? malloc(sizeof(float) * stride) : NULL;
@@ -597,17 +607,15 @@ void semigpt_cross_entropy(int N, int V, int stride, number *logits, const int64
             /* The row's gradient is (mixed + alone) softmax - (mixed + alone (1 - taught)) one-hot - alone taught q. */
             float mixed = 0, alone = scale;
             if (gate_N) {
-                float by_net = (1.0f - gate_N[n]) * expf(-loss_N[n]), by_counts = gate_N[n] * recalled_N[n];
-                float p = by_net + by_counts;
+                float by_net = (1.0f - gate_N[n]) * expf(-loss_N[n]), p = by_net + gate_N[n] * recalled_N[n];
                 mixed = scale * by_net / p;
                 alone = scale * own;
                 loss_N[n] = -logf(p);
-                by_gate_N[n] = scale * (gate_N[n] - by_counts / p);
             }
             float share = (mixed + alone) / total;
             float at_target = exp_one(target - top) * share - mixed - alone * (teacher ? 1.0f - taught : 1.0f);
             if (teacher) {
-                successors(teacher, ids + n / T * T, n % T + 1, -1, taught * alone, q);
+                successors(teacher, ids + n / T * T, n % T + 1, -1, taught * alone, NULL, q);
                 at_target -= q[targets[n]];
                 for (int v = 0; v < whole; v += LANES) store(x + v, load(x + v) * share - loadf(q + v));
                 for (int v = whole; v < V; v++) store_one(x + v, load_one(x + v) * share - q[v]);

@@ -54,8 +54,8 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
         "causal_softmax_backward": (i, i, p, p),
         "swiglu": (i, i, p, p),
         "swiglu_backward": (i, i, p, p, p),
-        "cross_entropy": (i, i, i, p, p, f, p, p, f, i, p, p, p, f, p),
-        "successors": (p, i, i, p, p, p),
+        "cross_entropy": (i, i, i, p, p, f, p, p, f, i, p, p, p, f),
+        "successors": (p, i, i, p, p, p, p),
         "guesses": (p, i, i, p, p, i, p, p),
         "echoes": (i, i, p, i, p, p),
         "recall": (p, i, i, p, p, i, p, p),
@@ -96,8 +96,8 @@ def can_step_natively(model: GPT) -> bool:
 class Recalled:
     """What the `memory` rung brings to a step: see `semigpt.models.memory`."""
 
-    gate: Tensor  # [C + F + 1], its weights
-    p_N: Tensor  # what the counts give each target
+    gate: Tensor  # [E, C + F + 1], its weights; the net is the first of E experts
+    p_NX: Tensor  # what each of the E - 1 others gives each target
     features_NF: Tensor
     own: float  # the weight of the net's own loss
     hints_NC: Tensor | None = None  # added to the embedding
@@ -251,12 +251,14 @@ class NativeStep:
                 c.semigpt_swiglu(N, F, self.gate_up[layer].data_ptr(), self.hidden[layer].data_ptr())
                 torch.mm(self.hidden[layer], w["down"].t(), out=self.delta)
         torch.mm(normed[2 * L], self._rounded_head.t(), out=self.logits)
-        gates: tuple[Any, ...] = (None, None, 0.0, None)
+        gates: tuple[Any, ...] = (None, None, 0.0)
         if memory is not None:
             hidden, gate = normed[2 * L].float(), memory.gate
             features = torch.cat((hidden, memory.features_NF, torch.ones(N, 1)), dim=1)
-            gate_N, by_gate_N = torch.mv(features, gate).sigmoid_(), torch.empty(N)
-            gates = gate_N.data_ptr(), memory.p_N.data_ptr(), memory.own, by_gate_N.data_ptr()
+            shares_NE = torch.mm(features, gate.t()).softmax(dim=1)
+            others_N, by_others_NX = 1 - shares_NE[:, 0], shares_NE[:, 1:] * memory.p_NX
+            recalled_N = by_others_NX.sum(dim=1) / others_N
+            gates = others_N.data_ptr(), recalled_N.data_ptr(), memory.own
         c.semigpt_cross_entropy(
             *(
                 N,
@@ -282,11 +284,15 @@ class NativeStep:
         torch.mm(self.logits, self._rounded_head, out=by_normed)
         self._gather(self.logits, normed[2 * L], self._head, weight)
         if memory is not None:
-            by_normed += torch.outer(by_gate_N, gate[:C]).to(self.dtype)
+            # By the logits of the shares: each share less the part of p that came from its expert.
+            by_others_NX *= self.losses.exp()[:, None]
+            by_net_N1 = 1 - by_others_NX.sum(dim=1, keepdim=True)
+            by_gate_NE = (shares_NE - torch.cat((by_net_N1, by_others_NX), dim=1)) / N
+            by_normed += torch.mm(by_gate_NE, gate[:, :C]).to(self.dtype)
             by_gate, add = self._gradient(gate)
             if not add:
                 by_gate.zero_()
-            by_gate.add_(torch.mv(features.t(), by_gate_N), alpha=weight)
+            by_gate.add_(torch.mm(by_gate_NE.t(), features), alpha=weight)
         for i in range(2 * L, -1, -1):
             if i < 2 * L:
                 layer, w = i // 2, self._rounded[i // 2]

@@ -306,9 +306,11 @@ class Optimizer:
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
         hidden, decayed, free = [], [], []
         for name, parameter in named:
-            if settings.decayed == "matrices" and (parameter.dim() != 2 or id(parameter) in tables):
+            # The gate of a memory chooses between experts: an output layer, but one with a bias in it.
+            lasting = parameter.dim() != 2 or id(parameter) in tables or name == "gate"
+            if settings.decayed == "matrices" and lasting:
                 free.append(parameter)
-            elif settings.optimizer == "muon" and "lm_head" not in name:
+            elif settings.optimizer == "muon" and "lm_head" not in name and name != "gate":
                 hidden.append(parameter)
             else:
                 decayed.append(parameter)
