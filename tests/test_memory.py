@@ -116,6 +116,20 @@ def test_the_mixture_is_the_gates(expert: str) -> None:
     torch.testing.assert_close(losses.exp().reciprocal(), wanted, atol=1e-6, rtol=1e-3)
 
 
+def test_whole_distributions_have_the_gradient_of_the_targets_alone() -> None:
+    model = small_model("memory")
+    inputs, targets = torch.randint(0, 4, (2, 2, 12))
+    found = []
+    for way in (lambda: model(inputs, targets)[1], lambda: model.token_losses(inputs, targets).mean()):
+        model.zero_grad()
+        way().backward()
+        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    assert found[0]["gate"].abs().sum() > 0
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], atol=1e-5, rtol=1e-3)
+
+
 def test_it_says_the_same_with_and_without_a_cache() -> None:
     """Echoes and contexts from before the newest tokens count as they do in a whole text."""
     model = small_model("memory")

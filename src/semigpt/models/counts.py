@@ -188,7 +188,8 @@ class Counts:
         of their own text what they would had they not seen the token at hand.
         """
         B, T = inputs_BT.shape
-        c = self._library()
+        learns = weights_BTK is not None and weights_BTK.requires_grad and torch.is_grad_enabled()
+        c = None if learns else self._library()  # the C leaves no trace for autograd to follow
         if c is not None:
             q_BTV = torch.empty(B, T, self.vocab_size)
             with _addresses(inputs_BT, left_out_BT, weights_BTK) as (inputs, left_out, weights):

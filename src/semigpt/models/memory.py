@@ -195,11 +195,15 @@ class MemoryGPT(GPT):
         recent_BR = self._recent(inputs_BS, T)
         _, features_BTF = self.counts.recall(recent_BR, None)
         shares_BTE = self._log_shares(hidden_BTC, features_BTF[:, -T:])
-        net_BT1, by_counts_BTK, by_echo_BT1 = shares_BTE.split((1, self.settings.memory_order, 1), dim=2)
+        sizes = [1, self.settings.memory_order, 1]
+        net_BT1, by_counts_BTK, by_echo_BT1 = torch.split(shares_BTE, sizes, dim=2)
         echo_BT1, length_BT1 = (found[:, -T:, None] for found in echoes(inputs_BS))
-        nothing_BT1 = length_BT1 == 0
-        weights_BTK, by_echo_BT1 = by_counts_BTK.exp(), by_echo_BT1.exp()
-        weights_BTK[..., -1:] += by_echo_BT1 * nothing_BT1
+        # Where nothing was there before, the echo says what the counts do after the longest context.
+        nothing_BT1, by_echo_BT1 = length_BT1 == 0, by_echo_BT1.exp()
+        longest_K = (
+            torch.arange(self.settings.memory_order, device=self.device) == self.settings.memory_order - 1
+        )
+        weights_BTK = by_counts_BTK.exp() + by_echo_BT1 * nothing_BT1 * longest_K
         weights_BRK = F.pad(weights_BTK, (0, 0, recent_BR.shape[1] - T, 0)).to(recent_BR.device)
         q_BTV = self.counts.distribution(recent_BR, weights_BTK=weights_BRK)[:, -T:].to(logits_BTV.device)
         q_BTV = q_BTV.scatter_add(2, echo_BT1, by_echo_BT1 * ~nothing_BT1)
@@ -239,7 +243,11 @@ class MemoryGPT(GPT):
         if step is not None:
             told_BTC = self._told(inputs_BT, inputs_BT.shape[1], targets_BT)
             recalled = Recalled(
-                self.gate, p_BTX.flatten(0, 1), features_BTF.flatten(0, 1), own, told_BTC.detach().flatten(0, 1)
+                self.gate,
+                p_BTX.flatten(0, 1),
+                features_BTF.flatten(0, 1),
+                own,
+                told_BTC.detach().flatten(0, 1),
             )
             loss = step(inputs_BT, targets_BT, weight, teacher if taught else None, taught, recalled)
             told_BTC.backward(step.by_x.view_as(told_BTC) * weight)  # type: ignore[no-untyped-call]
