@@ -130,6 +130,18 @@ def test_whole_distributions_have_the_gradient_of_the_targets_alone() -> None:
         torch.testing.assert_close(gradient, found[1][name], atol=1e-5, rtol=1e-3)
 
 
+def test_a_gate_that_is_wholly_sure_of_the_net_still_learns() -> None:
+    """No share is divided by, however near to nothing it is."""
+    model = small_model("memory", context_length=16, width=64, num_heads=2)
+    assert isinstance(model, MemoryGPT)
+    inputs, targets = torch.randint(0, 4, (2, 2, 12))
+    with torch.no_grad():
+        model.gate[0, -1] = 200.0
+    assert torch.isfinite(model.learn(inputs, targets))
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
+
+
 def test_it_says_the_same_with_and_without_a_cache() -> None:
     """Echoes and contexts from before the newest tokens count as they do in a whole text."""
     model = small_model("memory")

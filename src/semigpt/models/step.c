@@ -574,11 +574,11 @@ void semigpt_recall(const Counts *c, int N, int T, const int64_t *ids, const int
    Without a memory the loss is the cross-entropy of a target that gives `taught` of its weight to what the counts say
    (`teacher`, or NULL) and the rest to the token that came.
 
-   With one (gate_N is not NULL) the model says (1 - gate) softmax + gate * recalled, and the loss is that of this mixture
+   With one (net_N is not NULL) p is net_N times the softmax's and others_N, and the loss is that of this mixture
    plus `own` times the above. loss_N is the mixture's. */
 void semigpt_cross_entropy(int N, int V, int stride, number *logits, const int64_t *targets, float scale, float *loss_N,
-                           const Counts *teacher, float taught, int T, const int64_t *ids, const float *gate_N,
-                           const float *recalled_N, float own) {
+                           const Counts *teacher, float taught, int T, const int64_t *ids, const float *net_N,
+                           const float *others_N, float own) {
 #pragma omp parallel
     {
         float *q = teacher ? malloc(sizeof(float) * stride) : NULL;
@@ -606,8 +606,8 @@ void semigpt_cross_entropy(int N, int V, int stride, number *logits, const int64
             loss_N[n] = top + logf(total) - target;
             /* The row's gradient is (mixed + alone) softmax - (mixed + alone (1 - taught)) one-hot - alone taught q. */
             float mixed = 0, alone = scale;
-            if (gate_N) {
-                float by_net = (1.0f - gate_N[n]) * expf(-loss_N[n]), p = by_net + gate_N[n] * recalled_N[n];
+            if (net_N) {
+                float by_net = net_N[n] * expf(-loss_N[n]), p = by_net + others_N[n];
                 mixed = scale * by_net / p;
                 alone = scale * own;
                 loss_N[n] = -logf(p);

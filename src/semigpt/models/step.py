@@ -256,9 +256,9 @@ class NativeStep:
             hidden, gate = normed[2 * L].float(), memory.gate
             features = torch.cat((hidden, memory.features_NF, torch.ones(N, 1)), dim=1)
             shares_NE = torch.mm(features, gate.t()).softmax(dim=1)
-            others_N, by_others_NX = 1 - shares_NE[:, 0], shares_NE[:, 1:] * memory.p_NX
-            recalled_N = by_others_NX.sum(dim=1) / others_N
-            gates = others_N.data_ptr(), recalled_N.data_ptr(), memory.own
+            by_others_NX = shares_NE[:, 1:] * memory.p_NX
+            net_N, others_N = shares_NE[:, 0].contiguous(), by_others_NX.sum(dim=1)
+            gates = net_N.data_ptr(), others_N.data_ptr(), memory.own
         c.semigpt_cross_entropy(
             *(
                 N,

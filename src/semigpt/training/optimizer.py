@@ -306,11 +306,10 @@ class Optimizer:
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
         hidden, decayed, free = [], [], []
         for name, parameter in named:
-            # The gate of a memory chooses between experts: an output layer, but one with a bias in it.
-            lasting = parameter.dim() != 2 or id(parameter) in tables or name == "gate"
-            if settings.decayed == "matrices" and lasting:
+            gate = name == "gate"  # of a memory: an output layer, with a bias in it
+            if settings.decayed == "matrices" and (parameter.dim() != 2 or id(parameter) in tables or gate):
                 free.append(parameter)
-            elif settings.optimizer == "muon" and "lm_head" not in name and name != "gate":
+            elif settings.optimizer == "muon" and "lm_head" not in name and not gate:
                 hidden.append(parameter)
             else:
                 decayed.append(parameter)
