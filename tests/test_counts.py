@@ -128,6 +128,23 @@ def test_saved_and_taken_back(counts: Counts) -> None:
     assert torch.equal(again.distribution(INPUTS), counts.distribution(INPUTS))
 
 
+def test_what_is_saved_is_as_small_as_its_largest_number() -> None:
+    """And comes back: numbers beside 2^8 and 2^15, where one kind of whole number gives way to the next."""
+    for times, kind in ((255, torch.uint8), (256, torch.int16), (2**15 - 1, torch.int16), (2**15, torch.int32)):
+        often = Counts.fit(np.zeros(times, np.uint16), 1, 2)
+        saved = often.tensors()
+        assert saved["count.1"].dtype == kind and saved["follower.1"].dtype == torch.uint8
+        assert Counts.from_tensors(saved, 1).count[1].tolist() == [times]
+
+
+def test_sums_of_long_contexts_are_not_kept(model: KneserNey, counts: Counts) -> None:
+    """Added up when asked they are `KneserNey`'s."""
+    assert len(counts.totals) == counts_module.SUMMED < ORDER
+    for level in range(ORDER):
+        nodes = torch.arange(len(model.followers[level]))
+        assert counts._totals(level, nodes).tolist() == model.followers[level].tolist()
+
+
 @pytest.mark.parametrize(
     ("name", "place", "value"),
     [
@@ -138,11 +155,14 @@ def test_saved_and_taken_back(counts: Counts) -> None:
         ("first_child.0", 1, 10**6),
         ("first_child.1", 3, -5),
         ("count.3", 0, 0),
-        ("totals.1", 0, 0),
+        ("first_follower.1", 1, 0),  # nothing followed the first context
     ],
 )
 def test_tables_that_lead_outside_are_refused(name: str, place: int, value: int, counts: Counts) -> None:
-    tensors = {key: tensor.clone() for key, tensor in counts.tensors().items()}
+    tensors = {
+        key: tensor.clone() if tensor.is_floating_point() else tensor.int()
+        for key, tensor in counts.tensors().items()
+    }
     tensors[name].view(-1)[place] = value
     with pytest.raises(ValueError, match="level|add up"):
         Counts.from_tensors(tensors, V)

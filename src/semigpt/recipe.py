@@ -31,7 +31,7 @@ from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
 from semigpt.models.counts import Counts
 from semigpt.models.gpt import GPT
-from semigpt.models.memory import MemoryGPT
+from semigpt.models.memory import MemoryGPT, MemorySettings
 from semigpt.record import Evaluated, Record, SampleSettings, measure
 from semigpt.settings import check_choice, check_positive, from_table, nearest, to_table
 from semigpt.tokenizers import CharTokenizer, Kind, load_tokenizer, train_tokenizer
@@ -58,6 +58,7 @@ __all__ = [
 
 # What a run may go on with another value of: nothing that its weights depend on (but for the steps that it skips).
 MAY_CHANGE = {"training.keep", "training.save_every", "training.on_nonfinite", "machine.device"}
+TEACHER_ORDER = 5
 TAUGHT_TOKENS = 4_000_000  # of a training split, from which on `teacher = "auto"` is the counts
 
 
@@ -461,18 +462,20 @@ def make_teacher(recipe: Recipe, dataset: Dataset, counts: Counts | None) -> Tea
 
 def count_ngrams(recipe: Recipe, dataset: Dataset, device: torch.device) -> Counts | None:
     """The n-grams of the training split, where a teacher or a memory wants them; of its first part, where it is long."""
-    orders = {recipe.training.teacher_order} if has_teacher(recipe, dataset) else set()
-    if recipe.model["rung"] == "memory":
-        orders.add(recipe.model.get("memory_order", 5))
-    if not orders:
+    taught = has_teacher(recipe, dataset)
+    order = recipe.training.teacher_order
+    settings = recipe.build_model(1, shape_only=True).settings
+    if isinstance(settings, MemorySettings):
+        if taught and order not in (None, settings.memory_order):
+            raise SettingsError(
+                f"teacher_order and memory_order must be the same, not {order} and {settings.memory_order}"
+            )
+        order = settings.memory_order
+    elif not taught:
         return None
-    if len(orders) > 1:
-        raise SettingsError(
-            f"teacher_order and memory_order must be the same, not {' and '.join(map(str, orders))}"
-        )
     stream = dataset.stream("train")
     ids = stream.read(0, min(len(stream), COUNTED_TOKENS))
-    return Counts.fit(ids, dataset.vocab_size, orders.pop()).to(device)
+    return Counts.fit(ids, dataset.vocab_size, order or TEACHER_ORDER).to(device)
 
 
 def advice(recipe: Recipe, forecast: Forecast, vocab_size: int) -> str:

@@ -29,6 +29,12 @@ from semigpt.models.step import library_or_none
 __all__ = ["Counts"]
 
 LEVELS = 8  # as in step.c
+# Sums over what followed a context are kept for contexts shorter than this. Longer ones are a hundred times as many, with
+# few followers each, and are added up when asked: of film reviews they were two fifths of all that was kept.
+SUMMED = 3
+
+
+TABLES = ("first_child", "oldest", "first_follower", "follower", "count")
 
 
 class _Counts(ctypes.Structure):
@@ -38,7 +44,7 @@ class _Counts(ctypes.Structure):
         ("discount", ctypes.c_float * (4 * (LEVELS + 1))),
         *(
             (name, ctypes.c_void_p * LEVELS)
-            for name in ("first_child", "oldest", "first_follower", "follower", "count", "totals")
+            for name in (*TABLES, "totals")
         ),
         ("unigram", ctypes.c_void_p),
     )
@@ -62,8 +68,8 @@ class Counts:
     """Level k [n-grams of k + 1 tokens]: the tokens that followed, ascending in a context."""
     count: tuple[Tensor, ...]
     """And how often: occurrences at the highest order, below it in how many longer contexts."""
-    totals: tuple[Tensor, ...]
-    """Level k [contexts of k tokens, 4]: counts in all; followers seen once, twice, three times or more."""
+    totals: tuple[Tensor, ...] = field(init=False)
+    """Level k < SUMMED [contexts of k tokens, 4]: counts in all; followers seen once, twice, three times or more."""
     unigram: Tensor = field(init=False)
     """[vocab_size]: p without a context."""
     _struct: _Counts | None = field(init=False)
@@ -94,10 +100,12 @@ class Counts:
             tuple(first_follower),
             tuple(follower),
             tuple(count),
-            tuple(_tensor(followers) for followers in model.followers),
         )
 
     def __post_init__(self) -> None:
+        every = [torch.arange(len(self.first_follower[level]) - 1) for level in range(min(SUMMED, self.order))]
+        sums = tuple(self._added_up(level, nodes.to(self.device)) for level, nodes in enumerate(every))
+        object.__setattr__(self, "totals", sums)
         object.__setattr__(self, "unigram", self._unigram())
         object.__setattr__(self, "_struct", self._for_c() if self.discounts.device.type == "cpu" else None)
 
@@ -111,10 +119,10 @@ class Counts:
         return 2 * (self.order - 1)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything, by name: what is saved."""
+        """Everything, by name, each table in the smallest whole numbers that hold it: what is saved."""
         found = {"discounts": self.discounts}
-        for name in ("first_child", "oldest", "first_follower", "follower", "count", "totals"):
-            found |= {f"{name}.{level}": tensor for level, tensor in enumerate(getattr(self, name))}
+        for name in TABLES:
+            found |= {f"{name}.{level}": _smallest(tensor) for level, tensor in enumerate(getattr(self, name))}
         return found
 
     @classmethod
@@ -124,50 +132,16 @@ class Counts:
         if not 2 <= order <= LEVELS or tensors["discounts"].shape != (order + 1, 4):
             raise ValueError("discounts of no order")
 
-        if any(
-            t.dim() != (2 if name.startswith(("totals", "discounts")) else 1) for name, t in tensors.items()
-        ):
-            raise ValueError("a level with a table of another shape")
+        def levels(name: str) -> tuple[Tensor, ...]:
+            number = order - 1 if name == "first_child" else order
+            tables = tuple(tensors[f"{name}.{level}"].to(torch.int32).contiguous() for level in range(number))
+            if any(table.dim() != 1 for table in tables):
+                raise ValueError("a level with a table of another shape")
+            return tables
 
-        def levels(name: str, number: int) -> tuple[Tensor, ...]:
-            return tuple(tensors[f"{name}.{level}"].to(torch.int32).contiguous() for level in range(number))
-
-        counts = cls(
-            vocab_size,
-            order,
-            tensors["discounts"].float(),
-            levels("first_child", order - 1),
-            levels("oldest", order),
-            levels("first_follower", order),
-            levels("follower", order),
-            levels("count", order),
-            levels("totals", order),
-        )
-        counts._check()
-        return counts
-
-    def _check(self) -> None:
-        """ValueError where an index would lead outside: the C below trusts them."""
-        size = 1
-        for level in range(self.order):
-            if level and not _inside(self.oldest[level], self.vocab_size):
-                raise ValueError(f"tokens of level {level} outside the vocabulary")
-            tables = [(self.first_follower[level], len(self.follower[level]))]
-            if level < self.order - 1:
-                tables.append((self.first_child[level], len(self.oldest[level + 1])))
-            for table, end in tables:
-                steps_up = len(table) == size + 1 and bool((table[1:] >= table[:-1]).all())
-                if not steps_up or int(table[0]) != 0 or int(table[-1]) != end:
-                    raise ValueError(f"level {level} does not add up")
-            if len(self.count[level]) != len(self.follower[level]) or self.totals[level].shape != (size, 4):
-                raise ValueError(f"level {level} has tables of other lengths")
-            if not _inside(self.follower[level], self.vocab_size) or bool((self.count[level] < 1).any()):
-                raise ValueError(
-                    f"followers of level {level} outside the vocabulary, or counted less than once"
-                )
-            if bool((self.totals[level][:, 0] < 1).any()):
-                raise ValueError(f"a context of level {level} that nothing followed")
-            size = len(self.oldest[level + 1]) if level < self.order - 1 else 0
+        tables = {name: levels(name) for name in TABLES}
+        _check(tables, vocab_size, order)
+        return cls(vocab_size, order, tensors["discounts"].float(), **tables)
 
     def to(self, device: torch.device) -> Counts:
         """The same on another device."""
@@ -228,13 +202,7 @@ class Counts:
                 q_NV.scatter_add_(1, left_out_BT.reshape(-1, 1), -(weight_N * lost_N)[:, None])
             if not level:
                 continue
-            rows = torch.nonzero(contexts[level] >= 0).flatten()
-            nodes = contexts[level][rows]
-            first = self.first_follower[level][nodes].long()
-            sizes = self.first_follower[level][nodes + 1].long() - first
-            places = torch.arange(int(sizes.sum()), device=self.device)
-            places += (first - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
-            rows = rows.repeat_interleave(sizes)
+            rows, places = self._followers(level, contexts[level])
             share = self._share(level, self.count[level][places])
             q_NV.view(-1).index_add_(
                 0, rows * self.vocab_size + self.follower[level][places], weight_N[rows] * share
@@ -348,8 +316,28 @@ class Counts:
             )
         return nodes
 
+    def _followers(self, level: int, nodes_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Of all that followed the contexts: whose, from 0 to N - 1, and its place in `follower` and `count`."""
+        rows = torch.nonzero(nodes_N >= 0).flatten()
+        nodes = nodes_N[rows]
+        first = self.first_follower[level][nodes].long()
+        sizes = self.first_follower[level][nodes + 1].long() - first
+        places = torch.arange(int(sizes.sum()), device=self.device)
+        places += (first - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
+        return rows.repeat_interleave(sizes), places
+
     def _totals(self, level: int, nodes_N: Tensor) -> Tensor:
-        return self.totals[level][nodes_N.clamp(min=0)]
+        """Counts in all; followers seen once, twice, three times or more: `[N, 4]`; nothing true of contexts not counted."""
+        return self.totals[level][nodes_N.clamp(min=0)] if level < SUMMED else self._added_up(level, nodes_N)
+
+    def _added_up(self, level: int, nodes_N: Tensor) -> Tensor:
+        rows, places = self._followers(level, nodes_N)
+        count = self.count[level][places]
+        totals_N4 = torch.zeros(len(nodes_N), 4, dtype=torch.int32, device=self.device)
+        totals_N4[:, 0].index_add_(0, rows, count)
+        times_seen = rows * 4 + count.clamp(max=3)
+        totals_N4.view(-1).index_add_(0, times_seen, torch.ones_like(count))
+        return totals_N4
 
     def _rest(self, level: int, totals_N4: Tensor) -> Tensor:
         """The share that the contexts leave to shorter ones."""
@@ -364,7 +352,7 @@ class Counts:
     def _for_c(self) -> _Counts:
         struct = _Counts(order=self.order, vocab=self.vocab_size, unigram=self.unigram.data_ptr())
         struct.discount[: 4 * len(self.discounts)] = self.discounts.flatten().tolist()
-        for name in ("first_child", "oldest", "first_follower", "follower", "count", "totals"):
+        for name in (*TABLES, "totals"):
             for level, tensor in enumerate(getattr(self, name)):
                 getattr(struct, name)[level] = tensor.data_ptr()
         return struct
@@ -379,6 +367,34 @@ def _addresses(*tensors: Tensor | None) -> Iterator[list[int | None]]:
 
 def _tensor(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int32))
+
+
+def _smallest(table: Tensor) -> Tensor:
+    """The same numbers, none below 0, in the smallest kind of whole number."""
+    top = int(table.max()) if len(table) else 0
+    return table.to(torch.uint8 if top < 2**8 else torch.int16 if top < 2**15 else torch.int32)
+
+
+def _check(tables: dict[str, tuple[Tensor, ...]], vocab_size: int, order: int) -> None:
+    """ValueError where an index would lead outside: the C trusts them."""
+    size = 1
+    for level in range(order):
+        oldest, follower, count = (tables[name][level] for name in ("oldest", "follower", "count"))
+        if level and not _inside(oldest, vocab_size):
+            raise ValueError(f"tokens of level {level} outside the vocabulary")
+        # Something followed every context.
+        starts = [(tables["first_follower"][level], len(follower), torch.gt)]
+        if level < order - 1:
+            starts.append((tables["first_child"][level], len(tables["oldest"][level + 1]), torch.ge))
+        for first, end, above in starts:
+            steps_up = len(first) == size + 1 and bool(above(first[1:], first[:-1]).all())
+            if not steps_up or int(first[0]) != 0 or int(first[-1]) != end:
+                raise ValueError(f"level {level} does not add up")
+        if len(count) != len(follower):
+            raise ValueError(f"level {level} has tables of other lengths")
+        if not _inside(follower, vocab_size) or bool((count < 1).any()):
+            raise ValueError(f"followers of level {level} outside the vocabulary, or counted less than once")
+        size = len(tables["oldest"][level + 1]) if level < order - 1 else 0
 
 
 def _inside(tokens: Tensor, vocab_size: int) -> bool:

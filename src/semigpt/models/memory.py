@@ -42,7 +42,9 @@ __all__ = ["MemoryGPT", "MemorySettings"]
 class MemorySettings(GPTSettings):
     """A GPT's, and the memory's."""
 
-    memory_order: int = 5  # tokens of the longest n-gram that is counted
+    # Tokens of the longest n-gram that is counted. Bits a character on film reviews after 300 steps: 5 3.540, 6 3.514,
+    # 8 3.508; 22 million characters counted take 101 MB on disk with 5 and 220 with 6.
+    memory_order: int = 6
     own_loss: float = 0.3  # how much of the net's own loss is added to the mixture's
     # Likeliest tokens of the counts that the net is told; 4 are no better than 2 (3.584 and 3.585 bits a character after 300
     # steps on film reviews; 3.606 without any hint, 3.577 with the echo too).

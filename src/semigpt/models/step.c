@@ -360,7 +360,7 @@ typedef struct {
     const int32_t *first_follower[LEVELS]; /* [contexts of k tokens + 1]: where what followed each begins */
     const int32_t *follower[LEVELS];       /* the tokens, ascending in a context */
     const int32_t *count[LEVELS];          /* how often each */
-    const int32_t *totals[LEVELS];         /* [contexts of k tokens, 4]: counts in all; followers seen once, twice, more */
+    const int32_t *totals[LEVELS];         /* [contexts of k tokens, 4]: see totals_of; NULL: to be added up when asked */
     const float *unigram;                  /* [vocab]: p without a context, the uniform order below in it */
 } Counts;
 
@@ -388,6 +388,22 @@ static inline int contexts(const Counts *c, const int64_t *ids, int seen, int32_
     return known;
 }
 
+/* What followed a context: counts in all; followers seen once, twice, three times or more. */
+static inline void totals_of(const Counts *c, int k, int32_t context, int32_t totals[4]) {
+    if (c->totals[k]) {
+        memcpy(totals, c->totals[k] + 4 * (size_t)context, 4 * sizeof *totals);
+        return;
+    }
+    const int32_t *first = c->first_follower[k] + context, *count = c->count[k];
+    int32_t all = 0, once = 0, twice = 0;
+    for (int32_t e = first[0]; e < first[1]; e++) {
+        all += count[e];
+        once += count[e] == 1;
+        twice += count[e] == 2;
+    }
+    totals[0] = all, totals[1] = once, totals[2] = twice, totals[3] = first[1] - first[0] - once - twice;
+}
+
 static inline float rest(const float *discount, const int32_t *totals) {
     return (discount[1] * totals[1] + discount[2] * totals[2] + discount[3] * totals[3]) / totals[0];
 }
@@ -410,7 +426,7 @@ static void successors(const Counts *c, const int64_t *ids, int seen, int32_t ta
         const float *discount = c->discount[k + 1];
         int32_t totals[4];
         float lost = 0;
-        memcpy(totals, c->totals[k] + 4 * (size_t)context[k], sizeof totals);
+        totals_of(c, k, context[k], totals);
         if (own) {
             const int32_t *first = c->first_follower[k] + context[k];
             int32_t at = find(c->follower[k], first[0], first[1], target), count = at < 0 ? 0 : c->count[k][at];
@@ -546,7 +562,7 @@ void semigpt_recall(const Counts *c, int N, int T, const int64_t *ids, const int
             float total = 0, left = 1;
             if (k <= known) {
                 int32_t totals[4], own_count = count[k];
-                memcpy(totals, c->totals[k] + 4 * (size_t)context[k], sizeof totals);
+                totals_of(c, k, context[k], totals);
                 if (taken[k]) {
                     totals[0]--;
                     totals[own_count < 3 ? own_count : 3]--;

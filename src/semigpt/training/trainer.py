@@ -50,7 +50,8 @@ class TrainingSettings:
     # With counts as the teacher, targets are what the counts of n-grams say and not only the token that came, as long as
     # the model is behind them; auto: counts where the text is long (semigpt.recipe.TAUGHT_TOKENS).
     teacher: Literal["auto", "counts", "none"] = "none"
-    teacher_order: int = 5  # tokens of the longest n-gram that is counted
+    # Tokens of the longest n-gram that is counted; default: those of a memory, where the model has one, or 5.
+    teacher_order: int | None = None
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.steps, self.tokens, self.minutes)) != 1:
@@ -66,7 +67,7 @@ class TrainingSettings:
                 f"save_every takes steps or minutes, such as 500 or 2m, not {self.save_every!r}"
             )
         check_choice("teacher", self.teacher, ("auto", "counts", "none"))
-        if not 2 <= self.teacher_order <= LEVELS:
+        if self.teacher_order is not None and not 2 <= self.teacher_order <= LEVELS:
             raise SettingsError(f"teacher_order must be between 2 and {LEVELS}, not {self.teacher_order}")
         if self.seed < 0:
             raise SettingsError(f"seed must not be less than 0, not {self.seed}")
