@@ -115,6 +115,65 @@ def test_memory(taught: float, own_loss: float, counts: Counts, monkeypatch: pyt
         assert ours[1][name].abs().max() > 1e-4, name
 
 
+def coins(shape: tuple[int, ...], seed: int, site: int, rate: float) -> Tensor:
+    ones = torch.ones(shape)
+    dropped = torch.empty(shape)
+    step_module.library(torch.float32).semigpt_drop(
+        *(ones.numel(), step_module.site_seed(seed, site), rate, ones.data_ptr(), dropped.data_ptr())
+    )
+    return dropped
+
+
+@pytest.mark.parametrize("kind", [GPT, MemoryGPT])
+def test_dropout_is_autograds_with_the_same_coins(
+    kind: type[GPT], counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"memory_order": 4} if kind is MemoryGPT else {}
+    made, rate = model(kind, dropout=0.3, **changes), 0.3
+    if isinstance(made, MemoryGPT):
+        made.remember(counts)
+    torch.manual_seed(5)
+    seed = step_module.draw_seed()
+    tossed: list[int] = []
+
+    def drop(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        """In the order of the net: shares, branch, branch, shares …"""
+        assert p == rate and training
+        tossed.append(len(tossed))
+        return x * coins(tuple(x.shape), seed, tossed[-1], rate)
+
+    torch.manual_seed(5)
+    monkeypatch.setattr(torch.nn.functional, "dropout", drop)
+    ours, autograds = both_ways(made, monkeypatch)
+    torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
+    assert tossed == list(range(3 * made.settings.num_layers))
+
+
+def test_coins_fall_at_the_rate_each_place_and_each_step_its_own() -> None:
+    first = coins((1000, 1003), 7, 0, 0.25)
+    assert set(first.unique().tolist()) == {0.0, float(torch.tensor(1 / 0.75))}
+    assert abs((first == 0).float().mean() - 0.25) < 0.002
+    for other in (coins((1000, 1003), 8, 0, 0.25), coins((1000, 1003), 7, 1, 0.25)):
+        # Independent coins: both fall together as often as chance has it, here, a place further and a row further.
+        for shift in (0, 1, 1003):
+            both = ((first.flatten() == 0) & (other.flatten().roll(shift) == 0)).float().mean()
+            assert abs(both - 0.0625) < 0.002
+    within = ((first[1:] == 0) & (first[:-1] == 0)).float().mean()
+    assert abs(within - 0.0625) < 0.002
+
+
+def test_dropout_is_new_in_every_step_and_off_outside_training() -> None:
+    made = model(dropout=0.3)
+    torch.manual_seed(1)
+    losses = [float(made.learn(*batch())) for _ in range(2)]
+    assert losses[0] != losses[1]
+    torch.manual_seed(1)
+    assert float(made.learn(*batch())) == losses[0]
+    made.eval()
+    still = [float(made.learn(*batch())) for _ in range(2)]
+    assert still[0] == still[1]
+
+
 def test_micro_batches_add_up_to_the_batch() -> None:
     made = model()
     inputs, targets = batch(4)
@@ -140,7 +199,7 @@ def test_the_same_bits_twice_and_after_another_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"dropout": 0.1}, {"num_kv_heads": 1}, {"width": 40}, {"num_heads": 4}, {"hidden_width": 24}]
+    "changes", [{"num_kv_heads": 1}, {"width": 40}, {"num_heads": 4}, {"hidden_width": 24}]
 )
 def test_shapes_it_does_not_know_go_the_plain_way(changes: dict[str, object]) -> None:
     made = model(**changes)

@@ -334,7 +334,7 @@ class GPT(LanguageModel):
             if self.native:
                 raise SettingsError(
                     "the step in C knows a CPU, widths in sixteens, heads in 32s, as many key heads as query heads, a "
-                    "context up to 512, and no dropout; leave machine.step out"
+                    "context up to 512; leave machine.step out"
                 )
             return None
         if self._step is None or self._step.dtype != self.compute_dtype:

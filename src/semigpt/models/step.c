@@ -74,6 +74,35 @@ void semigpt_gather(int64_t count, const number *x, float scale, int add, float 
     for (int64_t i = count / LANES * LANES; i < count; i++) y[i] = load_one(x + i) * scale + (add ? y[i] : 0);
 }
 
+/* A number of 32 bits for each place, from two seeds: the mixing of Wellons' hash prospector (lowbias32), twice. */
+static inline v16u mixed(v16u x) {
+    x = (x ^ (x >> 16)) * 0x21f0aaadu;
+    x = (x ^ (x >> 15)) * 0x735a2d97u;
+    return x ^ (x >> 15);
+}
+
+/* Dropout: x / (1 - rate), or 0 where the coin of its place says so; y may be x. The coins are a function of the seed
+   and the place, so backward tosses the same again instead of keeping them. */
+void semigpt_drop(int64_t count, uint64_t seed, float rate, const number *x, number *y) {
+    /* Seeds that are neighbours must not toss the same coins a place further on (splitmix64, Steele and others 2014). */
+    seed = (seed ^ (seed >> 30)) * 0xbf58476d1ce4e5b9u;
+    seed = (seed ^ (seed >> 27)) * 0x94d049bb133111ebu;
+    seed ^= seed >> 31;
+    const uint32_t below = (uint32_t)(rate * 4294967296.0), low = (uint32_t)seed, high = (uint32_t)(seed >> 32);
+    const v16u places = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const float scale = 1.0f / (1.0f - rate);
+#pragma omp parallel for schedule(static) if (count > 1 << 14)
+    for (int64_t block = 0; block < (count + LANES - 1) / LANES; block++) {
+        v16u coins = mixed(mixed(places + (uint32_t)(block * LANES) + low) ^ high);
+        int64_t first = block * LANES, left = count - first;
+        if (left >= LANES) {
+            v16u kept = (v16u)(coins >= below);
+            store(y + first, (v16)((v16u)(load(x + first) * scale) & kept));
+        } else
+            for (int i = 0; i < left; i++) store_one(y + first + i, coins[i] >= below ? load_one(x + first + i) * scale : 0);
+    }
+}
+
 void semigpt_embed(int N, int C, const int64_t *ids, const float *table, float *x) {
 #pragma omp parallel for schedule(static)
     for (int n = 0; n < N; n++) memcpy(x + (size_t)n * C, table + (size_t)ids[n] * C, sizeof(float) * C);

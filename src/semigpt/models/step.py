@@ -38,10 +38,12 @@ LONGEST = 512  # positions: past it, scores written out take more memory and tim
 def library(dtype: torch.dtype) -> ctypes.CDLL:
     """step.c for these numbers. Raises NativeUnavailableError, saying why."""
     loaded = compiled(SOURCE, *(["BFLOAT16"] if dtype == torch.bfloat16 else []))
-    p, i, f, n = ctypes.c_void_p, ctypes.c_int, ctypes.c_float, ctypes.c_int64
+    p, i, f = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
+    n, u = ctypes.c_int64, ctypes.c_uint64
     for name, arguments in {
         "round": (n, p, p),
         "gather": (n, p, f, i, p),
+        "drop": (n, u, f, p, p),
         "embed": (i, i, p, p, p),
         "embed_backward": (i, i, p, p, f, p),
         "add_norm": (i, i, f, p, p, p, p, p, p),
@@ -77,8 +79,8 @@ def library_or_none(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 
 def can_step_natively(model: GPT) -> bool:
-    """Whether step.c knows this shape: whole vectors, a head of keys for each head of queries, no dropout; and float32
-    weights all of which learn."""
+    """Whether step.c knows this shape: whole vectors, a head of keys for each head of queries; and float32 weights all of
+    which learn."""
     settings = model.settings
     return (
         model.device.type == "cpu"
@@ -87,9 +89,19 @@ def can_step_natively(model: GPT) -> bool:
         and settings.width % LANES == settings.feedforward_width % LANES == 0
         and settings.head_width % (2 * LANES) == 0
         and settings.kv_heads == settings.num_heads
-        and not settings.dropout
         and settings.context_length <= LONGEST
     )
+
+
+def draw_seed() -> int:
+    """A step's own seed for its coins, from PyTorch's generator: a run that goes on tosses what it would have tossed."""
+    return int(torch.randint(2**63 - 1, ()))
+
+
+def site_seed(seed: int, site: int) -> int:
+    """That of the coins at one place in the net: 3 i after the attention's softmax of layer i, 3 i + 1 after its branch,
+    3 i + 2 after the feed-forward's."""
+    return (seed + site * 0x9E3779B97F4A7C15) % 2**64
 
 
 @dataclass(frozen=True)
@@ -210,6 +222,15 @@ class NativeStep:
             settings.feedforward_width,
         )
         A, epsilon = H * D, settings.norm_epsilon
+        rate = settings.dropout if model.training else 0.0
+        seed = draw_seed() if rate else 0
+
+        def drop(site: int, x: Tensor, y: Tensor) -> Tensor:
+            if not rate:
+                return x
+            c.semigpt_drop(x.numel(), site_seed(seed, site), rate, x.data_ptr(), y.data_ptr())
+            return y
+
         ids, targets = inputs_BT.contiguous(), targets_BT.contiguous()
         cos, sin = self._cos.data_ptr(), self._sin.data_ptr()
         for weights, rounded in zip(self._weights, self._rounded, strict=True):
@@ -243,13 +264,15 @@ class NativeStep:
                 )  # fmt: skip
                 torch.bmm(q, k.transpose(1, 2), out=self.shares[layer])
                 c.semigpt_causal_softmax(B * H, T, self.shares[layer].data_ptr())
-                torch.bmm(self.shares[layer], v, out=self.out_heads)
+                torch.bmm(drop(3 * layer, self.shares[layer], self.by_shares), v, out=self.out_heads)
                 c.semigpt_merge_heads(B, T, H, D, self.out_heads.data_ptr(), self.mixed[layer].data_ptr())
                 torch.mm(self.mixed[layer], w["o"].t(), out=self.delta)
+                drop(3 * layer + 1, self.delta, self.delta)
             else:
                 torch.mm(normed[i], w["gate_up"].t(), out=self.gate_up[layer])
                 c.semigpt_swiglu(N, F, self.gate_up[layer].data_ptr(), self.hidden[layer].data_ptr())
                 torch.mm(self.hidden[layer], w["down"].t(), out=self.delta)
+                drop(3 * layer + 2, self.delta, self.delta)
         torch.mm(normed[2 * L], self._rounded_head.t(), out=self.logits)
         gates: tuple[Any, ...] = (None, None, 0.0)
         if memory is not None:
@@ -296,6 +319,8 @@ class NativeStep:
         for i in range(2 * L, -1, -1):
             if i < 2 * L:
                 layer, w = i // 2, self._rounded[i // 2]
+                # The stream's own gradient is in by_x; what is left here goes into the branch.
+                drop(3 * layer + 1 + i % 2, by_x_number, by_x_number)
                 if i % 2:
                     by_hidden, by_wide = (
                         self.by_hidden.view(-1)[: N * F].view(N, F),
@@ -318,8 +343,10 @@ class NativeStep:
                     c.semigpt_split_heads(B, T, H, D, by_mixed.data_ptr(), self.out_heads.data_ptr())
                     q, k, v = self.heads[layer]
                     by_q, by_k, by_v = self.by_heads
+                    dropped = drop(3 * layer, self.shares[layer], self.by_shares)
+                    torch.bmm(dropped.transpose(1, 2), self.out_heads, out=by_v)
                     torch.bmm(self.out_heads, v.transpose(1, 2), out=self.by_shares)
-                    torch.bmm(self.shares[layer].transpose(1, 2), self.out_heads, out=by_v)
+                    drop(3 * layer, self.by_shares, self.by_shares)
                     c.semigpt_causal_softmax_backward(
                         B * H, T, self.shares[layer].data_ptr(), self.by_shares.data_ptr()
                     )
