@@ -130,10 +130,15 @@ def test_saved_and_taken_back(counts: Counts) -> None:
 
 def test_what_is_saved_is_as_small_as_its_largest_number() -> None:
     """And comes back: numbers beside 2^8 and 2^15, where one kind of whole number gives way to the next."""
-    for times, kind in ((255, torch.uint8), (256, torch.int16), (2**15 - 1, torch.int16), (2**15, torch.int32)):
+    for times, kind in (
+        (255, torch.uint8),
+        (256, torch.int16),
+        (2**15 - 1, torch.int16),
+        (2**15, torch.int32),
+    ):
         often = Counts.fit(np.zeros(times, np.uint16), 1, 2)
         saved = often.tensors()
-        assert saved["count.1"].dtype == kind and saved["follower.1"].dtype == torch.uint8
+        assert (saved["count.1"].dtype, saved["follower.1"].dtype) == (kind, torch.uint8)
         assert Counts.from_tensors(saved, 1).count[1].tolist() == [times]
 
 

@@ -138,7 +138,7 @@ def test_dropout_is_autograds_with_the_same_coins(
 
     def drop(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         """In the order of the net: shares, branch, branch, shares …"""
-        assert p == rate and training
+        assert (p, training) == (rate, True)
         tossed.append(len(tossed))
         return x * coins(tuple(x.shape), seed, tossed[-1], rate)
 

@@ -50,7 +50,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "blocks": {**SHAPE, **WIDE, "num_layers": 2, "dropout": 0.1},
     "gpt": {**SHAPE, **WIDE, "num_layers": 2, "dropout": 0.1},
     # Wide enough for the step in C, taught by the counts and gated.
-    "memory": {**SHAPE, "width": 64, "num_heads": 2, "num_layers": 1, "memory_order": 3},
+    "memory": {**SHAPE, "width": 64, "num_heads": 2, "num_layers": 1, "memory_order": 3, "dropout": 0.1},
 }
 
 

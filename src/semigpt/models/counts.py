@@ -42,10 +42,7 @@ class _Counts(ctypes.Structure):
         ("order", ctypes.c_int32),
         ("vocab", ctypes.c_int32),
         ("discount", ctypes.c_float * (4 * (LEVELS + 1))),
-        *(
-            (name, ctypes.c_void_p * LEVELS)
-            for name in (*TABLES, "totals")
-        ),
+        *((name, ctypes.c_void_p * LEVELS) for name in (*TABLES, "totals")),
         ("unigram", ctypes.c_void_p),
     )
 
@@ -103,7 +100,9 @@ class Counts:
         )
 
     def __post_init__(self) -> None:
-        every = [torch.arange(len(self.first_follower[level]) - 1) for level in range(min(SUMMED, self.order))]
+        every = [
+            torch.arange(len(self.first_follower[level]) - 1) for level in range(min(SUMMED, self.order))
+        ]
         sums = tuple(self._added_up(level, nodes.to(self.device)) for level, nodes in enumerate(every))
         object.__setattr__(self, "totals", sums)
         object.__setattr__(self, "unigram", self._unigram())
@@ -122,7 +121,9 @@ class Counts:
         """Everything, by name, each table in the smallest whole numbers that hold it: what is saved."""
         found = {"discounts": self.discounts}
         for name in TABLES:
-            found |= {f"{name}.{level}": _smallest(tensor) for level, tensor in enumerate(getattr(self, name))}
+            found |= {
+                f"{name}.{level}": _smallest(tensor) for level, tensor in enumerate(getattr(self, name))
+            }
         return found
 
     @classmethod
