@@ -1,0 +1,171 @@
+"""The table behind the dial: what so many minutes give on so much text, with which flags.
+
+    python -P benchmarks/dial.py --data SPEC [--characters 1 5 22] [--minutes 1 5 20 60] [--try FLAGS …] [--out FILE]
+
+For each number of millions of characters, a corpus of the first so many of SPEC's training split, and for each number of minutes
+`semigpt train --minutes M FLAGS` on it as a user runs it, then `semigpt evaluate --split test`. SPEC's own validation and
+test splits, cut to 300,000 characters, are every corpus's: so bits a character compare across a row and down a column.
+FILE (default: dial.jsonl) keeps a line for each run, and a run it holds is not made again: the whole takes hours, and may be
+stopped. The table is printed from it.
+
+    python -P benchmarks/dial.py --data nsmc --characters 1 --minutes 5 --try "--size tiny" "--size tiny --set model.dropout=0.1"
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from semigpt.errors import SemigptError, SettingsError
+
+HELD_OUT = 300_000  # characters of validation and of test
+SEMIGPT = (sys.executable, "-P", "-m", "semigpt")
+Row = dict[str, Any]
+
+
+def first_documents(documents: Iterator[str], characters: int) -> Iterator[str]:
+    """As many whole documents as it takes."""
+    for text in documents:
+        if characters <= 0:
+            return
+        yield text
+        characters -= len(text)
+
+
+def write_corpus(folder: Path, spec: str, millions: float) -> None:
+    """The first so many characters of SPEC's training split, beside its held-out splits cut short."""
+    from semigpt.evaluation import check_split
+    from semigpt.recipe import Recipe, prepare
+
+    corpus, _, _ = prepare(Recipe.from_tables({"data": {"spec": spec}}))
+    folder.mkdir()
+    for split, characters in (
+        ("train", int(millions * 1e6)),
+        ("validation", HELD_OUT),
+        ("test", HELD_OUT),
+    ):
+        check_split(corpus, split)
+        with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
+            for text in first_documents(corpus.documents(split), characters):
+                file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+
+
+def answer(command: list[str], **environment: str) -> Row:
+    """The object that a command of semigpt prints; SettingsError with its last line where it fails."""
+    done = subprocess.run([*SEMIGPT, *command], env=os.environ | environment, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise SettingsError(f"semigpt {' '.join(command)}: {last}")
+    found: Row = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(corpus: Path, minutes: float, flags: str, seed: int, cache: str) -> Row:
+    """One run: its bits a character on the test split, and how much it read."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = str(Path(folder) / "run")
+        length = ["--minutes", f"{minutes:g}", "--seed", str(seed)]
+        train = ["train", "--data", str(corpus), *length, *shlex.split(flags), "--out", run, "--json"]
+        done = answer(train, SEMIGPT_CACHE=cache)
+        figures = answer(["evaluate", run, "--split", "test", "--no-xz", "--json"], SEMIGPT_CACHE=cache)
+    counted = {"5-gram": figures["baselines"]["kneser_ney_5"]}
+    return {
+        "bits_per_character": figures["bits_per_character"],
+        **counted,
+        **{key: done[key] for key in ("steps", "tokens")},
+    }
+
+
+def show(rows: list[Row]) -> None:
+    """A line for each way to train, a column for each text and time; the best of a column is starred."""
+    from rich.console import Console
+    from rich.table import Table
+
+    cells: dict[tuple[float, float], dict[str, list[Row]]] = {}
+    for row in rows:
+        column = cells.setdefault((row["characters"], row["minutes"]), {})
+        column.setdefault(row["flags"], []).append(row)
+    grid = Table("")
+    mean = {
+        column: {
+            flags: sum(r["bits_per_character"] for r in runs) / len(runs) for flags, runs in ways.items()
+        }
+        for column, ways in cells.items()
+    }
+    for characters, minutes in sorted(cells):
+        grid.add_column(f"{characters:g} M, {minutes:g} min", justify="right")
+    for flags in dict.fromkeys(row["flags"] for row in rows):
+        told = [
+            f"{ways[flags]:.3f}{' *' if ways[flags] == min(ways.values()) else ''}" if flags in ways else ""
+            for _, ways in sorted(mean.items())
+        ]
+        grid.add_row(flags or "as it comes", *told)
+    counted = [f"{next(iter(ways.values()))[0]['5-gram']:.3f}" for _, ways in sorted(cells.items())]
+    grid.add_row("5-gram", *counted)
+    Console(highlight=False, soft_wrap=True, width=max(Console().width, 118)).print(grid)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", required=True, metavar="SPEC", help="the text; with its own test split at best"
+    )
+    parser.add_argument("--characters", type=float, nargs="+", default=[1, 5, 22], help="millions of them")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 5, 20, 60])
+    parser.add_argument(
+        "--try", dest="ways", nargs="+", default=[""], metavar="FLAGS", help="of semigpt train"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--out", type=Path, default=Path("dial.jsonl"), help="what was measured, line by line"
+    )
+    if not sys.flags.safe_path:
+        raise SettingsError("start it as python -P: tokenizers.py beside it has a library's name")
+    return parser.parse_args()
+
+
+def main() -> int:
+    try:
+        options = parse()
+        lines = options.out.read_text(encoding="utf-8").splitlines() if options.out.exists() else []
+        rows: list[Row] = [json.loads(line) for line in lines]
+        names = ("data", "characters", "minutes", "flags", "seed")
+        held = {tuple(row[name] for name in names) for row in rows}
+        with tempfile.TemporaryDirectory() as folder:
+            for characters, minutes, flags in itertools.product(
+                options.characters, options.minutes, options.ways
+            ):
+                cell = dict(zip(names, (options.data, characters, minutes, flags, options.seed), strict=True))
+                if tuple(cell.values()) in held:
+                    continue
+                corpus = Path(folder) / f"{characters:g}M"
+                if not corpus.exists():
+                    write_corpus(corpus, options.data, characters)
+                row = {**cell, **measure(corpus, minutes, flags, options.seed, str(Path(folder) / "cache"))}
+                rows.append(row)
+                with options.out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                print(
+                    f"{characters:g} M, {minutes:g} min, {flags or 'as it comes'}: ", file=sys.stderr, end=""
+                )
+                print(f"{row['bits_per_character']:.4f}", file=sys.stderr, flush=True)
+    except SemigptError as error:
+        print(f"dial.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    show(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
