@@ -2,6 +2,7 @@
 
 import lzma
 import math
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from semigpt import information
+from semigpt import information, kneser_ney
 from semigpt.errors import CorpusError, SettingsError
-from semigpt.information import Baselines, Information, baselines, bits
+from semigpt.information import Baselines, Information, baselines, bigram_bits, bits, unigram_bits
 from semigpt.kneser_ney import KneserNey
 
 NSMC = Path(__file__).parents[1] / ".." / "shared" / "data" / "nsmc"
@@ -283,3 +284,24 @@ def test_baselines_on_a_million_characters_of_reviews() -> None:
         "kneser_ney_5": pytest.approx(4.236, abs=0.005),
         "xz": None,
     }
+
+
+def test_pricing_a_long_text_holds_no_more_than_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Piece by piece: the same bits, and memory that does not grow with what is priced."""
+    long = np.resize(TEST, 1_000_000)
+    expected = -KneserNey.fit(TRAIN, VOCAB_SIZE).log2_probabilities(long[:9001]).sum()
+    whole = [score(TRAIN, long[:9001], VOCAB_SIZE) for score in (unigram_bits, bigram_bits)]
+    for size in (1000, 4500, 9000, 9001):
+        monkeypatch.setattr(information, "PRICED", size)
+        monkeypatch.setattr(kneser_ney, "CHUNK", size)
+        assert KneserNey.fit(TRAIN, VOCAB_SIZE).bits(long[:9001]) == pytest.approx(expected)
+        found = [score(TRAIN, long[:9001], VOCAB_SIZE) for score in (unigram_bits, bigram_bits)]
+        assert found == pytest.approx(whole)
+    monkeypatch.undo()
+    peaks = []
+    for tokens in (200_000, 1_000_000):
+        tracemalloc.start()
+        baselines(TRAIN, long[:tokens], VOCAB_SIZE, tokens)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 1_000_000

@@ -39,6 +39,9 @@ __all__ = [
 ]
 
 
+PRICED = 1 << 16  # tokens priced at a time: memory does not grow with the text
+
+
 def bits(nats: float) -> float:
     """Nats in bits: nats / ln 2."""
     return nats / math.log(2)
@@ -126,12 +129,12 @@ def baselines(
     test_ids = checked_ids(test_ids, vocab_size)
     if characters < 1 or len(test_ids) == 0:
         raise CorpusError("no text to price the baselines on: give a split of at least one character")
-    kneser_ney = KneserNey.fit(train_ids, vocab_size, order=5)
+    kneser_ney_5 = KneserNey.fit(train_ids, vocab_size, order=5).bits(test_ids)
     return Baselines(
         uniform=uniform_bits(len(test_ids), vocab_size) / characters,
         unigram=unigram_bits(train_ids, test_ids, vocab_size) / characters,
         bigram=bigram_bits(train_ids, test_ids, vocab_size) / characters,
-        kneser_ney_5=-float(kneser_ney.log2_probabilities(test_ids).sum()) / characters,
+        kneser_ney_5=kneser_ney_5 / characters,
         xz=None if xz is None else xz / characters,
     )
 
@@ -147,8 +150,11 @@ def unigram_bits(train_ids: npt.ArrayLike, test_ids: npt.ArrayLike, vocab_size: 
     Total bits of `test_ids`. Witten–Bell smoothing: T times in N a token was new, so T / (N + T) is kept for
     what is not yet known and shared out evenly. Nothing to tune, and no token is impossible.
     """
-    p = _unigram(_training_ids(train_ids, vocab_size), vocab_size)
-    return -float(np.log2(p)[checked_ids(test_ids, vocab_size)].sum())
+    logs = np.log2(_unigram(_training_ids(train_ids, vocab_size), vocab_size))
+    test = checked_ids(test_ids, vocab_size)
+    return -math.fsum(
+        float(logs[test[start : start + PRICED]].sum()) for start in range(0, len(test), PRICED)
+    )
 
 
 def bigram_bits(train_ids: npt.ArrayLike, test_ids: npt.ArrayLike, vocab_size: int) -> float:
@@ -173,12 +179,16 @@ def bigram_bits(train_ids: npt.ArrayLike, test_ids: npt.ArrayLike, vocab_size: i
 
     # A sentinel no pair can equal keeps every place inside the table.
     seen, counts = np.append(seen, np.uint64(2**64 - 1)), np.append(counts, 0)
-    wanted = _pairs(test, vocab_size)
-    places = np.searchsorted(seen, wanted)
-    count = np.where(seen[places] == wanted, counts[places], 0)
-    kind, total, p = kinds[test[:-1]], totals[test[:-1]], unigram[test[1:]]
-    p = np.where(total > 0, (count + kind * p) / np.maximum(total + kind, 1), p)
-    return -float(np.log2(unigram[test[0]]) + np.log2(p).sum())
+    logs = [float(np.log2(unigram[test[0]]))]
+    for start in range(0, len(test) - 1, PRICED):
+        part = test[start : start + PRICED + 1]
+        wanted = _pairs(part, vocab_size)
+        places = np.searchsorted(seen, wanted)
+        count = np.where(seen[places] == wanted, counts[places], 0)
+        kind, total, p = kinds[part[:-1]], totals[part[:-1]], unigram[part[1:]]
+        p = np.where(total > 0, (count + kind * p) / np.maximum(total + kind, 1), p)
+        logs.append(float(np.log2(p).sum()))
+    return -math.fsum(logs)
 
 
 def xz_bits(train: Iterable[bytes], test: Iterable[bytes], *, limit: int | None = None) -> float:

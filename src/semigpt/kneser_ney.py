@@ -20,6 +20,7 @@ and Language 13 (1999) 359–394, modified Kneser–Ney; the discounts are equat
 Harvard TR-10-98.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -168,7 +169,11 @@ class KneserNey:
 
         Minus its sum is the text's information in bits. Raises SettingsError for ids outside the vocabulary.
         """
-        return self._log2_probabilities(checked_ids(ids, self.vocab_size), 0, leave_one_out=False)
+        return np.concatenate([np.empty(0), *self._logarithms(ids)])  # a text may be empty
+
+    def bits(self, ids: npt.ArrayLike) -> float:
+        """Minus the sum of `log2_probabilities`: the text's information. What it holds meanwhile does not grow with the text."""
+        return -math.fsum(float(logs.sum()) for logs in self._logarithms(ids))
 
     def leave_one_out_log2_probabilities(self, ids: npt.ArrayLike) -> Floats:
         """log2 p of every token of the *training* text, its own occurrence not counted. [tokens] → [tokens].
@@ -187,7 +192,7 @@ class KneserNey:
                 f"not another of {len(ids):,}: use log2_probabilities for text that was not counted"
             )
         circle = np.take(ids, np.arange(1 - self.order, len(ids)), mode="wrap")
-        return self._log2_probabilities(circle, self.order - 1, leave_one_out=True)
+        return np.concatenate(list(self._logarithms(circle, self.order - 1, leave_one_out=True)))
 
     def distribution(self, context_ids: npt.ArrayLike) -> Floats:
         """p of every token after a context. [context tokens, any number] → [vocab_size], sums to 1.
@@ -206,9 +211,11 @@ class KneserNey:
             contexts.append(self._descend(k - 1, contexts[k - 1], np.array([token])))
         return self._interpolate(nodes[1:], contexts, leave_one_out=False)
 
-    def _log2_probabilities(self, ids: Ids, begin: int, *, leave_one_out: bool) -> Floats:
+    def _logarithms(
+        self, ids: npt.ArrayLike, begin: int = 0, *, leave_one_out: bool = False
+    ) -> Iterator[Floats]:
         """log2 p of ids[begin:], a chunk at a time, each with the order - 1 tokens before it."""
-        logs = np.empty(len(ids) - begin)
+        ids = checked_ids(ids, self.vocab_size)
         for start in range(begin, len(ids), CHUNK):
             oldest = max(0, start - (self.order - 1))
             window = ids[oldest : start + CHUNK]
@@ -225,8 +232,7 @@ class KneserNey:
                 [context[skip:] for context in contexts],
                 leave_one_out=leave_one_out,
             )
-            logs[start - begin : start - begin + len(p)] = np.log2(p)
-        return logs
+            yield np.log2(p)
 
     def _descend(self, level: int, nodes: Indices, oldest: Ids) -> Indices:
         """The n-grams one token longer. Nodes at `level` [n], the token before each [n] → [n], -1: unseen."""
