@@ -162,15 +162,18 @@ def test_leave_one_out_is_counting_without_that_token(order: int) -> None:
     assert found.sum() < model.log2_probabilities(train).sum()  # a text is news to what did not count it
 
 
-def test_a_vocabulary_too_large_for_packed_keys_counts_the_same() -> None:
-    # 60,000^5 does not fit 64 bits: n-grams are ranked on the way. 60,000^10 ranks them several times.
-    spread = (TRAIN.astype(np.uint32) * 1009) % 60_000
-    asked = (TEST.astype(np.uint32) * 1009) % 60_000
-    for order in (5, 10):
-        book = Textbook(spread, 60_000, order)
-        expected = [math.log2(book.p(asked[:i], asked[i])) for i in range(len(asked))]
-        found = KneserNey.fit(spread, 60_000, order).log2_probabilities(asked)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+@pytest.mark.parametrize(
+    ("vocab_size", "order"), [(60_000, 5), (60_000, 10), (5000, 6), (5000, 7), (5000, 12)]
+)
+def test_a_vocabulary_too_large_for_packed_keys_counts_the_same(vocab_size: int, order: int) -> None:
+    # 60,000^5 does not fit 64 bits: n-grams are ranked on the way. 60,000^10 ranks them several times. 5,000^6 goes by
+    # ranks of pairs, 5,000^7 with a token left over, and six pairs do not fit either.
+    spread = (TRAIN.astype(np.uint32) * 1009) % vocab_size
+    asked = (TEST.astype(np.uint32) * 1009) % vocab_size
+    book = Textbook(spread, vocab_size, order)
+    expected = [math.log2(book.p(asked[:i], asked[i])) for i in range(len(asked))]
+    found = KneserNey.fit(spread, vocab_size, order).log2_probabilities(asked)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
 def test_chunks_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
