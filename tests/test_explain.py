@@ -38,6 +38,7 @@ def test_explain_says_what_and_why_and_trains_nothing(
         "device",
         "size",
         "teacher",
+        "dropout",
         "precision",
         "step",
         "threads",

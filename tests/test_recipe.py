@@ -10,8 +10,19 @@ from pathlib import Path
 import pytest
 
 from semigpt.checkpoint import RunFolder
+from semigpt.dial import dropout_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
-from semigpt.recipe import Evaluated, Finished, Prepared, Recipe, Stepped, open_run, train
+from semigpt.recipe import (
+    Evaluated,
+    Event,
+    Finished,
+    Forecasted,
+    Prepared,
+    Recipe,
+    Stepped,
+    open_run,
+    train,
+)
 
 QUICK = {
     "gpt": {
@@ -93,6 +104,46 @@ def test_a_run_leaves_what_the_design_draws(tmp_path: Path, text_file: Path) -> 
     rows = RunFolder.open(run).rows("metrics")
     assert [row["step"] for row in rows if "val_loss" in row] == list(range(0, 31, 3))
     assert not any("seconds" in row for row in rows), "metrics hold nothing that the clock decides"
+
+
+def test_a_text_that_is_read_many_times_is_read_with_dropout(tmp_path: Path, text_file: Path) -> None:
+    """Chosen when the run begins, kept in its config, and no obstacle to going on with the same command."""
+
+    def asked(**changes: object) -> Recipe:
+        tables = recipe(text_file, steps=4000).tables()
+        tables["model"] = {key: value for key, value in QUICK["gpt"].items() if key != "dropout"} | changes
+        return Recipe.from_tables(tables)
+
+    def begin(settings: Recipe, folder: Path, *, resume: bool = False) -> list[Event]:
+        """Four steps, the third of which is saved."""
+        events: list[Event] = []
+        for event in train(settings, folder, resume=resume):
+            events.append(event)
+            if sum(isinstance(event, Stepped) for event in events) == 4:
+                break
+        return events
+
+    told = {}
+    for name, settings in {"many": asked(), "none": asked(dropout=0.0), "given": asked(dropout=0.05)}.items():
+        forecast = next(e for e in begin(settings, tmp_path / name) if isinstance(e, Forecasted))
+        assert forecast.forecast.epochs > 30
+        kept = RunFolder.open(tmp_path / name).config()["model"].get("dropout", 0.0)
+        assert kept == forecast.dropout
+        told[name] = kept
+    assert told == {"many": dropout_for("gpt", 1000), "none": 0.0, "given": 0.05}
+    assert told["many"] > 0
+    for resume in (False, True):
+        events = begin(asked(), tmp_path / "many", resume=resume)
+        assert isinstance(events[0], Prepared)
+        assert events[0].resumed_at
+        assert events[0].model.settings.dropout == told["many"]
+    with pytest.raises(SettingsError, match=r"model\.dropout was 0\.2, is 0\.0"):
+        begin(asked(dropout=0.0), tmp_path / "many")
+
+
+def test_a_text_that_is_read_once_is_read_whole() -> None:
+    assert dropout_for("gpt", 9.0) == 0.0
+    assert dropout_for("bigram", 1000.0) == 0.0, "a table has nothing to drop"
 
 
 def test_its_config_reproduces_a_run(tmp_path: Path, text_file: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from semigpt.settings import check_choice
 
-__all__ = ["SIZES", "Size", "dial", "size_for"]
+__all__ = ["SIZES", "Size", "dial", "dropout_for", "size_for"]
 
 Size = Literal["tiny", "small", "base", "large"]
 SIZES: tuple[Size, ...] = ("tiny", "small", "base", "large")
@@ -19,6 +19,16 @@ def size_for(minutes: float | None) -> Size:
     3.94, small 3.89; after five: small 3.68, base 3.72. On the bundled news (1 million) after one: tiny 1.29, small 1.40.
     """
     return "small" if minutes is not None and minutes >= 4 else "tiny"
+
+
+def dropout_for(rung: str, epochs: float) -> float:
+    """The dropout with which a run learns most that will read its text so many times.
+
+    Film reviews, 0.3 million characters read 18 times by a `tiny` gpt, bits a character on unseen ones at the best of eight
+    looks: 4.57 without (after 9 times; 5.06 at the end), 4.43 with 0.1, 4.37 with 0.2, 4.39 with 0.3. What a memory or the
+    book's rungs gain is not measured.
+    """
+    return 0.2 if rung == "gpt" and epochs >= 10 else 0.0
 
 
 def dial(rung: str, size: Size) -> dict[str, dict[str, Any]]:

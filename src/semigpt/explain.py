@@ -16,11 +16,13 @@ import torch
 
 from semigpt.dataset import Dataset
 from semigpt.device import MachineSettings, pick_device
+from semigpt.dial import dropout_for
 from semigpt.errors import SettingsError
 from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.recipe import Recipe, count_ngrams, fresh_model, has_teacher, make_teacher, prepare
+from semigpt.training.forecast import planned
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.trainer import Progress, Teacher, training_steps
 
@@ -75,6 +77,13 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
         return seconds_a_step(tried, fresh_model(tried, vocab_size, device, counts), dataset, teacher)
 
     chosen = seconds(asked)
+    steps, _ = planned(recipe.training, context, chosen, an_evaluation=0.0)
+    epochs = steps * batch * context / len(dataset.stream("train"))
+    rung = recipe.model["rung"]
+    if rung == "gpt":
+        dropout = recipe.model.get("dropout", dropout_for(rung, epochs))
+        why = "as asked" if "dropout" in recipe.model else f"the text is read {epochs:.2g} times"
+        yield Choice("dropout", f"{dropout:g}", why, "--set model.dropout=0.1")
     model = fresh_model(recipe, vocab_size, device, counts)
     speed = f"{1000 * chosen:.1f} ms a step, {batch * context / chosen:,.0f} tokens a second"
     if isinstance(model, GPT):

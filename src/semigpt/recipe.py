@@ -10,7 +10,7 @@ import contextlib
 import gc
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
@@ -21,7 +21,7 @@ from semigpt.checkpoint import RunFolder
 from semigpt.corpus.staging import Corpus, prepare_corpus
 from semigpt.dataset import Dataset, block_starts, prepare_dataset
 from semigpt.device import MachineSettings, pick_device, pick_precision
-from semigpt.dial import SIZES, dial, size_for
+from semigpt.dial import SIZES, dial, dropout_for, size_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
 from semigpt.evaluation import COUNTED_TOKENS, check_split
 from semigpt.information import Baselines
@@ -183,6 +183,7 @@ class Forecasted:
 
     forecast: Forecast
     advice: str
+    dropout: float  # as asked for, or as chosen for so many epochs
 
 
 @dataclass(frozen=True)
@@ -315,12 +316,16 @@ def _train(
     held: contextlib.ExitStack,
 ) -> Iterator[Event]:
     run: RunFolder | None = None
+    asked = recipe
     if recipe.machine.compile and recipe.model["rung"] == "memory":
         raise SettingsError("the memory rung is not compiled: leave machine.compile out")
     if resume or (folder / "config.toml").is_file():
         run = RunFolder.open(folder)
+        saved = Recipe.from_tables(run.config())
         if not resume:
-            check_unchanged(Recipe.from_tables(run.config()).tables(), recipe.tables(), folder)
+            check_unchanged(saved.tables(), recipe.tables(), folder)
+        if "dropout" in saved.model:  # it may have been chosen when the run began
+            recipe = replace(recipe, model={"dropout": saved.model["dropout"], **recipe.model})
         run.lock()
         held.callback(run.unlock)
         if run.facts().get("complete"):
@@ -351,6 +356,8 @@ def _train(
         forecast = forecast_run(twin, dataset, recipe.optimizer, settings, rehearsal, teacher)
         del twin, rehearsal
         gc.collect()
+        if "dropout" not in asked.model and (dropout := dropout_for(asked.model["rung"], forecast.epochs)):
+            recipe = replace(asked, model={**asked.model, "dropout": dropout})
     else:
         kept = run.facts().get("forecast")
         with contextlib.suppress(TypeError):
@@ -382,7 +389,8 @@ def _train(
         position.step if going_on else None,
     )
     if forecast is not None and not going_on:
-        yield Forecasted(forecast, advice(recipe, forecast, tokenizer.vocab_size))
+        dropout = float(recipe.model.get("dropout", 0.0))
+        yield Forecasted(forecast, advice(asked, forecast, tokenizer.vocab_size), dropout)
     run.write_facts(record.facts)
     forward: Any = torch.compile(model) if recipe.machine.compile else None
     if checkpoint is None:
@@ -506,6 +514,8 @@ def check_unchanged(saved: dict[str, Any], asked: dict[str, Any], folder: Path) 
     flat = [
         {f"{t}.{k}": v for t, table in tables.items() for k, v in table.items()} for tables in (saved, asked)
     ]
+    if "model.dropout" not in flat[1]:
+        flat[0].pop("model.dropout", None)  # chosen when the run began
     names = sorted(name for name in flat[0].keys() | flat[1].keys() if flat[0].get(name) != flat[1].get(name))
     if changed := [name for name in names if name not in MAY_CHANGE]:
         difference = ", ".join(f"{name} was {flat[0].get(name)}, is {flat[1].get(name)}" for name in changed)

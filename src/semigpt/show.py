@@ -150,6 +150,7 @@ class TrainingDisplay:
         self.console.print(
             f"[bold]forecast[/] {length}, {forecast.epochs:.2g} epochs, {readable_bytes(forecast.memory)} of memory, "
             f"{readable_bytes(forecast.disk)} of disk for checkpoints"
+            + (f"; dropout {event.dropout:g}" if event.dropout else "")
             + (event.advice and f"; {event.advice}")
         )
         self.console.print("")

@@ -32,8 +32,6 @@ LEVELS = 8  # as in step.c
 # Sums over what followed a context are kept for contexts shorter than this. Longer ones are a hundred times as many, with
 # few followers each, and are added up when asked: of film reviews they were two fifths of all that was kept.
 SUMMED = 3
-
-
 TABLES = ("first_child", "oldest", "first_follower", "follower", "count")
 
 
