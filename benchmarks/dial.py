@@ -1,6 +1,6 @@
 """The table behind the dial: what so many minutes give on so much text, with which flags.
 
-    python -P benchmarks/dial.py --data SPEC [--characters 1 5 22] [--minutes 1 5 20 60] [--try FLAGS …] [--out FILE]
+    python -P benchmarks/dial.py --data SPEC [--characters 1 5 22] [--minutes 1 5 20 60] [--try=FLAGS …] [--out FILE]
 
 For each number of millions of characters, a corpus of the first so many of SPEC's training split, and for each number of minutes
 `semigpt train --minutes M FLAGS` on it as a user runs it, then `semigpt evaluate --split test`. SPEC's own validation and
@@ -8,7 +8,7 @@ test splits, cut to 300,000 characters, are every corpus's: so bits a character 
 FILE (default: dial.jsonl) keeps a line for each run, and a run it holds is not made again: the whole takes hours, and may be
 stopped. The table is printed from it.
 
-    python -P benchmarks/dial.py --data nsmc --characters 1 --minutes 5 --try "--size tiny" "--size tiny --set model.dropout=0.1"
+    python -P benchmarks/dial.py --data nsmc --characters 1 --minutes 5 --try="--size tiny" --try=--memory
 """
 
 from __future__ import annotations
@@ -123,9 +123,8 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--characters", type=float, nargs="+", default=[1, 5, 22], help="millions of them")
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 5, 20, 60])
-    parser.add_argument(
-        "--try", dest="ways", nargs="+", default=[""], metavar="FLAGS", help="of semigpt train"
-    )
+    again = "of semigpt train, as --try=FLAGS; again for more"
+    parser.add_argument("--try", dest="ways", action="append", metavar="FLAGS", help=again)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--out", type=Path, default=Path("dial.jsonl"), help="what was measured, line by line"
@@ -144,7 +143,7 @@ def main() -> int:
         held = {tuple(row[name] for name in names) for row in rows}
         with tempfile.TemporaryDirectory() as folder:
             for characters, minutes, flags in itertools.product(
-                options.characters, options.minutes, options.ways
+                options.characters, options.minutes, options.ways or [""]
             ):
                 cell = dict(zip(names, (options.data, characters, minutes, flags, options.seed), strict=True))
                 if tuple(cell.values()) in held:
