@@ -295,7 +295,7 @@ def test_pricing_a_long_text_holds_no_more_than_a_short_one(monkeypatch: pytest.
     expected = -KneserNey.fit(TRAIN, VOCAB_SIZE).log2_probabilities(long[:9001]).sum()
     whole = [score(TRAIN, long[:9001], VOCAB_SIZE) for score in (unigram_bits, bigram_bits)]
     for size in (1000, 4500, 9000, 9001):
-        monkeypatch.setattr(information, "PRICED", size)
+        monkeypatch.setattr(information, "CHUNK", size)
         monkeypatch.setattr(kneser_ney, "CHUNK", size)
         assert KneserNey.fit(TRAIN, VOCAB_SIZE).bits(long[:9001]) == pytest.approx(expected)
         found = [score(TRAIN, long[:9001], VOCAB_SIZE) for score in (unigram_bits, bigram_bits)]

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semigpt.errors import CorpusError, SettingsError
-from semigpt.kneser_ney import KneserNey, checked_ids, run_starts
+from semigpt.kneser_ney import CHUNK, KneserNey, checked_ids, run_starts
 
 __all__ = [
     "Baselines",
@@ -37,9 +37,6 @@ __all__ = [
     "unigram_bits",
     "xz_bits",
 ]
-
-
-PRICED = 1 << 16  # tokens priced at a time: memory does not grow with the text
 
 
 def bits(nats: float) -> float:
@@ -152,9 +149,7 @@ def unigram_bits(train_ids: npt.ArrayLike, test_ids: npt.ArrayLike, vocab_size: 
     """
     logs = np.log2(_unigram(_training_ids(train_ids, vocab_size), vocab_size))
     test = checked_ids(test_ids, vocab_size)
-    return -math.fsum(
-        float(logs[test[start : start + PRICED]].sum()) for start in range(0, len(test), PRICED)
-    )
+    return -math.fsum(float(logs[test[start : start + CHUNK]].sum()) for start in range(0, len(test), CHUNK))
 
 
 def bigram_bits(train_ids: npt.ArrayLike, test_ids: npt.ArrayLike, vocab_size: int) -> float:
@@ -180,8 +175,8 @@ def bigram_bits(train_ids: npt.ArrayLike, test_ids: npt.ArrayLike, vocab_size: i
     # A sentinel no pair can equal keeps every place inside the table.
     seen, counts = np.append(seen, np.uint64(2**64 - 1)), np.append(counts, 0)
     logs = [float(np.log2(unigram[test[0]]))]
-    for start in range(0, len(test) - 1, PRICED):
-        part = test[start : start + PRICED + 1]
+    for start in range(0, len(test) - 1, CHUNK):
+        part = test[start : start + CHUNK + 1]
         wanted = _pairs(part, vocab_size)
         places = np.searchsorted(seen, wanted)
         count = np.where(seen[places] == wanted, counts[places], 0)

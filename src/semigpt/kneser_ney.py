@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from semigpt.errors import CorpusError, SettingsError
 
-__all__ = ["KneserNey", "checked_ids", "run_starts"]
+__all__ = ["CHUNK", "KneserNey", "checked_ids", "run_starts"]
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 Indices = npt.NDArray[np.signedinteger[Any]]
