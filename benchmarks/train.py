@@ -1,6 +1,6 @@
 """What so many minutes of training give, and how fast training runs, beside others' loops, in one run.
 
-    python -P benchmarks/train.py [--data SPEC] [--peer PATH] [--minutes 2] [--seeds 3] [--only NAME,…] [--reach] [--json]
+    python -P benchmarks/train.py [--data SPEC] [--peer PATH] [--minutes 2] [--seeds 3] [--only NAME,…] [--reach] [--out FILE] [--json]
     python -P benchmarks/train.py --throughput [--peer PATH] [--seconds 5] [--rounds 5] [--width 128] [--only …] [--json]
 
 PATH is a checkout of karpathy/nanoGPT, whose model.py is imported from there; its licence and commit are told with the
@@ -10,14 +10,17 @@ QUALITY: bits a character on the test split after a wall clock of so many minute
   nanogpt   the setting its README documents for a CPU (4 layers of 128, blocks of 64, 12 a step, float32, no compile) with
             the rates of config/train_shakespeare_char.py, its cosine laid over the clock; it saves and evaluates nothing
   semigpt   `semigpt train --minutes M'` as a user runs it
+  characters  the same with --tokenizer char
   memory    the same with --memory, where `semigpt train` has it
   5-gram    counted, not trained: interpolated modified Kneser-Ney, with its seconds of counting
 Each is a process of its own and its clock begins when it is started: imports, compilers, forecast, evaluations, saving and
 the report are on it. nanoGPT stops at the first step past the end. M' is M less what a first run of a second takes beside
 its training, so the whole command takes M; what it did take stands in the table. The text, its split, its ids and the
 baselines are prepared before, once for all, in a cache of the benchmark's own; each run of semigpt gets a fresh copy of it,
-so nothing that one run compiles or counts helps the next. All read the same characters as the same ids, and all are
-measured as `semigpt evaluate` measures: windows of the context that overlap by half, end-of-text marks paid for.
+so nothing that one run compiles or counts helps the next. What is prepared are characters: where semigpt picks another
+tokenizer, its training is on the clock too. All read the same text and all are measured as `semigpt evaluate` measures:
+windows of the context that overlap by half, end-of-text marks paid for, bits a character of the text.
+FILE keeps a line for each run, and a run it holds is not made again: hours of them may be stopped and gone on with.
 `--reach` runs semigpt for one minute more (--reach-minutes) and says whether that reaches nanoGPT's final figure.
 
 THROUGHPUT: characters a second at two shapes, each contestant in a process of its own that waits while the others have
@@ -52,11 +55,17 @@ from semigpt.errors import SemigptError, SettingsError
 
 # Nothing heavy is imported above: a peer's start-up is on its clock, and semigpt's imports are no part of it.
 
-QUALITY = ("nanogpt", "semigpt", "memory", "5-gram")
+QUALITY = ("nanogpt", "semigpt", "characters", "memory", "5-gram")
+FLAGS = {"memory": ["--memory"], "characters": ["--tokenizer", "char"]}
 SPEED = ("nanogpt", "transformers", "litgpt", "semigpt", "semigpt-adamw")
 COLUMNS = {
     "quality": {
-        **{"bits_per_character": ".4f", "spread": ".4f", "tokens": ",.0f", "characters_per_second": ",.0f"},
+        **{
+            "bits_per_character": ".4f",
+            "spread": ".4f",
+            "characters": ",.0f",
+            "characters_per_second": ",.0f",
+        },
         **{"start_and_end_seconds": ".1f", "seconds": ".2f", "difference_to_nanogpt": "+.4f"},
     },
     "throughput": {
@@ -79,6 +88,7 @@ def recipe_of(data: str, shape: Table | None = None, **optimizer: str) -> Any:
     from semigpt.recipe import Recipe
 
     tables: dict[str, Table] = {"data": {"spec": data}, "optimizer": optimizer}
+    tables["tokenizer"] = {"kind": "char"}  # as the peers read it
     if shape is not None:
         names = {"layers": "num_layers", "width": "width", "heads": "num_heads", "context": "context_length"}
         tables["model"] = {theirs: shape[ours] for ours, theirs in names.items()}
@@ -163,7 +173,7 @@ def train_nanogpt(job: Table) -> Table:
     now = time.time()
     return {
         "bits_per_character": peer_bits(model, job),
-        "tokens": tokens,
+        "characters": tokens,
         "characters_per_second": tokens / max(now - begin, 1e-9),
         "start_and_end_seconds": begin - job["started"],
         "seconds": now - job["started"],
@@ -327,10 +337,11 @@ def semigpt_run(
         if measured:
             evaluate = ["evaluate", run, "--split", "test", "--no-xz", "--device", "cpu", "--json"]
             figures, _ = answer_of("semigpt evaluate", [*SEMIGPT, *evaluate], SEMIGPT_CACHE=cache)
+    read = done["tokens"] * figures["characters"] / figures["tokens"] if figures else math.nan
     return {
         "bits_per_character": figures.get("bits_per_character", math.nan),
-        "tokens": done["tokens"],
-        "characters_per_second": done["tokens"] / done["seconds"],
+        "characters": read,  # as many to a token as in the test split
+        "characters_per_second": read / done["seconds"],
         "start_and_end_seconds": whole - done["seconds"],
         "seconds": whole,
     }
@@ -352,7 +363,7 @@ def prepare_text(data: str, cache: Path) -> tuple[Table, Any]:
     begin = time.perf_counter()
     KneserNey.fit(ids, dataset.vocab_size, order=5)
     seconds = time.perf_counter() - begin
-    row = {"bits_per_character": baselines.kneser_ney_5, "tokens": len(ids), "seconds": seconds}
+    row = {"bits_per_character": baselines.kneser_ney_5, "characters": len(ids), "seconds": seconds}
     return row, dataset
 
 
@@ -360,6 +371,11 @@ def measure_quality(options: argparse.Namespace, names: list[str]) -> Table:
     """Every contestant in turn, seed by seed."""
     runs: dict[str, list[Table]] = {name: [] for name in [*names, *(["reach"] if options.reach else [])]}
     beside: dict[str, float] = {}  # minutes that a command takes beside its training, by its flags
+    lines = (
+        options.out.read_text(encoding="utf-8").splitlines() if options.out and options.out.exists() else []
+    )
+    kept = [json.loads(line) for line in lines]
+    asked = {"data": options.data, "minutes": options.minutes}
     with tempfile.TemporaryDirectory() as folder:
         cache, tokens = Path(folder) / "cache", Path(folder) / "train.bin"
         counted, dataset = prepare_text(options.data, cache)
@@ -372,7 +388,7 @@ def measure_quality(options: argparse.Namespace, names: list[str]) -> Table:
                 return counted
             if name == "nanogpt":
                 return answer_of(name, job_command({**job, "seed": seed, "started": time.time()}))[0]
-            flags = ["--memory"] if name == "memory" else []
+            flags = FLAGS.get(name, [])
             if str(flags) not in beside:
                 probe = semigpt_run(options.data, flags, seed, PROBE_MINUTES, cache, measured=False)
                 beside[str(flags)] = probe["start_and_end_seconds"] / 60
@@ -383,8 +399,15 @@ def measure_quality(options: argparse.Namespace, names: list[str]) -> Table:
 
         for seed, name in itertools.product(range(options.seeds), runs):
             if name != "5-gram" or seed == 0:
-                runs[name].append({"seed": seed, **run(name, seed)})
-                last = runs[name][-1]
+                this = {**asked, "contestant": name, "seed": seed}
+                held = next((line for line in kept if this.items() <= line.items()), None)
+                last = held or {**this, **run(name, seed)}
+                if options.out and held is None:
+                    with options.out.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(last) + "\n")
+                runs[name].append(
+                    {key: value for key, value in last.items() if key == "seed" or key not in this}
+                )
                 say(f"{name}, seed {seed}: {last['bits_per_character']:.4f} in {last['seconds']:.1f} s")
     result: Table = {"minutes": options.minutes, "rows": [summary(name, runs[name]) for name in names]}
     figures = {row["contestant"]: row["bits_per_character"] for row in result["rows"]}
@@ -523,6 +546,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", metavar="NAME,…", help=f"{', '.join(QUALITY)}; or {', '.join(SPEED)}")
     parser.add_argument("--reach", action="store_true", help="does semigpt reach nanoGPT's figure sooner?")
     parser.add_argument("--reach-minutes", type=float, default=1.0, help="how soon (default: 1)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep each run, and go on from those kept")
     parser.add_argument("--throughput", action="store_true", help="characters a second instead")
     parser.add_argument("--seconds", type=float, default=5.0, help="of a turn (default: 5)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from semigpt import dial
 from semigpt.checkpoint import RunFolder
 from semigpt.dial import dropout_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
@@ -144,6 +145,37 @@ def test_a_text_that_is_read_many_times_is_read_with_dropout(tmp_path: Path, tex
 def test_a_text_that_is_read_once_is_read_whole() -> None:
     assert dropout_for("gpt", 9.0) == 0.0
     assert dropout_for("bigram", 1000.0) == 0.0, "a table has nothing to drop"
+
+
+def test_a_long_text_is_cut_into_longer_tokens(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chosen when the run begins, kept in its config, and no obstacle to going on with the same command."""
+
+    def begun(folder: str, *, rung: str = "gpt", resume: bool = False, **tokenizer: object) -> Prepared:
+        tables = recipe(text_file, rung).tables() | {"tokenizer": tokenizer}
+        events = train(Recipe.from_tables(tables), tmp_path / folder, resume=resume)
+        prepared = next(events)
+        assert isinstance(prepared, Prepared)
+        while not (isinstance(event := next(events), Stepped) and event.report.step == 4):
+            pass
+        assert RunFolder.open(tmp_path / folder).config()["tokenizer"]["kind"] == prepared.tokenizer.kind
+        events.close()  # type: ignore[attr-defined]
+        return prepared
+
+    assert begun("short").tokenizer.kind == "char"
+    monkeypatch.setattr(dial, "LONG", 1000)
+    assert begun("short").tokenizer.kind == "char", "the run goes on as it began"
+    assert begun("long").tokenizer.kind == "bpe"
+    assert begun("given", kind="char").tokenizer.kind == "char"
+    assert begun("table", rung="bigram").tokenizer.kind == "char", "the book's rungs read characters"
+    monkeypatch.setattr(dial, "LONG", 10**9)
+    for resume in (False, True):
+        prepared = begun("long", resume=resume)
+        assert prepared.resumed_at
+        assert prepared.tokenizer.kind == "bpe"
+    with pytest.raises(SettingsError, match=r"tokenizer\.kind was bpe, is char"):
+        begun("long", kind="char")
 
 
 def test_its_config_reproduces_a_run(tmp_path: Path, text_file: Path) -> None:

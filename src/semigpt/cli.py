@@ -115,7 +115,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command("train", run_train, "train a model on a text", TRAIN_HELP)
     _data_flags(sub)
     sub.add_argument(
-        "--tokenizer", metavar="KIND", help="char (default), byte, jamo, bpe, unigram, or a folder of one"
+        "--tokenizer",
+        metavar="KIND",
+        help="char, byte, jamo, bpe, unigram, or a folder of one (default: bpe for a gpt of a long text, else char)",
     )
     sub.add_argument(
         "--vocab-size", type=int, metavar="N", help="tokens in all (default: every character; 8,000 for bpe)"

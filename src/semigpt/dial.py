@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from semigpt.settings import check_choice
 
-__all__ = ["SIZES", "Size", "dial", "dropout_for", "size_for"]
+__all__ = ["SIZES", "Size", "dial", "dropout_for", "size_for", "tokenizer_for"]
 
 Size = Literal["tiny", "small", "base", "large"]
+LONG = 4_000_000  # characters of a training text, from which on it is cut into longer tokens
 SIZES: tuple[Size, ...] = ("tiny", "small", "base", "large")
 
 
@@ -19,6 +20,14 @@ def size_for(minutes: float | None) -> Size:
     3.94, small 3.89; after five: small 3.68, base 3.72. On the bundled news (1 million) after one: tiny 1.29, small 1.40.
     """
     return "small" if minutes is not None and minutes >= 4 else "tiny"
+
+
+def tokenizer_for(rung: str, characters: int) -> Literal["char", "bpe"]:
+    """The kind of tokenizer with which a run learns most from a training text of so many characters.
+
+    TODO
+    """
+    return "bpe" if rung == "gpt" and characters >= LONG else "char"
 
 
 def dropout_for(rung: str, epochs: float) -> float:

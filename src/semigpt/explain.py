@@ -44,7 +44,7 @@ class Choice:
 
 def explain(recipe: Recipe) -> Iterator[Choice]:
     """Each choice in turn. Raises what preparing the recipe's text and model raises."""
-    _, tokenizer, dataset = prepare(recipe)
+    corpus, tokenizer, dataset = prepare(recipe)
     device = pick_device(recipe.machine.device)
     here = "the fastest there is" if recipe.machine.device == "auto" else "as asked"
     yield Choice("device", device.type, here, "--device cpu|cuda|mps")
@@ -61,6 +61,14 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
         f"{size}: {shape.parameter_count():,} parameters, {batch} x {context} tokens a step",
         f"for {length} of training; the measurements are in semigpt.dial",
         "--size tiny|small|base|large",
+    )
+    asked_for = recipe.tokenizer.kind or recipe.tokenizer.folder
+    read = f"the text has {corpus.characters('train'):,} characters; the measurements are in semigpt.dial"
+    yield Choice(
+        "tokenizer",
+        f"{tokenizer.kind}: {tokenizer.vocab_size:,} tokens",
+        "as asked" if asked_for else read,
+        "--tokenizer char|bpe|unigram",
     )
     whom = "the n-grams of the training text" if has_teacher(recipe, dataset) else "none"
     why = f"the text has {len(dataset.stream('train')):,} tokens; the measurements are in semigpt.recipe.has_teacher"

@@ -102,6 +102,8 @@ def rung_recipe(settings: LadderSettings, rung: str) -> Recipe:
         }
     tables: dict[str, Mapping[str, Any]] = {
         "data": settings.data,
+        # Characters for all: rungs are compared, and the book's losses are nats a character.
+        "tokenizer": {"kind": "char"},
         "model": model,
         "training": training,
         "optimizer": optimizer,

@@ -21,7 +21,7 @@ from semigpt.checkpoint import RunFolder
 from semigpt.corpus.staging import Corpus, prepare_corpus
 from semigpt.dataset import Dataset, block_starts, prepare_dataset
 from semigpt.device import MachineSettings, pick_device, pick_precision
-from semigpt.dial import SIZES, dial, dropout_for, size_for
+from semigpt.dial import SIZES, dial, dropout_for, size_for, tokenizer_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
 from semigpt.evaluation import COUNTED_TOKENS, check_split
 from semigpt.information import Baselines
@@ -75,7 +75,9 @@ class DataSettings:
 class TokenizerSettings:
     """The kind of tokenizer, trained on the training split; or a folder that holds a trained one."""
 
-    kind: Kind = "char"
+    kind: Kind | None = (
+        None  # None: the one that `semigpt.dial.tokenizer_for` names, and a run's config keeps
+    )
     vocab_size: int | None = (
         None  # all of it; default: every character for char and jamo, 8,000 for bpe and unigram
     )
@@ -83,7 +85,8 @@ class TokenizerSettings:
     folder: str | None = None
 
     def __post_init__(self) -> None:
-        check_choice("tokenizer", self.kind, get_args(Kind))
+        if self.kind is not None:
+            check_choice("tokenizer", self.kind, get_args(Kind))
         check_positive(self, "vocab_size", "min_count")
 
 
@@ -233,7 +236,8 @@ def prepare(
     )
     for split in ("train", "validation"):
         check_split(corpus, split)
-    tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
+    chosen = tokenizer_for(recipe.model["rung"], corpus.characters("train"))
+    tokenizer = prepare_tokenizer(replace(recipe.tokenizer, kind=recipe.tokenizer.kind or chosen), corpus)
     dataset = prepare_dataset(corpus, tokenizer, progress=tokens, share=share)
     context_length = recipe.build_model(1, shape_only=True).settings.context_length
     for split in ("train", "validation"):
@@ -245,22 +249,21 @@ def prepare(
 
 
 def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
-    """The tokenizer of the settings, trained on the corpus once and kept beside it."""
+    """The tokenizer of the settings, trained on the corpus once and kept beside it; `char` where no kind is named."""
     if settings.folder is not None:
         return load_tokenizer(Path(settings.folder))
-    if settings.kind == "char":  # its counts came with the corpus
+    kind = settings.kind or "char"
+    if kind == "char":  # its counts came with the corpus
         return CharTokenizer.from_counts(
             corpus.character_counts,
             min_count=settings.min_count,
             max_vocab_size=settings.vocab_size,
             normalization="NFC",
         )
-    folder = (
-        corpus.folder / f"tokenizer-{settings.kind}-{settings.vocab_size or 'default'}-{settings.min_count}"
-    )
+    folder = corpus.folder / f"tokenizer-{kind}-{settings.vocab_size or 'default'}-{settings.min_count}"
     if not folder.is_dir():
         tokenizer = train_tokenizer(
-            settings.kind,
+            kind,
             corpus.documents("train"),
             vocab_size=settings.vocab_size,
             min_count=settings.min_count,
@@ -324,8 +327,10 @@ def _train(
         saved = Recipe.from_tables(run.config())
         if not resume:
             check_unchanged(saved.tables(), recipe.tables(), folder)
-        if "dropout" in saved.model:  # it may have been chosen when the run began
+        if "dropout" in saved.model:  # it may have been chosen when the run began, as the tokenizer's kind
             recipe = replace(recipe, model={"dropout": saved.model["dropout"], **recipe.model})
+        kind = recipe.tokenizer.kind or saved.tokenizer.kind
+        recipe = replace(recipe, tokenizer=replace(recipe.tokenizer, kind=kind))
         run.lock()
         held.callback(run.unlock)
         if run.facts().get("complete"):
@@ -336,6 +341,7 @@ def _train(
         RunFolder.check_free(folder)
     device = pick_device(recipe.machine.device)
     corpus, tokenizer, dataset = prepare(recipe, progress, tokens, share)
+    recipe = replace(recipe, tokenizer=replace(recipe.tokenizer, kind=tokenizer.kind))
     settings = recipe.training
     shape = recipe.build_model(tokenizer.vocab_size, shape_only=True)
     check_room(
@@ -357,7 +363,7 @@ def _train(
         del twin, rehearsal
         gc.collect()
         if "dropout" not in asked.model and (dropout := dropout_for(asked.model["rung"], forecast.epochs)):
-            recipe = replace(asked, model={**asked.model, "dropout": dropout})
+            recipe = replace(recipe, model={**asked.model, "dropout": dropout})
     else:
         kept = run.facts().get("forecast")
         with contextlib.suppress(TypeError):
@@ -514,8 +520,8 @@ def check_unchanged(saved: dict[str, Any], asked: dict[str, Any], folder: Path) 
     flat = [
         {f"{t}.{k}": v for t, table in tables.items() for k, v in table.items()} for tables in (saved, asked)
     ]
-    if "model.dropout" not in flat[1]:
-        flat[0].pop("model.dropout", None)  # chosen when the run began
+    for name in {"model.dropout", "tokenizer.kind"} - flat[1].keys():  # chosen when the run began
+        flat[0].pop(name, None)
     names = sorted(name for name in flat[0].keys() | flat[1].keys() if flat[0].get(name) != flat[1].get(name))
     if changed := [name for name in names if name not in MAY_CHANGE]:
         difference = ", ".join(f"{name} was {flat[0].get(name)}, is {flat[1].get(name)}" for name in changed)

@@ -351,6 +351,7 @@ def train_one(
 ) -> Comparison:
     """Train one kind's model in `folder`; the comparison with it, or as it was where `stop` cut the run short."""
     kind = recipe.tokenizer.kind
+    assert kind is not None
     prepared: Prepared | None = None
     curve: list[tuple[float, float]] = []
     seconds = 0.0
