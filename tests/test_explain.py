@@ -37,6 +37,7 @@ def test_explain_says_what_and_why_and_trains_nothing(
     assert choices.keys() == {
         "device",
         "size",
+        "tokenizer",
         "teacher",
         "dropout",
         "precision",
