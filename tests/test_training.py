@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from conftest import VOCABULARY, small_model
 from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError, TrainingError
 from semigpt.models.counts import Counts
+from semigpt.models.gpt import GPT
 from semigpt.training.optimizer import Muon, Optimizer, OptimizerSettings, learning_rate_scale
 from semigpt.training.trainer import Progress, Teacher, TrainingSettings, training_steps
 
@@ -99,6 +101,30 @@ def test_decay_falls_on_matrices_alone(dataset: Dataset) -> None:
     assert "lm_head.weight" in moved
     norms = {name for name in moved if "norm" in name}
     assert not norms or max(weights(0.5)[n].sub(weights(0.0)[n]).abs().max() for n in norms) < 1e-2
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_embeddings_have_a_rate_of_their_own(optimizer: Any, tied: bool) -> None:
+    """AdamW's first step goes as far as the rate, in every number that has a gradient."""
+    model = small_model("gpt", tie_embeddings=tied)
+    assert isinstance(model, GPT)
+    settings = OptimizerSettings(
+        optimizer=optimizer,
+        learning_rate=1e-3,
+        embedding_rate=4.0,
+        weight_decay=0.0,
+        schedule="constant",
+        warmup=0,
+    )
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    Optimizer(model, settings).step(0.5)
+    moved = {name: (before[name] - parameter).abs() for name, parameter in model.named_parameters()}
+    expected = {"model.embed_tokens.weight": 1e-3 if tied else 4e-3, "model.norm.weight": 1e-3}
+    for name, distance in {**expected, **({} if tied else {"lm_head.weight": 1e-3})}.items():
+        torch.testing.assert_close(moved[name], torch.full_like(moved[name], distance), rtol=1e-3, atol=1e-6)
 
 
 def test_clipping_bounds_the_update(dataset: Dataset) -> None:

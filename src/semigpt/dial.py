@@ -86,5 +86,5 @@ def dial(rung: str, size: Size) -> dict[str, dict[str, Any]]:
             "batch_size": {"tiny": 12, "small": 24, "base": 16, "large": 32}[size],
             "teacher": "auto",
         },
-        "optimizer": {"learning_rate": 6e-3},
+        "optimizer": {"learning_rate": 6e-3, "embedding_rate": 4.0},
     }

@@ -93,6 +93,7 @@ def rung_recipe(settings: LadderSettings, rung: str) -> Recipe:
         optimizer = {
             "optimizer": "adamw",
             "learning_rate": 1e-2,
+            "embedding_rate": 1.0,
             "betas": [0.9, 0.999],
             "weight_decay": 0.01,
             "decayed": "all",

@@ -27,6 +27,9 @@ class OptimizerSettings:
     optimizer: Literal["adamw", "muon"] = "muon"
     learning_rate: float = 3e-3  # AdamW's, at the top of the schedule
     muon_learning_rate: float = 0.02
+    embedding_rate: float = (
+        1.0  # of embedding tables, as a multiple of AdamW's: a batch touches few of their rows
+    )
     weight_decay: float = 0.1
     # Norms, biases, and tables that a batch barely touches go free; "all" is what torch.optim.AdamW does by itself.
     decayed: Literal["matrices", "all"] = "matrices"
@@ -43,7 +46,7 @@ class OptimizerSettings:
         check_choice("optimizer", self.optimizer, ("adamw", "muon"))
         check_choice("schedule", self.schedule, ("cosine", "trapezoid", "constant"))
         check_choice("decayed", self.decayed, ("matrices", "all"))
-        check_positive(self, "learning_rate", "muon_learning_rate", "epsilon")
+        check_positive(self, "learning_rate", "muon_learning_rate", "embedding_rate", "epsilon")
         for name in ("weight_decay", "clip"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name} must not be less than 0, not {getattr(self, name)}")
@@ -303,19 +306,33 @@ class Optimizer:
             self._table = TableAdamW(model, table, settings, decay)
             return
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        # A table that is the output layer too moves as that does.
+        outputs = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-        hidden, decayed, free = [], [], []
+        hidden, decayed, embeddings, free = [], [], [], []
         for name, parameter in named:
             gate = name == "gate"  # of a memory: an output layer, with a bias in it
-            if settings.decayed == "matrices" and (parameter.dim() != 2 or id(parameter) in tables or gate):
+            if id(parameter) in tables - outputs:
+                embeddings.append(parameter)
+            elif settings.decayed == "matrices" and (parameter.dim() != 2 or id(parameter) in tables or gate):
                 free.append(parameter)
-            elif settings.optimizer == "muon" and "lm_head" not in name and not gate:
+            elif (
+                settings.optimizer == "muon"
+                and id(parameter) not in tables
+                and "lm_head" not in name
+                and not gate
+            ):
                 hidden.append(parameter)
             else:
                 decayed.append(parameter)
         groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": settings.weight_decay},
-            {"params": free, "weight_decay": 0.0},
+            {"params": decayed, "weight_decay": settings.weight_decay, "multiple": 1.0},
+            {
+                "params": embeddings,
+                "weight_decay": settings.weight_decay if settings.decayed == "all" else 0.0,
+                "multiple": settings.embedding_rate,
+            },
+            {"params": free, "weight_decay": 0.0, "multiple": 1.0},
         ]
         self._adamw = torch.optim.AdamW(
             [group for group in groups if group["params"]],
@@ -355,7 +372,7 @@ class Optimizer:
             return self.settings.learning_rate * scale
         rate = self.settings.learning_rate * scale
         for group in self._adamw.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["multiple"]
         self._adamw.step()
         if self._muon is not None:
             self._muon.step(self.settings.muon_learning_rate * scale)
