@@ -11,7 +11,7 @@ import pytest
 
 from semigpt import dial
 from semigpt.checkpoint import RunFolder
-from semigpt.dial import dropout_for
+from semigpt.dial import dropout_for, tokenizer_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
 from semigpt.recipe import (
     Evaluated,
@@ -165,6 +165,7 @@ def test_a_long_text_is_cut_into_longer_tokens(
 
     assert begun("short").tokenizer.kind == "char"
     monkeypatch.setattr(dial, "LONG", 1000)
+    monkeypatch.setattr(dial, "READINGS", 100.0)
     assert begun("short").tokenizer.kind == "char", "the run goes on as it began"
     assert begun("long").tokenizer.kind == "bpe"
     assert begun("given", kind="char").tokenizer.kind == "char"
@@ -176,6 +177,17 @@ def test_a_long_text_is_cut_into_longer_tokens(
         assert prepared.tokenizer.kind == "bpe"
     with pytest.raises(SettingsError, match=r"tokenizer\.kind was bpe, is char"):
         begun("long", kind="char")
+
+
+def test_a_text_is_not_read_too_often_in_longer_tokens() -> None:
+    """What was measured is what is chosen: film reviews, five minutes."""
+    for millions, kind in ((1, "char"), (2.5, "char"), (5, "bpe"), (22, "bpe")):
+        assert tokenizer_for("gpt", int(millions * 1e6), minutes=5) == kind
+    assert tokenizer_for("gpt", 5_000_000, minutes=20) == "char"
+    assert tokenizer_for("gpt", 22_000_000, minutes=20) == "bpe"
+    assert tokenizer_for("gpt", 5_000_000, tokens=5_000_000) == "bpe"
+    assert tokenizer_for("gpt", 5_000_000, tokens=6_000_000) == "char"
+    assert tokenizer_for("memory", 22_000_000, minutes=5) == "char"
 
 
 def test_its_config_reproduces_a_run(tmp_path: Path, text_file: Path) -> None:

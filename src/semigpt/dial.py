@@ -9,7 +9,9 @@ from semigpt.settings import check_choice
 __all__ = ["SIZES", "Size", "dial", "dropout_for", "size_for", "tokenizer_for"]
 
 Size = Literal["tiny", "small", "base", "large"]
-LONG = 4_000_000  # characters of a training text, from which on it is cut into longer tokens
+LONG = 4_000_000  # characters of a training text, from which on it may be cut into longer tokens
+READINGS = 2.2  # of it, up to which that pays
+PAIRS_A_MINUTE = 900_000  # read by `small` on two CPU cores
 SIZES: tuple[Size, ...] = ("tiny", "small", "base", "large")
 
 
@@ -22,14 +24,19 @@ def size_for(minutes: float | None) -> Size:
     return "small" if minutes is not None and minutes >= 4 else "tiny"
 
 
-def tokenizer_for(rung: str, characters: int) -> Literal["char", "bpe"]:
-    """The kind of tokenizer with which a run learns most from a training text of so many characters.
+def tokenizer_for(
+    rung: str, characters: int, *, minutes: float | None = None, tokens: int | None = None
+) -> Literal["char", "bpe"]:
+    """The kind of tokenizer with which a run of so many minutes, or tokens read, learns most from a training text.
 
-    Film reviews, five minutes on two CPU cores, 4 x 256, bits a character on unseen ones: of a million characters, which
-    byte pairs read ten times over, 4.06 with char and 4.35 with bpe; of five million 3.76 and 3.68; of 22 million 3.67 and
-    3.57 (docs/log.md). The memory has the characters' neighbours in its counts and gains nothing from longer tokens.
+    Byte pairs read twice the text in the same time, and come to know it by heart sooner. Film reviews, five minutes on two
+    CPU cores, 4 x 256, bits a character on unseen ones (docs/log.md), char and bpe: of 22 million characters, which byte
+    pairs read 0.4 times, 3.67 and 3.57; of 5 million (1.9 times) 3.76 and 3.68; of 2.5 million (3.8) 3.82 and 3.93; of one
+    million (10) 4.06 and 4.35. The memory has the characters' neighbours in its counts and gains nothing from longer tokens.
     """
-    return "bpe" if rung == "gpt" and characters >= LONG else "char"
+    pairs = tokens if tokens is not None else (minutes or 0.0) * PAIRS_A_MINUTE
+    long = characters >= LONG and pairs <= READINGS * characters / 2
+    return "bpe" if rung == "gpt" and long else "char"
 
 
 def dropout_for(rung: str, epochs: float) -> float:

@@ -236,10 +236,13 @@ def prepare(
     )
     for split in ("train", "validation"):
         check_split(corpus, split)
-    chosen = tokenizer_for(recipe.model["rung"], corpus.characters("train"))
+    length, context_length = recipe.training, recipe.build_model(1, shape_only=True).settings.context_length
+    budget = length.tokens if length.steps is None else length.steps * length.batch_size * context_length
+    chosen = tokenizer_for(
+        recipe.model["rung"], corpus.characters("train"), minutes=length.minutes, tokens=budget
+    )
     tokenizer = prepare_tokenizer(replace(recipe.tokenizer, kind=recipe.tokenizer.kind or chosen), corpus)
     dataset = prepare_dataset(corpus, tokenizer, progress=tokens, share=share)
-    context_length = recipe.build_model(1, shape_only=True).settings.context_length
     for split in ("train", "validation"):
         try:
             block_starts(len(dataset.stream(split)), context_length, 1, order="epoch", seed=0, step=0)
