@@ -56,6 +56,16 @@ def recipe(text_file: Path, rung: str = "gpt", **training: object) -> Recipe:
     )
 
 
+def begin(settings: Recipe, folder: Path, *, resume: bool = False) -> list[Event]:
+    """Four steps, the third of which is saved."""
+    events: list[Event] = []
+    for event in train(settings, folder, resume=resume):
+        events.append(event)
+        if sum(isinstance(event, Stepped) for event in events) == 4:
+            break
+    return events
+
+
 def leave_in_the_middle(settings: Recipe, folder: Path) -> None:
     """A run walked away from at step 17; its last checkpoint is of step 15."""
     for event in train(settings, folder):
@@ -115,15 +125,6 @@ def test_a_text_that_is_read_many_times_is_read_with_dropout(tmp_path: Path, tex
         tables["model"] = {key: value for key, value in QUICK["gpt"].items() if key != "dropout"} | changes
         return Recipe.from_tables(tables)
 
-    def begin(settings: Recipe, folder: Path, *, resume: bool = False) -> list[Event]:
-        """Four steps, the third of which is saved."""
-        events: list[Event] = []
-        for event in train(settings, folder, resume=resume):
-            events.append(event)
-            if sum(isinstance(event, Stepped) for event in events) == 4:
-                break
-        return events
-
     told = {}
     for name, settings in {"many": asked(), "none": asked(dropout=0.0), "given": asked(dropout=0.05)}.items():
         forecast = next(e for e in begin(settings, tmp_path / name) if isinstance(e, Forecasted))
@@ -154,13 +155,9 @@ def test_a_long_text_is_cut_into_longer_tokens(
 
     def begun(folder: str, *, rung: str = "gpt", resume: bool = False, **tokenizer: object) -> Prepared:
         tables = recipe(text_file, rung).tables() | {"tokenizer": tokenizer}
-        events = train(Recipe.from_tables(tables), tmp_path / folder, resume=resume)
-        prepared = next(events)
+        prepared = begin(Recipe.from_tables(tables), tmp_path / folder, resume=resume)[0]
         assert isinstance(prepared, Prepared)
-        while not (isinstance(event := next(events), Stepped) and event.report.step == 4):
-            pass
         assert RunFolder.open(tmp_path / folder).config()["tokenizer"]["kind"] == prepared.tokenizer.kind
-        events.close()  # type: ignore[attr-defined]
         return prepared
 
     assert begun("short").tokenizer.kind == "char"

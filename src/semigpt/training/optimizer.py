@@ -27,9 +27,8 @@ class OptimizerSettings:
     optimizer: Literal["adamw", "muon"] = "muon"
     learning_rate: float = 3e-3  # AdamW's, at the top of the schedule
     muon_learning_rate: float = 0.02
-    embedding_rate: float = (
-        1.0  # of embedding tables, as a multiple of AdamW's: a batch touches few of their rows
-    )
+    # Of embedding tables, as a multiple of AdamW's: a batch touches few of their rows. Not of one that is the output layer too.
+    embedding_rate: float = 1.0
     weight_decay: float = 0.1
     # Norms, biases, and tables that a batch barely touches go free; "all" is what torch.optim.AdamW does by itself.
     decayed: Literal["matrices", "all"] = "matrices"
@@ -306,22 +305,17 @@ class Optimizer:
             self._table = TableAdamW(model, table, settings, decay)
             return
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        # A table that is the output layer too moves as that does.
         outputs = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
         hidden, decayed, embeddings, free = [], [], [], []
         for name, parameter in named:
-            gate = name == "gate"  # of a memory: an output layer, with a bias in it
+            # The gate of a memory is an output layer with a bias in it; a table may be the output layer too.
+            output = name == "gate" or id(parameter) in tables & outputs
             if id(parameter) in tables - outputs:
                 embeddings.append(parameter)
-            elif settings.decayed == "matrices" and (parameter.dim() != 2 or id(parameter) in tables or gate):
+            elif settings.decayed == "matrices" and (parameter.dim() != 2 or output):
                 free.append(parameter)
-            elif (
-                settings.optimizer == "muon"
-                and id(parameter) not in tables
-                and "lm_head" not in name
-                and not gate
-            ):
+            elif settings.optimizer == "muon" and not output and "lm_head" not in name:
                 hidden.append(parameter)
             else:
                 decayed.append(parameter)
