@@ -40,6 +40,7 @@ def test_explain_says_what_and_why_and_trains_nothing(
         "tokenizer",
         "teacher",
         "dropout",
+        "weight decay",
         "precision",
         "step",
         "threads",

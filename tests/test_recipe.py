@@ -8,10 +8,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 from semigpt import dial
 from semigpt.checkpoint import RunFolder
-from semigpt.dial import dropout_for, tokenizer_for
+from semigpt.dial import dropout_for, tokenizer_for, weight_decay_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
 from semigpt.recipe import (
     Evaluated,
@@ -146,6 +147,38 @@ def test_a_text_that_is_read_many_times_is_read_with_dropout(tmp_path: Path, tex
 def test_a_text_that_is_read_once_is_read_whole() -> None:
     assert dropout_for("gpt", 9.0) == 0.0
     assert dropout_for("bigram", 1000.0) == 0.0, "a table has nothing to drop"
+
+
+def test_weights_decay_where_a_text_is_read_again(tmp_path: Path, text_file: Path) -> None:
+    """Chosen when the run begins, kept in its config, and no obstacle to going on with the same command."""
+
+    def begun(
+        folder: str, steps: int, *, resume: bool = False, **optimizer: object
+    ) -> tuple[float, Prepared]:
+        tables = recipe(text_file, steps=steps).tables() | {"optimizer": optimizer}
+        prepared = begin(Recipe.from_tables(tables), tmp_path / folder, resume=resume)[0]
+        assert isinstance(prepared, Prepared)
+        return RunFolder.open(tmp_path / folder).config()["optimizer"]["weight_decay"], prepared
+
+    again, often = begun("often", 4000)
+    given, _ = begun("given", 4000, weight_decay=0.3)
+    assert (again, given) == (weight_decay_for("gpt", 1000), 0.3)
+    assert again > 0
+    as_given = begun("the same given", 4000, weight_decay=again)[1].model.state_dict()
+    without = begun("without", 4000, weight_decay=0.0)[1].model.state_dict()
+    weights = often.model.state_dict()
+    assert all(torch.equal(weights[name], as_given[name]) for name in weights), (
+        "what stands there is what is done"
+    )
+    assert not all(torch.equal(weights[name], without[name]) for name in weights)
+    for resume in (False, True):
+        kept, prepared = begun("often", 4000, resume=resume)
+        assert kept == again
+        assert prepared.resumed_at
+    with pytest.raises(SettingsError, match=r"optimizer\.weight_decay was 0\.1, is 0\.0"):
+        begun("often", 4000, weight_decay=0.0)
+    assert begun("once", 4)[0] == 0.0 == weight_decay_for("memory", 0.2)
+    assert weight_decay_for("blocks", 0.2) == 0.1, "the book's rungs are as the dial has them"
 
 
 def test_a_long_text_is_cut_into_longer_tokens(

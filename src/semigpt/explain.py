@@ -16,7 +16,7 @@ import torch
 
 from semigpt.dataset import Dataset
 from semigpt.device import MachineSettings, pick_device
-from semigpt.dial import dropout_for
+from semigpt.dial import dropout_for, weight_decay_for
 from semigpt.errors import SettingsError
 from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
@@ -88,10 +88,16 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
     steps, _ = planned(recipe.training, context, chosen, an_evaluation=0.0)
     epochs = steps * batch * context / len(dataset.stream("train"))
     rung = recipe.model["rung"]
+    often = f"the text is read {epochs:.2g} times"
     if rung == "gpt":
         dropout = recipe.model.get("dropout", dropout_for(rung, epochs))
-        why = "as asked" if "dropout" in recipe.model else f"the text is read {epochs:.2g} times"
+        why = "as asked" if "dropout" in recipe.model else often
         yield Choice("dropout", f"{dropout:g}", why, "--set model.dropout=0.1")
+    if rung in ("gpt", "memory"):
+        decay = recipe.optimizer.weight_decay
+        why = often if decay is None else "as asked"
+        decay = weight_decay_for(rung, epochs) if decay is None else decay
+        yield Choice("weight decay", f"{decay:g}", why, "--set optimizer.weight_decay=0.1")
     model = fresh_model(recipe, vocab_size, device, counts)
     speed = f"{1000 * chosen:.1f} ms a step, {batch * context / chosen:,.0f} tokens a second"
     if isinstance(model, GPT):

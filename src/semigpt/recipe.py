@@ -21,7 +21,7 @@ from semigpt.checkpoint import RunFolder
 from semigpt.corpus.staging import Corpus, prepare_corpus
 from semigpt.dataset import Dataset, block_starts, prepare_dataset
 from semigpt.device import MachineSettings, pick_device, pick_precision
-from semigpt.dial import SIZES, dial, dropout_for, size_for, tokenizer_for
+from semigpt.dial import SIZES, dial, dropout_for, size_for, tokenizer_for, weight_decay_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
 from semigpt.evaluation import COUNTED_TOKENS, check_split
 from semigpt.information import Baselines
@@ -330,10 +330,14 @@ def _train(
         saved = Recipe.from_tables(run.config())
         if not resume:
             check_unchanged(saved.tables(), recipe.tables(), folder)
-        if "dropout" in saved.model:  # it may have been chosen when the run began, as the tokenizer's kind
+        # What may have been chosen when the run began.
+        if "dropout" in saved.model:
             recipe = replace(recipe, model={"dropout": saved.model["dropout"], **recipe.model})
         kind = recipe.tokenizer.kind or saved.tokenizer.kind
         recipe = replace(recipe, tokenizer=replace(recipe.tokenizer, kind=kind))
+        if recipe.optimizer.weight_decay is None:
+            decay = saved.optimizer.weight_decay
+            recipe = replace(recipe, optimizer=replace(recipe.optimizer, weight_decay=decay))
         run.lock()
         held.callback(run.unlock)
         if run.facts().get("complete"):
@@ -367,6 +371,9 @@ def _train(
         gc.collect()
         if "dropout" not in asked.model and (dropout := dropout_for(asked.model["rung"], forecast.epochs)):
             recipe = replace(recipe, model={**asked.model, "dropout": dropout})
+        if asked.optimizer.weight_decay is None:
+            decay = weight_decay_for(asked.model["rung"], forecast.epochs)
+            recipe = replace(recipe, optimizer=replace(recipe.optimizer, weight_decay=decay))
     else:
         kept = run.facts().get("forecast")
         with contextlib.suppress(TypeError):
@@ -524,7 +531,12 @@ def check_unchanged(saved: dict[str, Any], asked: dict[str, Any], folder: Path) 
     flat = [
         {f"{t}.{k}": v for t, table in tables.items() for k, v in table.items()} for tables in (saved, asked)
     ]
-    for name in {"model.dropout", "tokenizer.kind"} - flat[1].keys():  # chosen when the run began
+    chosen = {
+        "model.dropout",
+        "optimizer.weight_decay",
+        "tokenizer.kind",
+    }  # when the run began, where not asked for
+    for name in chosen - flat[1].keys():
         flat[0].pop(name, None)
     names = sorted(name for name in flat[0].keys() | flat[1].keys() if flat[0].get(name) != flat[1].get(name))
     if changed := [name for name in names if name not in MAY_CHANGE]:

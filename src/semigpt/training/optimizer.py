@@ -29,7 +29,8 @@ class OptimizerSettings:
     muon_learning_rate: float = 0.02
     # Of embedding tables, as a multiple of AdamW's: a batch touches few of their rows. Not of one that is the output layer too.
     embedding_rate: float = 1.0
-    weight_decay: float = 0.1
+    # None: 0.1, but where `semigpt train` goes by how often the text is read (`semigpt.dial.weight_decay_for`).
+    weight_decay: float | None = None
     # Norms, biases, and tables that a batch barely touches go free; "all" is what torch.optim.AdamW does by itself.
     decayed: Literal["matrices", "all"] = "matrices"
     betas: tuple[float, float] = (0.9, 0.95)
@@ -47,7 +48,7 @@ class OptimizerSettings:
         check_choice("decayed", self.decayed, ("matrices", "all"))
         check_positive(self, "learning_rate", "muon_learning_rate", "embedding_rate", "epsilon")
         for name in ("weight_decay", "clip"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise SettingsError(f"{name} must not be less than 0, not {getattr(self, name)}")
         for name in ("warmup", "decay", "final_rate"):
             if not 0 <= getattr(self, name) <= 1:
@@ -296,13 +297,13 @@ class Optimizer:
     def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:
         self.settings = settings
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        decay = 0.1 if settings.weight_decay is None else settings.weight_decay
         self._table: TableAdamW | None = None
         self._muon: Muon | None = None
         table = next((m for m in model.modules() if isinstance(m, nn.Embedding)), None)
         # The sums of missed steps converge only where the first moment fades faster than the second.
         if table is not None and len(self.parameters) == 1 and settings.betas[0] < settings.betas[1]:
-            decay = settings.weight_decay if settings.decayed == "all" else 0.0
-            self._table = TableAdamW(model, table, settings, decay)
+            self._table = TableAdamW(model, table, settings, decay if settings.decayed == "all" else 0.0)
             return
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         outputs = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
@@ -320,10 +321,10 @@ class Optimizer:
             else:
                 decayed.append(parameter)
         groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": settings.weight_decay, "multiple": 1.0},
+            {"params": decayed, "weight_decay": decay, "multiple": 1.0},
             {
                 "params": embeddings,
-                "weight_decay": settings.weight_decay if settings.decayed == "all" else 0.0,
+                "weight_decay": decay if settings.decayed == "all" else 0.0,
                 "multiple": settings.embedding_rate,
             },
             {"params": free, "weight_decay": 0.0, "multiple": 1.0},
@@ -336,7 +337,7 @@ class Optimizer:
             fused=True,
         )
         if hidden:
-            self._muon = Muon(hidden, settings.momentum, settings.weight_decay)
+            self._muon = Muon(hidden, settings.momentum, decay)
 
     @torch.no_grad()
     def clip_gradients(self) -> Tensor:
