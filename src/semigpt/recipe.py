@@ -531,12 +531,8 @@ def check_unchanged(saved: dict[str, Any], asked: dict[str, Any], folder: Path) 
     flat = [
         {f"{t}.{k}": v for t, table in tables.items() for k, v in table.items()} for tables in (saved, asked)
     ]
-    chosen = {
-        "model.dropout",
-        "optimizer.weight_decay",
-        "tokenizer.kind",
-    }  # when the run began, where not asked for
-    for name in chosen - flat[1].keys():
+    # Chosen when the run began, where they were not asked for.
+    for name in {"model.dropout", "optimizer.weight_decay", "tokenizer.kind"} - flat[1].keys():
         flat[0].pop(name, None)
     names = sorted(name for name in flat[0].keys() | flat[1].keys() if flat[0].get(name) != flat[1].get(name))
     if changed := [name for name in names if name not in MAY_CHANGE]:
