@@ -94,9 +94,9 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
         why = "as asked" if "dropout" in recipe.model else often
         yield Choice("dropout", f"{dropout:g}", why, "--set model.dropout=0.1")
     if rung in ("gpt", "memory"):
-        decay = recipe.optimizer.weight_decay
-        why = often if decay is None else "as asked"
-        decay = weight_decay_for(rung, epochs) if decay is None else decay
+        decay, why = recipe.optimizer.weight_decay, "as asked"
+        if decay is None:
+            decay, why = weight_decay_for(rung, epochs), often
         yield Choice("weight decay", f"{decay:g}", why, "--set optimizer.weight_decay=0.1")
     model = fresh_model(recipe, vocab_size, device, counts)
     speed = f"{1000 * chosen:.1f} ms a step, {batch * context / chosen:,.0f} tokens a second"
