@@ -23,6 +23,7 @@ from semigpt.recipe import (
     Recipe,
     Stepped,
     open_run,
+    pairs_to_read,
     train,
 )
 
@@ -210,14 +211,86 @@ def test_a_long_text_is_cut_into_longer_tokens(
 
 
 def test_a_text_is_not_read_too_often_in_longer_tokens() -> None:
-    """What was measured is what is chosen: film reviews, five minutes."""
+    """What was measured is what is chosen: film reviews, five minutes of 900,000 byte pairs."""
     for millions, kind in ((1, "char"), (2.5, "char"), (5, "bpe"), (22, "bpe")):
-        assert tokenizer_for("gpt", int(millions * 1e6), minutes=5) == kind
-    assert tokenizer_for("gpt", 5_000_000, minutes=20) == "char"
-    assert tokenizer_for("gpt", 22_000_000, minutes=20) == "bpe"
-    assert tokenizer_for("gpt", 5_000_000, tokens=5_000_000) == "bpe"
-    assert tokenizer_for("gpt", 5_000_000, tokens=6_000_000) == "char"
-    assert tokenizer_for("memory", 22_000_000, minutes=5) == "char"
+        assert tokenizer_for("gpt", int(millions * 1e6), pairs=5 * 900_000) == kind
+    assert tokenizer_for("gpt", 5_000_000, pairs=20 * 900_000) == "char"
+    assert tokenizer_for("gpt", 22_000_000, pairs=20 * 900_000) == "bpe"
+    assert tokenizer_for("memory", 22_000_000, pairs=5 * 900_000) == "char"
+
+
+@pytest.mark.parametrize(
+    ("gigaflops", "parameters", "measured"),
+    [
+        (300, 7_310_080, 343_000),
+        (300, 2_901_376, 754_000),
+        (960, 7_310_080, 900_000),
+        (2400, 5_507_840, 1_538_000),
+    ],
+)
+def test_a_machines_pace_is_about_what_was_measured(gigaflops: float, parameters: int, measured: int) -> None:
+    assert dial.tokens_a_minute(parameters, gigaflops) == pytest.approx(measured, rel=0.25)
+
+
+def test_a_size_is_for_so_much_arithmetic() -> None:
+    """Five minutes are much for one machine and little for another."""
+    assert [dial.size_for(5, gigaflops) for gigaflops in (300, 960, 2400, 100_000)] == [
+        "tiny",
+        *["small"] * 3,
+    ]
+    assert [dial.size_for(minutes, 300) for minutes in (1, 20)] == ["tiny", "small"]
+
+
+def test_the_length_of_a_run_in_byte_pairs(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = recipe(text_file)
+    assert pairs_to_read(asked) == 30 * 8 * 16
+    assert pairs_to_read(recipe(text_file, steps=None, tokens=5000)) == 5000
+    paces = []
+    for pace in (300.0, 2400.0):
+        monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine, pace=pace: pace)
+        paces.append(pairs_to_read(recipe(text_file, steps=None, minutes=2)))
+        assert paces[-1] == 2 * dial.tokens_a_minute(asked.build_model(8000).parameter_count(), pace)
+    assert paces[0] < paces[1]
+
+
+def test_the_size_is_the_machines_and_a_run_keeps_its_own(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second measurement, or a newer dial, is no obstacle to going on with the same command."""
+
+    def asked(**model: object) -> Recipe:
+        tables = recipe(text_file, steps=None, minutes=5).tables()
+        tables["optimizer"] = {}
+        return Recipe.from_tables(tables | {"model": model})
+
+    shapes = {size: dial.dial("gpt", size)["model"] | {"width": 32, "num_layers": 1} for size in dial.SIZES}
+    shapes["small"] |= {"width": 64}
+    rates = {"learning_rate": 6e-3}
+    monkeypatch.setattr(
+        "semigpt.recipe.dial", lambda rung, size: {"model": shapes[size], "optimizer": dict(rates)}
+    )
+    monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 100.0)
+    slow = asked()
+    assert (slow.model["size"], slow.model["width"]) == ("tiny", 32)
+    begin(slow, tmp_path / "run")
+    monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 1000.0)
+    rates["learning_rate"] = 1e-2
+    fast = asked()
+    assert (fast.model["size"], fast.model["width"]) == ("small", 64)
+    for resume in (False, True):
+        first = begin(fast, tmp_path / "run", resume=resume)[0]
+        assert isinstance(first, Prepared)
+        assert first.resumed_at
+        kept = RunFolder.open(tmp_path / "run").config()
+        assert (kept["model"]["size"], kept["model"]["width"]) == ("tiny", 32)
+        assert kept["optimizer"]["learning_rate"] == 6e-3
+    for other, says in (
+        ({"size": "small"}, "size was tiny, is small"),
+        ({"width": 64}, "width was 32, is 64"),
+    ):
+        with pytest.raises(SettingsError, match=f"other settings: model.{says};"):
+            begin(asked(**other), tmp_path / "run")
+    assert Recipe.from_tables({}).model["size"] == "tiny", "two minutes on the bundled news need no measuring"
 
 
 def test_its_config_reproduces_a_run(tmp_path: Path, text_file: Path) -> None:

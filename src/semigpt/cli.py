@@ -528,8 +528,11 @@ def run_train(options: argparse.Namespace) -> int:
     if resume:
         folder = Path(options.resume) if options.resume is not True else options.out or newest_run()
         saved = RunFolder.open(folder).config()
-        recipe = Recipe.from_tables(recipe_tables(options, saved), str(folder / "config.toml"))
-        check_unchanged(Recipe.from_tables(saved).tables(), recipe.tables(), folder)
+        begun = Recipe.from_tables(saved)
+        recipe = Recipe.from_tables(recipe_tables(options, saved), str(folder / "config.toml")).as_begun(
+            begun
+        )
+        check_unchanged(begun, recipe, folder)
     else:
         recipe = Recipe.from_tables(recipe_tables(options), str(options.config or "the command line"))
         name = (

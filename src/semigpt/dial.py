@@ -6,35 +6,49 @@ from typing import Any, Literal
 
 from semigpt.settings import check_choice
 
-__all__ = ["SIZES", "Size", "dial", "dropout_for", "size_for", "tokenizer_for", "weight_decay_for"]
+__all__ = [
+    "SIZES",
+    "Size",
+    "dial",
+    "dropout_for",
+    "size_for",
+    "tokenizer_for",
+    "tokens_a_minute",
+    "weight_decay_for",
+]
 
 Size = Literal["tiny", "small", "base", "large"]
 LONG = 4_000_000  # characters of a training text, from which on it may be cut into longer tokens
+LARGER = 2500  # minutes x GFLOP/s, from which on `small` learns more than `tiny`
 READINGS = 2.2  # of a text, up to which hardly anything of it is learnt by heart
-PAIRS_A_MINUTE = 900_000  # read by `small` on two CPU cores
 SIZES: tuple[Size, ...] = ("tiny", "small", "base", "large")
 
 
-def size_for(minutes: float | None) -> Size:
-    """The size that learns most in so many minutes on two CPU cores; `tiny` where another budget is given.
+def size_for(minutes: float, gigaflops: float) -> Size:
+    """The size that learns most in so many minutes on a machine whose products run at so many GFLOP/s.
 
-    Bits a character on film reviews (22 million characters, two cores with AMX, taught by counts) after one minute: tiny
-    3.94, small 3.89; after five: small 3.68, base 3.72. On the bundled news (1 million) after one: tiny 1.29, small 1.40.
+    Bits a character on film reviews (22 million characters, taught by counts), tiny and small: two cores with AVX-512 alone
+    (300), five minutes 3.66 and 3.68; with AMX (2,400), a minute of training alone 3.94 and 3.89, five 3.68 of small, 3.72 of
+    base. On the bundled news (1 million) one minute there: tiny 1.29, small 1.40. `base` and `large` are for who asks for them:
+    where they begin to pay is not measured.
     """
-    return "small" if minutes is not None and minutes >= 4 else "tiny"
+    return "small" if minutes * gigaflops >= LARGER else "tiny"
 
 
-def tokenizer_for(
-    rung: str, characters: int, *, minutes: float | None = None, tokens: int | None = None
-) -> Literal["char", "bpe"]:
-    """The kind of tokenizer with which a run of so many minutes, or tokens read, learns most from a training text.
+def tokens_a_minute(parameters: int, gigaflops: float) -> float:
+    """What a `gpt` of so many parameters reads there, about: within a quarter of what was measured on three machines, and
+    within a tenth between sizes on one (tests/test_recipe.py)."""
+    return 60 / (6.5e-9 * parameters / gigaflops + 17e-6)
+
+
+def tokenizer_for(rung: str, characters: int, pairs: float) -> Literal["char", "bpe"]:
+    """The kind of tokenizer with which a run that reads so many byte pairs learns most from a training text.
 
     Byte pairs read twice the text in the same time, and come to know it by heart sooner. Film reviews, five minutes on two
     CPU cores, 4 x 256, bits a character on unseen ones (docs/log.md), char and bpe: of 22 million characters, which byte
     pairs read 0.4 times, 3.67 and 3.57; of 5 million (1.9 times) 3.76 and 3.68; of 2.5 million (3.8) 3.82 and 3.93; of one
     million (10) 4.06 and 4.35. The memory has the characters' neighbours in its counts and gains nothing from longer tokens.
     """
-    pairs = tokens if tokens is not None else (minutes or 0.0) * PAIRS_A_MINUTE
     long = characters >= LONG and pairs <= READINGS * characters / 2
     return "bpe" if rung == "gpt" and long else "char"
 

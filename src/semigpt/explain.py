@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from semigpt.dataset import Dataset
-from semigpt.device import MachineSettings, pick_device
+from semigpt.device import MachineSettings, gigaflops, pick_device
 from semigpt.dial import dropout_for, weight_decay_for
 from semigpt.errors import SettingsError
 from semigpt.models.attention import BlocksModel
@@ -59,7 +59,9 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
     yield Choice(
         "size",
         f"{size}: {shape.parameter_count():,} parameters, {batch} x {context} tokens a step",
-        f"for {length} of training; the measurements are in semigpt.dial",
+        f"for {length} of training, with products at {gigaflops(recipe.machine):,.0f} GFLOP/s; the measurements are in semigpt.dial"
+        if "model.size" in recipe.dialled
+        else "as asked",
         "--size tiny|small|base|large",
     )
     asked_for = recipe.tokenizer.kind or recipe.tokenizer.folder

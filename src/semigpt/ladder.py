@@ -184,7 +184,8 @@ def finished(path: Path, recipe: Recipe) -> bool:
     if not (path / "config.toml").is_file():
         return False
     run = RunFolder.open(path)
-    check_unchanged(Recipe.from_tables(run.config()).tables(), recipe.tables(), path)
+    begun = Recipe.from_tables(run.config())
+    check_unchanged(begun, recipe.as_begun(begun), path)
     return bool(run.facts().get("complete"))
 
 

@@ -10,7 +10,7 @@ import contextlib
 import gc
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
@@ -20,8 +20,8 @@ import torch
 from semigpt.checkpoint import RunFolder
 from semigpt.corpus.staging import Corpus, prepare_corpus
 from semigpt.dataset import Dataset, block_starts, prepare_dataset
-from semigpt.device import MachineSettings, pick_device, pick_precision
-from semigpt.dial import SIZES, dial, dropout_for, size_for, tokenizer_for, weight_decay_for
+from semigpt.device import MachineSettings, gigaflops, pick_device, pick_precision
+from semigpt.dial import SIZES, dial, dropout_for, size_for, tokenizer_for, tokens_a_minute, weight_decay_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
 from semigpt.evaluation import COUNTED_TOKENS, check_split
 from semigpt.information import Baselines
@@ -36,6 +36,7 @@ from semigpt.record import Evaluated, Record, SampleSettings, measure
 from semigpt.settings import check_choice, check_positive, from_table, nearest, to_table
 from semigpt.tokenizers import CharTokenizer, Kind, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
+from semigpt.tokenizers.kinds import DEFAULT_PIECES
 from semigpt.training.forecast import Forecast, check_room, forecast_run, peak_memory
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.trainer import StepReport, Teacher, TrainingSettings, training_steps
@@ -58,6 +59,8 @@ __all__ = [
 
 # What a run may go on with another value of: nothing that its weights depend on (but for the steps that it skips).
 MAY_CHANGE = {"training.keep", "training.save_every", "training.on_nonfinite", "machine.device"}
+# Chosen when a run begins, where they are not asked for.
+CHOSEN = ("model.dropout", "optimizer.weight_decay", "tokenizer.kind")
 TEACHER_ORDER = 5
 TAUGHT_TOKENS = 2_000_000  # of a training split, from which on `teacher = "auto"` is the counts
 
@@ -105,6 +108,8 @@ class Recipe:
     training: TrainingSettings
     machine: MachineSettings
     sample: SampleSettings
+    # TABLE.KEY of all that was not asked for and that the dial gave, `model.size` among it where the minutes chose it.
+    dialled: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Mapping[str, Any]], where: str = "the settings") -> Recipe:
@@ -112,19 +117,23 @@ class Recipe:
 
         Raises SettingsError for an unknown table, key or value, naming `where`.
         """
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in fields(cls)} - {"dialled"}
         for name, table in tables.items():
             if name not in known or not isinstance(table, Mapping):
                 raise SettingsError(f"unknown table [{name}] in {where}: {nearest(name, known)}")
         given = {name: dict(tables.get(name, {})) for name in known}
-        rung, size = given["model"].get("rung", "gpt"), given["model"].get("size")
-        if size is None:
-            minutes = given["training"].get("minutes")
-            size = size_for(
-                minutes if rung in ("gpt", "memory") and isinstance(minutes, (int, float)) else None
-            )
+        machine = from_table(MachineSettings, given["machine"], f"[machine] of {where}")
+        rung: str = given["model"].get("rung", "gpt")
+        size: Any = given["model"].get("size")
         check_choice("model", rung, RUNGS)
+        dialled = set()
+        if size is None:
+            dialled.add("model.size")
+            size, minutes = "tiny", given["training"].get("minutes")
+            if rung in ("gpt", "memory") and isinstance(minutes, (int, float)):
+                size = size_for(minutes, gigaflops(machine))
         for name, table in dial(rung, size).items():
+            dialled |= {f"{name}.{key}" for key in table.keys() - given[name].keys()}
             given[name] = {**table, **given[name]}
         length = given["training"]
         if not any(key in length for key in ("steps", "tokens", "minutes")):
@@ -139,8 +148,9 @@ class Recipe:
             },
             optimizer=from_table(OptimizerSettings, given["optimizer"], f"[optimizer] of {where}"),
             training=from_table(TrainingSettings, given["training"], f"[training] of {where}"),
-            machine=from_table(MachineSettings, given["machine"], f"[machine] of {where}"),
+            machine=machine,
             sample=from_table(SampleSettings, given["sample"], f"[sample] of {where}"),
+            dialled=frozenset(dialled),
         )
         recipe.build_model(
             vocab_size=1, shape_only=True
@@ -153,7 +163,18 @@ class Recipe:
         return {
             field.name: dict(self.model) if field.name == "model" else to_table(getattr(self, field.name))
             for field in fields(self)
+            if field.name != "dialled"
         }
+
+    def as_begun(self, begun: Recipe) -> Recipe:
+        """This recipe, with what it does not ask for as it was when the run `begun` began: what the dial said then, here and
+        on that machine, and what was chosen once the text was seen."""
+        tables, before = self.tables(), begun.tables()
+        for name in self.dialled | {name for name in CHOSEN if not _has(tables, name)}:
+            if _has(before, name):
+                table, key = name.split(".")
+                tables[table][key] = before[table][key]
+        return replace(Recipe.from_tables(tables), dialled=self.dialled)
 
     def build_model(self, vocab_size: int, *, shape_only: bool = False) -> LanguageModel:
         """A fresh model; on the meta device, where nothing is allocated, when only its shape is asked about."""
@@ -236,12 +257,12 @@ def prepare(
     )
     for split in ("train", "validation"):
         check_split(corpus, split)
-    length, context_length = recipe.training, recipe.build_model(1, shape_only=True).settings.context_length
-    budget = length.tokens if length.steps is None else length.steps * length.batch_size * context_length
-    chosen = tokenizer_for(
-        recipe.model["rung"], corpus.characters("train"), minutes=length.minutes, tokens=budget
-    )
-    tokenizer = prepare_tokenizer(replace(recipe.tokenizer, kind=recipe.tokenizer.kind or chosen), corpus)
+    context_length = recipe.build_model(1, shape_only=True).settings.context_length
+    settings = recipe.tokenizer
+    if settings.kind is None:
+        kind = tokenizer_for(recipe.model["rung"], corpus.characters("train"), pairs_to_read(recipe))
+        settings = replace(settings, kind=kind)
+    tokenizer = prepare_tokenizer(settings, corpus)
     dataset = prepare_dataset(corpus, tokenizer, progress=tokens, share=share)
     for split in ("train", "validation"):
         try:
@@ -249,6 +270,15 @@ def prepare(
         except CorpusError as error:
             raise CorpusError(f"the {split} split of {corpus.spec} is too short: {error}") from None
     return corpus, tokenizer, dataset
+
+
+def pairs_to_read(recipe: Recipe) -> float:
+    """How many tokens the run is going to read, were they byte pairs."""
+    length = recipe.training
+    shape = recipe.build_model(recipe.tokenizer.vocab_size or DEFAULT_PIECES, shape_only=True)
+    if length.minutes is not None:
+        return length.minutes * tokens_a_minute(shape.parameter_count(), gigaflops(recipe.machine))
+    return length.tokens or (length.steps or 0) * length.batch_size * shape.settings.context_length
 
 
 def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
@@ -328,16 +358,9 @@ def _train(
     if resume or (folder / "config.toml").is_file():
         run = RunFolder.open(folder)
         saved = Recipe.from_tables(run.config())
+        recipe = recipe.as_begun(saved)
         if not resume:
-            check_unchanged(saved.tables(), recipe.tables(), folder)
-        # What may have been chosen when the run began.
-        if "dropout" in saved.model:
-            recipe = replace(recipe, model={"dropout": saved.model["dropout"], **recipe.model})
-        kind = recipe.tokenizer.kind or saved.tokenizer.kind
-        recipe = replace(recipe, tokenizer=replace(recipe.tokenizer, kind=kind))
-        if recipe.optimizer.weight_decay is None:
-            decay = saved.optimizer.weight_decay
-            recipe = replace(recipe, optimizer=replace(recipe.optimizer, weight_decay=decay))
+            check_unchanged(saved, recipe, folder)
         run.lock()
         held.callback(run.unlock)
         if run.facts().get("complete"):
@@ -526,18 +549,21 @@ def advice(recipe: Recipe, forecast: Forecast, vocab_size: int) -> str:
     return "for ten minutes use --minutes 10"
 
 
-def check_unchanged(saved: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
+def check_unchanged(begun: Recipe, asked: Recipe, folder: Path) -> None:
     """Going on with other settings would be another run: raise SettingsError showing the difference."""
-    flat = [
-        {f"{t}.{k}": v for t, table in tables.items() for k, v in table.items()} for tables in (saved, asked)
-    ]
-    # Chosen when the run began, where they were not asked for.
-    for name in {"model.dropout", "optimizer.weight_decay", "tokenizer.kind"} - flat[1].keys():
-        flat[0].pop(name, None)
-    names = sorted(name for name in flat[0].keys() | flat[1].keys() if flat[0].get(name) != flat[1].get(name))
+    was, now = (
+        {f"{t}.{k}": v for t, table in recipe.tables().items() for k, v in table.items()}
+        for recipe in (begun, asked)
+    )
+    names = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
     if changed := [name for name in names if name not in MAY_CHANGE]:
-        difference = ", ".join(f"{name} was {flat[0].get(name)}, is {flat[1].get(name)}" for name in changed)
+        difference = ", ".join(f"{name} was {was.get(name)}, is {now.get(name)}" for name in changed)
         raise SettingsError(
             f"the run {folder} exists already, begun with other settings: {difference}; leave them, or train anew with "
             "another --out"
         )
+
+
+def _has(tables: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+    table, key = name.split(".")
+    return key in tables[table]

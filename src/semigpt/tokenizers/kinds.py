@@ -24,9 +24,9 @@ from semigpt.tokenizers.bpe import BPETokenizer, ByteTokenizer, UnigramTokenizer
 from semigpt.tokenizers.char import CharTokenizer
 from semigpt.tokenizers.jamo import JamoTokenizer
 
-__all__ = ["count_characters", "load_tokenizer", "train_tokenizer"]
+__all__ = ["DEFAULT_PIECES", "count_characters", "load_tokenizer", "train_tokenizer"]
 
-_DEFAULT_PIECES = 8000
+DEFAULT_PIECES = 8000  # of a vocabulary of byte pairs, or of unigram's pieces
 
 
 def train_tokenizer(
@@ -62,10 +62,10 @@ def train_tokenizer(
                 room_for_bytes(vocab_size, special_tokens)
             return ByteTokenizer(**options)
         case "bpe":
-            size = vocab_size or _DEFAULT_PIECES
+            size = vocab_size or DEFAULT_PIECES
             return BPETokenizer.train(documents, vocab_size=size, min_count=min_count, **options)
         case "unigram":
-            return UnigramTokenizer.train(documents, vocab_size=vocab_size or _DEFAULT_PIECES, **options)
+            return UnigramTokenizer.train(documents, vocab_size=vocab_size or DEFAULT_PIECES, **options)
     raise TokenizerError(f"no tokenizer of kind {kind!r}; there are char, byte, jamo, bpe and unigram")
 
 
