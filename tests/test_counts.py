@@ -26,8 +26,8 @@ def model() -> KneserNey:
 
 
 @pytest.fixture(scope="module")
-def counts(model: KneserNey) -> Counts:
-    return Counts.of(model)
+def counts() -> Counts:
+    return Counts.fit(TEXT, V, ORDER)
 
 
 @pytest.fixture(params=["C", "PyTorch"])
@@ -37,6 +37,18 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     elif counts_module.library_or_none(torch.float32) is None:
         pytest.skip("no C compiler")
     return str(request.param)
+
+
+@pytest.mark.parametrize(("vocab_size", "order"), [(7000, 5), (8000, 5), (8000, 6), (60_000, 4), (60_000, 8)])
+def test_n_grams_of_any_size_are_kneser_neys(vocab_size: int, order: int) -> None:
+    """A number of 64 bits holds them as they are, as ranks of pairs, or as ranks of what they are without the token."""
+    ids = np.random.default_rng(2).zipf(1.3, 5000) % vocab_size
+    ids[2000:3000] = ids[:1000]
+    p, _ = Counts.fit(ids, vocab_size, order).recall(
+        torch.from_numpy(ids[None, :-1]), torch.from_numpy(ids[None, 1:])
+    )
+    expected = 2 ** KneserNey.fit(ids, vocab_size, order).log2_probabilities(ids)[1:]
+    np.testing.assert_allclose(p.numpy()[0, order - 1 :, -1], expected[order - 1 :], rtol=1e-4)
 
 
 def test_distributions_are_kneser_neys(way: str, model: KneserNey, counts: Counts) -> None:

@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from semigpt.errors import CorpusError, SettingsError
 
-__all__ = ["CHUNK", "KneserNey", "checked_ids", "run_starts"]
+__all__ = ["CHUNK", "KneserNey", "Packing", "checked_ids", "discounts_of", "run_starts"]
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 Indices = npt.NDArray[np.signedinteger[Any]]
@@ -90,55 +90,13 @@ class KneserNey:
                 f"Kneser–Ney counts at most 2,147,483,647 tokens, not {len(ids):,}: count a part"
             )
 
-        # A position's n-gram, newest token first, as the digits of one number: sorted, n-grams that share
-        # their newest k tokens are neighbours, for every k. Where these would not fit 64 bits (order 5 over
-        # more than 7,131 tokens, order 6 over more than 1,625) a digit is the rank of two tokens among the pairs
-        # that occur: of film reviews, 4,420 tokens, half a million of twenty. And where that does not help, or a
-        # table of all pairs would be large, the number so far gives way to its rank among the distinct ones,
-        # which costs as much again as all the rest.
-        pairs: npt.NDArray[np.intp] | None = None
-        digits, base = ids, vocab_size
-        if vocab_size**order > 2**64 and vocab_size**2 <= PAIRS:
-            both = ids.astype(np.int64) * vocab_size + np.roll(ids, 1)
-            occurs = np.zeros(vocab_size**2, bool)
-            occurs[both] = True
-            pairs = np.flatnonzero(occurs)
-            digits = (np.cumsum(occurs, dtype=np.uint32) - np.uint32(1))[both]
-            base = max(len(pairs), vocab_size)
-            del both, occurs
-        keys, span = np.zeros(len(ids), np.uint64), 1
-        ranked: dict[int, npt.NDArray[np.uint64]] = {}
-        for age in range(0, order, 1 if pairs is None else 2):
-            last = age == order - 1
-            digit, radix = (ids, vocab_size) if last else (digits, base)
-            if span * radix > 2**64:
-                ranked[age], ranks = np.unique(keys, return_inverse=True)
-                keys, span = ranks.astype(np.uint64), len(ranked[age])
-            keys *= np.uint64(radix)
-            keys += np.roll(digit, age)
-            span *= radix
-        del digits
+        keys, packing = Packing.of(ids, vocab_size, order)
         keys.sort()
 
         starts = run_starts(keys)
         counts = np.diff(starts, append=len(keys)).astype(np.uint32)
         keys = keys[starts]
-        tokens = [ids[:0]]
-        first_child: list[Indices] = []
-        for age in reversed(range(order)):
-            if pairs is not None and age % 2:
-                keys, digit = np.divmod(keys, np.uint64(base))
-                newer, oldest = np.divmod(pairs[digit], vocab_size)
-                keys *= np.uint64(vocab_size)
-                keys += newer.astype(np.uint64)
-            else:
-                keys, oldest = np.divmod(keys, np.uint64(vocab_size))
-            tokens.insert(1, oldest.astype(ids.dtype))
-            if age in ranked:
-                keys = ranked[age][keys]
-            starts = run_starts(keys)
-            first_child.insert(0, np.append(starts, len(keys)).astype(np.int32))
-            keys = keys[starts]
+        tokens, first_child = packing.tree(keys)
 
         # The context of an n-gram is the n-gram without its newest token. Level by level: the parent's
         # context is known, and the node's own is that context's child by the node's oldest token.
@@ -147,7 +105,7 @@ class KneserNey:
         contexts = np.zeros(len(tokens[1]), np.int32)
         for k in range(1, order + 1):
             counts_k = counts if k == order else np.diff(first_child[k])
-            discounts[k] = _discounts(counts_k)
+            discounts[k] = discounts_of(counts_k)
             followers.append(_followers(contexts, counts_k, len(first_child[k - 1]) - 1))
             if k < order:
                 parents = np.repeat(contexts, counts_k)
@@ -158,33 +116,6 @@ class KneserNey:
                         first_child[k - 1], tokens[k], parents[part], tokens[k + 1][part]
                     )
         return cls(vocab_size, order, tuple(tokens), tuple(first_child), counts, tuple(followers), discounts)
-
-    def by_context(self) -> Iterator[tuple[Indices, Ids, npt.NDArray[np.uint32]]]:
-        """The n-grams of each order from 1 up: (context, newest token, count), an entry each.
-
-        A context is a node at the level below, the n-gram without its newest token. Under one context the n-grams
-        come in ascending order of their newest tokens.
-        """
-        contexts: Indices = np.zeros(len(self.tokens[1]), np.int32)
-        newest = self.tokens[1]
-        for k in range(1, self.order + 1):
-            if k == self.order:
-                yield contexts, newest, self.counts
-                return
-            children = np.diff(self.first_child[k])
-            yield contexts, newest, children.astype(np.uint32)
-            parents, newest = np.repeat(contexts, children), np.repeat(newest, children)
-            contexts = self._descend_all(k - 1, parents, self.tokens[k + 1])
-
-    def _descend_all(self, level: int, nodes: Indices, oldest: Ids) -> Indices:
-        """`_descend`, a chunk at a time."""
-        found = np.empty(len(nodes), np.int32)
-        for begin in range(0, len(nodes), CHUNK):
-            part = slice(begin, begin + CHUNK)
-            found[part] = _children(
-                self.first_child[level], self.tokens[level + 1], nodes[part], oldest[part]
-            )
-        return found
 
     def log2_probabilities(self, ids: npt.ArrayLike) -> Floats:
         """log2 p of every token given up to order - 1 tokens before it in `ids`. [tokens] → [tokens], ≤ 0.
@@ -300,6 +231,76 @@ class KneserNey:
         return p
 
 
+@dataclass(frozen=True)
+class Packing:
+    """How n-grams are written as numbers of 64 bits, newest token first: sorted, those that share their newest k tokens are
+    neighbours, for every k.
+
+    A token is a digit. Where these would not fit (order 5 over more than 7,131 tokens, order 6 over more than 1,625) a digit is
+    the rank of two tokens among the pairs that occur: of film reviews, 4,420 tokens, half a million of twenty. And where that
+    does not help, or a table of all pairs would be large, the number so far gives way to its rank among the distinct ones,
+    which costs as much again as all the rest.
+    """
+
+    vocab_size: int
+    order: int
+    dtype: np.dtype[Any]
+    span: int  # all numbers are less
+    base: int  # of a digit that is a pair
+    pairs: Indices | None
+    """[pairs that occur]: newer token * vocab_size + older one, ascending; None where a digit is a token."""
+    ranked: dict[int, npt.NDArray[np.uint64]]
+    """Before the token of that age was added: the numbers so far, [distinct], ascending, which their ranks stand for."""
+
+    @classmethod
+    def of(
+        cls, ids: Ids, vocab_size: int, order: int, *, room: int = 1
+    ) -> "tuple[npt.NDArray[np.uint64], Packing]":
+        """The number of the n-gram that ends at each place of `ids` [tokens], read as a circle; times `room` they fit, too."""
+        pairs: npt.NDArray[np.intp] | None = None
+        digits, base, most = ids, vocab_size, 2**64 // room
+        if vocab_size**order > most and vocab_size**2 <= PAIRS:
+            both = ids.astype(np.int64) * vocab_size + np.roll(ids, 1)
+            occurs = np.zeros(vocab_size**2, bool)
+            occurs[both] = True
+            pairs = np.flatnonzero(occurs)
+            digits = (np.cumsum(occurs, dtype=np.uint32) - np.uint32(1))[both]
+            base = max(len(pairs), vocab_size)
+            del both, occurs
+        keys, span = np.zeros(len(ids), np.uint64), 1
+        ranked: dict[int, npt.NDArray[np.uint64]] = {}
+        for age in range(0, order, 1 if pairs is None else 2):
+            last = age == order - 1
+            digit, radix = (ids, vocab_size) if last else (digits, base)
+            if span * radix > most:
+                ranked[age], ranks = np.unique(keys, return_inverse=True)
+                keys, span = ranks.astype(np.uint64), len(ranked[age])
+            keys *= np.uint64(radix)
+            keys += np.roll(digit, age)
+            span *= radix
+        return keys, cls(vocab_size, order, ids.dtype, span, base, pairs, ranked)
+
+    def tree(self, keys: npt.NDArray[np.uint64]) -> tuple[list[Ids], list[Indices]]:
+        """The distinct n-grams, ascending, as `KneserNey.tokens` and `KneserNey.first_child`."""
+        tokens: list[Ids] = [np.zeros(0, self.dtype)]
+        first_child: list[Indices] = []
+        for age in reversed(range(self.order)):
+            if self.pairs is not None and age % 2:
+                keys, digit = np.divmod(keys, np.uint64(self.base))
+                newer, oldest = np.divmod(self.pairs[digit], self.vocab_size)
+                keys *= np.uint64(self.vocab_size)
+                keys += newer.astype(np.uint64)
+            else:
+                keys, oldest = np.divmod(keys, np.uint64(self.vocab_size))
+            tokens.insert(1, oldest.astype(self.dtype))
+            if age in self.ranked:
+                keys = self.ranked[age][keys]
+            starts = run_starts(keys)
+            first_child.insert(0, np.append(starts, len(keys)).astype(np.int32))
+            keys = keys[starts]
+        return tokens, first_child
+
+
 def checked_ids(ids: npt.ArrayLike, vocab_size: int) -> Ids:
     """The ids as a flat array of the smallest unsigned type that holds the vocabulary, or SettingsError."""
     array = np.asarray(ids)
@@ -353,7 +354,7 @@ def _followers(contexts: Indices, counts: npt.NDArray[Any], num_contexts: int) -
     return table
 
 
-def _discounts(counts: npt.NDArray[Any]) -> Floats:
+def discounts_of(counts: npt.NDArray[Any]) -> Floats:
     """D(0) to D(3+) from the counts of counts n1 to n4 (Chen and Goodman, TR-10-98, equation 26). → [4].
 
     A text too small for the estimate (a count of counts is 0, or the discount not positive) falls back on the

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from semigpt.errors import SettingsError
-from semigpt.kneser_ney import KneserNey
+from semigpt.kneser_ney import Packing, checked_ids, discounts_of, run_starts
 from semigpt.models.step import library_or_none
 
 __all__ = ["Counts"]
@@ -71,30 +71,56 @@ class Counts:
 
     @classmethod
     def fit(cls, ids: NDArray[Any], vocab_size: int, order: int = 5) -> Counts:
-        """Count a training text, `ids` [tokens]: 22 million characters take 5 s and leave 250 MB."""
+        """Count a training text, `ids` [tokens]: 22 million characters take 1.3 s and leave 250 MB, 11 million byte pairs 4 s."""
         if not 2 <= order <= LEVELS:
             raise SettingsError(f"counts of order {order} cannot be; choose 2 to {LEVELS}, 5 is usual")
-        return cls.of(KneserNey.fit(ids, vocab_size, order))
-
-    @classmethod
-    def of(cls, model: KneserNey) -> Counts:
-        """The same counts, turned round."""
-        first_follower, follower, count = [], [], []
-        for level, (contexts, newest, counts) in enumerate(model.by_context()):
-            order = np.argsort(contexts, kind="stable")
-            sizes = np.bincount(contexts, minlength=len(model.followers[level]))
-            first_follower.append(_tensor(np.concatenate(([0], np.cumsum(sizes)))))
-            follower.append(_tensor(newest[order]))
-            count.append(_tensor(counts[order]))
+        ids = checked_ids(ids, vocab_size)
+        # The text is read as a circle, as `KneserNey` reads it. Each place's context and its token as one number: sorted,
+        # contexts lie as a tree, each with its followers, ascending.
+        radix = np.uint64(vocab_size)
+        keys, packing = Packing.of(np.roll(ids, 1), vocab_size, order - 1, room=vocab_size)
+        ranks: NDArray[np.uint64] | None = None
+        if packing.span * vocab_size > 2**64:
+            ranks, keys = np.unique(keys, return_inverse=True)
+            keys = keys.astype(np.uint64)
+        keys *= radix
+        keys += ids
+        keys.sort()
+        starts = run_starts(keys)
+        counts = np.diff(starts, append=len(keys))
+        whole, follower = np.divmod(keys[starts], radix)
+        del keys
+        starts = run_starts(whole)
+        nodes = whole[starts] if ranks is None else ranks[whole[starts]]
+        oldest, first_child = packing.tree(nodes)
+        context = np.repeat(np.arange(len(nodes)), np.diff(starts, append=len(whole)))
+        del whole, nodes, ranks
+        # From the longest contexts up: an n-gram of fewer tokens counts as often as it was seen in different longer ones.
+        levels = [(np.append(starts, len(follower)), follower, counts)]
+        for level in reversed(range(order - 1)):
+            parents = np.repeat(np.arange(len(first_child[level]) - 1), np.diff(first_child[level]))
+            pairs = parents[context].astype(np.uint64)
+            pairs *= radix
+            pairs += follower
+            pairs.sort()
+            starts = run_starts(pairs)
+            counts = np.diff(starts, append=len(pairs))
+            whole, follower = np.divmod(pairs[starts], radix)
+            context = whole.astype(np.int64)
+            levels.insert(0, (np.append(run_starts(whole), len(whole)), follower, counts))
+        discounts = np.stack([np.zeros(4), *(discounts_of(counts) for _, _, counts in levels)])
+        first_follower, followers, how_often = (
+            tuple(_tensor(part) for part in table) for table in zip(*levels, strict=True)
+        )
         return cls(
-            model.vocab_size,
-            model.order,
-            torch.from_numpy(model.discounts.astype(np.float32)),
-            tuple(_tensor(children) for children in model.first_child[: model.order - 1]),
-            tuple(_tensor(tokens) for tokens in model.tokens[: model.order]),
-            tuple(first_follower),
-            tuple(follower),
-            tuple(count),
+            vocab_size,
+            order,
+            torch.from_numpy(discounts.astype(np.float32)),
+            tuple(_tensor(children) for children in first_child),
+            tuple(_tensor(tokens) for tokens in oldest),
+            first_follower,
+            followers,
+            how_often,
         )
 
     def __post_init__(self) -> None:
