@@ -81,8 +81,8 @@ class Counts:
         keys, packing = Packing.of(np.roll(ids, 1), vocab_size, order - 1, room=vocab_size)
         ranks: NDArray[np.uint64] | None = None
         if packing.span * vocab_size > 2**64:
-            ranks, keys = np.unique(keys, return_inverse=True)
-            keys = keys.astype(np.uint64)
+            ranks, places = np.unique(keys, return_inverse=True)
+            keys = places.astype(np.uint64)
         keys *= radix
         keys += ids
         keys.sort()
