@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
@@ -62,6 +63,9 @@ MAY_CHANGE = {"training.keep", "training.save_every", "training.on_nonfinite", "
 # Chosen when a run begins, where they are not asked for.
 CHOSEN = ("model.dropout", "optimizer.weight_decay", "tokenizer.kind")
 TEACHER_ORDER = 5
+# Byte pairs of all 22 million characters of film reviews take 11.2 s to learn and cut unseen ones into 0.4967 tokens a character,
+# those of every fourth document 3.1 s and 0.4973, of every twelfth 1.4 s and 0.4999 (two cores with AVX-512 alone).
+PAIRED_CHARACTERS = 6_000_000
 TAUGHT_TOKENS = 2_000_000  # of a training split, from which on `teacher = "auto"` is the counts
 
 
@@ -282,7 +286,10 @@ def pairs_to_read(recipe: Recipe) -> float:
 
 
 def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
-    """The tokenizer of the settings, trained on the corpus once and kept beside it; `char` where no kind is named."""
+    """The tokenizer of the settings, trained on the corpus once and kept beside it; `char` where no kind is named.
+
+    Byte pairs are learnt from every n-th document, about PAIRED_CHARACTERS in all, unless rare ones are to be left out.
+    """
     if settings.folder is not None:
         return load_tokenizer(Path(settings.folder))
     kind = settings.kind or "char"
@@ -293,11 +300,15 @@ def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
             max_vocab_size=settings.vocab_size,
             normalization="NFC",
         )
-    folder = corpus.folder / f"tokenizer-{kind}-{settings.vocab_size or 'default'}-{settings.min_count}"
+    every = 1
+    if kind == "bpe" and settings.min_count == 1:
+        every = max(-(-corpus.characters("train") // PAIRED_CHARACTERS), 1)
+    name = f"tokenizer-{kind}-{settings.vocab_size or 'default'}-{settings.min_count}"
+    folder = corpus.folder / (name if every == 1 else f"{name}-{every}")
     if not folder.is_dir():
         tokenizer = train_tokenizer(
             kind,
-            corpus.documents("train"),
+            islice(corpus.documents("train"), 0, None, every),
             vocab_size=settings.vocab_size,
             min_count=settings.min_count,
             normalization="NFC",
