@@ -23,10 +23,13 @@ from semigpt.tokenizers import (
     JamoTokenizer,
     Tokenizer,
     UnigramTokenizer,
+    bpe,
     count_characters,
     load_tokenizer,
     train_tokenizer,
 )
+from semigpt.tokenizers.base import Ids
+from semigpt.tokenizers.bpe import ByteLevelTokenizer, library_or_none
 from semigpt.tokenizers.merges import learn_merges
 
 TEXT = "한국어 언어 모델을 만든다.\n"
@@ -230,6 +233,94 @@ def test_merging_stops_where_no_pair_is_frequent_enough() -> None:
 def test_bpe_puts_frequent_words_in_one_token() -> None:
     tokenizer = BPETokenizer.train(["한국어 모델, 한국어 문장, 한국어 사전"] * 3, vocab_size=290)
     assert tokenizer.token_text(int(tokenizer.encode("한국어 모델")[0])) == "한국어"
+
+
+@pytest.fixture(scope="module")
+def pairs() -> BPETokenizer:
+    return BPETokenizer.train(
+        [TEXT * 9, "ㅋㅋㅋㅋ 하하하하, it's we'll '''' 2026년  12월\n\n"] * 3, vocab_size=400
+    )
+
+
+STRANGE = [
+    *(
+        "'",
+        " ",
+        "  ",
+        "\n",
+        "\t",
+        "s",
+        "t",
+        "re",
+        "ve",
+        "ll",
+        "d",
+        "m",
+        "한국",
+        "어",
+        "하하하",
+        "ㅋㅋ",
+        "1",
+        "2026",
+        "²",
+    ),
+    *(
+        "Ⅷ",
+        "٣",
+        "_",
+        "!",
+        "''",
+        "\u3000",
+        "\xa0",
+        "\x85",
+        "\u200b",
+        "\u180e",
+        "é",
+        "e\u0301",
+        "\u1112\u1161",
+        "漢",
+        "😀",
+    ),
+    *("\x00", "\uffff", "\U0010ffff"),
+]
+
+
+@pytest.mark.parametrize("defines", [(), ("WORDS=2", "KEPT=1024")])
+def test_the_encoder_in_c_gives_the_librarys_ids(
+    pairs: BPETokenizer, monkeypatch: pytest.MonkeyPatch, defines: tuple[str, ...]
+) -> None:
+    """With words kept, and with little room for them: moved to more places, and forgotten."""
+    library = library_or_none(*defines)
+    if library is None:
+        pytest.skip("no C compiler")
+    monkeypatch.setattr(bpe, "library_or_none", lambda: library)
+    tokenizer = BPETokenizer(pairs.merges, normalization="NFC")
+    numbers = np.random.default_rng(0)
+    drawn = [*STRANGE, *(chr(point) for point in numbers.integers(0xE000, 0x110000, 60))]
+    drawn += [chr(point) for point in numbers.integers(0, 0xD800, 100)]
+    texts = ["".join(numbers.choice(drawn, numbers.integers(0, 40))) for _ in range(3000)]
+    texts += ["", "하" * 20_000, "하ㅋ" * 9_999, " " * 5000, "'" * 999, "한국어" + "\n" * 99, "a\ud800b 하하"]
+    ours, theirs = tokenizer._encode_batch(texts), ByteLevelTokenizer._encode_batch(tokenizer, texts)
+    for text, a, b in zip(texts, ours, theirs, strict=True):
+        assert a.dtype == b.dtype
+        assert a.tolist() == b.tolist(), repr(text)
+    assert [ids.tolist() for ids in tokenizer.encode_documents(texts)] == [ids.tolist() for ids in theirs]
+
+
+def test_without_a_compiler_the_library_encodes(pairs: BPETokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [TEXT, "하하하 it's"]
+    before = [ids.tolist() for ids in pairs.encode_documents(texts)]
+    monkeypatch.setattr(bpe, "library_or_none", lambda: None)
+    asked = []
+    encode = ByteLevelTokenizer._encode_batch
+
+    def noted(self: ByteLevelTokenizer, batch: list[str]) -> list[Ids]:
+        asked.append(batch)
+        return encode(self, batch)
+
+    monkeypatch.setattr(ByteLevelTokenizer, "_encode_batch", noted)
+    assert [ids.tolist() for ids in pairs.encode_documents(texts)] == before
+    assert asked == [texts]
 
 
 def test_too_small_a_vocabulary_is_one_clear_error() -> None:
