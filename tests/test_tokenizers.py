@@ -235,13 +235,6 @@ def test_bpe_puts_frequent_words_in_one_token() -> None:
     assert tokenizer.token_text(int(tokenizer.encode("한국어 모델")[0])) == "한국어"
 
 
-@pytest.fixture(scope="module")
-def pairs() -> BPETokenizer:
-    return BPETokenizer.train(
-        [TEXT * 9, "ㅋㅋㅋㅋ 하하하하, it's we'll '''' 2026년  12월\n\n"] * 3, vocab_size=400
-    )
-
-
 STRANGE = [
     *(
         "'",
@@ -285,6 +278,16 @@ STRANGE = [
 ]
 
 
+@pytest.fixture(scope="module")
+def pairs() -> BPETokenizer:
+    """Whose merges reach across what GPT-2 cuts, were it not cut, and repeat themselves."""
+    numbers = np.random.default_rng(1)
+    texts = ["".join(numbers.choice([*"abcd", *STRANGE], 12)) for _ in range(300)]
+    texts += ["".join(numbers.choice([*"ab"], 20)) for _ in range(300)]
+    texts += [TEXT * 9, "ㅋㅋㅋㅋ 하하하하하하하"]
+    return BPETokenizer.train(texts, vocab_size=700)
+
+
 @pytest.mark.parametrize("defines", [(), ("WORDS=2", "KEPT=1024")])
 def test_the_encoder_in_c_gives_the_librarys_ids(
     pairs: BPETokenizer, monkeypatch: pytest.MonkeyPatch, defines: tuple[str, ...]
@@ -296,15 +299,43 @@ def test_the_encoder_in_c_gives_the_librarys_ids(
     monkeypatch.setattr(bpe, "library_or_none", lambda: library)
     tokenizer = BPETokenizer(pairs.merges, normalization="NFC")
     numbers = np.random.default_rng(0)
-    drawn = [*STRANGE, *(chr(point) for point in numbers.integers(0xE000, 0x110000, 60))]
+    drawn = [*"abcd", *STRANGE, *(chr(point) for point in numbers.integers(0xE000, 0x110000, 60))]
     drawn += [chr(point) for point in numbers.integers(0, 0xD800, 100)]
     texts = ["".join(numbers.choice(drawn, numbers.integers(0, 40))) for _ in range(3000)]
+    texts += ["".join(numbers.choice([*"ab"], 30)) for _ in range(300)]
     texts += ["", "하" * 20_000, "하ㅋ" * 9_999, " " * 5000, "'" * 999, "한국어" + "\n" * 99, "a\ud800b 하하"]
     ours, theirs = tokenizer._encode_batch(texts), ByteLevelTokenizer._encode_batch(tokenizer, texts)
     for text, a, b in zip(texts, ours, theirs, strict=True):
         assert a.dtype == b.dtype
         assert a.tolist() == b.tolist(), repr(text)
     assert [ids.tolist() for ids in tokenizer.encode_documents(texts)] == [ids.tolist() for ids in theirs]
+
+
+def test_the_encoder_in_c_cuts_where_gpt_2_does() -> None:
+    """With merges that reach across: the last letter of 's, 't, 'm, 'd, 're, 've and 'll, and the next one."""
+    if library_or_none() is None:
+        pytest.skip("no C compiler")
+    tokenizer = BPETokenizer([(ord(letter), ord("x")) for letter in "stmdel"])
+    texts = [
+        "a'sx",
+        "'tx",
+        "'mx",
+        "'dx",
+        "'rex",
+        "'vex",
+        "'llx",
+        "'lx",
+        "'ex",
+        " 'sx",
+        "'Sx",
+        "''sx",
+        "'",
+        "'r",
+        "'l",
+        "a'",
+    ]
+    theirs = ByteLevelTokenizer._encode_batch(tokenizer, texts)
+    assert [ids.tolist() for ids in tokenizer._encode_batch(texts)] == [ids.tolist() for ids in theirs]
 
 
 def test_without_a_compiler_the_library_encodes(pairs: BPETokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
