@@ -6,7 +6,7 @@ The text is the training split of a data set folder (by default nsmc beside this
 is compared: character encoding and decoding with the book's comprehensions; learning 8,000 byte-level BPE tokens with the
 `tokenizers` library's own trainer and, where they are installed (`pip install rustbpe sentencepiece`), with rustbpe, which
 must learn the same tokens, and with sentencepiece, which learns other ones (of characters, not of bytes) and is there for
-orientation alone; BPE encoding on every core with one core. Contestants take turns, so that what else the machine does
+orientation alone; BPE encoding on every core with one core, and with the `tokenizers` library on every core. Contestants take turns, so that what else the machine does
 falls on all of them.
 """
 
@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from semigpt.tokenizers import BPETokenizer, CharTokenizer, load_tokenizer
+from semigpt.tokenizers import bpe as bpe_module
 
 NSMC = Path(__file__).parents[1].parent / "shared" / "data" / "nsmc"
 
@@ -183,12 +184,15 @@ def bpe(documents: list[str], folder: Path, options: argparse.Namespace) -> dict
     fastest = min(value for name, value in took.items() if name != "semigpt" and "other" not in name)
     every_core = child("encode", folder / "bpe", options)["MB/s"]
     one_core = child("encode", folder / "bpe", options, {"RAYON_NUM_THREADS": "1", "ONE_CORE": "1"})["MB/s"]
+    library = child("encode", folder / "bpe", options, {"LIBRARY": "1"})["MB/s"]
     return {
         **{f"bpe, train seconds, {name}": value for name, value in took.items()},
         "bpe, train, ours over the fastest other": took["semigpt"] / fastest,
         "bpe, encode MB/s, one core": one_core,
         "bpe, encode MB/s, every core": every_core,
         "bpe, encode, every core over one": every_core / one_core,
+        "bpe, encode MB/s, every core, tokenizers": library,
+        "bpe, encode, times the tokenizers library": every_core / library,
     }
 
 
@@ -207,6 +211,8 @@ def child(
 
 def encoding_speed(folder: Path, documents: list[str]) -> dict[str, float]:
     tokenizer = load_tokenizer(folder)
+    if "LIBRARY" in os.environ:
+        bpe_module.library_or_none = lambda: None
     if "ONE_CORE" in os.environ and hasattr(os, "sched_setaffinity"):
         # One thread of the library alone is not one core: Python's side runs beside it on another.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})

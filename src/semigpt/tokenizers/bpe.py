@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import re
 import threading
 import unicodedata
@@ -98,19 +99,22 @@ class ByteLevelTokenizer(Tokenizer):
         return np.fromiter(chain.from_iterable(ids), self.dtype)
 
     def encode_documents(self, documents: Iterable[str]) -> Iterator[Ids]:
-        """See `Tokenizer.encode_documents`. Documents are encoded on every core, 65,000 characters at a
-        time (with
-        more the cores wait longer for each other), at most two batches ahead of what is asked for."""
-        # The library spreads a batch over the cores, the C keeps to one; a second batch fills the time in which Python, on
-        # one core, turns the first one's ids into an array.
-        with ThreadPoolExecutor(2) as pool:
+        """See `Tokenizer.encode_documents`. Documents are encoded on every core, 65,000 characters at a time (with more
+        the cores wait longer for each other), at most as many batches ahead of what is asked for as there are threads."""
+        threads = self._threads()
+        with ThreadPoolExecutor(threads) as pool:
             waiting: deque[Future[list[Ids]]] = deque()
             for batch in batches(documents, 1 << 16):
                 waiting.append(pool.submit(self._encode_batch, batch))
-                if len(waiting) > 2:
+                if len(waiting) > threads:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
+
+    def _threads(self) -> int:
+        """The library spreads a batch over the cores; a second batch fills the time in which Python, on one core, turns the
+        first one's ids into an array."""
+        return 2
 
     def _encode_batch(self, batch: list[str]) -> list[Ids]:
         """The ids of each document, with <|endoftext|> behind them."""
@@ -269,6 +273,10 @@ class BPETokenizer(ByteLevelTokenizer):
             )
             for text in batch
         ]
+
+    def _threads(self) -> int:
+        """The C keeps to one core; past eight the rest, which is Python, is no faster."""
+        return min(max(os.cpu_count() or 1, 2), 8) if library_or_none() else super()._threads()
 
     @cached_property
     def _own(self) -> threading.local:
