@@ -26,6 +26,9 @@ from semigpt.recipe import (
     pairs_to_read,
     train,
 )
+from semigpt.training import forecast
+from semigpt.training.forecast import evaluations_of, planned
+from semigpt.training.trainer import TrainingSettings
 
 QUICK = {
     "gpt": {
@@ -143,6 +146,28 @@ def test_a_text_that_is_read_many_times_is_read_with_dropout(tmp_path: Path, tex
         assert events[0].model.settings.dropout == told["many"]
     with pytest.raises(SettingsError, match=r"model\.dropout was 0\.2, is 0\.0"):
         begin(asked(dropout=0.0), tmp_path / "many")
+
+
+def test_a_short_run_is_looked_at_less_often(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where looking would take its time; how often is kept for going on."""
+    minute = TrainingSettings(minutes=1.0)
+    assert [evaluations_of(minute, seconds) for seconds in (0.0, 0.3, 0.65, 1.0, 40.0)] == [10, 10, 4, 3, 2]
+    assert evaluations_of(TrainingSettings(steps=30), 40.0) == 10, (
+        "the clock has no say in a run of so many steps"
+    )
+    assert [planned(minute, 16, 0.01, seconds)[0] for seconds in (0.3, 1.0)] == [5700, 5700]
+    asked = recipe(text_file, steps=None, minutes=0.02, save_every=20)
+    monkeypatch.setattr(forecast, "EVALUATING_SHARE", 1e-9)
+    leave_in_the_middle(asked, tmp_path / "run")
+    monkeypatch.undo()
+    list(train(asked, tmp_path / "run"))
+    run = RunFolder.open(tmp_path / "run")
+    rows = [row["step"] for row in run.rows("metrics") if "val_loss" in row]
+    assert len(rows) == 3
+    assert rows[0] == 0
+    assert run.facts()["forecast"]["evaluations"] == 2
 
 
 def test_a_text_that_is_read_once_is_read_whole() -> None:

@@ -38,7 +38,7 @@ from semigpt.settings import check_choice, check_positive, from_table, nearest, 
 from semigpt.tokenizers import CharTokenizer, Kind, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.tokenizers.kinds import DEFAULT_PIECES
-from semigpt.training.forecast import Forecast, check_room, forecast_run, peak_memory
+from semigpt.training.forecast import EVALUATIONS, Forecast, check_room, forecast_run, peak_memory
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.trainer import StepReport, Teacher, TrainingSettings, training_steps
 
@@ -445,7 +445,8 @@ def _train(
     forward: Any = torch.compile(model) if recipe.machine.compile else None
     if checkpoint is None:
         yield record.evaluate()
-    stopped, tenths = False, int(position.share(settings) * 10)
+    parts = EVALUATIONS if forecast is None else forecast.evaluations
+    stopped, done = False, int(position.share(settings) * parts)
     try:
         for report in training_steps(
             model, dataset, optimizer, settings, position, forward=forward, teacher=teacher
@@ -453,8 +454,8 @@ def _train(
             record.log(report)
             yield Stepped(report)
             every = settings.eval_every
-            due = int(report.share * 10) > tenths if every is None else report.step % every == 0
-            tenths = int(report.share * 10)
+            due = int(report.share * parts) > done if every is None else report.step % every == 0
+            done = int(report.share * parts)
             if due or report.share >= 1:
                 yield record.evaluate()
             stopped = stop() and report.share < 1

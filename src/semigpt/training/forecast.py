@@ -20,11 +20,13 @@ from semigpt.models.base import LanguageModel
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.trainer import Progress, Teacher, TrainingSettings, training_steps
 
-__all__ = ["Forecast", "check_room", "forecast_run", "peak_memory", "readable_bytes"]
+__all__ = ["EVALUATIONS", "Forecast", "check_room", "forecast_run", "peak_memory", "readable_bytes"]
 
 REHEARSED_STEPS = 30  # at most, after one that is not counted
 REHEARSED_SECONDS = 1.0
-EVALUATIONS = 10  # over a run, where `eval_every` does not say
+# Over a run, where `eval_every` does not say; fewer, two at least, where they would take more of its minutes than that. Half a
+# minute of `tiny` on byte pairs: ten took 6.8 s of the 30 (two cores with AVX-512 alone).
+EVALUATIONS, EVALUATING_SHARE = 10, 0.05
 NUMBER = 4  # bytes; weights, gradients and what the optimizer remembers are float32
 
 
@@ -37,6 +39,7 @@ class Forecast:
     seconds: float  # of the run's clock
     memory: int  # bytes, the process's most (on a GPU: the GPU's)
     disk: int  # bytes of checkpoints and model, at their most
+    evaluations: int = EVALUATIONS  # spread evenly, where `eval_every` does not say
 
 
 def check_room(
@@ -123,7 +126,15 @@ def forecast_run(
         seconds=seconds,
         memory=memory,
         disk=checkpoint_disk(NUMBER * parameters + remembered, parameters, settings.keep),
+        evaluations=evaluations_of(settings, an_evaluation),
     )
+
+
+def evaluations_of(settings: TrainingSettings, an_evaluation: float) -> int:
+    """How many evaluations a run has, at so many seconds each, where `eval_every` does not say."""
+    if settings.minutes is None or an_evaluation * EVALUATIONS <= EVALUATING_SHARE * 60 * settings.minutes:
+        return EVALUATIONS
+    return max(int(EVALUATING_SHARE * 60 * settings.minutes / an_evaluation), 2)
 
 
 def planned(
@@ -133,7 +144,7 @@ def planned(
     if settings.minutes is not None:
         seconds = 60 * settings.minutes
         if settings.eval_every is None:
-            left = seconds - EVALUATIONS * an_evaluation
+            left = seconds - evaluations_of(settings, an_evaluation) * an_evaluation
         else:
             left = seconds / (1 + an_evaluation / (settings.eval_every * a_step))
         return max(round(left / a_step), 1), seconds
@@ -141,7 +152,11 @@ def planned(
         steps = settings.steps
     else:
         steps = -(-(settings.tokens or 0) // (settings.batch_size * context_length))
-    evaluations = min(EVALUATIONS, steps) if settings.eval_every is None else steps // settings.eval_every + 1
+    evaluations = (
+        min(evaluations_of(settings, an_evaluation), steps)
+        if settings.eval_every is None
+        else steps // settings.eval_every + 1
+    )
     return steps, steps * a_step + evaluations * an_evaluation
 
 
