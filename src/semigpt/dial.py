@@ -28,8 +28,8 @@ def size_for(minutes: float, gigaflops: float) -> Size:
     """The size that learns most in so many minutes on a machine whose products run at so many GFLOP/s.
 
     Bits a character on film reviews (22 million characters, taught by counts), tiny and small: two cores with AVX-512 alone
-    (300), five minutes 3.66 and 3.68; with AMX (2,400), a minute of training alone 3.94 and 3.89, five 3.68 of small, 3.72 of
-    base. On the bundled news (1 million) one minute there: tiny 1.29, small 1.40. `base` and `large` are for who asks for them:
+    (300), five minutes 3.66 and 3.68, of the memory 3.46 and 3.49; with AMX (2,400), a minute of training alone 3.94 and 3.89,
+    five 3.68 of small, 3.72 of base. On the bundled news (1 million) one minute there: tiny 1.29, small 1.40. `base` and `large` are for who asks for them:
     where they begin to pay is not measured.
     """
     return "small" if minutes * gigaflops >= LARGER else "tiny"
