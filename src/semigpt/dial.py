@@ -19,7 +19,9 @@ __all__ = [
 
 Size = Literal["tiny", "small", "base", "large"]
 LONG = 4_000_000  # characters of a training text, from which on it may be cut into longer tokens
-LARGER = 2500  # minutes x GFLOP/s, from which on `small` learns more than `tiny`
+# Minutes x GFLOP/s, from which on `small` learns more than `tiny`: of a long text from somewhere between 1,400 and 2,400 on, of
+# a short one later.
+LARGER = 3800
 READINGS = 2.2  # of a text, up to which hardly anything of it is learnt by heart
 SIZES: tuple[Size, ...] = ("tiny", "small", "base", "large")
 
