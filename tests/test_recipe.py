@@ -12,6 +12,7 @@ import torch
 
 from semigpt import dial
 from semigpt.checkpoint import RunFolder
+from semigpt.corpus.staging import prepare_corpus
 from semigpt.dial import dropout_for, tokenizer_for, weight_decay_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
 from semigpt.recipe import (
@@ -22,10 +23,13 @@ from semigpt.recipe import (
     Prepared,
     Recipe,
     Stepped,
+    TokenizerSettings,
     open_run,
     pairs_to_read,
+    prepare_tokenizer,
     train,
 )
+from semigpt.tokenizers import BPETokenizer
 from semigpt.training import forecast
 from semigpt.training.forecast import evaluations_of, planned
 from semigpt.training.trainer import TrainingSettings
@@ -233,6 +237,20 @@ def test_a_long_text_is_cut_into_longer_tokens(
         assert prepared.tokenizer.kind == "bpe"
     with pytest.raises(SettingsError, match=r"tokenizer\.kind was bpe, is char"):
         begun("long", kind="char")
+
+
+def test_byte_pairs_are_learnt_from_a_part_of_a_long_text(
+    text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = prepare_corpus(str(text_file))
+    documents = list(corpus.documents("train"))
+    monkeypatch.setattr("semigpt.recipe.PAIRED_CHARACTERS", -(-corpus.characters("train") // 3))
+    part = prepare_tokenizer(TokenizerSettings(kind="bpe", vocab_size=400), corpus)
+    learnt = BPETokenizer.train(documents[::3], vocab_size=400, normalization="NFC")
+    assert part.fingerprint == learnt.fingerprint
+    frequent = prepare_tokenizer(TokenizerSettings(kind="bpe", vocab_size=400, min_count=2), corpus)
+    learnt = BPETokenizer.train(documents, vocab_size=400, min_count=2, normalization="NFC")
+    assert frequent.fingerprint == learnt.fingerprint != part.fingerprint
 
 
 def test_a_text_is_not_read_too_often_in_longer_tokens() -> None:

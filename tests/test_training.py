@@ -188,11 +188,23 @@ def test_muon_over_stacks_is_torchs_one_by_one(shape: tuple[int, int]) -> None:
         muon.step(0.02)
         reference.step()
     for a, b in zip(ours, torchs, strict=True):
-        # Both orthogonalise in bfloat16, and add up in another order.
+        # PyTorch orthogonalises in bfloat16 everywhere, and adds up in another order.
         torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
     again = Muon(ours, momentum=0.9, weight_decay=0.1)
     again.load_state({name: tensor.clone() for name, tensor in muon.state().items()})
     assert all(torch.equal(again.state()[name], tensor) for name, tensor in muon.state().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_muon_multiplies_as_the_hardware_does(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semigpt.training.optimizer.pick_precision", lambda device, precision: dtype)
+    matrices = torch.randn(2, 16, 40)
+    before = matrices.clone()
+    found = Muon.orthogonal(matrices)
+    assert found.dtype == dtype
+    assert torch.equal(matrices, before)
+    singular = torch.linalg.svdvals(found.float())
+    assert 0.5 < singular.min() < singular.max() < 1.3
 
 
 def test_a_teacher_is_heard_while_it_is_ahead(dataset: Dataset) -> None:

@@ -83,12 +83,7 @@ class Counts:
         if packing.span * vocab_size > 2**64:
             ranks, places = np.unique(keys, return_inverse=True)
             keys = places.astype(np.uint64)
-        keys *= radix
-        keys += ids
-        keys.sort()
-        starts = run_starts(keys)
-        counts = np.diff(starts, append=len(keys))
-        whole, follower = np.divmod(keys[starts], radix)
+        whole, follower, counts = _counted(keys, ids, radix)
         del keys
         starts = run_starts(whole)
         nodes = whole[starts] if ranks is None else ranks[whole[starts]]
@@ -99,13 +94,7 @@ class Counts:
         levels = [(np.append(starts, len(follower)), follower, counts)]
         for level in reversed(range(order - 1)):
             parents = np.repeat(np.arange(len(first_child[level]) - 1), np.diff(first_child[level]))
-            pairs = parents[context].astype(np.uint64)
-            pairs *= radix
-            pairs += follower
-            pairs.sort()
-            starts = run_starts(pairs)
-            counts = np.diff(starts, append=len(pairs))
-            whole, follower = np.divmod(pairs[starts], radix)
+            whole, follower, counts = _counted(parents[context].astype(np.uint64), follower, radix)
             context = whole.astype(np.int64)
             levels.insert(0, (np.append(run_starts(whole), len(whole)), follower, counts))
         discounts = np.stack([np.zeros(4), *(discounts_of(counts) for _, _, counts in levels)])
@@ -381,6 +370,18 @@ class Counts:
             for level, tensor in enumerate(getattr(self, name)):
                 getattr(struct, name)[level] = tensor.data_ptr()
         return struct
+
+
+def _counted(
+    contexts: NDArray[np.uint64], followers: NDArray[Any], radix: np.uint64
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
+    """The distinct pairs of a context and its follower, ascending, and how often each occurs; `contexts` is worked in."""
+    contexts *= radix
+    contexts += followers
+    contexts.sort()
+    starts = run_starts(contexts)
+    context, follower = np.divmod(contexts[starts], radix)
+    return context, follower, np.diff(starts, append=len(contexts))
 
 
 @contextlib.contextmanager

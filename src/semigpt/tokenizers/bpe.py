@@ -283,6 +283,10 @@ class BPETokenizer(ByteLevelTokenizer):
         """What each thread has of its own: an encoder."""
         return threading.local()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the encoders, which belong to their threads: a tokenizer may be copied and sent to other processes."""
+        return {name: value for name, value in vars(self).items() if name != "_own"}
+
     def _model_json(self) -> dict[str, Any]:
         spelled = self._spelled()
         return bpe_model_json(spelled, [[spelled[left], spelled[right]] for left, right in self.merges])
