@@ -56,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         say_notes(stop)
         return 128 + signal.SIGINT
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":  # torch's own
+            raise
         return _say("not enough memory for this; choose a smaller --size, batch_size or context_length")
 
 

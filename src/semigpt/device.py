@@ -24,12 +24,11 @@ class MachineSettings:
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: bool = (
-        False  # torch.compile: 10 to 40 s before the first step for 1.0 to 1.3 x the speed on a CPU
-    )
-
+    # torch.compile: 10 to 40 s before the first step. None: for a gpt on an NVIDIA GPU that trains for a minute or more, whose
+    # steps then take six tenths of the time; the step in C is past what it gives on a CPU.
+    compile: bool | None = None
     # `native`: the gradient written out in C, on a CPU; `plain`: PyTorch's operations and autograd. auto: native where the
-    # shape and a compiler allow it.
+    # shape and a compiler allow it; on an NVIDIA GPU, PyTorch's operations recorded as a CUDA graph.
     step: Literal["auto", "native", "plain"] = "auto"
     threads: int | None = None  # of a CPU's products; default: PyTorch's own choice, one a core
     # Keep each block's input alone and run the block once more on the way back: less memory, a third more work.
@@ -88,6 +87,7 @@ def gigaflops(settings: MachineSettings) -> float:
     """Thousand million floating-point operations a second in products as a net's step has them: what `semigpt.dial` goes by.
 
     Measured once a process, in a tenth of a second: two cores with AVX-512 alone 300, with AVX512-BF16 960, with AMX 2,400.
+    A GPU's products are larger, or most of the time would be the asking.
     Raises SettingsError as `pick_device` does.
     """
     device = pick_device(settings.device)
@@ -98,13 +98,16 @@ def gigaflops(settings: MachineSettings) -> float:
 def _gigaflops(device: torch.device, dtype: torch.dtype, threads: int | None) -> float:
     import torch
 
-    rows, width, columns = 3072, 256, 1024
+    rows, width, columns = (3072, 256, 1024) if device.type == "cpu" else (16384, 1024, 4096)
     x = torch.ones(rows, width, dtype=dtype, device=device)
     weight = torch.ones(width, columns, dtype=dtype, device=device)
     product = torch.empty(rows, columns, dtype=dtype, device=device)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
+        torch.mm(x, weight, out=product)[
+            0, 0
+        ].item()  # a GPU's first product takes a tenth of a second to get ready
         shortest, end = float("inf"), time.perf_counter() + 0.1
         while (start := time.perf_counter()) < end:
             torch.mm(x, weight, out=product)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -21,7 +21,17 @@ from semigpt.errors import SettingsError
 from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
-from semigpt.recipe import Recipe, count_ngrams, fresh_model, has_teacher, make_teacher, prepare
+from semigpt.recipe import (
+    COMPILED_SECONDS,
+    Recipe,
+    compiled,
+    count_ngrams,
+    fresh_model,
+    has_teacher,
+    make_teacher,
+    pays_to_compile,
+    prepare,
+)
 from semigpt.training.forecast import planned
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.trainer import Progress, Teacher, training_steps
@@ -84,10 +94,11 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
         if machine.threads is not None:
             torch.set_num_threads(machine.threads)
         tried = replace(recipe, machine=machine)
-        return seconds_a_step(tried, fresh_model(tried, vocab_size, device, counts), dataset, teacher)
+        trial = fresh_model(tried, vocab_size, device, counts)
+        return seconds_a_step(tried, trial, dataset, teacher)
 
     chosen = seconds(asked)
-    steps, _ = planned(recipe.training, context, chosen, an_evaluation=0.0)
+    steps, planned_seconds = planned(recipe.training, context, chosen, an_evaluation=0.0)
     epochs = steps * batch * context / len(dataset.stream("train"))
     rung = recipe.model["rung"]
     often = f"the text is read {epochs:.2g} times"
@@ -118,8 +129,7 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
         kept = "glibc's or the system's own"
         why = "the step in C keeps its buffers; LD_PRELOAD=libtcmalloc.so helps the plain one"
         yield Choice("allocator", kept, why, "LD_PRELOAD")
-    why = "10 to 40 s before the first step, for 1.0 to 1.3 x a plain step's speed on a CPU; the step in C is past that"
-    yield Choice("compile", "yes" if asked.compile else "no", why, "--set machine.compile=true")
+    yield _compile(model, asked, chosen, planned_seconds, seconds)
 
 
 def _precision(
@@ -143,17 +153,33 @@ def _step(
     seconds: Callable[[MachineSettings], float],
 ) -> Choice:
     native = model.native_step() is not None
-    name = (
-        "native: gradient and passes over memory in C, attention written out"
-        if native
-        else "plain: PyTorch's autograd"
-    )
-    other: Literal["plain", "native"] = "plain" if native else "native"
+    name, other = "plain: PyTorch's autograd", "native"
+    if native:
+        name, other = "native: gradient and passes over memory in C, attention written out", "plain"
+    elif isinstance(model, GPT) and model.records_steps():
+        name, other = "recorded: PyTorch's operations as one CUDA graph", "plain"
     try:
-        took = f"{other} {1000 * seconds(replace(asked, step=other)):.1f} ms"
+        took = f"{other} {1000 * seconds(replace(asked, step=cast(Any, other))):.1f} ms"
     except SettingsError as error:
         took = str(error)
     return Choice("step", name, f"{1000 * chosen:.1f} ms; {took}", "--set machine.step=native|plain")
+
+
+def _compile(
+    model: LanguageModel,
+    asked: MachineSettings,
+    chosen: float,
+    planned_seconds: float,
+    seconds: Callable[[MachineSettings], float],
+) -> Choice:
+    name, force = "yes" if asked.compile else "no", "--set machine.compile=true|false"
+    if asked.compile is not None or not pays_to_compile(model):
+        why = "10 to 40 s before the first step, for 1.0 to 1.3 x a plain step's speed on a CPU; the step in C is past that"
+        return Choice("compile", name, why, force)
+    took = f"{1000 * seconds(replace(asked, compile=True)):.1f} ms a step"
+    long = planned_seconds >= COMPILED_SECONDS
+    why = f"{took}, {1000 * chosen:.1f} without; for a run of {planned_seconds:.0f} s, where {COMPILED_SECONDS} pay for it"
+    return Choice("compile", "yes" if long else "no", why, force)
 
 
 def seconds_a_step(recipe: Recipe, model: LanguageModel, dataset: Dataset, teacher: Teacher | None) -> float:
@@ -161,7 +187,10 @@ def seconds_a_step(recipe: Recipe, model: LanguageModel, dataset: Dataset, teach
     plan = replace(recipe.training, steps=1000, tokens=None, minutes=None, on_nonfinite="skip")
     optimizer = Optimizer(model, recipe.optimizer)
     times = [time.perf_counter()]
-    for report in training_steps(model, dataset, optimizer, plan, Progress(), teacher=teacher):
+    forward = compiled(recipe, model)
+    for report in training_steps(
+        model, dataset, optimizer, plan, Progress(), forward=forward, teacher=teacher
+    ):
         times.append(time.perf_counter())
         if report.step > WARM_UP + 1 and times[-1] - times[WARM_UP] > SECONDS:
             break

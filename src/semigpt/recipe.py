@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -58,11 +59,14 @@ __all__ = [
     "train",
 ]
 
+logger = logging.getLogger(__name__)
+
 # What a run may go on with another value of: nothing that its weights depend on (but for the steps that it skips).
 MAY_CHANGE = {"training.keep", "training.save_every", "training.on_nonfinite", "machine.device"}
 # Chosen when a run begins, where they are not asked for.
-CHOSEN = ("model.dropout", "optimizer.weight_decay", "tokenizer.kind")
+CHOSEN = ("machine.compile", "model.dropout", "optimizer.weight_decay", "tokenizer.kind")
 TEACHER_ORDER = 5
+COMPILED_SECONDS = 60  # of a run on a GPU, from which on compiling pays for itself
 # Byte pairs of all 22 million characters of film reviews take 11.2 s to learn and cut unseen ones into 0.4967 tokens a character,
 # those of every fourth document 3.1 s and 0.4973, of every twelfth 1.4 s and 0.4999 (two cores with AVX-512 alone).
 PAIRED_CHARACTERS = 6_000_000
@@ -136,7 +140,9 @@ class Recipe:
             size, minutes = "tiny", given["training"].get("minutes")
             if rung in ("gpt", "memory") and isinstance(minutes, (int, float)):
                 size = size_for(minutes, gigaflops(machine))
-        for name, table in dial(rung, size).items():
+        # A run's own config has its batch: it may be read where there is no such device.
+        gpu = "batch_size" not in given["training"] and pick_device(machine.device).type == "cuda"
+        for name, table in dial(rung, size, gpu=gpu).items():
             dialled |= {f"{name}.{key}" for key in table.keys() - given[name].keys()}
             given[name] = {**table, **given[name]}
         length = given["training"]
@@ -281,7 +287,8 @@ def pairs_to_read(recipe: Recipe) -> float:
     length = recipe.training
     shape = recipe.build_model(recipe.tokenizer.vocab_size or DEFAULT_PIECES, shape_only=True)
     if length.minutes is not None:
-        return length.minutes * tokens_a_minute(shape.parameter_count(), gigaflops(recipe.machine))
+        gpu = pick_device(recipe.machine.device).type == "cuda"
+        return length.minutes * tokens_a_minute(shape.parameter_count(), gigaflops(recipe.machine), gpu=gpu)
     return length.tokens or (length.steps or 0) * length.batch_size * shape.settings.context_length
 
 
@@ -399,9 +406,18 @@ def _train(
         twin = fresh_model(
             recipe, tokenizer.vocab_size, device, counts
         )  # what the rehearsal learns must not be in the run
-        rehearsal = partial(measure, twin, tokenizer, dataset, settings, recipe.sample)
-        forecast = forecast_run(twin, dataset, recipe.optimizer, settings, rehearsal, teacher)
-        del twin, rehearsal
+        look = partial(measure, twin, tokenizer, dataset, settings, recipe.sample)
+        rehearsal = partial(forecast_run, twin, dataset, recipe.optimizer, settings, look, teacher)
+        forecast = rehearsal(compiled(recipe, twin))
+        if recipe.machine.compile is None:
+            compile = pays_to_compile(twin) and forecast.seconds >= COMPILED_SECONDS
+            try:
+                forecast = rehearsal(torch.compile(twin)) if compile else forecast
+            except Exception as error:  # of the compilers that PyTorch calls: training goes on without them
+                logger.warning("training without torch.compile: %s", next(iter(str(error).splitlines()), ""))
+                compile = False
+            recipe = replace(recipe, machine=replace(recipe.machine, compile=compile))
+        del twin, look, rehearsal
         gc.collect()
         if "dropout" not in asked.model and (dropout := dropout_for(asked.model["rung"], forecast.epochs)):
             recipe = replace(recipe, model={**asked.model, "dropout": dropout})
@@ -442,7 +458,7 @@ def _train(
         dropout = float(recipe.model.get("dropout", 0.0))
         yield Forecasted(forecast, advice(asked, forecast, tokenizer.vocab_size), dropout)
     run.write_facts(record.facts)
-    forward: Any = torch.compile(model) if recipe.machine.compile else None
+    forward = compiled(recipe, model)
     if checkpoint is None:
         yield record.evaluate()
     parts = EVALUATIONS if forecast is None else forecast.evaluations
@@ -498,6 +514,17 @@ def fresh_model(
     if isinstance(model, GPT | BlocksModel):
         model.native = {"auto": None, "native": True, "plain": False}[recipe.machine.step]
     return model
+
+
+def compiled(recipe: Recipe, model: LanguageModel) -> Callable[..., Any] | None:
+    """The model compiled, where the recipe says so; a second one of the same shape costs nothing more."""
+    return torch.compile(model) if recipe.machine.compile else None
+
+
+def pays_to_compile(model: LanguageModel) -> bool:
+    """Whether a long run is faster compiled: a `gpt` on an NVIDIA GPU. A memory asks its counts for what is not traced, and
+    on a CPU the step in C is past what compiling gives."""
+    return model.device.type == "cuda" and type(model) is GPT
 
 
 def has_teacher(recipe: Recipe, dataset: Dataset) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,15 @@ from semigpt.settings import check_positive
 if TYPE_CHECKING:
     from semigpt.models.counts import Counts
 
-__all__ = ["Cache", "LanguageModel", "ModelSettings", "linear_loss", "taught_loss", "token_loss"]
+__all__ = [
+    "Cache",
+    "LanguageModel",
+    "ModelSettings",
+    "lesson_of",
+    "linear_loss",
+    "taught_loss",
+    "token_loss",
+]
 
 CACHED_NUMBERS = 1 << 18  # of a matrix that shall stay in a core's second-level cache: 1 MiB
 
@@ -77,9 +85,22 @@ class LanguageModel(nn.Module, ABC):
         text's all the same. `forward` runs the model (a compiled one, say); the model itself, or what it has that is
         faster, by default.
         """
+        lesson_BTV = lesson_of(teacher, taught, inputs_BT)
+        loss, objective = self.objective(inputs_BT, targets_BT, lesson_BTV, taught, forward)
+        (objective * weight).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def objective(
+        self,
+        inputs_BT: Tensor,
+        targets_BT: Tensor,
+        lesson_BTV: Tensor | None,
+        taught: float | Tensor,
+        forward: Callable[..., Any] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The mean loss in nats, and what training brings down: that loss, but for the share `taught` of it the lesson's."""
         logits_BTV, loss = (self if forward is None else forward)(inputs_BT, targets_BT)
-        (taught_loss(logits_BTV, loss, inputs_BT, teacher, taught) * weight).backward()  # type: ignore[no-untyped-call]
-        return cast(Tensor, loss.detach())
+        return loss, taught_loss(logits_BTV, loss, lesson_BTV, taught)
 
     def token_losses(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """What each target costs, in nats: `[B, T]`."""
@@ -156,14 +177,20 @@ def token_loss(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
 
 
-def taught_loss(
-    logits_BTV: Tensor, loss: Tensor, inputs_BT: Tensor, teacher: Counts | None, taught: float
-) -> Tensor:
-    """`loss`, of the tokens that came, but for the share `taught` of what the teacher says instead of them."""
+def lesson_of(teacher: Counts | None, taught: float, inputs_BT: Tensor) -> Tensor | None:
+    """What the teacher says after each position, `[B, T, V]`, where it is listened to at all."""
     if teacher is None or not taught:
+        return None
+    return teacher.distribution(inputs_BT.to(teacher.device)).to(inputs_BT.device)
+
+
+def taught_loss(
+    logits_BTV: Tensor, loss: Tensor, lesson_BTV: Tensor | None, taught: float | Tensor
+) -> Tensor:
+    """`loss`, of the tokens that came, but for the share `taught` of what the lesson says instead of them."""
+    if lesson_BTV is None:
         return loss
-    q_BTV = teacher.distribution(inputs_BT.to(teacher.device)).to(logits_BTV.device)
-    softer = -(q_BTV * logits_BTV.float().log_softmax(dim=-1)).sum(dim=-1).mean()
+    softer = -(lesson_BTV * logits_BTV.float().log_softmax(dim=-1)).sum(dim=-1).mean()
     return (1 - taught) * loss + taught * softer
 
 

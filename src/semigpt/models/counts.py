@@ -68,6 +68,8 @@ class Counts:
     unigram: Tensor = field(init=False)
     """[vocab_size]: p without a context."""
     _struct: _Counts | None = field(init=False)
+    _keys: dict[int, Tensor] = field(init=False)
+    """Of each table that was searched, by its id, what `_find` searches in."""
 
     @classmethod
     def fit(cls, ids: NDArray[Any], vocab_size: int, order: int = 5) -> Counts:
@@ -118,6 +120,7 @@ class Counts:
         ]
         sums = tuple(self._added_up(level, nodes.to(self.device)) for level, nodes in enumerate(every))
         object.__setattr__(self, "totals", sums)
+        object.__setattr__(self, "_keys", {})
         object.__setattr__(self, "unigram", self._unigram())
         object.__setattr__(self, "_struct", self._for_c() if self.discounts.device.type == "cpu" else None)
 
@@ -289,7 +292,8 @@ class Counts:
         levels: list[tuple[Tensor, Tensor, Tensor]] = []
         for level in range(self.order - 1, -1, -1):
             known_N = contexts[level] >= 0
-            at_N = _find(self.first_follower[level], self.follower[level], contexts[level], targets_N)
+            followers = self.first_follower[level], self.follower[level]
+            at_N = self._find(*followers, contexts[level], targets_N)
             count_N = torch.where(at_N >= 0, self.count[level][at_N.clamp(min=0)], 0)
             taken_N = own_N & (count_N > 0) & known_N
             own_N = torch.where(known_N, taken_N & (count_N == 1), own_N)
@@ -321,14 +325,26 @@ class Counts:
 
     def _contexts(self, inputs_BT: Tensor) -> list[Tensor]:
         """The node of each level that ends at each position, `[N]` each, -1 where it was not counted."""
-        nodes = [torch.zeros(inputs_BT.numel(), dtype=torch.int32, device=self.device)]
+        nodes = [torch.zeros(inputs_BT.numel(), dtype=torch.int64, device=self.device)]
         for level in range(self.order - 1):
             token_BT = torch.full_like(inputs_BT, -1)
             token_BT[:, level:] = inputs_BT[:, : max(inputs_BT.shape[1] - level, 0)]
-            nodes.append(
-                _find(self.first_child[level], self.oldest[level + 1], nodes[-1], token_BT.flatten())
-            )
+            children = self.first_child[level], self.oldest[level + 1]
+            nodes.append(self._find(*children, nodes[-1], token_BT.flatten()))
         return nodes
+
+    def _find(self, first: Tensor, tokens: Tensor, nodes_N: Tensor, wanted_N: Tensor) -> Tensor:
+        """The place of each wanted token in its node's stretch of `tokens`, -1 where it is not or either is -1."""
+        if not len(tokens):
+            return torch.full_like(nodes_N, -1)
+        keys = self._keys.get(id(tokens))
+        if keys is None:  # node and token as one number: ascending, so that one search finds both
+            nodes = torch.arange(len(first) - 1, device=self.device).repeat_interleave(first.diff())
+            self._keys[id(tokens)] = keys = nodes * self.vocab_size + tokens
+        wanted = nodes_N * self.vocab_size + wanted_N.long()
+        at_N = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+        found_N = (keys[at_N] == wanted) & (nodes_N >= 0) & (wanted_N >= 0)
+        return torch.where(found_N, at_N, -1)
 
     def _followers(self, level: int, nodes_N: Tensor) -> tuple[Tensor, Tensor]:
         """Of all that followed the contexts: whose, from 0 to N - 1, and its place in `follower` and `count`."""
@@ -425,18 +441,3 @@ def _check(tables: dict[str, tuple[Tensor, ...]], vocab_size: int, order: int) -
 
 def _inside(tokens: Tensor, vocab_size: int) -> bool:
     return not len(tokens) or bool((tokens.min() >= 0) & (tokens.max() < vocab_size))
-
-
-def _find(first: Tensor, sorted_tokens: Tensor, nodes_N: Tensor, wanted_N: Tensor) -> Tensor:
-    """The place of each wanted token in its node's stretch of `sorted_tokens`, -1 where it is not or the node is -1."""
-    if not len(sorted_tokens):
-        return torch.full_like(nodes_N, -1)
-    low_N = torch.where(nodes_N >= 0, first[nodes_N.clamp(min=0)], 0)
-    size_N = torch.where(nodes_N >= 0, first[nodes_N.clamp(min=0) + 1] - low_N, 0)
-    last = len(sorted_tokens) - 1
-    for _ in range(int(size_N.max()).bit_length()):
-        half_N = size_N // 2
-        low_N = low_N + half_N * (sorted_tokens[(low_N + half_N).clamp(max=last)] <= wanted_N)
-        size_N = size_N - half_N
-    found_N = (size_N > 0) & (sorted_tokens[low_N.clamp(max=last)] == wanted_N)
-    return torch.where(found_N, low_N, -1).to(torch.int32)

@@ -16,6 +16,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
@@ -24,7 +25,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from semigpt.errors import SettingsError
-from semigpt.models.base import Cache, LanguageModel, ModelSettings, token_loss
+from semigpt.models.base import Cache, LanguageModel, ModelSettings, lesson_of, token_loss
+from semigpt.models.recording import Recorder
 from semigpt.models.step import NativeStep, can_step_natively, library_or_none
 from semigpt.native import NativeUnavailableError
 from semigpt.settings import check_positive
@@ -278,7 +280,9 @@ class GPT(LanguageModel):
         super().__init__()
         self.settings = settings
         self._step: NativeStep | None = None
-        self.native: bool | None = None  # the step in C: True insists on it, False never takes it
+        self._recorder: Recorder | None = None
+        # The step in C, or recorded: True insists on the one in C, False takes neither.
+        self.native: bool | None = None
         self.checkpoint_activations = False
         rows = math.ceil(settings.vocab_size / VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
         self.model = Decoder(settings, rows)
@@ -317,14 +321,48 @@ class GPT(LanguageModel):
         taught: float = 0.0,
         forward: Callable[..., Any] | None = None,
     ) -> Tensor:
-        """As `LanguageModel.learn`; on a CPU with a compiler the step is written out (`models.step`)."""
+        """As `LanguageModel.learn`; written out on a CPU with a compiler (`models.step`), recorded on a GPU (`models.recording`)."""
         step = self.native_step() if forward is None else None
-        if step is None:
-            return super().learn(
-                inputs_BT, targets_BT, weight, teacher=teacher, taught=taught, forward=forward
-            )
         self.check_context(inputs_BT)
-        return step(inputs_BT, targets_BT, weight, teacher if taught else None, taught)
+        if step is not None:
+            return step(inputs_BT, targets_BT, weight, teacher if taught else None, taught)
+        lesson_BTV = lesson_of(teacher, taught, inputs_BT)
+        objective = partial(self.objective, forward=forward)
+        return self._learn_by_autograd(
+            objective, (inputs_BT, targets_BT), weight, lesson_BTV, taught, forward
+        )
+
+    def _learn_by_autograd(
+        self,
+        objective: Callable[..., tuple[Tensor, Tensor]],
+        given: tuple[Tensor, ...],
+        weight: float,
+        lesson_BTV: Tensor | None,
+        taught: float,
+        forward: Callable[..., Any] | None = None,
+    ) -> Tensor:
+        """`LanguageModel.learn` for the `objective` of `(*given, lesson_BTV, taught)`; recorded on an NVIDIA GPU."""
+
+        def learn(weight: float | Tensor, taught: float | Tensor, *given: Tensor) -> Tensor:
+            if lesson_BTV is None:
+                loss, aim = objective(*given, None, taught)
+            else:
+                loss, aim = objective(*given, taught)
+            (aim * weight).backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+
+        if lesson_BTV is not None:
+            given = *given, lesson_BTV
+        if not self.records_steps():
+            return learn(weight, taught, *given)
+        if self._recorder is None:
+            self._recorder = Recorder(self)
+        kind = self.training, self.compute_dtype, lesson_BTV is None, id(forward)
+        return self._recorder(kind, learn, (weight, taught), given)
+
+    def records_steps(self) -> bool:
+        """Whether a training step is recorded and played again: on an NVIDIA GPU, unless `native` says never."""
+        return self.device.type == "cuda" and self.native is not False and not self.checkpoint_activations
 
     def native_step(self) -> NativeStep | None:
         """The training step in C, where this shape and machine have one."""
@@ -346,7 +384,7 @@ class GPT(LanguageModel):
                 raise SettingsError(f"no step in C: {error}; leave machine.step out") from None
         return self._step
 
-    def _embedded(self, inputs_BT: Tensor, cache: KeyValueCache | None, left_out_BT: Tensor | None) -> Tensor:
+    def _embedded(self, inputs_BT: Tensor, cache: KeyValueCache | None) -> Tensor:
         """What the first block reads, `[B, T, C]`, in float32."""
         return cast(Tensor, self.model.embed_tokens(inputs_BT))
 
@@ -355,10 +393,11 @@ class GPT(LanguageModel):
         inputs_BT: Tensor,
         rotary: tuple[Tensor, Tensor],
         cache: KeyValueCache | None,
-        left_out_BT: Tensor | None = None,
+        embedded_BTC: Tensor | None = None,
     ) -> Tensor:
-        """What the output layer reads, `[B, T, C]`. `left_out_BT`: the targets, where a memory holds this very text."""
-        x_BTC = self._embedded(inputs_BT, cache, left_out_BT).to(self.compute_dtype)
+        """What the output layer reads, `[B, T, C]`; `embedded_BTC` where what the first block reads is known already."""
+        x_BTC = self._embedded(inputs_BT, cache) if embedded_BTC is None else embedded_BTC
+        x_BTC = x_BTC.to(self.compute_dtype)
         again = self.checkpoint_activations and torch.is_grad_enabled()
         for layer, block in enumerate(self.model.layers):
             if again:

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semigpt.errors import SettingsError
-from semigpt.models.base import taught_loss
+from semigpt.models.base import lesson_of, taught_loss
 from semigpt.models.counts import LEVELS, Counts
 from semigpt.models.gpt import GPT, GPTSettings, KeyValueCache
 from semigpt.models.step import Recalled, library_or_none
@@ -155,38 +155,46 @@ class MemoryGPT(GPT):
         assert self.counts is not None
         return seen_BS[:, -(T + self.settings.memory_order - 2) :].to(self.counts.device)
 
-    def _told(self, seen_BS: Tensor, T: int, left_out_BT: Tensor | None) -> Tensor:
-        """The hints at the last T of S positions, `[B, T, C]`."""
-        assert self.counts is not None
-        recent_BR = self._recent(seen_BS, T)
-        if left_out_BT is None:
-            tokens_BTK, p_BTK = self.counts.guesses(recent_BR, self.settings.guesses)
-            _, features_BTF = self.counts.recall(recent_BR, None)
-        else:
-            left_out_BT = left_out_BT.to(self.counts.device)
-            tokens_BTK, p_BTK = self.counts.guesses(recent_BR, self.settings.guesses, left_out_BT)
-            _, features_BTF = self.counts.recall(recent_BR, left_out_BT, leave_one_out=True)
-        echo_BT, length_BT = (found[:, -T:] for found in echoes(seen_BS))
-        places = tokens_BTK[:, -T:].to(seen_BS.device), (echo_BT + self.settings.vocab_size)[..., None]
-        trust = p_BTK[:, -T:].to(self.device), (length_BT / 4).clamp(max=1)[..., None]
-        hints_NC = F.embedding_bag(
-            torch.cat(places, dim=2).flatten(0, 1),
-            self.hints.weight,
-            per_sample_weights=torch.cat(trust, dim=2).flatten(0, 1),
-            mode="sum",
+    def _hinted(
+        self,
+        seen_BS: Tensor,
+        T: int,
+        guesses: tuple[Tensor, Tensor],
+        features_BRF: Tensor,
+        echo: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The hints at the last T positions, before any weight has a part in it: rows of `hints` and how far each is
+        trusted, `[B, T, guesses + 1]` both, and what is known, `[B, T, rows of known]`."""
+        tokens_BTK, p_BTK, features_BTF, echo_BT, length_BT = (
+            found[:, -T:].to(self.device) for found in (*guesses, features_BRF, *echo)
         )
-        features_BTF = features_BTF[:, -T:].to(self.device)
+        rows_BTK = torch.cat((tokens_BTK, (echo_BT + self.settings.vocab_size)[..., None]), dim=2)
+        trust_BTK = torch.cat((p_BTK, (length_BT / 4).clamp(max=1)[..., None]), dim=2)
         features_BTF = torch.cat((features_BTF[..., ::2] * LOGARITHM_SCALE, features_BTF[..., 1::2]), dim=2)
         known_BTF = torch.cat((features_BTF, F.one_hot(length_BT, LONGEST_ECHO + 1).float()), dim=2)
-        told_BTC: Tensor = hints_NC.view(*echo_BT.shape, -1) + known_BTF @ self.known
+        return rows_BTK, trust_BTK, known_BTF
+
+    def _told(self, rows_BTK: Tensor, trust_BTK: Tensor, known_BTF: Tensor) -> Tensor:
+        """The hints as the net reads them, `[B, T, C]`."""
+        hints_NC = F.embedding_bag(
+            rows_BTK.flatten(0, 1),
+            self.hints.weight,
+            per_sample_weights=trust_BTK.flatten(0, 1),
+            mode="sum",
+        )
+        told_BTC: Tensor = hints_NC.view(*rows_BTK.shape[:2], -1) + known_BTF @ self.known
         return told_BTC
 
-    def _embedded(self, inputs_BT: Tensor, cache: KeyValueCache | None, left_out_BT: Tensor | None) -> Tensor:
-        x_BTC = super()._embedded(inputs_BT, cache, left_out_BT)
+    def _embedded(self, inputs_BT: Tensor, cache: KeyValueCache | None) -> Tensor:
+        x_BTC = super()._embedded(inputs_BT, cache)
         if self.counts is None:
             return x_BTC
         seen_BS = cache.with_those_before(inputs_BT) if isinstance(cache, MemoryCache) else inputs_BT
-        return x_BTC + self._told(seen_BS, inputs_BT.shape[1], left_out_BT)
+        T = inputs_BT.shape[1]
+        recent_BR = self._recent(seen_BS, T)
+        guesses = self.counts.guesses(recent_BR, self.settings.guesses)
+        _, features_BRF = self.counts.recall(recent_BR, None)
+        return x_BTC + self._told(*self._hinted(seen_BS, T, guesses, features_BRF, echoes(seen_BS)))
 
     def _output(self, hidden_BTC: Tensor, inputs_BS: Tensor) -> Tensor:
         """log p `[B, T, V]`, which are logits too."""
@@ -211,17 +219,19 @@ class MemoryGPT(GPT):
         q_BTV = q_BTV.scatter_add(2, echo_BT1, by_echo_BT1 * ~nothing_BT1)
         return torch.logaddexp(net_BT1 + logits_BTV.log_softmax(dim=-1), q_BTV.log())
 
-    def _said(self, inputs_BT: Tensor, targets_BT: Tensor, *, leave_one_out: bool) -> tuple[Tensor, Tensor]:
-        """What each expert but the net gives each target, `[B, T, E - 1]`, and what `Counts.recall` tells of the contexts."""
+    def _look_up(self, inputs_BT: Tensor, targets_BT: Tensor, *, leave_one_out: bool) -> tuple[Tensor, ...]:
+        """All that the counts and the text itself say at each position, before any weight has a part in it: what each expert
+        but the net gives each target, `[B, T, E - 1]`; what `Counts.recall` tells of the contexts; the hints."""
         assert self.counts is not None
         home = self.counts.device
-        p_BTK, features_BTF = self.counts.recall(
-            inputs_BT.to(home), targets_BT.to(home), leave_one_out=leave_one_out
-        )
-        p_BTK = p_BTK.to(inputs_BT.device)
-        echo_BT, length_BT = echoes(inputs_BT)
-        by_echo_BT = torch.where(length_BT > 0, (echo_BT == targets_BT).float(), p_BTK[..., -1])
-        return torch.cat((p_BTK, by_echo_BT[..., None]), dim=2), features_BTF
+        ids_BT, wanted_BT = inputs_BT.to(home), targets_BT.to(home)
+        p_BTK, features_BTF = self.counts.recall(ids_BT, wanted_BT, leave_one_out=leave_one_out)
+        guesses = self.counts.guesses(ids_BT, self.settings.guesses, wanted_BT if leave_one_out else None)
+        echo_BT, length_BT = echoes(ids_BT)
+        by_echo_BT = torch.where(length_BT > 0, (echo_BT == wanted_BT).float(), p_BTK[..., -1])
+        said_BTX = torch.cat((p_BTK, by_echo_BT[..., None]), dim=2)
+        hints = self._hinted(inputs_BT, ids_BT.shape[1], guesses, features_BTF, (echo_BT, length_BT))
+        return said_BTX.to(self.device), features_BTF.to(self.device), *hints
 
     def learn(
         self,
@@ -239,54 +249,59 @@ class MemoryGPT(GPT):
                 inputs_BT, targets_BT, weight, teacher=teacher, taught=taught, forward=forward
             )
         self.check_context(inputs_BT)
-        own = self.settings.own_loss
-        p_BTX, features_BTF = self._said(inputs_BT, targets_BT, leave_one_out=True)
+        looked_up = self._look_up(inputs_BT, targets_BT, leave_one_out=True)
         step = self.native_step()
         if step is not None:
-            told_BTC = self._told(inputs_BT, inputs_BT.shape[1], targets_BT)
+            said_BTX, features_BTF, *hints = looked_up
+            told_BTC = self._told(*hints)
             recalled = Recalled(
                 self.gate,
-                p_BTX.flatten(0, 1),
+                said_BTX.flatten(0, 1),
                 features_BTF.flatten(0, 1),
-                own,
+                self.settings.own_loss,
                 told_BTC.detach().flatten(0, 1),
             )
             loss = step(inputs_BT, targets_BT, weight, teacher if taught else None, taught, recalled)
             told_BTC.backward(step.by_x.view_as(told_BTC) * weight)  # type: ignore[no-untyped-call]
             return loss
-        net_BT, logits_BTV, loss = self._mixed_losses(
-            inputs_BT, targets_BT, p_BTX, features_BTF, left_out_BT=targets_BT
-        )
-        mean = loss.mean()
-        objective = mean + own * taught_loss(logits_BTV, net_BT.mean(), inputs_BT, teacher, taught)
-        (objective * weight).backward()  # type: ignore[no-untyped-call]
-        return mean.detach()
+        lesson_BTV = lesson_of(teacher, taught, inputs_BT)
+        given = inputs_BT, targets_BT, *looked_up
+        return self._learn_by_autograd(self._mixed_objective, given, weight, lesson_BTV, taught)
 
     def token_losses(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """As `LanguageModel.token_losses`, but the counts are asked for the targets alone."""
         if self.counts is None:
             return super().token_losses(inputs_BT, targets_BT)
         self.check_context(inputs_BT)
-        said = self._said(inputs_BT, targets_BT, leave_one_out=False)
-        return self._mixed_losses(inputs_BT, targets_BT, *said)[2]
+        looked_up = self._look_up(inputs_BT, targets_BT, leave_one_out=False)
+        return self._mixed_losses(inputs_BT, targets_BT, *looked_up)[2]
+
+    def _mixed_objective(self, inputs_BT: Tensor, targets_BT: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        """As `objective`, through the mixture: `rest` is what `_look_up` gave, the lesson and `taught`."""
+        *looked_up, lesson_BTV, taught = rest
+        net_BT, logits_BTV, loss_BT = self._mixed_losses(inputs_BT, targets_BT, *looked_up)
+        loss = loss_BT.mean()
+        own = taught_loss(logits_BTV, net_BT.mean(), lesson_BTV, taught)
+        return loss, loss + self.settings.own_loss * own
 
     def _mixed_losses(
         self,
         inputs_BT: Tensor,
         targets_BT: Tensor,
-        p_BTX: Tensor,
+        said_BTX: Tensor,
         features_BTF: Tensor,
-        left_out_BT: Tensor | None = None,
+        *hints: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What each target costs the net, the net's logits, and what it costs the mixture."""
         T = inputs_BT.shape[1]
         rotary = (self.cos_TD[:T].to(self.compute_dtype), self.sin_TD[:T].to(self.compute_dtype))
-        hidden_BTC = self._hidden(inputs_BT, rotary, None, left_out_BT)
+        embedded_BTC = super()._embedded(inputs_BT, None) + self._told(*hints)
+        hidden_BTC = self._hidden(inputs_BT, rotary, None, embedded_BTC)
         logits_BTV = super()._output(hidden_BTC, inputs_BT)
         net_BT = F.cross_entropy(
             logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none"
         ).view_as(targets_BT)
-        said_BTE = torch.cat((-net_BT[..., None], p_BTX.log()), dim=2)
+        said_BTE = torch.cat((-net_BT[..., None], said_BTX.log()), dim=2)
         return net_BT, logits_BTV, -(self._log_shares(hidden_BTC, features_BTF) + said_BTE).logsumexp(dim=2)
 
     def new_cache(self, batch_size: int) -> MemoryCache:

@@ -242,7 +242,7 @@ class Muon:
 
     def __init__(self, parameters: list[nn.Parameter], momentum: float, weight_decay: float) -> None:
         self.momentum, self.weight_decay = momentum, weight_decay
-        self.groups: dict[tuple[int, int], list[nn.Parameter]] = {}
+        self.groups: dict[tuple[int, int], list[Tensor]] = {}
         for parameter in parameters:
             self.groups.setdefault((parameter.shape[0], parameter.shape[1]), []).append(parameter)
         self.momenta = {
@@ -261,10 +261,10 @@ class Muon:
             momentum_nRC.lerp_(update_nRC, 1 - self.momentum)
             update_nRC.lerp_(momentum_nRC, self.momentum)  # Nesterov's
             rate = learning_rate * math.sqrt(max(1.0, rows / columns))
-            for parameter, update_RC in zip(group, self.orthogonal(update_nRC), strict=True):
-                if self.weight_decay:
-                    parameter.mul_(1 - learning_rate * self.weight_decay)
-                parameter.add_(update_RC, alpha=-rate)
+            if self.weight_decay:
+                torch._foreach_mul_(group, 1 - learning_rate * self.weight_decay)
+            updates = list(self.orthogonal(update_nRC).to(group[0].dtype).unbind())
+            torch._foreach_add_(group, updates, alpha=-rate)
 
     @classmethod
     def orthogonal(cls, matrices_nRC: Tensor) -> Tensor:
@@ -355,8 +355,7 @@ class Optimizer:
         norm = nn.utils.get_total_norm(gradients)
         if self.settings.clip:
             share = (self.settings.clip / (norm + 1e-6)).clamp(max=1.0)
-            for gradient in gradients:
-                gradient.mul_(share)
+            torch._foreach_mul_(gradients, share)
         return norm
 
     def flush(self) -> None:

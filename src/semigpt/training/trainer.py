@@ -7,13 +7,13 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from semigpt.dataset import BlockOrder, Dataset, TokenStream, as_block
 from semigpt.errors import SettingsError, TrainingError
@@ -181,7 +181,7 @@ def training_steps(
     progress: Progress,
     *,
     context_length: int | None = None,
-    forward: nn.Module | None = None,
+    forward: Callable[..., Any] | None = None,
     teacher: Teacher | None = None,
 ) -> Iterator[StepReport]:
     """Train `model` on the training split until the settings' end, one report a step; `progress` is kept current.
@@ -196,21 +196,25 @@ def training_steps(
     context_length = context_length or model.settings.context_length
     parameters = [p for p in model.parameters() if p.requires_grad]
     parts = settings.gradient_accumulation
-    pinned = model.device.type == "cuda"
     clock_zero = time.monotonic() - progress.seconds
-    while (share := progress.share(settings)) < 1:
+
+    def batch(step: int) -> tuple[Tensor, Tensor]:
         inputs, targets = dataset.batch(
             "train",
             context_length,
             settings.batch_size,
             seed=settings.seed,
-            step=progress.step,
+            step=step,
             order=settings.order,
         )
-        if pinned:
+        if (
+            pinned := model.device.type == "cuda"
+        ):  # copied while the GPU is busy with what it was given before
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
-        inputs = inputs.to(model.device, non_blocking=pinned)
-        targets = targets.to(model.device, non_blocking=pinned)
+        return inputs.to(model.device, non_blocking=pinned), targets.to(model.device, non_blocking=pinned)
+
+    inputs, targets = batch(progress.step)
+    while (share := progress.share(settings)) < 1:
         model.train()
         taught = 0.0 if teacher is None else teacher.ahead(progress)
         loss = torch.zeros((), device=model.device)
@@ -225,6 +229,7 @@ def training_steps(
                 / parts
             )
         norm = optimizer.clip_gradients()
+        upcoming = batch(progress.step + 1)  # a GPU is not through with this one yet
         loss_value, norm_value = torch.stack((loss, norm)).tolist()
         finite = math.isfinite(loss_value) and math.isfinite(norm_value)
         if not finite and settings.on_nonfinite == "stop":
@@ -239,6 +244,7 @@ def training_steps(
         for parameter in parameters:
             parameter.grad = None
         spike = finite and progress.watch(loss_value)
+        inputs, targets = upcoming
         progress.step += 1
         progress.skipped += not finite
         progress.tokens_seen += settings.batch_size * context_length
