@@ -275,13 +275,61 @@ def test_a_machines_pace_is_about_what_was_measured(gigaflops: float, parameters
     assert dial.tokens_a_minute(parameters, gigaflops) == pytest.approx(measured, rel=0.25)
 
 
+def test_a_gpu_has_its_own_pace_and_larger_batches(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An H200, compiled: `base` on 64 texts of 256 at 694,827 GFLOP/s.
+    assert dial.tokens_a_minute(16_812_672, 694_827, gpu=True) == pytest.approx(60 * 1_786_596, rel=0.25)
+    sizes = dial.dial("gpt", "base", gpu=True), dial.dial("gpt", "base")
+    assert sizes[0]["training"]["batch_size"] > sizes[1]["training"]["batch_size"]
+    monkeypatch.setattr("semigpt.recipe.pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 694_827.0)
+    tables = {"data": {"spec": str(text_file)}, "training": {"minutes": 1.0}}
+    asked = Recipe.from_tables(tables)
+    assert (asked.model["size"], asked.training.batch_size) == ("base", 64)
+    assert pairs_to_read(asked) > 5e7
+    monkeypatch.setattr(
+        "semigpt.recipe.pick_device", None
+    )  # a run's own tables are read wherever it is opened
+    assert Recipe.from_tables(asked.tables()).training.batch_size == 64
+
+
 def test_a_size_is_for_so_much_arithmetic() -> None:
     """Five minutes are much for one machine and little for another."""
-    assert [dial.size_for(5, gigaflops) for gigaflops in (300, 960, 2400, 100_000)] == [
-        "tiny",
-        *["small"] * 3,
-    ]
-    assert [dial.size_for(minutes, 300) for minutes in (1, 20)] == ["tiny", "small"]
+    sizes = [dial.size_for(5, gigaflops) for gigaflops in (300, 960, 2400, 100_000)]
+    assert sizes == ["tiny", "small", "small", "base"]
+    assert [dial.size_for(minutes, 300) for minutes in (1, 20, 60, 120)] == ["tiny", "small", "small", "base"]
+    assert [dial.size_for(20, gigaflops) for gigaflops in (960, 2400)] == ["small", "base"]
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_run_by_the_clock_is_compiled_where_that_pays(
+    works: bool,
+    tmp_path: Path,
+    text_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is kept, and without the compilers that it takes a run goes on after one line."""
+    compiled = []
+
+    def compile(model: torch.nn.Module) -> torch.nn.Module:
+        if not works:
+            raise RuntimeError("no Triton\nlook here:\n…")
+        compiled.append(model)
+        return model
+
+    monkeypatch.setattr("torch.compile", compile)
+    monkeypatch.setattr("semigpt.recipe.pays_to_compile", lambda model, seconds: seconds > 50)
+    by_clock, by_steps = recipe(text_file, steps=None, minutes=1), recipe(text_file)
+    for settings, name in ((by_clock, "clock"), (by_steps, "steps")):
+        begin(settings, tmp_path / name)
+        chosen = works and name == "clock"
+        assert RunFolder.open(tmp_path / name).config()["machine"]["compile"] is chosen
+    assert len(compiled) == 2 * works, "the rehearsal and the run"
+    assert [record.getMessage() for record in caplog.records] == (
+        [] if works else ["training without torch.compile: no Triton"]
+    )
+    begin(by_clock, tmp_path / "clock", resume=True)
+    assert len(compiled) == 3 * works
 
 
 def test_the_length_of_a_run_in_byte_pairs(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +358,7 @@ def test_the_size_is_the_machines_and_a_run_keeps_its_own(
     shapes["small"] |= {"width": 64}
     rates = {"learning_rate": 6e-3}
     monkeypatch.setattr(
-        "semigpt.recipe.dial", lambda rung, size: {"model": shapes[size], "optimizer": dict(rates)}
+        "semigpt.recipe.dial", lambda rung, size, gpu: {"model": shapes[size], "optimizer": dict(rates)}
     )
     monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 100.0)
     slow = asked()

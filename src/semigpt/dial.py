@@ -21,7 +21,7 @@ Size = Literal["tiny", "small", "base", "large"]
 LONG = 4_000_000  # characters of a training text, from which on it may be cut into longer tokens
 # Minutes x GFLOP/s, from which on `small` learns more than `tiny`: of a long text from somewhere between 1,400 and 2,400 on, of
 # a short one later. And from which on `base` learns more than `small`.
-LARGER, LARGER_YET = 3800, 25_000
+LARGER, LARGER_YET = 3800, 27_000
 READINGS = 2.2  # of a text, up to which hardly anything of it is learnt by heart
 SIZES: tuple[Size, ...] = ("tiny", "small", "base", "large")
 # Texts a step of a `gpt` or `memory`.
@@ -35,16 +35,18 @@ def size_for(minutes: float, gigaflops: float) -> Size:
 
     Bits a character on film reviews (22 million characters, taught by counts), tiny and small: two cores with AVX-512 alone
     (300), five minutes 3.66 and 3.68, of the memory 3.46 and 3.49; with AMX (2,400), a minute of training alone 3.94 and 3.89,
-    five 3.68 of small, 3.72 of base. On the bundled news (1 million) one minute there: tiny 1.29, small 1.40. `base` and `large` are for who asks for them:
-    where they begin to pay is not measured.
+    five 3.68 of small, 3.72 of base. On the bundled news (1 million) one minute there: tiny 1.29, small 1.40. What twenty minutes
+    read, of byte pairs, small (48 texts a step) and base: with AVX512-BF16 (19,200) 17.7 million 3.319 and 8.9 million 3.345, with
+    AMX (48,000) 31.6 million 3.258 and 18.7 million 3.213; these were trained on a GPU, by tokens. `large` is for who asks for it:
+    where it begins to pay is not measured.
     """
     work = minutes * gigaflops
     return "tiny" if work < LARGER else "small" if work < LARGER_YET else "base"
 
 
 def tokens_a_minute(parameters: int, gigaflops: float, *, gpu: bool = False) -> float:
-    """What a `gpt` of so many parameters reads there, about: within a quarter of what was measured on three machines, and
-    within a tenth between sizes on one (tests/test_recipe.py)."""
+    """What a `gpt` of so many parameters reads there, about: within a quarter of what was measured on three machines and a GPU,
+    and within a tenth between sizes on one (tests/test_recipe.py)."""
     return 60 / (6.5e-9 * parameters / gigaflops + (0.35e-6 if gpu else 17e-6))
 
 

@@ -22,7 +22,6 @@ from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.recipe import (
-    COMPILED_SECONDS,
     Recipe,
     compiled,
     count_ngrams,
@@ -129,7 +128,7 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
         kept = "glibc's or the system's own"
         why = "the step in C keeps its buffers; LD_PRELOAD=libtcmalloc.so helps the plain one"
         yield Choice("allocator", kept, why, "LD_PRELOAD")
-    yield _compile(model, asked, chosen, planned_seconds, seconds)
+    yield _compile(model, asked, chosen, planned_seconds, recipe.training.minutes is not None, seconds)
 
 
 def _precision(
@@ -170,16 +169,15 @@ def _compile(
     asked: MachineSettings,
     chosen: float,
     planned_seconds: float,
+    by_clock: bool,
     seconds: Callable[[MachineSettings], float],
 ) -> Choice:
-    name, force = "yes" if asked.compile else "no", "--set machine.compile=true|false"
-    if asked.compile is not None or not pays_to_compile(model):
-        why = "10 to 40 s before the first step, for 1.0 to 1.3 x a plain step's speed on a CPU; the step in C is past that"
-        return Choice("compile", name, why, force)
-    took = f"{1000 * seconds(replace(asked, compile=True)):.1f} ms a step"
-    long = planned_seconds >= COMPILED_SECONDS
-    why = f"{took}, {1000 * chosen:.1f} without; for a run of {planned_seconds:.0f} s, where {COMPILED_SECONDS} pay for it"
-    return Choice("compile", "yes" if long else "no", why, force)
+    force = "--set machine.compile=true|false"
+    if asked.compile is None and pays_to_compile(model, planned_seconds):
+        why = f"{1000 * seconds(replace(asked, compile=True)):.1f} ms a step, {1000 * chosen:.1f} without"
+        return Choice("compile", "yes" if by_clock else "no", why, force)
+    why = "10 to 40 s before the first step, for 1.0 to 1.3 x a plain step's speed on a CPU; the step in C is past that"
+    return Choice("compile", "yes" if asked.compile else "no", why, force)
 
 
 def seconds_a_step(recipe: Recipe, model: LanguageModel, dataset: Dataset, teacher: Teacher | None) -> float:
