@@ -20,6 +20,9 @@ WARM_UP = 3  # rounds before recording: libraries choose their kernels and take 
 class Recorder:
     """The recordings of one model's step, one for each shape and kind of it."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> None:
+        """A copy of a model records its own: these play on the memory of the model that they were made of."""
+
     def __init__(self, model: nn.Module) -> None:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._recordings: dict[Hashable, _Recording] = {}
