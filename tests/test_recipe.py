@@ -318,7 +318,7 @@ def test_a_run_by_the_clock_is_compiled_where_that_pays(
         return model
 
     monkeypatch.setattr("torch.compile", compile)
-    monkeypatch.setattr("semigpt.recipe.pays_to_compile", lambda model, seconds: seconds > 50)
+    monkeypatch.setattr("semigpt.recipe.pays_to_compile", lambda rung, device, seconds: seconds > 50)
     by_clock, by_steps = recipe(text_file, steps=None, minutes=1), recipe(text_file)
     for settings, name in ((by_clock, "clock"), (by_steps, "steps")):
         begin(settings, tmp_path / name)

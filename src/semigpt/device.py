@@ -105,9 +105,8 @@ def _gigaflops(device: torch.device, dtype: torch.dtype, threads: int | None) ->
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        torch.mm(x, weight, out=product)[
-            0, 0
-        ].item()  # a GPU's first product takes a tenth of a second to get ready
+        # The first one is not timed: a GPU gets ready in it, and takes half a second.
+        torch.mm(x, weight, out=product)[0, 0].item()
         shortest, end = float("inf"), time.perf_counter() + 0.1
         while (start := time.perf_counter()) < end:
             torch.mm(x, weight, out=product)

@@ -93,8 +93,7 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
         if machine.threads is not None:
             torch.set_num_threads(machine.threads)
         tried = replace(recipe, machine=machine)
-        trial = fresh_model(tried, vocab_size, device, counts)
-        return seconds_a_step(tried, trial, dataset, teacher)
+        return seconds_a_step(tried, fresh_model(tried, vocab_size, device, counts), dataset, teacher)
 
     chosen = seconds(asked)
     steps, planned_seconds = planned(recipe.training, context, chosen, an_evaluation=0.0)
@@ -128,7 +127,14 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
         kept = "glibc's or the system's own"
         why = "the step in C keeps its buffers; LD_PRELOAD=libtcmalloc.so helps the plain one"
         yield Choice("allocator", kept, why, "LD_PRELOAD")
-    yield _compile(model, asked, chosen, planned_seconds, recipe.training.minutes is not None, seconds)
+    force = "--set machine.compile=true|false"
+    if asked.compile is None and pays_to_compile(rung, device, planned_seconds):
+        by_clock = "yes" if recipe.training.minutes is not None else "no"
+        why = f"{1000 * seconds(replace(asked, compile=True)):.1f} ms a step, {1000 * chosen:.1f} without"
+        yield Choice("compile", by_clock, f"{why}; by itself where minutes end the run", force)
+    else:
+        why = "10 to 40 s before the first step; it pays on a GPU from a minute on, and on a CPU the step in C is past it"
+        yield Choice("compile", "yes" if asked.compile else "no", why, force)
 
 
 def _precision(
@@ -162,22 +168,6 @@ def _step(
     except SettingsError as error:
         took = str(error)
     return Choice("step", name, f"{1000 * chosen:.1f} ms; {took}", "--set machine.step=native|plain")
-
-
-def _compile(
-    model: LanguageModel,
-    asked: MachineSettings,
-    chosen: float,
-    planned_seconds: float,
-    by_clock: bool,
-    seconds: Callable[[MachineSettings], float],
-) -> Choice:
-    force = "--set machine.compile=true|false"
-    if asked.compile is None and pays_to_compile(model, planned_seconds):
-        why = f"{1000 * seconds(replace(asked, compile=True)):.1f} ms a step, {1000 * chosen:.1f} without"
-        return Choice("compile", "yes" if by_clock else "no", why, force)
-    why = "10 to 40 s before the first step, for 1.0 to 1.3 x a plain step's speed on a CPU; the step in C is past that"
-    return Choice("compile", "yes" if asked.compile else "no", why, force)
 
 
 def seconds_a_step(recipe: Recipe, model: LanguageModel, dataset: Dataset, teacher: Teacher | None) -> float:

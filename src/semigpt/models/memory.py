@@ -157,7 +157,6 @@ class MemoryGPT(GPT):
 
     def _hinted(
         self,
-        seen_BS: Tensor,
         T: int,
         guesses: tuple[Tensor, Tensor],
         features_BRF: Tensor,
@@ -194,7 +193,7 @@ class MemoryGPT(GPT):
         recent_BR = self._recent(seen_BS, T)
         guesses = self.counts.guesses(recent_BR, self.settings.guesses)
         _, features_BRF = self.counts.recall(recent_BR, None)
-        return x_BTC + self._told(*self._hinted(seen_BS, T, guesses, features_BRF, echoes(seen_BS)))
+        return x_BTC + self._told(*self._hinted(T, guesses, features_BRF, echoes(seen_BS)))
 
     def _output(self, hidden_BTC: Tensor, inputs_BS: Tensor) -> Tensor:
         """log p `[B, T, V]`, which are logits too."""
@@ -230,7 +229,7 @@ class MemoryGPT(GPT):
         echo_BT, length_BT = echoes(ids_BT)
         by_echo_BT = torch.where(length_BT > 0, (echo_BT == wanted_BT).float(), p_BTK[..., -1])
         said_BTX = torch.cat((p_BTK, by_echo_BT[..., None]), dim=2)
-        hints = self._hinted(inputs_BT, ids_BT.shape[1], guesses, features_BTF, (echo_BT, length_BT))
+        hints = self._hinted(ids_BT.shape[1], guesses, features_BTF, (echo_BT, length_BT))
         return said_BTX.to(self.device), features_BTF.to(self.device), *hints
 
     def learn(
