@@ -114,6 +114,4 @@ def test_counts_say_there_what_they_say_on_a_cpu() -> None:
 def test_the_dial_knows_what_it_has() -> None:
     assert gigaflops(MachineSettings(device="cuda")) > 2000
     recipe = Recipe.from_tables({"training": {"minutes": 20.0}, "machine": {"device": "cuda"}})
-    assert (recipe.model["size"], recipe.training.batch_size) == ("base", 64)
-    here = Recipe.from_tables({"training": {"minutes": 20.0}, "machine": {"device": "cpu"}})
-    assert here.training.batch_size < 64
+    assert recipe.model["size"] == "base"

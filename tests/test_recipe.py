@@ -275,21 +275,14 @@ def test_a_machines_pace_is_about_what_was_measured(gigaflops: float, parameters
     assert dial.tokens_a_minute(parameters, gigaflops) == pytest.approx(measured, rel=0.25)
 
 
-def test_a_gpu_has_its_own_pace_and_larger_batches(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_has_its_own_pace(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # An H200, compiled: `base` on 64 texts of 256 at 694,827 GFLOP/s.
     assert dial.tokens_a_minute(16_812_672, 694_827, gpu=True) == pytest.approx(60 * 1_786_596, rel=0.25)
-    sizes = dial.dial("gpt", "base", gpu=True), dial.dial("gpt", "base")
-    assert sizes[0]["training"]["batch_size"] > sizes[1]["training"]["batch_size"]
     monkeypatch.setattr("semigpt.recipe.pick_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 694_827.0)
-    tables = {"data": {"spec": str(text_file)}, "training": {"minutes": 1.0}}
-    asked = Recipe.from_tables(tables)
-    assert (asked.model["size"], asked.training.batch_size) == ("base", 64)
+    asked = Recipe.from_tables({"data": {"spec": str(text_file)}, "training": {"minutes": 1.0}})
+    assert asked.model["size"] == "base"
     assert pairs_to_read(asked) > 5e7
-    monkeypatch.setattr(
-        "semigpt.recipe.pick_device", None
-    )  # a run's own tables are read wherever it is opened
-    assert Recipe.from_tables(asked.tables()).training.batch_size == 64
 
 
 def test_a_size_is_for_so_much_arithmetic() -> None:
@@ -298,6 +291,36 @@ def test_a_size_is_for_so_much_arithmetic() -> None:
     assert sizes == ["tiny", "small", "small", "base"]
     assert [dial.size_for(minutes, 300) for minutes in (1, 20, 60, 120)] == ["tiny", "small", "small", "base"]
     assert [dial.size_for(20, gigaflops) for gigaflops in (960, 2400)] == ["small", "base"]
+
+
+def test_a_long_run_of_a_long_text_takes_more_texts_a_step() -> None:
+    long, short = 22_000_000, 1_000_000
+    assert [dial.texts_a_step("gpt", 12, steps, long) for steps in (1100, 2260, 5760, 10**6)] == [
+        *(12, 24, 48, 48)
+    ]
+    assert dial.texts_a_step("gpt", 12, 5760, short) == 12
+    assert dial.texts_a_step("blocks", 32, 5760, long) == 32
+
+
+def test_how_many_texts_a_step_is_settled_once_the_text_is_known(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 300.0)
+    monkeypatch.setattr("semigpt.dial.LONG", 1000)
+
+    def batch(name: str, rung: str = "gpt", **training: object) -> int:
+        model = {key: value for key, value in QUICK["gpt"].items() if key != "rung"} | {"rung": rung}
+        tables = {"data": {"spec": str(text_file)}, "model": model, "training": training}
+        recipe = Recipe.from_tables({**tables, "sample": {"max_new_tokens": 8}})
+        for _ in range(2):  # begun, and gone on with by the same command
+            begin(recipe, tmp_path / name)
+        kept: int = RunFolder.open(tmp_path / name).config()["training"]["batch_size"]
+        return kept
+
+    assert batch("long", minutes=5) == 48
+    assert batch("short", minutes=0.005) == 12
+    assert batch("asked", minutes=5, batch_size=7) == 7
+    assert batch("steps", steps=4000) == 12
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -358,7 +381,7 @@ def test_the_size_is_the_machines_and_a_run_keeps_its_own(
     shapes["small"] |= {"width": 64}
     rates = {"learning_rate": 6e-3}
     monkeypatch.setattr(
-        "semigpt.recipe.dial", lambda rung, size, gpu: {"model": shapes[size], "optimizer": dict(rates)}
+        "semigpt.recipe.dial", lambda rung, size: {"model": shapes[size], "optimizer": dict(rates)}
     )
     monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 100.0)
     slow = asked()

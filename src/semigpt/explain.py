@@ -25,6 +25,7 @@ from semigpt.recipe import (
     Recipe,
     compiled,
     count_ngrams,
+    fitted,
     fresh_model,
     has_teacher,
     make_teacher,
@@ -54,6 +55,8 @@ class Choice:
 def explain(recipe: Recipe) -> Iterator[Choice]:
     """Each choice in turn. Raises what preparing the recipe's text and model raises."""
     corpus, tokenizer, dataset = prepare(recipe)
+    named = recipe.tokenizer.kind or recipe.tokenizer.folder
+    recipe = fitted(recipe, corpus, tokenizer)
     device = pick_device(recipe.machine.device)
     here = "the fastest there is" if recipe.machine.device == "auto" else "as asked"
     yield Choice("device", device.type, here, "--device cpu|cuda|mps")
@@ -73,12 +76,11 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
         else "as asked",
         "--size tiny|small|base|large",
     )
-    asked_for = recipe.tokenizer.kind or recipe.tokenizer.folder
     read = f"the text has {corpus.characters('train'):,} characters; the measurements are in semigpt.dial"
     yield Choice(
         "tokenizer",
         f"{tokenizer.kind}: {tokenizer.vocab_size:,} tokens",
-        "as asked" if asked_for else read,
+        "as asked" if named else read,
         "--tokenizer char|bpe|unigram",
     )
     whom = "the n-grams of the training text" if has_teacher(recipe, dataset) else "none"

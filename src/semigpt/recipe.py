@@ -23,7 +23,16 @@ from semigpt.checkpoint import RunFolder
 from semigpt.corpus.staging import Corpus, prepare_corpus
 from semigpt.dataset import Dataset, block_starts, prepare_dataset
 from semigpt.device import MachineSettings, gigaflops, pick_device, pick_precision
-from semigpt.dial import SIZES, dial, dropout_for, size_for, tokenizer_for, tokens_a_minute, weight_decay_for
+from semigpt.dial import (
+    SIZES,
+    dial,
+    dropout_for,
+    size_for,
+    texts_a_step,
+    tokenizer_for,
+    tokens_a_minute,
+    weight_decay_for,
+)
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
 from semigpt.evaluation import COUNTED_TOKENS, check_split
 from semigpt.information import Baselines
@@ -141,9 +150,7 @@ class Recipe:
             size, minutes = "tiny", given["training"].get("minutes")
             if rung in ("gpt", "memory") and isinstance(minutes, (int, float)):
                 size = size_for(minutes, gigaflops(machine))
-        # A run's own config has its batch: it may be read where there is no such device.
-        gpu = "batch_size" not in given["training"] and pick_device(machine.device).type == "cuda"
-        for name, table in dial(rung, size, gpu=gpu).items():
+        for name, table in dial(rung, size).items():
             dialled |= {f"{name}.{key}" for key in table.keys() - given[name].keys()}
             given[name] = {**table, **given[name]}
         length = given["training"]
@@ -288,9 +295,26 @@ def pairs_to_read(recipe: Recipe) -> float:
     length = recipe.training
     shape = recipe.build_model(recipe.tokenizer.vocab_size or DEFAULT_PIECES, shape_only=True)
     if length.minutes is not None:
-        gpu = pick_device(recipe.machine.device).type == "cuda"
-        return length.minutes * tokens_a_minute(shape.parameter_count(), gigaflops(recipe.machine), gpu=gpu)
+        return length.minutes * pace(recipe, shape)
     return length.tokens or (length.steps or 0) * length.batch_size * shape.settings.context_length
+
+
+def pace(recipe: Recipe, shape: LanguageModel) -> float:
+    """The tokens a minute that a model of this shape reads on this machine, about."""
+    gpu = pick_device(recipe.machine.device).type == "cuda"
+    return tokens_a_minute(shape.parameter_count(), gigaflops(recipe.machine), gpu=gpu)
+
+
+def fitted(recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer) -> Recipe:
+    """The recipe with what it leaves to the text: the kind of tokenizer, and how many texts a step learns from."""
+    recipe = replace(recipe, tokenizer=replace(recipe.tokenizer, kind=tokenizer.kind))
+    training = recipe.training
+    if training.minutes is None or "training.batch_size" not in recipe.dialled:
+        return recipe
+    shape = recipe.build_model(tokenizer.vocab_size, shape_only=True)
+    steps = training.minutes * pace(recipe, shape) / (training.batch_size * shape.settings.context_length)
+    texts = texts_a_step(shape.rung, training.batch_size, steps, corpus.characters("train"))
+    return replace(recipe, training=replace(training, batch_size=texts))
 
 
 def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
@@ -390,7 +414,8 @@ def _train(
         RunFolder.check_free(folder)
     device = pick_device(recipe.machine.device)
     corpus, tokenizer, dataset = prepare(recipe, progress, tokens, share)
-    recipe = replace(recipe, tokenizer=replace(recipe.tokenizer, kind=tokenizer.kind))
+    # A run that goes on has its own.
+    recipe = fitted(recipe if run is None else replace(recipe, dialled=frozenset()), corpus, tokenizer)
     settings = recipe.training
     shape = recipe.build_model(tokenizer.vocab_size, shape_only=True)
     check_room(
