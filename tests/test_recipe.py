@@ -26,6 +26,7 @@ from semigpt.recipe import (
     TokenizerSettings,
     open_run,
     pairs_to_read,
+    pays_to_compile,
     prepare_tokenizer,
     train,
 )
@@ -341,7 +342,12 @@ def test_a_run_by_the_clock_is_compiled_where_that_pays(
         return model
 
     monkeypatch.setattr("torch.compile", compile)
-    monkeypatch.setattr("semigpt.recipe.pays_to_compile", lambda rung, device, seconds: seconds > 50)
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert pays_to_compile("gpt", gpu, 60)
+    assert not any(
+        pays_to_compile(*other) for other in (("gpt", gpu, 59), ("gpt", cpu, 60), ("memory", gpu, 60))
+    )
+    monkeypatch.setattr("semigpt.recipe.pays_to_compile", lambda rung, device, seconds: True)
     by_clock, by_steps = recipe(text_file, steps=None, minutes=1), recipe(text_file)
     for settings, name in ((by_clock, "clock"), (by_steps, "steps")):
         begin(settings, tmp_path / name)

@@ -343,7 +343,7 @@ class Counts:
             self._keys[id(tokens)] = keys = nodes * self.vocab_size + tokens
         wanted = nodes_N * self.vocab_size + wanted_N.long()
         at_N = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-        found_N = (keys[at_N] == wanted) & (nodes_N >= 0) & (wanted_N >= 0)
+        found_N = (keys[at_N] == wanted) & (wanted_N >= 0)  # a node of -1 has no key
         return torch.where(found_N, at_N, -1)
 
     def _followers(self, level: int, nodes_N: Tensor) -> tuple[Tensor, Tensor]:
