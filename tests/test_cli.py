@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from semigpt.cli import main
 
@@ -223,6 +224,25 @@ def test_mistakes_about_a_run_get_one_line(
     read_only = tmp_path / "read-only"
     read_only.write_text("a file, not a folder")
     assert str(read_only) in refused(capsys, "train", *data, "--steps", 1, "--out", read_only / "run", *FAST)
+
+
+def test_too_little_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the machine or of a GPU; any other error of PyTorch's is ours, and shows."""
+
+    def run(error: Exception) -> int:
+        def fail(options: object) -> int:
+            raise error
+
+        monkeypatch.setattr("semigpt.cli.run_text", fail)
+        return main(["text"])
+
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")):
+        assert run(error) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(RuntimeError("a bug"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -15,6 +15,7 @@ from semigpt.models import step as step_module
 from semigpt.models.counts import Counts
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.models.memory import MemoryGPT, MemorySettings
+from semigpt.models.recording import Recorder
 from semigpt.native import NativeUnavailableError
 
 V = 61
@@ -263,3 +264,9 @@ def test_the_number_of_threads_may_change_from_step_to_step() -> None:
         assert len(made._step.parts) >= 2 * (before + 3) * made.settings.width
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_copy_does_not_take_the_recordings_along() -> None:
+    made = model()
+    made._recorder = Recorder(made)
+    assert copy.deepcopy(made)._recorder is None

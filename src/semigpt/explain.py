@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal, cast
+from typing import Literal
 
 import torch
 
@@ -160,13 +160,14 @@ def _step(
     seconds: Callable[[MachineSettings], float],
 ) -> Choice:
     native = model.native_step() is not None
+    other: Literal["plain", "native"]
     name, other = "plain: PyTorch's autograd", "native"
     if native:
         name, other = "native: gradient and passes over memory in C, attention written out", "plain"
     elif isinstance(model, GPT) and model.records_steps():
         name, other = "recorded: PyTorch's operations as one CUDA graph", "plain"
     try:
-        took = f"{other} {1000 * seconds(replace(asked, step=cast(Any, other))):.1f} ms"
+        took = f"{other} {1000 * seconds(replace(asked, step=other)):.1f} ms"
     except SettingsError as error:
         took = str(error)
     return Choice("step", name, f"{1000 * chosen:.1f} ms; {took}", "--set machine.step=native|plain")

@@ -90,18 +90,9 @@ class _Recording:
             own.copy_(given)
         for own, number in zip(self._numbers, numbers, strict=True):
             own.fill_(number)
-        before = [parameter.grad for parameter in self._parameters]
-        # Gradients of an earlier micro-batch may lie where this one's are about to be written.
-        kept = {
-            i: old.clone() if old is new else old
-            for i, (old, new) in enumerate(zip(before, self._gradients, strict=True))
-            if old is not None
-        }
+        # Copied: recordings share their memory, so those of an earlier micro-batch lie where this one is about to work.
+        kept = [None if old is None else old.clone() for old in (p.grad for p in self._parameters)]
         self._graph.replay()
-        for i, (parameter, gradient) in enumerate(zip(self._parameters, self._gradients, strict=True)):
-            if gradient is None:
-                continue
-            if i in kept:
-                gradient += kept[i]
-            parameter.grad = gradient
+        for parameter, gradient, old in zip(self._parameters, self._gradients, kept, strict=True):
+            parameter.grad = old if gradient is None else gradient if old is None else gradient.add_(old)
         return self._loss.clone()
