@@ -4,11 +4,14 @@
     python -P benchmarks/train.py --throughput [--peer PATH] [--seconds 5] [--rounds 5] [--width 128] [--only …] [--json]
 
 PATH is a checkout of karpathy/nanoGPT, whose model.py is imported from there; its licence and commit are told with the
-result. Everything runs on the CPU, with torch's own number of threads (OMP_NUM_THREADS changes it for all alike).
+result. Everything runs on the CPU, with torch's own number of threads (OMP_NUM_THREADS changes it for all alike), but with
+`--device cuda` the trained contestants of QUALITY run on the GPU.
 
 QUALITY: bits a character on the test split after a wall clock of so many minutes, contestants in turn, seed by seed.
   nanogpt   the setting its README documents for a CPU (4 layers of 128, blocks of 64, 12 a step, float32, no compile) with
-            the rates of config/train_shakespeare_char.py, its cosine laid over the clock; it saves and evaluates nothing
+            the rates of config/train_shakespeare_char.py, its cosine laid over the clock; it saves and evaluates nothing. On a
+            GPU that file's model and batch (6 layers of 384, blocks of 256, 64 a step), as train.py runs it there: bfloat16
+            by autocast, TF32, compiled, the next batch copied while the GPU is busy; no dropout, for a text this long
   semigpt   `semigpt train --minutes M'` as a user runs it
   characters  the same with --tokenizer char
   memory    the same with --memory, where `semigpt train` has it
@@ -77,6 +80,7 @@ SHAPES = (
     {"layers": 4, "width": 128, "heads": 4, "context": 64, "batch": 12},
     {"layers": 6, "width": 384, "heads": 6, "context": 256, "batch": 16},
 )
+GPU_SHAPE = {"layers": 6, "width": 384, "heads": 6, "context": 256, "batch": 64}
 TOP_RATE, LOW_RATE, WARM_STEPS = 1e-3, 1e-4, 100  # nanoGPT's config/train_shakespeare_char.py
 PROBE_MINUTES = 1 / 60
 SEMIGPT = (sys.executable, "-P", "-m", "semigpt")
@@ -114,7 +118,8 @@ def nanogpt(job: Table) -> tuple[Any, Any]:
     names = {"block_size": "context", "n_layer": "layers", "n_head": "heads", "n_embd": "width"}
     sizes = {theirs: job["shape"][ours] for theirs, ours in names.items()}
     model = module.GPT(module.GPTConfig(vocab_size=job["vocab_size"], dropout=0.0, bias=False, **sizes))
-    return model, model.configure_optimizers(0.1, TOP_RATE, (0.9, 0.99), "cpu")
+    model.to(job["device"])
+    return model, model.configure_optimizers(0.1, TOP_RATE, (0.9, 0.99), job["device"])
 
 
 def plain_steps(
@@ -123,8 +128,8 @@ def plain_steps(
     optimizer: Any,
     clip: float = math.inf,
     rate: Callable[[int], float] | None = None,
-) -> Iterator[object]:
-    """A plain float32 loop, an update at a time: blocks at random places of a memory map, stacked."""
+) -> Iterator[int]:
+    """A plain loop, an update at a time: blocks at random places of a memory map, stacked."""
     import numpy as np
     import torch
 
@@ -133,15 +138,22 @@ def plain_steps(
     length, rows = job["shape"]["context"], job["shape"]["batch"]
 
     def blocks(starts: list[int]) -> torch.Tensor:
-        return torch.stack([torch.from_numpy(text[i : i + length].astype(np.int64)) for i in starts])
+        found = torch.stack([torch.from_numpy(text[i : i + length].astype(np.int64)) for i in starts])
+        return found if job["device"] == "cpu" else found.pin_memory().to(job["device"], non_blocking=True)
 
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
+        starts = torch.randint(len(text) - length, (rows,)).tolist()
+        return blocks(starts), blocks([start + 1 for start in starts])
+
+    inputs, targets = batch()
     for step in itertools.count():
         if rate is not None:
             now = rate(step)
             for group in optimizer.param_groups:
                 group["lr"] = now
-        starts = torch.randint(len(text) - length, (rows,)).tolist()
-        loss_of(blocks(starts), blocks([start + 1 for start in starts])).backward()
+        loss = loss_of(inputs, targets)
+        inputs, targets = batch()
+        loss.backward()
         if clip < math.inf:
             torch.nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
@@ -165,11 +177,24 @@ def train_nanogpt(job: Table) -> Table:
         return LOW_RATE + (TOP_RATE - LOW_RATE) * (1 + math.cos(math.pi * share)) / 2
 
     model, optimizer = nanogpt(job)
-    steps = plain_steps(job, lambda inputs, targets: model(inputs, targets)[1], optimizer, 1.0, rate)
+    gpu, trained = job["device"] == "cuda", model
+    if gpu:
+        torch.set_float32_matmul_precision("high")
+        trained = torch.compile(model)
+
+    def loss_of(inputs: Any, targets: Any) -> Any:
+        with torch.autocast(job["device"], torch.bfloat16, enabled=gpu):
+            return trained(inputs, targets)[1]
+
+    steps = plain_steps(job, loss_of, optimizer, 1.0, rate)
     begin, tokens = time.time(), 0
     while time.time() < end:
-        next(steps)
+        done = next(steps)
         tokens += job["shape"]["batch"] * job["shape"]["context"]
+        if gpu and done % 10 == 0:  # as often as train.py asks for its loss: kernels queue no further
+            torch.cuda.synchronize()
+    if gpu:
+        torch.cuda.synchronize()
     now = time.time()
     return {
         "bits_per_character": peer_bits(model, job),
@@ -324,18 +349,25 @@ def turns(job: Table) -> Generator[Table]:
 
 
 def semigpt_run(
-    data: str, flags: list[str], seed: int, minutes: float, prepared: Path, *, measured: bool = True
+    data: str,
+    flags: list[str],
+    seed: int,
+    minutes: float,
+    prepared: Path,
+    *,
+    device: str = "cpu",
+    measured: bool = True,
 ) -> Table:
     """`semigpt train`, then `semigpt evaluate`, over a copy of the prepared text and nothing else."""
     with tempfile.TemporaryDirectory() as name:
         cache, run = str(Path(name) / "cache"), str(Path(name) / "run")
         shutil.copytree(prepared, cache)
         train = ["train", "--data", data, "--minutes", f"{minutes:.5f}", "--seed", str(seed), *flags]
-        train += ["--device", "cpu", "--out", run, "--json"]
+        train += ["--device", device, "--out", run, "--json"]
         done, whole = answer_of("semigpt train", [*SEMIGPT, *train], SEMIGPT_CACHE=cache)
         figures: Table = {}
         if measured:
-            evaluate = ["evaluate", run, "--split", "test", "--no-xz", "--device", "cpu", "--json"]
+            evaluate = ["evaluate", run, "--split", "test", "--no-xz", "--device", device, "--json"]
             figures, _ = answer_of("semigpt evaluate", [*SEMIGPT, *evaluate], SEMIGPT_CACHE=cache)
     read = done["tokens"] * figures["characters"] / figures["tokens"] if figures else math.nan
     return {
@@ -375,12 +407,14 @@ def measure_quality(options: argparse.Namespace, names: list[str]) -> Table:
         options.out.read_text(encoding="utf-8").splitlines() if options.out and options.out.exists() else []
     )
     kept = [json.loads(line) for line in lines]
-    asked = {"data": options.data, "minutes": options.minutes}
+    device = options.device
+    asked = {"data": options.data, "minutes": options.minutes, "device": device}
     with tempfile.TemporaryDirectory() as folder:
         cache, tokens = Path(folder) / "cache", Path(folder) / "train.bin"
         counted, dataset = prepare_text(options.data, cache)
         write_tokens(dataset, tokens)
-        job: Table = {"data": options.data, "vocab_size": dataset.vocab_size, "shape": SHAPES[0]}
+        job: Table = {"data": options.data, "vocab_size": dataset.vocab_size, "device": device}
+        job["shape"] = SHAPES[0] if device == "cpu" else GPU_SHAPE
         job |= {"peer": str(options.peer), "tokens": str(tokens), "minutes": options.minutes}
 
         def run(name: str, seed: int) -> Table:
@@ -390,12 +424,16 @@ def measure_quality(options: argparse.Namespace, names: list[str]) -> Table:
                 return answer_of(name, job_command({**job, "seed": seed, "started": time.time()}))[0]
             flags = FLAGS.get(name, [])
             if str(flags) not in beside:
-                probe = semigpt_run(options.data, flags, seed, PROBE_MINUTES, cache, measured=False)
+                # So short a run would not be compiled by itself; the one that is measured will be.
+                whole = ["--set", "machine.compile=true"] if device == "cuda" and name != "memory" else []
+                probe = semigpt_run(
+                    options.data, flags + whole, seed, PROBE_MINUTES, cache, device=device, measured=False
+                )
                 beside[str(flags)] = probe["start_and_end_seconds"] / 60
             minutes = options.reach_minutes if name == "reach" else options.minutes
             # At least the probe's second, where the start takes longer than there is: the table says so.
             minutes = max(minutes - beside[str(flags)], PROBE_MINUTES)
-            return semigpt_run(options.data, flags, seed, minutes, cache)
+            return semigpt_run(options.data, flags, seed, minutes, cache, device=device)
 
         for seed, name in itertools.product(range(options.seeds), runs):
             if name != "5-gram" or seed == 0:
@@ -437,6 +475,7 @@ def measure_throughput(options: argparse.Namespace, names: list[str]) -> Table:
         _, _, dataset = prepare(recipe_of(options.data))
         write_tokens(dataset, tokens)
         job: Table = {"data": options.data, "vocab_size": dataset.vocab_size, "tokens": str(tokens)}
+        job["device"] = "cpu"
         job |= {"peer": str(options.peer), "seconds": options.seconds}
         for shape in (shape for shape in SHAPES if options.width in (None, shape["width"])):
             speeds: dict[str, list[float]] = {name: [] for name in names}
@@ -547,6 +586,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--reach", action="store_true", help="does semigpt reach nanoGPT's figure sooner?")
     parser.add_argument("--reach-minutes", type=float, default=1.0, help="how soon (default: 1)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep each run, and go on from those kept")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what trains (default: cpu)")
     parser.add_argument("--throughput", action="store_true", help="characters a second instead")
     parser.add_argument("--seconds", type=float, default=5.0, help="of a turn (default: 5)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
@@ -574,6 +614,11 @@ def main() -> int:
         if options.reach and (options.throughput or "nanogpt" not in names):
             raise SettingsError("--reach compares with nanogpt: give --peer PATH, and leave --throughput out")
         import torch
+
+        if options.device == "cuda" and options.throughput:
+            raise SettingsError("the throughput is measured on a CPU: leave --device out")
+        if options.device == "cuda" and not torch.cuda.is_available():
+            raise SettingsError("there is no NVIDIA GPU here that torch sees: leave --device out")
 
         measure = measure_throughput if options.throughput else measure_quality
         result: Table = {
