@@ -63,6 +63,9 @@ def test_recorded_coins_fall_anew_each_time_and_the_same_again() -> None:
     assert losses[0] == losses[1]
 
 
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script_method`:DeprecationWarning"
+)  # torch 2.11's own, while it compiles
 @pytest.mark.parametrize("changes", [{}, {"machine.compile": True}, {"model.context_length": 600}])
 def test_a_run_goes_on_to_the_same_bits(changes: dict[str, object], tmp_path: Path, korean_text: str) -> None:
     text_file = tmp_path / "글.txt"

@@ -296,11 +296,11 @@ def test_a_size_is_for_so_much_arithmetic() -> None:
 
 def test_a_long_run_of_a_long_text_takes_more_texts_a_step() -> None:
     long, short = 22_000_000, 1_000_000
-    assert [dial.texts_a_step("gpt", 12, steps, long) for steps in (1100, 2260, 5760, 10**6)] == [
-        *(12, 24, 48, 48)
+    assert [dial.texts_a_step("gpt", 12, steps, long) for steps in (1100, 2260, 5760, 6100, 10**6)] == [
+        *(12, 24, 24, 48, 48)
     ]
-    assert dial.texts_a_step("gpt", 12, 5760, short) == 12
-    assert dial.texts_a_step("blocks", 32, 5760, long) == 32
+    assert dial.texts_a_step("gpt", 12, 6100, short) == 12
+    assert dial.texts_a_step("blocks", 32, 6100, long) == 32
 
 
 def test_how_many_texts_a_step_is_settled_once_the_text_is_known(
