@@ -30,7 +30,7 @@ from semigpt.recipe import (
     prepare_tokenizer,
     train,
 )
-from semigpt.tokenizers import BPETokenizer
+from semigpt.tokenizers import BPETokenizer, train_tokenizer
 from semigpt.training import forecast
 from semigpt.training.forecast import evaluations_of, planned
 from semigpt.training.trainer import TrainingSettings
@@ -240,15 +240,20 @@ def test_a_long_text_is_cut_into_longer_tokens(
         begun("long", kind="char")
 
 
-def test_byte_pairs_are_learnt_from_a_part_of_a_long_text(
+def test_tokens_are_learnt_from_a_part_of_a_long_text(
     text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = prepare_corpus(str(text_file))
     documents = list(corpus.documents("train"))
-    monkeypatch.setattr("semigpt.recipe.PAIRED_CHARACTERS", -(-corpus.characters("train") // 3))
+    monkeypatch.setattr("semigpt.recipe.LEARNT_CHARACTERS", -(-corpus.characters("train") // 3))
     part = prepare_tokenizer(TokenizerSettings(kind="bpe", vocab_size=400), corpus)
     learnt = BPETokenizer.train(documents[::3], vocab_size=400, normalization="NFC")
     assert part.fingerprint == learnt.fingerprint
+    pieces = prepare_tokenizer(TokenizerSettings(kind="unigram", vocab_size=400), corpus)
+    assert (
+        pieces.fingerprint
+        == train_tokenizer("unigram", documents[::3], vocab_size=400, normalization="NFC").fingerprint
+    )
     frequent = prepare_tokenizer(TokenizerSettings(kind="bpe", vocab_size=400, min_count=2), corpus)
     learnt = BPETokenizer.train(documents, vocab_size=400, min_count=2, normalization="NFC")
     assert frequent.fingerprint == learnt.fingerprint != part.fingerprint

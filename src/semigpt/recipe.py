@@ -79,7 +79,7 @@ TEACHER_ORDER = 5
 COMPILED_SECONDS = 60
 # Byte pairs of all 22 million characters of film reviews take 11.2 s to learn and cut unseen ones into 0.4967 tokens a character,
 # those of every fourth document 3.1 s and 0.4973, of every twelfth 1.4 s and 0.4999 (two cores with AVX-512 alone).
-PAIRED_CHARACTERS = 6_000_000
+LEARNT_CHARACTERS = 6_000_000
 TAUGHT_TOKENS = 2_000_000  # of a training split, from which on `teacher = "auto"` is the counts
 
 
@@ -320,7 +320,8 @@ def fitted(recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer) -> Recipe:
 def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
     """The tokenizer of the settings, trained on the corpus once and kept beside it; `char` where no kind is named.
 
-    Byte pairs are learnt from every n-th document, about PAIRED_CHARACTERS in all, unless rare ones are to be left out.
+    Byte pairs and unigram's pieces are learnt from every n-th document, about LEARNT_CHARACTERS in all, unless rare pairs are
+    to be left out.
     """
     if settings.folder is not None:
         return load_tokenizer(Path(settings.folder))
@@ -333,8 +334,8 @@ def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
             normalization="NFC",
         )
     every = 1
-    if kind == "bpe" and settings.min_count == 1:
-        every = max(-(-corpus.characters("train") // PAIRED_CHARACTERS), 1)
+    if kind in ("bpe", "unigram") and settings.min_count == 1:
+        every = max(-(-corpus.characters("train") // LEARNT_CHARACTERS), 1)
     name = f"tokenizer-{kind}-{settings.vocab_size or 'default'}-{settings.min_count}"
     folder = corpus.folder / (name if every == 1 else f"{name}-{every}")
     if not folder.is_dir():

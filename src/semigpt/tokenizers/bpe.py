@@ -41,6 +41,7 @@ from semigpt.tokenizers.base import (
     read_utf8,
 )
 from semigpt.tokenizers.merges import learn_merges
+from semigpt.tokenizers.pieces import learn_pieces
 
 if TYPE_CHECKING:
     import tokenizers
@@ -52,7 +53,7 @@ _SURROGATES = re.compile("([\ud800-\udfff]+)")
 
 # GPT-2's words: a word, a number or a run of signs, each with the space before it, and runs of white space.
 # Python's `re` has no \p{L} and \p{N}, so numerals that are not digits (², Ⅷ) count as letters here: 17 of
-# nsmc's 390,000 distinct words differ. It only decides what merges are learnt; encoding uses the exact
+# nsmc's 390,000 distinct words differ. It only decides what is learnt; encoding uses the exact
 # expression of the `tokenizers` library.
 _WORDS = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
 
@@ -234,11 +235,7 @@ class BPETokenizer(ByteLevelTokenizer):
         """Learn merges until the vocabulary, special tokens included, has `vocab_size` tokens, or no pair is
         left that occurs `min_count` times. Raises TokenizerError for a size without room for the bytes."""
         num_merges = vocab_size - room_for_bytes(vocab_size, special_tokens)
-        counts: Counter[str] = Counter()
-        for document in documents:
-            counts.update(
-                _WORDS.findall(unicodedata.normalize(normalization, document) if normalization else document)
-            )
+        counts = _count_words(documents, normalization)
         words = {word.encode("utf-8", "surrogatepass"): count for word, count in counts.items()}
         merges = learn_merges(words, num_merges, min_count=min_count)
         return cls(merges, normalization=normalization, special_tokens=special_tokens)
@@ -384,25 +381,12 @@ class UnigramTokenizer(ByteLevelTokenizer):
         normalization: Normalization | None = None,
         special_tokens: Sequence[str] = (),
     ) -> Self:
-        """Learn at most `vocab_size` tokens, special tokens included, with the `tokenizers` library."""
-        from tokenizers import Tokenizer as Engine
-        from tokenizers import models, pre_tokenizers, trainers
-
-        room_for_bytes(vocab_size, special_tokens)
-        engine = Engine(models.Unigram())
-        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-        trainer = trainers.UnigramTrainer(
-            vocab_size=vocab_size - 1 - len(special_tokens),
-            initial_alphabet=list(byte_letters()),
-            show_progress=False,
-        )
-        texts = (
-            _SURROGATES.sub("", unicodedata.normalize(normalization, text) if normalization else text)
-            for text in documents
-        )
-        engine.train_from_iterator(texts, trainer)
-        scores = _scores(json.loads(engine.to_str())["model"]["vocab"])
-        return cls(_reproducible(scores), normalization=normalization, special_tokens=special_tokens)
+        """Learn at most `vocab_size` tokens, special tokens included: fewer where the text has no more substrings that
+        come twice and are worth a token. Raises TokenizerError for a size without room for the bytes."""
+        num_pieces = vocab_size - room_for_bytes(vocab_size, special_tokens)
+        words = _count_words((_SURROGATES.sub("", text) for text in documents), normalization)
+        scores = learn_pieces(words, num_pieces)
+        return cls(scores, normalization=normalization, special_tokens=special_tokens)
 
     @classmethod
     def from_tokenizer_json(cls, document: Mapping[str, Any]) -> Self:
@@ -416,6 +400,14 @@ class UnigramTokenizer(ByteLevelTokenizer):
     def _model_json(self) -> dict[str, Any]:
         vocab = [list(entry) for entry in zip(self._spelled(), self.scores.values(), strict=True)]
         return {"type": "Unigram", "unk_id": None, "vocab": vocab, "byte_fallback": False}
+
+
+def _count_words(documents: Iterable[str], normalization: Normalization | None) -> Counter[str]:
+    """How often each of GPT-2's words occurs."""
+    counts: Counter[str] = Counter()
+    for text in documents:
+        counts.update(_WORDS.findall(unicodedata.normalize(normalization, text) if normalization else text))
+    return counts
 
 
 def bpe_model_json(spelled: Sequence[str], merges: list[list[str]]) -> dict[str, Any]:
@@ -458,17 +450,3 @@ def _scores(vocab: Iterable[tuple[str, float]]) -> dict[bytes, float]:
     """Unigram's list of spelled pieces and their log-probabilities, by bytes."""
     byte_of = {letter: byte for byte, letter in enumerate(byte_letters())}
     return {bytes(byte_of[letter] for letter in spelled): score for spelled, score in vocab}
-
-
-def _reproducible(scores: Mapping[bytes, float]) -> dict[bytes, float]:
-    """`scores` without what differs from run to run of the library on the same text.
-
-    It adds up on several threads in no fixed order, which shows in the last digits; and bytes it found no
-    use for get the least score and 0.0001 more for each, in the order of a hash table. Here they are in the
-    order of bytes.
-    """
-    scores = {piece: round(score, 6) for piece, score in scores.items()}
-    limit = min(scores.values()) + 256 * 0.0001
-    unused = sorted(piece for piece, score in scores.items() if len(piece) == 1 and score <= limit)
-    scores |= zip(unused, sorted(scores[piece] for piece in unused), strict=True)
-    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
