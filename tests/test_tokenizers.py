@@ -30,7 +30,7 @@ from semigpt.tokenizers import (
     train_tokenizer,
 )
 from semigpt.tokenizers.base import Ids
-from semigpt.tokenizers.bpe import ByteLevelTokenizer, library_or_none
+from semigpt.tokenizers.bpe import ByteLevelTokenizer, WordTokenizer, library_or_none
 from semigpt.tokenizers.merges import learn_merges
 
 TEXT = "한국어 언어 모델을 만든다.\n"
@@ -244,25 +244,49 @@ STRANGE = [
 
 
 @pytest.fixture(scope="module")
-def pairs() -> BPETokenizer:
-    """Whose merges reach across what GPT-2 cuts, were it not cut, and repeat themselves."""
+def strange_texts() -> list[str]:
+    """Of whose tokens some reach across what GPT-2 cuts, were it not cut, and repeat themselves."""
     numbers = np.random.default_rng(1)
     texts = ["".join(numbers.choice([*"abcd", *STRANGE], 12)) for _ in range(300)]
     texts += ["".join(numbers.choice([*"ab"], 20)) for _ in range(300)]
-    texts += [TEXT * 9, "ㅋㅋㅋㅋ 하하하하하하하"]
-    return BPETokenizer.train(texts, vocab_size=700)
+    return [*texts, TEXT * 9, "ㅋㅋㅋㅋ 하하하하하하하"]
 
 
+@pytest.fixture(scope="module")
+def pairs(strange_texts: list[str]) -> BPETokenizer:
+    return BPETokenizer.train(strange_texts, vocab_size=700)
+
+
+@pytest.fixture(scope="module")
+def pieces(strange_texts: list[str]) -> UnigramTokenizer:
+    """With scores that are often alike, so that many a word is cut as well one way as another."""
+    learnt = UnigramTokenizer.train(strange_texts, vocab_size=700)
+    return UnigramTokenizer({piece: float(round(score / 2)) for piece, score in learnt.scores.items()})
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "unigram of alike pieces"])
 @pytest.mark.parametrize("defines", [(), ("WORDS=2", "KEPT=1024")])
 def test_the_encoder_in_c_gives_the_librarys_ids(
-    pairs: BPETokenizer, monkeypatch: pytest.MonkeyPatch, defines: tuple[str, ...]
+    strange_texts: list[str],
+    pairs: BPETokenizer,
+    pieces: UnigramTokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    defines: tuple[str, ...],
 ) -> None:
     """With words kept, and with little room for them: moved to more places, and forgotten."""
     library = library_or_none(*defines)
     if library is None:
         pytest.skip("no C compiler")
     monkeypatch.setattr(bpe, "library_or_none", lambda: library)
-    tokenizer = BPETokenizer(pairs.merges, normalization="NFC")
+    tokenizer: WordTokenizer
+    match kind:
+        case "bpe":
+            tokenizer = BPETokenizer(pairs.merges, normalization="NFC")
+        case "unigram":
+            tokenizer = UnigramTokenizer.train(strange_texts, vocab_size=700)
+        case _:
+            tokenizer = pieces
     numbers = np.random.default_rng(0)
     drawn = [*"abcd", *STRANGE, *(chr(point) for point in numbers.integers(0xE000, 0x110000, 60))]
     drawn += [chr(point) for point in numbers.integers(0, 0xD800, 100)]

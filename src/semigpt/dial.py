@@ -25,10 +25,8 @@ LONG = 4_000_000  # characters of a training text, from which on it may be cut i
 LARGER, LARGER_YET = 3800, 27_000
 READINGS = 2.2  # of a text, up to which hardly anything of it is learnt by heart
 SIZES: tuple[Size, ...] = ("tiny", "small", "base", "large")
-STEPS = (
-    1500,
-    3000,
-)  # of a run, above which each may learn from twice as much, and what is left from as much again
+# Of a run, above which each step learns from twice as many texts; and of what is left then, from twice as many again.
+STEPS = (1500, 3000)
 
 
 def size_for(minutes: float, gigaflops: float) -> Size:

@@ -1,8 +1,9 @@
-/* Byte-level BPE with GPT-2's words, as the `tokenizers` library encodes: the same ids, some ten times as fast.
+/* Byte-level BPE and Unigram with GPT-2's words, as the `tokenizers` library encodes: the same ids, some five times as fast.
 
-   A text is cut into words, each word's merges are made once, and what came out is kept by its bytes: of film reviews, nine
+   A text is cut into words, each word into tokens once, and what came out is kept by its bytes: of film reviews, nine
    words of ten have been seen before. An encoder belongs to one thread; the text is valid UTF-8. */
 
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,8 @@ enum { LONGEST = 64 }; /* bytes of a word that is kept */
 #define KEPT (1 << 24) /* bytes of words and ids kept, past which all is forgotten: four times as many are no faster */
 #endif
 
+/* Of BPE; or a step in Unigram's trie, from the node `left` by the byte `right` to the node `id`, where the piece `rank` ends
+   (-1: none). */
 typedef struct {
     uint64_t pair; /* left << 32 | right, + 1: 0 is an empty place */
     int32_t rank, id;
@@ -36,13 +39,16 @@ typedef struct {
     const uint8_t *classes;
     merge *merges;
     uint64_t merge_mask;
+    double *scores; /* Unigram's, by piece; NULL for BPE */
     word *words;
     uint64_t word_mask, word_count;
     uint8_t *kept;
     uint64_t kept_length, kept_room;
-    /* Of the word at hand: symbols and their neighbours, and what may be merged, the lowest rank and then place first. */
+    /* Of the word at hand: symbols and their neighbours, and what may be merged, the lowest rank and then place first. For
+       Unigram, by the bytes up to there: the last piece of the likeliest cut, where it begins, and the cut's score. */
     int32_t *symbol, *before, *behind;
     candidate *heap;
+    double *best;
     uint64_t room;
 } encoder;
 
@@ -74,17 +80,17 @@ static merge *place_of(const encoder *e, int32_t left, int32_t right) {
 void semigpt_bpe_free(void *of) {
     encoder *e = of;
     if (!e) return;
-    free(e->merges), free(e->words), free(e->kept), free(e->symbol), free(e->before), free(e->behind), free(e->heap);
+    free(e->merges), free(e->scores), free(e->words), free(e->kept);
+    free(e->symbol), free(e->before), free(e->behind), free(e->heap), free(e->best);
     free(e);
 }
 
-/* `merges` [count, 3]: left, right and what they make; the first goes first. `classes` [0x110000] outlives the encoder.
-   NULL where there is no memory. */
-void *semigpt_bpe_new(int64_t count, const int32_t *merges, const uint8_t *classes) {
+/* With room for so many merges, or steps; NULL where there is no memory. */
+static encoder *new_encoder(uint64_t count, const uint8_t *classes) {
     encoder *e = calloc(1, sizeof *e);
     if (!e) return NULL;
     uint64_t room = 64;
-    while (room < 3 * (uint64_t)count) room *= 2;
+    while (room < 3 * count) room *= 2;
     e->classes = classes;
     e->merges = calloc(room, sizeof *e->merges);
     e->merge_mask = room - 1;
@@ -92,10 +98,41 @@ void *semigpt_bpe_new(int64_t count, const int32_t *merges, const uint8_t *class
     e->word_mask = WORDS - 1;
     e->kept = malloc(e->kept_room = 1 << 20);
     if (!e->merges || !e->words || !e->kept) return semigpt_bpe_free(e), NULL;
-    for (int64_t i = 0; i < count; i++) {
+    return e;
+}
+
+static merge merge_of(int32_t left, int32_t right, int32_t rank, int32_t id) {
+    return (merge){((uint64_t)left << 32 | (uint32_t)right) + 1, rank, id};
+}
+
+/* `merges` [count, 3]: left, right and what they make; the first goes first. `classes` [0x110000] outlives the encoder.
+   NULL where there is no memory. */
+void *semigpt_bpe_new(int64_t count, const int32_t *merges, const uint8_t *classes) {
+    encoder *e = new_encoder((uint64_t)count, classes);
+    for (int64_t i = 0; e && i < count; i++) {
         merge *place = place_of(e, merges[3 * i], merges[3 * i + 1]);
-        if (place->pair) continue;
-        *place = (merge){((uint64_t)merges[3 * i] << 32 | (uint32_t)merges[3 * i + 1]) + 1, (int32_t)i, merges[3 * i + 2]};
+        if (!place->pair) *place = merge_of(merges[3 * i], merges[3 * i + 1], (int32_t)i, merges[3 * i + 2]);
+    }
+    return e;
+}
+
+/* `pieces`: the bytes of `count` pieces, one after the other, piece i from ends[i - 1] to ends[i]; all 256 bytes are among
+   them. `scores` [count]. */
+void *semigpt_unigram_new(
+    int64_t count, const uint8_t *pieces, const int64_t *ends, const double *scores, const uint8_t *classes) {
+    encoder *e = new_encoder(count ? (uint64_t)ends[count - 1] : 0, classes);
+    if (!e) return NULL;
+    e->scores = malloc((uint64_t)count * sizeof *scores + 1);
+    if (!e->scores) return semigpt_bpe_free(e), NULL;
+    memcpy(e->scores, scores, (uint64_t)count * sizeof *scores);
+    int32_t nodes = 1;
+    for (int64_t i = 0, at = 0; i < count; i++) {
+        merge *step = NULL;
+        for (int32_t node = 0; at < ends[i]; node = step->id, at++) {
+            step = place_of(e, node, pieces[at]);
+            if (!step->pair) *step = merge_of(node, pieces[at], -1, nodes++);
+        }
+        if (step) step->rank = (int32_t)i;
     }
     return e;
 }
@@ -151,14 +188,42 @@ static int64_t merged(encoder *e, const uint8_t *text, uint64_t length, uint32_t
     return count;
 }
 
+/* The pieces of the word's likeliest cut, into `ids`: how many. Of two cuts as likely, that with the longer last piece. */
+static int64_t cut(encoder *e, const uint8_t *text, uint64_t length, uint32_t *ids) {
+    int32_t *last = e->symbol, *begins = e->before;
+    double *best = e->best;
+    for (uint64_t i = 1; i <= length; i++) best[i] = -INFINITY;
+    best[0] = 0;
+    for (uint64_t begin = 0; begin < length; begin++) {
+        int32_t node = 0;
+        for (uint64_t end = begin; end < length; end++) {
+            const merge *step = place_of(e, node, text[end]);
+            if (!step->pair) break;
+            node = step->id;
+            if (step->rank < 0 || !(best[begin] + e->scores[step->rank] > best[end + 1])) continue;
+            best[end + 1] = best[begin] + e->scores[step->rank];
+            last[end + 1] = step->rank, begins[end + 1] = (int32_t)begin;
+        }
+    }
+    int64_t count = 0;
+    for (uint64_t end = length; end; end = (uint64_t)begins[end]) count++;
+    for (uint64_t end = length, i = (uint64_t)count; end; end = (uint64_t)begins[end]) ids[--i] = (uint32_t)last[end];
+    return count;
+}
+
+static int64_t tokens_of(encoder *e, const uint8_t *text, uint64_t length, uint32_t *ids) {
+    return e->scores ? cut(e, text, length, ids) : merged(e, text, length, ids);
+}
+
 /* Room for a word of so many bytes; 0 where there is none. A merge takes one candidate and adds two at most. */
 static int make_room(encoder *e, uint64_t length) {
-    if (length <= e->room) return 1;
+    if (length < e->room) return 1;
     uint64_t room = 2 * length + 64;
-    free(e->symbol), free(e->before), free(e->behind), free(e->heap);
+    free(e->symbol), free(e->before), free(e->behind), free(e->heap), free(e->best);
     e->symbol = malloc(room * sizeof *e->symbol), e->before = malloc(room * sizeof *e->before);
     e->behind = malloc(room * sizeof *e->behind), e->heap = malloc(3 * room * sizeof *e->heap);
-    e->room = e->symbol && e->before && e->behind && e->heap ? room : 0;
+    e->best = malloc(room * sizeof *e->best);
+    e->room = e->symbol && e->before && e->behind && e->heap && e->best ? room : 0;
     return e->room > 0;
 }
 
@@ -179,7 +244,7 @@ static int more_words(encoder *e) {
 
 static int64_t encoded_word(encoder *e, const uint8_t *text, uint64_t length, uint32_t *ids) {
     if (length == 1) return ids[0] = text[0], 1;
-    if (length > LONGEST) return make_room(e, length) ? merged(e, text, length, ids) : -1;
+    if (length > LONGEST) return make_room(e, length) ? tokens_of(e, text, length, ids) : -1;
     uint64_t hash = hash_of(text, length), at = hash;
     for (;; at++) {
         const word *w = &e->words[at & e->word_mask];
@@ -190,7 +255,7 @@ static int64_t encoded_word(encoder *e, const uint8_t *text, uint64_t length, ui
         }
     }
     if (!make_room(e, length)) return -1;
-    int64_t count = merged(e, text, length, ids);
+    int64_t count = tokens_of(e, text, length, ids);
     if (e->kept_length + 8 * LONGEST > KEPT) {
         memset(e->words, 0, (e->word_mask + 1) * sizeof *e->words);
         e->word_count = e->kept_length = 0, at = hash;

@@ -16,7 +16,7 @@ import threading
 import unicodedata
 from abc import abstractmethod
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, cached_property
 from itertools import chain
@@ -46,7 +46,14 @@ from semigpt.tokenizers.pieces import learn_pieces
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["BPETokenizer", "ByteLevelTokenizer", "ByteTokenizer", "UnigramTokenizer", "byte_letters"]
+__all__ = [
+    "BPETokenizer",
+    "ByteLevelTokenizer",
+    "ByteTokenizer",
+    "UnigramTokenizer",
+    "WordTokenizer",
+    "byte_letters",
+]
 
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _SURROGATES = re.compile("([\ud800-\udfff]+)")
@@ -199,8 +206,49 @@ class ByteTokenizer(ByteLevelTokenizer):
         return bpe_model_json(self._spelled(), [])
 
 
+class WordTokenizer(ByteLevelTokenizer):
+    """A tokenizer that cuts each of GPT-2's words by itself: by `bpe.c` where there is a compiler, with the same ids."""
+
+    @abstractmethod
+    def _encoder(self, library: ctypes.CDLL) -> _Encoder:
+        """One for the thread that asks."""
+
+    def _encode_batch(self, batch: list[str]) -> list[Ids]:
+        library = library_or_none()
+        if library is None:
+            return super()._encode_batch(batch)
+        encoder = getattr(self._own, "encoder", None)
+        if encoder is None:
+            encoder = self._own.encoder = self._encoder(library)
+        if self.normalization is not None:
+            batch = [unicodedata.normalize(self.normalization, text) for text in batch]
+        end_of_text = np.array([self.end_of_text], self.dtype)
+        return [
+            np.concatenate(
+                (
+                    self.encode(text) if _SURROGATES.search(text) else encoder(text).astype(self.dtype),
+                    end_of_text,
+                )
+            )
+            for text in batch
+        ]
+
+    def _threads(self) -> int:
+        """The C keeps to one core; past eight the rest, which is Python, is no faster."""
+        return min(max(os.cpu_count() or 1, 2), 8) if library_or_none() else super()._threads()
+
+    @cached_property
+    def _own(self) -> threading.local:
+        """What each thread has of its own: an encoder."""
+        return threading.local()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the encoders, which belong to their threads: a tokenizer may be copied and sent to other processes."""
+        return {name: value for name, value in vars(self).items() if name != "_own"}
+
+
 @final
-class BPETokenizer(ByteLevelTokenizer):
+class BPETokenizer(WordTokenizer):
     """Byte-level BPE with GPT-2's words, as GPT-2 and all that followed it; llama.cpp calls its words
     `gpt-2`.
 
@@ -250,39 +298,11 @@ class BPETokenizer(ByteLevelTokenizer):
             special_tokens=special_tokens_of(document),
         )
 
-    def _encode_batch(self, batch: list[str]) -> list[Ids]:
-        """As the library would, by `bpe.c` where there is a compiler."""
-        library = library_or_none()
-        if library is None:
-            return super()._encode_batch(batch)
-        encoder = getattr(self._own, "encoder", None)
-        if encoder is None:
-            encoder = self._own.encoder = _Encoder(library, self.merges, self._pieces)
-        if self.normalization is not None:
-            batch = [unicodedata.normalize(self.normalization, text) for text in batch]
-        end_of_text = np.array([self.end_of_text], self.dtype)
-        return [
-            np.concatenate(
-                (
-                    self.encode(text) if _SURROGATES.search(text) else encoder(text).astype(self.dtype),
-                    end_of_text,
-                )
-            )
-            for text in batch
-        ]
-
-    def _threads(self) -> int:
-        """The C keeps to one core; past eight the rest, which is Python, is no faster."""
-        return min(max(os.cpu_count() or 1, 2), 8) if library_or_none() else super()._threads()
-
-    @cached_property
-    def _own(self) -> threading.local:
-        """What each thread has of its own: an encoder."""
-        return threading.local()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the encoders, which belong to their threads: a tokenizer may be copied and sent to other processes."""
-        return {name: value for name, value in vars(self).items() if name != "_own"}
+    def _encoder(self, library: ctypes.CDLL) -> _Encoder:
+        ids = {piece: i for i, piece in enumerate(self._pieces)}
+        made = [(left, right, ids[self._pieces[left] + self._pieces[right]]) for left, right in self.merges]
+        table = np.array(made, np.int32).reshape(-1, 3)
+        return _Encoder(library, library.semigpt_bpe_new, len(table), table.ctypes.data)
 
     def _model_json(self) -> dict[str, Any]:
         spelled = self._spelled()
@@ -290,17 +310,12 @@ class BPETokenizer(ByteLevelTokenizer):
 
 
 class _Encoder:
-    """`bpe.c`, for one thread: a text of no lone surrogates to its ids."""
+    """`bpe.c`, for one thread: a text of no lone surrogates to its ids. `new` makes it of `arguments`."""
 
-    def __init__(
-        self, library: ctypes.CDLL, merges: Sequence[tuple[int, int]], pieces: Sequence[bytes]
-    ) -> None:
-        ids = {piece: i for i, piece in enumerate(pieces)}
-        made = [(left, right, ids[pieces[left] + pieces[right]]) for left, right in merges]
-        table = np.array(made, np.int32).reshape(-1, 3)
+    def __init__(self, library: ctypes.CDLL, new: Callable[..., int | None], *arguments: Any) -> None:
         self._classes = character_classes()
         self._library = library
-        self._encoder = library.semigpt_bpe_new(len(table), table.ctypes.data, self._classes.ctypes.data)
+        self._encoder = new(*arguments, self._classes.ctypes.data)
         if not self._encoder:
             raise MemoryError
 
@@ -324,12 +339,14 @@ def library_or_none(*defines: str) -> ctypes.CDLL | None:
     except NativeUnavailableError:
         return None
     p, n = ctypes.c_void_p, ctypes.c_int64
+    text = ctypes.c_char_p
     for name, arguments, result in (
-        ("new", (n, p, p), p),
-        ("encode", (p, ctypes.c_char_p, n, p), n),
-        ("free", (p,), None),
+        ("bpe_new", (n, p, p), p),
+        ("unigram_new", (n, text, p, p, p), p),
+        ("bpe_encode", (p, text, n, p), n),
+        ("bpe_free", (p,), None),
     ):
-        function = getattr(loaded, f"semigpt_bpe_{name}")
+        function = getattr(loaded, f"semigpt_{name}")
         function.argtypes, function.restype = arguments, result
     return loaded
 
@@ -351,7 +368,7 @@ def character_classes() -> NDArray[np.uint8]:
 
 
 @final
-class UnigramTokenizer(ByteLevelTokenizer):
+class UnigramTokenizer(WordTokenizer):
     """A Unigram language model over bytes (Kudo 2018, arXiv:1804.10959): of all ways to cut a word into
     pieces, that of the highest probability.
 
@@ -396,6 +413,12 @@ class UnigramTokenizer(ByteLevelTokenizer):
             normalization=normalization_of(document),
             special_tokens=special_tokens_of(document),
         )
+
+    def _encoder(self, library: ctypes.CDLL) -> _Encoder:
+        pieces, scores = b"".join(self.scores), np.array(list(self.scores.values()), np.float64)
+        ends = np.cumsum([len(piece) for piece in self.scores], dtype=np.int64)
+        new = library.semigpt_unigram_new
+        return _Encoder(library, new, len(ends), pieces, ends.ctypes.data, scores.ctypes.data)
 
     def _model_json(self) -> dict[str, Any]:
         vocab = [list(entry) for entry in zip(self._spelled(), self.scores.values(), strict=True)]
