@@ -25,7 +25,7 @@ from semigpt.recipe import (
     Stepped,
     TokenizerSettings,
     open_run,
-    pairs_to_read,
+    pieces_to_read,
     pays_to_compile,
     prepare_tokenizer,
     train,
@@ -228,15 +228,16 @@ def test_a_long_text_is_cut_into_longer_tokens(
     monkeypatch.setattr(dial, "LONG", 1000)
     monkeypatch.setattr(dial, "READINGS", 100.0)
     assert begun("short").tokenizer.kind == "char", "the run goes on as it began"
-    assert begun("long").tokenizer.kind == "bpe"
+    assert begun("long").tokenizer.kind == "unigram"
+    assert begun("rare", min_count=2).tokenizer.kind == "bpe", "unigram leaves nothing to bytes by its count"
     assert begun("given", kind="char").tokenizer.kind == "char"
     assert begun("table", rung="bigram").tokenizer.kind == "char", "the book's rungs read characters"
     monkeypatch.setattr(dial, "LONG", 10**9)
     for resume in (False, True):
         prepared = begun("long", resume=resume)
         assert prepared.resumed_at
-        assert prepared.tokenizer.kind == "bpe"
-    with pytest.raises(SettingsError, match=r"tokenizer\.kind was bpe, is char"):
+        assert prepared.tokenizer.kind == "unigram"
+    with pytest.raises(SettingsError, match=r"tokenizer\.kind was unigram, is char"):
         begun("long", kind="char")
 
 
@@ -260,12 +261,12 @@ def test_tokens_are_learnt_from_a_part_of_a_long_text(
 
 
 def test_a_text_is_not_read_too_often_in_longer_tokens() -> None:
-    """What was measured is what is chosen: film reviews, five minutes of 900,000 byte pairs."""
-    for millions, kind in ((1, "char"), (2.5, "char"), (5, "bpe"), (22, "bpe")):
-        assert tokenizer_for("gpt", int(millions * 1e6), pairs=5 * 900_000) == kind
-    assert tokenizer_for("gpt", 5_000_000, pairs=20 * 900_000) == "char"
-    assert tokenizer_for("gpt", 22_000_000, pairs=20 * 900_000) == "bpe"
-    assert tokenizer_for("memory", 22_000_000, pairs=5 * 900_000) == "char"
+    """What was measured is what is chosen: film reviews, five minutes of 900,000 tokens."""
+    for millions, kind in ((1, "char"), (2.5, "char"), (5, "unigram"), (22, "unigram")):
+        assert tokenizer_for("gpt", int(millions * 1e6), pieces=5 * 900_000) == kind
+    assert tokenizer_for("gpt", 5_000_000, pieces=20 * 900_000) == "char"
+    assert tokenizer_for("gpt", 22_000_000, pieces=20 * 900_000) == "unigram"
+    assert tokenizer_for("memory", 22_000_000, pieces=5 * 900_000) == "char"
 
 
 @pytest.mark.parametrize(
@@ -288,7 +289,7 @@ def test_a_gpu_has_its_own_pace(text_file: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 694_827.0)
     asked = Recipe.from_tables({"data": {"spec": str(text_file)}, "training": {"minutes": 1.0}})
     assert asked.model["size"] == "base"
-    assert pairs_to_read(asked) > 5e7
+    assert pieces_to_read(asked) > 5e7
 
 
 def test_a_size_is_for_so_much_arithmetic() -> None:
@@ -368,12 +369,12 @@ def test_a_run_by_the_clock_is_compiled_where_that_pays(
 
 def test_the_length_of_a_run_in_byte_pairs(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = recipe(text_file)
-    assert pairs_to_read(asked) == 30 * 8 * 16
-    assert pairs_to_read(recipe(text_file, steps=None, tokens=5000)) == 5000
+    assert pieces_to_read(asked) == 30 * 8 * 16
+    assert pieces_to_read(recipe(text_file, steps=None, tokens=5000)) == 5000
     paces = []
     for pace in (300.0, 2400.0):
         monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine, pace=pace: pace)
-        paces.append(pairs_to_read(recipe(text_file, steps=None, minutes=2)))
+        paces.append(pieces_to_read(recipe(text_file, steps=None, minutes=2)))
         assert paces[-1] == 2 * dial.tokens_a_minute(asked.build_model(8000).parameter_count(), pace)
     assert paces[0] < paces[1]
 
@@ -528,6 +529,7 @@ def test_the_best_weights_are_the_ones_in_the_model_folder(tmp_path: Path, text_
         ({"model": {"width": 10}}, "width 10 cannot be shared by 4 heads"),
         ({"training": {"steps": "many"}}, "steps in .* cannot be 'many'"),
         ({"sample": {"temperature": -1.0}}, "temperature must be 0 or more"),
+        ({"tokenizer": {"kind": "unigram", "min_count": 2}}, r"tokenizer\.min_count means nothing to unigram"),
         ({"machine": {"device": "tpu"}}, "must be one of auto, cpu, cuda, mps"),
     ],
 )

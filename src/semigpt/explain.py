@@ -81,7 +81,7 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
         "tokenizer",
         f"{tokenizer.kind}: {tokenizer.vocab_size:,} tokens",
         "as asked" if named else read,
-        "--tokenizer char|bpe|unigram",
+        "--tokenizer char|byte|jamo|bpe|unigram",
     )
     whom = "the n-grams of the training text" if has_teacher(recipe, dataset) else "none"
     why = f"the text has {len(dataset.stream('train')):,} tokens; the measurements are in semigpt.recipe.has_teacher"

@@ -109,6 +109,10 @@ class TokenizerSettings:
         if self.kind is not None:
             check_choice("tokenizer", self.kind, get_args(Kind))
         check_positive(self, "vocab_size", "min_count")
+        if self.min_count > 1 and self.kind in ("byte", "unigram"):
+            raise SettingsError(
+                f"tokenizer.min_count means nothing to {self.kind}; leave it out, or choose char, jamo or bpe"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,7 +282,9 @@ def prepare(
     context_length = recipe.build_model(1, shape_only=True).settings.context_length
     settings = recipe.tokenizer
     if settings.kind is None:
-        kind = tokenizer_for(recipe.model["rung"], corpus.characters("train"), pairs_to_read(recipe))
+        kind: Kind = tokenizer_for(recipe.model["rung"], corpus.characters("train"), pieces_to_read(recipe))
+        if kind == "unigram" and settings.min_count > 1:
+            kind = "bpe"  # which can leave out what is rare
         settings = replace(settings, kind=kind)
     tokenizer = prepare_tokenizer(settings, corpus)
     dataset = prepare_dataset(corpus, tokenizer, progress=tokens, share=share)
@@ -290,8 +296,8 @@ def prepare(
     return corpus, tokenizer, dataset
 
 
-def pairs_to_read(recipe: Recipe) -> float:
-    """How many tokens the run is going to read, were they byte pairs."""
+def pieces_to_read(recipe: Recipe) -> float:
+    """How many tokens the run is going to read, were they unigram's pieces."""
     length = recipe.training
     shape = recipe.build_model(recipe.tokenizer.vocab_size or DEFAULT_PIECES, shape_only=True)
     if length.minutes is not None:
