@@ -25,8 +25,8 @@ from semigpt.recipe import (
     Stepped,
     TokenizerSettings,
     open_run,
-    pieces_to_read,
     pays_to_compile,
+    pieces_to_read,
     prepare_tokenizer,
     train,
 )
@@ -529,7 +529,10 @@ def test_the_best_weights_are_the_ones_in_the_model_folder(tmp_path: Path, text_
         ({"model": {"width": 10}}, "width 10 cannot be shared by 4 heads"),
         ({"training": {"steps": "many"}}, "steps in .* cannot be 'many'"),
         ({"sample": {"temperature": -1.0}}, "temperature must be 0 or more"),
-        ({"tokenizer": {"kind": "unigram", "min_count": 2}}, r"tokenizer\.min_count means nothing to unigram"),
+        (
+            {"tokenizer": {"kind": "unigram", "min_count": 2}},
+            r"tokenizer\.min_count means nothing to unigram",
+        ),
         ({"machine": {"device": "tpu"}}, "must be one of auto, cpu, cuda, mps"),
     ],
 )

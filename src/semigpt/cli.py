@@ -122,7 +122,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="char, byte, jamo, bpe, unigram, or a folder of one (default: unigram for a gpt of a long text, else char)",
     )
     sub.add_argument(
-        "--vocab-size", type=int, metavar="N", help="tokens in all (default: every character; 8,000 for bpe and unigram)"
+        "--vocab-size",
+        type=int,
+        metavar="N",
+        help="tokens in all (default: every character; 8,000 for bpe and unigram)",
     )
     sub.add_argument(
         "--model",
