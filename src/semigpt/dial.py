@@ -55,7 +55,8 @@ def tokenizer_for(rung: str, characters: int, pieces: float) -> Literal["char", 
     Pieces of two characters read twice the text in the same time, and come to know it by heart sooner. Film reviews, five
     minutes on two CPU cores, 4 x 256, bits a character on unseen ones (docs/log.md), char and bpe, whose tokens are as long: of
     22 million characters, which byte pairs read 0.4 times, 3.67 and 3.57; of 5 million (1.9 times) 3.76 and 3.68; of 2.5 million
-    (3.8) 3.82 and 3.93; of one million (10) 4.06 and 4.35. And unigram and bpe, of the 22 million, 4 x 128: 3.584 and 3.630. The
+    (3.8) 3.82 and 3.93; of one million (10) 4.06 and 4.35. And unigram and bpe, of the 22 million, 4 x 128: 3.588 and 3.631
+    (two seeds). The
     memory has the characters' neighbours in its counts and gains nothing from longer tokens.
     """
     long = characters >= LONG and pieces <= READINGS * characters / 2
