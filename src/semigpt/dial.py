@@ -56,8 +56,7 @@ def tokenizer_for(rung: str, characters: int, pieces: float) -> Literal["char", 
     minutes on two CPU cores, 4 x 256, bits a character on unseen ones (docs/log.md), char and bpe, whose tokens are as long: of
     22 million characters, which byte pairs read 0.4 times, 3.67 and 3.57; of 5 million (1.9 times) 3.76 and 3.68; of 2.5 million
     (3.8) 3.82 and 3.93; of one million (10) 4.06 and 4.35. And unigram and bpe, of the 22 million, 4 x 128: 3.588 and 3.631
-    (two seeds). The
-    memory has the characters' neighbours in its counts and gains nothing from longer tokens.
+    (two seeds). The memory has the characters' neighbours in its counts and gains nothing from longer tokens.
     """
     long = characters >= LONG and pieces <= READINGS * characters / 2
     return "unigram" if rung == "gpt" and long else "char"
