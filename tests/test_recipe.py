@@ -367,7 +367,7 @@ def test_a_run_by_the_clock_is_compiled_where_that_pays(
     assert len(compiled) == 3 * works
 
 
-def test_the_length_of_a_run_in_byte_pairs(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_length_of_a_run_in_pieces(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = recipe(text_file)
     assert pieces_to_read(asked) == 30 * 8 * 16
     assert pieces_to_read(recipe(text_file, steps=None, tokens=5000)) == 5000

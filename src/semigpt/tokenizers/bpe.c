@@ -1,4 +1,5 @@
-/* Byte-level BPE and Unigram with GPT-2's words, as the `tokenizers` library encodes: the same ids, some five times as fast.
+/* Byte-level BPE and Unigram with GPT-2's words, as the `tokenizers` library encodes: the same ids, BPE's
+   some five times as fast.
 
    A text is cut into words, each word into tokens once, and what came out is kept by its bytes: of film reviews, nine
    words of ten have been seen before. An encoder belongs to one thread; the text is valid UTF-8. */
@@ -120,9 +121,9 @@ void *semigpt_bpe_new(int64_t count, const int32_t *merges, const uint8_t *class
    them. `scores` [count]. */
 void *semigpt_unigram_new(
     int64_t count, const uint8_t *pieces, const int64_t *ends, const double *scores, const uint8_t *classes) {
-    encoder *e = new_encoder(count ? (uint64_t)ends[count - 1] : 0, classes);
+    encoder *e = new_encoder((uint64_t)ends[count - 1], classes);
     if (!e) return NULL;
-    e->scores = malloc((uint64_t)count * sizeof *scores + 1);
+    e->scores = malloc((uint64_t)count * sizeof *scores);
     if (!e->scores) return semigpt_bpe_free(e), NULL;
     memcpy(e->scores, scores, (uint64_t)count * sizeof *scores);
     int32_t nodes = 1;

@@ -27,7 +27,6 @@ KEPT = 0.75  # of the pieces, after each round
 TINY = 1e-300  # sixteen signs of four unheard-of bytes each are less likely still
 PRIOR = 0.5  # taken off each count: exp(digamma(c)) is c - 1/2, nearly, the mean-field estimate under a Dirichlet prior
 
-Numbers = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 
@@ -182,12 +181,10 @@ class _Lattice:
                 here = slice(starts[j], starts[j + 1])
                 ends = self.ends[length - 1][here]
                 begins = ends - (self.first[j] - self.first[j - length])
-                share = shares[length - 1][
-                    here
-                ]  # and from here on how often the piece is expected at this place
+                share = shares[length - 1][here]
                 share *= backward[ends]
                 backward[begins] += share
-                share *= forward[begins]
+                share *= forward[begins]  # how often the piece is expected at this place
         self.count = np.bincount(np.concatenate(self.ids), np.concatenate(shares), len(self.length))
         self._maximize()
 
