@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from conftest import VOCABULARY, small_model, small_stream
-from semigpt.checkpoint import RunFolder
 from semigpt.device import MachineSettings, gigaflops
 from semigpt.models.counts import Counts
 from semigpt.models.gpt import GPT
@@ -88,10 +87,6 @@ def test_a_run_goes_on_to_the_same_bits(changes: dict[str, object], tmp_path: Pa
             break
     for _ in train(recipe, tmp_path / "left", resume=True):
         pass
-    if recipe.machine.compile:
-        ends = [RunFolder.open(tmp_path / name).rows("metrics")[-1]["val_loss"] for name in ("whole", "left")]
-        assert ends[0] == pytest.approx(ends[1], abs=0.02)
-        return
     for name in ("metrics.jsonl", "model/model.safetensors", "samples.jsonl"):
         assert (tmp_path / "left" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 

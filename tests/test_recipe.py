@@ -15,6 +15,7 @@ from semigpt.checkpoint import RunFolder
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.dial import dropout_for, tokenizer_for, weight_decay_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
+from semigpt.models.base import LanguageModel
 from semigpt.recipe import (
     Evaluated,
     Event,
@@ -341,13 +342,12 @@ def test_a_run_by_the_clock_is_compiled_where_that_pays(
     """It is kept, and without the compilers that it takes a run goes on after one line."""
     compiled = []
 
-    def compile(model: torch.nn.Module) -> torch.nn.Module:
+    def compile(model: LanguageModel) -> None:
         if not works:
             raise RuntimeError("no Triton\nlook here:\n…")
         compiled.append(model)
-        return model
 
-    monkeypatch.setattr("torch.compile", compile)
+    monkeypatch.setattr(LanguageModel, "compile_steps", compile)
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     assert pays_to_compile("gpt", gpu, 60)
     assert not any(

@@ -23,7 +23,6 @@ from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.recipe import (
     Recipe,
-    compiled,
     count_ngrams,
     fitted,
     fresh_model,
@@ -178,10 +177,7 @@ def seconds_a_step(recipe: Recipe, model: LanguageModel, dataset: Dataset, teach
     plan = replace(recipe.training, steps=1000, tokens=None, minutes=None, on_nonfinite="skip")
     optimizer = Optimizer(model, recipe.optimizer)
     times = [time.perf_counter()]
-    forward = compiled(recipe, model)
-    for report in training_steps(
-        model, dataset, optimizer, plan, Progress(), forward=forward, teacher=teacher
-    ):
+    for report in training_steps(model, dataset, optimizer, plan, Progress(), teacher=teacher):
         times.append(time.perf_counter())
         if report.step > WARM_UP + 1 and times[-1] - times[WARM_UP] > SECONDS:
             break

@@ -403,8 +403,6 @@ def _train(
 ) -> Iterator[Event]:
     run: RunFolder | None = None
     asked = recipe
-    if recipe.machine.compile and recipe.model["rung"] == "memory":
-        raise SettingsError("the memory rung is not compiled: leave machine.compile out")
     if resume or (folder / "config.toml").is_file():
         run = RunFolder.open(folder)
         saved = Recipe.from_tables(run.config())
@@ -441,8 +439,7 @@ def _train(
             # What it learns is thrown away.
             twin = fresh_model(recipe, tokenizer.vocab_size, device, counts)
             look = partial(measure, twin, tokenizer, dataset, settings, recipe.sample)
-            forward = compiled(recipe, twin)
-            return forecast_run(twin, dataset, recipe.optimizer, settings, look, teacher, forward)
+            return forecast_run(twin, dataset, recipe.optimizer, settings, look, teacher)
 
         forecast = rehearse(recipe)
         if recipe.machine.compile is None:
@@ -493,15 +490,12 @@ def _train(
         dropout = float(recipe.model.get("dropout", 0.0))
         yield Forecasted(forecast, advice(asked, forecast, tokenizer.vocab_size), dropout)
     run.write_facts(record.facts)
-    forward = compiled(recipe, model)
     if checkpoint is None:
         yield record.evaluate()
     parts = EVALUATIONS if forecast is None else forecast.evaluations
     stopped, done = False, int(position.share(settings) * parts)
     try:
-        for report in training_steps(
-            model, dataset, optimizer, settings, position, forward=forward, teacher=teacher
-        ):
+        for report in training_steps(model, dataset, optimizer, settings, position, teacher=teacher):
             record.log(report)
             yield Stepped(report)
             every = settings.eval_every
@@ -548,6 +542,8 @@ def fresh_model(
         model.checkpoint_activations = recipe.machine.checkpoint_activations
     if isinstance(model, GPT | BlocksModel):
         model.native = {"auto": None, "native": True, "plain": False}[recipe.machine.step]
+    if recipe.machine.compile:
+        model.compile_steps()  # a second model of the same shape costs nothing more
     return model
 
 
@@ -560,11 +556,6 @@ def settled(recipe: Recipe, epochs: float) -> Recipe:
         decay = weight_decay_for(rung, epochs)
         recipe = replace(recipe, optimizer=replace(recipe.optimizer, weight_decay=decay))
     return recipe
-
-
-def compiled(recipe: Recipe, model: LanguageModel) -> Callable[..., Any] | None:
-    """The model compiled, where the recipe says so; a second one of the same shape costs nothing more."""
-    return torch.compile(model) if recipe.machine.compile else None
 
 
 def pays_to_compile(rung: str, device: torch.device, seconds: float) -> bool:

@@ -22,29 +22,8 @@ from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.trainer import Progress, TrainingSettings, training_steps
 
 
-class Poisoned(torch.nn.Module):
-    """A model whose loss, or whose gradient alone, is not finite at one forward pass."""
-
-    def __init__(self, model: torch.nn.Module, at: int, kind: str) -> None:
-        super().__init__()
-        self.model, self.at, self.kind, self.passes = model, at, kind, 0
-
-    def forward(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits, loss = self.model(inputs, targets)
-        self.passes += 1
-        if self.passes == self.at:
-            if self.kind == "gradient":
-                loss.register_hook(lambda gradient: gradient * math.inf)
-            else:
-                loss = loss * float(self.kind)
-        return logits, loss
-
-
-def poisoned(model: LanguageModel, at: int, kind: str) -> Poisoned | None:
-    """The same for every rung. `memory` is never trained through its `forward`, which would believe the counts on their
-    own text: there it is `learn` that goes wrong."""
-    if model.rung != "memory":
-        return Poisoned(model, at, kind)
+def poison(model: LanguageModel, at: int, kind: str) -> None:
+    """Make what the model learns in its step number `at` go wrong."""
     calls, learn = itertools.count(1), model.learn
 
     def poisoned_learn(*arguments: Any, **named: Any) -> torch.Tensor:
@@ -57,7 +36,6 @@ def poisoned(model: LanguageModel, at: int, kind: str) -> Poisoned | None:
         return loss
 
     model.learn = poisoned_learn  # type: ignore[method-assign]
-    return None
 
 
 @pytest.mark.parametrize("kind", ["nan", "inf", "gradient"])
@@ -66,11 +44,9 @@ def test_a_poisoned_batch_never_reaches_the_weights(
     dataset: Dataset, rung: str, kind: str, optimizer: str
 ) -> None:
     model = small_model(rung)
-    forward = poisoned(model, 3, kind)
+    poison(model, 3, kind)
     optimizer_ = Optimizer(model, OptimizerSettings(optimizer=optimizer))  # type: ignore[arg-type]
-    steps = training_steps(
-        model, dataset, optimizer_, TrainingSettings(steps=5, batch_size=4), Progress(), forward=forward
-    )
+    steps = training_steps(model, dataset, optimizer_, TrainingSettings(steps=5, batch_size=4), Progress())
     next(steps), next(steps)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     with pytest.raises(
@@ -88,9 +64,9 @@ def test_skipping_counts_and_goes_on(dataset: Dataset, rung: str, kind: str) -> 
     model = small_model(rung)
     progress = Progress()
     settings = TrainingSettings(steps=5, batch_size=4, on_nonfinite="skip")
-    forward = poisoned(model, 3, kind)
+    poison(model, 3, kind)
     optimizer = Optimizer(model, OptimizerSettings())
-    reports = list(training_steps(model, dataset, optimizer, settings, progress, forward=forward))
+    reports = list(training_steps(model, dataset, optimizer, settings, progress))
     assert [report.skipped for report in reports] == [False, False, True, False, False]
     assert progress.skipped == 1
     assert all(p.isfinite().all() for p in model.parameters())

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -304,20 +303,17 @@ class BlocksModel(_EmbeddingModel):
         *,
         teacher: Counts | None = None,
         taught: float = 0.0,
-        forward: Callable[..., Any] | None = None,
     ) -> Tensor:
         """As `LanguageModel.learn`; on a CPU with a compiler the step is one call of C (`models.blocks_step`)."""
-        step = self.native_step() if forward is None and not (teacher and taught) else None
+        step = None if teacher and taught else self.native_step()
         if step is None or (self.native is None and few_texts(*inputs_BT.shape)):
-            return super().learn(
-                inputs_BT, targets_BT, weight, teacher=teacher, taught=taught, forward=forward
-            )
+            return super().learn(inputs_BT, targets_BT, weight, teacher=teacher, taught=taught)
         self.check_context(inputs_BT)
         return step(inputs_BT, targets_BT, weight, self.training)
 
     def native_step(self) -> BlocksStep | None:
         """The training step in C, where this shape and machine have one."""
-        if self.native is False:
+        if self.native is False or self.compiles_steps:
             return None
         if not can_step_natively(self):
             if self.native:

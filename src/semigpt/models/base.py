@@ -6,6 +6,7 @@ D the width of a head, V the vocabulary.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ __all__ = [
     "Cache",
     "LanguageModel",
     "ModelSettings",
+    "call",
     "lesson_of",
     "linear_loss",
     "taught_loss",
@@ -55,6 +57,11 @@ class Cache(ABC):
         """A cache of these texts alone, in this order; one named twice is continued in two ways."""
 
 
+def call(part: Callable[..., Any], *given: Any) -> Any:
+    """What `part` gives: the plain way to run a part of a training step."""
+    return part(*given)
+
+
 class LanguageModel(nn.Module, ABC):
     """A model of the next token: `model(inputs)` gives logits, `model(inputs, targets)` the loss as well."""
 
@@ -63,6 +70,22 @@ class LanguageModel(nn.Module, ABC):
     companion_files: ClassVar[tuple[str, ...]] = ()  # what it may have beside its weights
     # The number type of the products. Weights are kept, and updated, in float32 whatever it is.
     compute_dtype: torch.dtype = torch.float32
+    # What runs a part of a training step on what it is given: the part itself, or `torch.compile`.
+    _call: Callable[..., Any] = staticmethod(call)
+
+    def compile_steps(self, backend: str = "inductor") -> None:
+        """Run training steps through `torch.compile` from now on; the first ones wait for its compiler."""
+        # Not by what is fastest at the moment where that changes what comes out: a run goes on to the same bits.
+        # Inductor's own, about a kernel of the loss that it could have made otherwise.
+        warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")
+        options: dict[str, Any] | None = None
+        if backend == "inductor" and "deterministic" in torch._inductor.list_options():
+            options = {"deterministic": True}
+        self._call = torch.compile(call, backend=backend, options=options)
+
+    @property
+    def compiles_steps(self) -> bool:
+        return self._call is not call
 
     @abstractmethod
     def forward(self, inputs_BT: Tensor, targets_BT: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -76,17 +99,15 @@ class LanguageModel(nn.Module, ABC):
         *,
         teacher: Counts | None = None,
         taught: float = 0.0,
-        forward: Callable[..., Any] | None = None,
     ) -> Tensor:
         """The mean loss in nats, and `weight` times its gradients added to `.grad`: what a training step wants.
 
         With a teacher the gradients are of a softer loss, whose targets give `taught` of their weight to what the counts
         of n-grams say (Hinton and others 2015, arXiv 1503.02531, with counts for the teacher). The loss returned is the
-        text's all the same. `forward` runs the model (a compiled one, say); the model itself, or what it has that is
-        faster, by default.
+        text's all the same.
         """
         lesson_BTV = lesson_of(teacher, taught, inputs_BT)
-        loss, objective = self.objective(inputs_BT, targets_BT, lesson_BTV, taught, forward)
+        loss, objective = self.objective(inputs_BT, targets_BT, lesson_BTV, taught)
         (objective * weight).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -96,10 +117,9 @@ class LanguageModel(nn.Module, ABC):
         targets_BT: Tensor,
         lesson_BTV: Tensor | None,
         taught: float | Tensor,
-        forward: Callable[..., Any] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The mean loss in nats, and what training brings down: that loss, but for the share `taught` of it the lesson's."""
-        logits_BTV, loss = (self if forward is None else forward)(inputs_BT, targets_BT)
+        logits_BTV, loss = self._call(self, inputs_BT, targets_BT)
         return loss, taught_loss(logits_BTV, loss, lesson_BTV, taught)
 
     def token_losses(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:

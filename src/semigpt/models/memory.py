@@ -20,7 +20,7 @@ tokens stood in the text before it, with how many of them did (what a trained ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -240,13 +240,10 @@ class MemoryGPT(GPT):
         *,
         teacher: Counts | None = None,
         taught: float = 0.0,
-        forward: Callable[..., Any] | None = None,
     ) -> Tensor:
         """As `LanguageModel.learn`, through the mixture: its loss, plus `own_loss` times what a `gpt` is taught."""
         if self.counts is None:
-            return super().learn(
-                inputs_BT, targets_BT, weight, teacher=teacher, taught=taught, forward=forward
-            )
+            return super().learn(inputs_BT, targets_BT, weight, teacher=teacher, taught=taught)
         self.check_context(inputs_BT)
         looked_up = self._look_up(inputs_BT, targets_BT, leave_one_out=True)
         step = self.native_step()

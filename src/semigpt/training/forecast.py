@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -89,12 +88,10 @@ def forecast_run(
     settings: TrainingSettings,
     evaluate: Callable[[], object],
     teacher: Teacher | None = None,
-    forward: Callable[..., Any] | None = None,
 ) -> Forecast:
     """Rehearse a few steps and one evaluation, on a model and from a random state that are both thrown away after.
 
-    It takes a second or two: one step that is not counted, then steps for one second, two at least. `forward` as in
-    `training_steps`.
+    It takes a second or two: one step that is not counted, then steps for one second, two at least.
     """
     optimizer = Optimizer(model, optimizer_settings)
     plan = replace(
@@ -102,9 +99,7 @@ def forecast_run(
     )
     durations: list[float] = []
     before = start = time.perf_counter()
-    for report in training_steps(
-        model, dataset, optimizer, plan, Progress(), forward=forward, teacher=teacher
-    ):
+    for report in training_steps(model, dataset, optimizer, plan, Progress(), teacher=teacher):
         now = time.perf_counter()
         if report.step == 1:
             start = now

@@ -7,9 +7,9 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -181,12 +181,10 @@ def training_steps(
     progress: Progress,
     *,
     context_length: int | None = None,
-    forward: Callable[..., Any] | None = None,
     teacher: Teacher | None = None,
 ) -> Iterator[StepReport]:
     """Train `model` on the training split until the settings' end, one report a step; `progress` is kept current.
 
-    `forward` is the callable that runs the model (a compiled one, say); what the model has of its own by default.
     `teacher` is whom the model learns from beside the text, where the settings ask for one. What the caller
     does between two steps counts on the run's clock.
 
@@ -224,7 +222,6 @@ def training_steps(
                     *(inputs_BT, targets_BT, 1 / parts),
                     teacher=None if teacher is None else teacher.counts,
                     taught=taught,
-                    forward=forward,
                 )
                 / parts
             )
