@@ -62,6 +62,7 @@ def test_recorded_coins_fall_anew_each_time_and_the_same_again() -> None:
     assert losses[0] == losses[1]
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # and of what a compiled block reads
 @pytest.mark.filterwarnings(
     "ignore:`torch.jit.script_method`:DeprecationWarning"
 )  # torch 2.11's own, while it compiles

@@ -226,14 +226,17 @@ def test_a_long_text_is_cut_into_longer_tokens(
         return prepared
 
     assert begun("short").tokenizer.kind == "char"
-    monkeypatch.setattr(dial, "LONG", 1000)
-    monkeypatch.setattr(dial, "READINGS", 100.0)
+    monkeypatch.setattr(dial, "ENOUGH", 1000)
+    monkeypatch.setattr(dial, "PIECES_READINGS", 100.0)
     assert begun("short").tokenizer.kind == "char", "the run goes on as it began"
     assert begun("long").tokenizer.kind == "unigram"
+    assert (
+        RunFolder.open(tmp_path / "long").config()["tokenizer"]["vocab_size"] == dial.pieces_for(1000) == 4000
+    )
     assert begun("rare", min_count=2).tokenizer.kind == "bpe", "unigram leaves nothing to bytes by its count"
     assert begun("given", kind="char").tokenizer.kind == "char"
     assert begun("table", rung="bigram").tokenizer.kind == "char", "the book's rungs read characters"
-    monkeypatch.setattr(dial, "LONG", 10**9)
+    monkeypatch.setattr(dial, "ENOUGH", 10**9)
     for resume in (False, True):
         prepared = begun("long", resume=resume)
         assert prepared.resumed_at
@@ -262,9 +265,14 @@ def test_tokens_are_learnt_from_a_part_of_a_long_text(
 
 
 def test_a_text_is_not_read_too_often_in_longer_tokens() -> None:
-    """What was measured is what is chosen: film reviews, five minutes of 900,000 tokens."""
-    for millions, kind in ((1, "char"), (2.5, "char"), (5, "unigram"), (22, "unigram")):
-        assert tokenizer_for("gpt", int(millions * 1e6), pieces=5 * 900_000) == kind
+    """What was measured is what is chosen: film reviews on machine D, whose pace this is."""
+    a_minute = {4000: 1_320_000, 8000: 986_000}
+    for millions, minutes, kind in (
+        *((0.5, 1, "char"), (1, 1, "unigram"), (1, 2, "unigram"), (1, 5, "char")),
+        *((2.5, 1, "unigram"), (2.5, 5, "unigram"), (5, 5, "unigram"), (22, 5, "unigram")),
+    ):
+        characters = int(millions * 1e6)
+        assert tokenizer_for("gpt", characters, minutes * a_minute[dial.pieces_for(characters)]) == kind
     assert tokenizer_for("gpt", 5_000_000, pieces=20 * 900_000) == "char"
     assert tokenizer_for("gpt", 22_000_000, pieces=20 * 900_000) == "unigram"
     assert tokenizer_for("memory", 22_000_000, pieces=5 * 900_000) == "char"
@@ -290,7 +298,7 @@ def test_a_gpu_has_its_own_pace(text_file: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 694_827.0)
     asked = Recipe.from_tables({"data": {"spec": str(text_file)}, "training": {"minutes": 1.0}})
     assert asked.model["size"] == "base"
-    assert pieces_to_read(asked) > 5e7
+    assert pieces_to_read(asked, 22_000_000) > 5e7
 
 
 def test_a_size_is_for_so_much_arithmetic() -> None:
@@ -369,13 +377,15 @@ def test_a_run_by_the_clock_is_compiled_where_that_pays(
 
 def test_the_length_of_a_run_in_pieces(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = recipe(text_file)
-    assert pieces_to_read(asked) == 30 * 8 * 16
-    assert pieces_to_read(recipe(text_file, steps=None, tokens=5000)) == 5000
+    assert pieces_to_read(asked, 1000) == 30 * 8 * 16
+    assert pieces_to_read(recipe(text_file, steps=None, tokens=5000), 1000) == 5000
     paces = []
     for pace in (300.0, 2400.0):
         monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine, pace=pace: pace)
-        paces.append(pieces_to_read(recipe(text_file, steps=None, minutes=2)))
+        by_clock = recipe(text_file, steps=None, minutes=2)
+        paces.append(pieces_to_read(by_clock, 22_000_000))
         assert paces[-1] == 2 * dial.tokens_a_minute(asked.build_model(8000).parameter_count(), pace)
+        assert pieces_to_read(by_clock, 1_000_000) > paces[-1], "fewer pieces, a smaller net"
     assert paces[0] < paces[1]
 
 

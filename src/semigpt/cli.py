@@ -119,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--tokenizer",
         metavar="KIND",
-        help="char, byte, jamo, bpe, unigram, or a folder of one (default: unigram for a gpt of a long text, else char)",
+        help="char, byte, jamo, bpe, unigram, or a folder of one (default: unigram for a gpt that will not read its text often, else char)",
     )
     sub.add_argument(
         "--vocab-size",

@@ -11,6 +11,7 @@ __all__ = [
     "Size",
     "dial",
     "dropout_for",
+    "pieces_for",
     "size_for",
     "texts_a_step",
     "tokenizer_for",
@@ -19,7 +20,10 @@ __all__ = [
 ]
 
 Size = Literal["tiny", "small", "base", "large"]
-LONG = 4_000_000  # characters of a training text, from which on it may be cut into longer tokens
+LONG = 4_000_000  # characters of a training text, from which on larger steps pay, and more pieces
+# Characters from which on a text may be cut into pieces, and readings up to which it is, by `tokens_a_minute` and two characters
+# a piece; some five they are in truth.
+ENOUGH, PIECES_READINGS = 750_000, 6.5
 # Minutes x GFLOP/s, from which on `small` learns more than `tiny`: of a long text from somewhere between 1,400 and 2,400 on, of
 # a short one later. And from which on `base` learns more than `small`.
 LARGER, LARGER_YET = 3800, 27_000
@@ -52,14 +56,26 @@ def tokens_a_minute(parameters: int, gigaflops: float, *, gpu: bool = False) -> 
 def tokenizer_for(rung: str, characters: int, pieces: float) -> Literal["char", "unigram"]:
     """The kind of tokenizer with which a run that reads so many of unigram's pieces learns most from a training text.
 
-    Pieces of two characters read twice the text in the same time, and come to know it by heart sooner. Film reviews, five
-    minutes on two CPU cores, 4 x 256, bits a character on unseen ones (docs/log.md), char and bpe, whose tokens are as long: of
-    22 million characters, which byte pairs read 0.4 times, 3.67 and 3.57; of 5 million (1.9 times) 3.76 and 3.68; of 2.5 million
-    (3.8) 3.82 and 3.93; of one million (10) 4.06 and 4.35. And unigram and bpe, of the 22 million, 4 x 128: 3.588 and 3.631
-    (two seeds). The memory has the characters' neighbours in its counts and gains nothing from longer tokens.
+    Pieces of two characters read twice the text in the same time, and come to know it by heart sooner; how much of it there
+    is to know by heart depends on the text.
+    Bits a character on unseen text, D's two cores (docs/log.md), characters and pieces: film reviews, 22 million characters, five
+    minutes 3.67 (on B) and 3.588; 5 million, a minute 4.088 and 4.003, five (read 1.9 times) 3.831 and 3.731; 2.5 million, a minute
+    4.116 and 4.063; one million, a minute 4.322 and 4.215, two (some four times) 4.222 and 4.155, five (some nine) 4.138 and
+    4.307 of 8,000 pieces; half a million, a minute 4.416 and 4.444. The bundled news, two minutes (5.5 times) 1.206 and 0.951, five
+    (thirteen) 1.014 and 0.999 of 8,000 pieces.
+    The memory has the characters' neighbours in its counts and gains nothing from longer tokens.
     """
-    long = characters >= LONG and pieces <= READINGS * characters / 2
-    return "unigram" if rung == "gpt" and long else "char"
+    seldom = characters >= ENOUGH and pieces <= PIECES_READINGS * characters / 2
+    return "unigram" if rung == "gpt" and seldom else "char"
+
+
+def pieces_for(characters: int) -> int:
+    """How many of unigram's pieces a training text so long is learnt best in.
+
+    Film reviews on D, 4,000 and 8,000: one million characters, one minute 4.215 and 4.296, two 4.155 and 4.212; 2.5 million, taught,
+    one minute 4.063 and 4.085; half a million, one minute 4.444 and 4.543. The bundled news, two minutes, 0.951 and 0.935.
+    """
+    return 8000 if characters >= LONG else 4000
 
 
 def texts_a_step(rung: str, texts: int, steps: float, characters: int) -> int:

@@ -27,6 +27,7 @@ from semigpt.dial import (
     SIZES,
     dial,
     dropout_for,
+    pieces_for,
     size_for,
     texts_a_step,
     tokenizer_for,
@@ -48,7 +49,6 @@ from semigpt.record import Evaluated, Record, SampleSettings, measure
 from semigpt.settings import check_choice, check_positive, from_table, nearest, to_table
 from semigpt.tokenizers import CharTokenizer, Kind, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
-from semigpt.tokenizers.kinds import DEFAULT_PIECES
 from semigpt.training.forecast import EVALUATIONS, Forecast, check_room, forecast_run, peak_memory
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.trainer import StepReport, Teacher, TrainingSettings, training_steps
@@ -74,13 +74,19 @@ logger = logging.getLogger(__name__)
 # What a run may go on with another value of: nothing that its weights depend on (but for the steps that it skips).
 MAY_CHANGE = {"training.keep", "training.save_every", "training.on_nonfinite", "machine.device"}
 # Chosen when a run begins, where they are not asked for.
-CHOSEN = ("machine.compile", "model.dropout", "optimizer.weight_decay", "tokenizer.kind")
+CHOSEN = (
+    "machine.compile",
+    "model.dropout",
+    "optimizer.weight_decay",
+    "tokenizer.kind",
+    "tokenizer.vocab_size",
+)
 TEACHER_ORDER = 5
 COMPILED_SECONDS = 60
 # Byte pairs of all 22 million characters of film reviews take 11.2 s to learn and cut unseen ones into 0.4967 tokens a character,
 # those of every fourth document 3.1 s and 0.4973, of every twelfth 1.4 s and 0.4999 (two cores with AVX-512 alone).
 LEARNT_CHARACTERS = 6_000_000
-TAUGHT_TOKENS = 2_000_000  # of a training split, from which on `teacher = "auto"` is the counts
+TAUGHT_TOKENS = 1_200_000  # of a training split, from which on `teacher = "auto"` is the counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,13 +286,7 @@ def prepare(
     for split in ("train", "validation"):
         check_split(corpus, split)
     context_length = recipe.build_model(1, shape_only=True).settings.context_length
-    settings = recipe.tokenizer
-    if settings.kind is None:
-        kind: Kind = tokenizer_for(recipe.model["rung"], corpus.characters("train"), pieces_to_read(recipe))
-        if kind == "unigram" and settings.min_count > 1:
-            kind = "bpe"  # which can leave out what is rare
-        settings = replace(settings, kind=kind)
-    tokenizer = prepare_tokenizer(settings, corpus)
+    tokenizer = prepare_tokenizer(chosen_tokenizer(recipe, corpus), corpus)
     dataset = prepare_dataset(corpus, tokenizer, progress=tokens, share=share)
     for split in ("train", "validation"):
         try:
@@ -296,10 +296,23 @@ def prepare(
     return corpus, tokenizer, dataset
 
 
-def pieces_to_read(recipe: Recipe) -> float:
-    """How many tokens the run is going to read, were they unigram's pieces."""
+def chosen_tokenizer(recipe: Recipe, corpus: Corpus) -> TokenizerSettings:
+    """The tokenizer's settings; where no kind is named, and no folder, with what learns most from this text."""
+    settings = recipe.tokenizer
+    if settings.kind is not None or settings.folder is not None:
+        return settings
+    characters = corpus.characters("train")
+    kind: Kind = tokenizer_for(recipe.model["rung"], characters, pieces_to_read(recipe, characters))
+    if kind == "unigram" and settings.min_count > 1:
+        return replace(settings, kind="bpe")  # which can leave out what is rare
+    vocab_size = settings.vocab_size or (pieces_for(characters) if kind == "unigram" else None)
+    return replace(settings, kind=kind, vocab_size=vocab_size)
+
+
+def pieces_to_read(recipe: Recipe, characters: int) -> float:
+    """How many tokens the run is going to read of a text so long, were they unigram's pieces."""
     length = recipe.training
-    shape = recipe.build_model(recipe.tokenizer.vocab_size or DEFAULT_PIECES, shape_only=True)
+    shape = recipe.build_model(recipe.tokenizer.vocab_size or pieces_for(characters), shape_only=True)
     if length.minutes is not None:
         return length.minutes * pace(recipe, shape)
     return length.tokens or (length.steps or 0) * length.batch_size * shape.settings.context_length
@@ -313,7 +326,7 @@ def pace(recipe: Recipe, shape: LanguageModel) -> float:
 
 def fitted(recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer) -> Recipe:
     """The recipe with what it leaves to the text: the kind of tokenizer, and how many texts a step learns from."""
-    recipe = replace(recipe, tokenizer=replace(recipe.tokenizer, kind=tokenizer.kind))
+    recipe = replace(recipe, tokenizer=replace(chosen_tokenizer(recipe, corpus), kind=tokenizer.kind))
     training = recipe.training
     if training.minutes is None or "training.batch_size" not in recipe.dialled:
         return recipe
@@ -572,7 +585,9 @@ def has_teacher(recipe: Recipe, dataset: Dataset) -> bool:
 
     One minute of film reviews (22 million characters, 4 x 256, two cores with AMX) ends at 3.90 bits a character with them
     and at 4.15 without; one of the bundled news (1 million, read three times over; 4 x 128) at 1.35 with and 1.29 without.
-    Five minutes of 5 million characters of the reviews, 2.5 million byte pairs, end at 3.675 with and 3.703 without.
+    Five minutes of 5 million characters of the reviews, 2.5 million byte pairs, end at 3.675 with and 3.703 without; one minute
+    of 2.5 million, 1.35 million pieces, at 4.085 with and 4.258 without (five, 3.7 times over: 3.937 and 3.903); of one million,
+    0.6 million pieces, at 4.232 with and 4.215 without.
     The memory has the counts themselves and learns nothing more from them (3.580 and 3.583).
     """
     long = len(dataset.stream("train")) >= TAUGHT_TOKENS and recipe.model["rung"] != "memory"
