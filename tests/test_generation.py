@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semigpt.errors import SettingsError
-from semigpt.generation.constraint import Constraint
+from semigpt.generation.constraint import Constraint, text_constraint
 from semigpt.generation.decoder import make_decoder
 from semigpt.generation.engine import (
     Conversation,
@@ -27,7 +29,7 @@ from semigpt.generation.sampling import History, SamplingSettings, adjusted, cho
 from semigpt.interop.huggingface import save_model
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT, GPTSettings
-from semigpt.tokenizers import CharTokenizer
+from semigpt.tokenizers import CharTokenizer, Tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +194,11 @@ def test_greedy_and_beams_find_what_transformers_finds(
                 ours = generate_tokens(writer, torch.tensor([prompt]), 10, ask)[0, len(prompt) :].tolist()
                 assert ours[: len(found)] == found
             else:
-                ours = beam_search(make_decoder(writer), prompt, 10, ask, {tokenizer.end_of_text}, free)[0][0]
+                texts = make_decoder(writer).open(1, beams)
+                logits = texts.feed([prompt])
+                past = History(prompt, tokenizer.vocab_size)
+                ends = {tokenizer.end_of_text}
+                ours = beam_search(texts, logits, 10, ask, ends, free, history=past)[0][0]
                 assert ours == [token for token in found if token != tokenizer.end_of_text]
 
 
@@ -235,6 +241,136 @@ def test_a_conversation_reads_each_token_once(writer: LanguageModel, tokenizer: 
         whole = tokenizer.encode("의사" + first + "는").tolist()
         assert len(whole) < 15, "within the context: past it a sliding cache is not the same as reading anew"
         assert second == engine.generate("의사" + first + "는", **greedy)[0]
+
+
+@pytest.fixture(scope="module")
+def words() -> str:
+    """A text of words that begin alike."""
+    choice = np.random.default_rng(0).choice(["한국", "한국은", "한국어", "한국인", "나라", "나라는"], 2000)
+    return " ".join(choice.tolist())
+
+
+@pytest.fixture(scope="module", params=["unigram", "bpe"])
+def pieces(request: pytest.FixtureRequest, words: str) -> Tokenizer:
+    return train_tokenizer(request.param, [words], vocab_size=280)
+
+
+@pytest.fixture(scope="module")
+def reader(pieces: Tokenizer, words: str) -> GPT:
+    """A GPT that has read a little."""
+    torch.manual_seed(0)
+    shape = {"context_length": 16, "width": 32, "num_layers": 1, "num_heads": 2}
+    model = GPT(GPTSettings(vocab_size=pieces.vocab_size, **shape))
+    tokens = torch.tensor(np.concatenate(list(pieces.encode_documents([words]))).astype(np.int64))
+    adam = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(100):
+        block = tokens[torch.randint(len(tokens) - 16, (16, 1)) + torch.arange(17)]
+        loss = model(block[:, :-1], block[:, 1:])[1]
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    return model
+
+
+def all_ways(model: GPT, tokenizer: Tokenizer, prompt: str) -> tuple[np.ndarray, float]:
+    """The probability of each token as the first that says more than the prompt, after as many of the prompt's own as come before
+    it, `[V]`; and how much of it has tokens that begin within the prompt."""
+    own = [tokenizer.end_of_text, *tokenizer.encode(prompt).tolist()]
+    with torch.no_grad():
+        log_probability = model(torch.tensor([own]))[0][0].log_softmax(-1).double()
+    written = text_constraint(tokenizer, tokenizer.vocab_size).after(1) > 0
+    exact, over = np.zeros(tokenizer.vocab_size), 0.0
+    for place in range(len(own)):  # of the last token that stays
+        reached = sum(float(log_probability[before, own[before + 1]]) for before in range(place))
+        covered = b"".join(map(tokenizer.token_bytes, own[place + 1 :]))
+        for token in range(tokenizer.vocab_size):
+            data = tokenizer.token_bytes(token)
+            if (data.startswith(covered) and len(data) > len(covered)) if covered else written[token]:
+                probability = math.exp(reached + float(log_probability[place, token]))
+                exact[token] += probability
+                over += probability if covered else 0.0
+    return exact / exact.sum(), over / exact.sum()
+
+
+INSIDE = "나라는 한국"
+
+
+def test_a_prompt_is_a_text_not_its_tokens(pieces: Tokenizer, reader: GPT) -> None:
+    """What follows is drawn by the probability of all ways to write it, those too whose token reaches back into the prompt."""
+    exact, over = all_ways(reader, pieces, INSIDE)
+    assert 0.1 < over < 0.9, "both ways matter here"
+    for native in (None, False):
+        ask = {"num_samples": 3000, "max_new_tokens": 1, "seed": 1, "logprobs": 0, "native": native}
+        drawn = Counter(
+            score.token for piece in stream_text(reader, pieces, INSIDE, **ask) for score in piece.scores
+        )
+        drawn[pieces.end_of_text] = 3000 - drawn.total()
+        found = np.array([drawn[token] / 3000 for token in range(pieces.vocab_size)])
+        assert abs(found - exact).max() < 0.03
+
+
+def test_a_text_goes_on_behind_its_prompt_wherever_its_tokens_end(pieces: Tokenizer, reader: GPT) -> None:
+    for prompt in (INSIDE, "나라는 ", "의사협회는", "나", ""):
+        for ask in (
+            {},
+            {"sampling": SamplingSettings(num_beams=4)},
+            {"sampling": SamplingSettings(repetition_penalty=1.2)},
+        ):
+            settings = {"max_new_tokens": 6, "num_samples": 4, "seed": 2, **ask}
+            texts = generate_text(reader, pieces, prompt, **settings)
+            assert texts == generate_text(reader, pieces, prompt, native=False, **settings)
+            assert [prompt + text for text in texts] == generate_text(
+                reader, pieces, prompt, echo=True, **settings
+            )
+            assert "\ufffd" not in "".join(texts)
+            both = generate_text(reader, pieces, ["나라는 ", prompt], **settings)
+            assert both[4:] == texts
+        for choice in generate_text(reader, pieces, prompt, choices=["맑음", "흐림"], num_samples=4, seed=1):
+            assert choice in ("맑음", "흐림")
+
+
+def test_scores_are_of_the_tokens_that_spell_prompt_and_text(pieces: Tokenizer, reader: GPT) -> None:
+    taken_back = 0
+    for seed, beams in ((1, 1), (2, 1), (3, 1), (0, 3)):
+        ask = {"sampling": SamplingSettings(num_beams=beams), "seed": seed, "max_new_tokens": 4}
+        written = list(stream_text(reader, pieces, INSIDE, echo=True, logprobs=0, **ask))
+        scores = [score for piece in written for score in piece.scores]
+        tokens = [score.token for score in scores]
+        assert pieces.decode(tokens) == "".join(piece.text for piece in written)
+        with torch.no_grad():
+            log_BTV = reader(torch.tensor([[pieces.end_of_text, *tokens]]))[0].log_softmax(-1)
+        own = [float(log_BTV[0, place, token]) for place, token in enumerate(tokens)]
+        assert [score.log_probability for score in scores] == pytest.approx(own, abs=1e-4)
+        prompt = pieces.encode(INSIDE).tolist()
+        taken_back += tokens[: len(prompt)] != prompt
+    assert taken_back, "some token covers the prompt's end"
+
+
+def test_a_conversation_goes_on_over_the_ends_of_its_lines(pieces: Tokenizer, reader: GPT) -> None:
+    lines = ("나라는 ", INSIDE, INSIDE)
+    for native in (None, False):
+        engine, conversation = Engine(reader, pieces, native=native), Conversation()
+        read = [pieces.end_of_text]
+        taken_back = 0
+        for seed, line in enumerate(lines):
+            own = pieces.encode(line).tolist()
+            written = engine.stream(
+                line, conversation=conversation, max_new_tokens=1, logprobs=0, seed=seed, stop_tokens=[]
+            )
+            (score,) = [score for piece in written for score in piece.scores]
+            ways = []
+            for back in range(len(own) + 1):
+                kept = read + own[: len(own) - back]
+                covered = b"".join(map(pieces.token_bytes, own[len(own) - back :]))
+                if pieces.token_bytes(score.token).startswith(covered):
+                    with torch.no_grad():
+                        log_V = reader(torch.tensor([kept]))[0][0, -1].log_softmax(-1)
+                    if score.log_probability == pytest.approx(float(log_V[score.token]), abs=1e-4):
+                        ways.append((back, [*kept, score.token]))
+            assert len(ways) == 1, "the model has read what was said, and nothing twice"
+            taken_back += ways[0][0]
+            read = ways[0][1]
+        assert taken_back, "some token covers a line's end"
 
 
 def test_of_a_long_prompt_only_the_end_is_read(writer: LanguageModel, tokenizer: CharTokenizer) -> None:

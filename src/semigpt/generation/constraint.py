@@ -134,6 +134,20 @@ class Constraint:
             self._after[state] = after
         return self._after[state]
 
+    def after_covering(self, covered: bytes) -> NDArray[np.int32]:
+        """As `after(START)`, of the tokens that begin with these bytes and go on, by what they are behind them; `[V]`."""
+        length = len(covered)
+        if length >= self._symbols.shape[1]:
+            return np.full(len(self._lengths), DEAD, np.int32)
+        begin = (self._symbols[:, :length] == np.frombuffer(covered, np.uint8)).all(axis=1)
+        after = np.full(len(self._lengths), DEAD, np.int32)
+        for token in np.flatnonzero(begin & (self._lengths > length)).tolist():
+            state = START
+            for symbol in self._symbols[token, length : self._lengths[token]].tolist():
+                state = int(self._bytes_row(state)[symbol])
+            after[token] = DEAD if state in self._dead else state
+        return after
+
     def forbidden(self, state: int) -> NDArray[np.uint8]:
         """1 for each token that may not follow, `[V]`; the same array each time."""
         if state not in self._forbidden:

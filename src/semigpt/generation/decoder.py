@@ -26,8 +26,8 @@ class Texts(Protocol):
     """What a decoder remembers of B texts."""
 
     def feed(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Read more tokens of each text, one or more and not as many of each, and return the logits `[B, V]` after
-        the last. They may be written over by the next call."""
+        """Read more tokens of each text, not as many of each and of some perhaps none, and return the logits `[B, V]`
+        after the last it has read. They may be written over by the next call."""
         ...
 
     def step(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -35,15 +35,15 @@ class Texts(Protocol):
         ...
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these texts, in this order; one named twice is continued in two ways."""
+        """Go on with these texts, in this order; one named twice is continued in two ways. Not more than there is room for."""
         ...
 
 
 class Decoder(Protocol):
     """Opens texts."""
 
-    def open(self, count: int) -> Texts:
-        """`count` texts of which nothing has been read."""
+    def open(self, count: int, room: int = 0) -> Texts:
+        """`count` texts of which nothing has been read, and room for more where `keep` is to name one twice."""
         ...
 
 
@@ -80,7 +80,7 @@ class TorchDecoder:
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
 
-    def open(self, count: int) -> TorchTexts:
+    def open(self, count: int, room: int = 0) -> TorchTexts:
         return TorchTexts(self.model, count)
 
 
@@ -101,6 +101,7 @@ class TorchTexts:
         self._places: list[tuple[int, int]] = [
             (-1, row) for row in range(count)
         ]  # of each text: group, row in it
+        self._logits = np.zeros((count, model.settings.vocab_size), np.float32)
 
     def feed(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         device = self._model.device
@@ -109,7 +110,7 @@ class TorchTexts:
             alike.setdefault((self._places[row][0], len(tokens)), []).append(row)
         groups: list[_Group] = []
         places = list(self._places)
-        logits: list[NDArray[np.float32] | None] = [None] * len(texts)
+        logits = self._logits.copy()
         for (number, _), rows in alike.items():
             if number < 0:
                 group = _Group(
@@ -118,12 +119,14 @@ class TorchTexts:
                 )
             else:
                 group = self._select(self._groups[number], [self._places[row][1] for row in rows])
-            new_BT = torch.tensor([list(texts[row]) for row in rows], device=device)
-            for place, (row, logits_V) in enumerate(zip(rows, self._read(group, new_BT), strict=True)):
-                logits[row], places[row] = logits_V, (len(groups), place)
+            new_BT = torch.tensor([list(texts[row]) for row in rows], dtype=torch.int64, device=device)
+            if new_BT.shape[1]:
+                logits[rows] = self._read(group, new_BT)
+            for place, row in enumerate(rows):
+                places[row] = (len(groups), place)
             groups.append(group)
-        self._groups, self._places = groups, places
-        return np.stack([row for row in logits if row is not None])
+        self._groups, self._places, self._logits = groups, places, logits
+        return logits
 
     def step(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.feed(tokens[:, None].tolist())
@@ -138,6 +141,7 @@ class TorchTexts:
                 places += [(place, (len(groups), index)) for index, place in enumerate(members)]
                 groups.append(chosen)
         self._groups, self._places = groups, [where for _, where in sorted(places)]
+        self._logits = self._logits[list(rows)]
 
     def _select(self, group: _Group, rows: list[int]) -> _Group:
         if rows == list(range(len(group.tokens_BT))):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from semigpt.errors import SettingsError
-from semigpt.generation.constraint import START, Constraint, text_constraint
+from semigpt.generation.constraint import DEAD, START, Constraint, text_constraint
 from semigpt.generation.decoder import Decoder, Texts, make_decoder
 from semigpt.generation.native import NativeTexts
 from semigpt.generation.precision import Precision
@@ -34,6 +36,7 @@ __all__ = [
     "Engine",
     "Piece",
     "TokenScore",
+    "cuts",
     "generate_text",
     "generate_tokens",
     "stream_text",
@@ -71,8 +74,9 @@ class _Writer:
         self.held = ""
         self.finished: str | None = None
 
-    def push(self, token: int) -> str:
-        self.held += self.decoder.push(token)
+    def push(self, token: int, covered: int = 0) -> str:
+        """What may be shown now; of the token's own text the first `covered` characters stand there already."""
+        self.held += self.decoder.push(token)[covered:]
         return self._release()
 
     def finish(self, reason: str) -> str:
@@ -104,22 +108,118 @@ class _Writer:
         )
 
 
+class Cut(NamedTuple):
+    """A place where a text may leave its prompt: `back` tokens before the end, by a token that says what they say, and goes
+    on."""
+
+    back: int
+    covered: str  # what they say
+    after: NDArray[np.int32]  # the constraint's state after each token, `[V]`
+
+
+MOST_BACK = 8
+"""Tokens of a prompt that one token may cover: Unigram's pieces have ten bytes at most."""
+
+
+def cuts(tokenizer: Tokenizer, constraint: Constraint, prompt: Sequence[int]) -> list[Cut]:
+    """Where a text may leave its prompt: at its end, and wherever a longer token reaches past it.
+
+    A prompt is a text, not its tokens. Behind "대한민" the tokens 대한 and 민 would make "대한민국" unlikely to a model that
+    has always read it as one token; behind a lone " " all is unlikely, since words are read with the space before them. So
+    the tokens that reach over the end count too ("token healing"), each by the probability of all that it needs.
+    """
+    found = [Cut(0, "", constraint.after(START))]
+    covered = b""
+    for back, token in enumerate(reversed(prompt[-MOST_BACK:]), start=1):
+        data = tokenizer.token_bytes(token)
+        if not data:
+            break
+        covered = data + covered
+        try:
+            text = covered.decode()
+        except UnicodeDecodeError:  # the end of a character
+            continue
+        after = constraint.after_covering(covered)
+        if after.any():
+            found.append(Cut(back, text, after))
+    return found
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A prompt as the model is to read it, and where a text may leave it: at its end first."""
+
+    text: str
+    tokens: list[int]
+    cuts: list[Cut]
+
+    @property
+    def back(self) -> int:
+        """The most tokens that a cut takes back."""
+        return self.cuts[-1].back
+
+    def leave(
+        self, logits: NDArray[np.float32], sampling: SamplingSettings, random: np.random.Generator
+    ) -> Cut:
+        """A cut, drawn as a token is, by its share of all that may follow: the probability of the tokens up to it, times that of
+        the tokens it allows. Logits `[back + 1, V]`: before each token that may be taken back, and at the end."""
+        if len(self.cuts) == 1:
+            return self.cuts[0]
+        rows = [log_probabilities(row) for row in logits]
+        tail = self.tokens[len(self.tokens) - self.back :]
+        reached = [0.0, *itertools.accumulate(row[token] for row, token in zip(rows, tail, strict=False))]
+        shares = []
+        for cut in self.cuts:
+            place = self.back - cut.back
+            allowed = rows[place][cut.after != DEAD]
+            shares.append(reached[place] + np.logaddexp.reduce(allowed, initial=-np.inf))
+        number = choose(probabilities(np.array(shares, np.float32), sampling), random.random())
+        return self.cuts[max(number, 0)]  # -1: nothing may follow, and the text will end here
+
+
 class _Text:
     """One of the texts of a call: where its constraint, its random numbers and its writer stand."""
 
     def __init__(
-        self, sample: int, writer: _Writer, random: np.random.Generator, history: History | None
+        self,
+        sample: int,
+        writer: _Writer,
+        random: np.random.Generator,
+        history: History | None,
+        cut: Cut | None = None,
     ) -> None:
         self.sample, self.writer, self.random, self.history = sample, writer, random, history
         self.state = START
+        self.cut = cut if cut is not None and cut.back else None  # until its token is drawn
         self.scores: list[TokenScore] = []
+
+    @cached_property
+    def _past_the_cut(self) -> NDArray[np.uint8]:
+        assert self.cut is not None
+        forbidden: NDArray[np.uint8] = (self.cut.after == DEAD).astype(np.uint8)
+        return forbidden
+
+    def forbidden(self, constraint: Constraint) -> NDArray[np.uint8]:
+        """1 for each token that may not follow, `[V]`."""
+        return constraint.forbidden(self.state) if self.cut is None else self._past_the_cut
+
+    def address(self, constraint: Constraint) -> int:
+        """Where `forbidden` lies in memory."""
+        return constraint.address(self.state) if self.cut is None else self._past_the_cut.ctypes.data
+
+    def take(self, token: int, constraint: Constraint) -> None:
+        """Go on behind a token."""
+        after = constraint.after(self.state) if self.cut is None else self.cut.after
+        self.state, self.cut = after.item(token), None
+        if self.history is not None:
+            self.history.push(token)
 
 
 class Conversation:
     """One text that goes on from call to call of `Engine.stream`: what was read stays read."""
 
     def __init__(self) -> None:
-        self._texts: Texts | None = None
+        self._texts: Texts | None = None  # one text, and room to go on from each of its cuts
         self._unread: list[int] = []  # written, but not yet read by the model itself
 
 
@@ -186,10 +286,11 @@ class Engine:
         A text ends at `max_new_tokens`, at the model's end-of-text or one of `stop_tokens`, before the first stop
         string, or where `pattern` (the new text as a whole) or one of `choices` is met. `banned` strings do not occur
         in it. A text depends on its prompt, the settings, the seed and its number among the samples of its prompt, and
-        on nothing else in the batch.
+        on nothing else in the batch. A prompt is a text: its last tokens may give way to a longer one (`cuts`).
 
         logprobs: score each token, beside this many alternatives
-        echo: give the prompt too, as the first piece; its scores begin where the model's context does, at the second token
+        echo: give the prompt too, as the first piece; its scores begin where the model's context does, at the second token, and
+            end where the first new token begins
         conversation: go on behind all that was said in it; one prompt, one sample
 
         Closing the iterator frees the work. Raises SettingsError, before anything is written, for what cannot be.
@@ -221,14 +322,34 @@ class Engine:
             constraint = text_constraint(self.tokenizer, V, pattern=pattern, choices=choices, banned=banned)
         ends = {*stop_tokens, *(() if self.tokenizer.end_of_text is None else (self.tokenizer.end_of_text,))}
         if conversation is not None and conversation._texts is not None:
-            ids = [conversation._unread + self.tokenizer.encode(prompts[0]).tolist()]
+            own = self.tokenizer.encode(prompts[0]).tolist()
+            read = [self._prompt(prompts[0], conversation._unread, own, constraint)]
         else:
-            ids = [prompt_ids(self.tokenizer, text, self.model.settings.context_length) for text in prompts]
+            context = self.model.settings.context_length
+            read = [
+                self._prompt(text, ids[:1], ids[1:], constraint)
+                for text in prompts
+                for ids in (prompt_ids(self.tokenizer, text, context),)
+            ]
         write = self._search if sampling.num_beams > 1 else self._draw
-        pieces = write(
-            ids, max_new_tokens, sampling, seed, num_samples, stop, ends, constraint, logprobs, conversation
+        return write(
+            read,
+            max_new_tokens,
+            sampling,
+            seed,
+            num_samples,
+            stop,
+            ends,
+            constraint,
+            logprobs,
+            echo,
+            conversation,
         )
-        return self._with_prompts(prompts, ids, num_samples, logprobs, pieces) if echo else pieces
+
+    def _prompt(self, text: str, before: list[int], own: list[int], constraint: Constraint) -> _Prompt:
+        # The first token of all stays: something has to be read before a token can be drawn.
+        free = own if before else own[1:]
+        return _Prompt(text, before + own, cuts(self.tokenizer, constraint, free))
 
     def generate(self, prompt: str | Sequence[str] = "", **settings: Any) -> list[str]:
         """The whole texts, one a sample: `stream` joined. It takes the same settings."""
@@ -239,7 +360,7 @@ class Engine:
 
     def _draw(
         self,
-        ids: list[list[int]],
+        prompts: list[_Prompt],
         max_new_tokens: int,
         sampling: SamplingSettings,
         seed: int | None,
@@ -248,30 +369,40 @@ class Engine:
         ends: set[int],
         constraint: Constraint,
         logprobs: int | None,
+        echo: bool,
         conversation: Conversation | None,
     ) -> Iterator[Piece]:
-        prompts = [prompt for prompt in ids for _ in range(num_samples)]
-        V = self.model.settings.vocab_size
-        texts = [
-            _Text(
-                sample,
-                _Writer(self.tokenizer, stop),
-                uniforms(seed, sample % num_samples),
-                History(prompt, V, sampling.no_repeat_ngram_size) if sampling.looks_back else None,
-            )
-            for sample, prompt in enumerate(prompts)
-        ]
-        decoder = (
-            self._decoder.open(len(texts))
-            if conversation is None or conversation._texts is None
-            else conversation._texts
-        )
-        if conversation is not None:
-            conversation._texts, conversation._unread = decoder, prompts[0]
+        count = len(prompts) * num_samples
+        if conversation is None:
+            decoder = self._decoder.open(len(prompts), max(count, sum(prompt.back + 1 for prompt in prompts)))
+        else:
+            decoder = conversation._texts or self._decoder.open(1, MOST_BACK + 1)
+            conversation._texts, conversation._unread = decoder, prompts[0].tokens
         if max_new_tokens == 0:
-            yield from (Piece(text.sample, "", "length") for text in texts)
+            for sample in range(count):
+                if echo:
+                    prompt = prompts[sample // num_samples]
+                    yield self._echo(sample, prompt, prompt.cuts[0], logprobs)
+                yield Piece(sample, "", "length")
             return
-        logits = decoder.feed(prompts)
+        logits = read_to_cuts(decoder, prompts)
+        texts: list[_Text] = []
+        rows: list[int] = []
+        end = -1
+        for prompt in prompts:
+            end += prompt.back + 1
+            for number in range(num_samples):
+                random = uniforms(seed, number)
+                cut = prompt.leave(logits[end - prompt.back : end + 1], sampling, random)
+                rows.append(end - cut.back)
+                history = self._history(prompt, cut, sampling)
+                texts.append(_Text(len(texts), _Writer(self.tokenizer, stop), random, history, cut))
+        decoder.keep(rows)
+        logits = logits[rows]
+        if echo:
+            for text in texts:
+                prompt = prompts[text.sample // num_samples]
+                yield self._echo(text.sample, prompt, text.cut or prompt.cuts[0], logprobs)
         for step in range(1, max_new_tokens + 1):
             scored = logits.copy() if logprobs is not None else None
             tokens = next_tokens(decoder, logits, texts, sampling, constraint)
@@ -285,10 +416,8 @@ class Engine:
                 else:
                     if scored is not None:
                         text.scores.append(self._score(scored[row], token, logprobs or 0))
-                    text.state = constraint.after(text.state).item(token)
-                    if text.history is not None:
-                        text.history.push(token)
-                    said = writer.push(token)
+                    said = writer.push(token, 0 if text.cut is None else len(text.cut.covered))
+                    text.take(token, constraint)
                     if (
                         writer.finished is None
                         and constraint.ends_when_met
@@ -311,7 +440,7 @@ class Engine:
 
     def _search(
         self,
-        ids: list[list[int]],
+        prompts: list[_Prompt],
         max_new_tokens: int,
         sampling: SamplingSettings,
         seed: int | None,
@@ -320,34 +449,51 @@ class Engine:
         ends: set[int],
         constraint: Constraint,
         logprobs: int | None,
+        echo: bool,
         conversation: Conversation | None,
     ) -> Iterator[Piece]:
-        for number, prompt in enumerate(ids):
-            found = beam_search(self._decoder, prompt, max_new_tokens, sampling, ends, constraint)
-            for sample, (tokens, reason) in enumerate(found[:num_samples]):
+        count = sampling.num_beams
+        for number, prompt in enumerate(prompts):
+            decoder = self._decoder.open(1, max(count, prompt.back + 1))
+            logits = read_to_cuts(decoder, [prompt])
+            cut = prompt.leave(logits, replace(sampling, temperature=0), uniforms(0, 0))
+            decoder.keep([prompt.back - cut.back])
+            history = self._history(prompt, cut, sampling)
+            found = beam_search(
+                decoder,
+                logits[[-1 - cut.back]],
+                max_new_tokens,
+                sampling,
+                ends,
+                constraint,
+                history=history,
+                cut=cut,
+            )
+            for sample, (tokens, reason) in enumerate(found[:num_samples], start=number * num_samples):
                 writer = _Writer(self.tokenizer, stop)
                 said = ""
-                for token in tokens:
+                for place, token in enumerate(tokens):
                     if writer.finished is None:
-                        said += writer.push(token)
+                        said += writer.push(token, 0 if place else len(cut.covered))
                 if writer.finished is None:
                     said += writer.finish(reason)
-                scores = () if logprobs is None else tuple(self._score_all(prompt, tokens, logprobs))
-                yield Piece(number * num_samples + sample, said, writer.finished, scores)
+                before = prompt.tokens[: len(prompt.tokens) - cut.back]
+                scores = () if logprobs is None else tuple(self._score_all(before, tokens, logprobs))
+                if echo:
+                    yield self._echo(sample, prompt, cut, logprobs)
+                yield Piece(sample, said, writer.finished, scores)
 
-    def _with_prompts(
-        self,
-        prompts: list[str],
-        ids: list[list[int]],
-        num_samples: int,
-        logprobs: int | None,
-        pieces: Iterator[Piece],
-    ) -> Iterator[Piece]:
-        for number, (prompt, tokens) in enumerate(zip(prompts, ids, strict=True)):
-            scores = () if logprobs is None else tuple(self._score_all(tokens[:1], tokens[1:], logprobs))
-            for sample in range(num_samples):
-                yield Piece(number * num_samples + sample, prompt, None, scores)
-        yield from pieces
+    def _history(self, prompt: _Prompt, cut: Cut, sampling: SamplingSettings) -> History | None:
+        if not sampling.looks_back:
+            return None
+        before = prompt.tokens[: len(prompt.tokens) - cut.back]
+        return History(before, self.model.settings.vocab_size, sampling.no_repeat_ngram_size)
+
+    def _echo(self, sample: int, prompt: _Prompt, cut: Cut, logprobs: int | None) -> Piece:
+        """The prompt as the first piece of a text, with the scores of its tokens up to the cut."""
+        tokens = prompt.tokens[: len(prompt.tokens) - cut.back]
+        scores = () if logprobs is None else tuple(self._score_all(tokens[:1], tokens[1:], logprobs))
+        return Piece(sample, prompt.text, None, scores)
 
     def _score(self, logits_V: NDArray[np.float32], token: int, count: int) -> TokenScore:
         log_V = log_probabilities(logits_V)
@@ -384,45 +530,60 @@ def next_tokens(
     """One token a text, `[B]`; -1 where none may follow. The logits may be written over."""
     draws = [text.random.random() for text in texts]
     if sampling.plain and isinstance(decoder, NativeTexts):
-        rows = [0 if constraint is None else constraint.address(text.state) for text in texts]
+        rows = [0 if constraint is None else text.address(constraint) for text in texts]
         return decoder.draw(rows, sampling.temperature, draws)
     tokens = np.empty(len(texts), np.int64)
     for row, (text, uniform) in enumerate(zip(texts, draws, strict=True)):
         logits_V = adjusted(logits[row], sampling, text.history) if sampling.looks_back else logits[row]
         if constraint is not None:
-            logits_V = np.where(constraint.forbidden(text.state), np.float32(-np.inf), logits_V)
+            logits_V = np.where(text.forbidden(constraint), np.float32(-np.inf), logits_V)
         tokens[row] = choose(probabilities(logits_V, sampling), uniform)
     return tokens
 
 
+def read_to_cuts(texts: Texts, prompts: Sequence[_Prompt]) -> NDArray[np.float32]:
+    """Read each prompt once, and go on with a text for each token that a cut of it takes back, the one from before the first of
+    them first: the logits after each."""
+    logits = texts.feed([prompt.tokens[: len(prompt.tokens) - prompt.back] for prompt in prompts])
+    if not any(prompt.back for prompt in prompts):
+        return logits
+    ends = [(prompt, end) for prompt in prompts for end in range(prompt.back + 1)]
+    texts.keep([number for number, prompt in enumerate(prompts) for _ in range(prompt.back + 1)])
+    return texts.feed([prompt.tokens[-prompt.back :][:end] for prompt, end in ends])
+
+
 def beam_search(
-    decoder: Decoder,
-    prompt: list[int],
+    texts: Texts,
+    logits: NDArray[np.float32],
     max_new_tokens: int,
     sampling: SamplingSettings,
     ends: set[int],
     constraint: Constraint,
+    *,
+    history: History | None = None,
+    cut: Cut | None = None,
 ) -> list[tuple[list[int], str]]:
-    """The best `num_beams` texts found, best first, each with why it ended. Nothing is drawn: the same each time.
+    """The best `num_beams` continuations found of one text, best first, each with why it ended. Nothing is drawn: the same each
+    time.
+
+    texts: with that text read, the logits `[1, V]` after it, and room for `num_beams`
+    history: of it, where the sampling looks back
+    cut: of the first token
 
     Each step keeps the `num_beams` likeliest continuations of all beams; one that ends is put aside. The search is over
     when as many have ended and no beam still going can become better, at its present length (transformers' default).
     """
     count, power = sampling.num_beams, sampling.length_penalty
-    V = len(constraint.after(START))
-    history = History(prompt, V, sampling.no_repeat_ngram_size) if sampling.looks_back else None
-    # Of each beam: log-probability, tokens, constraint's state, history.
-    beams: list[tuple[float, list[int], int, History | None]] = [(0.0, [], START, history)]
+    # Of each beam: log-probability, tokens, the constraint's state after each token to come, history.
+    first = constraint.after(START) if cut is None else cut.after
+    beams: list[tuple[float, list[int], NDArray[np.int32], History | None]] = [(0.0, [], first, history)]
     ended: list[tuple[float, list[int], str]] = []
-    texts = decoder.open(count)
-    logits = texts.feed([prompt] * count)[:1]
-    texts.keep(range(1))
     for _ in range(max_new_tokens):
         candidates: list[tuple[float, int, int]] = []
-        for number, (total, _, state, past) in enumerate(beams):
+        for number, (total, _, after, past) in enumerate(beams):
             log_V = log_probabilities(logits[number]).astype(np.float32)
             log_V = adjusted(log_V, sampling, past) if sampling.looks_back else log_V
-            log_V = np.where(constraint.forbidden(state), -np.inf, log_V)
+            log_V = np.where(after == DEAD, -np.inf, log_V)
             # Of 2 x num_beams at least half are no ends, where there is one end.
             best = np.argsort(-log_V, kind="stable")[: count * (1 + len(ends))].tolist()
             candidates += [
@@ -436,9 +597,7 @@ def beam_search(
                 if place < count:
                     ended.append((total / (len(tokens) + 1) ** power, tokens, "stop"))
                 continue
-            if constraint.ends_when_met and constraint.complete(
-                int(constraint.after(beams[number][2])[token])
-            ):
+            if constraint.ends_when_met and constraint.complete(int(beams[number][2][token])):
                 ended.append((total / (len(tokens) + 1) ** power, [*tokens, token], "stop"))
                 continue
             chosen.append((total, number, token))
@@ -450,11 +609,11 @@ def beam_search(
             break
         grown = []
         for total, number, token in chosen:
-            _, tokens, state, past = beams[number]
+            _, tokens, after, past = beams[number]
             if past is not None:
                 past = past.copy()
                 past.push(token)
-            grown.append((total, [*tokens, token], int(constraint.after(state)[token]), past))
+            grown.append((total, [*tokens, token], constraint.after(int(after[token])), past))
         beams = grown
         if len(ended) == count and ended[-1][0] >= beams[0][0] / len(beams[0][1]) ** power:
             beams = []

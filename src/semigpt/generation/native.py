@@ -199,22 +199,22 @@ class NativeDecoder:
             self._model.scratch = self._scratch.ctypes.data
             self._scratch_rows = rows
 
-    def open(self, count: int) -> NativeTexts:
-        """Empty caches for `count` texts."""
-        return NativeTexts(self, count)
+    def open(self, count: int, room: int = 0) -> NativeTexts:
+        """Empty caches for `count` texts, or as many as there is to be room for."""
+        return NativeTexts(self, count, max(count, room))
 
 
 class NativeTexts:
     """What decode.c remembers of some texts, and the logits after them."""
 
-    def __init__(self, decoder: NativeDecoder, count: int) -> None:
+    def __init__(self, decoder: NativeDecoder, count: int, room: int) -> None:
         settings = decoder._settings
         self._decoder = decoder
         self._settings = settings
         heads, capacity = settings.num_layers * settings.kv_heads, decoder.slots
         wide = -(-settings.head_width // LANES) * LANES
-        self._keys = _zeros(count, heads, capacity * settings.head_width)
-        self._values = _zeros(count, heads, settings.context_length * wide)
+        self._keys = _zeros(room, heads, capacity * settings.head_width)
+        self._values = _zeros(room, heads, settings.context_length * wide)
         self._slots = np.arange(count, dtype=np.int32)  # whose cache each row uses
         self._lengths = np.zeros(count, np.int64)
         self._fix_buffers()
@@ -247,7 +247,7 @@ class NativeTexts:
         )
 
     def feed(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Read more tokens of each text, one or more, and return the logits `[B, V]` after the last of each."""
+        """Read more tokens of each text, of some perhaps none, and return the logits `[B, V]` after the last of each."""
         for row, tokens in enumerate(texts):
             if self._lengths[row] == 0:
                 tokens = tokens[-self._settings.context_length :]
