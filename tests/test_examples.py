@@ -33,7 +33,7 @@ def test_python_does_all_of_it(tmp_path: Path, korean_text: str) -> None:
     assert written.startswith("정부는")
     assert "model-from-python" in saved
     model, tokenizer = (
-        load_model(tmp_path / "model-from-python"),
-        load_tokenizer(tmp_path / "model-from-python"),
+        load_model(str(tmp_path / "model-from-python")),
+        load_tokenizer(str(tmp_path / "model-from-python")),
     )
     assert model.settings.vocab_size == len(tokenizer)

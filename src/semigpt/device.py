@@ -25,7 +25,7 @@ class MachineSettings:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     # torch.compile: 10 to 40 s before the first step. None: where the clock ends the run and it pays (`recipe.pays_to_compile`).
-    # A compiled run that goes on in another process may get other kernels from it, and so other bits.
+    # A compiled `memory` that goes on in another process may come to other bits there.
     compile: bool | None = None
     # `native`: the gradient written out in C, on a CPU; `plain`: PyTorch's operations and autograd. auto: native where the
     # shape and a compiler allow it; on an NVIDIA GPU, PyTorch's operations recorded as a CUDA graph.

@@ -65,8 +65,8 @@ def model_card(model: LanguageModel, facts: Mapping[str, str]) -> str:
     else:
         use = (
             f"The `{model.rung}` rung is semigpt's own shape and **needs semigpt**; transformers cannot build it.\n\n"
-            "```python\nfrom pathlib import Path\nfrom semigpt import load_model, load_tokenizer\n\n"
-            'model, tokenizer = load_model(Path("FOLDER")), load_tokenizer(Path("FOLDER"))\n```'
+            "```python\nfrom semigpt import load_model, load_tokenizer\n\n"
+            'model, tokenizer = load_model("FOLDER"), load_tokenizer("FOLDER")\n```'
         )
     library = "transformers" if loads_elsewhere else "semigpt"
     return (
@@ -77,7 +77,7 @@ def model_card(model: LanguageModel, facts: Mapping[str, str]) -> str:
     )
 
 
-def load_model(folder: Path) -> LanguageModel:
+def load_model(folder: Path | str) -> LanguageModel:
     """The model of a folder that `save_model` wrote, or of any Qwen3 folder of a shape we build.
 
     Raises CheckpointError, naming the file, for one that was changed or cut off since it was saved and, for weights
@@ -88,6 +88,7 @@ def load_model(folder: Path) -> LanguageModel:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    folder = Path(folder)
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
     for path in (config_file, weights_file):
         if not path.is_file():

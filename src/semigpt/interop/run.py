@@ -14,11 +14,12 @@ from semigpt.tokenizers.base import Tokenizer
 __all__ = ["open_run"]
 
 
-def open_run(path: Path) -> tuple[RunFolder | None, LanguageModel, Tokenizer]:
+def open_run(path: Path | str) -> tuple[RunFolder | None, LanguageModel, Tokenizer]:
     """The trained model and its tokenizer of a run folder, or of any Hugging Face folder of a shape we build.
 
     Raises CheckpointError for a run that has no model yet, and what `load_model` and `load_tokenizer` raise.
     """
+    path = Path(path)
     if (path / "config.json").is_file():
         return None, load_model(path), load_tokenizer(path)
     run = RunFolder.open(path)

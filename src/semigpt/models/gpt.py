@@ -415,8 +415,8 @@ class GPT(LanguageModel):
         x_BTC = self._embedded(inputs_BT, cache) if embedded_BTC is None else embedded_BTC
         x_BTC = x_BTC.to(self.compute_dtype)
         learns = torch.is_grad_enabled()
-        # One block is compiled and does for all, in a third of the time that the model takes at once; and the gradient of the
-        # embedding stays PyTorch's, which adds up in a fixed order where a compiled one does not.
+        # One block is compiled and does for all (`base` on an H100: 17 s, the whole model 25); and the gradient of the embedding
+        # stays PyTorch's, which adds up in a fixed order where a compiled one does not.
         run = self._call if learns and cache is None else call
         for layer, block in enumerate(self.model.layers):
             if learns and self.checkpoint_activations:

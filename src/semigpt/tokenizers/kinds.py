@@ -82,13 +82,13 @@ def count_characters(documents: Iterable[str], normalization: Normalization | No
     return {chr(code_point): int(counts[code_point]) for code_point in np.flatnonzero(counts)}
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: Path | str) -> Tokenizer:
     """The tokenizer that `Tokenizer.save` wrote into `folder`: it gives the same ids.
 
     Raises TokenizerError, naming the file, for a folder without one, a file that is not JSON or no
     tokenizer of semigpt's, and ids that are not those it was saved with.
     """
-    path = folder / TOKENIZER_FILE
+    path = Path(folder) / TOKENIZER_FILE
     document = _read_json(path)
     try:
         tokenizer = _from_tokenizer_json(document)
@@ -104,7 +104,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             f"{path} was not written by semigpt, or was changed since: "
             f"its ids are not those of a {tokenizer.kind} tokenizer with its tokens"
         )
-    config_path = folder / CONFIG_FILE
+    config_path = path.with_name(CONFIG_FILE)
     if config_path.exists():
         expected = _read_json(config_path).get("fingerprint", tokenizer.fingerprint)
         if expected != tokenizer.fingerprint:
