@@ -151,13 +151,14 @@ _SYLLABLE = re.compile("[가-힣]")
 
 _BLOCKS = "address|article|aside|blockquote|br|dd|div|dl|dt|figcaption|figure|footer|form|h[1-6]|header|hr|li|main|nav|ol|p|pre|section|table|tbody|td|tfoot|th|thead|tr|ul"
 _INLINE = "a|abbr|b|big|body|button|center|cite|code|em|embed|font|head|html|i|iframe|img|input|ins|label|link|mark|meta|noscript|object|option|q|s|select|small|span|strike|strong|sub|sup|svg|textarea|title|tt|u|video"
+# No group is possessive: before Python 3.11.5 such repeats go wrong (gh-101955). There is but one way to match each turn.
 _ATTRIBUTES = (
-    r"""(?:\s++[A-Za-z_:][A-Za-z0-9_:.-]*+(?:\s*+=\s*+(?:"[^"]*+"|'[^']*+'|[^\s"'<>]++))?+)*+\s*+/?+"""
+    r"""(?:\s++[A-Za-z_:][A-Za-z0-9_:.-]*+(?:\s*+=\s*+(?:"[^"]*+"|'[^']*+'|[^\s"'<>]++))?)*\s*+/?+"""
 )
 _HTML = re.compile(
     # Neither goes on past another of its kind, so that a text of a million openings takes no square of that.
-    r"(?P<gone><!--(?:(?!<!--|-->).)*+-->|<!DOCTYPE[^<>]*+>"
-    r"|<(?P<raw>script|style)\b[^<>]*+>(?:(?!<script\b|<style\b|</(?P=raw)).)*+</(?P=raw)\s*+>)"
+    r"(?P<gone><!--(?:[^<-]++|<(?!!--)|-(?!->))*-->|<!DOCTYPE[^<>]*+>"
+    r"|<(?P<raw>script|style)\b[^<>]*+>(?:[^<]++|<(?!(?:script|style)\b|/(?P=raw)))*</(?P=raw)\s*+>)"
     rf"|(?P<block></?+(?:{_BLOCKS}){_ATTRIBUTES}>)"
     rf"|</?+(?:{_INLINE}){_ATTRIBUTES}>"
     r"|(?P<entity>&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});)",
