@@ -354,9 +354,7 @@ def test_a_conversation_goes_on_over_the_ends_of_its_lines(pieces: Tokenizer, re
         taken_back = 0
         for seed, line in enumerate(lines):
             own = pieces.encode(line).tolist()
-            written = engine.stream(
-                line, conversation=conversation, max_new_tokens=1, logprobs=0, seed=seed, stop_tokens=[]
-            )
+            written = engine.stream(line, conversation=conversation, max_new_tokens=1, logprobs=0, seed=seed)
             (score,) = [score for piece in written for score in piece.scores]
             ways = []
             for back in range(len(own) + 1):

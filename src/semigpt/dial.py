@@ -61,8 +61,8 @@ def tokenizer_for(rung: str, characters: int, pieces: float) -> Literal["char", 
     Bits a character on unseen text, D's two cores (docs/log.md), characters and pieces: film reviews, 22 million characters, five
     minutes 3.67 (on B) and 3.588; 5 million, a minute 4.088 and 4.003, five (read 1.9 times) 3.831 and 3.731; 2.5 million, a minute
     4.116 and 4.063; one million, a minute 4.322 and 4.215, two (some four times) 4.222 and 4.155, five (some nine) 4.138 and
-    4.307 of 8,000 pieces; half a million, a minute 4.416 and 4.444. The bundled news, two minutes (5.5 times) 1.206 and 0.951, five
-    (thirteen) 1.014 and 0.999 of 8,000 pieces.
+    4.218; half a million, a minute 4.416 and 4.444. The bundled news, two minutes (5.5 times) 1.206 and 0.951, five
+    (twelve, with dropout) 1.014 and 0.943.
     The memory has the characters' neighbours in its counts and gains nothing from longer tokens.
     """
     seldom = characters >= ENOUGH and pieces <= PIECES_READINGS * characters / 2

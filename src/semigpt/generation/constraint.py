@@ -118,35 +118,33 @@ class Constraint:
     def after(self, state: int) -> NDArray[np.int32]:
         """The state after each token, `[V]`; 0 where the token may not follow."""
         if state not in self._after:
-            after = np.full(len(self._lengths), state, np.int32)
-            for place in range(self._symbols.shape[1]):
-                longer = np.flatnonzero((self._lengths > place) & (after != DEAD))
-                now = after[longer]
-                for number in np.unique(now).tolist():
-                    these = longer[now == number]
-                    after[these] = self._bytes_row(number)[self._symbols[these, place]]
+            after = self._read(np.full(len(self._lengths), state, np.int32), 0)
             # A token without bytes is no text: the end, or another mark, which stands where an end may.
             after[self._lengths == 0] = DEAD
             if self.accepts(state):
                 after[self._marks] = state
-            if len(self._dead) > 1:
-                after[np.isin(after, list(self._dead))] = DEAD
             self._after[state] = after
         return self._after[state]
+
+    def _read(self, states: NDArray[np.int32], begin: int) -> NDArray[np.int32]:
+        """Each token's state, `[V]` and changed in place, after what it has from its symbol `begin` on."""
+        for place in range(begin, self._symbols.shape[1]):
+            longer = np.flatnonzero((self._lengths > place) & (states != DEAD))
+            now = states[longer]
+            for number in np.unique(now).tolist():
+                these = longer[now == number]
+                states[these] = self._bytes_row(number)[self._symbols[these, place]]
+        if len(self._dead) > 1:
+            states[np.isin(states, list(self._dead))] = DEAD
+        return states
 
     def after_covering(self, covered: bytes) -> NDArray[np.int32]:
         """As `after(START)`, of the tokens that begin with these bytes and go on, by what they are behind them; `[V]`."""
         length = len(covered)
-        if length >= self._symbols.shape[1]:
-            return np.full(len(self._lengths), DEAD, np.int32)
-        begin = (self._symbols[:, :length] == np.frombuffer(covered, np.uint8)).all(axis=1)
-        after = np.full(len(self._lengths), DEAD, np.int32)
-        for token in np.flatnonzero(begin & (self._lengths > length)).tolist():
-            state = START
-            for symbol in self._symbols[token, length : self._lengths[token]].tolist():
-                state = int(self._bytes_row(state)[symbol])
-            after[token] = DEAD if state in self._dead else state
-        return after
+        longer = self._lengths > length
+        if longer.any():
+            longer &= (self._symbols[:, :length] == np.frombuffer(covered, np.uint8)).all(axis=1)
+        return self._read(np.where(longer, START, DEAD).astype(np.int32), length)
 
     def forbidden(self, state: int) -> NDArray[np.uint8]:
         """1 for each token that may not follow, `[V]`; the same array each time."""

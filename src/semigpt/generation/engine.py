@@ -158,6 +158,10 @@ class _Prompt:
         """The most tokens that a cut takes back."""
         return self.cuts[-1].back
 
+    def before(self, cut: Cut) -> list[int]:
+        """The tokens that stay."""
+        return self.tokens[: len(self.tokens) - cut.back]
+
     def leave(
         self, logits: NDArray[np.float32], sampling: SamplingSettings, random: np.random.Generator
     ) -> Cut:
@@ -477,7 +481,7 @@ class Engine:
                         said += writer.push(token, 0 if place else len(cut.covered))
                 if writer.finished is None:
                     said += writer.finish(reason)
-                before = prompt.tokens[: len(prompt.tokens) - cut.back]
+                before = prompt.before(cut)
                 scores = () if logprobs is None else tuple(self._score_all(before, tokens, logprobs))
                 if echo:
                     yield self._echo(sample, prompt, cut, logprobs)
@@ -486,12 +490,11 @@ class Engine:
     def _history(self, prompt: _Prompt, cut: Cut, sampling: SamplingSettings) -> History | None:
         if not sampling.looks_back:
             return None
-        before = prompt.tokens[: len(prompt.tokens) - cut.back]
-        return History(before, self.model.settings.vocab_size, sampling.no_repeat_ngram_size)
+        return History(prompt.before(cut), self.model.settings.vocab_size, sampling.no_repeat_ngram_size)
 
     def _echo(self, sample: int, prompt: _Prompt, cut: Cut, logprobs: int | None) -> Piece:
         """The prompt as the first piece of a text, with the scores of its tokens up to the cut."""
-        tokens = prompt.tokens[: len(prompt.tokens) - cut.back]
+        tokens = prompt.before(cut)
         scores = () if logprobs is None else tuple(self._score_all(tokens[:1], tokens[1:], logprobs))
         return Piece(sample, prompt.text, None, scores)
 
@@ -544,7 +547,7 @@ def next_tokens(
 def read_to_cuts(texts: Texts, prompts: Sequence[_Prompt]) -> NDArray[np.float32]:
     """Read each prompt once, and go on with a text for each token that a cut of it takes back, the one from before the first of
     them first: the logits after each."""
-    logits = texts.feed([prompt.tokens[: len(prompt.tokens) - prompt.back] for prompt in prompts])
+    logits = texts.feed([prompt.before(prompt.cuts[-1]) for prompt in prompts])
     if not any(prompt.back for prompt in prompts):
         return logits
     ends = [(prompt, end) for prompt in prompts for end in range(prompt.back + 1)]
