@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from semigpt.checkpoint import RunFolder
+from semigpt.run_folder import RunFolder
 from semigpt.dataset import open_dataset, write_stream
 from semigpt.errors import SemigptError
-from semigpt.interop.huggingface import load_model, save_model
+from semigpt.huggingface.folder import load_model, save_model
 from semigpt.models import build_model
 from semigpt.recipe import Recipe
 from semigpt.settings import read_toml

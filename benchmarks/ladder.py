@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semigpt.dataset import Dataset
-from semigpt.ladder import LadderSettings, rung_recipe
+from semigpt.studies.ladder import LadderSettings, rung_recipe
 from semigpt.recipe import prepare
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.trainer import Progress, training_steps

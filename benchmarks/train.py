@@ -207,7 +207,7 @@ def train_nanogpt(job: Table) -> Table:
 
 def peer_bits(model: Any, job: Table) -> float:
     """Bits a character on the test split, by `semigpt evaluate`'s own code."""
-    from semigpt.evaluation import evaluate
+    from semigpt.evaluation.evaluate import evaluate
     from semigpt.models.base import LanguageModel, ModelSettings
     from semigpt.recipe import prepare
 
@@ -382,8 +382,8 @@ def semigpt_run(
 def prepare_text(data: str, cache: Path) -> tuple[Table, Any]:
     """Stage the text, its ids and the baselines in `cache`; the counted 5-gram's row, and the dataset."""
     os.environ["SEMIGPT_CACHE"] = str(cache)
-    from semigpt.evaluation import check_split, measure_baselines
-    from semigpt.kneser_ney import KneserNey
+    from semigpt.evaluation.evaluate import check_split, measure_baselines
+    from semigpt.ngrams.kneser_ney import KneserNey
     from semigpt.recipe import prepare
 
     corpus, _, dataset = prepare(recipe_of(data))

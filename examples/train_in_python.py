@@ -17,7 +17,9 @@ dataset = semigpt.prepare_dataset(corpus, tokenizer)
 
 torch.manual_seed(0)
 model = semigpt.GPT(
-    semigpt.GPTSettings(vocab_size=len(tokenizer), context_length=64, width=128, num_layers=2, num_heads=4)
+    semigpt.GPTSettings(
+        vocab_size=len(tokenizer), context_length=64, width=128, num_layers=2, num_heads=4
+    )
 )
 optimizer = semigpt.Optimizer(model, semigpt.OptimizerSettings())
 settings = semigpt.TrainingSettings(steps=steps, batch_size=32)
@@ -33,5 +35,7 @@ print(f"{result.information.bits_per_character:.3f} bits a character; {bigram:.3
 print("정부는" + semigpt.generate_text(model, tokenizer, "정부는", max_new_tokens=100, seed=0)[0])
 
 folder = Path("model-from-python")
-semigpt.save_model(folder, model, tokenizer, "# A model of Korean text, trained from Python with semigpt\n")
+semigpt.save_model(
+    folder, model, tokenizer, "# A model of Korean text, trained from Python with semigpt\n"
+)
 print(f"saved in {folder}; AutoModelForCausalLM.from_pretrained loads it")

@@ -13,8 +13,8 @@ import torch
 from semigpt.dataset import Dataset, TokenStream
 from semigpt.models import build_model
 from semigpt.models.base import LanguageModel
-from semigpt.models.counts import Counts
 from semigpt.models.memory import MemoryGPT
+from semigpt.ngrams.counts import Counts
 
 # Models this small run no faster on two threads, and 20 x slower where something else holds a core.
 torch.set_num_threads(1)
@@ -28,7 +28,13 @@ SMALL = {
     "blocks": {"context_length": 16, "num_layers": 2, "dropout": 0.0},
     "gpt": {"context_length": 16, "width": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2},
     # Of a width that the step in C knows, as `gpt` is of one that it does not.
-    "memory": {"context_length": 16, "width": 64, "num_layers": 2, "num_heads": 2, "memory_order": 3},
+    "memory": {
+        "context_length": 16,
+        "width": 64,
+        "num_layers": 2,
+        "num_heads": 2,
+        "memory_order": 3,
+    },
 }
 
 
@@ -68,14 +74,19 @@ def small_stream() -> np.ndarray[Any, Any]:
     """6,000 tokens, each of which follows from the one before, but for some noise."""
     draw = np.random.default_rng(0)
     noise = draw.integers(0, VOCABULARY, 6000)
-    return np.where(draw.random(6000) < 0.2, noise, (np.arange(6000) * 7) % VOCABULARY).astype(np.uint16)
+    return np.where(draw.random(6000) < 0.2, noise, (np.arange(6000) * 7) % VOCABULARY).astype(
+        np.uint16
+    )
 
 
 @pytest.fixture
 def dataset() -> Dataset:
     """Two splits of a stream that can be learnt: each token follows from the one before, but for some noise."""
     stream = small_stream()
-    streams = {"train": TokenStream([stream[:5000]], 1), "validation": TokenStream([stream[5000:]], 1)}
+    streams = {
+        "train": TokenStream([stream[:5000]], 1),
+        "validation": TokenStream([stream[5000:]], 1),
+    }
     return Dataset(streams, VOCABULARY, corpus_fingerprint="text", tokenizer_fingerprint="ids")
 
 

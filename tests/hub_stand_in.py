@@ -55,7 +55,9 @@ class HubStandIn:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self.server.server_address[1]}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread = threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.02}
+        )
 
     def __enter__(self) -> Self:
         self.thread.start()
@@ -93,7 +95,10 @@ class HubStandIn:
                 }
                 return self.send(request, json.dumps(info).encode(), commit)
             case True, "tree":
-                recursive = parse_qs(url.query).get("recursive", ["False"])[0].lower() in ("true", "1")
+                recursive = parse_qs(url.query).get("recursive", ["False"])[0].lower() in (
+                    "true",
+                    "1",
+                )
                 tree = self.tree(files, inside, recursive)
                 if tree is None:
                     return self.missing(request, "EntryNotFound", commit)
@@ -105,7 +110,9 @@ class HubStandIn:
                     if wanted in files:
                         found.append(self.entry(wanted, files))
                     elif any(file.startswith(wanted + "/") for file in files):
-                        found.append({"type": "directory", "path": wanted, "oid": "0" * 40, "size": 0})
+                        found.append(
+                            {"type": "directory", "path": wanted, "oid": "0" * 40, "size": 0}
+                        )
                 return self.send(request, json.dumps(found).encode(), commit)
             case False, "resolve":
                 if inside not in files:
@@ -127,14 +134,25 @@ class HubStandIn:
         below = [path for path in files if path.startswith(prefix)]
         if prefix and not below:
             return None
-        folders = {prefix + path[len(prefix) :].split("/")[0] for path in below if "/" in path[len(prefix) :]}
-        tree = [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in sorted(folders)]
+        folders = {
+            prefix + path[len(prefix) :].split("/")[0]
+            for path in below
+            if "/" in path[len(prefix) :]
+        }
+        tree = [
+            {"type": "directory", "path": path, "oid": "0" * 40, "size": 0}
+            for path in sorted(folders)
+        ]
         return tree + [
             self.entry(path, files) for path in below if recursive or "/" not in path[len(prefix) :]
         ]
 
     def send(
-        self, request: BaseHTTPRequestHandler, content: bytes, commit: str, kind: str = "application/json"
+        self,
+        request: BaseHTTPRequestHandler,
+        content: bytes,
+        commit: str,
+        kind: str = "application/json",
     ) -> None:
         status, start, stop = 200, 0, len(content)
         if wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", "")):
@@ -152,7 +170,9 @@ class HubStandIn:
         if request.command != "HEAD":
             request.wfile.write(content[start:stop])
 
-    def missing(self, request: BaseHTTPRequestHandler, code: str, commit: str | None = None) -> None:
+    def missing(
+        self, request: BaseHTTPRequestHandler, code: str, commit: str | None = None
+    ) -> None:
         content = json.dumps({"error": code}).encode()
         request.send_response(404)
         request.send_header("Content-Type", "application/json")

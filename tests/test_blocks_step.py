@@ -14,8 +14,8 @@ from conftest import small_model
 from semigpt.errors import SettingsError
 from semigpt.models import blocks_step
 from semigpt.models.attention import BlocksModel, BlocksSettings
-from semigpt.models.counts import Counts
-from semigpt.native import NativeUnavailableError
+from semigpt.native.compiler import NativeUnavailableError
+from semigpt.ngrams.counts import Counts
 
 V = 61  # 48 and 13: a chunk of the output layer and the part of one, no multiple of four
 LAST = 16
@@ -115,7 +115,9 @@ def test_with_dropout_they_are_autograds_under_the_same_masks(threads: None) -> 
     dropped = blocks_step.dropped_of_256(0.3)
     assert dropped == 77
     # [U, 2 L, T, C, 16] to [2 L, B, T, C]
-    masks = (coins >= dropped).float().permute(1, 0, 4, 2, 3).flatten(1, 2)[:, :B] * (256 / (256 - dropped))
+    masks = (coins >= dropped).float().permute(1, 0, 4, 2, 3).flatten(1, 2)[:, :B] * (
+        256 / (256 - dropped)
+    )
     for block, (first, second) in zip(made.blocks, masks.unflatten(0, (L, 2)), strict=True):
         assert isinstance(block.feedforward, nn.Module)
         block.dropout, block.feedforward.dropout = Kept(first), Kept(second)
@@ -129,7 +131,9 @@ def test_dropout_drops_its_share_and_not_without_training() -> None:
     assert coins.shape == (2, 8, 8, 32, 16)
     share = (coins < 26).double().mean()
     assert share.item() == pytest.approx(26 / 256, abs=5 * (0.1 * 0.9 / coins.numel()) ** 0.5)
-    assert (coins < 26).double().mean(dim=(0, 2, 3, 4)).std() < 0.01, "every branch has coins of its own"
+    assert (coins < 26).double().mean(dim=(0, 2, 3, 4)).std() < 0.01, (
+        "every branch has coins of its own"
+    )
     made = model(dropout=0.3).eval()
     check_both_ways(made, batch())
     state = torch.get_rng_state()
@@ -201,7 +205,8 @@ def test_a_copy_learns_on_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"width": 40}, {"hidden_width": 24}, {"width": 16, "num_heads": 8}, {"context_length": 257}]
+    "changes",
+    [{"width": 40}, {"hidden_width": 24}, {"width": 16, "num_heads": 8}, {"context_length": 257}],
 )
 def test_shapes_it_does_not_know_go_the_plain_way(changes: dict[str, object]) -> None:
     made = model(**changes)

@@ -49,7 +49,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory, korean_text: str) -> Path:
 def run(folder: Path) -> Path:
     assert (
         main(
-            ["train", "--data", str(folder / "글.txt"), "--steps", "20", "--out", str(folder / "run"), *FAST]
+            [
+                "train",
+                "--data",
+                str(folder / "글.txt"),
+                "--steps",
+                "20",
+                "--out",
+                str(folder / "run"),
+                *FAST,
+            ]
         )
         == 0
     )
@@ -85,10 +94,13 @@ def test_train_prints_its_run_folder_and_nothing_else(
 ) -> None:
     out = folder / "printed"
     capsys.readouterr()
-    assert main(["train", "--data", str(folder / "글.txt"), "--steps", "3", "--out", str(out), *FAST]) == 0
+    assert (
+        main(["train", "--data", str(folder / "글.txt"), "--steps", "3", "--out", str(out), *FAST])
+        == 0
+    )
     captured = capsys.readouterr()
     assert captured.out == f"{out}\n"
-    assert "bits a character" in captured.err
+    assert "bits per character" in captured.err
     assert "5-gram" in captured.err
     assert "\x1b[" not in captured.err, "no colour where there is no terminal"
 
@@ -109,7 +121,10 @@ def test_names_that_look_like_markup_are_shown_as_they_are(
 def test_train_json_is_one_object(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     data, out = str(folder / "글.txt"), str(folder / "as-json")
-    assert main(["train", "--data", data, "--model", "bigram", "--steps", "3", "--out", out, "--json"]) == 0
+    assert (
+        main(["train", "--data", data, "--model", "bigram", "--steps", "3", "--out", out, "--json"])
+        == 0
+    )
     result = json.loads(capsys.readouterr().out)
     assert result["steps"] == 3
     assert set(result["baselines"]) == {"uniform", "unigram", "bigram", "kneser_ney_5", "xz"}
@@ -122,7 +137,18 @@ def test_a_config_is_started_from_and_flags_go_over_it(
     capsys.readouterr()
     out = folder / "from-config"
     assert (
-        main(["train", "--config", str(run / "config.toml"), "--steps", "2", "--out", str(out), "--json"])
+        main(
+            [
+                "train",
+                "--config",
+                str(run / "config.toml"),
+                "--steps",
+                "2",
+                "--out",
+                str(out),
+                "--json",
+            ]
+        )
         == 0
     )
     assert json.loads(capsys.readouterr().out)["steps"] == 2
@@ -131,7 +157,9 @@ def test_a_config_is_started_from_and_flags_go_over_it(
     ).read_text()
 
 
-def test_generate_writes_text_and_only_text(run: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_generate_writes_text_and_only_text(
+    run: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
     assert main(["generate", str(run), "의사", "--max-new-tokens", "20", "--seed", "1"]) == 0
     first = capfdbinary.readouterr()
     assert first.out.decode().startswith("의사")
@@ -143,15 +171,24 @@ def test_generate_writes_text_and_only_text(run: Path, capfdbinary: pytest.Captu
 
 
 def test_generate_json(run: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    assert main(["generate", str(run), "의사", "--num-samples", "3", "--max-new-tokens", "9", "--json"]) == 0
+    assert (
+        main(
+            ["generate", str(run), "의사", "--num-samples", "3", "--max-new-tokens", "9", "--json"]
+        )
+        == 0
+    )
     result = json.loads(capfdbinary.readouterr().out)
     assert result["prompt"] == "의사"
     assert len(result["samples"]) == 3
     assert {sample["finish_reason"] for sample in result["samples"]} <= {"length", "stop"}
 
 
-@pytest.mark.parametrize("prompt", ["", "뷁", "🐟 unseen ∑", "한", "\x00", "<|endoftext|>", "가" * 5000])
-def test_any_prompt_works(run: Path, prompt: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+@pytest.mark.parametrize(
+    "prompt", ["", "뷁", "🐟 unseen ∑", "한", "\x00", "<|endoftext|>", "가" * 5000]
+)
+def test_any_prompt_works(
+    run: Path, prompt: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
     assert main(["generate", str(run), prompt, "--max-new-tokens", "3", "--temperature", "0"]) == 0
     assert capfdbinary.readouterr().err == b""
 
@@ -223,7 +260,9 @@ def test_mistakes_about_a_run_get_one_line(
     assert "stride must be between 1 and" in refused(capsys, "evaluate", run, "--stride", 0)
     read_only = tmp_path / "read-only"
     read_only.write_text("a file, not a folder")
-    assert str(read_only) in refused(capsys, "train", *data, "--steps", 1, "--out", read_only / "run", *FAST)
+    assert str(read_only) in refused(
+        capsys, "train", *data, "--steps", 1, "--out", read_only / "run", *FAST
+    )
 
 
 def test_too_little_memory_is_one_line(

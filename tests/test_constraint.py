@@ -48,7 +48,10 @@ def test_a_pattern_takes_what_re_fullmatch_takes(pattern: str) -> None:
 
     @settings(max_examples=60, deadline=None)
     @given(
-        st.one_of(st.from_regex(pattern, fullmatch=True), st.text("가각갂나다라한힣 1٣.!a_\n😀", max_size=6))
+        st.one_of(
+            st.from_regex(pattern, fullmatch=True),
+            st.text("가각갂나다라한힣 1٣.!a_\n😀", max_size=6),
+        )
     )
     def same(text: str) -> None:
         try:
@@ -71,7 +74,9 @@ def test_exactly_the_well_formed_sequences_can_be_written() -> None:
             0x10FFFF,
         ):
             surrogate = 0xD800 <= code_point < 0xE000
-            assert reads(automaton, chr(code_point).encode("utf-8", "surrogatepass")) is not surrogate
+            assert (
+                reads(automaton, chr(code_point).encode("utf-8", "surrogatepass")) is not surrogate
+            )
         for broken in (
             b"\x80",
             b"\xc0\x80",
@@ -104,7 +109,9 @@ def tokenizer(request: pytest.FixtureRequest, korean_text: str) -> Tokenizer:
 def writer(tokenizer: Tokenizer) -> GPT:
     torch.manual_seed(0)
     return GPT(
-        GPTSettings(vocab_size=tokenizer.vocab_size, context_length=32, width=32, num_layers=1, num_heads=2)
+        GPTSettings(
+            vocab_size=tokenizer.vocab_size, context_length=32, width=32, num_layers=1, num_heads=2
+        )
     )
 
 
@@ -134,7 +141,9 @@ def test_every_tokenizer_writes_one_of_the_choices(writer: GPT, tokenizer: Token
 def test_no_tokenizer_writes_what_is_banned(writer: GPT, tokenizer: Tokenizer) -> None:
     settings = {"max_new_tokens": 60, "seed": 1, "num_samples": 3, "pattern": "[가나 ]*"}
     assert any("가" in text for text in generate_text(writer, tokenizer, "", **settings))
-    assert not any("가" in text for text in generate_text(writer, tokenizer, "", banned=["가"], **settings))
+    assert not any(
+        "가" in text for text in generate_text(writer, tokenizer, "", banned=["가"], **settings)
+    )
 
 
 def test_a_pattern_that_no_token_can_spell_is_refused(korean_text: str) -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from semigpt.errors import SettingsError
-from semigpt.kneser_ney import KneserNey
 from semigpt.models import counts as counts_module
-from semigpt.models.counts import Counts
+from semigpt.ngrams.counts import Counts
+from semigpt.ngrams.kneser_ney import KneserNey
 
 V, ORDER = 50, 5
 RANDOM = np.random.default_rng(1)
@@ -39,7 +39,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize(("vocab_size", "order"), [(7000, 5), (8000, 5), (8000, 6), (60_000, 4), (60_000, 8)])
+@pytest.mark.parametrize(
+    ("vocab_size", "order"), [(7000, 5), (8000, 5), (8000, 6), (60_000, 4), (60_000, 8)]
+)
 def test_n_grams_of_any_size_are_kneser_neys(vocab_size: int, order: int) -> None:
     """A number of 64 bits holds them as they are, as ranks of pairs, or as ranks of what they are without the token."""
     ids = np.random.default_rng(2).zipf(1.3, 5000) % vocab_size
@@ -63,7 +65,9 @@ def test_distributions_are_kneser_neys(way: str, model: KneserNey, counts: Count
 
 
 @pytest.mark.parametrize("leave_one_out", [False, True])
-def test_recall_is_kneser_neys(way: str, leave_one_out: bool, model: KneserNey, counts: Counts) -> None:
+def test_recall_is_kneser_neys(
+    way: str, leave_one_out: bool, model: KneserNey, counts: Counts
+) -> None:
     p, features = counts.recall(INPUTS, TARGETS, leave_one_out=leave_one_out)
     score = model.leave_one_out_log2_probabilities if leave_one_out else model.log2_probabilities
     expected = 2 ** score(TEXT)[START + 1 : START + 1 + 3 * T].reshape(3, T)
@@ -78,19 +82,25 @@ def test_distributions_without_a_targets_own_occurrence(way: str, counts: Counts
     q = counts.distribution(INPUTS, TARGETS)
     torch.testing.assert_close(q.sum(-1), torch.ones(3, T))
     p, _ = counts.recall(INPUTS, TARGETS, leave_one_out=True)
-    torch.testing.assert_close(q.gather(2, TARGETS[..., None])[..., 0], p[..., -1], rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(
+        q.gather(2, TARGETS[..., None])[..., 0], p[..., -1], rtol=1e-4, atol=1e-7
+    )
     assert not torch.allclose(q, counts.distribution(INPUTS), atol=1e-3)
 
 
 @pytest.mark.parametrize("left_out", [None, TARGETS], ids=["whole", "left out"])
-def test_contexts_of_each_length_are_weighed(way: str, left_out: torch.Tensor | None, counts: Counts) -> None:
+def test_contexts_of_each_length_are_weighed(
+    way: str, left_out: torch.Tensor | None, counts: Counts
+) -> None:
     """A weighted sum of what 0, 1 … tokens say: at the targets that of `recall`'s; and a whole distribution."""
     weights = torch.rand(3, T, ORDER, generator=torch.Generator().manual_seed(0))
     q = counts.distribution(INPUTS, left_out, weights)
     torch.testing.assert_close(q.sum(-1), weights.sum(-1))
     p, _ = counts.recall(INPUTS, TARGETS, leave_one_out=left_out is not None)
     expected = (weights * p).sum(-1)
-    torch.testing.assert_close(q.gather(2, TARGETS[..., None])[..., 0], expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        q.gather(2, TARGETS[..., None])[..., 0], expected, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_both_ways_leave_out_the_same(counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +185,9 @@ def test_sums_of_long_contexts_are_not_kept(model: KneserNey, counts: Counts) ->
         ("first_follower.1", 1, 0),  # nothing followed the first context
     ],
 )
-def test_tables_that_lead_outside_are_refused(name: str, place: int, value: int, counts: Counts) -> None:
+def test_tables_that_lead_outside_are_refused(
+    name: str, place: int, value: int, counts: Counts
+) -> None:
     tensors = {
         key: tensor.clone() if tensor.is_floating_point() else tensor.int()
         for key, tensor in counts.tensors().items()

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from conftest import VOCABULARY, small_model, small_stream
 from semigpt.device import MachineSettings, gigaflops
-from semigpt.models.counts import Counts
 from semigpt.models.gpt import GPT
+from semigpt.ngrams.counts import Counts
 from semigpt.recipe import Recipe, Stepped, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
@@ -20,7 +20,9 @@ GPU = torch.device("cuda")
 
 
 def model(rung: str, **changes: object) -> GPT:
-    made = small_model(rung, **{"width": 64, "num_heads": 2, "num_kv_heads": None, **changes}).to(GPU)
+    made = small_model(rung, **{"width": 64, "num_heads": 2, "num_kv_heads": None, **changes}).to(
+        GPU
+    )
     assert isinstance(made, GPT)
     return made
 
@@ -35,7 +37,9 @@ def learnt(made: GPT, taught: float) -> tuple[list[Tensor], dict[str, Tensor]]:
     teacher = Counts.fit(small_stream(), VOCABULARY, order=3).to(GPU) if taught else None
     made.zero_grad()
     losses = [made.learn(*batch(rows), 0.25, teacher=teacher, taught=taught) for rows in (3, 3, 2)]
-    return losses, {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
+    return losses, {
+        name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None
+    }
 
 
 @pytest.mark.parametrize("rung", ["gpt", "memory"])
@@ -46,7 +50,9 @@ def test_a_recorded_step_is_the_plain_one(rung: str, taught: float) -> None:
         made = model(rung)
         made.native = native
         assert made.records_steps() == (native is None)
-        learnt(made, 1.0 if taught else 0.0)  # what was recorded with one share is played with another
+        learnt(
+            made, 1.0 if taught else 0.0
+        )  # what was recorded with one share is played with another
         found.append(learnt(made, taught))
     assert found[0][1].keys() == found[1][1].keys() == dict(made.named_parameters()).keys()
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
@@ -62,18 +68,36 @@ def test_recorded_coins_fall_anew_each_time_and_the_same_again() -> None:
     assert losses[0] == losses[1]
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # and of what a compiled block reads
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute:UserWarning"
+)  # and of what a compiled block reads
 @pytest.mark.filterwarnings(
     "ignore:`torch.jit.script_method`:DeprecationWarning"
 )  # torch 2.11's own, while it compiles
 @pytest.mark.parametrize("changes", [{}, {"machine.compile": True}, {"model.context_length": 600}])
-def test_a_run_goes_on_to_the_same_bits(changes: dict[str, object], tmp_path: Path, korean_text: str) -> None:
+def test_a_run_goes_on_to_the_same_bits(
+    changes: dict[str, object], tmp_path: Path, korean_text: str
+) -> None:
     text_file = tmp_path / "글.txt"
-    text_file.write_text("\n\n".join(f"{i}번 글. {korean_text}" for i in range(200)), encoding="utf-8")
+    text_file.write_text(
+        "\n\n".join(f"{i}번 글. {korean_text}" for i in range(200)), encoding="utf-8"
+    )
     tables: dict[str, dict[str, object]] = {
         "data": {"spec": str(text_file)},
-        "model": {"context_length": 128, "width": 64, "num_layers": 2, "num_heads": 2, "dropout": 0.1},
-        "training": {"steps": 12, "batch_size": 8, "eval_blocks": 8, "save_every": 3, "teacher": "counts"},
+        "model": {
+            "context_length": 128,
+            "width": 64,
+            "num_layers": 2,
+            "num_heads": 2,
+            "dropout": 0.1,
+        },
+        "training": {
+            "steps": 12,
+            "batch_size": 8,
+            "eval_blocks": 8,
+            "save_every": 3,
+            "teacher": "counts",
+        },
         "sample": {"max_new_tokens": 8},
         "machine": {"device": "cuda"},
     }
@@ -89,7 +113,9 @@ def test_a_run_goes_on_to_the_same_bits(changes: dict[str, object], tmp_path: Pa
     for _ in train(recipe, tmp_path / "left", resume=True):
         pass
     for name in ("metrics.jsonl", "model/model.safetensors", "samples.jsonl"):
-        assert (tmp_path / "left" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        assert (tmp_path / "left" / name).read_bytes() == (
+            tmp_path / "whole" / name
+        ).read_bytes(), name
 
 
 def test_counts_say_there_what_they_say_on_a_cpu() -> None:

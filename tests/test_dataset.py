@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from semigpt.corpus import prepare_corpus
-from semigpt.dataset import Dataset, TokenStream, block_starts, open_dataset, prepare_dataset, write_stream
+from semigpt.dataset import (
+    Dataset,
+    TokenStream,
+    block_starts,
+    open_dataset,
+    prepare_dataset,
+    write_stream,
+)
 from semigpt.errors import CorpusError, SettingsError
 
 
@@ -19,14 +26,18 @@ def stream_of(*sizes: int) -> TokenStream:
 
 
 def dataset_of(stream: TokenStream) -> Dataset:
-    return Dataset({"train": stream}, vocab_size=1 << 16, corpus_fingerprint="c", tokenizer_fingerprint="t")
+    return Dataset(
+        {"train": stream}, vocab_size=1 << 16, corpus_fingerprint="c", tokenizer_fingerprint="t"
+    )
 
 
 def test_targets_are_inputs_shifted_by_one() -> None:
     inputs, targets = dataset_of(stream_of(1000)).batch("train", 8, 4)
     assert inputs.shape == targets.shape == (4, 8)
     assert inputs.dtype == targets.dtype
-    assert (targets == inputs + 1).all(), "on a stream of 0, 1, 2 … every target is its input plus one"
+    assert (targets == inputs + 1).all(), (
+        "on a stream of 0, 1, 2 … every target is its input plus one"
+    )
 
 
 @pytest.mark.parametrize("length", [17, 100, 1601, 4097])
@@ -34,7 +45,11 @@ def test_an_epoch_visits_each_block_once(length: int) -> None:
     context, blocks = 16, (length - 1) // 16
     for epoch in range(3):
         starts = [
-            int(block_starts(length, context, 1, order="epoch", seed=3, step=epoch * blocks + place)[0])
+            int(
+                block_starts(
+                    length, context, 1, order="epoch", seed=3, step=epoch * blocks + place
+                )[0]
+            )
             for place in range(blocks)
         ]
         assert len(set(starts)) == blocks, "a block came twice in one epoch"
@@ -44,7 +59,9 @@ def test_an_epoch_visits_each_block_once(length: int) -> None:
 
 def test_epochs_differ_in_order_and_cut() -> None:
     length, context = 16 * 200 + 1, 16
-    epochs = [block_starts(length, context, 200, order="epoch", seed=0, step=step) for step in range(3)]
+    epochs = [
+        block_starts(length, context, 200, order="epoch", seed=0, step=step) for step in range(3)
+    ]
     assert not (epochs[0] == epochs[1]).all()
     assert len({int(starts[0] % context) for starts in epochs}) > 1, "later epochs cut elsewhere"
 
@@ -127,17 +144,18 @@ def test_second_preparation_opens_what_the_first_wrote(
     monkeypatch.setattr(CharTokenizer, "encode_documents", lambda *_: pytest.fail("encoded again"))
     again = prepare_dataset(Corpus(tmp_path), tokenizer)  # type: ignore[arg-type]
     assert again.stream("train").read(0, 99).tolist() == first.stream("train").read(0, 99).tolist()
-    assert [path.name for path in tmp_path.glob(".staging-*")] == []
+    assert [path.name for path in tmp_path.glob(".semigpt-*")] == []
 
 
 KILL = r"""
 import os, random, signal, sys, time
 from pathlib import Path
-from semigpt.corpus import open_corpus, partial
+from semigpt import storage
+from semigpt.corpus import open_corpus
 from semigpt import dataset
 from semigpt.tokenizers import CharTokenizer
 folder, draw = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
-partial.JOURNAL_SECONDS = 0.002
+storage.JOURNAL_SECONDS = 0.002
 dataset.TOKENS_AT_ONCE = 500
 corpus = open_corpus(folder)
 tokenizer = CharTokenizer.from_counts(corpus.character_counts)
@@ -161,7 +179,7 @@ for kills in range(6):
     # The first one is killed as soon as there is something to go on with: it waits there.
     pid = child(wait=not kills)
     begun, wait = time.monotonic(), draw.uniform(0.05, 0.95) * whole
-    while time.monotonic() - begun < wait if kills else not any(folder.glob(".staging-*/journal/state.json")):
+    while time.monotonic() - begun < wait if kills else not any(folder.glob(".semigpt-*/journal/state.json")):
         assert time.monotonic() - begun < 60
         time.sleep(0.0005)
     os.kill(pid, signal.SIGKILL)
@@ -175,7 +193,9 @@ assert os.waitpid(child(), 0)[1] == 0
 def test_killed_and_run_again_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
     """SIGKILL at six moments, all but the first at random."""
     text, seed = tmp_path / "a.txt", random.randrange(1 << 30)
-    text.write_text("\n".join(f"{i}번째 글. " + "가나다라" * (i % 90) for i in range(6000)), encoding="utf-8")
+    text.write_text(
+        "\n".join(f"{i}번째 글. " + "가나다라" * (i % 90) for i in range(6000)), encoding="utf-8"
+    )
     corpus = prepare_corpus(str(text), cache=tmp_path / "cache")
     command = [sys.executable, "-c", KILL, str(corpus.folder), str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -189,11 +209,15 @@ def test_killed_and_run_again_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
     assert len(folders[0]) > 5
 
 
-def test_a_stop_between_two_documents_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_between_two_documents_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from semigpt.tokenizers import CharTokenizer
 
     text = tmp_path / "a.txt"
-    text.write_text("\n".join(f"{i}번째 글. " + "가나다라" * 25 for i in range(2000)), encoding="utf-8")
+    text.write_text(
+        "\n".join(f"{i}번째 글. " + "가나다라" * 25 for i in range(2000)), encoding="utf-8"
+    )
     corpus = prepare_corpus(str(text), cache=tmp_path / "cache")
     tokenizer = CharTokenizer.from_counts(corpus.character_counts)
     monkeypatch.setattr("semigpt.dataset.TOKENS_AT_ONCE", 1000)

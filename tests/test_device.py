@@ -9,7 +9,9 @@ from semigpt import device
 from semigpt.device import MachineSettings, gigaflops
 
 
-def test_products_are_timed_once_and_on_the_threads_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_are_timed_once_and_on_the_threads_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     device._gigaflops.cache_clear()
     used = []
     multiply = torch.mm

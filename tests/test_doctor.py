@@ -56,7 +56,10 @@ def found(text: str, **settings: int) -> dict[str, int]:
 MENDED = {
     "byte-order-mark": ("\ufeff첫 문장", "첫 문장"),
     "mojibake": ("ÇÑ±¹¾î ¹®Àå", "한국어 문장"),
-    "html": ("<p>비가 &lt;조금&gt; 온다.<br/>우산&nbsp;필요</p>", "\n비가 <조금> 온다.\n우산 필요\n"),
+    "html": (
+        "<p>비가 &lt;조금&gt; 온다.<br/>우산&nbsp;필요</p>",
+        "\n비가 <조금> 온다.\n우산 필요\n",
+    ),
     "control": ("비\x00가\x07 온다\x0b끝", "비가 온다\n끝"),
     "line-ends": ("첫 줄\r\n둘째 줄\r셋째\u2028넷째", "첫 줄\n둘째 줄\n셋째\n넷째"),
     "zero-width": ("비\u200b가 \ufeff온\u00ad다\u202e", "비가 온다"),
@@ -111,7 +114,9 @@ def test_what_stands_behind_another_finding_is_counted_once() -> None:
 
 def test_a_repair_of_what_stands_behind_another_finding_is_counted_too(tmp_path: Path) -> None:
     misread = SENTENCE.encode().decode("latin-1")
-    report = clean(write(tmp_path / "a.jsonl", [misread]), tmp_path / "out", fixes=frozenset({"control"}))
+    report = clean(
+        write(tmp_path / "a.jsonl", [misread]), tmp_path / "out", fixes=frozenset({"control"})
+    )
     lost = len(misread) - len(read(tmp_path / "out")[0])
     assert lost > 0
     assert (report.rows["control"].documents, report.rows["control"].repaired) == (0, lost)
@@ -198,7 +203,10 @@ def test_the_lossless_repairs_are_nfc_and_do_nothing_the_second_time(text: str) 
 
 
 def test_joiners_stay_where_they_join() -> None:
-    assert repaired("می\u200cخواهم क्\u200dष 👩\u200d🚀", "zero-width") == "می\u200cخواهم क्\u200dष 👩\u200d🚀"
+    assert (
+        repaired("می\u200cخواهم क्\u200dष 👩\u200d🚀", "zero-width")
+        == "می\u200cخواهم क्\u200dष 👩\u200d🚀"
+    )
     assert repaired("👩\u200d가 나\u200d다 \u200d🚀 끝\u200d", "zero-width") == "👩가 나다 🚀 끝"
 
 
@@ -230,7 +238,8 @@ def misread(text: str, right: str, wrong: str) -> str:
     if wrong == "latin-1":
         return encoded.decode("latin-1")
     return "".join(
-        bytes([b]).decode("cp1252" if b not in b"\x81\x8d\x8f\x90\x9d" else "latin-1") for b in encoded
+        bytes([b]).decode("cp1252" if b not in b"\x81\x8d\x8f\x90\x9d" else "latin-1")
+        for b in encoded
     )
 
 
@@ -356,7 +365,9 @@ def test_clean_repairs_what_loses_nothing_and_leaves_the_rest(tmp_path: Path) ->
     kept = [SENTENCE, "바람이 불어오는 곳으로 간다.", *DAMAGED[2:6], *DAMAGED[7:]]
     assert read(tmp_path / "out") == kept
     assert report.kept == {"train": 9}
-    done = {name: (row.documents, row.repaired) for name, row in report.rows.items() if row.documents}
+    done = {
+        name: (row.documents, row.repaired) for name, row in report.rows.items() if row.documents
+    }
     assert done == {
         "byte-order-mark": (1, 1),
         "mojibake": (1, 0),
@@ -420,13 +431,19 @@ def test_shards_are_numbered_and_in_order(tmp_path: Path, monkeypatch: pytest.Mo
     assert read(tmp_path / "out") == texts
 
 
-def test_any_number_of_workers_writes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_number_of_workers_writes_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run, "CHUNK_CHARACTERS", 3_000)
     draw = random.Random(0)
-    spec = write(tmp_path / "a.jsonl", [draw.choice(DAMAGED) + str(draw.random()) for _ in range(500)])
+    spec = write(
+        tmp_path / "a.jsonl", [draw.choice(DAMAGED) + str(draw.random()) for _ in range(500)]
+    )
     reports = []
     for workers in (1, 2):
-        report = clean(spec, tmp_path / f"out{workers}", fixes=FIXES, near_duplicates=0.8, workers=workers)
+        report = clean(
+            spec, tmp_path / f"out{workers}", fixes=FIXES, near_duplicates=0.8, workers=workers
+        )
         reports.append((report.as_dict() | {"seconds": 0}, read(tmp_path / f"out{workers}")))
     assert reports[0] == reports[1]
 
@@ -438,7 +455,9 @@ def test_near_duplicates_are_left_out_and_others_are_not(tmp_path: Path) -> None
     near = first[:200] + "다른 말" + first[200:]
     other = " ".join(draw.choice(words) + str(draw.randrange(100)) for _ in range(80))
     report = clean(
-        write(tmp_path / "a.jsonl", [first, near, other, other]), tmp_path / "out", near_duplicates=0.8
+        write(tmp_path / "a.jsonl", [first, near, other, other]),
+        tmp_path / "out",
+        near_duplicates=0.8,
     )
     assert read(tmp_path / "out") == [first, other]
     assert report.rows["near-duplicate"].repaired == 1
@@ -452,7 +471,9 @@ def test_near_duplicates_of_nine_tenths_are_found_and_of_six_are_not() -> None:
             # Two texts of n characters that share the first s have s / (2 n - s) of their pieces in common.
             text = "".join(chr(draw.randrange(0xAC00, 0xD7A4)) for _ in range(600))
             shared = int(2 * 600 * similarity / (1 + similarity))
-            other = text[:shared] + "".join(chr(draw.randrange(0xAC00, 0xD7A4)) for _ in range(600 - shared))
+            other = text[:shared] + "".join(
+                chr(draw.randrange(0xAC00, 0xD7A4)) for _ in range(600 - shared)
+            )
             plan = run._plan(FIXES, None, 0.8, None)
             first, second = (result.minima for result in run._examine([text, other], plan))
             index = run._near_index(0.8)
@@ -463,11 +484,17 @@ def test_near_duplicates_of_nine_tenths_are_found_and_of_six_are_not() -> None:
 
 
 def test_a_document_of_just_enough_characters_stays(tmp_path: Path) -> None:
-    clean(write(tmp_path / "a.jsonl", ["네 글자", " 다섯 글자 ", "하나"]), tmp_path / "out", min_characters=5)
+    clean(
+        write(tmp_path / "a.jsonl", ["네 글자", " 다섯 글자 ", "하나"]),
+        tmp_path / "out",
+        min_characters=5,
+    )
     assert read(tmp_path / "out") == [" 다섯 글자 "]
 
 
-def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run, "CHUNK_CHARACTERS", 20_000)
     peaks = []
     for size in (200, 2000):
@@ -478,16 +505,29 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytes
         check(str(path), workers=1)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 4_000_000, peaks  # ten times the text: 2 MB more of it would be read at once
+    assert peaks[1] < peaks[0] + 4_000_000, (
+        peaks
+    )  # ten times the text: 2 MB more of it would be read at once
 
 
 def test_each_encoding_is_counted_by_files(tmp_path: Path) -> None:
     folder = tmp_path / "texts"
     folder.mkdir()
-    for name, codec in (("a", "cp949"), ("b", "utf-16"), ("c", "utf-8-sig"), ("d", "utf-8"), ("e", "utf-8")):
+    for name, codec in (
+        ("a", "cp949"),
+        ("b", "utf-16"),
+        ("c", "utf-8-sig"),
+        ("d", "utf-8"),
+        ("e", "utf-8"),
+    ):
         (folder / f"{name}.txt").write_text(f"{SENTENCE} {name}", encoding=codec)
     report = check(str(folder))
-    assert report.encodings == {"CP949": 1, "UTF-16": 1, "UTF-8 with a byte order mark": 1, "UTF-8": 2}
+    assert report.encodings == {
+        "CP949": 1,
+        "UTF-16": 1,
+        "UTF-8 with a byte order mark": 1,
+        "UTF-8": 2,
+    }
     assert report.documents == 5
     assert not any(row.documents for row in report.rows.values())
 
@@ -518,7 +558,9 @@ def test_staging_says_when_a_text_looks_misread_and_not_of_real_text(tmp_path: P
     lines = [f"{i} {SENTENCE}" for i in range(100)]
     damaged = [line.encode("cp949").decode("latin-1") for line in lines]
     for texts, expected in ((lines, False), (damaged, True)):
-        corpus = prepare_corpus(write(tmp_path / f"{expected}.jsonl", texts), cache=tmp_path / "cache")
+        corpus = prepare_corpus(
+            write(tmp_path / f"{expected}.jsonl", texts), cache=tmp_path / "cache"
+        )
         assert any("misread Korean" in finding for finding in corpus.findings) is expected
 
 
@@ -591,7 +633,9 @@ def test_the_command_line_reports_for_people_and_for_scripts(
     assert report["findings"]["html"]["places"] == 2
     assert report["documents"] == len(DAMAGED)
     assert set(report["findings"]) == set(BY_NAME)
-    assert main(["text", "clean", spec, "--out", str(tmp_path / "out"), "--fix", "lossless,html"]) == 0
+    assert (
+        main(["text", "clean", spec, "--out", str(tmp_path / "out"), "--fix", "lossless,html"]) == 0
+    )
     assert "written: train 9" in capsys.readouterr().out
     assert "clean" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
@@ -623,7 +667,9 @@ def test_a_killed_clean_leaves_no_folder_and_no_process(tmp_path: Path) -> None:
         time.sleep(0.05)
     assert not any(alive(pid) for pid in pids)
     assert not out.exists()
-    clean(write(tmp_path / "b.jsonl", [SENTENCE]), out)  # which also sweeps up what the killed one left
+    clean(
+        write(tmp_path / "b.jsonl", [SENTENCE]), out
+    )  # which also sweeps up what the killed one left
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
@@ -636,7 +682,5 @@ def alive(pid: int) -> bool:
 
 
 def test_looking_at_text_brings_no_torch() -> None:
-    code = (
-        "import sys, semigpt.corpus.doctor.run; sys.exit('torch' in sys.modules or 'datasets' in sys.modules)"
-    )
+    code = "import sys, semigpt.corpus.doctor.run; sys.exit('torch' in sys.modules or 'datasets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from conftest import VOCABULARY, small_model
 from semigpt.dataset import Dataset, TokenStream
-from semigpt.evaluation import estimate_loss, scored_windows, surprise, total_information
+from semigpt.evaluation.evaluate import estimate_loss, scored_windows, surprise, total_information
 from semigpt.models.base import LanguageModel
 from semigpt.tokenizers import CharTokenizer
 
@@ -85,5 +85,7 @@ def test_surprise_tells_a_text_apart_piece_by_piece(korean_text: str) -> None:
     one = math.log2(tokenizer.vocab_size)
     by_piece = dict(found)
     assert by_piece["맑"] == pytest.approx(one, rel=1e-5)
-    assert by_piece["뷁"] == pytest.approx(3 * one, rel=1e-5), "an unseen syllable costs its three bytes"
+    assert by_piece["뷁"] == pytest.approx(3 * one, rel=1e-5), (
+        "an unseen syllable costs its three bytes"
+    )
     assert by_piece["🐟"] == pytest.approx(4 * one, rel=1e-5)

@@ -9,21 +9,26 @@ import pytest
 import torch
 
 from conftest import VOCABULARY, small_model
-from semigpt import explain as explain_module
 from semigpt.cli import main
 from semigpt.errors import SettingsError
 from semigpt.models.gpt import GPT
-from semigpt.models.step import LONGEST
+from semigpt.native.gpt_step import LONGEST
+from semigpt.studies import explain as explain_module
 
 SHAPE = {"width": 64, "num_heads": 2, "num_kv_heads": 2}
 
 
 def test_explain_says_what_and_why_and_trains_nothing(
-    tmp_path: Path, korean_text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    korean_text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(explain_module, "SECONDS", 0.05)
     text = tmp_path / "글.txt"
-    text.write_text("\n\n".join(f"{number} {korean_text}" for number in range(60)), encoding="utf-8")
+    text.write_text(
+        "\n\n".join(f"{number} {korean_text}" for number in range(60)), encoding="utf-8"
+    )
     out = tmp_path / "run"
     sets = [
         part
@@ -48,7 +53,9 @@ def test_explain_says_what_and_why_and_trains_nothing(
         "compile",
     }
     assert "ms" in choices["step"]["why"]
-    assert all(choice["chosen"] and choice["why"] and choice["force"] for choice in choices.values())
+    assert all(
+        choice["chosen"] and choice["why"] and choice["force"] for choice in choices.values()
+    )
     assert not out.exists()
     assert torch.get_num_threads() == threads
     assert main(command) == 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from semigpt.cli import main
-from semigpt.interop.huggingface import save_model
+from semigpt.huggingface.folder import save_model
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.tokenizers import CharTokenizer
 
@@ -33,7 +33,9 @@ def test_shown_pieces_have_their_bits_and_alternatives(
     assert all(float(bits) > 0 and considered.count("%") >= 5 for _, bits, considered in lines)
 
 
-def test_json_gives_log_probabilities(folder: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_json_gives_log_probabilities(
+    folder: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
     assert (
         main(
             [
@@ -57,8 +59,11 @@ def test_json_gives_log_probabilities(folder: str, capfdbinary: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    "flags", ["--pattern (", "--logit-bias 3", "--num-beams 0", "--prompt-file none.txt", "--top-p 2"]
+    "flags",
+    ["--pattern (", "--logit-bias 3", "--num-beams 0", "--prompt-file none.txt", "--top-p 2"],
 )
-def test_a_mistake_gets_one_line(folder: str, flags: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_gets_one_line(
+    folder: str, flags: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["generate", folder, *flags.split()]) == 2
     assert capsys.readouterr().err.count("\n") == 1

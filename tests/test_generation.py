@@ -25,8 +25,15 @@ from semigpt.generation.engine import (
     generate_tokens,
     stream_text,
 )
-from semigpt.generation.sampling import History, SamplingSettings, adjusted, choose, probabilities, uniforms
-from semigpt.interop.huggingface import save_model
+from semigpt.generation.sampling import (
+    History,
+    SamplingSettings,
+    adjusted,
+    choose,
+    probabilities,
+    uniforms,
+)
+from semigpt.huggingface.folder import save_model
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.tokenizers import CharTokenizer, Tokenizer, train_tokenizer
@@ -42,7 +49,9 @@ def writer(tokenizer: CharTokenizer) -> LanguageModel:
     """An untrained GPT: it draws anything, bytes that are no characters too."""
     torch.manual_seed(0)
     return GPT(
-        GPTSettings(vocab_size=tokenizer.vocab_size, context_length=16, width=32, num_layers=1, num_heads=2)
+        GPTSettings(
+            vocab_size=tokenizer.vocab_size, context_length=16, width=32, num_layers=1, num_heads=2
+        )
     )
 
 
@@ -85,8 +94,12 @@ def test_penalties_and_bans_are_those_of_transformers() -> None:
             for token in tokens[5:]:
                 history.push(token)
             ids, row = torch.tensor([tokens]), torch.from_numpy(logits)[None]
-            theirs = NoRepeatNGramLogitsProcessor(n)(ids, RepetitionPenaltyLogitsProcessor(1.3)(ids, row))
-            np.testing.assert_allclose(adjusted(logits, settings, history), theirs[0].numpy(), rtol=1e-6)
+            theirs = NoRepeatNGramLogitsProcessor(n)(
+                ids, RepetitionPenaltyLogitsProcessor(1.3)(ids, row)
+            )
+            np.testing.assert_allclose(
+                adjusted(logits, settings, history), theirs[0].numpy(), rtol=1e-6
+            )
 
 
 def test_frequency_presence_and_bias_are_added_as_openai_says() -> None:
@@ -164,7 +177,9 @@ def test_many_prompts_of_any_length_are_written_as_each_alone(
         for sampling in (SamplingSettings(), SamplingSettings(top_p=0.8, repetition_penalty=1.2)):
             settings = {"num_samples": 2, "seed": 1, "max_new_tokens": 25, "sampling": sampling}
             together = engine.generate(prompts, **settings)
-            assert together == [text for prompt in prompts for text in engine.generate(prompt, **settings)]
+            assert together == [
+                text for prompt in prompts for text in engine.generate(prompt, **settings)
+            ]
 
 
 def test_greedy_and_beams_find_what_transformers_finds(
@@ -179,7 +194,9 @@ def test_greedy_and_beams_find_what_transformers_finds(
     for beams in (1, 2, 5):
         for ask in (
             SamplingSettings(temperature=0, num_beams=beams),
-            SamplingSettings(temperature=0, num_beams=beams, length_penalty=0.5, repetition_penalty=1.5),
+            SamplingSettings(
+                temperature=0, num_beams=beams, length_penalty=0.5, repetition_penalty=1.5
+            ),
         ):
             found = theirs.generate(
                 torch.tensor([prompt]),
@@ -191,7 +208,9 @@ def test_greedy_and_beams_find_what_transformers_finds(
                 repetition_penalty=ask.repetition_penalty,
             )[0, len(prompt) :].tolist()
             if beams == 1:
-                ours = generate_tokens(writer, torch.tensor([prompt]), 10, ask)[0, len(prompt) :].tolist()
+                ours = generate_tokens(writer, torch.tensor([prompt]), 10, ask)[
+                    0, len(prompt) :
+                ].tolist()
                 assert ours[: len(found)] == found
             else:
                 texts = make_decoder(writer).open(1, beams)
@@ -214,10 +233,14 @@ class Anything:
         return True
 
 
-def test_log_probabilities_are_the_models_own(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
+def test_log_probabilities_are_the_models_own(
+    writer: LanguageModel, tokenizer: CharTokenizer
+) -> None:
     settings = {"max_new_tokens": 8, "seed": 2, "logprobs": 3, "echo": True}
     pieces = list(
-        stream_text(writer, tokenizer, "의사협회는", sampling=SamplingSettings(temperature=2.0), **settings)
+        stream_text(
+            writer, tokenizer, "의사협회는", sampling=SamplingSettings(temperature=2.0), **settings
+        )
     )
     scores = [score for piece in pieces for score in piece.scores]
     tokens = [tokenizer.end_of_text, *(score.token for score in scores)]
@@ -226,12 +249,18 @@ def test_log_probabilities_are_the_models_own(writer: LanguageModel, tokenizer: 
         logits, _ = writer(torch.tensor([tokens]))
     log_BTV = logits.log_softmax(-1)
     for place, score in enumerate(scores):
-        assert score.log_probability == pytest.approx(float(log_BTV[0, place, score.token]), abs=1e-4)
+        assert score.log_probability == pytest.approx(
+            float(log_BTV[0, place, score.token]), abs=1e-4
+        )
         likeliest = log_BTV[0, place].topk(3)
-        assert [p for _, p in score.alternatives] == pytest.approx(likeliest.values.tolist(), abs=1e-4)
+        assert [p for _, p in score.alternatives] == pytest.approx(
+            likeliest.values.tolist(), abs=1e-4
+        )
 
 
-def test_a_conversation_reads_each_token_once(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
+def test_a_conversation_reads_each_token_once(
+    writer: LanguageModel, tokenizer: CharTokenizer
+) -> None:
     for native in (None, False):
         engine = Engine(writer, tokenizer, native=native)
         conversation = Conversation()
@@ -239,14 +268,18 @@ def test_a_conversation_reads_each_token_once(writer: LanguageModel, tokenizer: 
         first = "".join(p.text for p in engine.stream("의사", conversation=conversation, **greedy))
         second = "".join(p.text for p in engine.stream("는", conversation=conversation, **greedy))
         whole = tokenizer.encode("의사" + first + "는").tolist()
-        assert len(whole) < 15, "within the context: past it a sliding cache is not the same as reading anew"
+        assert len(whole) < 15, (
+            "within the context: past it a sliding cache is not the same as reading anew"
+        )
         assert second == engine.generate("의사" + first + "는", **greedy)[0]
 
 
 @pytest.fixture(scope="module")
 def words() -> str:
     """A text of words that begin alike."""
-    choice = np.random.default_rng(0).choice(["한국", "한국은", "한국어", "한국인", "나라", "나라는"], 2000)
+    choice = np.random.default_rng(0).choice(
+        ["한국", "한국은", "한국어", "한국인", "나라", "나라는"], 2000
+    )
     return " ".join(choice.tolist())
 
 
@@ -285,7 +318,11 @@ def all_ways(model: GPT, tokenizer: Tokenizer, prompt: str) -> tuple[np.ndarray,
         covered = b"".join(map(tokenizer.token_bytes, own[place + 1 :]))
         for token in range(tokenizer.vocab_size):
             data = tokenizer.token_bytes(token)
-            if (data.startswith(covered) and len(data) > len(covered)) if covered else written[token]:
+            if (
+                (data.startswith(covered) and len(data) > len(covered))
+                if covered
+                else written[token]
+            ):
                 probability = math.exp(reached + float(log_probability[place, token]))
                 exact[token] += probability
                 over += probability if covered else 0.0
@@ -302,14 +339,18 @@ def test_a_prompt_is_a_text_not_its_tokens(pieces: Tokenizer, reader: GPT) -> No
     for native in (None, False):
         ask = {"num_samples": 3000, "max_new_tokens": 1, "seed": 1, "logprobs": 0, "native": native}
         drawn = Counter(
-            score.token for piece in stream_text(reader, pieces, INSIDE, **ask) for score in piece.scores
+            score.token
+            for piece in stream_text(reader, pieces, INSIDE, **ask)
+            for score in piece.scores
         )
         drawn[pieces.end_of_text] = 3000 - drawn.total()
         found = np.array([drawn[token] / 3000 for token in range(pieces.vocab_size)])
         assert abs(found - exact).max() < 0.03
 
 
-def test_a_text_goes_on_behind_its_prompt_wherever_its_tokens_end(pieces: Tokenizer, reader: GPT) -> None:
+def test_a_text_goes_on_behind_its_prompt_wherever_its_tokens_end(
+    pieces: Tokenizer, reader: GPT
+) -> None:
     for prompt in (INSIDE, "나라는 ", "의사협회는", "나", ""):
         for ask in (
             {},
@@ -325,11 +366,15 @@ def test_a_text_goes_on_behind_its_prompt_wherever_its_tokens_end(pieces: Tokeni
             assert "\ufffd" not in "".join(texts)
             both = generate_text(reader, pieces, ["나라는 ", prompt], **settings)
             assert both[4:] == texts
-        for choice in generate_text(reader, pieces, prompt, choices=["맑음", "흐림"], num_samples=4, seed=1):
+        for choice in generate_text(
+            reader, pieces, prompt, choices=["맑음", "흐림"], num_samples=4, seed=1
+        ):
             assert choice in ("맑음", "흐림")
 
 
-def test_scores_are_of_the_tokens_that_spell_prompt_and_text(pieces: Tokenizer, reader: GPT) -> None:
+def test_scores_are_of_the_tokens_that_spell_prompt_and_text(
+    pieces: Tokenizer, reader: GPT
+) -> None:
     taken_back = 0
     for seed, beams in ((1, 1), (2, 1), (3, 1), (0, 3)):
         ask = {"sampling": SamplingSettings(num_beams=beams), "seed": seed, "max_new_tokens": 4}
@@ -354,7 +399,9 @@ def test_a_conversation_goes_on_over_the_ends_of_its_lines(pieces: Tokenizer, re
         taken_back = 0
         for seed, line in enumerate(lines):
             own = pieces.encode(line).tolist()
-            written = engine.stream(line, conversation=conversation, max_new_tokens=1, logprobs=0, seed=seed)
+            written = engine.stream(
+                line, conversation=conversation, max_new_tokens=1, logprobs=0, seed=seed
+            )
             (score,) = [score for piece in written for score in piece.scores]
             ways = []
             for back in range(len(own) + 1):
@@ -371,12 +418,16 @@ def test_a_conversation_goes_on_over_the_ends_of_its_lines(pieces: Tokenizer, re
         assert taken_back, "some token covers a line's end"
 
 
-def test_of_a_long_prompt_only_the_end_is_read(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
+def test_of_a_long_prompt_only_the_end_is_read(
+    writer: LanguageModel, tokenizer: CharTokenizer
+) -> None:
     end = "기상청은 24일 전국이 대체로 맑겠다고 밝혔다."
     begin = time.monotonic()
     long = generate_text(writer, tokenizer, "가나다 " * 2_500_000 + end, max_new_tokens=20, seed=1)
     assert time.monotonic() - begin < 30, "0.3 s; minutes if the whole were read"
-    assert long == generate_text(writer, tokenizer, "다른 글. " * 20 + end, max_new_tokens=20, seed=1)
+    assert long == generate_text(
+        writer, tokenizer, "다른 글. " * 20 + end, max_new_tokens=20, seed=1
+    )
 
 
 def test_lone_surrogates_are_read(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
@@ -387,14 +438,18 @@ def test_stop_tokens_end_a_text(writer: LanguageModel, tokenizer: CharTokenizer)
     pieces = list(stream_text(writer, tokenizer, "의사", max_new_tokens=9, seed=1, logprobs=0))
     tokens = [score.token for piece in pieces for score in piece.scores]
     stopped = list(
-        stream_text(writer, tokenizer, "의사", max_new_tokens=9, seed=1, logprobs=0, stop_tokens=[tokens[4]])
+        stream_text(
+            writer, tokenizer, "의사", max_new_tokens=9, seed=1, logprobs=0, stop_tokens=[tokens[4]]
+        )
     )
     assert [s.token for p in stopped for s in p.scores] == tokens[: tokens.index(tokens[4])]
     assert stopped[-1].finish_reason == "stop"
 
 
 def test_seed_decides_the_text(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
-    texts = [generate_text(writer, tokenizer, "의사", max_new_tokens=20, seed=seed) for seed in (1, 1, 2)]
+    texts = [
+        generate_text(writer, tokenizer, "의사", max_new_tokens=20, seed=seed) for seed in (1, 1, 2)
+    ]
     assert texts[0] == texts[1] != texts[2]
     three = generate_text(writer, tokenizer, "의사", max_new_tokens=20, seed=1, num_samples=3)
     assert three[0] == texts[0][0], "the first of three is the one alone"
@@ -415,15 +470,21 @@ def test_pieces_joined_are_the_text_and_korean_never_breaks(
     assert all(piece.finish_reason is None for piece in pieces[:-1])
 
 
-def test_a_stop_string_ends_the_text_before_it(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
+def test_a_stop_string_ends_the_text_before_it(
+    writer: LanguageModel, tokenizer: CharTokenizer
+) -> None:
     whole = generate_text(writer, tokenizer, "의사", max_new_tokens=60, seed=3)[0]
     stop = whole[20:23]
     pieces = list(
-        stream_text(writer, tokenizer, "의사", max_new_tokens=60, seed=3, stop=[stop, "절대 없을 글"])
+        stream_text(
+            writer, tokenizer, "의사", max_new_tokens=60, seed=3, stop=[stop, "절대 없을 글"]
+        )
     )
     assert "".join(piece.text for piece in pieces) == whole[: whole.index(stop)]
     assert pieces[-1].finish_reason == "stop"
-    nearly = generate_text(writer, tokenizer, "의사", max_new_tokens=60, seed=3, stop=[whole[-2:] + "…"])
+    nearly = generate_text(
+        writer, tokenizer, "의사", max_new_tokens=60, seed=3, stop=[whole[-2:] + "…"]
+    )
     assert nearly == [whole], "what only began like a stop string is given back"
 
 
@@ -439,6 +500,8 @@ def test_nothing_to_write_is_an_empty_text(writer: LanguageModel, tokenizer: Cha
     assert generate_text(writer, tokenizer, "의사", max_new_tokens=0) == [""]
 
 
-def test_a_plain_tokenizer_cannot_begin_from_nothing(korean_text: str, writer: LanguageModel) -> None:
+def test_a_plain_tokenizer_cannot_begin_from_nothing(
+    korean_text: str, writer: LanguageModel
+) -> None:
     with pytest.raises(SettingsError, match="no end-of-text token to begin from"):
         generate_text(writer, CharTokenizer.plain(korean_text), "")

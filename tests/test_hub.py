@@ -40,11 +40,15 @@ for spec in sys.argv[2:]:
 
 
 def documents(split: str, how_many: int) -> list[str]:
-    return [f"{split} 기사 {i}번: 시장은 오늘도 조용했다.\n내일은 비가 온다." for i in range(how_many)]
+    return [
+        f"{split} 기사 {i}번: 시장은 오늘도 조용했다.\n내일은 비가 온다." for i in range(how_many)
+    ]
 
 
 def parquet(texts: list[str]) -> bytes:
-    rows = {name: [f"{name} {i}" for i in range(len(texts))] for name in COLUMNS} | {"document": texts}
+    rows = {name: [f"{name} {i}" for i in range(len(texts))] for name in COLUMNS} | {
+        "document": texts
+    }
     buffer = io.BytesIO()
     pq.write_table(pa.table(rows), buffer)
     return buffer.getvalue()
@@ -67,7 +71,9 @@ def files(folder: str, **counts: int) -> dict[str, bytes]:
 
 
 MAIN = {"README.md": card({"default": "data", "short": "short"})}
-MAIN |= files("data", train=60, validation=5, test=7) | files("short", train=30, validation=2, test=3)
+MAIN |= files("data", train=60, validation=5, test=7) | files(
+    "short", train=30, validation=2, test=3
+)
 OLD = {"README.md": card({"default": "data"})} | files("data", train=20, validation=1, test=1)
 SCRIPT = {"news-script.py": b"raise SystemExit('ran')", "data/train.csv": b"document\na\n"}
 
@@ -88,15 +94,21 @@ def hub() -> Iterator[HubStandIn]:
 
 def load(endpoint: str, folder: Path, *specs: str) -> list[dict[str, Any]]:
     """What comes of each spec, in one process that is offered nothing but `endpoint`."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))
+    }
     environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "hf"), "NO_PROXY": "127.0.0.1"}
     command = [sys.executable, "-c", LOAD, str(folder / "cache"), *specs]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
     assert not done.stderr, "no bar, no warning, no log"
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_streams_the_default_configuration_with_its_own_splits(hub: HubStandIn, tmp_path: Path) -> None:
+def test_streams_the_default_configuration_with_its_own_splits(
+    hub: HubStandIn, tmp_path: Path
+) -> None:
     [found] = load(hub.endpoint, tmp_path, f"hf:{NAME}")
     expected = {"train": documents("train", 60), "validation": documents("validation", 5)}
     assert found["splits"] == expected | {"test": documents("test", 7)}
@@ -109,9 +121,14 @@ def test_streams_the_default_configuration_with_its_own_splits(hub: HubStandIn, 
     assert len(hub.requests) == before, "a staged corpus does not ask the Hub again"
 
 
-def test_takes_configuration_revision_and_split_streamed_or_not(hub: HubStandIn, tmp_path: Path) -> None:
+def test_takes_configuration_revision_and_split_streamed_or_not(
+    hub: HubStandIn, tmp_path: Path
+) -> None:
     short, old = load(
-        hub.endpoint, tmp_path, f"hf:{NAME}#config=short,streaming=no", f"hf:{NAME}#revision=v1,split=train"
+        hub.endpoint,
+        tmp_path,
+        f"hf:{NAME}#config=short,streaming=no",
+        f"hf:{NAME}#revision=v1,split=train",
     )
     assert short["splits"]["train"] == documents("train", 30)
     assert list((tmp_path / "hf").rglob("*.arrow")), "downloaded whole"
@@ -144,7 +161,9 @@ def test_what_the_hub_does_not_have_is_one_line(hub: HubStandIn, tmp_path: Path)
         "hf:semi/archives": "it holds webdataset files",
         "hf:semi/news-script": "news-script.py), not data: programs from the Hub are never run",
     }
-    for (spec, message), found in zip(messages.items(), load(hub.endpoint, tmp_path, *messages), strict=True):
+    for (spec, message), found in zip(
+        messages.items(), load(hub.endpoint, tmp_path, *messages), strict=True
+    ):
         assert message in found["error"], spec
         assert found["error"].startswith(spec.partition("#")[0] + ": ")
         assert "\n" not in found["error"]

@@ -11,10 +11,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from semigpt import information, kneser_ney
 from semigpt.errors import CorpusError, SettingsError
-from semigpt.information import Baselines, Information, baselines, bigram_bits, bits, unigram_bits
-from semigpt.kneser_ney import KneserNey
+from semigpt.evaluation import information
+from semigpt.evaluation.information import (
+    Baselines,
+    Information,
+    baselines,
+    bigram_bits,
+    bits,
+    unigram_bits,
+)
+from semigpt.ngrams import kneser_ney
+from semigpt.ngrams.kneser_ney import KneserNey
 
 NSMC = Path(__file__).parents[1] / ".." / "shared" / "data" / "nsmc"
 TEXT = (
@@ -41,7 +49,10 @@ class Textbook:
 
     def __init__(self, ids, vocab_size, order, *, leave_out=None):
         ids = [int(i) for i in ids]
-        grams = [tuple(ids[(i - order + 1 + j) % len(ids)] for j in range(order)) for i in range(len(ids))]
+        grams = [
+            tuple(ids[(i - order + 1 + j) % len(ids)] for j in range(order))
+            for i in range(len(ids))
+        ]
         self.vocab_size, self.order = vocab_size, order
         self.discounts = [self.estimate(c.values()) for c in self.count(grams)]
         if leave_out is not None:
@@ -125,7 +136,9 @@ def test_kneser_ney_is_the_textbook_recursion_at_every_position(order: int) -> N
 )
 @example([0, 1, 0], [1, 0, 1], 6)  # shorter than the order
 @settings(max_examples=150, deadline=None)
-def test_kneser_ney_is_the_textbook_on_any_small_text(train: list[int], test: list[int], order: int) -> None:
+def test_kneser_ney_is_the_textbook_on_any_small_text(
+    train: list[int], test: list[int], order: int
+) -> None:
     model, book = KneserNey.fit(train, 7, order), Textbook(train, 7, order)
     expected = [math.log2(book.p(test[:i], test[i])) for i in range(len(test))]
     np.testing.assert_allclose(model.log2_probabilities(test), expected, rtol=0, atol=1e-9)
@@ -153,19 +166,25 @@ def test_leave_one_out_is_counting_without_that_token(order: int) -> None:
     circle = [*train, *train]
     expected = [
         math.log2(
-            Textbook(train, VOCAB_SIZE, order, leave_out=i).p(circle[: len(train) + i][-order:], train[i])
+            Textbook(train, VOCAB_SIZE, order, leave_out=i).p(
+                circle[: len(train) + i][-order:], train[i]
+            )
         )
         for i in range(len(train))
     ]
     found = model.leave_one_out_log2_probabilities(train)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
-    assert found.sum() < model.log2_probabilities(train).sum()  # a text is news to what did not count it
+    assert (
+        found.sum() < model.log2_probabilities(train).sum()
+    )  # a text is news to what did not count it
 
 
 @pytest.mark.parametrize(
     ("vocab_size", "order"), [(60_000, 5), (60_000, 10), (5000, 6), (5000, 7), (5000, 12)]
 )
-def test_a_vocabulary_too_large_for_packed_keys_counts_the_same(vocab_size: int, order: int) -> None:
+def test_a_vocabulary_too_large_for_packed_keys_counts_the_same(
+    vocab_size: int, order: int
+) -> None:
     # 60,000^5 does not fit 64 bits: n-grams are ranked on the way. 60,000^10 ranks them several times. 5,000^6 goes by
     # ranks of pairs, 5,000^7 with a token left over, and six pairs do not fit either.
     spread = (TRAIN.astype(np.uint32) * 1009) % vocab_size
@@ -180,7 +199,7 @@ def test_chunks_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = KneserNey.fit(TRAIN, VOCAB_SIZE)
     scores = whole.log2_probabilities(TEST), whole.leave_one_out_log2_probabilities(TRAIN)
     for chunk in (1, 3, 7):
-        monkeypatch.setattr("semigpt.kneser_ney.CHUNK", chunk)
+        monkeypatch.setattr("semigpt.ngrams.kneser_ney.CHUNK", chunk)
         model = KneserNey.fit(TRAIN, VOCAB_SIZE)
         np.testing.assert_array_equal(model.log2_probabilities(TEST), scores[0])
         np.testing.assert_array_equal(model.leave_one_out_log2_probabilities(TRAIN), scores[1])
@@ -210,7 +229,9 @@ def test_unigram_and_bigram_are_witten_bell_by_hand() -> None:
     train = [0, 1, 0, 1, 0, 2]
     p = [(3 + 3 / 4) / 9, (2 + 3 / 4) / 9, (1 + 3 / 4) / 9, (3 / 4) / 9]
     assert sum(p) == pytest.approx(1)
-    assert information.unigram_bits(train, [0, 1, 2, 3], 4) == pytest.approx(-sum(math.log2(x) for x in p))
+    assert information.unigram_bits(train, [0, 1, 2, 3], 4) == pytest.approx(
+        -sum(math.log2(x) for x in p)
+    )
     after_start, after_0, after_2 = p[0], (2 + 2 * p[1]) / 5, p[0]
     after_1 = (0 + 1 * p[2]) / 3
     expected = -sum(math.log2(x) for x in (after_start, after_0, after_1, after_2))
@@ -221,7 +242,8 @@ def test_a_bigram_row_sums_to_one() -> None:
     for before in (TRAIN[0], VOCAB_SIZE - 1):
         first = information.bigram_bits(TRAIN, [before], VOCAB_SIZE)
         costs = [
-            information.bigram_bits(TRAIN, [before, after], VOCAB_SIZE) - first for after in range(VOCAB_SIZE)
+            information.bigram_bits(TRAIN, [before, after], VOCAB_SIZE) - first
+            for after in range(VOCAB_SIZE)
         ]
         assert sum(2**-cost for cost in costs) == pytest.approx(1, abs=1e-9)
 
@@ -270,7 +292,9 @@ def test_baselines_on_a_million_characters_of_reviews() -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
 
     def points(split: str) -> np.ndarray:
-        documents = parquet.read_table(NSMC / f"{split}-00000-of-00001.parquet", columns=["document"])
+        documents = parquet.read_table(
+            NSMC / f"{split}-00000-of-00001.parquet", columns=["document"]
+        )
         text = "\0".join(documents["document"].to_pylist())
         return np.frombuffer(text.encode("utf-32-le"), np.uint32)
 
@@ -289,7 +313,9 @@ def test_baselines_on_a_million_characters_of_reviews() -> None:
     }
 
 
-def test_pricing_a_long_text_holds_no_more_than_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pricing_a_long_text_holds_no_more_than_a_short_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Piece by piece: the same bits, and memory that does not grow with what is priced."""
     long = np.resize(TEST, 1_000_000)
     expected = -KneserNey.fit(TRAIN, VOCAB_SIZE).log2_probabilities(long[:9001]).sum()

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from semigpt.checkpoint import RunFolder
 from semigpt.errors import CheckpointError, SettingsError
-from semigpt.ladder import (
+from semigpt.models import RUNGS
+from semigpt.recipe import Finished, open_run
+from semigpt.run_folder import RunFolder
+from semigpt.studies.ladder import (
     BOOK_LOSSES,
     LadderSettings,
     Reached,
@@ -20,8 +22,6 @@ from semigpt.ladder import (
     show_ladder,
     step_seconds,
 )
-from semigpt.models import RUNGS
-from semigpt.recipe import Finished, open_run
 
 TEXT = "하늘이 맑다. 바람이 차다. <b>비가 온다 & 눈이 온다.</b> 오늘은 전국이 대체로 맑겠다.\n"
 
@@ -34,19 +34,25 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(corpus: Path, **changes: object) -> LadderSettings:
-    tables = {"data": {"spec": str(corpus)}, "machine": {"device": "cpu"}, "sample": {"max_new_tokens": 5}}
-    return LadderSettings(**{**tables, "steps": 4, "book": True, "rungs": ("bigram", "blocks"), **changes})  # type: ignore[arg-type]
+    tables = {
+        "data": {"spec": str(corpus)},
+        "machine": {"device": "cpu"},
+        "sample": {"max_new_tokens": 5},
+    }
+    return LadderSettings(
+        **{**tables, "steps": 4, "book": True, "rungs": ("bigram", "blocks"), **changes}
+    )  # type: ignore[arg-type]
 
 
 def test_every_rung_ends_in_the_table_and_as_a_run_of_its_own(corpus: Path, tmp_path: Path) -> None:
     rows = [
-        event.row for event in climb(settings(corpus, rungs=RUNGS), tmp_path) if isinstance(event, Reached)
+        event.row
+        for event in climb(settings(corpus, rungs=RUNGS), tmp_path)
+        if isinstance(event, Reached)
     ]
     listed = json.loads((tmp_path / "ladder.json").read_text(encoding="utf-8"))
     assert [row["rung"] for row in listed] == list(RUNGS) == [row.rung for row in rows]
-    names = (
-        "rung parameters val_loss val_loss_se bits_per_character characters_per_second seconds steps sample"
-    )
+    names = "rung parameters val_loss val_loss_se bits_per_character characters_per_second seconds steps sample"
     for row in listed:
         assert set(names.split()) <= row.keys()
         assert row["steps"] == 4
@@ -54,11 +60,15 @@ def test_every_rung_ends_in_the_table_and_as_a_run_of_its_own(corpus: Path, tmp_
         run, model, _ = open_run(tmp_path / row["rung"])
         assert run is not None
         assert model.rung == row["rung"]
-        assert model.parameter_count() == row["parameters"] or row["rung"] == "gpt"  # its rows are rounded up
+        assert (
+            model.parameter_count() == row["parameters"] or row["rung"] == "gpt"
+        )  # its rows are rounded up
         assert row["bits_per_character"] == min(
             line["bits_per_character"] for line in run.rows("metrics") if "val_loss" in line
         )
-    page, table = ((tmp_path / name).read_text(encoding="utf-8") for name in ("ladder.html", "ladder.md"))
+    page, table = (
+        (tmp_path / name).read_text(encoding="utf-8") for name in ("ladder.html", "ladder.md")
+    )
     for rung in RUNGS:
         assert f"<td>{rung}</td>" in page
         assert f"| {rung} |" in table
@@ -100,17 +110,31 @@ def test_the_books_settings_are_the_books(corpus: Path) -> None:
     for rung in RUNGS:
         recipe = rung_recipe(settings(corpus), rung)
         optimizer, training = recipe.optimizer, recipe.training
-        assert (training.batch_size, recipe.model["context_length"], training.eval_every) == (32, 8, 300)
-        assert (optimizer.learning_rate, optimizer.betas, optimizer.epsilon) == (1e-2, (0.9, 0.999), 1e-8)
+        assert (training.batch_size, recipe.model["context_length"], training.eval_every) == (
+            32,
+            8,
+            300,
+        )
+        assert (optimizer.learning_rate, optimizer.betas, optimizer.epsilon) == (
+            1e-2,
+            (0.9, 0.999),
+            1e-8,
+        )
         assert (optimizer.weight_decay, optimizer.decayed, optimizer.clip) == (0.01, "all", 0.0)
         assert (optimizer.schedule, optimizer.warmup, training.order) == ("constant", 0.0, "random")
     shape = rung_recipe(settings(corpus), "blocks").model
-    assert [shape[name] for name in ("width", "num_layers", "num_heads", "dropout")] == [32, 4, 4, 0.1]
+    assert [shape[name] for name in ("width", "num_layers", "num_heads", "dropout")] == [
+        32,
+        4,
+        4,
+        0.1,
+    ]
 
 
 def test_a_minute_gives_each_rung_settings_of_its_own(corpus: Path) -> None:
     recipes = {
-        rung: rung_recipe(settings(corpus, steps=None, minutes=1.0, book=False), rung) for rung in RUNGS
+        rung: rung_recipe(settings(corpus, steps=None, minutes=1.0, book=False), rung)
+        for rung in RUNGS
     }
     assert {recipe.training.minutes for recipe in recipes.values()} == {1.0}
     assert len({recipe.optimizer for recipe in recipes.values()}) > 1
@@ -119,7 +143,9 @@ def test_a_minute_gives_each_rung_settings_of_its_own(corpus: Path) -> None:
 def test_speed_leaves_evaluations_out() -> None:
     clock = [0.0, 1.0, 2.0, 9.0, 10.0, 10.0, 11.0]  # seven seconds of them between steps 20 and 30
     steps = [0, 10, 20, 30, 40, 40, 50]
-    timings = [{"step": step, "seconds": seconds} for step, seconds in zip(steps, clock, strict=True)]
+    timings = [
+        {"step": step, "seconds": seconds} for step, seconds in zip(steps, clock, strict=True)
+    ]
     assert step_seconds(timings) == pytest.approx(0.1)
     assert step_seconds(timings[:1]) == 0.0
 
@@ -134,7 +160,9 @@ def test_speed_leaves_evaluations_out() -> None:
         ({"rungs": ()}, "no rung to train"),
     ],
 )
-def test_an_impossible_ladder_is_refused(corpus: Path, changes: dict[str, object], message: str) -> None:
+def test_an_impossible_ladder_is_refused(
+    corpus: Path, changes: dict[str, object], message: str
+) -> None:
     with pytest.raises(SettingsError, match=message):
         settings(corpus, **changes)
 

@@ -9,10 +9,10 @@ import torch
 
 from conftest import VOCABULARY, small_model
 from semigpt.errors import CheckpointError, SettingsError
-from semigpt.interop.huggingface import load_model
+from semigpt.huggingface.folder import load_model
 from semigpt.models import memory as memory_module
-from semigpt.models.counts import Counts
 from semigpt.models.memory import LONGEST_ECHO, MemoryGPT, echoes
+from semigpt.ngrams.counts import Counts
 from semigpt.recipe import Recipe, Stepped, train
 
 
@@ -20,7 +20,13 @@ def recipe(text_file: Path, **changes: object) -> Recipe:
     return Recipe.from_tables(
         {
             "data": {"spec": str(text_file)},
-            "model": {"rung": "memory", "context_length": 16, "width": 64, "num_layers": 1, "num_heads": 2},
+            "model": {
+                "rung": "memory",
+                "context_length": 16,
+                "width": 64,
+                "num_layers": 1,
+                "num_heads": 2,
+            },
             "training": {
                 "steps": 12,
                 "batch_size": 8,
@@ -37,7 +43,9 @@ def recipe(text_file: Path, **changes: object) -> Recipe:
 @pytest.fixture
 def text_file(tmp_path: Path, korean_text: str) -> Path:
     path = tmp_path / "글.txt"
-    path.write_text("\n\n".join(f"{number}번 글. {korean_text}" for number in range(60)), encoding="utf-8")
+    path.write_text(
+        "\n\n".join(f"{number}번 글. {korean_text}" for number in range(60)), encoding="utf-8"
+    )
     return path
 
 
@@ -77,7 +85,12 @@ def test_it_goes_on_to_the_same_bits(run: Path, text_file: Path, tmp_path: Path)
             break
     for _ in train(recipe(text_file), left, resume=True):
         pass
-    for name in ("metrics.jsonl", "model/model.safetensors", "model/counts.safetensors", "samples.jsonl"):
+    for name in (
+        "metrics.jsonl",
+        "model/model.safetensors",
+        "model/counts.safetensors",
+        "samples.jsonl",
+    ):
         assert (left / name).read_bytes() == (run / name).read_bytes(), name
 
 
@@ -120,10 +133,15 @@ def test_whole_distributions_have_the_gradient_of_the_targets_alone() -> None:
     model = small_model("memory")
     inputs, targets = torch.randint(0, 4, (2, 2, 12))
     found = []
-    for way in (lambda: model(inputs, targets)[1], lambda: model.token_losses(inputs, targets).mean()):
+    for way in (
+        lambda: model(inputs, targets)[1],
+        lambda: model.token_losses(inputs, targets).mean(),
+    ):
         model.zero_grad()
         way().backward()
-        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+        found.append(
+            {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        )
     assert found[0].keys() == found[1].keys()
     assert found[0]["gate"].abs().sum() > 0
     for name, gradient in found[0].items():
@@ -187,7 +205,9 @@ def test_what_the_net_is_told_is_what_the_counts_and_the_text_say() -> None:
 
 
 @pytest.mark.parametrize("way", ["C", "PyTorch"])
-def test_an_echo_is_the_latest_of_the_longest_matches(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_echo_is_the_latest_of_the_longest_matches(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if way == "PyTorch":
         monkeypatch.setattr(memory_module, "library_or_none", lambda dtype: None)
     elif memory_module.library_or_none(torch.float32) is None:

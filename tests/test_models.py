@@ -23,7 +23,9 @@ def test_the_books_interface(model: LanguageModel) -> None:
     logits_alone, nothing = model(inputs)
     assert nothing is None
     torch.testing.assert_close(logits_alone, logits)
-    by_hand = torch.nn.functional.cross_entropy(logits.reshape(4 * 8, VOCABULARY), targets.reshape(4 * 8))
+    by_hand = torch.nn.functional.cross_entropy(
+        logits.reshape(4 * 8, VOCABULARY), targets.reshape(4 * 8)
+    )
     torch.testing.assert_close(loss, by_hand)
     longer = model.generate(inputs, 5, seed=1)
     assert longer.shape == (4, 13)
@@ -39,7 +41,11 @@ def test_bigram_logits_are_rows_of_the_table() -> None:
 def test_attention_written_out_equals_the_fused_kernel() -> None:
     torch.manual_seed(0)
     for queries, keys in ((12, 12), (1, 12), (5, 12)):
-        q, k, v = torch.randn(2, 3, queries, 8), torch.randn(2, 3, keys, 8), torch.randn(2, 3, keys, 8)
+        q, k, v = (
+            torch.randn(2, 3, queries, 8),
+            torch.randn(2, 3, keys, 8),
+            torch.randn(2, 3, keys, 8),
+        )
         mask = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
         fused = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         torch.testing.assert_close(attend(q, k, v, 0.0), fused)
@@ -75,7 +81,9 @@ def test_tied_embeddings_are_one_matrix() -> None:
 
 
 def test_a_block_longer_than_the_context_is_refused() -> None:
-    with pytest.raises(SettingsError, match="17 tokens is longer than the model's context_length of 16"):
+    with pytest.raises(
+        SettingsError, match="17 tokens is longer than the model's context_length of 16"
+    ):
         small_model("gpt")(torch.zeros(1, 17, dtype=torch.long))
 
 

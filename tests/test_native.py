@@ -6,20 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-import semigpt.native
+import semigpt.native.compiler
 from semigpt.generation import decoder, native
 from semigpt.generation.decoder import TorchDecoder, make_decoder
 from semigpt.generation.engine import token_steps
-from semigpt.generation.native import NativeDecoder, NativeUnavailableError
-from semigpt.generation.precision import PRECISIONS, Precision, rounded
+from semigpt.generation.quantize import PRECISIONS, Precision, rounded
 from semigpt.generation.sampling import SamplingSettings, choose, probabilities
 from semigpt.models.base import ModelSettings
 from semigpt.models.bigram import SemiGPT
 from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.native.decode import NativeDecoder, NativeUnavailableError
 
 TOLERANCE = 1e-4
 SHAPES = {
-    "square": {"vocab_size": 64, "context_length": 24, "width": 64, "num_layers": 2, "num_heads": 2},
+    "square": {
+        "vocab_size": 64,
+        "context_length": 24,
+        "width": 64,
+        "num_layers": 2,
+        "num_heads": 2,
+    },
     # Nothing here is a multiple of 16 or 32: every edge of every loop.
     "odd": {
         **{
@@ -78,7 +84,9 @@ def test_logits_equal_pytorchs_read_at_once_or_one_by_one_and_past_the_context(
     ]  # one past the context
     np.testing.assert_allclose(ours.feed(prompts), theirs.feed(prompts), atol=TOLERANCE)
     for place in range(length, length + 20):
-        np.testing.assert_allclose(ours.step(tokens[:, place]), theirs.step(tokens[:, place]), atol=TOLERANCE)
+        np.testing.assert_allclose(
+            ours.step(tokens[:, place]), theirs.step(tokens[:, place]), atol=TOLERANCE
+        )
     more = [[1, 2, 3], [4], [5, 6]]
     np.testing.assert_allclose(ours.feed(more), theirs.feed(more), atol=TOLERANCE)
     for texts in (ours, theirs):
@@ -95,7 +103,11 @@ def test_a_texts_logits_are_the_same_bits_in_any_batch(
     """The first and the last of 40, 39 and so on down to 1: every way to cut rows into tiles, on one thread or two."""
     tokens = torch.randint(0, model.settings.vocab_size, (40, 42)).numpy()
     decoder = NativeDecoder(model, precision, threads)
-    among, first, last = decoder.open(40), decoder.open(1), NativeDecoder(model, precision, 1).open(1)
+    among, first, last = (
+        decoder.open(40),
+        decoder.open(1),
+        NativeDecoder(model, precision, 1).open(1),
+    )
     among.feed(tokens[:, :2].tolist())
     first.feed(tokens[:1, :2].tolist())
     last.feed(tokens[39:, :2].tolist())
@@ -124,7 +136,7 @@ def test_a_prompt_read_at_once_gives_the_bits_of_one_read_token_by_token(
 
 def test_plain_c_is_right_too(monkeypatch: pytest.MonkeyPatch, model: GPT) -> None:
     """As on a machine without AVX-512 or OpenMP: compiled for the oldest CPU of the kind."""
-    monkeypatch.setattr(semigpt.native, "FLAGS", (("-O1",),))
+    monkeypatch.setattr(semigpt.native.compiler, "FLAGS", (("-O1",),))
     native.library.cache_clear()
     try:
         tokens = torch.randint(0, model.settings.vocab_size, (9, 9)).numpy()
@@ -133,7 +145,9 @@ def test_plain_c_is_right_too(monkeypatch: pytest.MonkeyPatch, model: GPT) -> No
             ours, alone = decoder.open(9), decoder.open(1)
             theirs = TorchDecoder(rounded(model, precision)).open(9)
             np.testing.assert_allclose(
-                ours.feed(tokens[:, :8].tolist()), theirs.feed(tokens[:, :8].tolist()), atol=TOLERANCE
+                ours.feed(tokens[:, :8].tolist()),
+                theirs.feed(tokens[:, :8].tolist()),
+                atol=TOLERANCE,
             )
             logits = ours.step(tokens[:, 8])
             np.testing.assert_allclose(logits, theirs.step(tokens[:, 8]), atol=TOLERANCE)

@@ -131,7 +131,8 @@ def test_texts_parse_back_to_the_one_derivation_that_wrote_them():
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda text: text[:-1], lambda text: text + " ", lambda text: text.replace("다", "댜", 1)]
+    "damage",
+    [lambda text: text[:-1], lambda text: text + " ", lambda text: text.replace("다", "댜", 1)],
 )
 def test_other_texts_are_refused(damage: Callable[[str], str]):
     with pytest.raises(CorpusError, match="bundled news"):
@@ -152,7 +153,9 @@ def test_probabilities_of_a_small_grammar_sum_to_one():
     )
     grammar = Grammar((Section("가", (story("나", "{fruit}", *plan),)),), kinds, {"twice": twice})
     draw = random.Random(0)
-    texts = {grammar.write(lambda what, options: draw.randrange(options)).document for _ in range(5_000)}
+    texts = {
+        grammar.write(lambda what, options: draw.randrange(options)).document for _ in range(5_000)
+    }
     derivations = [list(grammar.derivations(text)) for text in texts]
     assert all(len(found) == 1 for found in derivations)
     assert sum(2 ** -found[0].information for found in derivations) == pytest.approx(1)
@@ -187,7 +190,9 @@ def _number_trie() -> Trie:
 class _Automaton:
     """State (f, e, node): in frame f, inside element e, at `node` of that element's trie."""
 
-    def __init__(self, grammar: Grammar, frames: Sequence[Frame], tries: dict[object, Trie]) -> None:
+    def __init__(
+        self, grammar: Grammar, frames: Sequence[Frame], tries: dict[object, Trie]
+    ) -> None:
 
         def parts(element: Element) -> Iterator[tuple[object, Iterable[str] | None]]:
             match element:
@@ -231,7 +236,9 @@ class _Automaton:
             self.prefix_free[node] = free
         if not self.prefix_free[node]:
             return None
-        return Counter(self.settle(frame, place + 1, row[place + 1] if place + 1 < len(row) else {}))
+        return Counter(
+            self.settle(frame, place + 1, row[place + 1] if place + 1 < len(row) else {})
+        )
 
     def settle(self, frame: int, place: int, node: Trie) -> Iterator[tuple[int, int, int]]:
         """The states reached without reading: this one, and the next element's start when this one can end."""
@@ -261,7 +268,10 @@ def _ambiguity(
     waiting = [(start, "")]
     while waiting:
         states, text = waiting.pop()
-        if max(states.values()) > 1 or sum(place == len(automaton.rows[f]) for f, place, _ in states) > 1:
+        if (
+            max(states.values()) > 1
+            or sum(place == len(automaton.rows[f]) for f, place, _ in states) > 1
+        ):
             return text
         key = frozenset(states)
         if key in seen:
@@ -276,7 +286,9 @@ def _ambiguity(
                 continue
             for character, child in automaton.nodes[node].items():
                 if character != END:
-                    following.setdefault(character, Counter()).update(automaton.settle(f, place, child))
+                    following.setdefault(character, Counter()).update(
+                        automaton.settle(f, place, child)
+                    )
         waiting.extend((reached, text + character) for character, reached in following.items())
     return None
 
@@ -292,11 +304,17 @@ def test_no_sentence_can_be_written_in_two_ways():
     tries: dict[object, Trie] = {}
     assert _ambiguity(news, [frame for plan in plans for frame in plan[0].frames], tries) is None
     for plan in plans:
-        assert _ambiguity(news, [frame for position in plan for frame in position.frames], tries) is None
+        assert (
+            _ambiguity(news, [frame for position in plan for frame in position.frames], tries)
+            is None
+        )
 
 
 def test_the_proof_finds_ambiguities():
-    kinds = {"fruit": Kind("fruit", (("감", "감귤", "배"),)), "peel": Kind("peel", (("귤껍질", "껍질"),))}
+    kinds = {
+        "fruit": Kind("fruit", (("감", "감귤", "배"),)),
+        "peel": Kind("peel", (("귤껍질", "껍질"),)),
+    }
     grammar = Grammar((), kinds, {})
     assert _ambiguity(grammar, [Frame("{fruit} {peel}.")]) is None
     assert _ambiguity(grammar, [Frame("{fruit}{peel}.")]) == "감귤껍질"

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from semigpt import dial
-from semigpt.checkpoint import RunFolder
+from semigpt import auto as dial
+from semigpt.auto import dropout_for, tokenizer_for, weight_decay_for
 from semigpt.corpus.staging import prepare_corpus
-from semigpt.dial import dropout_for, tokenizer_for, weight_decay_for
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
 from semigpt.models.base import LanguageModel
 from semigpt.recipe import (
@@ -31,6 +30,7 @@ from semigpt.recipe import (
     prepare_tokenizer,
     train,
 )
+from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import BPETokenizer, train_tokenizer
 from semigpt.training import forecast
 from semigpt.training.forecast import evaluations_of, planned
@@ -52,7 +52,9 @@ QUICK = {
 @pytest.fixture
 def text_file(tmp_path: Path, korean_text: str) -> Path:
     path = tmp_path / "글.txt"
-    path.write_text("\n\n".join(f"{number}번 글. {korean_text}" for number in range(60)), encoding="utf-8")
+    path.write_text(
+        "\n\n".join(f"{number}번 글. {korean_text}" for number in range(60)), encoding="utf-8"
+    )
     return path
 
 
@@ -61,7 +63,13 @@ def recipe(text_file: Path, rung: str = "gpt", **training: object) -> Recipe:
         {
             "data": {"spec": str(text_file)},
             "model": QUICK[rung],
-            "training": {"steps": 30, "batch_size": 8, "eval_blocks": 8, "save_every": 3, **training},
+            "training": {
+                "steps": 30,
+                "batch_size": 8,
+                "eval_blocks": 8,
+                "save_every": 3,
+                **training,
+            },
             "sample": {"max_new_tokens": 8},
         }
     )
@@ -109,7 +117,9 @@ def test_a_run_leaves_what_the_design_draws(tmp_path: Path, text_file: Path) -> 
     assert sum(isinstance(event, Stepped) for event in events) == 30
     evaluations = [event for event in events if isinstance(event, Evaluated)]
     assert evaluations[0].step == 0
-    assert evaluations[0].estimate.loss == pytest.approx(math.log(events[0].tokenizer.vocab_size), rel=0.05)
+    assert evaluations[0].estimate.loss == pytest.approx(
+        math.log(events[0].tokenizer.vocab_size), rel=0.05
+    )
     assert evaluations[-1].bits_per_character < evaluations[0].bits_per_character - 1
     run = tmp_path / "run"
     made = {
@@ -128,16 +138,24 @@ def test_a_run_leaves_what_the_design_draws(tmp_path: Path, text_file: Path) -> 
     assert not any("seconds" in row for row in rows), "metrics hold nothing that the clock decides"
 
 
-def test_a_text_that_is_read_many_times_is_read_with_dropout(tmp_path: Path, text_file: Path) -> None:
+def test_a_text_that_is_read_many_times_is_read_with_dropout(
+    tmp_path: Path, text_file: Path
+) -> None:
     """Chosen when the run begins, kept in its config, and no obstacle to going on with the same command."""
 
     def asked(**changes: object) -> Recipe:
         tables = recipe(text_file, steps=4000).tables()
-        tables["model"] = {key: value for key, value in QUICK["gpt"].items() if key != "dropout"} | changes
+        tables["model"] = {
+            key: value for key, value in QUICK["gpt"].items() if key != "dropout"
+        } | changes
         return Recipe.from_tables(tables)
 
     told = {}
-    for name, settings in {"many": asked(), "none": asked(dropout=0.0), "given": asked(dropout=0.05)}.items():
+    for name, settings in {
+        "many": asked(),
+        "none": asked(dropout=0.0),
+        "given": asked(dropout=0.05),
+    }.items():
         forecast = next(e for e in begin(settings, tmp_path / name) if isinstance(e, Forecasted))
         assert forecast.forecast.epochs > 30
         kept = RunFolder.open(tmp_path / name).config()["model"].get("dropout", 0.0)
@@ -159,7 +177,13 @@ def test_a_short_run_is_looked_at_less_often(
 ) -> None:
     """Where looking would take its time; how often is kept for going on."""
     minute = TrainingSettings(minutes=1.0)
-    assert [evaluations_of(minute, seconds) for seconds in (0.0, 0.3, 0.65, 1.0, 40.0)] == [10, 10, 4, 3, 2]
+    assert [evaluations_of(minute, seconds) for seconds in (0.0, 0.3, 0.65, 1.0, 40.0)] == [
+        10,
+        10,
+        4,
+        3,
+        2,
+    ]
     assert evaluations_of(TrainingSettings(steps=30), 40.0) == 10, (
         "the clock has no say in a run of so many steps"
     )
@@ -218,11 +242,16 @@ def test_a_long_text_is_cut_into_longer_tokens(
 ) -> None:
     """Chosen when the run begins, kept in its config, and no obstacle to going on with the same command."""
 
-    def begun(folder: str, *, rung: str = "gpt", resume: bool = False, **tokenizer: object) -> Prepared:
+    def begun(
+        folder: str, *, rung: str = "gpt", resume: bool = False, **tokenizer: object
+    ) -> Prepared:
         tables = recipe(text_file, rung).tables() | {"tokenizer": tokenizer}
         prepared = begin(Recipe.from_tables(tables), tmp_path / folder, resume=resume)[0]
         assert isinstance(prepared, Prepared)
-        assert RunFolder.open(tmp_path / folder).config()["tokenizer"]["kind"] == prepared.tokenizer.kind
+        assert (
+            RunFolder.open(tmp_path / folder).config()["tokenizer"]["kind"]
+            == prepared.tokenizer.kind
+        )
         return prepared
 
     assert begun("short").tokenizer.kind == "char"
@@ -231,11 +260,17 @@ def test_a_long_text_is_cut_into_longer_tokens(
     assert begun("short").tokenizer.kind == "char", "the run goes on as it began"
     assert begun("long").tokenizer.kind == "unigram"
     assert (
-        RunFolder.open(tmp_path / "long").config()["tokenizer"]["vocab_size"] == dial.pieces_for(1000) == 4000
+        RunFolder.open(tmp_path / "long").config()["tokenizer"]["vocab_size"]
+        == dial.pieces_for(1000)
+        == 4000
     )
-    assert begun("rare", min_count=2).tokenizer.kind == "bpe", "unigram leaves nothing to bytes by its count"
+    assert begun("rare", min_count=2).tokenizer.kind == "bpe", (
+        "unigram leaves nothing to bytes by its count"
+    )
     assert begun("given", kind="char").tokenizer.kind == "char"
-    assert begun("table", rung="bigram").tokenizer.kind == "char", "the book's rungs read characters"
+    assert begun("table", rung="bigram").tokenizer.kind == "char", (
+        "the book's rungs read characters"
+    )
     monkeypatch.setattr(dial, "ENOUGH", 10**9)
     for resume in (False, True):
         prepared = begun("long", resume=resume)
@@ -257,7 +292,9 @@ def test_tokens_are_learnt_from_a_part_of_a_long_text(
     pieces = prepare_tokenizer(TokenizerSettings(kind="unigram", vocab_size=400), corpus)
     assert (
         pieces.fingerprint
-        == train_tokenizer("unigram", documents[::3], vocab_size=400, normalization="NFC").fingerprint
+        == train_tokenizer(
+            "unigram", documents[::3], vocab_size=400, normalization="NFC"
+        ).fingerprint
     )
     frequent = prepare_tokenizer(TokenizerSettings(kind="bpe", vocab_size=400, min_count=2), corpus)
     learnt = BPETokenizer.train(documents, vocab_size=400, min_count=2, normalization="NFC")
@@ -272,7 +309,10 @@ def test_a_text_is_not_read_too_often_in_longer_tokens() -> None:
         *((2.5, 1, "unigram"), (2.5, 5, "unigram"), (5, 5, "unigram"), (22, 5, "unigram")),
     ):
         characters = int(millions * 1e6)
-        assert tokenizer_for("gpt", characters, minutes * a_minute[dial.pieces_for(characters)]) == kind
+        assert (
+            tokenizer_for("gpt", characters, minutes * a_minute[dial.pieces_for(characters)])
+            == kind
+        )
     assert tokenizer_for("gpt", 5_000_000, pieces=20 * 900_000) == "char"
     assert tokenizer_for("gpt", 22_000_000, pieces=20 * 900_000) == "unigram"
     assert tokenizer_for("memory", 22_000_000, pieces=5 * 900_000) == "char"
@@ -287,13 +327,17 @@ def test_a_text_is_not_read_too_often_in_longer_tokens() -> None:
         (2400, 5_507_840, 1_538_000),
     ],
 )
-def test_a_machines_pace_is_about_what_was_measured(gigaflops: float, parameters: int, measured: int) -> None:
-    assert dial.tokens_a_minute(parameters, gigaflops) == pytest.approx(measured, rel=0.25)
+def test_a_machines_pace_is_about_what_was_measured(
+    gigaflops: float, parameters: int, measured: int
+) -> None:
+    assert dial.tokens_per_minute(parameters, gigaflops) == pytest.approx(measured, rel=0.25)
 
 
 def test_a_gpu_has_its_own_pace(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # An H200, compiled: `base` on 64 texts of 256 at 694,827 GFLOP/s.
-    assert dial.tokens_a_minute(16_812_672, 694_827, gpu=True) == pytest.approx(60 * 1_786_596, rel=0.25)
+    assert dial.tokens_per_minute(16_812_672, 694_827, gpu=True) == pytest.approx(
+        60 * 1_786_596, rel=0.25
+    )
     monkeypatch.setattr("semigpt.recipe.pick_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 694_827.0)
     asked = Recipe.from_tables({"data": {"spec": str(text_file)}, "training": {"minutes": 1.0}})
@@ -305,27 +349,34 @@ def test_a_size_is_for_so_much_arithmetic() -> None:
     """Five minutes are much for one machine and little for another."""
     sizes = [dial.size_for(5, gigaflops) for gigaflops in (300, 960, 2400, 100_000)]
     assert sizes == ["tiny", "small", "small", "base"]
-    assert [dial.size_for(minutes, 300) for minutes in (1, 20, 60, 120)] == ["tiny", "small", "small", "base"]
+    assert [dial.size_for(minutes, 300) for minutes in (1, 20, 60, 120)] == [
+        "tiny",
+        "small",
+        "small",
+        "base",
+    ]
     assert [dial.size_for(20, gigaflops) for gigaflops in (960, 2400)] == ["small", "base"]
 
 
-def test_a_long_run_of_a_long_text_takes_more_texts_a_step() -> None:
+def test_a_long_run_of_a_long_text_takes_more_batch_size_for() -> None:
     long, short = 22_000_000, 1_000_000
-    assert [dial.texts_a_step("gpt", 12, steps, long) for steps in (1100, 2260, 5760, 6100, 10**6)] == [
-        *(12, 24, 24, 48, 48)
-    ]
-    assert dial.texts_a_step("gpt", 12, 6100, short) == 12
-    assert dial.texts_a_step("blocks", 32, 6100, long) == 32
+    assert [
+        dial.batch_size_for("gpt", 12, steps, long) for steps in (1100, 2260, 5760, 6100, 10**6)
+    ] == [*(12, 24, 24, 48, 48)]
+    assert dial.batch_size_for("gpt", 12, 6100, short) == 12
+    assert dial.batch_size_for("blocks", 32, 6100, long) == 32
 
 
-def test_how_many_texts_a_step_is_settled_once_the_text_is_known(
+def test_how_many_batch_size_for_is_settled_once_the_text_is_known(
     tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 300.0)
-    monkeypatch.setattr("semigpt.dial.LONG", 1000)
+    monkeypatch.setattr("semigpt.auto.LONG", 1000)
 
     def batch(name: str, rung: str = "gpt", **training: object) -> int:
-        model = {key: value for key, value in QUICK["gpt"].items() if key != "rung"} | {"rung": rung}
+        model = {key: value for key, value in QUICK["gpt"].items() if key != "rung"} | {
+            "rung": rung
+        }
         tables = {"data": {"spec": str(text_file)}, "model": model, "training": training}
         recipe = Recipe.from_tables({**tables, "sample": {"max_new_tokens": 8}})
         for _ in range(2):  # begun, and gone on with by the same command
@@ -359,7 +410,8 @@ def test_a_run_by_the_clock_is_compiled_where_that_pays(
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     assert pays_to_compile("gpt", gpu, 60)
     assert not any(
-        pays_to_compile(*other) for other in (("gpt", gpu, 59), ("gpt", cpu, 60), ("memory", gpu, 60))
+        pays_to_compile(*other)
+        for other in (("gpt", gpu, 59), ("gpt", cpu, 60), ("memory", gpu, 60))
     )
     monkeypatch.setattr("semigpt.recipe.pays_to_compile", lambda rung, device, seconds: True)
     by_clock, by_steps = recipe(text_file, steps=None, minutes=1), recipe(text_file)
@@ -384,7 +436,9 @@ def test_the_length_of_a_run_in_pieces(text_file: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine, pace=pace: pace)
         by_clock = recipe(text_file, steps=None, minutes=2)
         paces.append(pieces_to_read(by_clock, 22_000_000))
-        assert paces[-1] == 2 * dial.tokens_a_minute(asked.build_model(8000).parameter_count(), pace)
+        assert paces[-1] == 2 * dial.tokens_per_minute(
+            asked.build_model(8000).parameter_count(), pace
+        )
         assert pieces_to_read(by_clock, 1_000_000) > paces[-1], "fewer pieces, a smaller net"
     assert paces[0] < paces[1]
 
@@ -399,7 +453,10 @@ def test_the_size_is_the_machines_and_a_run_keeps_its_own(
         tables["optimizer"] = {}
         return Recipe.from_tables(tables | {"model": model})
 
-    shapes = {size: dial.dial("gpt", size)["model"] | {"width": 32, "num_layers": 1} for size in dial.SIZES}
+    shapes = {
+        size: dial.dial("gpt", size)["model"] | {"width": 32, "num_layers": 1}
+        for size in dial.SIZES
+    }
     shapes["small"] |= {"width": 64}
     rates = {"learning_rate": 6e-3}
     monkeypatch.setattr(
@@ -426,7 +483,9 @@ def test_the_size_is_the_machines_and_a_run_keeps_its_own(
     ):
         with pytest.raises(SettingsError, match=f"other settings: model.{says};"):
             begin(asked(**other), tmp_path / "run")
-    assert Recipe.from_tables({}).model["size"] == "tiny", "two minutes on the bundled news need no measuring"
+    assert Recipe.from_tables({}).model["size"] == "tiny", (
+        "two minutes on the bundled news need no measuring"
+    )
 
 
 def test_its_config_reproduces_a_run(tmp_path: Path, text_file: Path) -> None:
@@ -452,7 +511,9 @@ def test_a_run_left_in_the_middle_goes_on_to_the_same_bits(
     assert files_of(tmp_path / "left") == files_of(tmp_path / "whole")
 
 
-def test_stopping_saves_at_once_and_goes_on_to_the_same_bits(tmp_path: Path, text_file: Path) -> None:
+def test_stopping_saves_at_once_and_goes_on_to_the_same_bits(
+    tmp_path: Path, text_file: Path
+) -> None:
     settings = recipe(text_file)
     list(train(settings, tmp_path / "whole"))
     steps = iter(range(100))
@@ -470,7 +531,9 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path: Path, text_file: P
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    assert "optimizer.safetensors is not what was saved" in next(RunFolder.open(tmp_path / "run").damaged())
+    assert "optimizer.safetensors is not what was saved" in next(
+        RunFolder.open(tmp_path / "run").damaged()
+    )
     resumed = list(train(recipe(text_file), tmp_path / "run", resume=True))
     assert isinstance(resumed[0], Prepared)
     assert resumed[0].resumed_at == 12
@@ -482,7 +545,8 @@ def test_with_no_whole_checkpoint_left_nothing_is_guessed(tmp_path: Path, text_f
     for path in (tmp_path / "run" / "checkpoints").glob("*/model.safetensors"):
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(
-        CheckpointError, match=r"model\.safetensors is not what was saved.*no whole checkpoint is left"
+        CheckpointError,
+        match=r"model\.safetensors is not what was saved.*no whole checkpoint is left",
     ):
         list(train(recipe(text_file), tmp_path / "run", resume=True))
 
@@ -490,14 +554,18 @@ def test_with_no_whole_checkpoint_left_nothing_is_guessed(tmp_path: Path, text_f
 def test_going_on_with_another_text_is_refused(tmp_path: Path, text_file: Path) -> None:
     """P7: the spec is the same but the file has changed."""
     leave_in_the_middle(recipe(text_file), tmp_path / "run")
-    text_file.write_text(text_file.read_text(encoding="utf-8") + "\n\n새로운 글이 하나 더.", encoding="utf-8")
+    text_file.write_text(
+        text_file.read_text(encoding="utf-8") + "\n\n새로운 글이 하나 더.", encoding="utf-8"
+    )
     with pytest.raises(CheckpointError, match="another corpus: its fingerprint was .*, is "):
         list(train(recipe(text_file), tmp_path / "run", resume=True))
 
 
 def test_going_on_with_another_shape_is_refused(tmp_path: Path, text_file: Path) -> None:
     leave_in_the_middle(recipe(text_file), tmp_path / "run")
-    other = Recipe.from_tables({**recipe(text_file).tables(), "model": {**QUICK["gpt"], "num_layers": 3}})
+    other = Recipe.from_tables(
+        {**recipe(text_file).tables(), "model": {**QUICK["gpt"], "num_layers": 3}}
+    )
     with pytest.raises(CheckpointError, match="another model: num_layers was 2, is 3"):
         list(train(other, tmp_path / "run", resume=True))
 
@@ -546,12 +614,16 @@ def test_the_best_weights_are_the_ones_in_the_model_folder(tmp_path: Path, text_
         ({"machine": {"device": "tpu"}}, "must be one of auto, cpu, cuda, mps"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(tables: dict[str, dict[str, object]], message: str) -> None:
+def test_settings_that_cannot_be_are_refused(
+    tables: dict[str, dict[str, object]], message: str
+) -> None:
     with pytest.raises(SettingsError, match=message):
         Recipe.from_tables(tables)
 
 
-def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path: Path, text_file: Path) -> None:
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
+    tmp_path: Path, text_file: Path
+) -> None:
     """P8, with weights poisoned in the middle of a run."""
     import torch
 

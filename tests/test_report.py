@@ -11,12 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semigpt.chart import Level, Series, escape, line_chart, page, short_number, spread
-from semigpt.checkpoint import RunFolder
-from semigpt.report import write_report
+from semigpt.report.charts import Level, Series, escape, line_chart, page, short_number, spread
+from semigpt.report.page import write_report
+from semigpt.run_folder import RunFolder
 from semigpt.settings import write_toml
 
-CONFIG = {"data": {"spec": "news"}, "model": {"rung": "gpt", "width": 256}, "sample": {"prompt": "오늘"}}
+CONFIG = {
+    "data": {"spec": "news"},
+    "model": {"rung": "gpt", "width": 256},
+    "sample": {"prompt": "오늘"},
+}
 FACTS = {
     "baselines": {"uniform": 11.2, "unigram": 7.6, "bigram": 3.9, "kneser_ney_5": 2.1, "xz": None},
     "source_entropy": 1.21,
@@ -26,7 +30,12 @@ FACTS = {
     "tokenizer": {"kind": "char", "vocab_size": 2371},
     "surprise": [[["한", 0.1], ["국", 12.0], ["은행", 3.0]]],
 }
-VOID = {"meta", "br", "path", "circle"}  # elements without an end, as HTML or as the page writes them
+VOID = {
+    "meta",
+    "br",
+    "path",
+    "circle",
+}  # elements without an end, as HTML or as the page writes them
 
 
 class Document(HTMLParser):
@@ -58,7 +67,12 @@ class Document(HTMLParser):
 
 
 def evaluate(run: RunFolder, step: int, bits: float, text: str = "오늘 회의가 열렸다.") -> None:
-    row = {"step": step, "tokens_seen": step * 3072, "val_loss": bits * math.log(2), "val_loss_se": 0.02}
+    row = {
+        "step": step,
+        "tokens_seen": step * 3072,
+        "val_loss": bits * math.log(2),
+        "val_loss_se": 0.02,
+    }
     run.append("metrics", {**row, "bits_per_character": bits})
     run.append("samples", {"step": step, "prompt": "오늘", "text": text})
     run.append("timings", {"step": step, "seconds": step * 0.1})
@@ -92,7 +106,7 @@ def test_report_tells_the_best_evaluation_beside_every_baseline(run):
         evaluate(run, step, bits)
     run.write_facts(FACTS)
     text = read(run).text
-    assert "This model needs 1.87 bits a character on text it has not seen." in text
+    assert "This model needs 1.87 bits per character on text it has not seen." in text
     assert "counting letter pairs 3.90" in text
     assert "gram 2.10" in text
     assert "The text itself holds 1.21" in text
@@ -101,10 +115,10 @@ def test_report_tells_the_best_evaluation_beside_every_baseline(run):
 
 def test_training_loss_is_drawn_in_bits_a_character(run):
     evaluate(run, 0, 4.0)
-    learn(run, 10, math.log(2) * 2)  # 2 bits a token, 1.25 tokens a character
+    learn(run, 10, math.log(2) * 2)  # 2 bits per token, 1.25 tokens per character
     learn(run, 20, math.log(2) * 2)
     run.write_facts(FACTS)
-    assert "training: 2.5 bits a character at 20 steps" in read(run).text
+    assert "training: 2.5 bits per character at 20 steps" in read(run).text
 
 
 @pytest.mark.parametrize(
@@ -122,7 +136,9 @@ def test_report_of_a_killed_run_opens_and_names_what_is_missing(run, killed):
     assert ("has not been evaluated yet" in document.text) == (
         killed in ("before a step", "before an evaluation")
     )
-    assert ("No sample yet" in document.text) == (killed in ("before a step", "before an evaluation"))
+    assert ("No sample yet" in document.text) == (
+        killed in ("before a step", "before an evaluation")
+    )
 
 
 def test_report_without_a_config_says_so(tmp_path):
@@ -133,7 +149,9 @@ def test_report_loads_and_runs_nothing_whatever_the_text_holds(run):
     hostile = "<script>alert(1)</script><img src=http://x onerror=1>\"'&\x00\x1b\x85\u2028끝"
     evaluate(run, 0, 5.0)
     piece_of_surrogate = [["\ud83d", 3.0], [hostile, 2.0]]
-    run.write_facts({**FACTS, "corpus": {"spec": hostile + "\udc00"}, "surprise": [piece_of_surrogate]})
+    run.write_facts(
+        {**FACTS, "corpus": {"spec": hostile + "\udc00"}, "surprise": [piece_of_surrogate]}
+    )
     document = read(run)
     assert {tag for tag, _ in document.elements}.isdisjoint(
         {"script", "img", "link", "iframe", "object", "base"}
@@ -163,8 +181,14 @@ def test_samples_are_marked_as_korean_and_go_from_first_to_last(run):
 
 def test_surprise_is_shaded_by_bits_a_character(run):
     run.write_facts(FACTS)
-    shades = {a["title"]: a["class"] for tag, a in read(run).elements if tag == "i" and "title" in a}
-    assert shades == {"0.10 bits": "s0", "12.0 bits": "s7", "3.00 bits": "s2"}  # the last is 1.5 a character
+    shades = {
+        a["title"]: a["class"] for tag, a in read(run).elements if tag == "i" and "title" in a
+    }
+    assert shades == {
+        "0.10 bits": "s0",
+        "12.0 bits": "s7",
+        "3.00 bits": "s2",
+    }  # the last is 1.5 a character
 
 
 def test_a_long_run_makes_a_small_file(run):
@@ -180,7 +204,7 @@ def test_a_long_run_makes_a_small_file(run):
 
 
 def test_report_needs_no_torch():
-    code = "import sys, semigpt.report; sys.exit('torch' in sys.modules)"
+    code = "import sys, semigpt.report.page; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -201,13 +225,18 @@ def test_names_with_room_stay_where_their_lines_end():
 
 
 numbers = (
-    st.floats(-1e9, 1e9) | st.integers(0, 1000).map(float) | st.sampled_from([math.nan, math.inf, -math.inf])
+    st.floats(-1e9, 1e9)
+    | st.integers(0, 1000).map(float)
+    | st.sampled_from([math.nan, math.inf, -math.inf])
 )
 
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.lists(st.tuples(st.text(max_size=30), st.lists(st.tuples(numbers, numbers), max_size=5)), max_size=12),
+    st.lists(
+        st.tuples(st.text(max_size=30), st.lists(st.tuples(numbers, numbers), max_size=5)),
+        max_size=12,
+    ),
     st.lists(st.tuples(st.text(max_size=30), numbers), max_size=6),
     st.booleans(),
     st.booleans(),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from conftest import VOCABULARY, small_model
 from semigpt.dataset import Dataset
 from semigpt.errors import CheckpointError
-from semigpt.interop.huggingface import load_model, save_model
+from semigpt.huggingface.folder import load_model, save_model
 from semigpt.models import build_model
 from semigpt.models.attention import BlocksModel, Head, MultiHeadAttention, attend
 from semigpt.models.base import LanguageModel, linear_loss
@@ -26,7 +26,9 @@ from semigpt.training.trainer import Progress, TrainingSettings, training_steps
 
 def test_plain_attention_equals_the_fused_kernel() -> None:
     q, k, v = torch.randn(3, 2, 4, 12, 8, generator=torch.Generator().manual_seed(0)).unbind(0)
-    torch.testing.assert_close(attend(q, k, v), F.scaled_dot_product_attention(q, k, v, is_causal=True))
+    torch.testing.assert_close(
+        attend(q, k, v), F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    )
 
 
 def test_scores_are_divided_by_the_heads_own_width() -> None:
@@ -50,7 +52,9 @@ def test_heads_as_a_dimension_equal_heads_in_a_loop() -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_output_layer_and_loss_as_one_equal_autograd(bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_layer_and_loss_as_one_equal_autograd(
+    bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     monkeypatch.setattr("semigpt.models.base.CACHED_NUMBERS", 1)  # 16 rows at a time
     leaves = [torch.randn(5, 7, 8), torch.randn(11, 8), torch.randn(11)][: 3 if bias else 2]
@@ -62,7 +66,9 @@ def test_output_layer_and_loss_as_one_equal_autograd(bias: bool, monkeypatch: py
         (3 * loss + logits.square().mean()).backward()  # the logits may be differentiated too
         return [logits, loss, *(leaf.grad for leaf in own if leaf.grad is not None)]
 
-    def plain(x: Tensor, weight: Tensor, bias_V: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def plain(
+        x: Tensor, weight: Tensor, bias_V: Tensor | None, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
         logits = F.linear(x, weight, bias_V)
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
@@ -157,7 +163,9 @@ class BookBlock(nn.Module):
             BookHead(width, width // num_heads, context_length) for _ in range(num_heads)
         )
         self.projection = nn.Linear(width, width)
-        self.network = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
+        self.network = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width)
+        )
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import semigpt.corpus
-from semigpt.corpus import Corpus, open_corpus, partial, prepare_corpus
+from semigpt import storage
+from semigpt.corpus import Corpus, open_corpus, prepare_corpus
 from semigpt.corpus.sources import Opened
 from semigpt.corpus.staging import Seen
 from semigpt.corpus.text import normalize
@@ -63,7 +64,11 @@ def test_every_view_of_a_split_agrees(corpus: Corpus) -> None:
         assert corpus.path(split).read_text(encoding="utf-8") == corpus.text(split)
         assert corpus.document_count(split) == len(texts)
         assert corpus.characters(split) == len(corpus.text(split))
-        assert corpus.bytes_of(split) == len(corpus.text(split).encode()) == corpus.document_ends(split)[-1]
+        assert (
+            corpus.bytes_of(split)
+            == len(corpus.text(split).encode())
+            == corpus.document_ends(split)[-1]
+        )
         assert corpus.source_bits(split) is None
     assert corpus.character_counts == Counter(corpus.text("train"))
     assert list(corpus.character_counts) == sorted(corpus.character_counts)
@@ -75,7 +80,9 @@ def test_a_split_that_is_not_there_is_named(corpus: Corpus) -> None:
         corpus.text("dev")
 
 
-def test_equal_text_has_an_equal_fingerprint_wherever_it_came_from(tmp_path: Path, corpus: Corpus) -> None:
+def test_equal_text_has_an_equal_fingerprint_wherever_it_came_from(
+    tmp_path: Path, corpus: Corpus
+) -> None:
     pq.write_table(pa.table({"본문": LINES}), tmp_path / "b.parquet")
     (tmp_path / "c.txt").write_text("\n".join(LINES), encoding="cp949")
     for name in ("b.parquet", "c.txt"):
@@ -91,14 +98,17 @@ def test_progress_is_told_and_ends_with_all_of_it(tmp_path: Path, cache: Path) -
     assert len(told) > 3
     assert told == sorted(told)
     assert told[-1] == tuple(
-        sum(of(split) for split in corpus.splits) for of in (corpus.document_count, corpus.characters)
+        sum(of(split) for split in corpus.splits)
+        for of in (corpus.document_count, corpus.characters)
     )
 
 
 # --- splits
 
 
-def test_documents_are_split_by_a_hash_of_their_text(tmp_path: Path, cache: Path, corpus: Corpus) -> None:
+def test_documents_are_split_by_a_hash_of_their_text(
+    tmp_path: Path, cache: Path, corpus: Corpus
+) -> None:
     of = {text: split for split in corpus.splits for text in corpus.documents(split)}
     assert sorted(of) == sorted(LINES)
     sizes = Counter(of.values())
@@ -108,7 +118,10 @@ def test_documents_are_split_by_a_hash_of_their_text(tmp_path: Path, cache: Path
     # Shuffled and among others, a text falls into the split it always falls into.
     again = prepare_corpus(str(write(tmp_path / "b.jsonl", ["새 글", *LINES[::-1]])), cache=cache)
     assert all(
-        of[text] == split for split in again.splits for text in again.documents(split) if text != "새 글"
+        of[text] == split
+        for split in again.splits
+        for text in again.documents(split)
+        if text != "새 글"
     )
 
 
@@ -138,9 +151,15 @@ def test_held_out_documents_are_kept_and_left_out_of_train(tmp_path: Path, cache
     assert "5 documents left out: the same text came before" in corpus.findings
 
 
-@pytest.mark.parametrize("texts", [LINES, ["한 문서뿐인 소설. " * 400_000], ["가나다라마", "바사아자차"]])
-def test_offset_cuts_by_character_as_the_book_does(tmp_path: Path, cache: Path, texts: list[str]) -> None:
-    corpus = prepare_corpus(str(write(tmp_path / "a.jsonl", texts)), cache=cache, split="offset:0.9")
+@pytest.mark.parametrize(
+    "texts", [LINES, ["한 문서뿐인 소설. " * 400_000], ["가나다라마", "바사아자차"]]
+)
+def test_offset_cuts_by_character_as_the_book_does(
+    tmp_path: Path, cache: Path, texts: list[str]
+) -> None:
+    corpus = prepare_corpus(
+        str(write(tmp_path / "a.jsonl", texts)), cache=cache, split="offset:0.9"
+    )
     whole = "".join(texts)
     cut = int(0.9 * len(whole))
     assert corpus.text("train") == whole[:cut]
@@ -156,12 +175,22 @@ def test_too_few_documents_are_cut_by_character(tmp_path: Path, cache: Path) -> 
     corpus = prepare_corpus(str(write(tmp_path / "a.jsonl", LINES[:3])), cache=cache)
     assert corpus.split_rule == "offset:0.9"
     assert corpus.text("train") + corpus.text("test") == "".join(LINES[:3])
-    assert any(finding.startswith("3 documents cannot be split by document") for finding in corpus.findings)
-    expected = {"manifest.json", "train.txt", "train.ends.npy", "validation.txt", "validation.ends.npy"}
+    assert any(
+        finding.startswith("3 documents cannot be split by document") for finding in corpus.findings
+    )
+    expected = {
+        "manifest.json",
+        "train.txt",
+        "train.ends.npy",
+        "validation.txt",
+        "validation.ends.npy",
+    }
     assert {path.name for path in corpus.folder.iterdir()} == expected
 
 
-@pytest.mark.parametrize("rule", ["offset", "offset:0", "offset:1", "offset:1.5", "offset:nan", "random"])
+@pytest.mark.parametrize(
+    "rule", ["offset", "offset:0", "offset:1", "offset:1.5", "offset:nan", "random"]
+)
 def test_a_split_rule_that_cannot_be_is_refused(tmp_path: Path, cache: Path, rule: str) -> None:
     with pytest.raises(CorpusError, match=f"--split {rule}: neither auto nor offset:F"):
         prepare_corpus(str(write(tmp_path / "a.jsonl", LINES)), cache=cache, split=rule)
@@ -177,7 +206,9 @@ def newsroom(monkeypatch: pytest.MonkeyPatch) -> None:
     def rows(split: str, *, articles: int, seed: int, first: int = 0) -> Iterator[SimpleNamespace]:
         for i in range(first, articles):
             document = f"{split} {seed}-{i}호 기사입니다."
-            yield SimpleNamespace(document=document, title=f"{split} 제목 {i}", information=float(i))
+            yield SimpleNamespace(
+                document=document, title=f"{split} 제목 {i}", information=float(i)
+            )
 
     room = SimpleNamespace(
         rows=rows,
@@ -220,7 +251,9 @@ def test_it_is_staged_once_and_again_when_the_file_changes(tmp_path: Path, cache
     assert prepare_corpus(str(path), cache=cache, split="offset:0.8").split_rule == "offset:0.8"
 
 
-def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = str(write(tmp_path / "a.jsonl", LINES))
     monkeypatch.setenv("SEMIGPT_CACHE", str(tmp_path / "own"))
     assert prepare_corpus(path).folder.parent == tmp_path / "own" / "corpora"
@@ -274,7 +307,9 @@ def test_a_failure_leaves_nothing(tmp_path: Path, cache: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", LINES)
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(CorpusError, match=r"cannot be staged there \(.*\): free some room, or name another"):
+    with pytest.raises(
+        CorpusError, match=r"cannot be staged there \(.*\): free some room, or name another"
+    ):
         prepare_corpus(str(path), cache=tmp_path / "file")
 
 
@@ -297,7 +332,9 @@ print(int(peak[1]) // 1024, "torch" in sys.modules)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "cp949"])
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, cache: Path, encoding: str) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, cache: Path, encoding: str
+) -> None:
     """A limit on the size of a file stands in for the disk: a write fails in the same way, half done."""
     path = tmp_path / "a.txt"
     path.write_text("\n".join(LINES * 20), encoding=encoding)
@@ -323,24 +360,26 @@ def test_a_folder_is_never_seen_with_a_lock_that_nobody_holds(
 ) -> None:
     """Another process may sweep at any moment, the one before this one's lock is held among them."""
     corpora = cache / "corpora"
-    lock = partial._lock
+    lock = storage.try_lock
 
     def sweep_first(file: IO[bytes]) -> bool:
         with monkeypatch.context() as patch:
-            patch.setattr(partial, "_lock", lock)
-            partial._sweep(corpora)
+            patch.setattr(storage, "try_lock", lock)
+            storage._sweep(corpora)
         return lock(file)
 
-    monkeypatch.setattr(partial, "_lock", sweep_first)
-    with partial.temporary_folder(corpora) as temporary:
+    monkeypatch.setattr(storage, "try_lock", sweep_first)
+    with storage.resumable_folder(corpora) as temporary:
         assert temporary.is_dir()
-        monkeypatch.setattr(partial, "_lock", lock)
-        partial._sweep(corpora)
+        monkeypatch.setattr(storage, "try_lock", lock)
+        storage._sweep(corpora)
         assert temporary.is_dir()
     assert folders(cache) == []
 
 
-def test_what_a_killed_process_left_is_swept_and_a_living_one_is_let_be(tmp_path: Path, cache: Path) -> None:
+def test_what_a_killed_process_left_is_swept_and_a_living_one_is_let_be(
+    tmp_path: Path, cache: Path
+) -> None:
     pipe = tmp_path / "b.txt"
     hold = (
         "import sys, time; from pathlib import Path; from semigpt.corpus import prepare_corpus;"
@@ -354,25 +393,29 @@ def test_what_a_killed_process_left_is_swept_and_a_living_one_is_let_be(tmp_path
         assert process.stdout.readline() == "in\n"
         path = str(write(tmp_path / "a.jsonl", LINES))
         prepare_corpus(path, cache=cache)
-        assert sum(name.startswith(".staging-") for name in folders(cache)) == 1, "it is still at work"
+        assert sum(name.endswith(".lock") for name in folders(cache)) == 1, "it is still at work"
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert sum(name.startswith(".staging-") for name in folders(cache)) == 1, "and could not clean up"
+    assert sum(name.endswith(".lock") for name in folders(cache)) == 1, "and could not clean up"
     prepare_corpus(path, cache=cache, split="offset:0.5")
-    assert not any(name.startswith(".staging-") for name in folders(cache))
+    assert not any(name.endswith(".lock") for name in folders(cache))
 
 
 # --- interrupted and gone on with
 
 MANY = [
-    f"{i}번째 글. " + f"오늘의 값은 {i * i % 9973}, " * (i % 7) + ("가\u0301나" if i % 50 == 0 else "")
+    f"{i}번째 글. "
+    + f"오늘의 값은 {i * i % 9973}, " * (i % 7)
+    + ("가\u0301나" if i % 50 == 0 else "")
     for i in range(9000)
 ]
 MANY += ["", " ", *MANY[100:200], "\ufeff머리표"]
 
 
 def as_txt(folder: Path) -> str:
-    (folder / "a.txt").write_text("\n".join(text for text in MANY if text.strip()), encoding="utf-8")
+    (folder / "a.txt").write_text(
+        "\n".join(text for text in MANY if text.strip()), encoding="utf-8"
+    )
     return str(folder / "a.txt")
 
 
@@ -381,18 +424,24 @@ def as_encoded_files(folder: Path) -> str:
     (folder / "b").mkdir()
     (folder / "b" / "1.txt").write_text("\n\n".join(LINES), encoding="cp949")
     (folder / "b" / "2.txt").write_bytes(b"")
-    (folder / "b" / "3.jsonl.gz").write_bytes(gzip.compress(write(folder / "x.jsonl", MANY).read_bytes()))
+    (folder / "b" / "3.jsonl.gz").write_bytes(
+        gzip.compress(write(folder / "x.jsonl", MANY).read_bytes())
+    )
     return str(folder / "b")
 
 
 def as_jsonl(folder: Path) -> str:
     path = write(folder / "a.jsonl", MANY)
-    path.write_text("\n" + path.read_text(encoding="utf-8").replace("\n", "\n\n", 50), encoding="utf-8")
+    path.write_text(
+        "\n" + path.read_text(encoding="utf-8").replace("\n", "\n\n", 50), encoding="utf-8"
+    )
     return str(path)
 
 
 def as_parquet(folder: Path) -> str:
-    pq.write_table(pa.table({"n": range(len(MANY)), "본문": MANY}), folder / "a.parquet", row_group_size=2000)
+    pq.write_table(
+        pa.table({"n": range(len(MANY)), "본문": MANY}), folder / "a.parquet", row_group_size=2000
+    )
     return str(folder / "a.parquet")
 
 
@@ -403,7 +452,11 @@ def as_csv(folder: Path) -> str:
 
 
 def as_own_splits(folder: Path) -> str:
-    for split, texts in {"train": MANY, "validation": MANY[:300] + LINES, "test": LINES[::2]}.items():
+    for split, texts in {
+        "train": MANY,
+        "validation": MANY[:300] + LINES,
+        "test": LINES[::2],
+    }.items():
         write(folder / "own" / f"{split}.jsonl", texts)
     return str(folder / "own")
 
@@ -412,10 +465,11 @@ KILL = r"""
 import os, random, signal, sys, time
 from pathlib import Path
 import datasets, pandas, pyarrow.parquet
-from semigpt.corpus import partial, prepare_corpus, staging
+from semigpt import storage
+from semigpt.corpus import prepare_corpus, staging
 spec, cache, split, seed = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 draw = random.Random(seed)
-partial.JOURNAL_SECONDS = 0.01
+storage.JOURNAL_SECONDS = 0.01
 
 def child(cache, wait=False):
     pid = os.fork()
@@ -428,7 +482,7 @@ def child(cache, wait=False):
     return pid
 
 def kept():
-    return any((cache / "killed" / "corpora").glob(".staging-*/journal/state.json"))
+    return any((cache / "killed" / "corpora").glob(".semigpt-*/journal/state.json"))
 
 start = time.monotonic()
 assert os.waitpid(child(cache / "whole"), 0)[1] == 0
@@ -450,7 +504,10 @@ assert os.waitpid(child(cache / "killed"), 0)[1] == 0
 
 @pytest.mark.parametrize(
     ("make", "split"),
-    [(make, "auto") for make in (as_txt, as_encoded_files, as_jsonl, as_parquet, as_csv, as_own_splits)]
+    [
+        (make, "auto")
+        for make in (as_txt, as_encoded_files, as_jsonl, as_parquet, as_csv, as_own_splits)
+    ]
     + [(as_own_splits, "offset:0.9")],
 )
 def test_killed_and_run_again_it_ends_in_the_same_bytes(
@@ -466,7 +523,9 @@ def test_killed_and_run_again_it_ends_in_the_same_bytes(
     for cache in ("whole", "killed"):
         # What was killed between its journal's end and its new name is swept a minute later.
         (folder,) = (
-            f for f in (tmp_path / cache / "corpora").iterdir() if not f.name.startswith(".staging-")
+            f
+            for f in (tmp_path / cache / "corpora").iterdir()
+            if not f.name.startswith(".semigpt-")
         )
         files.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert files[0] == files[1], seed
@@ -504,7 +563,9 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("often")
-@pytest.mark.parametrize("make", [as_txt, as_encoded_files, as_jsonl, as_parquet, as_csv, as_own_splits])
+@pytest.mark.parametrize(
+    "make", [as_txt, as_encoded_files, as_jsonl, as_parquet, as_csv, as_own_splits]
+)
 def test_what_was_read_is_not_read_again(
     tmp_path: Path, cache: Path, make: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -514,8 +575,11 @@ def test_what_was_read_is_not_read_again(
     # In a process of its own: pandas leaves a half-read file open for as long as something remembers the stop.
     command = [sys.executable, "-c", STOP, spec, str(cache), str(kept // 2)]
     stopped = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert stopped.stdout == f"{spec}: what was read of it is kept: the same command goes on from there\n"
-    assert [name for name in folders(cache) if not name.startswith(".staging-")] == []
+    assert (
+        stopped.stdout
+        == f"{spec}: what was read of it is kept: the same command goes on from there\n"
+    )
+    assert [name for name in folders(cache) if not name.startswith(".semigpt-")] == []
     normalized: list[str] = []
     monkeypatch.setattr(
         "semigpt.corpus.staging.normalize", lambda text: normalized.append(text) or normalize(text)
@@ -581,7 +645,13 @@ def test_what_was_written_after_the_journal_is_cut_off(tmp_path: Path, cache: Pa
     with pytest.raises(KeyboardInterrupt):
         prepare_corpus(path, cache=cache, progress=stop_after(1000))
     (left,) = (cache / "corpora").iterdir()
-    for name in ("train.txt", "test.txt", "journal/digests", "journal/train.ends", "journal/test.ends"):
+    for name in (
+        "train.txt",
+        "test.txt",
+        "journal/digests",
+        "journal/train.ends",
+        "journal/test.ends",
+    ):
         with (left / name).open("ab") as file:
             file.write(b"12345678 and some more")
     # Stopped once more, so that what is appended to these files is read again.
@@ -645,12 +715,14 @@ def test_a_hub_that_goes_away_leaves_what_was_read(
         source.splits = {"": stream}
         return source
 
-    monkeypatch.setattr(partial, "JOURNAL_SECONDS", 0.0)
+    monkeypatch.setattr(storage, "JOURNAL_SECONDS", 0.0)
     for revision, fails_at in (("one", 30), ("one", 60), ("two", 30), (None, 30), (None, 30)):
         monkeypatch.setattr(
             "semigpt.corpus.staging.open_source", lambda *_, r=revision, n=fails_at: opened(r, n)
         )
-        with pytest.raises(CorpusError, match=r"no connection \(what was read of it is kept: the same"):
+        with pytest.raises(
+            CorpusError, match=r"no connection \(what was read of it is kept: the same"
+        ):
             prepare_corpus("hf:a/b", cache=cache)
     assert read == [0, 29, 0, 0, 0], "gone on with at the same commit alone"
 
@@ -660,7 +732,9 @@ def test_a_hub_that_goes_away_leaves_what_was_read(
 
 def test_digests_are_a_set() -> None:
     digests = np.random.default_rng(0).integers(0, 3000, 10_000, dtype=np.uint64)
-    spread = [int.from_bytes(hashlib.blake2b(bytes(d), digest_size=8).digest()) for d in digests] + [0, 0, 1]
+    spread = [
+        int.from_bytes(hashlib.blake2b(bytes(d), digest_size=8).digest()) for d in digests
+    ] + [0, 0, 1]
     seen, reference = Seen(), set[int]()
     for digest in spread[:-1]:
         assert seen.add(digest) == (digest not in reference)

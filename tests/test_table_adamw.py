@@ -27,7 +27,9 @@ def batches(steps: int) -> list[tuple[Tensor, Tensor]]:
     """Blocks of a text where some rows come in every batch and others once in hundreds."""
     shares = 1 / torch.arange(1.0, V + 1) ** 1.5
     draw = torch.Generator().manual_seed(0)
-    tokens = torch.multinomial(shares, steps * 34, replacement=True, generator=draw).view(steps, 2, 17)
+    tokens = torch.multinomial(shares, steps * 34, replacement=True, generator=draw).view(
+        steps, 2, 17
+    )
     return [(block[:, :-1], block[:, 1:]) for block in tokens]
 
 
@@ -39,7 +41,9 @@ def settings(**changes: object) -> OptimizerSettings:
         "weight_decay": 0.0,
         "decayed": "all",
     }
-    return OptimizerSettings(**{**values, "schedule": "constant", "warmup": 0.0, "clip": 0.0, **changes})  # type: ignore[arg-type]
+    return OptimizerSettings(
+        **{**values, "schedule": "constant", "warmup": 0.0, "clip": 0.0, **changes}
+    )  # type: ignore[arg-type]
 
 
 def train(model: SemiGPT, optimizer: Optimizer, data: list[tuple[Tensor, Tensor]]) -> list[float]:
@@ -72,7 +76,11 @@ def test_rows_are_those_of_dense_adamw(changes: dict[str, object], tolerance: fl
     chosen = settings(**changes)
     optimizer = Optimizer(ours, chosen)
     reference = torch.optim.AdamW(
-        dense.parameters(), lr=1e-2, betas=chosen.betas, eps=chosen.epsilon, weight_decay=chosen.weight_decay
+        dense.parameters(),
+        lr=1e-2,
+        betas=chosen.betas,
+        eps=chosen.epsilon,
+        weight_decay=chosen.weight_decay,
     )
     data = batches(600)
     losses = train(ours, optimizer, data)
@@ -123,7 +131,9 @@ def test_going_on_is_going_on_to_the_bit() -> None:
     )
     train(first, first_optimizer, data[:31])
     second.load_state_dict(first.state_dict())
-    second_optimizer.load_state({name: tensor.clone() for name, tensor in first_optimizer.state().items()})
+    second_optimizer.load_state(
+        {name: tensor.clone() for name, tensor in first_optimizer.state().items()}
+    )
     train(second, second_optimizer, data[31:])
     assert torch.equal(second.embedding_token_table.weight, whole.embedding_token_table.weight)
     for name, tensor in whole_optimizer.state().items():
@@ -163,7 +173,9 @@ def test_two_rates_of_forgetting_that_do_not_converge_are_done_densely() -> None
 
 
 def counted(ids: list[int], vocab_size: int, prior: float) -> Tensor:
-    dataset = Dataset({"train": TokenStream([np.array(ids, dtype=np.uint8)], 1)}, vocab_size, "", "")
+    dataset = Dataset(
+        {"train": TokenStream([np.array(ids, dtype=np.uint8)], 1)}, vocab_size, "", ""
+    )
     return SemiGPT.from_counts(dataset, prior=prior).embedding_token_table.weight.detach().exp()
 
 
@@ -199,13 +211,18 @@ def test_training_walks_toward_the_counts() -> None:
 def test_film_reviews_are_counted_better_than_by_adding_one() -> None:
     path = shared_data("nsmc")
     datasets = pytest.importorskip("datasets")
-    rows = datasets.load_dataset("parquet", data_files=str(path / "test-*.parquet"), split="train[:60]")
+    rows = datasets.load_dataset(
+        "parquet", data_files=str(path / "test-*.parquet"), split="train[:60]"
+    )
     ids = np.unique(list("\n".join(rows["document"])), return_inverse=True)[1]
     cut = len(ids) * 9 // 10
     size = int(ids.max()) + 1
     dataset = Dataset({"train": TokenStream([ids[:cut].astype(np.uint16)], 1)}, size, "", "")
     before, after = torch.from_numpy(ids[cut:-1]), torch.from_numpy(ids[cut + 1 :])
     ours = -SemiGPT.from_counts(dataset).embedding_token_table.weight[before, after].mean().item()
-    counts = np.bincount(ids[: cut - 1] * size + ids[1:cut], minlength=size * size).reshape(size, size) + 1.0
+    counts = (
+        np.bincount(ids[: cut - 1] * size + ids[1:cut], minlength=size * size).reshape(size, size)
+        + 1.0
+    )
     add_one = -np.log(counts / counts.sum(axis=1, keepdims=True))[before, after].mean()
     assert ours < add_one - 0.1

@@ -30,8 +30,8 @@ from semigpt.tokenizers import (
     train_tokenizer,
 )
 from semigpt.tokenizers.base import Ids
-from semigpt.tokenizers.bpe import ByteLevelTokenizer, WordTokenizer, library_or_none
-from semigpt.tokenizers.merges import learn_merges
+from semigpt.tokenizers.bpe_trainer import learn_merges
+from semigpt.tokenizers.byte_level import ByteLevelTokenizer, WordTokenizer, library_or_none
 
 TEXT = "한국어 언어 모델을 만든다.\n"
 
@@ -41,7 +41,9 @@ def test_importing_the_tokenizers_imports_no_heavy_library() -> None:
         "import sys, semigpt.tokenizers as t; t.CharTokenizer('가나').encode('나가');"
         "print([m for m in ('torch', 'transformers', 'datasets', 'tokenizers') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -91,7 +93,14 @@ def test_a_plain_vocabulary_names_the_character_it_lacks_and_its_place() -> None
 
 def test_a_syllable_is_its_letters_and_stray_letters_are_bytes() -> None:
     tokenizer = JamoTokenizer("ㅋ")
-    assert [tokenizer.token_text(i) for i in tokenizer.encode("한가ㅋ")] == ["ᄒ", "ᅡ", "ᆫ", "ᄀ", "ᅡ", "ㅋ"]
+    assert [tokenizer.token_text(i) for i in tokenizer.encode("한가ㅋ")] == [
+        "ᄒ",
+        "ᅡ",
+        "ᆫ",
+        "ᄀ",
+        "ᅡ",
+        "ㅋ",
+    ]
     assert tokenizer.encode("\u1112\u1161").tolist() == list("\u1112\u1161".encode())
     assert tokenizer.decode([*tokenizer.encode("가"), *tokenizer.encode("\u11a8")]) == "가\u11a8"
     composing = JamoTokenizer(normalization="NFC")
@@ -134,7 +143,14 @@ def test_a_stream_holds_a_character_back_until_it_is_whole() -> None:
     assert stream.finish() == ""
     letters = JamoTokenizer()
     stream = letters.stream()
-    assert [stream.push(i) for i in letters.encode("한가 ").tolist()] == ["", "", "한", "", "", "가 "]
+    assert [stream.push(i) for i in letters.encode("한가 ").tolist()] == [
+        "",
+        "",
+        "한",
+        "",
+        "",
+        "가 ",
+    ]
 
 
 def test_decode_takes_any_row_of_ids() -> None:
@@ -201,7 +217,7 @@ def test_training_twice_gives_the_same_tokenizer_within_the_size_asked_for(kind:
 )
 @settings(max_examples=60, deadline=None)
 def test_merges_are_those_of_the_tokenizers_library(words: dict[str, int]) -> None:
-    from semigpt.tokenizers.bpe import byte_letters
+    from semigpt.tokenizers.byte_level import byte_letters
     from tokenizers import Tokenizer as Engine
     from tokenizers import models, pre_tokenizers, trainers
 
@@ -211,12 +227,16 @@ def test_merges_are_those_of_the_tokenizers_library(words: dict[str, int]) -> No
     trainer = trainers.BpeTrainer(
         vocab_size=276, initial_alphabet=letters, show_progress=False, min_frequency=1
     )
-    engine.train_from_iterator((word for word, count in words.items() for _ in range(count)), trainer)
+    engine.train_from_iterator(
+        (word for word, count in words.items() for _ in range(count)), trainer
+    )
     theirs = [tuple(merge) for merge in json.loads(engine.to_str())["model"]["merges"]]
 
     # The library numbers bytes in the order of their letters, which decides between pairs seen as often.
     rank = {letter: i for i, letter in enumerate(sorted(letters))}
-    renumbered = {bytes(rank[letters[byte]] for byte in word.encode()): n for word, n in words.items()}
+    renumbered = {
+        bytes(rank[letters[byte]] for byte in word.encode()): n for word, n in words.items()
+    }
     spelled = sorted(letters)
     ours = []
     for left, right in learn_merges(renumbered, 20):
@@ -261,7 +281,9 @@ def pairs(strange_texts: list[str]) -> BPETokenizer:
 def pieces(strange_texts: list[str]) -> UnigramTokenizer:
     """With scores that are often alike, so that many a word is cut as well one way as another."""
     learnt = UnigramTokenizer.train(strange_texts, vocab_size=700)
-    return UnigramTokenizer({piece: float(round(score / 2)) for piece, score in learnt.scores.items()})
+    return UnigramTokenizer(
+        {piece: float(round(score / 2)) for piece, score in learnt.scores.items()}
+    )
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "unigram of alike pieces"])
@@ -292,12 +314,25 @@ def test_the_encoder_in_c_gives_the_librarys_ids(
     drawn += [chr(point) for point in numbers.integers(0, 0xD800, 100)]
     texts = ["".join(numbers.choice(drawn, numbers.integers(0, 40))) for _ in range(3000)]
     texts += ["".join(numbers.choice([*"ab"], 30)) for _ in range(300)]
-    texts += ["", "하" * 20_000, "하ㅋ" * 9_999, " " * 5000, "'" * 999, "한국어" + "\n" * 99, "a\ud800b 하하"]
-    ours, theirs = tokenizer._encode_batch(texts), ByteLevelTokenizer._encode_batch(tokenizer, texts)
+    texts += [
+        "",
+        "하" * 20_000,
+        "하ㅋ" * 9_999,
+        " " * 5000,
+        "'" * 999,
+        "한국어" + "\n" * 99,
+        "a\ud800b 하하",
+    ]
+    ours, theirs = (
+        tokenizer._encode_batch(texts),
+        ByteLevelTokenizer._encode_batch(tokenizer, texts),
+    )
     for text, a, b in zip(texts, ours, theirs, strict=True):
         assert a.dtype == b.dtype
         assert a.tolist() == b.tolist(), repr(text)
-    assert [ids.tolist() for ids in tokenizer.encode_documents(texts)] == [ids.tolist() for ids in theirs]
+    assert [ids.tolist() for ids in tokenizer.encode_documents(texts)] == [
+        ids.tolist() for ids in theirs
+    ]
     copied = pickle.loads(pickle.dumps(tokenizer))
     assert copied.encode(texts[0]).tolist() == tokenizer.encode(texts[0]).tolist()
 
@@ -307,13 +342,30 @@ def test_the_encoder_in_c_cuts_where_gpt_2_does() -> None:
     if library_or_none() is None:
         pytest.skip("no C compiler")
     tokenizer = BPETokenizer([(ord(letter), ord("x")) for letter in "stmdel"])
-    texts = ["a'sx", "'tx", "'mx", "'dx", "'rex", "'vex", "'llx", "'lx", "'ex", " 'sx", "'Sx", "''sx"]
+    texts = [
+        "a'sx",
+        "'tx",
+        "'mx",
+        "'dx",
+        "'rex",
+        "'vex",
+        "'llx",
+        "'lx",
+        "'ex",
+        " 'sx",
+        "'Sx",
+        "''sx",
+    ]
     texts += ["'", "'r", "'l", "a'"]
     theirs = ByteLevelTokenizer._encode_batch(tokenizer, texts)
-    assert [ids.tolist() for ids in tokenizer._encode_batch(texts)] == [ids.tolist() for ids in theirs]
+    assert [ids.tolist() for ids in tokenizer._encode_batch(texts)] == [
+        ids.tolist() for ids in theirs
+    ]
 
 
-def test_without_a_compiler_the_library_encodes(pairs: BPETokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_the_library_encodes(
+    pairs: BPETokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = [TEXT, "하하하 it's"]
     before = [ids.tolist() for ids in pairs.encode_documents(texts)]
     monkeypatch.setattr(bpe, "library_or_none", lambda: None)
@@ -330,7 +382,9 @@ def test_without_a_compiler_the_library_encodes(pairs: BPETokenizer, monkeypatch
 
 
 def test_too_small_a_vocabulary_is_one_clear_error() -> None:
-    with pytest.raises(TokenizerError, match="bytes and special tokens take 257; give at least 258"):
+    with pytest.raises(
+        TokenizerError, match="bytes and special tokens take 257; give at least 258"
+    ):
         train_tokenizer("char", [TEXT], vocab_size=257)
     for kind in ("byte", "bpe", "unigram", "jamo"):
         with pytest.raises(TokenizerError, match="a vocabulary of 100 is too small"):
@@ -377,7 +431,9 @@ def test_plain_and_trained_tokenizers_come_back_from_their_files(tmp_path: Path)
     assert loaded.end_of_text is None
     unigram = UnigramTokenizer.train([TEXT] * 5, vocab_size=300)
     saved(tmp_path / "unigram", unigram)
-    assert load_tokenizer(tmp_path / "unigram").encode(TEXT).tolist() == unigram.encode(TEXT).tolist()
+    assert (
+        load_tokenizer(tmp_path / "unigram").encode(TEXT).tolist() == unigram.encode(TEXT).tolist()
+    )
 
 
 @pytest.mark.parametrize(
@@ -390,7 +446,9 @@ def test_plain_and_trained_tokenizers_come_back_from_their_files(tmp_path: Path)
         ('{"model": {"type": "Unigram"}}', "was not|not a tokenizer that semigpt wrote"),
     ],
 )
-def test_a_file_that_is_no_tokenizer_is_refused_by_name(tmp_path: Path, content: str, message: str) -> None:
+def test_a_file_that_is_no_tokenizer_is_refused_by_name(
+    tmp_path: Path, content: str, message: str
+) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(TokenizerError, match=message) as error:
         load_tokenizer(tmp_path)

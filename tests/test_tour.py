@@ -74,7 +74,9 @@ def book(tmp_path_factory: pytest.TempPathFactory, korean_text: str) -> Path:
     """One text file of the reader's own, its sentences coming again in other orders."""
     lines = korean_text.splitlines()
     path = tmp_path_factory.mktemp("text") / "글.txt"
-    path.write_text("\n".join(lines[i % 3] + lines[(i * i) % 3] for i in range(20)), encoding="utf-8")
+    path.write_text(
+        "\n".join(lines[i % 3] + lines[(i * i) % 3] for i in range(20)), encoding="utf-8"
+    )
     return path
 
 
@@ -120,7 +122,8 @@ def test_every_chapter_comes_in_order_in_both_languages(told: dict[str, str]) ->
 def test_both_languages_run_the_same_code_to_the_same_answers(told: dict[str, str]) -> None:
     assert code(told["ko"]) == code(told["en"])
     numbers = {
-        lang: [set(re.findall(r"\d[\d,.]*\d|\d", part)) for part in prose(told[lang])] for lang in told
+        lang: [set(re.findall(r"\d[\d,.]*\d|\d", part)) for part in prose(told[lang])]
+        for lang in told
     }
     for title, korean, english in zip(ENGLISH, numbers["ko"], numbers["en"], strict=True):
         assert korean == english, title
@@ -193,7 +196,8 @@ def test_only_the_last_place_feels_a_changed_last_character(told: dict[str, str]
 
 def test_the_variance_grows_with_d_and_the_division_takes_it_back(told: dict[str, str]) -> None:
     found = re.findall(
-        r"d=(\d+): variance ([\d.]+) → ([\d.]+), share ([\d.]+) → ([\d.]+)", "\n".join(code(told["ko"]))
+        r"d=(\d+): variance ([\d.]+) → ([\d.]+), share ([\d.]+) → ([\d.]+)",
+        "\n".join(code(told["ko"])),
     )
     assert [row[0] for row in found] == ["8", "32", "128"]
     for d, raw, divided, share, divided_share in (map(float, row) for row in found):
@@ -236,7 +240,9 @@ def test_training_walks_toward_the_counts(spec: str) -> None:
     assert before != after
 
 
-def test_other_text_than_the_seed_alone_changes_what_is_drawn(spec: str, told: dict[str, str]) -> None:
+def test_other_text_than_the_seed_alone_changes_what_is_drawn(
+    spec: str, told: dict[str, str]
+) -> None:
     other = "\n\n".join(tour(spec, lang="ko", steps=30, seed=4))
     assert headings(other) == KOREAN
     assert answer(other, "before") != answer(told["ko"], "before")
@@ -323,4 +329,6 @@ def test_sentences_fit_a_terminal(told: dict[str, str]) -> None:
     assert columns("한글 ok") == 7
     for lang in told:
         for part in prose(told[lang]):
-            assert all(columns(unicodedata.normalize("NFC", line)) <= 88 for line in part.splitlines())
+            assert all(
+                columns(unicodedata.normalize("NFC", line)) <= 88 for line in part.splitlines()
+            )

@@ -12,8 +12,8 @@ import torch
 from conftest import VOCABULARY, small_model
 from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError, TrainingError
-from semigpt.models.counts import Counts
 from semigpt.models.gpt import GPT
+from semigpt.ngrams.counts import Counts
 from semigpt.training.optimizer import Muon, Optimizer, OptimizerSettings, learning_rate_scale
 from semigpt.training.trainer import Progress, Teacher, TrainingSettings, training_steps
 
@@ -53,7 +53,8 @@ def test_one_step_is_pinned(dataset: Dataset, optimizer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "steps"), [({"steps": 7}, 7), ({"tokens": 16 * 8 * 5}, 5), ({"tokens": 16 * 8 * 5 - 1}, 5)]
+    ("budget", "steps"),
+    [({"steps": 7}, 7), ({"tokens": 16 * 8 * 5}, 5), ({"tokens": 16 * 8 * 5 - 1}, 5)],
 )
 def test_budget_in_steps_or_tokens(dataset: Dataset, budget: dict[str, int], steps: int) -> None:
     losses, _ = run("bigram", dataset, TrainingSettings(batch_size=8, **budget))
@@ -90,7 +91,9 @@ def test_decay_falls_on_matrices_alone(dataset: Dataset) -> None:
     def weights(decay: float) -> dict[str, torch.Tensor]:
         training = TrainingSettings(steps=3, batch_size=4)
         return dict(
-            run("gpt", dataset, training, optimizer="adamw", weight_decay=decay, clip=0)[1].named_parameters()
+            run("gpt", dataset, training, optimizer="adamw", weight_decay=decay, clip=0)[
+                1
+            ].named_parameters()
         )
 
     moved = {
@@ -124,14 +127,18 @@ def test_embeddings_have_a_rate_of_their_own(optimizer: Any, tied: bool) -> None
     moved = {name: (before[name] - parameter).abs() for name, parameter in model.named_parameters()}
     expected = {"model.embed_tokens.weight": 1e-3 if tied else 4e-3, "model.norm.weight": 1e-3}
     for name, distance in {**expected, **({} if tied else {"lm_head.weight": 1e-3})}.items():
-        torch.testing.assert_close(moved[name], torch.full_like(moved[name], distance), rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(
+            moved[name], torch.full_like(moved[name], distance), rtol=1e-3, atol=1e-6
+        )
 
 
 def test_clipping_bounds_the_update(dataset: Dataset) -> None:
     model = small_model("gpt")
     optimizer = Optimizer(model, OptimizerSettings(optimizer="adamw", clip=1e-3))
     report = next(
-        training_steps(model, dataset, optimizer, TrainingSettings(steps=1, batch_size=4), Progress())
+        training_steps(
+            model, dataset, optimizer, TrainingSettings(steps=1, batch_size=4), Progress()
+        )
     )
     assert report.gradient_norm > 1e-3, "the norm reported is the one before clipping"
 
@@ -146,7 +153,9 @@ def test_clipping_bounds_the_update(dataset: Dataset) -> None:
         ({"clip": -1.0}, "clip must not be less than 0"),
     ],
 )
-def test_impossible_optimizer_settings_are_refused(settings: dict[str, object], message: str) -> None:
+def test_impossible_optimizer_settings_are_refused(
+    settings: dict[str, object], message: str
+) -> None:
     with pytest.raises(SettingsError, match=message):
         OptimizerSettings(**settings)  # type: ignore[arg-type]
 
@@ -183,7 +192,9 @@ def test_muon_over_stacks_is_torchs_one_by_one(shape: tuple[int, int]) -> None:
     reference = torch.optim.Muon(torchs, lr=0.02, weight_decay=0.1, momentum=0.9)
     for step in range(4):
         for a, b in zip(ours, torchs, strict=True):
-            a.grad = torch.randn(shape, generator=torch.Generator().manual_seed(step)) + a.detach() / 10
+            a.grad = (
+                torch.randn(shape, generator=torch.Generator().manual_seed(step)) + a.detach() / 10
+            )
             b.grad = a.grad.clone()
         muon.step(0.02)
         reference.step()
@@ -196,8 +207,12 @@ def test_muon_over_stacks_is_torchs_one_by_one(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_muon_multiplies_as_the_hardware_does(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semigpt.training.optimizer.pick_precision", lambda device, precision: dtype)
+def test_muon_multiplies_as_the_hardware_does(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "semigpt.training.optimizer.pick_precision", lambda device, precision: dtype
+    )
     matrices = torch.randn(2, 16, 40)
     before = matrices.clone()
     found = Muon.orthogonal(matrices)
@@ -212,7 +227,8 @@ def test_a_teacher_is_heard_while_it_is_ahead(dataset: Dataset) -> None:
     teacher = Teacher.of(counts, dataset.stream("train"), 16)
     assert 1.28 < teacher.loss < 2.2, "leave-one-out: the noise, 1.28 nats, cannot be known"
     shares = [
-        teacher.ahead(Progress(step=9, loss_mean=teacher.loss + gap)) for gap in (-0.1, 0.0, 0.1, 0.2, 5.0)
+        teacher.ahead(Progress(step=9, loss_mean=teacher.loss + gap))
+        for gap in (-0.1, 0.0, 0.1, 0.2, 5.0)
     ]
     assert shares[:2] == [0.0, 0.0]
     assert 0 < shares[2] < shares[3] < shares[4] == 1.0

@@ -21,15 +21,15 @@ _HOMES = {
     "SemiGPT": "semigpt.models.bigram",
     "SemigptError": "semigpt.errors",
     "TrainingSettings": "semigpt.training.trainer",
-    "estimate_loss": "semigpt.evaluation",
-    "evaluate": "semigpt.evaluation",
+    "estimate_loss": "semigpt.evaluation.evaluate",
+    "evaluate": "semigpt.evaluation.evaluate",
     "generate_text": "semigpt.generation.engine",
-    "load_model": "semigpt.interop.huggingface",
+    "load_model": "semigpt.huggingface.folder",
     "load_tokenizer": "semigpt.tokenizers",
     "open_run": "semigpt.recipe",
     "prepare_corpus": "semigpt.corpus.staging",
     "prepare_dataset": "semigpt.dataset",
-    "save_model": "semigpt.interop.huggingface",
+    "save_model": "semigpt.huggingface.folder",
     "stream_text": "semigpt.generation.engine",
     "train": "semigpt.recipe",
     "training_steps": "semigpt.training.trainer",
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from semigpt.corpus.staging import prepare_corpus
     from semigpt.dataset import prepare_dataset
     from semigpt.errors import SemigptError
-    from semigpt.evaluation import estimate_loss, evaluate
+    from semigpt.evaluation.evaluate import estimate_loss, evaluate
     from semigpt.generation.engine import generate_text, stream_text
     from semigpt.generation.sampling import SamplingSettings
-    from semigpt.interop.huggingface import load_model, save_model
+    from semigpt.huggingface.folder import load_model, save_model
     from semigpt.models.base import ModelSettings
     from semigpt.models.bigram import SemiGPT
     from semigpt.models.gpt import GPT, GPTSettings

@@ -9,7 +9,7 @@ process takes its rows of the one global batch, so splitting a batch over proces
 never changes which blocks are learnt from.
 
 Shards are written as the ids come, a few megabytes in memory, and appear whole or not at all. Where a process that wrote
-them was stopped, the next one goes on (`corpus.partial`), and ends in the same bytes.
+them was stopped, the next one goes on (`semigpt.storage`), and ends in the same bytes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from semigpt.corpus.partial import (
-    Clock,
-    has_kept,
+from semigpt.errors import CorpusError, SettingsError
+from semigpt.storage import (
+    JournalClock,
+    fsync,
+    has_resumable,
     publish,
     read_journal,
-    sync,
-    temporary_folder,
+    resumable_folder,
+    sha256_file,
     write_journal,
 )
-from semigpt.errors import CorpusError, SettingsError
 
 if TYPE_CHECKING:
     import torch
@@ -41,10 +42,17 @@ if TYPE_CHECKING:
     from semigpt.corpus.staging import Corpus
     from semigpt.tokenizers.base import Tokenizer
 
-__all__ = ["BlockOrder", "Dataset", "TokenStream", "block_starts", "prepare_dataset", "write_stream"]
+__all__ = [
+    "BlockOrder",
+    "Dataset",
+    "TokenStream",
+    "block_starts",
+    "prepare_dataset",
+    "write_stream",
+]
 
 BlockOrder = Literal["epoch", "random"]
-TOKENS_A_SHARD = 1 << 27
+TOKENS_PER_SHARD = 1 << 27
 TOKENS_AT_ONCE = 1 << 20  # in memory before they are written
 FORMAT = 1
 
@@ -91,18 +99,14 @@ class TokenStream:
         return out
 
 
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file, read piece by piece."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _keys(*parts: int) -> np.random.Generator:
     """A generator that is a pure function of whole numbers (Philox, Salmon and others 2011, counter-based)."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(parts)))
 
 
-def _permuted(index: np.ndarray[Any, Any], size: int, seed: int, epoch: int) -> np.ndarray[Any, Any]:
+def _permuted(
+    index: np.ndarray[Any, Any], size: int, seed: int, epoch: int
+) -> np.ndarray[Any, Any]:
     """Where a pseudo-random permutation of `range(size)`, its own for each (seed, epoch), sends each index.
 
     A four-round Feistel network on the next even power of two, walked until it lands inside (Black and Rogaway 2002,
@@ -152,7 +156,9 @@ def block_starts(
     for epoch in np.unique(epochs):
         here = epochs == epoch
         shift = int(_keys(seed, int(epoch), 0x0FF5).integers(0, context_length)) if epoch else 0
-        starts[here] = (_permuted(index[here], blocks, seed, int(epoch)) * context_length + shift) % length
+        starts[here] = (
+            _permuted(index[here], blocks, seed, int(epoch)) * context_length + shift
+        ) % length
     return starts
 
 
@@ -168,7 +174,9 @@ class Dataset:
     def stream(self, split: str) -> TokenStream:
         """One split's ids; CorpusError if there is no such split."""
         if split not in self.streams:
-            raise CorpusError(f"no split {split!r} in this corpus; it has {', '.join(self.streams)}")
+            raise CorpusError(
+                f"no split {split!r} in this corpus; it has {', '.join(self.streams)}"
+            )
         return self.streams[split]
 
     def batch(
@@ -189,9 +197,13 @@ class Dataset:
                 f"a batch of {batch_size} blocks cannot be shared by {world_size} processes evenly"
             )
         stream = self.stream(split)
-        starts_B = block_starts(len(stream), context_length, batch_size, order=order, seed=seed, step=step)
+        starts_B = block_starts(
+            len(stream), context_length, batch_size, order=order, seed=seed, step=step
+        )
         rows = batch_size // world_size
-        return as_block(stream.windows(starts_B[rank * rows : (rank + 1) * rows], context_length + 1))
+        return as_block(
+            stream.windows(starts_B[rank * rows : (rank + 1) * rows], context_length + 1)
+        )
 
 
 def as_block(windows: np.ndarray[Any, Any]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -219,7 +231,9 @@ class _ShardWriter:
         for file in state["files"]:
             if (self._folder / file["name"]).stat().st_size != self._place(file["tokens"]):
                 raise ValueError("a shard has another length than its journal says")
-        tokens, documents, in_file = (int(state[name]) for name in ("tokens", "documents", "in_file"))
+        tokens, documents, in_file = (
+            int(state[name]) for name in ("tokens", "documents", "in_file")
+        )
         self._files = list(state["files"])
         if in_file:
             path, length = self._path(), self._place(in_file)
@@ -312,7 +326,9 @@ class _ShardWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         self._file = None
-        self._files.append({"name": path.name, "tokens": self._in_file, "sha256": file_digest(path)})
+        self._files.append(
+            {"name": path.name, "tokens": self._in_file, "sha256": sha256_file(path)}
+        )
         self._in_file = 0
 
 
@@ -322,7 +338,7 @@ def write_stream(
     documents: Iterable[np.ndarray[Any, Any]],
     dtype: np.dtype[Any],
     *,
-    shard: int = TOKENS_A_SHARD,
+    shard: int = TOKENS_PER_SHARD,
 ) -> dict[str, Any]:
     """Write encoded documents as `SPLIT-00000.npy` …, each flushed to disk; their entry in the manifest."""
     writer = _ShardWriter(folder, split, dtype, shard)
@@ -340,7 +356,7 @@ def prepare_dataset(
     *,
     progress: Callable[[int], None] | None = None,
     share: Callable[[float], None] | None = None,
-    shard: int = TOKENS_A_SHARD,
+    shard: int = TOKENS_PER_SHARD,
 ) -> Dataset:
     """The corpus as token shards, written once and found again by the two fingerprints.
 
@@ -348,7 +364,9 @@ def prepare_dataset(
     The shards lie in a folder of the corpus's own cache, built beside its place and renamed into it: complete or not
     there. What a process had written that was stopped, the next one goes on with.
     """
-    key = hashlib.sha256(f"{FORMAT} {corpus.fingerprint} {tokenizer.fingerprint}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        f"{FORMAT} {corpus.fingerprint} {tokenizer.fingerprint}".encode()
+    ).hexdigest()[:16]
     folder = corpus.folder / f"tokens-{key}"
     if not (folder / "manifest.json").exists():
         _write_dataset(folder, key, corpus, tokenizer, progress, share, shard)
@@ -365,7 +383,7 @@ def _write_dataset(
     shard: int,
 ) -> None:
     try:
-        with temporary_folder(folder.parent, key) as temporary:
+        with resumable_folder(folder.parent, key) as temporary:
             manifest = {
                 "format": FORMAT,
                 "vocab_size": tokenizer.vocab_size,
@@ -374,11 +392,13 @@ def _write_dataset(
                 "tokenizer": tokenizer.fingerprint,
                 "splits": _write_splits(temporary, corpus, tokenizer, progress, share, shard),
             }
-            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-            sync(temporary / "manifest.json")
+            (temporary / "manifest.json").write_text(
+                json.dumps(manifest, indent=1), encoding="utf-8"
+            )
+            fsync(temporary / "manifest.json")
             publish(temporary, folder)
     except KeyboardInterrupt as stop:
-        if has_kept(folder.parent, key):
+        if has_resumable(folder.parent, key):
             stop.add_note(
                 f"{corpus.spec}: the tokens written so far are kept: the same command goes on from there"
             )
@@ -404,7 +424,7 @@ def _write_splits(
     """Each split's shards in `folder`, from where its journal says; their entries in the manifest."""
     state = read_journal(folder) or {}
     splits: dict[str, Any] = {}
-    clock = Clock()
+    clock = JournalClock()
     total = sum(map(corpus.document_count, corpus.splits))
     for split in corpus.splits:
         writer = _ShardWriter(folder, split, _dtype(tokenizer), shard)
@@ -469,14 +489,16 @@ def open_dataset(folder: Path) -> Dataset:
         RecursionError,
     ) as error:
         detail = " ".join(str(error).split())
-        raise CorpusError(f"{manifest_path} is damaged ({detail}); delete {folder} and run again") from None
+        raise CorpusError(
+            f"{manifest_path} is damaged ({detail}); delete {folder} and run again"
+        ) from None
 
 
 def _open_shard(folder: Path, file: dict[str, Any], dtype: str) -> np.ndarray[Any, Any]:
     path = folder / file["name"]
     remedy = f"delete {folder} and run again, it is made anew"
     # Read whole, not through the map: 44 MB take 30 ms, and nothing changed or cut off is ever learnt from.
-    if not path.is_file() or file_digest(path) != file["sha256"]:
+    if not path.is_file() or sha256_file(path) != file["sha256"]:
         raise CorpusError(f"the token shard {path} is not what was written; {remedy}")
     if not file["tokens"]:
         return np.zeros(

@@ -40,7 +40,9 @@ class MachineSettings:
         check_choice("step", self.step, ("auto", "native", "plain"))
         check_positive(self, "threads")
         if self.step == "native" and (self.compile or self.checkpoint_activations):
-            raise SettingsError("machine.step native goes with neither compile nor checkpoint_activations")
+            raise SettingsError(
+                "machine.step native goes with neither compile nor checkpoint_activations"
+            )
 
 
 def pick_device(name: str) -> torch.device:
@@ -48,12 +50,18 @@ def pick_device(name: str) -> torch.device:
     import torch
 
     check_choice("device", name, DEVICES)
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if name == "auto":
         name = next(device for device in ("cuda", "mps", "cpu") if there[device])
     if not there[name]:
         known = ", ".join(device for device, found in there.items() if found)
-        raise SettingsError(f"no {name} device on this machine; it has {known}: choose with --device")
+        raise SettingsError(
+            f"no {name} device on this machine; it has {known}: choose with --device"
+        )
     return torch.device(name)
 
 
@@ -84,7 +92,7 @@ def pick_precision(device: torch.device, precision: str) -> torch.dtype:
 
 
 def gigaflops(settings: MachineSettings) -> float:
-    """Thousand million floating-point operations a second in products as a net's step has them: what `semigpt.dial` goes by.
+    """Thousand million floating-point operations a second in products as a net's step has them: what `semigpt.auto` goes by.
 
     Measured once a process, in a tenth of a second: two cores with AVX-512 alone 300, with AVX512-BF16 960, with AMX 2,400.
     A GPU's products are larger, or most of the time would be the asking.

@@ -19,33 +19,33 @@ from typing import Any, TypeAlias, get_args
 
 import torch
 
-from semigpt.checkpoint import RunFolder
-from semigpt.corpus.staging import Corpus, prepare_corpus
-from semigpt.dataset import Dataset, block_starts, prepare_dataset
-from semigpt.device import MachineSettings, gigaflops, pick_device, pick_precision
-from semigpt.dial import (
+from semigpt.auto import (
     SIZES,
+    batch_size_for,
     dial,
     dropout_for,
     pieces_for,
     size_for,
-    texts_a_step,
     tokenizer_for,
-    tokens_a_minute,
+    tokens_per_minute,
     weight_decay_for,
 )
+from semigpt.corpus.staging import Corpus, prepare_corpus
+from semigpt.dataset import Dataset, block_starts, prepare_dataset
+from semigpt.device import MachineSettings, gigaflops, pick_device, pick_precision
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
-from semigpt.evaluation import COUNTED_TOKENS, check_split
-from semigpt.information import Baselines
-from semigpt.interop.run import open_run
+from semigpt.evaluation.evaluate import COUNTED_TOKENS, check_split
+from semigpt.evaluation.information import Baselines
+from semigpt.huggingface.open import open_run
 from semigpt.models import RUNGS, build_model
 from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
-from semigpt.models.counts import Counts
 from semigpt.models.gpt import GPT
 from semigpt.models.memory import MemoryGPT, MemorySettings
-from semigpt.models.step import library_or_none
-from semigpt.record import Evaluated, Record, SampleSettings, measure
+from semigpt.native.gpt_step import library_or_none
+from semigpt.ngrams.counts import Counts
+from semigpt.run import Evaluated, Record, SampleSettings, measure
+from semigpt.run_folder import RunFolder
 from semigpt.settings import check_choice, check_positive, from_table, nearest, to_table
 from semigpt.tokenizers import CharTokenizer, Kind, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
@@ -83,7 +83,7 @@ CHOSEN = (
 )
 TEACHER_ORDER = 5
 COMPILED_SECONDS = 60
-# Byte pairs of all 22 million characters of film reviews take 11.2 s to learn and cut unseen ones into 0.4967 tokens a character,
+# Byte pairs of all 22 million characters of film reviews take 11.2 s to learn and cut unseen ones into 0.4967 tokens per character,
 # those of every fourth document 3.1 s and 0.4973, of every twelfth 1.4 s and 0.4999 (two cores with AVX-512 alone).
 LEARNT_CHARACTERS = 6_000_000
 TAUGHT_TOKENS = 1_200_000  # of a training split, from which on `teacher = "auto"` is the counts
@@ -103,7 +103,7 @@ class TokenizerSettings:
     """The kind of tokenizer, trained on the training split; or a folder that holds a trained one."""
 
     kind: Kind | None = (
-        None  # None: the one that `semigpt.dial.tokenizer_for` names, and a run's config keeps
+        None  # None: the one that `semigpt.auto.tokenizer_for` names, and a run's config keeps
     )
     vocab_size: int | None = (
         None  # all of it; default: every character for char and jamo, 8,000 for bpe and unigram
@@ -140,7 +140,9 @@ class Recipe:
     dialled: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
-    def from_tables(cls, tables: Mapping[str, Mapping[str, Any]], where: str = "the settings") -> Recipe:
+    def from_tables(
+        cls, tables: Mapping[str, Mapping[str, Any]], where: str = "the settings"
+    ) -> Recipe:
         """A recipe from tables of plain values, the size's own values under what is given.
 
         Raises SettingsError for an unknown table, key or value, naming `where`.
@@ -189,7 +191,9 @@ class Recipe:
     def tables(self) -> dict[str, dict[str, Any]]:
         """The recipe as tables of plain values."""
         return {
-            field.name: dict(self.model) if field.name == "model" else to_table(getattr(self, field.name))
+            field.name: dict(self.model)
+            if field.name == "model"
+            else to_table(getattr(self, field.name))
             for field in fields(self)
             if field.name != "dialled"
         }
@@ -290,7 +294,9 @@ def prepare(
     dataset = prepare_dataset(corpus, tokenizer, progress=tokens, share=share)
     for split in ("train", "validation"):
         try:
-            block_starts(len(dataset.stream(split)), context_length, 1, order="epoch", seed=0, step=0)
+            block_starts(
+                len(dataset.stream(split)), context_length, 1, order="epoch", seed=0, step=0
+            )
         except CorpusError as error:
             raise CorpusError(f"the {split} split of {corpus.spec} is too short: {error}") from None
     return corpus, tokenizer, dataset
@@ -312,27 +318,35 @@ def chosen_tokenizer(recipe: Recipe, corpus: Corpus) -> TokenizerSettings:
 def pieces_to_read(recipe: Recipe, characters: int) -> float:
     """How many tokens the run is going to read of a text so long, were they unigram's pieces."""
     length = recipe.training
-    shape = recipe.build_model(recipe.tokenizer.vocab_size or pieces_for(characters), shape_only=True)
+    shape = recipe.build_model(
+        recipe.tokenizer.vocab_size or pieces_for(characters), shape_only=True
+    )
     if length.minutes is not None:
         return length.minutes * pace(recipe, shape)
     return length.tokens or (length.steps or 0) * length.batch_size * shape.settings.context_length
 
 
 def pace(recipe: Recipe, shape: LanguageModel) -> float:
-    """The tokens a minute that a model of this shape reads on this machine, about."""
+    """The tokens per minute that a model of this shape reads on this machine, about."""
     gpu = pick_device(recipe.machine.device).type == "cuda"
-    return tokens_a_minute(shape.parameter_count(), gigaflops(recipe.machine), gpu=gpu)
+    return tokens_per_minute(shape.parameter_count(), gigaflops(recipe.machine), gpu=gpu)
 
 
 def fitted(recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer) -> Recipe:
     """The recipe with what it leaves to the text: the kind of tokenizer, and how many texts a step learns from."""
-    recipe = replace(recipe, tokenizer=replace(chosen_tokenizer(recipe, corpus), kind=tokenizer.kind))
+    recipe = replace(
+        recipe, tokenizer=replace(chosen_tokenizer(recipe, corpus), kind=tokenizer.kind)
+    )
     training = recipe.training
     if training.minutes is None or "training.batch_size" not in recipe.dialled:
         return recipe
     shape = recipe.build_model(tokenizer.vocab_size, shape_only=True)
-    steps = training.minutes * pace(recipe, shape) / (training.batch_size * shape.settings.context_length)
-    texts = texts_a_step(shape.rung, training.batch_size, steps, corpus.characters("train"))
+    steps = (
+        training.minutes
+        * pace(recipe, shape)
+        / (training.batch_size * shape.settings.context_length)
+    )
+    texts = batch_size_for(shape.rung, training.batch_size, steps, corpus.characters("train"))
     return replace(recipe, training=replace(training, batch_size=texts))
 
 
@@ -391,7 +405,9 @@ def train(
     """
     with contextlib.ExitStack() as held:
         heeding = partial(_heeding, stop)
-        yield from _train(recipe, folder, resume, stop, heeding(progress), heeding(tokens), share, held)
+        yield from _train(
+            recipe, folder, resume, stop, heeding(progress), heeding(tokens), share, held
+        )
 
 
 def _heeding(stop: Callable[[], bool], tell: Callable[..., None] | None) -> Callable[..., None]:
@@ -433,11 +449,18 @@ def _train(
     device = pick_device(recipe.machine.device)
     corpus, tokenizer, dataset = prepare(recipe, progress, tokens, share)
     # A run that goes on has its own.
-    recipe = fitted(recipe if run is None else replace(recipe, dialled=frozenset()), corpus, tokenizer)
+    recipe = fitted(
+        recipe if run is None else replace(recipe, dialled=frozenset()), corpus, tokenizer
+    )
     settings = recipe.training
     shape = recipe.build_model(tokenizer.vocab_size, shape_only=True)
     check_room(
-        shape.parameter_count(), tokenizer.vocab_size, shape.settings.context_length, settings, folder, device
+        shape.parameter_count(),
+        tokenizer.vocab_size,
+        shape.settings.context_length,
+        settings,
+        folder,
+        device,
     )
 
     if recipe.machine.threads is not None:
@@ -457,12 +480,16 @@ def _train(
         forecast = rehearse(recipe)
         if recipe.machine.compile is None:
             # Where the clock decides how many steps there are, no two runs end in the same bits anyhow.
-            pays = settings.minutes is not None and pays_to_compile(shape.rung, device, forecast.seconds)
+            pays = settings.minutes is not None and pays_to_compile(
+                shape.rung, device, forecast.seconds
+            )
             if pays:
                 machine = replace(recipe.machine, compile=True)
                 try:
                     forecast = rehearse(replace(settled(recipe, forecast.epochs), machine=machine))
-                except Exception as error:  # of a compiler that PyTorch calls: training goes on without it
+                except (
+                    Exception
+                ) as error:  # of a compiler that PyTorch calls: training goes on without it
                     told = next(iter(str(error).splitlines()), "")
                     logger.warning("training without torch.compile: %s", told)
                     pays = False
@@ -479,12 +506,16 @@ def _train(
     if run is None:
         run = RunFolder.create(folder, recipe.tables())
         held.callback(run.unlock)
-    record = Record(run, settings, recipe.sample, corpus, tokenizer, dataset, model, optimizer, forecast)
+    record = Record(
+        run, settings, recipe.sample, corpus, tokenizer, dataset, model, optimizer, forecast
+    )
     checkpoint = run.newest() if going_on else None
     if checkpoint is not None:
         record.go_on(checkpoint)
     if going_on:
-        run.rewind(checkpoint)  # to the run's birth, where it was killed before its first checkpoint
+        run.rewind(
+            checkpoint
+        )  # to the run's birth, where it was killed before its first checkpoint
         if run.config() != recipe.tables():
             run.write_config(recipe.tables())
     position = record.position
@@ -508,7 +539,9 @@ def _train(
     parts = EVALUATIONS if forecast is None else forecast.evaluations
     stopped, done = False, int(position.share(settings) * parts)
     try:
-        for report in training_steps(model, dataset, optimizer, settings, position, teacher=teacher):
+        for report in training_steps(
+            model, dataset, optimizer, settings, position, teacher=teacher
+        ):
             record.log(report)
             yield Stepped(report)
             every = settings.eval_every
@@ -583,7 +616,7 @@ def pays_to_compile(rung: str, device: torch.device, seconds: float) -> bool:
 def has_teacher(recipe: Recipe, dataset: Dataset) -> bool:
     """Whether the counts teach: they help a model that will not read much of a long text itself.
 
-    One minute of film reviews (22 million characters, 4 x 256, two cores with AMX) ends at 3.90 bits a character with them
+    One minute of film reviews (22 million characters, 4 x 256, two cores with AMX) ends at 3.90 bits per character with them
     and at 4.15 without; one of the bundled news (1 million, read three times over; 4 x 128) at 1.35 with and 1.29 without.
     Five minutes of 5 million characters of the reviews, 2.5 million byte pairs, end at 3.675 with and 3.703 without; one minute
     of 2.5 million, 1.35 million pieces, at 4.085 with and 4.258 without (five, 3.7 times over: 3.937 and 3.903); of one million,
@@ -628,7 +661,7 @@ def count_ngrams(recipe: Recipe, dataset: Dataset, device: torch.device) -> Coun
 def advice(recipe: Recipe, forecast: Forecast, vocab_size: int) -> str:
     """How to have a model in ten minutes, where this run takes longer; empty where it does not.
 
-    A smaller size's time is reckoned from its parameters and its tokens a step, to which time is about proportional.
+    A smaller size's time is reckoned from its parameters and its tokens per step, to which time is about proportional.
     """
     if forecast.seconds <= 600 or recipe.training.minutes is not None:
         return ""
@@ -637,12 +670,16 @@ def advice(recipe: Recipe, forecast: Forecast, vocab_size: int) -> str:
 
     def work(asked: Recipe) -> float:
         shape = asked.build_model(vocab_size, shape_only=True)
-        return float(shape.parameter_count() * asked.training.batch_size * shape.settings.context_length)
+        return float(
+            shape.parameter_count() * asked.training.batch_size * shape.settings.context_length
+        )
 
     if recipe.model == dialled and recipe.training.steps is not None:
         length = {"steps": recipe.training.steps}
         for smaller in reversed(SIZES[: SIZES.index(size)]):
-            other = Recipe.from_tables({"model": {"rung": rung, "size": smaller}, "training": length})
+            other = Recipe.from_tables(
+                {"model": {"rung": rung, "size": smaller}, "training": length}
+            )
             if forecast.seconds * work(other) / work(recipe) <= 600:
                 return f"for ten minutes use --size {smaller}"
     return "for ten minutes use --minutes 10"
@@ -656,7 +693,9 @@ def check_unchanged(begun: Recipe, asked: Recipe, folder: Path) -> None:
     )
     names = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
     if changed := [name for name in names if name not in MAY_CHANGE]:
-        difference = ", ".join(f"{name} was {was.get(name)}, is {now.get(name)}" for name in changed)
+        difference = ", ".join(
+            f"{name} was {was.get(name)}, is {now.get(name)}" for name in changed
+        )
         raise SettingsError(
             f"the run {folder} exists already, begun with other settings: {difference}; leave them, or train anew with "
             "another --out"

@@ -133,7 +133,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise SettingsError(f"no config file at {path}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise SettingsError(f"cannot read the config file {path}: {' '.join(str(error).split())}") from None
+        raise SettingsError(
+            f"cannot read the config file {path}: {' '.join(str(error).split())}"
+        ) from None
 
 
 def write_toml(tables: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from semigpt.recipe import Recipe, Stepped, train
-from semigpt.torture import RECIPE, SHAPES, _files
+from semigpt.studies.crash_test import RECIPE, SHAPES, _files
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="torture forks its trainings")
 
@@ -25,7 +25,17 @@ def recipe() -> Recipe:
 
 def test_killed_runs_end_in_the_same_bits() -> None:
     """In an interpreter of its own: torch must not have computed before the trainings are forked."""
-    command = [sys.executable, "-m", "semigpt", "torture", "--kills", "4", "--model", "gpt", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "semigpt",
+        "torture",
+        "--kills",
+        "4",
+        "--model",
+        "gpt",
+        "--json",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -33,7 +43,10 @@ def test_killed_runs_end_in_the_same_bits() -> None:
     assert [(t["rung"], t["gradient_accumulation"]) for t in result["trials"]] == [
         ("gpt", 1), ("gpt", 2),
     ]  # fmt: skip
-    assert all(trial["differences"] == [] and trial["compared_bytes"] > 100_000 for trial in result["trials"])
+    assert all(
+        trial["differences"] == [] and trial["compared_bytes"] > 100_000
+        for trial in result["trials"]
+    )
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from semigpt.checkpoint import RunFolder
 from semigpt.errors import CheckpointError
+from semigpt.run_folder import RunFolder
 
 TENSORS = {
     "model": {"weight": torch.arange(200.0)},
@@ -32,7 +32,9 @@ class Faults:
     before it. `power`: so is the machine, and what was never flushed is half there.
     """
 
-    def __init__(self, patch: pytest.MonkeyPatch, at: int | None = None, kind: str = "error") -> None:
+    def __init__(
+        self, patch: pytest.MonkeyPatch, at: int | None = None, kind: str = "error"
+    ) -> None:
         self.at, self.kind = at, kind
         self.operations: list[str] = []
         self.unflushed: dict[int, Path] = {}
@@ -199,7 +201,10 @@ def test_a_save_broken_at_any_file_operation_leaves_a_whole_checkpoint(
         run.rewind(newest)
         run.append("metrics", {"step": 4})
         run.save(TENSORS, {}, step=4, keep=2)  # and the run goes on
-        assert [row["step"] for row in run.rows("metrics")] == [*range(1, newest.facts["step"] + 1), 4], where
+        assert [row["step"] for row in run.rows("metrics")] == [
+            *range(1, newest.facts["step"] + 1),
+            4,
+        ], where
         assert not list(run.checkpoints.glob(".*")), f"{where}: what the fault left is cleared away"
 
 
@@ -224,7 +229,9 @@ def test_a_checkpoint_that_reads_back_otherwise_is_refused_and_the_one_before_st
         return real_rename(self, target)
 
     monkeypatch.setattr(Path, "rename", rename)
-    with pytest.raises(CheckpointError, match=r"step-00000003/model\.safetensors is not what was saved"):
+    with pytest.raises(
+        CheckpointError, match=r"step-00000003/model\.safetensors is not what was saved"
+    ):
         run.save(TENSORS, {}, step=3, keep=1)
     newest = run.newest()
     assert newest is not None

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from semigpt.checkpoint import RunFolder
 from semigpt.dataset import open_dataset, write_stream
 from semigpt.errors import CorpusError, SemigptError
-from semigpt.interop.huggingface import load_model, save_model
+from semigpt.huggingface.folder import load_model, save_model
 from semigpt.models import build_model
+from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import CharTokenizer, load_tokenizer
 
 TENSORS = {group: {"x": torch.randn(50)} for group in ("model", "optimizer", "random")}
@@ -57,7 +57,9 @@ def test_every_file_of_a_checkpoint(tmp_path: Path, harm: object) -> None:
 
 @HARMS
 @pytest.mark.parametrize("rung", ["bigram", "gpt"])
-def test_every_file_of_a_model_folder(tmp_path: Path, harm: object, rung: str, korean_text: str) -> None:
+def test_every_file_of_a_model_folder(
+    tmp_path: Path, harm: object, rung: str, korean_text: str
+) -> None:
     """But for README.md, which is there to be written in."""
     draw = random.Random(0)
     shape = {"context_length": 8} | (
@@ -114,5 +116,7 @@ def test_a_log_that_was_cut_is_refused_by_its_name(tmp_path: Path) -> None:
     run.append("metrics", {"step": 1})
     run.save(TENSORS, {}, step=1, keep=2)
     run.logs["metrics"].write_text("")
-    with pytest.raises(SemigptError, match=r"metrics\.jsonl is cut off: 0 bytes where the checkpoint"):
+    with pytest.raises(
+        SemigptError, match=r"metrics\.jsonl is cut off: 0 bytes where the checkpoint"
+    ):
         run.rewind(run.newest())

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from semigpt.checkpoint import RunFolder
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.recipe import Recipe, Stepped, train
-from semigpt.torture import RECIPE, SHAPES
+from semigpt.run_folder import RunFolder
+from semigpt.studies.crash_test import RECIPE, SHAPES
 
-BIG = {group: {"x": torch.randn(20_000)} for group in ("model", "optimizer", "random")}  # 240 kB a checkpoint
+BIG = {
+    group: {"x": torch.randn(20_000)} for group in ("model", "optimizer", "random")
+}  # 240 kB a checkpoint
 
 
 @pytest.fixture
@@ -51,10 +53,13 @@ def test_a_full_disk(small_disk: Path) -> None:
     assert newest is not None
     assert f"the last good checkpoint, {newest.folder.name}, is intact" in message
     assert newest.facts["step"] >= 2
-    assert not list(run.checkpoints.glob(".*")), "the half that was written does not fill the disk on"
+    assert not list(run.checkpoints.glob(".*")), (
+        "the half that was written does not fill the disk on"
+    )
     (small_disk / "filler").write_bytes(b"")
     with pytest.raises(
-        CheckpointError, match=r"metrics\.jsonl: No space left on device; free some disk, then --resume"
+        CheckpointError,
+        match=r"metrics\.jsonl: No space left on device; free some disk, then --resume",
     ):
         for _ in range(10_000):
             run.append("metrics", {"step": "x" * 1000})
@@ -87,7 +92,8 @@ def test_a_read_only_disk(small_disk: Path) -> None:
 def test_a_folder_without_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(
-        CheckpointError, match="cannot make the run folder .*: Permission denied; choose another --out"
+        CheckpointError,
+        match="cannot make the run folder .*: Permission denied; choose another --out",
     ):
         RunFolder.create(tmp_path / "run", {})
 
@@ -102,7 +108,9 @@ def test_a_run_folder_that_vanishes(tmp_path: Path) -> None:
         if isinstance(event, Stepped) and event.report.step == 5:
             shutil.rmtree(tmp_path / "run")
             break
-    with pytest.raises(CheckpointError, match=r"cannot write .*run/.*: No such file or directory") as error:
+    with pytest.raises(
+        CheckpointError, match=r"cannot write .*run/.*: No such file or directory"
+    ) as error:
         list(events)
     one_line(error)
 
@@ -128,13 +136,15 @@ def test_a_disk_or_memory_too_small_is_refused_before_anything_is_written(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
         with pytest.raises(
-            SettingsError, match=r"needs .* MB of disk for checkpoints and .* has 0\.0 MB free; choose"
+            SettingsError,
+            match=r"needs .* MB of disk for checkpoints and .* has 0\.0 MB free; choose",
         ):
             list(train(quick(), tmp_path / "run"))
     with monkeypatch.context() as patch:
         patch.setattr("semigpt.training.forecast.available_memory", lambda device: 10**6)
         with pytest.raises(
-            SettingsError, match=r"at least .* MB of memory and cpu has 1\.0 MB free; choose a smaller"
+            SettingsError,
+            match=r"at least .* MB of memory and cpu has 1\.0 MB free; choose a smaller",
         ):
             list(train(quick(), tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []
@@ -144,7 +154,8 @@ def test_two_trainings_in_one_folder(tmp_path: Path) -> None:
     """The second is refused by the first's lock, which goes with its process, whatever became of that."""
     run = RunFolder.create(tmp_path / "run", {})
     with pytest.raises(
-        CheckpointError, match=rf"run is being trained by process {os.getpid()} on .*; wait for it to end"
+        CheckpointError,
+        match=rf"run is being trained by process {os.getpid()} on .*; wait for it to end",
     ):
         RunFolder.open(tmp_path / "run").lock()
     run.unlock()
@@ -162,10 +173,16 @@ def test_its_own_unfinished_run_is_gone_on_with_and_a_finished_one_is_left(tmp_p
     for event in train(quick(), tmp_path / "run"):
         if isinstance(event, Stepped) and event.report.step == 9:
             break
-    steps = [event.report.step for event in train(quick(), tmp_path / "run") if isinstance(event, Stepped)]
+    steps = [
+        event.report.step
+        for event in train(quick(), tmp_path / "run")
+        if isinstance(event, Stepped)
+    ]
     assert steps == list(range(9, 41)), "from the checkpoint of step 8"
     for resume in (False, True):
-        with pytest.raises(CheckpointError, match="run is finished; write with it: semigpt generate"):
+        with pytest.raises(
+            CheckpointError, match="run is finished; write with it: semigpt generate"
+        ):
             list(train(quick(), tmp_path / "run", resume=resume))
     other = Recipe.from_tables({**quick().tables(), "training": {**RECIPE["training"], "seed": 1}})
     with pytest.raises(

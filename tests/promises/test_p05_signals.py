@@ -26,7 +26,16 @@ SHAPE = [
 def begin(tmp_path: Path, text: str, *settings: str) -> subprocess.Popen[str]:
     path = tmp_path / "글.txt"
     path.write_text("\n\n".join(f"{n}번 글. {text}" for n in range(200)), encoding="utf-8")
-    command = [sys.executable, "-m", "semigpt", "train", "--data", str(path), "--out", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-m",
+        "semigpt",
+        "train",
+        "--data",
+        str(path),
+        "--out",
+        str(tmp_path / "run"),
+    ]
     for setting in (*SHAPE, *settings):
         command += ["--set", setting]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -83,10 +92,14 @@ def test_while_the_text_is_read(
     monkeypatch.setenv("SEMIGPT_CACHE", str(tmp_path / "cache"))
     command = [sys.executable, "-m", "semigpt", "train", "--data", "news#articles=1000000"]
     process = subprocess.Popen(
-        [*command, "--steps", "1", "--out", str(tmp_path / "run")], stderr=subprocess.PIPE, text=True
+        [*command, "--steps", "1", "--out", str(tmp_path / "run")],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 90
-    while not any(path.stat().st_size for path in tmp_path.glob("cache/corpora/.staging-*/test.txt")):
+    while not any(
+        path.stat().st_size for path in tmp_path.glob("cache/corpora/.semigpt-*/test.txt")
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)
@@ -96,5 +109,5 @@ def test_while_the_text_is_read(
         "what was read of it is kept: the same command goes on from there"
     )
     assert "Traceback" not in errors
-    assert list(tmp_path.glob("cache/corpora/.staging-*/journal/state.json"))
+    assert list(tmp_path.glob("cache/corpora/.semigpt-*/journal/state.json"))
     assert not (tmp_path / "run").exists()

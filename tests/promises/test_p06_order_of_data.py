@@ -17,7 +17,9 @@ def test_the_same_blocks_at_one_two_and_four_processes(dataset: Dataset, order: 
         whole = dataset.batch("train", 16, 8, seed=3, step=step, order=order)
         for processes in (1, 2, 4):
             parts = [
-                dataset.batch("train", 16, 8, seed=3, step=step, order=order, rank=rank, world_size=processes)
+                dataset.batch(
+                    "train", 16, 8, seed=3, step=step, order=order, rank=rank, world_size=processes
+                )
                 for rank in range(processes)
             ]
             for index in (0, 1):
@@ -25,13 +27,17 @@ def test_the_same_blocks_at_one_two_and_four_processes(dataset: Dataset, order: 
 
 
 @pytest.mark.parametrize("accumulation", [1, 2, 8])
-def test_the_same_blocks_at_one_two_and_eight_micro_batches(dataset: Dataset, accumulation: int) -> None:
+def test_the_same_blocks_at_one_two_and_eight_micro_batches(
+    dataset: Dataset, accumulation: int
+) -> None:
     """What the model really is given, in its order."""
     model = small_model("gpt")
     seen: list[torch.Tensor] = []
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
     settings = TrainingSettings(steps=3, batch_size=8, gradient_accumulation=accumulation, seed=3)
-    list(training_steps(model, dataset, Optimizer(model, OptimizerSettings()), settings, Progress()))
+    list(
+        training_steps(model, dataset, Optimizer(model, OptimizerSettings()), settings, Progress())
+    )
     assert len(seen) == 3 * accumulation
     expected = [dataset.batch("train", 16, 8, seed=3, step=step)[0] for step in range(3)]
     assert torch.equal(torch.cat(seen), torch.cat(expected))

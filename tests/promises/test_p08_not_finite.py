@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from conftest import small_model
-from semigpt.checkpoint import RunFolder
 from semigpt.dataset import Dataset
 from semigpt.errors import TrainingError
 from semigpt.models.base import LanguageModel
 from semigpt.recipe import Finished, Recipe, Stepped, train
-from semigpt.torture import RECIPE, SHAPES
+from semigpt.run_folder import RunFolder
+from semigpt.studies.crash_test import RECIPE, SHAPES
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.trainer import Progress, TrainingSettings, training_steps
 
@@ -46,14 +46,18 @@ def test_a_poisoned_batch_never_reaches_the_weights(
     model = small_model(rung)
     poison(model, 3, kind)
     optimizer_ = Optimizer(model, OptimizerSettings(optimizer=optimizer))  # type: ignore[arg-type]
-    steps = training_steps(model, dataset, optimizer_, TrainingSettings(steps=5, batch_size=4), Progress())
+    steps = training_steps(
+        model, dataset, optimizer_, TrainingSettings(steps=5, batch_size=4), Progress()
+    )
     next(steps), next(steps)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     with pytest.raises(
         TrainingError, match="at step 3, blocks 8 to 11 of seed 0; the weights were not touched"
     ):
         next(steps)
-    if rung != "bigram":  # its weights are brought up to date when they are read, which is no update
+    if (
+        rung != "bigram"
+    ):  # its weights are brought up to date when they are read, which is no update
         assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     assert all(p.isfinite().all() for p in model.parameters())
     assert all(tensor.isfinite().all() for tensor in optimizer_.state().values())
@@ -75,7 +79,11 @@ def test_skipping_counts_and_goes_on(dataset: Dataset, rung: str, kind: str) -> 
 
 def recipe(**training: object) -> Recipe:
     return Recipe.from_tables(
-        {**RECIPE, "model": {"rung": "gpt", **SHAPES["gpt"]}, "training": {**RECIPE["training"], **training}}
+        {
+            **RECIPE,
+            "model": {"rung": "gpt", **SHAPES["gpt"]},
+            "training": {**RECIPE["training"], **training},
+        }
     )
 
 
@@ -121,7 +129,9 @@ def test_skipped_steps_are_in_the_log_and_in_the_end_report(
     assert json.dumps(rows, allow_nan=False), "every line is JSON that any reader takes"
 
 
-def test_a_run_that_stopped_may_go_on_skipping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_stopped_may_go_on_skipping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """on_nonfinite is a setting that a run may change; its config.toml then says so."""
     for event in train(recipe(), tmp_path / "run"):
         if isinstance(event, Stepped) and event.report.step == 10:

@@ -33,7 +33,9 @@ TRICKY = [
 ]
 anything = st.characters(exclude_categories=())
 # Left to itself Hypothesis hardly ever draws Hangul or a surrogate: half of what it draws is picked for it.
-picked = st.sampled_from([*KOREAN, *"뷁각ㅏ\u1112\u1161\u11ab\u11a8\u115f\u1160\u3000\ud83d\ude00\ufffd\0"])
+picked = st.sampled_from(
+    [*KOREAN, *"뷁각ㅏ\u1112\u1161\u11ab\u11a8\u115f\u1160\u3000\ud83d\ude00\ufffd\0"]
+)
 strings = st.lists(st.one_of(picked, anything)).map("".join) | st.sampled_from(TRICKY)
 unicode_strings = strings.filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text))
 
@@ -91,7 +93,9 @@ def test_what_is_streamed_is_what_is_decoded_for_any_ids(name: str, data: Any) -
     assert "".join([*pieces, stream.finish()]) == tokenizer.decode(ids)
 
 
-def test_a_tokenizer_saved_and_loaded_gives_the_same_ids(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_tokenizer_saved_and_loaded_gives_the_same_ids(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
     tokenizer.save(tmp_path)
     loaded = load_tokenizer(tmp_path)
     assert type(loaded) is type(tokenizer)
@@ -118,7 +122,9 @@ def test_the_tokenizers_library_gives_the_same_ids_and_text(name: str, tmp_path:
     check()
 
 
-def test_transformers_loads_every_kind_with_no_code_of_ours(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_transformers_loads_every_kind_with_no_code_of_ours(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
     from transformers import AutoTokenizer
 
     tokenizer.save(tmp_path, context_length=64)
@@ -129,7 +135,10 @@ def test_transformers_loads_every_kind_with_no_code_of_ours(tokenizer: Tokenizer
     assert theirs.eos_token_id == tokenizer.end_of_text
     assert theirs.model_max_length == 64
     # Their way with the spelling of a special token, and ours: text is text.
-    assert theirs("가<|endoftext|>")["input_ids"] == [*tokenizer.encode("가"), tokenizer.end_of_text]
+    assert theirs("가<|endoftext|>")["input_ids"] == [
+        *tokenizer.encode("가"),
+        tokenizer.end_of_text,
+    ]
     assert tokenizer.end_of_text not in tokenizer.encode("가<|endoftext|>")
     # What they save again is still ours.
     theirs.save_pretrained(tmp_path / "again")

@@ -19,9 +19,13 @@ def test_cached_logits_equal_uncached(model: LanguageModel) -> None:
     tokens = torch.randint(0, VOCABULARY, (3, 16))
     cache = model.new_cache(3)
     if cache is None:
-        pytest.skip("a rung without a cache reads its whole context each time: there is nothing to differ")
+        pytest.skip(
+            "a rung without a cache reads its whole context each time: there is nothing to differ"
+        )
     whole, _ = model(tokens)
-    torch.testing.assert_close(model.next_logits(tokens[:, :5], cache), whole[:, 4], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        model.next_logits(tokens[:, :5], cache), whole[:, 4], atol=1e-5, rtol=1e-4
+    )
     for place in range(5, 16):
         logits = model.next_logits(tokens[:, place : place + 1], cache)
         torch.testing.assert_close(logits, whole[:, place], atol=1e-5, rtol=1e-4)
@@ -72,9 +76,10 @@ def test_bfloat16_learns_what_float32_learns(shape: dict[str, int], dataset: Dat
         model.compute_dtype = dtype
         optimizer = Optimizer(model, OptimizerSettings())
         settings = TrainingSettings(steps=500, batch_size=8)
-        last = [report.loss for report in training_steps(model, dataset, optimizer, settings, Progress())][
-            -100:
-        ]
+        last = [
+            report.loss
+            for report in training_steps(model, dataset, optimizer, settings, Progress())
+        ][-100:]
         losses.append(sum(last) / len(last))
     assert losses[0] < 1.6, "it learnt: the noise alone costs 1.28"
     assert losses[1] == pytest.approx(losses[0], abs=0.05)
@@ -97,7 +102,9 @@ def test_compiled_equals_eager(rung: str) -> None:
 def test_accumulated_gradients_equal_the_large_batch(rung: str, dataset: Dataset) -> None:
     def weights(accumulation: int) -> list[torch.Tensor]:
         model = small_model(rung)
-        optimizer = Optimizer(model, OptimizerSettings(optimizer="adamw", learning_rate=1e-3, epsilon=1e-3))
+        optimizer = Optimizer(
+            model, OptimizerSettings(optimizer="adamw", learning_rate=1e-3, epsilon=1e-3)
+        )
         settings = TrainingSettings(steps=5, batch_size=8, gradient_accumulation=accumulation)
         for _ in training_steps(model, dataset, optimizer, settings, Progress()):
             pass

@@ -10,7 +10,9 @@ def test_no_gradient_flows_back_from_the_future(model: LanguageModel) -> None:
     """The logits at t are differentiated by the embedded inputs: nothing past t may have a share in them."""
     model.eval()
     length, t = 12, 5
-    inputs = torch.randperm(VOCABULARY)[:length][None]  # distinct, so that a row of the table is a position
+    inputs = torch.randperm(VOCABULARY)[:length][
+        None
+    ]  # distinct, so that a row of the table is a position
     table = next(module for module in model.modules() if isinstance(module, torch.nn.Embedding))
     logits, _ = model(inputs)
     logits[0, t].square().sum().backward()

@@ -10,8 +10,8 @@ import torch
 
 from semigpt.corpus import prepare_corpus
 from semigpt.dataset import Dataset, TokenStream, prepare_dataset
-from semigpt.evaluation import measure_baselines, source_entropy, total_information
-from semigpt.information import bits
+from semigpt.evaluation.evaluate import measure_baselines, source_entropy, total_information
+from semigpt.evaluation.information import bits
 from semigpt.models import build_model
 from semigpt.models.bigram import SemiGPT
 from semigpt.tokenizers import CharTokenizer
@@ -36,13 +36,16 @@ def test_one_batch_can_be_learnt_by_heart(rung: str) -> None:
     model = build_model(rung, 65, {"context_length": 16, **table})
     rate = {"bigram": 0.3, "feedforward": 0.01, "gpt": 3e-3}.get(rung, 0.02)
     optimizer = Optimizer(
-        model, OptimizerSettings(optimizer="adamw", learning_rate=rate, weight_decay=0, schedule="constant")
+        model,
+        OptimizerSettings(
+            optimizer="adamw", learning_rate=rate, weight_decay=0, schedule="constant"
+        ),
     )
     for report in training_steps(
         model, dataset, optimizer, TrainingSettings(steps=80, batch_size=4), Progress()
     ):
         last = report.loss
-    assert last < 0.05, f"80 steps on one batch left {last:.3f} nats a token"
+    assert last < 0.05, f"80 steps on one batch left {last:.3f} nats per token"
 
 
 def test_nothing_that_learnt_from_the_news_beats_the_grammar_that_wrote_it() -> None:

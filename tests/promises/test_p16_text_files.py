@@ -79,7 +79,9 @@ def test_decomposed_hangul_is_composed_and_counted(tmp_path: Path) -> None:
 
 def test_nuls_pass_through_exactly(tmp_path: Path) -> None:
     texts = [text.replace(" ", "\0") for text in SENTENCES]
-    assert sorted(everything(prepare(tmp_path, "a.txt", "\n".join(texts).encode()))) == sorted(texts)
+    assert sorted(everything(prepare(tmp_path, "a.txt", "\n".join(texts).encode()))) == sorted(
+        texts
+    )
     lines = "\n".join(json.dumps({"text": text}) for text in texts)
     assert sorted(everything(prepare(tmp_path, "b.jsonl", lines.encode()))) == sorted(texts)
     rows = "text,n\n" + "\n".join(f"{text},1" for text in texts)
@@ -111,7 +113,12 @@ def test_a_line_of_twenty_megabytes(tmp_path: Path) -> None:
 
 
 def test_empty_documents_are_dropped_and_counted(tmp_path: Path) -> None:
-    rows = [{"text": text} for text in SENTENCES] + [{"text": ""}, {"text": " \n\t"}, {"text": None}, {}]
+    rows = [{"text": text} for text in SENTENCES] + [
+        {"text": ""},
+        {"text": " \n\t"},
+        {"text": None},
+        {},
+    ]
     corpus = prepare(tmp_path, "빈.jsonl", "\n".join(map(json.dumps, rows)).encode())
     assert sorted(everything(corpus)) == sorted(SENTENCES)
     assert corpus.empties == 4
@@ -145,9 +152,17 @@ def test_an_empty_file_among_others_is_passed_over(tmp_path: Path) -> None:
 NOISE = np.random.default_rng(0).bytes(4000).hex().encode()
 BROKEN = {
     "not text at all": ("a.txt", b"\x80\x81\xff\n" * 9, "line 1, byte 0"),
-    "UTF-8 that turns bad": ("b.txt", TEXT.encode() + b"\nx\xff", f"line 121, byte {len(TEXT.encode()) + 2}"),
+    "UTF-8 that turns bad": (
+        "b.txt",
+        TEXT.encode() + b"\nx\xff",
+        f"line 121, byte {len(TEXT.encode()) + 2}",
+    ),
     "UTF-8 cut inside a character": ("c.txt", "가나다\n라".encode()[:-1], "line 2, byte 10"),
-    "CP949 that turns bad": ("d.txt", TEXT.encode("cp949") + b"\n\xff\xff", "not valid CP949 at line 121"),
+    "CP949 that turns bad": (
+        "d.txt",
+        TEXT.encode("cp949") + b"\n\xff\xff",
+        "not valid CP949 at line 121",
+    ),
     "UTF-16 cut in half": ("e.txt", TEXT.encode("utf-16")[:-1], "not valid UTF-16 at line 120"),
     "JSON cut": ("f.jsonl", b'{"text": "a"}\n\n{"text": "b"', "line 3: not JSON"),
     "JSON of another shape": ("g.jsonl", b'{"text": "a"}\n["b"]', "line 2: a list, not an object"),

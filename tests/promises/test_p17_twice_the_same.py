@@ -8,7 +8,7 @@ import pytest
 
 from semigpt.models import RUNGS
 from semigpt.recipe import Recipe, train
-from semigpt.torture import RECIPE, SHAPES, _files
+from semigpt.studies.crash_test import RECIPE, SHAPES, _files
 
 
 @pytest.mark.parametrize("rung", RUNGS)
@@ -25,4 +25,6 @@ def test_every_rung(tmp_path: Path, rung: str) -> None:
     one, two = _files(tmp_path / "one"), _files(tmp_path / "two")
     assert one.keys() == two.keys()
     assert [name for name in one if one[name] != two[name]] == []
-    assert len(one) == (12 if rung == "memory" else 11), "a memory has its counts beside the weights"
+    assert len(one) == (12 if rung == "memory" else 11), (
+        "a memory has its counts beside the weights"
+    )

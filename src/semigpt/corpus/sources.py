@@ -64,8 +64,12 @@ SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {"train": "train", "validation": "validation", "test": "test"} | dict.fromkeys(
     ("valid", "val", "dev"), "validation"
 )
-TEXT_AT_ONCE = 1 << 20  # characters of a text file in memory together, and the rest of the line they end in
-ROWS_AT_ONCE = 256  # rows in memory together: documents of a megabyte each stay a quarter of a gigabyte
+TEXT_AT_ONCE = (
+    1 << 20
+)  # characters of a text file in memory together, and the rest of the line they end in
+ROWS_AT_ONCE = (
+    256  # rows in memory together: documents of a megabyte each stay a quarter of a gigabyte
+)
 LIBRARY_READERS = {"text", "json", "csv", "parquet", "arrow"}
 HUB_SECONDS = 10.0  # how long the Hub may take to answer before it counts as not reachable
 
@@ -156,7 +160,9 @@ def _parse_spec(spec: str) -> Source:
         if not file.is_file():
             raise CorpusError(f"{file}: not a regular file: give a file, a folder or a pattern")
         if file_format(file) is None:
-            raise CorpusError(f"{file}: files of this kind are not read here: {_formats_in_words()}")
+            raise CorpusError(
+                f"{file}: files of this kind are not read here: {_formats_in_words()}"
+            )
     return FileSource(tuple(paths), _by(spec, options))
 
 
@@ -165,7 +171,9 @@ def _options(spec: str, text: str) -> dict[str, str]:
     for pair in filter(None, text.split(",")):
         key, sign, value = pair.partition("=")
         if not (key and sign and value):
-            raise CorpusError(f"{spec}: {pair!r} is not an option: write key=value, separated by commas")
+            raise CorpusError(
+                f"{spec}: {pair!r} is not an option: write key=value, separated by commas"
+            )
         if key in options:
             raise CorpusError(f"{spec}: the option {key} is given twice")
         options[key] = value
@@ -175,7 +183,9 @@ def _options(spec: str, text: str) -> dict[str, str]:
 def _check_options(spec: str, options: Mapping[str, str], known: Sequence[str]) -> None:
     unknown = [key for key in options if key not in known]
     if unknown:
-        raise CorpusError(f"{spec}: no option {unknown[0]!r}: this kind of source knows {', '.join(known)}")
+        raise CorpusError(
+            f"{spec}: no option {unknown[0]!r}: this kind of source knows {', '.join(known)}"
+        )
 
 
 def _whole_number(spec: str, options: Mapping[str, str], key: str, minimum: int) -> int | None:
@@ -183,7 +193,9 @@ def _whole_number(spec: str, options: Mapping[str, str], key: str, minimum: int)
         return None
     value = options[key].replace("_", "")
     if not value.isascii() or not value.isdigit() or len(value) > 18 or int(value) < minimum:
-        raise CorpusError(f"{spec}: {key}={options[key]} is not a whole number of at least {minimum}")
+        raise CorpusError(
+            f"{spec}: {key}={options[key]} is not a whole number of at least {minimum}"
+        )
     return int(value)
 
 
@@ -228,7 +240,8 @@ def _files_below(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file()
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
     )
 
 
@@ -385,7 +398,9 @@ def _choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) 
     """`columns` says of every column whether it holds strings."""
     if wanted is not None:
         if wanted not in columns:
-            raise CorpusError(f"{where}: no column {wanted!r}: its columns are {', '.join(columns)}")
+            raise CorpusError(
+                f"{where}: no column {wanted!r}: its columns are {', '.join(columns)}"
+            )
         if not columns[wanted]:
             raise CorpusError(f"{where}: the column {wanted!r} does not hold text")
         return wanted
@@ -396,8 +411,12 @@ def _choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) 
     if len(strings) == 1:
         return strings[0]
     if not strings:
-        raise CorpusError(f"{where}: no column holds text: its columns are {', '.join(columns) or 'none'}")
-    raise CorpusError(f"{where}: which column is the text? Say --column with one of {', '.join(strings)}")
+        raise CorpusError(
+            f"{where}: no column holds text: its columns are {', '.join(columns) or 'none'}"
+        )
+    raise CorpusError(
+        f"{where}: which column is the text? Say --column with one of {', '.join(strings)}"
+    )
 
 
 # ----------------------------------------------------------------------------------------- the bundled corpus
@@ -416,7 +435,9 @@ def _open_news(source: NewsSource, column: str | None) -> Opened:
             # The grammar knows the probability of a document; its other columns are not alone in theirs.
             yield getattr(article, chosen), article.information if chosen == "document" else None
 
-    opened.splits = {split: _stream(opened, documents, split) for split in SPLITS if split in newsroom.SPLITS}
+    opened.splits = {
+        split: _stream(opened, documents, split) for split in SPLITS if split in newsroom.SPLITS
+    }
     return opened
 
 
@@ -440,7 +461,9 @@ def _open_files(
 ) -> Opened:
     every = [path for paths in splits.values() for path in paths]
     if column not in (None, "text") and all(file_format(path) == ".txt" for path in every):
-        raise CorpusError(f"{every[0]}: no column {column!r}: a .txt file has none, leave --column out")
+        raise CorpusError(
+            f"{every[0]}: no column {column!r}: a .txt file has none, leave --column out"
+        )
     opened = Opened({}, notes=[])
 
     def documents(split: str) -> Iterator[Document]:
@@ -452,7 +475,9 @@ def _open_files(
             yield from _file_documents(path, by, column, scratch, opened)
 
     opened.splits = {split: _stream(opened, documents, split) for split in splits}
-    opened.sizes = {split: [int(_stat(path)[1]) for path in paths] for split, paths in splits.items()}
+    opened.sizes = {
+        split: [int(_stat(path)[1]) for path in paths] for split, paths in splits.items()
+    }
     return opened
 
 
@@ -545,7 +570,12 @@ def _scan(path: Path, opened: Opened) -> TextScan:
         if path.suffix.lower() == ".zst":
             _check_zst(path)
         scan = scan_text(lambda: _open_binary(path), str(path))
-    opened.scanned = [ENCODINGS.index(scan.encoding), scan.characters, int(scan.paragraphs), scan.bytes]
+    opened.scanned = [
+        ENCODINGS.index(scan.encoding),
+        scan.characters,
+        int(scan.paragraphs),
+        scan.bytes,
+    ]
     return scan
 
 
@@ -604,7 +634,9 @@ def _values(
                 yield value
 
 
-def _txt_documents(path: Path, plain: Path, unit: str, opened: Opened, size: int) -> Iterator[Document]:
+def _txt_documents(
+    path: Path, plain: Path, unit: str, opened: Opened, size: int
+) -> Iterator[Document]:
     with _refused(path, "text"):
         stream = _load("text", plain, sample_by=unit, chunksize=TEXT_AT_ONCE)
         for text in _values(stream, "text", opened, size=size):
@@ -659,9 +691,13 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
             f"{path}, line {number}: not JSON ({error.msg}, character {error.colno}): write one object a line"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{path}, line {number}: not JSON that can be read ({_one_line(error)})") from None
+        raise CorpusError(
+            f"{path}, line {number}: not JSON that can be read ({_one_line(error)})"
+        ) from None
     if not isinstance(row, dict):
-        raise CorpusError(f"{path}, line {number}: {_json_kind(row)}, not an object: write one object a line")
+        raise CorpusError(
+            f"{path}, line {number}: {_json_kind(row)}, not an object: write one object a line"
+        )
     return row
 
 
@@ -673,7 +709,9 @@ def _json_kind(value: object) -> str:
     )
 
 
-def _column_of_rows(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], wanted: str | None) -> str:
+def _column_of_rows(
+    path: Path, rows: Sequence[tuple[int, dict[str, Any]]], wanted: str | None
+) -> str:
     columns: dict[str, bool] = {}
     for _, row in rows:
         for name, value in row.items():
@@ -686,7 +724,9 @@ def _json_text(path: Path, number: int, row: dict[str, Any], column: str) -> str
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise CorpusError(f"{path}, line {number}: the column {column!r} holds {_json_kind(value)}, not text")
+        raise CorpusError(
+            f"{path}, line {number}: the column {column!r} holds {_json_kind(value)}, not text"
+        )
     return value
 
 
@@ -703,16 +743,25 @@ def _csv_documents(
             return
         # Every column is declared text: left to guess, the loader makes 7 of "007" and nothing of "NA".
         features = datasets.Features(dict.fromkeys(rows[0], datasets.Value("string")))
-        column = _choose_column(str(path), dict.fromkeys(rows[0], True), opened.chosen.get(kind, wanted))
+        column = _choose_column(
+            str(path), dict.fromkeys(rows[0], True), opened.chosen.get(kind, wanted)
+        )
         opened.chosen[kind] = column
         stream = _load(
-            "csv", plain, sep=separator, features=features, keep_default_na=False, chunksize=ROWS_AT_ONCE
+            "csv",
+            plain,
+            sep=separator,
+            features=features,
+            keep_default_na=False,
+            chunksize=ROWS_AT_ONCE,
         )
         for value in _values(stream, column, opened, size=size):
             yield value or "", None
 
 
-def _parquet_documents(path: Path, wanted: str | None, opened: Opened, scratch: Path) -> Iterator[Document]:
+def _parquet_documents(
+    path: Path, wanted: str | None, opened: Opened, scratch: Path
+) -> Iterator[Document]:
     import pyarrow.parquet as pq
 
     with contextlib.ExitStack() as stack:
@@ -754,11 +803,15 @@ def _string_columns(features: Mapping[str, Any]) -> dict[str, bool]:
 
 def _open_folder(source: FolderSource, column: str | None, scratch: Path) -> Opened:
     where = str(source.path)
-    if (source.path / "dataset_dict.json").is_file() or (source.path / "dataset_info.json").is_file():
+    if (source.path / "dataset_dict.json").is_file() or (
+        source.path / "dataset_info.json"
+    ).is_file():
         import datasets
 
         if source.config is not None:
-            raise CorpusError(f"{where}: saved by save_to_disk, without configurations: leave config= out")
+            raise CorpusError(
+                f"{where}: saved by save_to_disk, without configurations: leave config= out"
+            )
         with _refused(source.path, "a saved dataset"):
             saved = datasets.load_from_disk(where)
         streams = dict(saved) if isinstance(saved, datasets.DatasetDict) else {"": saved}
@@ -768,7 +821,9 @@ def _open_folder(source: FolderSource, column: str | None, scratch: Path) -> Ope
     read = [path for path in files if file_format(path)]
     declared = [source.path / name for name in ("README.md", ".huggingface.yaml")]
     if not read and not any(path.is_file() for path in declared):
-        raise CorpusError(f"{where}: no file in it is of a kind that is read here: {_formats_in_words()}")
+        raise CorpusError(
+            f"{where}: no file in it is of a kind that is read here: {_formats_in_words()}"
+        )
     builder = _folder_builder(source)
     splits: dict[str, list[Path]] = {}
     for name, names in (builder.config.data_files or {}).items() if builder else ():
@@ -783,7 +838,9 @@ def _open_folder(source: FolderSource, column: str | None, scratch: Path) -> Ope
         return _open_streams(where, dict(loaded), source.split, column)
     if source.split is not None:
         if source.split not in splits:
-            raise CorpusError(f"{where}: no split {source.split!r}: it has {', '.join(splits) or 'none'}")
+            raise CorpusError(
+                f"{where}: no split {source.split!r}: it has {', '.join(splits) or 'none'}"
+            )
         return _open_files({"": splits[source.split]}, source.by, column, scratch)
     named = {SPLIT_NAMES.get(name, name): paths for name, paths in splits.items()}
     declared_or_named = len(named) > 1 or source.config is not None or _declares_files(source.path)
@@ -831,7 +888,10 @@ def _declares_files(folder: Path) -> bool:
 def _has_reader_options(config: Any) -> bool:
     usual = {"name", "version", "data_dir", "data_files", "description", "sep", "delimiter"}
     default = type(config)()
-    if getattr(config, "sep", ",") not in (",", "\t") or getattr(config, "delimiter", None) is not None:
+    if (
+        getattr(config, "sep", ",") not in (",", "\t")
+        or getattr(config, "delimiter", None) is not None
+    ):
         return True
     names = (item.name for item in fields(config) if item.name not in usual)
     return any(getattr(config, name) != getattr(default, name) for name in names)
@@ -841,7 +901,11 @@ def _has_reader_options(config: Any) -> bool:
 
 
 def _open_streams(
-    where: str, streams: Mapping[str, Any], split: str | None, column: str | None, revision: str | None = None
+    where: str,
+    streams: Mapping[str, Any],
+    split: str | None,
+    column: str | None,
+    revision: str | None = None,
 ) -> Opened:
     """Datasets that the library opened, by the name of their split; "" for one without."""
     notes: list[str] = []
@@ -855,7 +919,9 @@ def _open_streams(
         named = {SPLIT_NAMES.get(name, name): stream for name, stream in streams.items()}
         if "train" not in named:
             names = ", ".join(streams)
-            raise CorpusError(f"{where}: no split is called train: take one of {names} with #split=NAME")
+            raise CorpusError(
+                f"{where}: no split is called train: take one of {names} with #split=NAME"
+            )
         others = [name for name in named if name not in SPLITS]
         if others:
             notes.append(f"not read: the split {', '.join(others)} (#split=NAME takes one)")
@@ -863,9 +929,12 @@ def _open_streams(
     with _refused(where, "a dataset"):
         first = next(iter(streams.values()))
         features = first.features
-        if features is None:  # a stream of JSON or CSV knows its columns once its first rows are read
+        if (
+            features is None
+        ):  # a stream of JSON or CSV knows its columns once its first rows are read
             columns = {
-                name: value is None or isinstance(value, str) for name, value in _first_row(first).items()
+                name: value is None or isinstance(value, str)
+                for name, value in _first_row(first).items()
             }
         else:
             columns = _string_columns(features)
@@ -903,7 +972,9 @@ def _read_by_library(where: str, builder: Any, split: str | None, *, streaming: 
     """
     home = "datasets.packaged_modules."
     readers = {
-        base.__module__.split(".")[-1] for base in type(builder).__mro__ if base.__module__.startswith(home)
+        base.__module__.split(".")[-1]
+        for base in type(builder).__mro__
+        if base.__module__.startswith(home)
     }
     if not readers & LIBRARY_READERS:
         kinds = ", ".join(sorted(LIBRARY_READERS))
@@ -955,8 +1026,12 @@ def _commit(source: HubSource) -> str | None:
                 f"{where}: not on {constants.ENDPOINT}{at}, or it is closed to you: check the name, "
                 "or log in with `hf auth login`"
             ) from None
-        raise CorpusError(f"{where}: {constants.ENDPOINT} answered {status}: try again later") from None
-    except Exception as error:  # the HTTP client's own errors; which client it is differs by version
+        raise CorpusError(
+            f"{where}: {constants.ENDPOINT} answered {status}: try again later"
+        ) from None
+    except (
+        Exception
+    ) as error:  # the HTTP client's own errors; which client it is differs by version
         raise CorpusError(
             f"{where}: no connection to {constants.ENDPOINT} ({_one_line(error)}): check the network, or "
             "name `news` or files of your own with --data"

@@ -21,7 +21,7 @@ validation, train, so a text that stands in train and test stays in test alone: 
 nothing in them was trained on.
 
 A staging that takes longer writes a journal every ten seconds, beside the text as far as it has come, and the next one
-goes on from it (`corpus.partial`): what was read is not read again, or skipped row by row inside a file. It ends in the
+goes on from it (`semigpt.storage`): what was read is not read again, or skipped row by row inside a file. It ends in the
 files, byte for byte, that it would have written without a stop. KEY keeps a text that has changed apart; a Hub dataset
 is gone on with where it stands at the commit that was being read.
 
@@ -45,17 +45,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from semigpt.corpus.partial import (
-    STATE,
-    STOPPED,
-    Clock,
-    has_kept,
-    publish,
-    read_journal,
-    sync,
-    temporary_folder,
-    write_journal,
-)
 from semigpt.corpus.sources import (
     SPLITS,
     HubSource,
@@ -68,10 +57,25 @@ from semigpt.corpus.sources import (
 )
 from semigpt.corpus.text import normalize
 from semigpt.errors import CorpusError
+from semigpt.storage import (
+    JOURNAL,
+    STOPPED,
+    JournalClock,
+    cache_folder,
+    fsync,
+    has_resumable,
+    publish,
+    read_journal,
+    resumable_folder,
+    sha256_file,
+    write_journal,
+)
 
-__all__ = ["Corpus", "cache_folder", "open_corpus", "prepare_corpus"]
+__all__ = ["Corpus", "open_corpus", "prepare_corpus"]
 
-STAGING_VERSION = 2  # part of the key: what this file writes, or which documents it keeps, has changed
+STAGING_VERSION = (
+    2  # part of the key: what this file writes, or which documents it keeps, has changed
+)
 READING_ORDER = ("test", "validation", "train")
 HELD_OUT_SHARE = 0.05
 FLUSH_CHARACTERS = 1 << 20
@@ -198,13 +202,14 @@ class Corpus:
         """
         for facts in self.facts.values():
             for name, digest in facts.sha256.items():
-                with (self.folder / name).open("rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                        raise _damaged(self.folder / name, CHANGED)
+                if sha256_file(self.folder / name) != digest:
+                    raise _damaged(self.folder / name, CHANGED)
 
     def _of(self, split: str) -> SplitFacts:
         if split not in self.facts:
-            raise CorpusError(f"{self.spec}: no split {split!r}: its splits are {', '.join(self.facts)}")
+            raise CorpusError(
+                f"{self.spec}: no split {split!r}: its splits are {', '.join(self.facts)}"
+            )
         return self.facts[split]
 
 
@@ -265,15 +270,6 @@ def _manifest_digest(manifest: dict[str, Any]) -> str:
 # ----------------------------------------------------------------------------------------- preparing one
 
 
-def cache_folder() -> Path:
-    """`$SEMIGPT_CACHE`, else `$XDG_CACHE_HOME/semigpt`, else `~/.cache/semigpt`."""
-    if own := os.environ.get("SEMIGPT_CACHE"):
-        return Path(own).expanduser()
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared).expanduser() / "semigpt"
-    return Path.home() / ".cache" / "semigpt"
-
-
 def prepare_corpus(
     spec: str,
     *,
@@ -305,23 +301,30 @@ def prepare_corpus(
     """
     cut = _parse_split_rule(split)
     source = parse_spec(spec)
-    request = {"version": STAGING_VERSION, "source": identity(source), "column": column, "split": split}
+    request = {
+        "version": STAGING_VERSION,
+        "source": identity(source),
+        "column": column,
+        "split": split,
+    }
     key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
     corpora = (cache or cache_folder()) / "corpora"
     folder = corpora / f"{_slug(spec)}-{key}"
     if folder.is_dir() and not refresh:
         return open_corpus(folder)
-    kept = (*STOPPED, CorpusError) if isinstance(source, HubSource) else STOPPED
+    resumed_after = (*STOPPED, CorpusError) if isinstance(source, HubSource) else STOPPED
     try:
-        with temporary_folder(corpora, key, anew=refresh, kept=kept) as temporary:
+        with resumable_folder(
+            corpora, key, from_scratch=refresh, resumed_after=resumed_after
+        ) as temporary:
             _stage(source, spec, column, cut, temporary, progress, share)
             publish(temporary, folder, replace=refresh)
     except KeyboardInterrupt as stop:
-        if has_kept(corpora, key):
+        if has_resumable(corpora, key):
             stop.add_note(f"{spec}: {GOES_ON}")
         raise
     except CorpusError as error:
-        if isinstance(source, HubSource) and has_kept(corpora, key):
+        if isinstance(source, HubSource) and has_resumable(corpora, key):
             raise CorpusError(f"{error} ({GOES_ON})") from None
         raise
     except OSError as error:
@@ -347,7 +350,9 @@ def _parse_split_rule(split: str) -> float | None:
 def _slug(spec: str) -> str:
     """A hint for people who look into the cache; the key beside it is what counts."""
     return (
-        re.sub(r"[^\w.-]+", "-", spec.removeprefix("hf:").rpartition("#")[0] or spec).strip("-.")[-40:]
+        re.sub(r"[^\w.-]+", "-", spec.removeprefix("hf:").rpartition("#")[0] or spec).strip("-.")[
+            -40:
+        ]
         or "corpus"
     )
 
@@ -388,7 +393,7 @@ def _stage(
 
 def _clear(folder: Path) -> None:
     """Take away what was written of the text, the journal first."""
-    shutil.rmtree(folder / STATE.parent, ignore_errors=True)
+    shutil.rmtree(folder / JOURNAL.parent, ignore_errors=True)
     for left in folder.glob("*.*"):
         left.unlink()
 
@@ -415,7 +420,7 @@ class _Part:
     def going_on(cls, folder: Path, name: str, state: dict[str, Any]) -> "_Part":
         """The part that `journal` wrote down, its file yet to be opened. Raises ValueError, EOFError or OSError where
         the files are not that long."""
-        ends = _read_numbers(folder / STATE.with_name(f"{name}.ends"), state["documents"])
+        ends = _read_numbers(folder / JOURNAL.with_name(f"{name}.ends"), state["documents"])
         path = folder / f"{name}.txt"
         if path.stat().st_size < state["bytes"] or (ends[-1] if ends else 0) != state["bytes"]:
             raise ValueError("shorter than its journal says")
@@ -436,7 +441,9 @@ class _Part:
         self.count()
         self.file.flush()
         os.fsync(self.file.fileno())
-        _append_numbers(self.folder / STATE.with_name(f"{self.name}.ends"), self.ends[self._journalled :])
+        _append_numbers(
+            self.folder / JOURNAL.with_name(f"{self.name}.ends"), self.ends[self._journalled :]
+        )
         self._journalled = len(self.ends)
         codes = np.flatnonzero(self.counts)
         return {
@@ -475,9 +482,8 @@ class _Part:
         names = f"{self.name}.txt", f"{self.name}.ends.npy"
         digests = {}
         for name in names:
-            sync(self.folder / name)
-            with (self.folder / name).open("rb") as file:
-                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            fsync(self.folder / name)
+            digests[name] = sha256_file(self.folder / name)
         return SplitFacts(*names, len(self.ends), self.characters, self.bytes, self.bits, digests)
 
 
@@ -583,11 +589,13 @@ class _Staged:
         self.digests.append(digest)
         self.documents += 1
         self.characters += len(text)
-        self.parts[split if isinstance(split, str) else _carve(digest, split)].add(text, encoded, bits)
+        self.parts[split if isinstance(split, str) else _carve(digest, split)].add(
+            text, encoded, bits
+        )
 
     def journal(self, folder: Path, stream: str) -> None:
         """Write down how far `stream` is read, between two of its documents."""
-        _append_numbers(folder / STATE.with_name("digests"), self.digests)
+        _append_numbers(folder / JOURNAL.with_name("digests"), self.digests)
         self.digests = array("Q")
         write_journal(
             folder,
@@ -616,7 +624,7 @@ class _Staged:
         counters = {name: int(state["counters"][name]) for name in COUNTERS}
         parts = {name: _Part.going_on(folder, name, state["parts"][name]) for name in names}
         seen = Seen()
-        for digest in _read_numbers(folder / STATE.with_name("digests"), counters["documents"]):
+        for digest in _read_numbers(folder / JOURNAL.with_name("digests"), counters["documents"]):
             seen.add(digest)
         self.opened.go_on(state["source"])
         for name, value in counters.items():
@@ -633,12 +641,16 @@ class _Staged:
         facts = {split: self.parts[split].facts() for split in SPLITS if split in self.parts}
         if "test" not in facts:  # cut by character: what is held out is both
             facts["test"] = facts["validation"]
-        digests = [[split, fact.sha256[fact.text], fact.sha256[fact.ends]] for split, fact in facts.items()]
+        digests = [
+            [split, fact.sha256[fact.text], fact.sha256[fact.ends]] for split, fact in facts.items()
+        ]
         counts = self.parts["train"].counts
         codes = np.flatnonzero(counts)
         everything = sum((part.counts for part in self.parts.values()), np.zeros_like(counts))
         met = np.flatnonzero(everything)
-        signs = counted_signs(dict(zip(map(chr, met.tolist()), everything[met].tolist(), strict=True)))
+        signs = counted_signs(
+            dict(zip(map(chr, met.tolist()), everything[met].tolist(), strict=True))
+        )
         manifest: dict[str, Any] = {
             "version": STAGING_VERSION,
             "spec": spec,
@@ -656,18 +668,22 @@ class _Staged:
         manifest["manifest_sha256"] = _manifest_digest(manifest)
         path = folder / "manifest.json"
         path.write_text(json.dumps(manifest), encoding="ascii")
-        sync(path)
+        fsync(path)
 
     def findings(self, signs: list[str]) -> list[str]:
         found = list(self.opened.notes)
         if self.marked:
-            found.append(f"{_count(self.marked, 'document')} began with a byte order mark, now left out")
+            found.append(
+                f"{_count(self.marked, 'document')} began with a byte order mark, now left out"
+            )
         if self.composed:
             found.append(
                 f"{_count(self.composed, 'document')} held decomposed characters (NFD), now composed (NFC)"
             )
         if self.duplicates:
-            found.append(f"{_count(self.duplicates, 'document')} left out: the same text came before")
+            found.append(
+                f"{_count(self.duplicates, 'document')} left out: the same text came before"
+            )
         if self.empties:
             found.append(f"{_count(self.empties, 'document')} left out: empty")
         if signs:
@@ -697,14 +713,18 @@ def _read(
         streams = ["train"] if "train" in own else list(opened.splits)
         rule = f"offset:{cut:g}"
         if len(opened.splits) > 1:
-            notes.append("cut by character: only the train split was read, its other splits were not")
+            notes.append(
+                "cut by character: only the train split was read, its other splits were not"
+            )
     else:
         streams = own or [""]
         rule = "own" if not missing else "document" if len(missing) >= 2 else "own + document"
         if missing:
             carved_share = "5 %" if len(missing) == 1 else "5 % each"
             carved = " and ".join(split for split in ("validation", "test") if split in missing)
-            notes.append(f"{carved}: {carved_share} of the documents, chosen by a hash of their text")
+            notes.append(
+                f"{carved}: {carved_share} of the documents, chosen by a hash of their text"
+            )
     staged = _Staged({}, opened, rule, not missing and cut is None, notes)
     names = SPLITS if cut is None else ("train",)
     left = _begin(staged, folder, names, streams)
@@ -715,11 +735,17 @@ def _read(
         if share is not None and (read := opened.share(streams, stream)) is not None:
             share(read)
 
-    clock = Clock()
+    clock = JournalClock()
     told = staged.characters
     try:
         for stream in left:
-            split = "train" if cut is not None else stream if stream in ("test", "validation") else missing
+            split = (
+                "train"
+                if cut is not None
+                else stream
+                if stream in ("test", "validation")
+                else missing
+            )
             for raw, bits in opened.splits[stream]():
                 staged.take(raw, bits, split)
                 if clock.due():
@@ -729,7 +755,9 @@ def _read(
                     told = staged.characters
                     try:
                         tell()
-                    except KeyboardInterrupt:  # asked to stop where nothing is half done: nothing is lost
+                    except (
+                        KeyboardInterrupt
+                    ):  # asked to stop where nothing is half done: nothing is lost
                         staged.journal(folder, stream)
                         raise
     finally:
@@ -758,10 +786,12 @@ def _begin(staged: _Staged, folder: Path, names: Iterable[str], streams: list[st
     """Open the files of `staged`, where its journal says if there is one; the streams that are to be read."""
     if state := read_journal(folder):
         # A journal of another reading, or of files that are shorter than it says: all is read anew.
-        with contextlib.suppress(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
+        with contextlib.suppress(
+            OSError, EOFError, ValueError, LookupError, TypeError, AttributeError
+        ):
             return staged.go_on(folder, names, streams, state)
     _clear(folder)
-    (folder / STATE.parent).mkdir()
+    (folder / JOURNAL.parent).mkdir()
     staged.parts = {name: _Part(folder, name) for name in names}
     return streams
 
@@ -783,7 +813,9 @@ def _cut_off(train: _Part, share: float, spec: str) -> _Part:
     """
     keep = int(share * train.characters)
     if not 0 < keep < train.characters:
-        raise CorpusError(f"{spec}: {_count(train.characters, 'character')} cannot be cut at {share:g}")
+        raise CorpusError(
+            f"{spec}: {_count(train.characters, 'character')} cannot be cut at {share:g}"
+        )
     place = _byte_of_character(train.folder / "train.txt", keep)
     held_out = _Part(train.folder, "validation")
     ends = np.frombuffer(train.ends, np.uint64)

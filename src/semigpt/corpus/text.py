@@ -122,7 +122,9 @@ def scan_text(open_file: Callable[[], BinaryIO], name: str) -> TextScan:
             failures.append((encoding, stopped))
     # The encoding that got furthest is most likely the one the file is meant to be in.
     encoding, failure = max(failures, key=lambda pair: pair[1].byte)
-    others = "" if marked else ", nor in any other encoding known here (UTF-16 with its mark, CP949)"
+    others = (
+        "" if marked else ", nor in any other encoding known here (UTF-16 with its mark, CP949)"
+    )
     raise CorpusError(
         f"{name}: not valid {encoding.name} at line {failure.line}, byte {failure.byte} ({failure.reason})"
         f"{others}: save it as UTF-8"
@@ -147,7 +149,9 @@ def _scan(file: BinaryIO, encoding: Encoding) -> TextScan:
         except UnicodeDecodeError as error:
             good = (pending + chunk)[: error.start].decode(encoding.codec, errors="ignore")
             reason = error.reason if chunk else "the file ends inside a character"
-            raise _DecodingError(fed - len(pending) + error.start, line + good.count("\n"), reason) from None
+            raise _DecodingError(
+                fed - len(pending) + error.start, line + good.count("\n"), reason
+            ) from None
         fed += len(chunk)
         characters += len(text)
         line += text.count("\n")

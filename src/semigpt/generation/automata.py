@@ -91,7 +91,9 @@ class Banned:
 
     def __init__(self, sequences: Iterable[Iterable[int]]) -> None:
         self._banned = {tuple(sequence) for sequence in sequences}
-        self._prefixes = {sequence[:n] for sequence in self._banned for n in range(len(sequence) + 1)}
+        self._prefixes = {
+            sequence[:n] for sequence in self._banned for n in range(len(sequence) + 1)
+        }
 
     def row(self, state: tuple[int, ...]) -> list[tuple[int, ...] | None]:
         return [self._after((*state, symbol)) for symbol in range(SYMBOLS)]
@@ -173,7 +175,9 @@ class Pattern:
             case "NOT_LITERAL":
                 return self._characters(_without([(value, value)]), end)
             case "ANY":
-                return self._characters(_without([] if self._flags & re.DOTALL else [(10, 10)]), end)
+                return self._characters(
+                    _without([] if self._flags & re.DOTALL else [(10, 10)]), end
+                )
             case "IN":
                 return self._characters(_class(value), end)
             case "BRANCH":
@@ -250,14 +254,20 @@ class Pattern:
                 if after not in reached:
                     reached.add(after)
                     waiting.append(after)
-        return frozenset(s for s in reached if s in self._live and (self._edges[s] or s == self._end))
+        return frozenset(
+            s for s in reached if s in self._live and (self._edges[s] or s == self._end)
+        )
 
     def row(self, state: frozenset[int]) -> list[frozenset[int] | None]:
         edges = [edge for s in state for edge in self._edges[s]]
-        borders = sorted({0, SYMBOLS, *(first for first, _, _ in edges), *(last + 1 for _, last, _ in edges)})
+        borders = sorted(
+            {0, SYMBOLS, *(first for first, _, _ in edges), *(last + 1 for _, last, _ in edges)}
+        )
         row: list[frozenset[int] | None] = []
         for first, behind in pairwise(borders):
-            after = self._closure({to for low, high, to in edges if low <= first and behind <= high + 1})
+            after = self._closure(
+                {to for low, high, to in edges if low <= first and behind <= high + 1}
+            )
             row += [after or None] * (behind - first)
         return row
 
@@ -311,7 +321,13 @@ def _within(ranges: Ranges, first: int, last: int) -> Ranges:
 def _utf8_sequences(ranges: Ranges) -> tuple[ByteRanges, ...]:
     """The byte sequences of the code points, surrogates left out, split where a byte's range would hang on another."""
     sequences: list[ByteRanges] = []
-    blocks = ((0, 0x7F), (0x80, 0x7FF), (0x800, 0xD7FF), (0xE000, 0xFFFF), (0x10000, LAST_CODE_POINT))
+    blocks = (
+        (0, 0x7F),
+        (0x80, 0x7FF),
+        (0x800, 0xD7FF),
+        (0xE000, 0xFFFF),
+        (0x10000, LAST_CODE_POINT),
+    )
     waiting = [part for block in reversed(blocks) for part in reversed(_within(ranges, *block))]
     while waiting:
         first, last = waiting.pop()
@@ -334,7 +350,9 @@ def letter_symbol(letter: str) -> int:
     """The symbol of a letter token of the jamo tokenizer: joined to syllables on decoding, as the same letter spelt in
     byte tokens is not."""
     code_point = ord(letter)
-    begin, number = next((b, n) for b, n in ((0x11A8, 40), (0x1161, 19), (0x1100, 0)) if code_point >= b)
+    begin, number = next(
+        (b, n) for b, n in ((0x11A8, 40), (0x1161, 19), (0x1100, 0)) if code_point >= b
+    )
     return 256 + number + code_point - begin
 
 

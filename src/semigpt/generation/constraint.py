@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import SettingsError
-from semigpt.generation.automata import SYMBOLS, Automaton, Banned, Pattern, Utf8, jamo_symbols, letter_symbol
+from semigpt.generation.automata import (
+    SYMBOLS,
+    Automaton,
+    Banned,
+    Pattern,
+    Utf8,
+    jamo_symbols,
+    letter_symbol,
+)
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = ["Constraint", "text_constraint"]
@@ -45,7 +53,9 @@ def text_constraint(
     automata: list[Automaton] = []
     if pattern is not None or choices:
         automata.append(
-            Pattern(pattern if pattern is not None else "|".join(map(re.escape, choices)), jamo=jamo)
+            Pattern(
+                pattern if pattern is not None else "|".join(map(re.escape, choices)), jamo=jamo
+            )
         )
     else:
         automata.append(Utf8())
@@ -61,7 +71,11 @@ def _symbols(tokenizer: Tokenizer, token: int) -> tuple[int, ...]:
     data = tokenizer.token_bytes(token)
     if tokenizer.kind == "jamo" and len(data) == 3:
         letter = data.decode()
-        if "\u1100" <= letter <= "\u1112" or "\u1161" <= letter <= "\u1175" or "\u11a8" <= letter <= "\u11c2":
+        if (
+            "\u1100" <= letter <= "\u1112"
+            or "\u1161" <= letter <= "\u1175"
+            or "\u11a8" <= letter <= "\u11c2"
+        ):
             return (letter_symbol(letter),)
     return tuple(data)
 
@@ -70,7 +84,11 @@ class Constraint:
     """The tokens that may follow, by state: a whole number, `START` at first. Rows are made when first asked for."""
 
     def __init__(
-        self, tokenizer: Tokenizer, vocab_size: int, automata: Sequence[Automaton], asked: str | None = None
+        self,
+        tokenizer: Tokenizer,
+        vocab_size: int,
+        automata: Sequence[Automaton],
+        asked: str | None = None,
     ) -> None:
         self._automata = automata
         self.ends_when_met = asked is not None
@@ -107,9 +125,14 @@ class Constraint:
         if row is None:
             state = self._states[number]
             assert state is not None
-            rows = [automaton.row(part) for automaton, part in zip(self._automata, state, strict=True)]
+            rows = [
+                automaton.row(part) for automaton, part in zip(self._automata, state, strict=True)
+            ]
             row = np.array(
-                [DEAD if None in after else self._number(after) for after in zip(*rows, strict=True)],
+                [
+                    DEAD if None in after else self._number(after)
+                    for after in zip(*rows, strict=True)
+                ],
                 np.int32,
             )
             self._after_byte[number] = row

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from semigpt.generation.precision import Precision, rounded
+from semigpt.generation.quantize import Precision, rounded
 from semigpt.models.base import Cache, LanguageModel
 
 __all__ = ["Decoder", "Texts", "TorchDecoder", "make_decoder"]
@@ -51,8 +51,8 @@ def make_decoder(
     model: LanguageModel, precision: Precision = "float32", native: bool | None = None
 ) -> Decoder:
     """The fastest decoder there is for a model: `native` True insists on it (NativeUnavailableError), False never uses it."""
-    from semigpt.generation.native import NativeDecoder, NativeUnavailableError, can_run_natively
     from semigpt.models.gpt import GPT
+    from semigpt.native.decode import NativeDecoder, NativeUnavailableError, can_run_natively
 
     if native is not False and can_run_natively(model):
         assert isinstance(model, GPT)
@@ -119,7 +119,9 @@ class TorchTexts:
                 )
             else:
                 group = self._select(self._groups[number], [self._places[row][1] for row in rows])
-            new_BT = torch.tensor([list(texts[row]) for row in rows], dtype=torch.int64, device=device)
+            new_BT = torch.tensor(
+                [list(texts[row]) for row in rows], dtype=torch.int64, device=device
+            )
             if new_BT.shape[1]:
                 logits[rows] = self._read(group, new_BT)
             for place, row in enumerate(rows):
@@ -146,7 +148,9 @@ class TorchTexts:
     def _select(self, group: _Group, rows: list[int]) -> _Group:
         if rows == list(range(len(group.tokens_BT))):
             return group
-        return _Group(None if group.cache is None else group.cache.select(rows), group.tokens_BT[rows])
+        return _Group(
+            None if group.cache is None else group.cache.select(rows), group.tokens_BT[rows]
+        )
 
     def _read(self, group: _Group, new_BT: torch.Tensor) -> NDArray[np.float32]:
         model = self._model

@@ -17,8 +17,7 @@ from torch import Tensor
 from semigpt.errors import SettingsError
 from semigpt.generation.constraint import DEAD, START, Constraint, text_constraint
 from semigpt.generation.decoder import Decoder, Texts, make_decoder
-from semigpt.generation.native import NativeTexts
-from semigpt.generation.precision import Precision
+from semigpt.generation.quantize import Precision
 from semigpt.generation.sampling import (
     History,
     SamplingSettings,
@@ -29,6 +28,7 @@ from semigpt.generation.sampling import (
     uniforms,
 )
 from semigpt.models.base import LanguageModel
+from semigpt.native.decode import NativeTexts
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = [
@@ -61,7 +61,9 @@ class Piece(NamedTuple):  # one a character: a frozen dataclass takes three time
 
     sample: int  # prompt x num_samples + number of the sample
     text: str
-    finish_reason: str | None = None  # "stop": a stop string or the end of the text; "length": max_new_tokens
+    finish_reason: str | None = (
+        None  # "stop": a stop string or the end of the text; "length": max_new_tokens
+    )
     scores: tuple[TokenScore, ...] = ()  # of the tokens that spell it, where asked for
 
 
@@ -104,7 +106,12 @@ class _Writer:
     def _overlap(self, stop: str) -> int:
         """How many characters at the end of what is held could be the beginning of `stop`."""
         return next(
-            (n for n in range(min(len(stop) - 1, len(self.held)), 0, -1) if self.held.endswith(stop[:n])), 0
+            (
+                n
+                for n in range(min(len(stop) - 1, len(self.held)), 0, -1)
+                if self.held.endswith(stop[:n])
+            ),
+            0,
         )
 
 
@@ -171,7 +178,10 @@ class _Prompt:
             return self.cuts[0]
         rows = [log_probabilities(row) for row in logits]
         tail = self.tokens[len(self.tokens) - self.back :]
-        reached = [0.0, *itertools.accumulate(row[token] for row, token in zip(rows, tail, strict=False))]
+        reached = [
+            0.0,
+            *itertools.accumulate(row[token] for row, token in zip(rows, tail, strict=False)),
+        ]
         shares = []
         for cut in self.cuts:
             place = self.back - cut.back
@@ -209,7 +219,9 @@ class _Text:
 
     def address(self, constraint: Constraint) -> int:
         """Where `forbidden` lies in memory."""
-        return constraint.address(self.state) if self.cut is None else self._past_the_cut.ctypes.data
+        return (
+            constraint.address(self.state) if self.cut is None else self._past_the_cut.ctypes.data
+        )
 
     def take(self, token: int, constraint: Constraint) -> None:
         """Go on behind a token."""
@@ -252,7 +264,7 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, context_length: int | None = N
 class Engine:
     """A model and its tokenizer, made ready to write: weights are packed once, for any number of texts.
 
-    precision: of the matrices: float32, bfloat16 or int8 (`semigpt.generation.precision`)
+    precision: of the matrices: float32, bfloat16 or int8 (`semigpt.generation.quantize`)
     native: None for the fastest way there is, False for PyTorch alone, True to insist on decode.c
     """
 
@@ -318,13 +330,22 @@ class Engine:
             raise SettingsError(
                 f"num_samples {num_samples} is more than num_beams {sampling.num_beams}: so many are not found"
             )
-        if conversation is not None and (len(prompts) != 1 or num_samples != 1 or sampling.num_beams > 1):
-            raise SettingsError("a conversation takes one prompt, one sample and no beams at a time")
+        if conversation is not None and (
+            len(prompts) != 1 or num_samples != 1 or sampling.num_beams > 1
+        ):
+            raise SettingsError(
+                "a conversation takes one prompt, one sample and no beams at a time"
+            )
         if pattern is None and not choices and not banned:
             self._utf8 = constraint = self._utf8 or text_constraint(self.tokenizer, V)
         else:
-            constraint = text_constraint(self.tokenizer, V, pattern=pattern, choices=choices, banned=banned)
-        ends = {*stop_tokens, *(() if self.tokenizer.end_of_text is None else (self.tokenizer.end_of_text,))}
+            constraint = text_constraint(
+                self.tokenizer, V, pattern=pattern, choices=choices, banned=banned
+            )
+        ends = {
+            *stop_tokens,
+            *(() if self.tokenizer.end_of_text is None else (self.tokenizer.end_of_text,)),
+        }
         if conversation is not None and conversation._texts is not None:
             own = self.tokenizer.encode(prompts[0]).tolist()
             read = [self._prompt(prompts[0], conversation._unread, own, constraint)]
@@ -350,7 +371,9 @@ class Engine:
             conversation,
         )
 
-    def _prompt(self, text: str, before: list[int], own: list[int], constraint: Constraint) -> _Prompt:
+    def _prompt(
+        self, text: str, before: list[int], own: list[int], constraint: Constraint
+    ) -> _Prompt:
         # The first token of all stays: something has to be read before a token can be drawn.
         free = own if before else own[1:]
         return _Prompt(text, before + own, cuts(self.tokenizer, constraint, free))
@@ -378,7 +401,9 @@ class Engine:
     ) -> Iterator[Piece]:
         count = len(prompts) * num_samples
         if conversation is None:
-            decoder = self._decoder.open(len(prompts), max(count, sum(prompt.back + 1 for prompt in prompts)))
+            decoder = self._decoder.open(
+                len(prompts), max(count, sum(prompt.back + 1 for prompt in prompts))
+            )
         else:
             decoder = conversation._texts or self._decoder.open(1, MOST_BACK + 1)
             conversation._texts, conversation._unread = decoder, prompts[0].tokens
@@ -473,7 +498,9 @@ class Engine:
                 history=history,
                 cut=cut,
             )
-            for sample, (tokens, reason) in enumerate(found[:num_samples], start=number * num_samples):
+            for sample, (tokens, reason) in enumerate(
+                found[:num_samples], start=number * num_samples
+            ):
                 writer = _Writer(self.tokenizer, stop)
                 said = ""
                 for place, token in enumerate(tokens):
@@ -482,7 +509,9 @@ class Engine:
                 if writer.finished is None:
                     said += writer.finish(reason)
                 before = prompt.before(cut)
-                scores = () if logprobs is None else tuple(self._score_all(before, tokens, logprobs))
+                scores = (
+                    () if logprobs is None else tuple(self._score_all(before, tokens, logprobs))
+                )
                 if echo:
                     yield self._echo(sample, prompt, cut, logprobs)
                 yield Piece(sample, said, writer.finished, scores)
@@ -490,12 +519,16 @@ class Engine:
     def _history(self, prompt: _Prompt, cut: Cut, sampling: SamplingSettings) -> History | None:
         if not sampling.looks_back:
             return None
-        return History(prompt.before(cut), self.model.settings.vocab_size, sampling.no_repeat_ngram_size)
+        return History(
+            prompt.before(cut), self.model.settings.vocab_size, sampling.no_repeat_ngram_size
+        )
 
     def _echo(self, sample: int, prompt: _Prompt, cut: Cut, logprobs: int | None) -> Piece:
         """The prompt as the first piece of a text, with the scores of its tokens up to the cut."""
         tokens = prompt.before(cut)
-        scores = () if logprobs is None else tuple(self._score_all(tokens[:1], tokens[1:], logprobs))
+        scores = (
+            () if logprobs is None else tuple(self._score_all(tokens[:1], tokens[1:], logprobs))
+        )
         return Piece(sample, prompt.text, None, scores)
 
     def _score(self, logits_V: NDArray[np.float32], token: int, count: int) -> TokenScore:
@@ -505,7 +538,9 @@ class Engine:
         return TokenScore(token, self._token_text(token), float(log_V[token]), alternatives)
 
     def _token_text(self, token: int) -> str:
-        return self.tokenizer.token_text(token) if token < self.tokenizer.vocab_size else f"<{token}>"
+        return (
+            self.tokenizer.token_text(token) if token < self.tokenizer.vocab_size else f"<{token}>"
+        )
 
     def _score_all(self, before: list[int], tokens: list[int], count: int) -> Iterator[TokenScore]:
         """Scores of tokens that are known already, read in one pass; as many as the context holds."""
@@ -537,7 +572,9 @@ def next_tokens(
         return decoder.draw(rows, sampling.temperature, draws)
     tokens = np.empty(len(texts), np.int64)
     for row, (text, uniform) in enumerate(zip(texts, draws, strict=True)):
-        logits_V = adjusted(logits[row], sampling, text.history) if sampling.looks_back else logits[row]
+        logits_V = (
+            adjusted(logits[row], sampling, text.history) if sampling.looks_back else logits[row]
+        )
         if constraint is not None:
             logits_V = np.where(text.forbidden(constraint), np.float32(-np.inf), logits_V)
         tokens[row] = choose(probabilities(logits_V, sampling), uniform)
@@ -579,7 +616,9 @@ def beam_search(
     count, power = sampling.num_beams, sampling.length_penalty
     # Of each beam: log-probability, tokens, the constraint's state after each token to come, history.
     first = constraint.after(START) if cut is None else cut.after
-    beams: list[tuple[float, list[int], NDArray[np.int32], History | None]] = [(0.0, [], first, history)]
+    beams: list[tuple[float, list[int], NDArray[np.int32], History | None]] = [
+        (0.0, [], first, history)
+    ]
     ended: list[tuple[float, list[int], str]] = []
     for _ in range(max_new_tokens):
         candidates: list[tuple[float, int, int]] = []
@@ -590,7 +629,9 @@ def beam_search(
             # Of 2 x num_beams at least half are no ends, where there is one end.
             best = np.argsort(-log_V, kind="stable")[: count * (1 + len(ends))].tolist()
             candidates += [
-                (total + float(log_V[token]), number, token) for token in best if log_V[token] > -math.inf
+                (total + float(log_V[token]), number, token)
+                for token in best
+                if log_V[token] > -math.inf
             ]
         candidates.sort(key=lambda candidate: (-candidate[0], candidate[1], candidate[2]))
         chosen: list[tuple[float, int, int]] = []
@@ -623,8 +664,12 @@ def beam_search(
             break
         texts.keep([number for _, number, _ in chosen])
         logits = texts.step(np.array([token for _, _, token in chosen]))
-    ended += [(total / max(len(tokens), 1) ** power, tokens, "length") for total, tokens, _, _ in beams]
-    return [(tokens, reason) for _, tokens, reason in sorted(ended, key=lambda text: -text[0])[:count]]
+    ended += [
+        (total / max(len(tokens), 1) ** power, tokens, "length") for total, tokens, _, _ in beams
+    ]
+    return [
+        (tokens, reason) for _, tokens, reason in sorted(ended, key=lambda text: -text[0])[:count]
+    ]
 
 
 def token_steps(
@@ -665,9 +710,13 @@ def generate_tokens(
     """`inputs_BT` continued by `max_new_tokens` tokens, `[B, T + max_new_tokens]`."""
     _check_length(max_new_tokens)
     if inputs_BT.dim() != 2 or inputs_BT.shape[1] == 0:
-        raise SettingsError(f"generate needs ids of shape [batch, at least 1], not {list(inputs_BT.shape)}")
+        raise SettingsError(
+            f"generate needs ids of shape [batch, at least 1], not {list(inputs_BT.shape)}"
+        )
     steps = token_steps(model, inputs_BT, sampling, seed)
-    new = [torch.from_numpy(tokens) for _, tokens in zip(range(max_new_tokens), steps, strict=False)]
+    new = [
+        torch.from_numpy(tokens) for _, tokens in zip(range(max_new_tokens), steps, strict=False)
+    ]
     new_BT = torch.stack(new, dim=1) if new else torch.empty(len(inputs_BT), 0, dtype=torch.int64)
     return torch.cat((inputs_BT, new_BT.to(inputs_BT)), dim=1)
 

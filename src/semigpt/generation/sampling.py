@@ -44,15 +44,21 @@ class SamplingSettings:
     top_p: float | None = (
         None  # only the likeliest that together reach p (Holtzman and others 2019, arXiv 1904.09751)
     )
-    min_p: float | None = None  # only those at least p times as likely as the likeliest (arXiv 2407.01082)
+    min_p: float | None = (
+        None  # only those at least p times as likely as the likeliest (arXiv 2407.01082)
+    )
     repetition_penalty: float = (
         1.0  # divides what prompt and text hold already (Keskar and others 2019, arXiv 1909.05858)
     )
     frequency_penalty: float = 0.0  # taken off a token's logit for each time the new text has it
     presence_penalty: float = 0.0  # taken off a token's logit if the new text has it
     no_repeat_ngram_size: int = 0  # no run of so many tokens comes twice; 0: any may
-    logit_bias: Mapping[int, float] = field(default_factory=dict)  # added to the logits of these ids
-    num_beams: int = 1  # more than 1: the best text that so many parallel ones find, without drawing
+    logit_bias: Mapping[int, float] = field(
+        default_factory=dict
+    )  # added to the logits of these ids
+    num_beams: int = (
+        1  # more than 1: the best text that so many parallel ones find, without drawing
+    )
     length_penalty: float = 1.0  # beams are compared by log-probability / tokens ** length_penalty
 
     def __post_init__(self) -> None:
@@ -72,7 +78,9 @@ class SamplingSettings:
             if not math.isfinite(getattr(self, name)):
                 raise SettingsError(f"{name} must be a finite number, not {getattr(self, name)}")
         if self.no_repeat_ngram_size < 0:
-            raise SettingsError(f"no_repeat_ngram_size must be 0 or more, not {self.no_repeat_ngram_size}")
+            raise SettingsError(
+                f"no_repeat_ngram_size must be 0 or more, not {self.no_repeat_ngram_size}"
+            )
         if self.num_beams < 1:
             raise SettingsError(f"num_beams must be at least 1, not {self.num_beams}")
         for token, bias in self.logit_bias.items():
@@ -125,7 +133,11 @@ class History:
 
     def would_repeat(self) -> list[int]:
         """The tokens that would end a run of `ngram_size` tokens that has been there."""
-        return self._followers.get(self._last, []) if self._size and len(self._last) == self._size - 1 else []
+        return (
+            self._followers.get(self._last, [])
+            if self._size and len(self._last) == self._size - 1
+            else []
+        )
 
     def copy(self) -> History:
         """The same history, to go on in another way."""
@@ -146,8 +158,9 @@ def adjusted(logits_V: Row, settings: SamplingSettings, history: History | None)
                 seen < 0, seen * settings.repetition_penalty, seen / settings.repetition_penalty
             )
         if settings.frequency_penalty or settings.presence_penalty:
-            logits_V -= settings.frequency_penalty * history.counts_V + settings.presence_penalty * (
-                history.counts_V > 0
+            logits_V -= (
+                settings.frequency_penalty * history.counts_V
+                + settings.presence_penalty * (history.counts_V > 0)
             )
     for token, bias in settings.logit_bias.items():
         logits_V[token] += bias

@@ -28,7 +28,10 @@ def bits_of(piece: Piece) -> float:
 def _line(piece: Piece) -> str:
     """The text, its bits and the alternatives of each of its tokens, with tabs between."""
     considered = " | ".join(
-        " ".join(f"{text} {math.exp(log_probability):.1%}" for text, log_probability in score.alternatives)
+        " ".join(
+            f"{text} {math.exp(log_probability):.1%}"
+            for text, log_probability in score.alternatives
+        )
         for score in piece.scores
     )
     return f"{ascii(piece.text)[1:-1] if not piece.text.isprintable() else piece.text}\t{bits_of(piece):.2f}\t{considered}"

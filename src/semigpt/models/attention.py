@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from semigpt.errors import SettingsError
 from semigpt.models.base import LanguageModel, ModelSettings, linear_loss
-from semigpt.models.blocks_step import BlocksStep, can_step_natively, few_texts, library_or_none
-from semigpt.native import NativeUnavailableError
+from semigpt.native.blocks_step import BlocksStep, can_step_natively, few_texts, library_or_none
+from semigpt.native.compiler import NativeUnavailableError
 from semigpt.settings import check_positive, to_table
 
 if TYPE_CHECKING:
-    from semigpt.models.counts import Counts
+    from semigpt.ngrams.counts import Counts
 
 __all__ = [
     "AttentionModel",
@@ -106,9 +106,13 @@ class _EmbeddingModel(LanguageModel):
     def mix(self, x_BTC: Tensor) -> Tensor:
         """From what each position is to what it knows of the ones before it, `[B, T, C]` both."""
 
-    def forward(self, inputs_BT: Tensor, targets_BT: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, inputs_BT: Tensor, targets_BT: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         self.check_context(inputs_BT)
-        x_BTC = self.token_embedding(inputs_BT) + self.position_embedding.weight[: inputs_BT.shape[1]]
+        x_BTC = (
+            self.token_embedding(inputs_BT) + self.position_embedding.weight[: inputs_BT.shape[1]]
+        )
         x_BTC = self.mix(x_BTC)
         if targets_BT is None:
             return self.lm_head(x_BTC), None
@@ -116,7 +120,9 @@ class _EmbeddingModel(LanguageModel):
 
     def huggingface_config(self) -> dict[str, Any]:
         """A config of semigpt's own: transformers has no such model."""
-        shape = {name: value for name, value in to_table(self.settings).items() if name != "dropout"}
+        shape = {
+            name: value for name, value in to_table(self.settings).items() if name != "dropout"
+        }
         own_type = {"model_type": f"semigpt-{self.rung}", "architectures": [type(self).__name__]}
         return {**own_type, **shape, "torch_dtype": "float32"}
 
@@ -393,7 +399,9 @@ class BlocksModel(_EmbeddingModel):
             names.append(("lm_head.weight", "lm_head.weight", False))
         for layer in range(self.settings.num_layers):
             ours, theirs = f"blocks.{layer}.", f"transformer.h.{layer}."
-            names.append((f"{ours}heads.query_key_value.weight", f"{theirs}attn.c_attn.weight", True))
+            names.append(
+                (f"{ours}heads.query_key_value.weight", f"{theirs}attn.c_attn.weight", True)
+            )
             for part, their_part, transposed in (
                 ("attention_norm", "ln_1", False),
                 ("projection", "attn.c_proj", True),

@@ -20,7 +20,7 @@ from semigpt.errors import SettingsError
 from semigpt.settings import check_positive
 
 if TYPE_CHECKING:
-    from semigpt.models.counts import Counts
+    from semigpt.ngrams.counts import Counts
 
 __all__ = [
     "Cache",
@@ -88,7 +88,9 @@ class LanguageModel(nn.Module, ABC):
         return self._call is not call
 
     @abstractmethod
-    def forward(self, inputs_BT: Tensor, targets_BT: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, inputs_BT: Tensor, targets_BT: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Logits `[B, T, V]` of the token after each position, and the mean cross-entropy in nats, or None."""
 
     def learn(
@@ -125,7 +127,9 @@ class LanguageModel(nn.Module, ABC):
     def token_losses(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """What each target costs, in nats: `[B, T]`."""
         logits_BTV, _ = self(inputs_BT)
-        losses_N = F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none")
+        losses_N = F.cross_entropy(
+            logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none"
+        )
         return losses_N.view_as(targets_BT)
 
     @abstractmethod
@@ -158,7 +162,12 @@ class LanguageModel(nn.Module, ABC):
 
     @torch.no_grad()
     def generate(
-        self, inputs: Tensor, max_new_tokens: int, *, seed: int | None = None, temperature: float = 1.0
+        self,
+        inputs: Tensor,
+        max_new_tokens: int,
+        *,
+        seed: int | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
         """The tokens `[B, T]` continued by `max_new_tokens` drawn ones: `[B, T + max_new_tokens]`.
 
@@ -224,7 +233,9 @@ def linear_loss(
     2.0 ms instead of the 2.6 to 3.0 that autograd's own way takes forward and backward (256 tokens, width 32, 3,237 rows,
     one thread, nobody else; twice as long where its memory has to be faulted in anew).
     """
-    logits_NV, loss = _LinearLoss.apply(x_BTC.flatten(0, 1), weight_VC, bias_V, targets_BT.flatten())  # type: ignore[no-untyped-call]
+    logits_NV, loss = _LinearLoss.apply(
+        x_BTC.flatten(0, 1), weight_VC, bias_V, targets_BT.flatten()
+    )  # type: ignore[no-untyped-call]
     return logits_NV.view(*targets_BT.shape, -1), loss
 
 
@@ -257,13 +268,18 @@ class _LinearLoss(torch.autograd.Function):
         return logits_NV, loss
 
     @staticmethod
-    def backward(ctx: Any, by_logits_NV: Tensor | None, by_loss: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, by_logits_NV: Tensor | None, by_loss: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         x_NC, weight_VC, *gradients = ctx.saved_tensors
-        found = [g if g is None or by_loss is None else g * (by_loss / len(x_NC)) for g in gradients]
+        found = [
+            g if g is None or by_loss is None else g * (by_loss / len(x_NC)) for g in gradients
+        ]
         if by_logits_NV is not None:  # whoever differentiates the logits themselves
             more = by_logits_NV @ weight_VC, by_logits_NV.t() @ x_NC, by_logits_NV.sum(dim=0)
             found = [
-                g if g is None else m if by_loss is None else g + m for g, m in zip(found, more, strict=True)
+                g if g is None else m if by_loss is None else g + m
+                for g, m in zip(found, more, strict=True)
             ]
         elif by_loss is None:
             found = [None, None, None]

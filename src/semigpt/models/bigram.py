@@ -27,12 +27,14 @@ class SemiGPT(LanguageModel):
         super().__init__()
         self.settings = settings
         self.embedding_token_table = nn.Embedding(settings.vocab_size, settings.vocab_size)
-        # The book starts from nn.Embedding's standard normal logits, which costs ln V + 1/2 nats a character: half a
+        # The book starts from nn.Embedding's standard normal logits, which costs ln V + 1/2 nats per character: half a
         # nat of confidence about nothing. From zero every guess is uniform and the fresh loss is ln V to the bit.
         nn.init.zeros_(self.embedding_token_table.weight)
 
     @classmethod
-    def from_counts(cls, dataset: Dataset, *, context_length: int = 1, prior: float = 32.0) -> SemiGPT:
+    def from_counts(
+        cls, dataset: Dataset, *, context_length: int = 1, prior: float = 32.0
+    ) -> SemiGPT:
         """The table that training walks toward, counted in one pass over the training split.
 
         Row i is ln of p(j | i) = (n(i, j) + prior * p(j)) / (n(i) + prior), with p(j) = (n(j) + 1) / (n + V): a pair
@@ -45,7 +47,9 @@ class SemiGPT(LanguageModel):
         counts_VV = np.zeros((V, V), dtype=np.int32)
         for start in range(0, len(stream) - 1, PAIRS_AT_ONCE):
             ids = stream.read(start, start + PAIRS_AT_ONCE + 1).astype(np.int64)
-            counts_VV += np.bincount(ids[:-1] * V + ids[1:], minlength=V * V).reshape(V, V).astype(np.int32)
+            counts_VV += (
+                np.bincount(ids[:-1] * V + ids[1:], minlength=V * V).reshape(V, V).astype(np.int32)
+            )
         model = cls(ModelSettings(vocab_size=V, context_length=context_length))
         counts = torch.from_numpy(counts_VV).float()
         followers_V = counts.sum(dim=0, dtype=torch.float64)
@@ -54,10 +58,14 @@ class SemiGPT(LanguageModel):
         model.set_table(counts.add_(prior * share_V).div_(seen_V1 + prior).log_())
         return model
 
-    def forward(self, inputs_BT: Tensor, targets_BT: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, inputs_BT: Tensor, targets_BT: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         table = self.embedding_token_table
         if targets_BT is not None and table.sparse:
-            logits_NV, loss = _RowLoss.apply(table.weight, inputs_BT.flatten(), targets_BT.flatten())  # type: ignore[no-untyped-call]
+            logits_NV, loss = _RowLoss.apply(
+                table.weight, inputs_BT.flatten(), targets_BT.flatten()
+            )  # type: ignore[no-untyped-call]
             return logits_NV.view(*inputs_BT.shape, -1), loss
         logits_BTV = table(inputs_BT)
         return logits_BTV, None if targets_BT is None else token_loss(logits_BTV, targets_BT)
@@ -91,7 +99,9 @@ class _RowLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, weight_VV: Tensor, inputs_N: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, weight_VV: Tensor, inputs_N: Tensor, targets_N: Tensor
+    ) -> tuple[Tensor, Tensor]:
         rows_U, inverse_N = torch.unique(inputs_N, return_inverse=True)
         logits_UV = weight_VV.index_select(0, rows_U)
         loss, by_logits_UV = loss_and_gradient(logits_UV, targets_N, inverse_N)

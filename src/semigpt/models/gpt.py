@@ -24,14 +24,22 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from semigpt.errors import SettingsError
-from semigpt.models.base import Cache, LanguageModel, ModelSettings, call, lesson_of, taught_loss, token_loss
-from semigpt.models.recording import Recorder
-from semigpt.models.step import NativeStep, can_step_natively, library_or_none
-from semigpt.native import NativeUnavailableError
+from semigpt.models.base import (
+    Cache,
+    LanguageModel,
+    ModelSettings,
+    call,
+    lesson_of,
+    taught_loss,
+    token_loss,
+)
+from semigpt.native.compiler import NativeUnavailableError
+from semigpt.native.gpt_step import NativeStep, can_step_natively, library_or_none
 from semigpt.settings import check_positive
+from semigpt.training.cuda_graph import Recorder
 
 if TYPE_CHECKING:
-    from semigpt.models.counts import Counts
+    from semigpt.ngrams.counts import Counts
 
 __all__ = ["GPT", "GPTSettings", "KeyValueCache"]
 
@@ -57,7 +65,9 @@ class GPTSettings(ModelSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "width", "num_layers", "num_heads", "num_kv_heads", "head_dim", "hidden_width")
+        check_positive(
+            self, "width", "num_layers", "num_heads", "num_kv_heads", "head_dim", "hidden_width"
+        )
         check_positive(self, "rope_theta", "norm_epsilon")
         if self.head_dim is None and self.width % self.num_heads:
             raise SettingsError(
@@ -97,7 +107,10 @@ class KeyValueCache(Cache):
         self.length = 0
         shape = (batch_size, settings.kv_heads, settings.context_length, settings.head_width)
         self.layers = [
-            (torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype))
+            (
+                torch.zeros(shape, device=device, dtype=dtype),
+                torch.zeros(shape, device=device, dtype=dtype),
+            )
             for _ in range(settings.num_layers)
         ]
 
@@ -124,7 +137,10 @@ class KeyValueCache(Cache):
             keys[:, :, self.length : end] = key_BKTD
             values[:, :, self.length : end] = value_BKTD
             return keys[:, :, :end], values[:, :, :end]
-        slots = torch.arange(self.length, self.length + key_BKTD.shape[2], device=keys.device) % capacity
+        slots = (
+            torch.arange(self.length, self.length + key_BKTD.shape[2], device=keys.device)
+            % capacity
+        )
         keys[:, :, slots] = key_BKTD
         values[:, :, slots] = value_BKTD
         return keys, values
@@ -154,7 +170,9 @@ class RMSNorm(nn.Module):
 
 def rotary_table(positions_T: Tensor, head_width: int, theta: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines `[T, D]` of RoPE: pair i turns by position x theta^(-2i/D) (arXiv 2104.09864, eq. 15)."""
-    exponents = torch.arange(0, head_width, 2, device=positions_T.device, dtype=torch.float32) / head_width
+    exponents = (
+        torch.arange(0, head_width, 2, device=positions_T.device, dtype=torch.float32) / head_width
+    )
     angles_TD = torch.outer(positions_T.float(), theta**-exponents).repeat(1, 2)
     return angles_TD.cos(), angles_TD.sin()
 
@@ -183,9 +201,13 @@ def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: float) -> Te
         weights_BHTS = F.dropout(scores_BHTS.softmax(dim=-1), dropout, training=dropout > 0)
         return weights_BHTS @ v_BHSD
     if T == S or T == 1:
-        return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, dropout_p=dropout, is_causal=T > 1)
+        return F.scaled_dot_product_attention(
+            q_BHTD, k_BHSD, v_BHSD, dropout_p=dropout, is_causal=T > 1
+        )
     seen_TS = torch.ones(T, S, dtype=torch.bool, device=q_BHTD.device).tril(S - T)
-    return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, attn_mask=seen_TS, dropout_p=dropout)
+    return F.scaled_dot_product_attention(
+        q_BHTD, k_BHSD, v_BHSD, attn_mask=seen_TS, dropout_p=dropout
+    )
 
 
 class Attention(nn.Module):
@@ -207,11 +229,17 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(self.head_width, settings.norm_epsilon)
 
     def forward(
-        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], cache: KeyValueCache | None = None, layer: int = 0
+        self,
+        x_BTC: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        cache: KeyValueCache | None = None,
+        layer: int = 0,
     ) -> Tensor:
         B, T, _ = x_BTC.shape
         # One product for the three: fewer, larger products are what a CPU is fast at.
-        weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)).to(x_BTC.dtype)
+        weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)).to(
+            x_BTC.dtype
+        )
         heads_BTHD = F.linear(x_BTC, weight).view(B, T, -1, self.head_width)
         q, k, v = torch.split(
             heads_BTHD.transpose(1, 2), [self.num_heads, self.kv_heads, self.kv_heads], dim=1
@@ -261,9 +289,15 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
 
     def forward(
-        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], cache: KeyValueCache | None = None, layer: int = 0
+        self,
+        x_BTC: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        cache: KeyValueCache | None = None,
+        layer: int = 0,
     ) -> Tensor:
-        x_BTC = x_BTC + self.dropout(self.self_attn(self.input_layernorm(x_BTC), rotary, cache, layer))
+        x_BTC = x_BTC + self.dropout(
+            self.self_attn(self.input_layernorm(x_BTC), rotary, cache, layer)
+        )
         return cast(Tensor, x_BTC + self.dropout(self.mlp(self.post_attention_layernorm(x_BTC))))
 
 
@@ -303,14 +337,18 @@ class GPT(LanguageModel):
             if parameter.dim() == 2:
                 # GPT-2's start: what each residual branch adds shrinks with depth, so that the sum does not grow.
                 branch = name.endswith(("o_proj.weight", "down_proj.weight"))
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * settings.num_layers) if branch else 0.02)
+                nn.init.normal_(
+                    parameter, std=0.02 / math.sqrt(2 * settings.num_layers) if branch else 0.02
+                )
         cos_TD, sin_TD = rotary_table(
             torch.arange(settings.context_length), settings.head_width, settings.rope_theta
         )
         self.register_buffer("cos_TD", cos_TD, persistent=False)
         self.register_buffer("sin_TD", sin_TD, persistent=False)
 
-    def forward(self, inputs_BT: Tensor, targets_BT: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, inputs_BT: Tensor, targets_BT: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         self.check_context(inputs_BT)
         T = inputs_BT.shape[1]
         rotary = (self.cos_TD[:T].to(self.compute_dtype), self.sin_TD[:T].to(self.compute_dtype))
@@ -336,7 +374,9 @@ class GPT(LanguageModel):
         if step is not None:
             return step(inputs_BT, targets_BT, weight, teacher if taught else None, taught)
         lesson_BTV = lesson_of(teacher, taught, inputs_BT)
-        return self._learn_by_autograd(self.objective, (inputs_BT, targets_BT), weight, lesson_BTV, taught)
+        return self._learn_by_autograd(
+            self.objective, (inputs_BT, targets_BT), weight, lesson_BTV, taught
+        )
 
     def objective(
         self,
@@ -346,7 +386,9 @@ class GPT(LanguageModel):
         taught: float | Tensor,
     ) -> tuple[Tensor, Tensor]:
         logits_BTV, _ = self(inputs_BT)
-        losses: tuple[Tensor, Tensor] = self._call(losses_of, logits_BTV, targets_BT, lesson_BTV, taught)
+        losses: tuple[Tensor, Tensor] = self._call(
+            losses_of, logits_BTV, targets_BT, lesson_BTV, taught
+        )
         return losses
 
     def _learn_by_autograd(
@@ -378,7 +420,11 @@ class GPT(LanguageModel):
 
     def records_steps(self) -> bool:
         """Whether a training step is recorded and played again: on an NVIDIA GPU, unless `native` says never."""
-        return self.device.type == "cuda" and self.native is not False and not self.checkpoint_activations
+        return (
+            self.device.type == "cuda"
+            and self.native is not False
+            and not self.checkpoint_activations
+        )
 
     def native_step(self) -> NativeStep | None:
         """The training step in C, where this shape and machine have one."""
@@ -433,13 +479,20 @@ class GPT(LanguageModel):
             return super().next_logits(tokens_BT, cache)
         if cache.length == 0:
             tokens_BT = tokens_BT[:, -self.settings.context_length :]
-        elif tokens_BT.shape[1] > 1 and cache.length + tokens_BT.shape[1] > self.settings.context_length:
+        elif (
+            tokens_BT.shape[1] > 1
+            and cache.length + tokens_BT.shape[1] > self.settings.context_length
+        ):
             # Where the window slides each token sees another window: one at a time.
             for token_B1 in torch.split(tokens_BT, 1, dim=1):
                 logits_BV = self.next_logits(token_B1, cache)
             return logits_BV
-        positions_T = torch.arange(cache.length, cache.length + tokens_BT.shape[1], device=tokens_BT.device)
-        cos_TD, sin_TD = rotary_table(positions_T, self.settings.head_width, self.settings.rope_theta)
+        positions_T = torch.arange(
+            cache.length, cache.length + tokens_BT.shape[1], device=tokens_BT.device
+        )
+        cos_TD, sin_TD = rotary_table(
+            positions_T, self.settings.head_width, self.settings.rope_theta
+        )
         hidden_BTC = self._hidden(
             tokens_BT, (cos_TD.to(self.compute_dtype), sin_TD.to(self.compute_dtype)), cache
         )

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 
 from semigpt.errors import SettingsError
 from semigpt.models.base import lesson_of, taught_loss
-from semigpt.models.counts import LEVELS, Counts
 from semigpt.models.gpt import GPT, GPTSettings, KeyValueCache
-from semigpt.models.step import Recalled, library_or_none
+from semigpt.native.gpt_step import Recalled, library_or_none
+from semigpt.ngrams.counts import LEVELS, Counts
 from semigpt.settings import check_positive, to_table
 
 __all__ = ["MemoryGPT", "MemorySettings"]
@@ -42,11 +42,11 @@ __all__ = ["MemoryGPT", "MemorySettings"]
 class MemorySettings(GPTSettings):
     """A GPT's, and the memory's."""
 
-    # Tokens of the longest n-gram that is counted. Bits a character on film reviews after 300 steps: 5 3.540, 6 3.514,
+    # Tokens of the longest n-gram that is counted. Bits per character on film reviews after 300 steps: 5 3.540, 6 3.514,
     # 8 3.508; 22 million characters counted take 101 MB on disk with 5 and 220 with 6.
     memory_order: int = 6
     own_loss: float = 0.3  # how much of the net's own loss is added to the mixture's
-    # Likeliest tokens of the counts that the net is told; 4 are no better than 2 (3.584 and 3.585 bits a character after 300
+    # Likeliest tokens of the counts that the net is told; 4 are no better than 2 (3.584 and 3.585 bits per character after 300
     # steps on film reviews; 3.606 without any hint, 3.577 with the echo too).
     guesses: int = 2
 
@@ -54,7 +54,9 @@ class MemorySettings(GPTSettings):
         super().__post_init__()
         check_positive(self, "guesses")
         if not 2 <= self.memory_order <= LEVELS:
-            raise SettingsError(f"memory_order must be between 2 and {LEVELS}, not {self.memory_order}")
+            raise SettingsError(
+                f"memory_order must be between 2 and {LEVELS}, not {self.memory_order}"
+            )
         if self.own_loss < 0:
             raise SettingsError(f"own_loss must not be less than 0, not {self.own_loss}")
 
@@ -75,7 +77,9 @@ def echoes(ids_BT: Tensor) -> tuple[Tensor, Tensor]:
     if c is not None:
         ids_BT = ids_BT.contiguous()
         tokens_BT, lengths_BT = torch.empty_like(ids_BT), torch.empty_like(ids_BT)
-        c.semigpt_echoes(B, T, ids_BT.data_ptr(), LONGEST_ECHO, tokens_BT.data_ptr(), lengths_BT.data_ptr())
+        c.semigpt_echoes(
+            B, T, ids_BT.data_ptr(), LONGEST_ECHO, tokens_BT.data_ptr(), lengths_BT.data_ptr()
+        )
         return tokens_BT, lengths_BT
     alike_BTS = (ids_BT[:, :, None] == ids_BT[:, None, :]).tril(-1).int()
     runs_BTS = alike_BTS
@@ -85,7 +89,9 @@ def echoes(ids_BT: Tensor) -> tuple[Tensor, Tensor]:
     place_S = torch.arange(T, device=ids_BT.device, dtype=torch.int32)
     at_BT = torch.where(runs_BTS > 0, runs_BTS * T + place_S, -1).argmax(dim=2)
     lengths_BT = runs_BTS.gather(2, at_BT[..., None])[..., 0].long()
-    return torch.where(lengths_BT > 0, ids_BT.gather(1, (at_BT + 1).clamp(max=T - 1)), 0), lengths_BT
+    return torch.where(
+        lengths_BT > 0, ids_BT.gather(1, (at_BT + 1).clamp(max=T - 1)), 0
+    ), lengths_BT
 
 
 class MemoryCache(KeyValueCache):
@@ -95,7 +101,9 @@ class MemoryCache(KeyValueCache):
     tokens_BT: Tensor | None = None
 
     def with_those_before(self, tokens_BT: Tensor) -> Tensor:
-        return tokens_BT if self.tokens_BT is None else torch.cat((self.tokens_BT, tokens_BT), dim=1)
+        return (
+            tokens_BT if self.tokens_BT is None else torch.cat((self.tokens_BT, tokens_BT), dim=1)
+        )
 
     def select(self, rows: Sequence[int]) -> MemoryCache:
         chosen = super().select(rows)
@@ -136,7 +144,10 @@ class MemoryGPT(GPT):
 
     def remember(self, counts: Counts) -> None:
         """Take the counts of the training text. Raises SettingsError for those of another order or vocabulary."""
-        if (counts.order, counts.vocab_size) != (self.settings.memory_order, self.settings.vocab_size):
+        if (counts.order, counts.vocab_size) != (
+            self.settings.memory_order,
+            self.settings.vocab_size,
+        ):
             raise SettingsError(
                 f"counts of order {counts.order} over {counts.vocab_size} tokens do not fit a memory of order "
                 f"{self.settings.memory_order} over {self.settings.vocab_size}"
@@ -169,7 +180,9 @@ class MemoryGPT(GPT):
         )
         rows_BTK = torch.cat((tokens_BTK, (echo_BT + self.settings.vocab_size)[..., None]), dim=2)
         trust_BTK = torch.cat((p_BTK, (length_BT / 4).clamp(max=1)[..., None]), dim=2)
-        features_BTF = torch.cat((features_BTF[..., ::2] * LOGARITHM_SCALE, features_BTF[..., 1::2]), dim=2)
+        features_BTF = torch.cat(
+            (features_BTF[..., ::2] * LOGARITHM_SCALE, features_BTF[..., 1::2]), dim=2
+        )
         known_BTF = torch.cat((features_BTF, F.one_hot(length_BT, LONGEST_ECHO + 1).float()), dim=2)
         return rows_BTK, trust_BTK, known_BTF
 
@@ -188,7 +201,9 @@ class MemoryGPT(GPT):
         x_BTC = super()._embedded(inputs_BT, cache)
         if self.counts is None:
             return x_BTC
-        seen_BS = cache.with_those_before(inputs_BT) if isinstance(cache, MemoryCache) else inputs_BT
+        seen_BS = (
+            cache.with_those_before(inputs_BT) if isinstance(cache, MemoryCache) else inputs_BT
+        )
         T = inputs_BT.shape[1]
         recent_BR = self._recent(seen_BS, T)
         guesses = self.counts.guesses(recent_BR, self.settings.guesses)
@@ -210,22 +225,29 @@ class MemoryGPT(GPT):
         # Where nothing was there before, the echo says what the counts do after the longest context.
         nothing_BT1, by_echo_BT1 = length_BT1 == 0, by_echo_BT1.exp()
         longest_K = (
-            torch.arange(self.settings.memory_order, device=self.device) == self.settings.memory_order - 1
+            torch.arange(self.settings.memory_order, device=self.device)
+            == self.settings.memory_order - 1
         )
         weights_BTK = by_counts_BTK.exp() + by_echo_BT1 * nothing_BT1 * longest_K
         weights_BRK = F.pad(weights_BTK, (0, 0, recent_BR.shape[1] - T, 0)).to(recent_BR.device)
-        q_BTV = self.counts.distribution(recent_BR, weights_BTK=weights_BRK)[:, -T:].to(logits_BTV.device)
+        q_BTV = self.counts.distribution(recent_BR, weights_BTK=weights_BRK)[:, -T:].to(
+            logits_BTV.device
+        )
         q_BTV = q_BTV.scatter_add(2, echo_BT1, by_echo_BT1 * ~nothing_BT1)
         return torch.logaddexp(net_BT1 + logits_BTV.log_softmax(dim=-1), q_BTV.log())
 
-    def _look_up(self, inputs_BT: Tensor, targets_BT: Tensor, *, leave_one_out: bool) -> tuple[Tensor, ...]:
+    def _look_up(
+        self, inputs_BT: Tensor, targets_BT: Tensor, *, leave_one_out: bool
+    ) -> tuple[Tensor, ...]:
         """All that the counts and the text itself say at each position, before any weight has a part in it: what each expert
         but the net gives each target, `[B, T, E - 1]`; what `Counts.recall` tells of the contexts; the hints."""
         assert self.counts is not None
         home = self.counts.device
         ids_BT, wanted_BT = inputs_BT.to(home), targets_BT.to(home)
         p_BTK, features_BTF = self.counts.recall(ids_BT, wanted_BT, leave_one_out=leave_one_out)
-        guesses = self.counts.guesses(ids_BT, self.settings.guesses, wanted_BT if leave_one_out else None)
+        guesses = self.counts.guesses(
+            ids_BT, self.settings.guesses, wanted_BT if leave_one_out else None
+        )
         echo_BT, length_BT = echoes(ids_BT)
         by_echo_BT = torch.where(length_BT > 0, (echo_BT == wanted_BT).float(), p_BTK[..., -1])
         said_BTX = torch.cat((p_BTK, by_echo_BT[..., None]), dim=2)
@@ -257,7 +279,9 @@ class MemoryGPT(GPT):
                 self.settings.own_loss,
                 told_BTC.detach().flatten(0, 1),
             )
-            loss = step(inputs_BT, targets_BT, weight, teacher if taught else None, taught, recalled)
+            loss = step(
+                inputs_BT, targets_BT, weight, teacher if taught else None, taught, recalled
+            )
             told_BTC.backward(step.by_x.view_as(told_BTC) * weight)  # type: ignore[no-untyped-call]
             return loss
         lesson_BTV = lesson_of(teacher, taught, inputs_BT)
@@ -272,7 +296,9 @@ class MemoryGPT(GPT):
         looked_up = self._look_up(inputs_BT, targets_BT, leave_one_out=False)
         return self._mixed_losses(inputs_BT, targets_BT, *looked_up)[2]
 
-    def _mixed_objective(self, inputs_BT: Tensor, targets_BT: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    def _mixed_objective(
+        self, inputs_BT: Tensor, targets_BT: Tensor, *rest: Any
+    ) -> tuple[Tensor, Tensor]:
         """As `objective`, through the mixture: `rest` is what `_look_up` gave, the lesson and `taught`."""
         *looked_up, lesson_BTV, taught = rest
         net_BT, logits_BTV, loss_BT = self._mixed_losses(inputs_BT, targets_BT, *looked_up)
@@ -298,7 +324,11 @@ class MemoryGPT(GPT):
             logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none"
         ).view_as(targets_BT)
         said_BTE = torch.cat((-net_BT[..., None], said_BTX.log()), dim=2)
-        return net_BT, logits_BTV, -(self._log_shares(hidden_BTC, features_BTF) + said_BTE).logsumexp(dim=2)
+        return (
+            net_BT,
+            logits_BTV,
+            -(self._log_shares(hidden_BTC, features_BTF) + said_BTE).logsumexp(dim=2),
+        )
 
     def new_cache(self, batch_size: int) -> MemoryCache:
         cache = MemoryCache(self.settings, batch_size, self.device, self.compute_dtype)
@@ -308,7 +338,9 @@ class MemoryGPT(GPT):
 
     def huggingface_config(self) -> dict[str, Any]:
         """A config of semigpt's own: transformers has no such model."""
-        shape = {name: value for name, value in to_table(self.settings).items() if name != "dropout"}
+        shape = {
+            name: value for name, value in to_table(self.settings).items() if name != "dropout"
+        }
         return {
             "model_type": "semigpt-memory",
             "architectures": ["MemoryGPT"],
@@ -319,9 +351,15 @@ class MemoryGPT(GPT):
     def companions(self) -> dict[str, dict[str, Tensor]]:
         if self.counts is None:
             return {}
-        return {"counts.safetensors": {name: tensor.cpu() for name, tensor in self.counts.tensors().items()}}
+        return {
+            "counts.safetensors": {
+                name: tensor.cpu() for name, tensor in self.counts.tensors().items()
+            }
+        }
 
     def load_companions(self, found: dict[str, dict[str, Tensor]]) -> None:
         """Raises SettingsError, ValueError or LookupError for counts that do not fit."""
         if "counts.safetensors" in found:
-            self.remember(Counts.from_tensors(found["counts.safetensors"], self.settings.vocab_size))
+            self.remember(
+                Counts.from_tensors(found["counts.safetensors"], self.settings.vocab_size)
+            )

@@ -186,7 +186,9 @@ def as_row(ids: Iterable[int]) -> NDArray[np.integer[Any]]:
         ids = ids.detach().cpu()
     row = np.asarray(ids if hasattr(ids, "__array__") else list(ids))
     if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
-        raise TokenizerError(f"decode takes one row of integers, not {row.dtype} of shape {row.shape}")
+        raise TokenizerError(
+            f"decode takes one row of integers, not {row.dtype} of shape {row.shape}"
+        )
     return row if row.size else row.astype(np.uint8)
 
 
@@ -232,7 +234,8 @@ def fingerprint_of(document: Mapping[str, Any]) -> str:
     sorted keys
     and no spaces: the same after `transformers` has loaded the file and saved it again."""
     parts = {
-        part: document[part] for part in ("added_tokens", "normalizer", "pre_tokenizer", "model", "decoder")
+        part: document[part]
+        for part in ("added_tokens", "normalizer", "pre_tokenizer", "model", "decoder")
     }
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
@@ -240,7 +243,13 @@ def fingerprint_of(document: Mapping[str, Any]) -> str:
 
 def added_token(spelling: str, token_id: int) -> dict[str, Any]:
     """A special token's entry under `added_tokens` in `tokenizer.json`."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    flags = {
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
     return {"id": token_id, "content": spelling, **flags}
 
 
@@ -252,4 +261,6 @@ def check_special_tokens(special_tokens: Sequence[str]) -> None:
                 f"special token {spelling!r} must be two or more printable characters, as in <|user|>"
             )
         if spelling in (*special_tokens[:place], *map(byte_token, range(256))):
-            raise TokenizerError(f"special token {spelling!r} is there already; give each another spelling")
+            raise TokenizerError(
+                f"special token {spelling!r} is there already; give each another spelling"
+            )

@@ -62,7 +62,9 @@ class CharTokenizer(Tokenizer):
     ) -> None:
         if isinstance(characters, str) and normalization is not None:
             characters = unicodedata.normalize(normalization, characters)
-        self._characters = sorted(character for character in set(characters) if not _is_surrogate(character))
+        self._characters = sorted(
+            character for character in set(characters) if not _is_surrogate(character)
+        )
         self.normalization = normalization
         check_special_tokens([END_OF_TEXT, *special_tokens])
         tokens = [*self._characters, END_OF_TEXT, *map(byte_token, range(256)), *special_tokens]
@@ -132,10 +134,14 @@ class CharTokenizer(Tokenizer):
         by_id = sorted(document["model"]["vocab"], key=document["model"]["vocab"].__getitem__)
         characters = [token for token in by_id if len(token) == 1]
         special_tokens = [
-            token["content"] for token in document["added_tokens"] if token["content"] != END_OF_TEXT
+            token["content"]
+            for token in document["added_tokens"]
+            if token["content"] != END_OF_TEXT
         ]
         if document["model"]["byte_fallback"]:
-            normalization: Normalization | None = "NFC" if document["normalizer"] == {"type": "NFC"} else None
+            normalization: Normalization | None = (
+                "NFC" if document["normalizer"] == {"type": "NFC"} else None
+            )
             self: Self = cls(characters, normalization=normalization, special_tokens=special_tokens)
         else:
             self = cls.plain("".join(characters))
@@ -163,14 +169,19 @@ class CharTokenizer(Tokenizer):
     def decode(self, ids: Iterable[int]) -> str:
         """See `Tokenizer.decode`."""
         row = as_row(ids)
-        if row.dtype.kind == "i" or row.itemsize == 8:  # NumPy would clip an id below zero, or wrapped, to 0
+        if (
+            row.dtype.kind == "i" or row.itemsize == 8
+        ):  # NumPy would clip an id below zero, or wrapped, to 0
             self._check_range(row)
         pieces = (row[at : at + _PIECE] for at in range(0, len(row), _PIECE))
         try:
             return "".join(
-                self._code_points.take(piece, mode="clip").tobytes().decode("utf-32-le") for piece in pieces
+                self._code_points.take(piece, mode="clip").tobytes().decode("utf-32-le")
+                for piece in pieces
             )
-        except UnicodeDecodeError:  # not only characters: join bytes, so that those of one character meet
+        except (
+            UnicodeDecodeError
+        ):  # not only characters: join bytes, so that those of one character meet
             self._check_range(row)
             utf8 = self._utf8.take(row).view(np.uint8)[self._utf8_used.take(row).view(np.bool_)]
             return read_utf8(utf8.tobytes(), final=True)[0]
@@ -189,11 +200,16 @@ class CharTokenizer(Tokenizer):
             "version": "1.0",
             "truncation": None,
             "padding": None,
-            "added_tokens": [added_token(spelling, i) for spelling, i in self.special_tokens.items()],
+            "added_tokens": [
+                added_token(spelling, i) for spelling, i in self.special_tokens.items()
+            ],
             "normalizer": None if self.normalization is None else {"type": self.normalization},
             "pre_tokenizer": None,
             "post_processor": None,
-            "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+            "decoder": {
+                "type": "Sequence",
+                "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}],
+            },
             "model": {
                 "type": "BPE",
                 "dropout": None,
@@ -250,12 +266,20 @@ class CharTokenizer(Tokenizer):
             ids = self._with_bytes(ids, code_points, unseen)
         return ids.astype(self.dtype, copy=False)
 
-    def _with_bytes(self, ids: Ids, code_points: NDArray[np.uint32], unseen: NDArray[np.bool_]) -> Ids:
+    def _with_bytes(
+        self, ids: Ids, code_points: NDArray[np.uint32], unseen: NDArray[np.bool_]
+    ) -> Ids:
         """`ids` with each unseen character's one place widened to the ids of its UTF-8 bytes."""
         strangers = code_points[unseen]
-        utf8 = strangers.tobytes().decode("utf-32-le", "surrogatepass").encode("utf-8", "surrogatepass")
+        utf8 = (
+            strangers.tobytes()
+            .decode("utf-32-le", "surrogatepass")
+            .encode("utf-8", "surrogatepass")
+        )
         widths = np.ones(len(ids), np.uint8)
-        widths[unseen] += (strangers >= 0x80).astype(np.uint8) + (strangers >= 0x800) + (strangers >= 0x10000)
+        widths[unseen] += (
+            (strangers >= 0x80).astype(np.uint8) + (strangers >= 0x800) + (strangers >= 0x10000)
+        )
         widened = np.repeat(ids, widths)
         is_byte = np.repeat(unseen, widths)
         widened[is_byte] = self._byte_ids[np.frombuffer(utf8, np.uint8)]

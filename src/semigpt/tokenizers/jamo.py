@@ -28,7 +28,12 @@ from semigpt.tokenizers.base import (
     check_special_tokens,
     read_utf8,
 )
-from semigpt.tokenizers.bpe import bpe_model_json, byte_letters, normalization_of, special_tokens_of
+from semigpt.tokenizers.byte_level import (
+    bpe_model_json,
+    byte_letters,
+    normalization_of,
+    special_tokens_of,
+)
 
 __all__ = ["JamoTokenizer"]
 
@@ -39,7 +44,12 @@ _JAMO = [
     *(chr(0x1161 + i) for i in range(_VOWELS)),
     *(chr(0x11A8 + i) for i in range(_FINALS)),
 ]
-_INITIAL, _VOWEL, _FINAL, _BEHIND = 256, 256 + _INITIALS, 256 + _INITIALS + _VOWELS, 256 + len(_JAMO)
+_INITIAL, _VOWEL, _FINAL, _BEHIND = (
+    256,
+    256 + _INITIALS,
+    256 + _INITIALS + _VOWELS,
+    256 + len(_JAMO),
+)
 _CODE_POINTS = 0x110000
 _PIECE = 1 << 16
 
@@ -72,10 +82,14 @@ class JamoTokenizer(Tokenizer):
         self._characters = sorted(c for c in set(characters) if _has_own_token(c))
         self.normalization = normalization
         behind = _BEHIND + len(self._characters)
-        self.special_tokens = {token: behind + i for i, token in enumerate([END_OF_TEXT, *special_tokens])}
+        self.special_tokens = {
+            token: behind + i for i, token in enumerate([END_OF_TEXT, *special_tokens])
+        }
         self.vocab_size = behind + len(self.special_tokens)
         self._bytes = [bytes([byte]) for byte in range(256)]
-        self._bytes += [c.encode() for c in (*_JAMO, *self._characters)] + [b""] * len(self.special_tokens)
+        self._bytes += [c.encode() for c in (*_JAMO, *self._characters)] + [b""] * len(
+            self.special_tokens
+        )
         # Each token's bytes, four at most, in one number, and which of the four are used.
         self._utf8 = np.array([int.from_bytes(data, "little") for data in self._bytes], "<u4")
         self._utf8_used = np.array([(1 << 8 * len(data)) // 255 for data in self._bytes], "<u4")
@@ -161,7 +175,9 @@ class JamoTokenizer(Tokenizer):
             "version": "1.0",
             "truncation": None,
             "padding": None,
-            "added_tokens": [added_token(spelling, i) for spelling, i in self.special_tokens.items()],
+            "added_tokens": [
+                added_token(spelling, i) for spelling, i in self.special_tokens.items()
+            ],
             "normalizer": {
                 "type": "Sequence",
                 "normalizers": [
@@ -196,7 +212,11 @@ class JamoTokenizer(Tokenizer):
         for first_wider in (0x80, 0x800, 0x10000):
             widths[first_wider:] += 1
         ids = np.zeros((_CODE_POINTS, 4), self.dtype)
-        utf8 = code_points.tobytes().decode("utf-32-le", "surrogatepass").encode("utf-8", "surrogatepass")
+        utf8 = (
+            code_points.tobytes()
+            .decode("utf-32-le", "surrogatepass")
+            .encode("utf-8", "surrogatepass")
+        )
         ids[np.arange(4) < widths[:, None]] = np.frombuffer(utf8, np.uint8)
 
         index = np.arange(_NUM_SYLLABLES)
@@ -289,7 +309,9 @@ def _replace(old: str, new: str) -> dict[str, Any]:
 def _syllables() -> dict[str, str]:
     """Each syllable's jamo and its bytes in GPT-2's letters; three jamo first, since two may begin them."""
     composed = (chr(_FIRST_SYLLABLE + i) for i in range(_NUM_SYLLABLES))
-    syllables = {unicodedata.normalize("NFD", syllable): _spelled(syllable) for syllable in composed}
+    syllables = {
+        unicodedata.normalize("NFD", syllable): _spelled(syllable) for syllable in composed
+    }
     return dict(sorted(syllables.items(), key=lambda item: -len(item[0])))
 
 

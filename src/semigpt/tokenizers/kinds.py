@@ -20,7 +20,12 @@ from semigpt.tokenizers.base import (
     batches,
     fingerprint_of,
 )
-from semigpt.tokenizers.bpe import BPETokenizer, ByteTokenizer, UnigramTokenizer, room_for_bytes
+from semigpt.tokenizers.byte_level import (
+    BPETokenizer,
+    ByteTokenizer,
+    UnigramTokenizer,
+    room_for_bytes,
+)
 from semigpt.tokenizers.char import CharTokenizer
 from semigpt.tokenizers.jamo import JamoTokenizer
 
@@ -65,11 +70,17 @@ def train_tokenizer(
             size = vocab_size or DEFAULT_PIECES
             return BPETokenizer.train(documents, vocab_size=size, min_count=min_count, **options)
         case "unigram":
-            return UnigramTokenizer.train(documents, vocab_size=vocab_size or DEFAULT_PIECES, **options)
-    raise TokenizerError(f"no tokenizer of kind {kind!r}; there are char, byte, jamo, bpe and unigram")
+            return UnigramTokenizer.train(
+                documents, vocab_size=vocab_size or DEFAULT_PIECES, **options
+            )
+    raise TokenizerError(
+        f"no tokenizer of kind {kind!r}; there are char, byte, jamo, bpe and unigram"
+    )
 
 
-def count_characters(documents: Iterable[str], normalization: Normalization | None = None) -> dict[str, int]:
+def count_characters(
+    documents: Iterable[str], normalization: Normalization | None = None
+) -> dict[str, int]:
     """How often each character occurs in `documents`, by code point."""
     counts = np.zeros(0x110000, np.int64)
     for batch in batches(documents, 1 << 20):
@@ -125,13 +136,18 @@ def _from_tokenizer_json(document: Mapping[str, Any]) -> Tokenizer:
             "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, *_]},
         }:
             return CharTokenizer.from_tokenizer_json(document)
-        case {"model": {"type": "BPE"}, "decoder": {"type": "Sequence", "decoders": [{"type": "Fuse"}, *_]}}:
+        case {
+            "model": {"type": "BPE"},
+            "decoder": {"type": "Sequence", "decoders": [{"type": "Fuse"}, *_]},
+        }:
             return JamoTokenizer.from_tokenizer_json(document)
         case {"model": {"type": "BPE"}, "pre_tokenizer": {"type": "ByteLevel", "use_regex": False}}:
             return ByteTokenizer.from_tokenizer_json(document)
         case {"model": {"type": "BPE"}, "pre_tokenizer": {"type": "ByteLevel"}}:
             return BPETokenizer.from_tokenizer_json(document)
-    raise TokenizerError("not a tokenizer of a kind that semigpt makes (char, byte, jamo, bpe, unigram)")
+    raise TokenizerError(
+        "not a tokenizer of a kind that semigpt makes (char, byte, jamo, bpe, unigram)"
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

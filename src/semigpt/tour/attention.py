@@ -218,7 +218,9 @@ def several_heads(s: Session, seed: int) -> Iterator[str]:
 
 
 def feed_forward(s: Session, seed: int) -> Iterator[str]:
-    yield s.heading("피드포워드: 모은 것을 생각하기", "Feed-forward: thinking about what was gathered")
+    yield s.heading(
+        "피드포워드: 모은 것을 생각하기", "Feed-forward: thinking about what was gathered"
+    )
     yield s.say(
         "어텐션은 값들을 섞어 평균할 뿐, 그것으로 무언가를 계산하지는 않습니다. 그래서 뒤에 작은 신경망을 붙입니다. 네 배로 넓혔다가, 음수를 0으로 만드는 "
         "ReLU를 거쳐, 다시 원래 크기로 줄입니다. 자리마다 따로 계산하므로 옆 글자와는 섞이지 않습니다.",

@@ -398,7 +398,9 @@ def optimizer(s: Session) -> Iterator[str]:
 
 
 def counts(s: Session) -> Iterator[str]:
-    yield s.heading("학습이 향하는 곳: 세어서 만든 표", "Where training is heading: the table of counts")
+    yield s.heading(
+        "학습이 향하는 곳: 세어서 만든 표", "Where training is heading: the table of counts"
+    )
     yield s.say(
         "이 모델만은 가장 좋은 표가 무엇인지 미리 알 수 있습니다. 앞 글자 하나만 본다면, 그 글자 뒤에 무엇이 몇 번 왔는지 세어 나눈 비율보다 나은 "
         "확률은 없습니다. 학습용 글을 한 번 훑어 세어 봅시다. `prior`는 한 번도 못 본 쌍의 확률이 0이 "
@@ -541,7 +543,7 @@ def both_losses(s: Session) -> Iterator[str]:
             estimate = estimate_loss(model, dataset.stream(split), context_length={BLOCK}, blocks=256)
             losses[split] = estimate.loss
             print(split, round(estimate.loss, 4), "±", round(estimate.standard_error, 4))
-        from semigpt.information import bits
+        from semigpt.evaluation.information import bits
         round(bits(losses["validation"]), 3), round(math.log2(V), 3)
     """)
     gap = s["losses"]["validation"] - s["losses"]["train"]

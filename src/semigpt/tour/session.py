@@ -71,7 +71,9 @@ class Session:
             except Exception as error:
                 if not mistaken:
                     raise
-                answer = f"Traceback (most recent call last):\n    ...\n{type(error).__name__}: {error}"
+                answer = (
+                    f"Traceback (most recent call last):\n    ...\n{type(error).__name__}: {error}"
+                )
             shown += answer.splitlines()
         return indent("\n".join(shown), MARGIN)
 

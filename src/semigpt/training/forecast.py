@@ -95,7 +95,12 @@ def forecast_run(
     """
     optimizer = Optimizer(model, optimizer_settings)
     plan = replace(
-        settings, steps=REHEARSED_STEPS + 1, tokens=None, minutes=None, on_nonfinite="skip", save_every=None
+        settings,
+        steps=REHEARSED_STEPS + 1,
+        tokens=None,
+        minutes=None,
+        on_nonfinite="skip",
+        save_every=None,
     )
     durations: list[float] = []
     before = start = time.perf_counter()
@@ -118,7 +123,9 @@ def forecast_run(
     parameters = model.parameter_count()
     remembered = sum(tensor.nbytes for tensor in optimizer.state().values())
     # model/ is written through two copies of the weights in memory.
-    memory = peak_memory(model.device) + (2 * NUMBER * parameters if model.device.type == "cpu" else 0)
+    memory = peak_memory(model.device) + (
+        2 * NUMBER * parameters if model.device.type == "cpu" else 0
+    )
     blocks = (len(dataset.stream("train")) - 1) // context_length
     return Forecast(
         steps=steps,
@@ -132,7 +139,10 @@ def forecast_run(
 
 def evaluations_of(settings: TrainingSettings, an_evaluation: float) -> int:
     """How many evaluations a run has, at so many seconds each, where `eval_every` does not say."""
-    if settings.minutes is None or an_evaluation * EVALUATIONS <= EVALUATING_SHARE * 60 * settings.minutes:
+    if (
+        settings.minutes is None
+        or an_evaluation * EVALUATIONS <= EVALUATING_SHARE * 60 * settings.minutes
+    ):
         return EVALUATIONS
     return max(int(EVALUATING_SHARE * 60 * settings.minutes / an_evaluation), 2)
 
@@ -168,7 +178,9 @@ def available_memory(device: torch.device) -> int | None:
         return None
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        free = next(
+            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")
+        )
     except (OSError, StopIteration):
         return None
     group = Path("/sys/fs/cgroup")

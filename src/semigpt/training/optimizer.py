@@ -30,7 +30,7 @@ class OptimizerSettings:
     muon_learning_rate: float = 0.02
     # Of embedding tables, as a multiple of AdamW's: a batch touches few of their rows. Not of one that is the output layer too.
     embedding_rate: float = 1.0
-    # None: 0.1, but where `semigpt train` goes by how often the text is read (`semigpt.dial.weight_decay_for`).
+    # None: 0.1, but where `semigpt train` goes by how often the text is read (`semigpt.auto.weight_decay_for`).
     weight_decay: float | None = None
     # Norms, biases, and tables that a batch barely touches go free; "all" is what torch.optim.AdamW does by itself.
     decayed: Literal["matrices", "all"] = "matrices"
@@ -53,7 +53,9 @@ class OptimizerSettings:
                 raise SettingsError(f"{name} must not be less than 0, not {getattr(self, name)}")
         for name in ("warmup", "decay", "final_rate"):
             if not 0 <= getattr(self, name) <= 1:
-                raise SettingsError(f"{name} is a share, between 0 and 1, not {getattr(self, name)}")
+                raise SettingsError(
+                    f"{name} is a share, between 0 and 1, not {getattr(self, name)}"
+                )
         for name, value in (("momentum", self.momentum), *(("betas", beta) for beta in self.betas)):
             if not 0 <= value < 1:
                 raise SettingsError(f"{name} must be at least 0 and less than 1, not {value}")
@@ -115,7 +117,11 @@ class TableAdamW:
     FRESH = (0.0, 1.0, 1.0, 1.0, 0.0, 0.0)
 
     def __init__(
-        self, model: nn.Module, table: nn.Embedding, settings: OptimizerSettings, weight_decay: float
+        self,
+        model: nn.Module,
+        table: nn.Embedding,
+        settings: OptimizerSettings,
+        weight_decay: float,
     ) -> None:
         self.weight = table.weight
         self.beta1, self.beta2 = settings.betas
@@ -129,12 +135,16 @@ class TableAdamW:
         self._at_hand: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
         self._space: Tensor | None = None
         table.sparse = True  # the gradient holds the touched rows alone
-        model.register_forward_pre_hook(lambda module, inputs: self.catch_up(torch.unique(inputs[0])))
+        model.register_forward_pre_hook(
+            lambda module, inputs: self.catch_up(torch.unique(inputs[0]))
+        )
 
     @torch.no_grad()
     def catch_up(self, rows_U: Tensor) -> None:
         """Move these rows to where dense AdamW would have them by now."""
-        shrink_U, missed_U, missed_epsilon_U = self.rows_6V[self.SHRINK :].index_select(1, rows_U).unbind(0)
+        shrink_U, missed_U, missed_epsilon_U = (
+            self.rows_6V[self.SHRINK :].index_select(1, rows_U).unbind(0)
+        )
         epsilon_U1 = torch.where(missed_U > 0, missed_epsilon_U / missed_U, 1.0).float()[:, None]
         weight_UV, m_UV, v_UV, ratio_UV = self._workspace(len(rows_U))
         torch.index_select(self.weight, 0, rows_U, out=weight_UV)
@@ -240,7 +250,9 @@ class Muon:
     # (4 x 256 on two cores with AVX-512 alone: 379 ms a step in bfloat16, 106 in float32, where the step without it takes 430).
     STEPS, A, B, C = 5, 3.4445, -4.7750, 2.0315
 
-    def __init__(self, parameters: list[nn.Parameter], momentum: float, weight_decay: float) -> None:
+    def __init__(
+        self, parameters: list[nn.Parameter], momentum: float, weight_decay: float
+    ) -> None:
         self.momentum, self.weight_decay = momentum, weight_decay
         self.groups: dict[tuple[int, int], list[Tensor]] = {}
         for parameter in parameters:
@@ -250,7 +262,9 @@ class Muon:
             for shape, group in self.groups.items()
         }
         # Kept from step to step: to fault memory in anew costs more than to fill it.
-        self._gradients = {shape: torch.empty_like(momentum) for shape, momentum in self.momenta.items()}
+        self._gradients = {
+            shape: torch.empty_like(momentum) for shape, momentum in self.momenta.items()
+        }
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
@@ -272,7 +286,11 @@ class Muon:
         tall = matrices_nRC.shape[1] > matrices_nRC.shape[2]
         # A copy in either number type: the update is scaled in place.
         dtype = pick_precision(matrices_nRC.device, "auto")
-        x = (matrices_nRC.transpose(1, 2) if tall else matrices_nRC).to(dtype, copy=True).contiguous()
+        x = (
+            (matrices_nRC.transpose(1, 2) if tall else matrices_nRC)
+            .to(dtype, copy=True)
+            .contiguous()
+        )
         x /= x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
         gram = x.new_empty(len(x), x.shape[1], x.shape[1])
         polynomial, other = torch.empty_like(gram), torch.empty_like(x)
@@ -307,8 +325,14 @@ class Optimizer:
         self._muon: Muon | None = None
         table = next((m for m in model.modules() if isinstance(m, nn.Embedding)), None)
         # The sums of missed steps converge only where the first moment fades faster than the second.
-        if table is not None and len(self.parameters) == 1 and settings.betas[0] < settings.betas[1]:
-            self._table = TableAdamW(model, table, settings, decay if settings.decayed == "all" else 0.0)
+        if (
+            table is not None
+            and len(self.parameters) == 1
+            and settings.betas[0] < settings.betas[1]
+        ):
+            self._table = TableAdamW(
+                model, table, settings, decay if settings.decayed == "all" else 0.0
+            )
             return
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         outputs = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
@@ -351,7 +375,9 @@ class Optimizer:
         gradients = []
         for parameter in self.parameters:
             if parameter.grad is not None:
-                gradients.append(touched_rows(parameter)[1] if parameter.grad.is_sparse else parameter.grad)
+                gradients.append(
+                    touched_rows(parameter)[1] if parameter.grad.is_sparse else parameter.grad
+                )
         norm = nn.utils.get_total_norm(gradients)
         if self.settings.clip:
             share = (self.settings.clip / (norm + 1e-6)).clamp(max=1.0)

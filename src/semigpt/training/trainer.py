@@ -18,7 +18,7 @@ from torch import Tensor
 from semigpt.dataset import BlockOrder, Dataset, TokenStream, as_block
 from semigpt.errors import SettingsError, TrainingError
 from semigpt.models.base import LanguageModel
-from semigpt.models.counts import LEVELS, Counts
+from semigpt.ngrams.counts import LEVELS, Counts
 from semigpt.settings import check_choice, check_positive
 from semigpt.training.optimizer import Optimizer
 
@@ -46,7 +46,9 @@ class TrainingSettings:
         None  # 500 steps, "2m" minutes; default: as often as 2 % of the time allows
     )
     keep: int = 2  # checkpoints kept
-    on_nonfinite: Literal["stop", "skip"] = "stop"  # what a loss or gradient that is not finite does
+    on_nonfinite: Literal["stop", "skip"] = (
+        "stop"  # what a loss or gradient that is not finite does
+    )
     # With counts as the teacher, targets are what the counts of n-grams say and not only the token that came, as long as
     # the model is behind them; auto: counts where the text is long (semigpt.recipe.TAUGHT_TOKENS).
     teacher: Literal["auto", "counts", "none"] = "none"
@@ -55,7 +57,9 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.steps, self.tokens, self.minutes)) != 1:
-            raise SettingsError("say how long to train with exactly one of steps, tokens and minutes")
+            raise SettingsError(
+                "say how long to train with exactly one of steps, tokens and minutes"
+            )
         check_positive(self, "steps", "tokens", "minutes", "batch_size", "gradient_accumulation")
         check_positive(self, "eval_every", "eval_blocks", "keep")
         check_choice("order", self.order, ("epoch", "random"))
@@ -68,7 +72,9 @@ class TrainingSettings:
             )
         check_choice("teacher", self.teacher, ("auto", "counts", "none"))
         if self.teacher_order is not None and not 2 <= self.teacher_order <= LEVELS:
-            raise SettingsError(f"teacher_order must be between 2 and {LEVELS}, not {self.teacher_order}")
+            raise SettingsError(
+                f"teacher_order must be between 2 and {LEVELS}, not {self.teacher_order}"
+            )
         if self.seed < 0:
             raise SettingsError(f"seed must not be less than 0, not {self.seed}")
         if self.batch_size % self.gradient_accumulation:
@@ -80,12 +86,14 @@ class TrainingSettings:
     def save_minutes(self) -> float | None:
         """The minutes between two checkpoints, where `save_every` is given in minutes."""
         found = (
-            re.fullmatch(r"(\d+(?:\.\d+)?)m", self.save_every) if isinstance(self.save_every, str) else None
+            re.fullmatch(r"(\d+(?:\.\d+)?)m", self.save_every)
+            if isinstance(self.save_every, str)
+            else None
         )
         return float(found[1]) if found else None
 
 
-# Nats a token that a teacher must be ahead to be listened to fully.
+# Nats per token that a teacher must be ahead to be listened to fully.
 LESSON = 0.35
 
 # A spike: a loss this far above its running mean (of about 50 steps, the first 50 reported on by nobody).
@@ -103,7 +111,9 @@ class Progress:
     tokens_seen: int = 0
     seconds: float = 0.0  # of the run's own clock, pauses between resumes left out
     skipped: int = 0  # steps without an update, their loss or gradient not finite
-    loss_mean: float = 0.0  # running, over the steps that were not skipped; a spike is measured against it
+    loss_mean: float = (
+        0.0  # running, over the steps that were not skipped; a spike is measured against it
+    )
     loss_variance: float = 0.0
 
     def watch(self, loss: float) -> bool:
@@ -137,7 +147,7 @@ class Teacher:
     """The counts of the training text's n-grams, and what they cost a token of it that they have not seen."""
 
     counts: Counts
-    loss: float  # nats a token, leave-one-out
+    loss: float  # nats per token, leave-one-out
 
     @classmethod
     def of(cls, counts: Counts, stream: TokenStream, context_length: int) -> Teacher:
@@ -165,7 +175,7 @@ class StepReport:
     step: int
     tokens_seen: int
     share: float  # of the run, done
-    loss: float  # nats a token, of this step's batch before the update
+    loss: float  # nats per token, of this step's batch before the update
     learning_rate: float
     gradient_norm: float  # before clipping
     seconds: float  # of the run's clock
@@ -209,7 +219,9 @@ def training_steps(
             pinned := model.device.type == "cuda"
         ):  # copied while the GPU is busy with what it was given before
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
-        return inputs.to(model.device, non_blocking=pinned), targets.to(model.device, non_blocking=pinned)
+        return inputs.to(model.device, non_blocking=pinned), targets.to(
+            model.device, non_blocking=pinned
+        )
 
     inputs, targets = batch(progress.step)
     while (share := progress.share(settings)) < 1:

@@ -76,7 +76,9 @@ def excerpt(text: str, start: int, end: int) -> str:
     """The place and a little around it, in one line that any terminal can show."""
     end = min(end, start + 2 * EXCERPT_CHARACTERS)
     before, after = max(start - EXCERPT_CHARACTERS, 0), min(end + EXCERPT_CHARACTERS, len(text))
-    return ("…" if before else "") + visible(text[before:after]) + ("…" if after < len(text) else "")
+    return (
+        ("…" if before else "") + visible(text[before:after]) + ("…" if after < len(text) else "")
+    )
 
 
 def visible(text: str) -> str:
@@ -124,7 +126,9 @@ def _difference(text: str, repaired: str, count: int) -> Change | None:
         min(len(text), len(repaired)),
     )
     size = EXCERPT_CHARACTERS
-    return Change(repaired, count, start, min(start + size, len(text)), repaired[start : start + size // 2])
+    return Change(
+        repaired, count, start, min(start + size, len(text)), repaired[start : start + size // 2]
+    )
 
 
 # ------------------------------------------------------------------------------------------------- characters
@@ -152,9 +156,7 @@ _SYLLABLE = re.compile("[가-힣]")
 _BLOCKS = "address|article|aside|blockquote|br|dd|div|dl|dt|figcaption|figure|footer|form|h[1-6]|header|hr|li|main|nav|ol|p|pre|section|table|tbody|td|tfoot|th|thead|tr|ul"
 _INLINE = "a|abbr|b|big|body|button|center|cite|code|em|embed|font|head|html|i|iframe|img|input|ins|label|link|mark|meta|noscript|object|option|q|s|select|small|span|strike|strong|sub|sup|svg|textarea|title|tt|u|video"
 # No group is possessive: before Python 3.11.5 such repeats go wrong (gh-101955). There is but one way to match each turn.
-_ATTRIBUTES = (
-    r"""(?:\s++[A-Za-z_:][A-Za-z0-9_:.-]*+(?:\s*+=\s*+(?:"[^"]*+"|'[^']*+'|[^\s"'<>]++))?)*\s*+/?+"""
-)
+_ATTRIBUTES = r"""(?:\s++[A-Za-z_:][A-Za-z0-9_:.-]*+(?:\s*+=\s*+(?:"[^"]*+"|'[^']*+'|[^\s"'<>]++))?)*\s*+/?+"""
 _HTML = re.compile(
     # Neither goes on past another of its kind, so that a text of a million openings takes no square of that.
     r"(?P<gone><!--(?:[^<-]++|<(?!!--)|-(?!->))*-->|<!DOCTYPE[^<>]*+>"
@@ -197,11 +199,15 @@ def _lost(text: str) -> Change | None:
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 _LINE_END = re.compile("\r\n?|[\u2028\u2029]")
-_INVISIBLE = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\u3164\ufeff\ufff9-\ufffb"
+_INVISIBLE = (
+    "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\u3164\ufeff\ufff9-\ufffb"
+)
 _ZERO_WIDTH = re.compile(f"[{_INVISIBLE}]")
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 # Between these a joiner joins nothing; between emoji, and in scripts that join their letters, it does.
-_NOT_JOINED = re.compile(f"[\x00-\x7f\u1100-\u11ff\u3000-\u9fff\uac00-\ud7ff\uff00-\uffef{_INVISIBLE}]|\\s")
+_NOT_JOINED = re.compile(
+    f"[\x00-\x7f\u1100-\u11ff\u3000-\u9fff\uac00-\ud7ff\uff00-\uffef{_INVISIBLE}]|\\s"
+)
 
 
 def _unless_it_joins(match: re.Match[str]) -> str:
@@ -249,14 +255,20 @@ _JAMO_SIGN = re.compile("[ㄱ-ㅎ][ㅏ-ㅣ]")
 
 
 def _syllable(match: re.Match[str]) -> str:
-    lead, vowel, tail = _LEADS.index(match[1]), _VOWELS.index(match[2]), _TAILS.find(match[3] or " ")
+    lead, vowel, tail = (
+        _LEADS.index(match[1]),
+        _VOWELS.index(match[2]),
+        _TAILS.find(match[3] or " "),
+    )
     tail = max(tail, 0)  # the filler is no tail
     return chr(0xAC00 + (lead * 21 + vowel) * 28 + tail)
 
 
 def _full_width(match: re.Match[str]) -> str:
     """Half-width jamo as the full-width ones they stand for, in syllables where they spell them."""
-    wide = (chr(int(unicodedata.decomposition(character).split()[-1], 16)) for character in match[0])
+    wide = (
+        chr(int(unicodedata.decomposition(character).split()[-1], 16)) for character in match[0]
+    )
     return _SPELLED.sub(_syllable, "".join(wide))
 
 
@@ -265,7 +277,11 @@ def _spelled(match: re.Match[str]) -> str:
     if match[1]:
         return _syllable(match)
     syllables = _SPELLED.sub(_syllable, match[0])
-    return syllables if len(set(syllables)) > 1 and not set(match[0]) <= set("ㅋㅎㅠㅜㅡㅇㅗ") else match[0]
+    return (
+        syllables
+        if len(set(syllables)) > 1 and not set(match[0]) <= set("ㅋㅎㅠㅜㅡㅇㅗ")
+        else match[0]
+    )
 
 
 # ------------------------------------------------------------------------------------------------ repetition
@@ -273,7 +289,9 @@ def _spelled(match: re.Match[str]) -> str:
 
 def repeats(at_most: int) -> Callable[[str], Change | None]:
     """The finding of a character that stands more than `at_most` times in a row; digits and white space may."""
-    return _substitution(re.compile(rf"([^\s0-9])\1{{{at_most},}}"), lambda match: match[1] * at_most)
+    return _substitution(
+        re.compile(rf"([^\s0-9])\1{{{at_most},}}"), lambda match: match[1] * at_most
+    )
 
 
 # -------------------------------------------------------------------------------------------------- personal
@@ -286,7 +304,8 @@ def _masked(
 
 
 _account = _substitution(
-    personal.ACCOUNT, lambda match: f"{match[1]}[계좌번호]" if personal.is_account(match) else match[0]
+    personal.ACCOUNT,
+    lambda match: f"{match[1]}[계좌번호]" if personal.is_account(match) else match[0],
 )
 
 
@@ -308,8 +327,16 @@ TEXT_FINDINGS = (
         guard=_STRANGE,
     ),
     Finding("mojibake", "Korean decoded with the wrong codec", "--fix mojibake", look=_mojibake),
-    Finding("replacement", "U+FFFD: characters that were lost before", "", look=_lost, guard=_STRANGE),
-    Finding("html", "tags and entities", "--fix html", look=_substitution(_HTML, _plain), guard=_HTML_SIGN),
+    Finding(
+        "replacement", "U+FFFD: characters that were lost before", "", look=_lost, guard=_STRANGE
+    ),
+    Finding(
+        "html",
+        "tags and entities",
+        "--fix html",
+        look=_substitution(_HTML, _plain),
+        guard=_HTML_SIGN,
+    ),
     Finding(
         "surrogates",
         "halves of UTF-16 pairs, which UTF-8 and Parquet cannot hold",
@@ -416,7 +443,9 @@ _SIGNS = {
     "lost characters (U+FFFD)": _REPLACEMENT,
 }
 _MISREAD = re.compile("[\x80-\xff]")
-MISREAD_SHARE = 0.05  # real text: nsmc 0.0007 %, the news 0.08 %; Korean misread as Latin-1: 60 % and more
+MISREAD_SHARE = (
+    0.05  # real text: nsmc 0.0007 %, the news 0.08 %; Korean misread as Latin-1: 60 % and more
+)
 
 
 def counted_signs(counts: Mapping[str, int]) -> list[str]:

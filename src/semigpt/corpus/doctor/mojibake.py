@@ -53,7 +53,9 @@ def _of_cp949(leads: range, trails: Sequence[int]) -> str:
 
 # The 2,350 syllables of KS X 1001, which written Korean hardly ever leaves.
 COMMON_SYLLABLES = frozenset(_of_cp949(range(0xB0, 0xC9), range(0xA1, 0xFF)))
-_FIRST = _of_cp949(range(0xEA, 0xEE), range(0xA1, 0xC0))  # 0xEA…0xED and a second byte: always Hanja
+_FIRST = _of_cp949(
+    range(0xEA, 0xEE), range(0xA1, 0xC0)
+)  # 0xEA…0xED and a second byte: always Hanja
 _MIDDLE = _of_cp949(range(0x81, 0xC0), range(0xEA, 0xEE))  # a third byte and 0xEA…0xED
 _LAST = _of_cp949(range(0x81, 0xC0), range(0x81, 0xC0))  # a second byte and a third
 _ODD = _of_cp949(range(0x81, 0xC0), (*range(0x41, 0x5B), *range(0x61, 0x7B)))
@@ -95,7 +97,9 @@ def _cp949_again(run: str) -> str:
 def _shows_cp949(run: str) -> bool:
     """Whether `run` is evidence enough by itself: two syllables, three different characters."""
     text = _cp949_again(run)
-    return text is not run and _hangul(text) >= 2 and len(set(run)) >= 3 and set(text) <= _KOREAN_SIGNS
+    return (
+        text is not run and _hangul(text) >= 2 and len(set(run)) >= 3 and set(text) <= _KOREAN_SIGNS
+    )
 
 
 _KOREAN_SIGNS = COMMON_SYLLABLES | frozenset(_of_cp949(range(0xA1, 0xA5), range(0xA1, 0xFF)))
@@ -118,7 +122,9 @@ def _korean_again(run: str) -> str:
     except UnicodeError:
         return run
     syllables = [character for character in text if not character.isascii()]
-    rare_before = any("가" <= character <= "힣" and character not in COMMON_SYLLABLES for character in run)
+    rare_before = any(
+        "가" <= character <= "힣" and character not in COMMON_SYLLABLES for character in run
+    )
     good = COMMON_SYLLABLES.issuperset(syllables) and (rare_before or len(syllables) >= 4)
     return text if good else run
 
@@ -132,7 +138,9 @@ def repair_mojibake(text: str) -> str:
         # CP949 holds such bytes by chance, among many that are not UTF-8.
         if gained >= 2 and len(_HIGH.findall(again)) <= gained:
             repaired = again
-    if _CP949_SIGN.search(repaired) and any(_shows_cp949(run) for run in _CP949_RUN.findall(repaired)):
+    if _CP949_SIGN.search(repaired) and any(
+        _shows_cp949(run) for run in _CP949_RUN.findall(repaired)
+    ):
         repaired = "".join(map(_cp949_line, repaired.splitlines(keepends=True)))
     if _KOREAN_SIGN.search(repaired):
         repaired = _KOREAN_RUN.sub(lambda match: _korean_again(match[0]), repaired)

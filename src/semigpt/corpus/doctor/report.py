@@ -68,7 +68,10 @@ class Report:
             }
             for name, row in self.rows.items()
         }
-        return {**{name: value for name, value in asdict(self).items() if name != "rows"}, "findings": rows}
+        return {
+            **{name: value for name, value in asdict(self).items() if name != "rows"},
+            "findings": rows,
+        }
 
     def table(self) -> "RenderableType":
         """The findings that were met, one a row, an example under each."""
@@ -80,7 +83,9 @@ class Report:
         if self.bytes > 10e6:  # in less, starting takes longer than reading
             read += f", {self.bytes / 1e6 / self.seconds:.0f} MB/s"
         lines = [Text(read)]
-        lines += [Text(f"{number:,} text files in {name}") for name, number in self.encodings.items()]
+        lines += [
+            Text(f"{number:,} text files in {name}") for name, number in self.encodings.items()
+        ]
         lines += [Text(note) for note in self.notes]
         table = Table(box=None, pad_edge=False)
         table.add_column("finding", no_wrap=True)
@@ -104,11 +109,15 @@ class Report:
                 shown.append(f"\n{example.found}{arrow}", style="dim")
             cells.append(shown)
             if self.kept is None:
-                cells.append((finding.flag or "nothing") + (" (default)" if finding.lossless else ""))
+                cells.append(
+                    (finding.flag or "nothing") + (" (default)" if finding.lossless else "")
+                )
             table.add_row(*cells)
         end: list[Text | Table] = [Text("nothing found")] if not table.row_count else [table]
         if self.kept is not None:
-            end.append(Text("written: " + ", ".join(f"{split} {n:,}" for split, n in self.kept.items())))
+            end.append(
+                Text("written: " + ", ".join(f"{split} {n:,}" for split, n in self.kept.items()))
+            )
         return Group(*lines, *end)
 
     def card(self, command: str) -> str:
@@ -127,7 +136,10 @@ class Report:
             f"    {command}",
             "",
             f"{self.documents:,} documents and {self.characters:,} characters were read; written: "
-            + (", ".join(f"{split} {number:,} documents" for split, number in kept.items()) or "nothing")
+            + (
+                ", ".join(f"{split} {number:,} documents" for split, number in kept.items())
+                or "nothing"
+            )
             + ". The column is `text`. What was found and not repaired is still there.",
             "",
             "| finding | what it is | documents | places | repaired |",
@@ -142,6 +154,8 @@ class Report:
                 f"{row.repaired:,}",
             )
             body.append(f"| {' | '.join(cells)} |")
-        notes = [f"{number:,} text files in {name}" for name, number in self.encodings.items()] + self.notes
+        notes = [
+            f"{number:,} text files in {name}" for name, number in self.encodings.items()
+        ] + self.notes
         body += ["", *(f"- {note}" for note in notes)]
         return "\n".join([*front, *body]).rstrip("\n") + "\n"

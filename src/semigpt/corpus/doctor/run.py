@@ -37,10 +37,10 @@ from semigpt.corpus.doctor.findings import (
     visible,
 )
 from semigpt.corpus.doctor.report import EXAMPLES, Example, Report
-from semigpt.corpus.partial import sync, temporary_folder
 from semigpt.corpus.sources import open_source, parse_spec, quiet_datasets
 from semigpt.corpus.staging import READING_ORDER, Progress, Seen
 from semigpt.errors import CorpusError, SettingsError
+from semigpt.storage import fsync, resumable_folder
 
 __all__ = ["check", "clean", "selected_fixes"]
 
@@ -98,7 +98,10 @@ class _Plan:
 
 
 def _plan(
-    selected: frozenset[str], squeeze: int | None, near_duplicates: float | None, min_characters: int | None
+    selected: frozenset[str],
+    squeeze: int | None,
+    near_duplicates: float | None,
+    min_characters: int | None,
 ) -> _Plan:
     if squeeze is not None and squeeze < 1:
         raise SettingsError(f"--squeeze {squeeze}: how often a character may repeat is at least 1")
@@ -178,13 +181,15 @@ def clean(
     selected = fixes | {"surrogates"} | {name for name, value in given.items() if value is not None}
     if near_duplicates is not None:
         selected |= {"duplicate"}
-    plan = _plan(selected | PERSONAL if mask_personal else selected, squeeze, near_duplicates, min_characters)
+    plan = _plan(
+        selected | PERSONAL if mask_personal else selected, squeeze, near_duplicates, min_characters
+    )
     if out.exists() or out.is_symlink():
         raise CorpusError(f"{out}: it exists already: name a folder that does not, with --out")
     report = Report(spec)
     out = out.absolute()
     try:
-        with temporary_folder(out.parent) as temporary:
+        with resumable_folder(out.parent) as temporary:
             folder = temporary / "dataset"
             (folder / "data").mkdir(parents=True)
             writers: dict[str, _Shards] = {}
@@ -195,14 +200,16 @@ def clean(
             if not writers:
                 raise CorpusError(f"{spec}: nothing is left of it to write")
             report.kept = {
-                split: writers[split].finish() for split in reversed(READING_ORDER) if split in writers
+                split: writers[split].finish()
+                for split in reversed(READING_ORDER)
+                if split in writers
             }
             card = folder / "README.md"
             card.write_text(report.card(command), encoding="utf-8")
             for path in (card, folder / "data", folder):
-                sync(path)
+                fsync(path)
             folder.rename(out)
-            sync(out.parent)
+            fsync(out.parent)
     except OSError as error:
         raise CorpusError(
             f"{out}: cannot be written ({error.strerror or error}): free some room, or name another folder with --out"
@@ -255,7 +262,7 @@ class _Shards:
     def _close(self) -> None:
         if self.writer is not None:
             self.writer.close()
-            sync(self.paths[-1])
+            fsync(self.paths[-1])
             self.writer, self.shard_bytes = None, 0
 
 
@@ -303,7 +310,8 @@ def _repair(
         if finding.guard is not None:
             if finding.guard not in guards:
                 guards[finding.guard] = (
-                    finding.guard.search(ideal) is not None or finding.guard.search(kept) is not None
+                    finding.guard.search(ideal) is not None
+                    or finding.guard.search(kept) is not None
                 )
             if not guards[finding.guard]:
                 continue
@@ -318,8 +326,12 @@ def _repair(
         seen_in, first = (ideal, change) if change is not None else (kept, own)
         if first is not None and (change is not None or repaired):
             shown[finding.name] += 1
-            example = _shown(finding, seen_in, first) if shown[finding.name] <= EXAMPLES else ("", "")
-            hits.append(_Hit(finding.name, change.count if change is not None else 0, repaired, *example))
+            example = (
+                _shown(finding, seen_in, first) if shown[finding.name] <= EXAMPLES else ("", "")
+            )
+            hits.append(
+                _Hit(finding.name, change.count if change is not None else 0, repaired, *example)
+            )
         if change is not None and (selected or finding.private or finding.name in FIXES):
             ideal = change.text
         if own is not None and selected:
@@ -349,7 +361,9 @@ def _examine(texts: list[str], plan: _Plan) -> list[_Examined]:
         stripped = len(kept.strip())
         minima = _minima(kept) if plan.near_duplicates is not None and stripped else None
         done.append(
-            _Examined(None if kept is text else kept, len(text), size, stripped, digest, minima, hits)
+            _Examined(
+                None if kept is text else kept, len(text), size, stripped, digest, minima, hits
+            )
         )
     return done
 
@@ -408,7 +422,9 @@ def _examined(
     source = parse_spec(report.spec)
     with quiet_datasets():
         opened = open_source(source, column, scratch)
-        streams = [split for split in READING_ORDER if split in opened.splits] or list(opened.splits)
+        streams = [split for split in READING_ORDER if split in opened.splits] or list(
+            opened.splits
+        )
         read = ((split, text) for split in streams for text, _ in opened.splits[split]())
         for chunk, results in _results(_chunks(read), plan, workers or available_cores()):
             for (split, original), result in zip(chunk, results, strict=True):
@@ -477,7 +493,9 @@ def _chunks(documents: Iterator[tuple[str, str]]) -> Iterator[Chunk]:
         yield chunk
 
 
-def _results(chunks: Iterator[Chunk], plan: _Plan, workers: int) -> Iterator[tuple[Chunk, list[_Examined]]]:
+def _results(
+    chunks: Iterator[Chunk], plan: _Plan, workers: int
+) -> Iterator[tuple[Chunk, list[_Examined]]]:
     """Every chunk with what was found in it, in order. A text of one chunk starts no process."""
     head = list(itertools.islice(chunks, 2))
     chunks = itertools.chain(head, chunks)

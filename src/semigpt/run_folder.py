@@ -1,0 +1,394 @@
+"""The run folder, and the only module that knows it.
+
+    runs/NAME/
+      config.toml          everything that reproduces the run
+      metrics.jsonl        one line a report: the same bits for the same run, killed or not
+      timings.jsonl        one line a report: the clock's side of it
+      samples.jsonl        what the model wrote at each evaluation
+      model/               the Hugging Face folder
+      checkpoints/step-00000500/    weights, optimizer, random state, progress and a manifest of their SHA-256
+      facts.json           what the report tells beside the curves: baselines, sizes, surprise by character
+      report.html
+
+A checkpoint is complete or invisible: it is written to a temporary folder, every file and the folder flushed to
+disk, then renamed. The one before it stays until the new one has been read back and found whole.
+
+One training at a time: who trains holds a lock on the folder's `.lock`, which the operating system lets go of with
+the process, however it ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from semigpt.errors import CheckpointError
+from semigpt.settings import read_toml, write_toml
+from semigpt.storage import (
+    discard_folder,
+    fsync,
+    read_json,
+    read_json_lines,
+    replace_file,
+    sha256_file,
+    try_lock,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Checkpoint", "RunFolder"]
+
+TENSOR_FILES = ("model", "optimizer", "random")
+
+
+def _reason(error: Exception) -> str:
+    """Why a write failed, in the system's words; safetensors hands them on inside its own error."""
+    return (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What one checkpoint holds: tensors by group and name, and the plain facts beside them."""
+
+    folder: Path
+    tensors: dict[str, dict[str, Tensor]]
+    facts: dict[str, Any]
+
+
+class RunFolder:
+    """A run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.toml"
+        self.model_folder = path / "model"
+        self.checkpoints = path / "checkpoints"
+        self.logs = {name: path / f"{name}.jsonl" for name in ("metrics", "timings", "samples")}
+        self.facts_file = path / "facts.json"
+        self.report_file = path / "report.html"
+        self._lock: IO[str] | None = None
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
+        """A new run folder, locked, holding its config; CheckpointError if the place is taken or cannot be written."""
+        cls.check_free(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            fsync(path.parent)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot make the run folder {path}: {error.strerror}; choose another --out"
+            ) from None
+        run = cls(path)
+        run.lock()
+        cls.check_free(path)  # another training may have begun here between the look and the lock
+        replace_file(run.config_file, write_toml(config).encode())
+        return run
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Raise CheckpointError where a new run would lie over something; what a run killed at birth left is nothing."""
+        if path.is_dir():
+            taken = any(
+                not (p.name == ".lock" or p.name.endswith(".partial")) for p in path.iterdir()
+            )
+        else:
+            taken = path.exists()
+        if taken:
+            raise CheckpointError(
+                f"{path} exists already and is not this run; choose another --out"
+            )
+
+    def lock(self) -> None:
+        """Be the only one that trains here, until `unlock` or the end of the process.
+
+        Raises CheckpointError, naming the process, where another one is. The lock is the operating system's
+        (flock; on Windows msvcrt's), so a process that dies, by SIGKILL too, leaves none behind; the file stays.
+        """
+        path = self.path / ".lock"
+        try:
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write in the run folder {self.path}: {error.strerror}"
+            ) from None
+        if not try_lock(file):
+            file.seek(0)
+            holder = " ".join(file.read(100).split()) or "another process"
+            file.close()
+            raise CheckpointError(
+                f"{self.path} is being trained by {holder}; wait for it to end, or train into another --out"
+            ) from None
+        try:
+            file.seek(0)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+        except OSError:
+            pass  # a full disk: the lock holds without a name in it
+        self._lock = file
+
+    def unlock(self) -> None:
+        """Let another process train here."""
+        if self._lock is not None:
+            with contextlib.suppress(
+                OSError
+            ):  # a full disk, once more: closing writes what `lock` could not
+                self._lock.close()
+            self._lock = None
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """A run folder that is there; CheckpointError if it is not one."""
+        run = cls(path)
+        if not path.is_dir():
+            raise CheckpointError(
+                f"no run folder at {path}; train one with `semigpt train --out {path}`"
+            )
+        if not run.config_file.is_file():
+            raise CheckpointError(
+                f"{path} is not a run folder (no config.toml in it); name one that `semigpt train` made"
+            )
+        return run
+
+    @staticmethod
+    def free_name(base: Path) -> Path:
+        """`base`, or the first of base-2, base-3 … that is not taken."""
+        path, number = base, 1
+        while path.exists():
+            number += 1
+            path = base.with_name(f"{base.name}-{number}")
+        return path
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Replace config.toml, for a run that goes on with another of the settings it may change."""
+        replace_file(self.config_file, write_toml(config).encode())
+
+    def config(self) -> dict[str, Any]:
+        """The tables of config.toml."""
+        return read_toml(self.config_file)
+
+    def append(self, log: str, row: Mapping[str, Any]) -> None:
+        """Add a line to one of the logs."""
+        try:
+            with self.logs[log].open("a", encoding="utf-8", errors="surrogatepass") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write {self.logs[log]}: {error.strerror}; free some disk, then --resume"
+            ) from None
+
+    def rows(self, log: str) -> list[dict[str, Any]]:
+        """Every line of one of the logs."""
+        return read_json_lines(self.logs[log])
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Keep what the report tells beside the curves."""
+        replace_file(
+            self.facts_file,
+            json.dumps(facts, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"),
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What `write_facts` kept; empty where nothing has been, or a crash left nothing to read."""
+        try:
+            facts = json.loads(self.facts_file.read_bytes().decode("utf-8", "surrogatepass"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
+    def size(self) -> int:
+        """Bytes of the checkpoints and of model/."""
+        folders = (self.checkpoints, self.model_folder)
+        return sum(
+            path.stat().st_size
+            for folder in folders
+            for path in folder.rglob("*")
+            if path.is_file()
+        )
+
+    # Checkpoints
+
+    def save(
+        self,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        facts: Mapping[str, Any],
+        *,
+        step: int,
+        keep: int,
+    ) -> Path:
+        """Write the checkpoint of `step`; the `keep` newest stay, this one included.
+
+        The logs' lengths go into it, so that going on cuts them back to this moment. Raises CheckpointError, the
+        checkpoints before it as they were, where a file cannot be written.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        final = self.checkpoints / f"step-{step:08d}"
+        temporary = self.checkpoints / f".{final.name}.{os.getpid()}.partial"
+        try:
+            self._remove_partial()
+            if not self.checkpoints.exists():
+                self.checkpoints.mkdir()
+                fsync(self.path)
+            lengths = {
+                name: path.stat().st_size if path.exists() else 0
+                for name, path in self.logs.items()
+            }
+            temporary.mkdir()
+            for group in TENSOR_FILES:
+                save_file(
+                    {k: v.contiguous() for k, v in tensors[group].items()},
+                    temporary / f"{group}.safetensors",
+                )
+            progress = {"step": step, "logs": lengths, **facts}
+            (temporary / "progress.json").write_text(
+                json.dumps(progress, indent=1), encoding="utf-8"
+            )
+            manifest = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
+            (temporary / "manifest.json").write_text(
+                json.dumps(manifest, indent=1), encoding="utf-8"
+            )
+            for path in (
+                *temporary.iterdir(),
+                *(log for log in self.logs.values() if log.exists()),
+            ):
+                fsync(path)
+            fsync(temporary)
+            if final.exists():
+                discard_folder(
+                    final
+                )  # of this very step, and found damaged when the run went on from one before it
+            temporary.rename(final)
+            fsync(self.checkpoints)
+            self.verify(final)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise CheckpointError(
+                f"cannot write the checkpoint {final}: {_reason(error)}; {self.last_good()}: free some disk or mend its "
+                f"permissions, then `semigpt train --resume {self.path}`"
+            ) from None
+        for old in self._folders()[:-keep]:
+            discard_folder(old)
+        return final
+
+    def last_good(self) -> str:
+        """A clause that names the newest whole checkpoint, for an error message."""
+        for folder in reversed(self._folders()):
+            with contextlib.suppress(CheckpointError):
+                self.verify(folder)
+                return f"the last good checkpoint, {folder.name}, is intact"
+        return "no checkpoint had been saved before it"
+
+    def verify(self, folder: Path) -> dict[str, Any]:
+        """The facts of a checkpoint whose every file is as its manifest says; CheckpointError names one that is not."""
+        names = {*(f"{group}.safetensors" for group in TENSOR_FILES), "progress.json"}
+        try:
+            manifest = read_json(folder / "manifest.json")
+        except ValueError as error:
+            raise CheckpointError(f"{folder / 'manifest.json'} cannot be read: {error}") from None
+        if set(manifest) != names:
+            raise CheckpointError(
+                f"{folder / 'manifest.json'} does not name the checkpoint's files"
+            )
+        for name in sorted(names):
+            try:
+                whole = sha256_file(folder / name) == manifest[name]
+            except OSError as error:
+                raise CheckpointError(f"{folder / name} cannot be read: {error.strerror}") from None
+            if not whole:
+                raise CheckpointError(
+                    f"{folder / name} is not what was saved (its SHA-256 differs from the manifest's)"
+                )
+        try:
+            facts = read_json(folder / "progress.json")
+        except ValueError as error:
+            raise CheckpointError(f"{folder / 'progress.json'} cannot be read: {error}") from None
+        logs = facts.get("logs")
+        if not (
+            isinstance(logs, dict)
+            and logs.keys() <= self.logs.keys()
+            and all(isinstance(n, int) and n >= 0 for n in logs.values())
+        ):
+            raise CheckpointError(f"{folder / 'progress.json'} does not say how long the logs were")
+        return facts
+
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole; None before the first one.
+
+        Raises CheckpointError, naming what is wrong with the newest, where there are some and none is whole.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        problem: str | None = None
+        for folder in reversed(self._folders()):
+            try:
+                facts = self.verify(folder)
+                tensors = {
+                    group: load_file(folder / f"{group}.safetensors") for group in TENSOR_FILES
+                }
+            except (CheckpointError, OSError, SafetensorError) as error:
+                problem = problem or " ".join(str(error).split())
+                continue
+            return Checkpoint(folder, tensors, facts)
+        if problem is None:
+            return None
+        raise CheckpointError(
+            f"{problem}; no whole checkpoint is left in {self.checkpoints}: bring the files back, or train anew with "
+            "another --out"
+        )
+
+    def damaged(self) -> Iterator[str]:
+        """A line for each checkpoint that `newest` would pass over."""
+        for folder in self._folders():
+            try:
+                self.verify(folder)
+            except CheckpointError as error:
+                yield str(error)
+
+    def rewind(self, checkpoint: Checkpoint | None) -> None:
+        """Cut the logs back to the moment of a checkpoint (None: of the run's birth), and remove the checkpoints
+        after it: they are not whole.
+
+        Raises CheckpointError, having changed nothing, where a log is shorter than it was then.
+        """
+        lengths = dict.fromkeys(self.logs, 0) if checkpoint is None else checkpoint.facts["logs"]
+        sizes = {
+            name: path.stat().st_size if path.exists() else 0 for name, path in self.logs.items()
+        }
+        for name, length in lengths.items():
+            if sizes[name] < length:
+                raise CheckpointError(
+                    f"{self.logs[name]} is cut off: {sizes[name]:,} bytes where the checkpoint was saved with {length:,}; "
+                    "bring it back, or train anew with another --out"
+                )
+        try:
+            for name, length in lengths.items():
+                if sizes[name] > length:
+                    os.truncate(self.logs[name], length)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write in {self.path}: {error.strerror}; mend its permissions"
+            ) from None
+        for folder in self._folders():
+            if checkpoint is None or folder.name > checkpoint.folder.name:
+                discard_folder(folder)
+        self._remove_partial()
+
+    def _folders(self) -> list[Path]:
+        return sorted(self.checkpoints.glob("step-*")) if self.checkpoints.is_dir() else []
+
+    def _remove_partial(self) -> None:
+        if self.checkpoints.is_dir():
+            for left in self.checkpoints.glob(".step-*.partial"):
+                shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,368 @@
+"""Files and folders that are whole or not there: atomic writes, locks, digests, and folders that can be resumed.
+
+A resumable folder is written under a temporary name beside its final one and renamed when it is complete:
+
+    PARENT/.semigpt-KEY-RANDOM.lock     marks the folder as ours; locked by the process at work
+    PARENT/.semigpt-KEY-RANDOM/
+      journal/state.json                how much of the folder is certain to be on the disk
+      ...                               the files themselves
+
+A process that wants the folder of a KEY takes over one that a dead process left with a journal, or starts its own.
+Processes that write the same folder at once never wait for each other: the last to finish finds the others' work done.
+A folder without a journal is removed with its process, or by the next process that comes by. One with a journal is kept
+for a week. Nothing is ever removed but a folder whose lock file bears our mark.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from semigpt.errors import CheckpointError
+
+__all__ = [
+    "JOURNAL",
+    "STOPPED",
+    "JournalClock",
+    "cache_folder",
+    "discard_folder",
+    "fsync",
+    "has_resumable",
+    "publish",
+    "read_journal",
+    "read_json",
+    "read_json_lines",
+    "replace_file",
+    "resumable_folder",
+    "sha256_file",
+    "try_lock",
+    "write_journal",
+]
+
+LARGEST_JSON = 64 << 20  # bytes; the largest tokenizer.json in use is a third of it
+PREFIX = ".semigpt-"
+MARK = b"semigpt: the folder of this name is semigpt's own and temporary\n"
+JOURNAL = Path("journal") / "state.json"
+RESUMABLE_SECONDS = 7 * 24 * 3600.0
+# At most this much work is done twice. Each journal waits for the disk: 0.05 to 0.3 s for the 200 MB of this time.
+JOURNAL_SECONDS = 10.0
+STOPPED = (KeyboardInterrupt, SystemExit)
+
+
+def cache_folder() -> Path:
+    """`$SEMIGPT_CACHE`, else `$XDG_CACHE_HOME/semigpt`, else `~/.cache/semigpt`."""
+    if own := os.environ.get("SEMIGPT_CACHE"):
+        return Path(own).expanduser()
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared).expanduser() / "semigpt"
+    return Path.home() / ".cache" / "semigpt"
+
+
+# Files
+
+
+def fsync(path: Path) -> None:
+    """Flush a file's bytes, or a folder's entries, to the disk."""
+    if sys.platform == "win32" and path.is_dir():
+        return  # Windows opens no folder
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old one or the new one, whole.
+
+    Raises CheckpointError where it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        fsync(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"cannot write {path}: {error.strerror}; free some disk or choose another --out"
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises ValueError, its message without the path, for a missing file, one larger than any of ours, one nested deeper
+    than Python's stack, or one that holds no object.
+    """
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise ValueError(
+                f"{path.stat().st_size:,} bytes are too many for a JSON file of a model"
+            )
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("it holds no JSON object")
+    return value
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole line of a `.jsonl` file; a last line that a crash cut off is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    # Not splitlines: a sample may hold U+2028, which ends no row.
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            rows.append(json.loads(line.decode("utf-8", "surrogatepass")))
+        except (ValueError, RecursionError):
+            break
+    return rows
+
+
+# Locks
+
+
+def try_lock(file: IO[Any]) -> bool:
+    """Lock an open file for this process; False where another one holds it.
+
+    The operating system releases the lock when the file is closed or the process ends, by SIGKILL too.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            # A byte past the end: locked bytes cannot be read by others, and the content names the holder.
+            file.seek(1 << 30)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _lock_path(path: Path) -> IO[bytes] | None:
+    """The lock file, opened and locked; None where another process holds it or removed it meanwhile."""
+    try:
+        file = path.open("r+b")
+    except OSError:
+        return None
+    try:
+        # Its holder may have removed it between our opening and our locking it.
+        if try_lock(file) and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+    except OSError:
+        pass
+    file.close()
+    return None
+
+
+# Folders
+
+
+def discard_folder(folder: Path) -> None:
+    """Remove a folder, renamed out of sight first so that a crash leaves no half of one under its name."""
+    hidden = folder.with_name(f".{folder.name}.{os.getpid()}.old.partial")
+    try:
+        folder.rename(hidden)
+    except OSError:
+        return  # it stays, whole
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+class JournalClock:
+    """Says when the next journal is due."""
+
+    def __init__(self) -> None:
+        self._written = time.monotonic()
+
+    def due(self) -> bool:
+        return time.monotonic() - self._written >= JOURNAL_SECONDS
+
+    def reset(self) -> None:
+        self._written = time.monotonic()
+
+
+@contextlib.contextmanager
+def resumable_folder(
+    parent: Path,
+    key: str = "",
+    *,
+    from_scratch: bool = False,
+    resumed_after: tuple[type[BaseException], ...] = STOPPED,
+) -> Iterator[Path]:
+    """A temporary folder in `parent`, removed on the way out unless `publish` gave it its name.
+
+    key:           letters and digits that say what the folder is to hold. One of this key that a dead process left with
+                   a journal is taken over. "" for a folder that nobody resumes.
+    from_scratch:  what is left of the key is removed first
+    resumed_after: exceptions after which the folder stays, if it has a journal
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent)
+    if from_scratch:
+        _remove_unlocked(parent, f"{PREFIX}{key}-*.lock")
+    folder, lock = (_take_over(parent, key) if key else None) or _new(parent, key)
+    stays = False
+    try:
+        yield folder
+    except resumed_after:
+        stays = (folder / JOURNAL).is_file()
+        raise
+    finally:
+        if stays:
+            lock.close()
+        else:
+            _remove(folder, lock)
+    if key:
+        _remove_unlocked(parent, f"{PREFIX}{key}-*.lock")
+
+
+def has_resumable(parent: Path, key: str) -> bool:
+    """Whether a folder of this key is there to be resumed."""
+    return any(_is_resumable(lock.with_suffix("")) for lock in parent.glob(f"{PREFIX}{key}-*.lock"))
+
+
+def publish(temporary: Path, folder: Path, *, replace: bool = False) -> None:
+    """Give a complete folder its name, unless one of that name is there and is not to be replaced."""
+    shutil.rmtree(temporary / JOURNAL.parent, ignore_errors=True)
+    fsync(temporary)
+    if replace and folder.is_dir():
+        # The old one gets a temporary's name, so that a crash here leaves nothing for ever.
+        old, lock = _new(folder.parent, "")
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(old / "old")
+        _remove(old, lock)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        return  # another process was faster, and wrote the same
+    fsync(folder.parent)
+
+
+def write_journal(folder: Path, state: dict[str, Any]) -> None:
+    """Record how much of `folder` is certain to be on the disk; the caller has flushed it."""
+    path = folder / JOURNAL
+    path.parent.mkdir(exist_ok=True)
+    new = path.with_suffix(".new")
+    with new.open("w", encoding="ascii") as file:
+        json.dump(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    fsync(path.parent)
+    fsync(folder)
+
+
+def read_journal(folder: Path) -> dict[str, Any] | None:
+    """What `write_journal` recorded; None where there is none, or it cannot be read."""
+    try:
+        state: dict[str, Any] = json.loads((folder / JOURNAL).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return state
+
+
+def _new(parent: Path, key: str) -> tuple[Path, IO[bytes]]:
+    while True:
+        name = PREFIX + f"{key}-" * bool(key) + secrets.token_hex(6)
+        path = parent / f"{name}.lock"
+        # Locked before it bears our mark: without the mark nobody removes it.
+        with contextlib.suppress(FileExistsError):
+            file = path.open("xb")
+            break
+    try:
+        while not try_lock(file):
+            time.sleep(0.001)  # a sweeping process looks for the mark, and lets go
+        file.seek(0)
+        file.write(MARK)
+        file.flush()
+        (parent / name).mkdir()
+    except BaseException:
+        _remove(parent / name, file)
+        raise
+    return parent / name, file
+
+
+def _take_over(parent: Path, key: str) -> tuple[Path, IO[bytes]] | None:
+    """The folder of this key with the newest journal that no process holds, now locked."""
+    left = (lock.with_suffix("") for lock in parent.glob(f"{PREFIX}{key}-*.lock"))
+    for folder in sorted(filter(_is_resumable, left), key=_age):
+        lock = _lock_path(_lock_file(folder))
+        if lock is not None:
+            return folder, lock
+    return None
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def _is_resumable(folder: Path) -> bool:
+    return _age(folder) < RESUMABLE_SECONDS
+
+
+def _age(folder: Path) -> float:
+    """Seconds since the folder's last journal."""
+    try:
+        return time.time() - (folder / JOURNAL).stat().st_mtime
+    except OSError:
+        return float("inf")
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what dead processes left and nobody will resume."""
+    _remove_unlocked(parent, f"{PREFIX}*.lock", but_resumable=True)
+
+
+def _remove_unlocked(parent: Path, pattern: str, *, but_resumable: bool = False) -> None:
+    for path in parent.glob(pattern):
+        folder = path.with_suffix("")
+        if but_resumable and _is_resumable(folder):
+            continue
+        lock = _lock_path(path)
+        if lock is None:
+            continue
+        lock.seek(0)
+        if lock.read(len(MARK)) == MARK:
+            _remove(folder, lock)
+        else:
+            lock.close()
+
+
+def _remove(folder: Path, lock: IO[bytes]) -> None:
+    """Remove a folder that this process holds, then its lock file."""
+    shutil.rmtree(folder, ignore_errors=True)
+    path = _lock_file(folder)
+    if sys.platform == "win32":
+        lock.close()  # Windows removes no open file
+    with contextlib.suppress(OSError):
+        path.unlink()
+    lock.close()

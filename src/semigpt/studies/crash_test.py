@@ -1,0 +1,240 @@
+"""`semigpt torture`: does a run that is killed again and again end in the same bits as one that was left alone?
+
+A small model is trained on a small part of the bundled corpus, once in peace. Then runs of the same recipe are killed
+by SIGKILL, half of them at any moment, half while a checkpoint is being written, and each time gone on with by the
+same command; after some kills a run is let go to its end. Its weights, optimizer, random state and logs must be byte
+for byte the first run's.
+
+Each training is a process of its own, forked from this one, which has torch imported but never used: that saves a
+start of two seconds a kill, and is safe because no thread of torch's runs yet. For the same reason nothing here may
+compute before the fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from semigpt.errors import SettingsError, TrainingError
+from semigpt.models import RUNGS
+from semigpt.settings import check_choice
+
+__all__ = ["Trial", "torture", "train_and_kill"]
+
+KILLS_A_RUN = 10
+TOO_LONG = 120.0  # seconds; a training takes two
+RECIPE: dict[str, dict[str, Any]] = {
+    "data": {"spec": "news#articles=300,seed=7"},
+    "tokenizer": {
+        "min_count": 300
+    },  # a small vocabulary, the rest in bytes: small files, quick to compare
+    "training": {"steps": 40, "batch_size": 8, "eval_blocks": 8, "eval_every": 20, "save_every": 4},
+    "machine": {"device": "cpu"},
+    "sample": {"max_new_tokens": 8},
+}
+SHAPE = {"context_length": 16}
+WIDE = {"width": 32, "num_heads": 2}
+SHAPES: dict[str, dict[str, Any]] = {
+    "bigram": SHAPE,
+    "attention": {**SHAPE, "width": 32},
+    "multihead": {**SHAPE, **WIDE},
+    "feedforward": {**SHAPE, **WIDE},
+    # Dropout draws from the random state at every step: a run that lost it would not end in the same bits.
+    "blocks": {**SHAPE, **WIDE, "num_layers": 2, "dropout": 0.1},
+    "gpt": {**SHAPE, **WIDE, "num_layers": 2, "dropout": 0.1},
+    # Wide enough for the step in C, taught by the counts and gated.
+    "memory": {
+        **SHAPE,
+        "width": 64,
+        "num_heads": 2,
+        "num_layers": 1,
+        "memory_order": 3,
+        "dropout": 0.1,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of one rung's killed runs."""
+
+    rung: str
+    gradient_accumulation: int
+    kills: int
+    while_saving: int  # kills that left a checkpoint half written
+    before_first: int  # kills before the first checkpoint: the run begins again
+    runs: int
+    compared_bytes: int
+    seconds: float
+    differences: tuple[str, ...]  # files that are not as the undisturbed run's
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that `semigpt torture --json` prints for it."""
+        return asdict(self)
+
+
+def torture(
+    rungs: Sequence[str] | None = None, *, kills: int = 10, seed: int = 0
+) -> Iterator[Trial]:
+    """`kills` kills a rung, half of them over a run that gathers its gradient from two micro-batches.
+
+    Raises SettingsError for an unknown rung, or where processes cannot be forked (Windows).
+    """
+    for rung in rungs or ():
+        check_choice("model", rung, RUNGS)
+    if kills < 1:
+        raise SettingsError(f"kills must be at least 1, not {kills}")
+    if not hasattr(os, "fork"):
+        raise SettingsError("torture needs a system that forks processes, such as Linux or macOS")
+    for rung in rungs or RUNGS:
+        for accumulation, share in ((1, kills - kills // 2), (2, kills // 2)):
+            if share:
+                yield train_and_kill(rung, accumulation, kills=share, seed=seed)
+
+
+def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: int) -> Trial:
+    """One rung: an undisturbed run, then killed ones, `KILLS_A_RUN` kills each at most, compared with it."""
+    tables = {
+        **RECIPE,
+        "model": {"rung": rung, **SHAPES.get(rung, {**SHAPE, **WIDE})},
+        "training": {
+            **RECIPE["training"],
+            "gradient_accumulation": gradient_accumulation,
+            "teacher_order": 3,
+        },
+    }
+    draw = random.Random(f"{seed} {rung} {gradient_accumulation}")
+    start = time.monotonic()
+    done = saving = before_first = runs = 0
+    differences: set[str] = set()
+    with tempfile.TemporaryDirectory(prefix="semigpt-torture-") as place:
+        whole = Path(place, "whole")
+        _wait(_begin(tables, whole), whole)
+        length = time.monotonic() - start
+        expected = _files(whole)
+        while done < kills:
+            folder = Path(place, f"run-{runs}")
+            for _ in range(min(KILLS_A_RUN, kills - done)):
+                process = _begin(tables, folder)
+                if draw.random() < 0.5:
+                    _await_saving(folder, process, draw.randint(1, 5))
+                    time.sleep(draw.uniform(0, 0.01))
+                else:
+                    time.sleep(draw.uniform(0, length))
+                os.kill(process, signal.SIGKILL)
+                _, status = os.waitpid(process, 0)
+                if not os.WIFSIGNALED(status):
+                    if status:
+                        raise TrainingError(f"the training in {folder} failed: {_log(folder)}")
+                    length *= 0.8  # the first run also made the corpus, or the machine was busy
+                    break  # it had reached its end before the kill
+                done += 1
+                saving += bool(list(folder.glob("checkpoints/.step-*.partial")))
+                before_first += not list(folder.glob("checkpoints/step-*"))
+            _wait(_begin(tables, folder), folder)
+            runs += 1
+            found = _files(folder)
+            differences |= {name for name in expected if found.get(name) != expected[name]}
+            differences |= found.keys() - expected.keys()
+    return Trial(
+        rung,
+        gradient_accumulation,
+        done,
+        saving,
+        before_first,
+        runs,
+        sum(map(len, expected.values())),
+        time.monotonic() - start,
+        tuple(sorted(differences)),
+    )
+
+
+def _begin(tables: dict[str, dict[str, Any]], folder: Path) -> int:
+    """A process that trains into the folder, or goes on with what it finds there; its id."""
+    import torch  # once, here, and inherited by every process
+
+    from semigpt.recipe import Recipe, train
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        if (
+            not (folder / "facts.json").is_file()
+            or b'"complete": true' not in (folder / "facts.json").read_bytes()
+        ):
+            torch.set_num_threads(
+                1
+            )  # so small a model gains nothing by two, and loses much on a busy machine
+            for _ in train(Recipe.from_tables(tables), folder):
+                pass
+        code = 0
+    except (
+        BaseException
+    ) as error:  # nothing of the parent's may run in the child, not even its error handling
+        with contextlib.suppress(OSError):
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(code)
+
+
+def _wait(process: int, folder: Path) -> None:
+    """Let a training come to its end; TrainingError with its last words where it fails."""
+    deadline = time.monotonic() + TOO_LONG
+    while True:
+        found, status = os.waitpid(process, os.WNOHANG)
+        if found:
+            break
+        if time.monotonic() > deadline:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            raise TrainingError(
+                f"a training of {TOO_LONG:.0f} seconds, where two are usual: {_log(folder)}"
+            )
+        time.sleep(0.002)
+    if status:
+        raise TrainingError(f"a training failed: {_log(folder)}")
+
+
+def _await_saving(folder: Path, process: int, count: int) -> None:
+    """Return at the moment the process begins its checkpoint number `count`, or has ended."""
+    seen = before = set(_partial(folder / "checkpoints"))
+    while len(seen - before) < count:
+        seen = seen | set(_partial(folder / "checkpoints"))
+        if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return
+
+
+def _partial(checkpoints: Path) -> Iterator[str]:
+    with contextlib.suppress(OSError), os.scandir(checkpoints) as entries:
+        yield from (entry.name for entry in entries if entry.name.endswith(".partial"))
+
+
+def _log(folder: Path) -> str:
+    with contextlib.suppress(OSError):
+        return folder.with_suffix(".log").read_text(encoding="utf-8").strip().splitlines()[-1]
+    return "it said nothing"
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """Every byte that must be the same for the same run: all but what the clock writes."""
+    newest = max(folder.glob("checkpoints/step-*"))
+    paths = [folder / "metrics.jsonl", folder / "samples.jsonl"]
+    paths += [path for path in (folder / "model").iterdir() if not path.name.startswith(".")]
+    paths += [newest / f"{group}.safetensors" for group in ("model", "optimizer", "random")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(paths)}

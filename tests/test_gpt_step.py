@@ -1,0 +1,297 @@
+"""The training step in C beside its oracle, autograd through the same model: loss and every gradient."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from semigpt.errors import SettingsError
+from semigpt.models import gpt as gpt_module
+from semigpt.models import step as step_module
+from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.models.memory import MemoryGPT, MemorySettings
+from semigpt.native.compiler import NativeUnavailableError
+from semigpt.ngrams.counts import Counts
+from semigpt.training.cuda_graph import Recorder
+
+V = 61
+TEXT = (np.random.default_rng(0).zipf(1.3, 4000) % V).astype(np.uint16)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiler() -> None:
+    try:
+        step_module.library(torch.float32)
+    except NativeUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def counts() -> Counts:
+    return Counts.fit(TEXT, V, order=4)
+
+
+def model(kind: type[GPT] = GPT, dtype: torch.dtype = torch.float32, **changes: object) -> GPT:
+    torch.manual_seed(0)
+    shape = {
+        "vocab_size": V,
+        "context_length": 40,
+        "width": 64,
+        "num_layers": 2,
+        "num_heads": 2,
+        **changes,
+    }
+    made = kind((MemorySettings if kind is MemoryGPT else GPTSettings)(**shape))  # type: ignore[arg-type]
+    with torch.no_grad():
+        for (
+            parameter
+        ) in made.parameters():  # norms of one and branches near nothing would hide mistakes
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    made.compute_dtype = dtype
+    return made
+
+
+def batch(B: int = 3, T: int = 37) -> tuple[Tensor, Tensor]:
+    windows = torch.from_numpy(TEXT[: B * (T + 1)].astype(np.int64)).view(B, T + 1)
+    return windows[:, :-1], windows[:, 1:]
+
+
+def both_ways(
+    made: GPT, monkeypatch: pytest.MonkeyPatch, **how: object
+) -> tuple[tuple[Tensor, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]:
+    found = []
+    for native in (True, False):
+        if not native:
+            monkeypatch.setattr(gpt_module, "can_step_natively", lambda model: False)
+        assert (made.native_step() is not None) == native
+        made.zero_grad()
+        loss = made.learn(*batch(), 0.5, **how)  # type: ignore[arg-type]
+        found.append(
+            (
+                loss,
+                {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None},
+            )
+        )
+    assert found[0][1].keys() == found[1][1].keys() == dict(made.named_parameters()).keys()
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"tie_embeddings": True},
+        {"num_layers": 1, "num_heads": 1, "hidden_width": 16},
+        {"head_dim": 64},
+    ],
+)
+def test_float32_loss_and_every_gradient_are_autograds(
+    changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, autograds = both_ways(model(**changes), monkeypatch)
+    torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
+
+
+def test_bfloat16_is_as_near_to_float32_as_autograd_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = model(dtype=torch.bfloat16)
+    ours, autograds = both_ways(made, monkeypatch)
+    made.compute_dtype = torch.float32
+    made.zero_grad()
+    loss = made.learn(*batch(), 0.5)
+    assert abs(ours[0] - loss) < 0.01
+    for name, parameter in made.named_parameters():
+        assert parameter.grad is not None
+        size = parameter.grad.norm()
+        assert (ours[1][name] - parameter.grad).norm() < max(
+            0.05 * size, 1.5 * (autograds[1][name] - parameter.grad).norm()
+        ), name
+
+
+@pytest.mark.parametrize("taught", [0.3, 1.0])
+def test_taught_by_counts(taught: float, counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
+    untaught, _ = both_ways(model(), monkeypatch)
+    monkeypatch.undo()
+    ours, autograds = both_ways(model(), monkeypatch, teacher=counts, taught=taught)
+    torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
+    assert ours[0] == untaught[0], "the loss told is the text's"
+    assert not torch.allclose(ours[1]["lm_head.weight"], untaught[1]["lm_head.weight"], rtol=0.01)
+
+
+@pytest.mark.parametrize("taught", [0.0, 0.4])
+@pytest.mark.parametrize("own_loss", [0.0, 0.3])
+def test_memory(
+    taught: float, own_loss: float, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = model(MemoryGPT, memory_order=4, own_loss=own_loss)
+    assert isinstance(made, MemoryGPT)
+    made.remember(counts)
+    ours, autograds = both_ways(made, monkeypatch, teacher=counts, taught=taught)
+    torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
+    for name in ("gate", "hints.weight", "known"):
+        assert ours[1][name].abs().max() > 1e-4, name
+
+
+def coins(shape: tuple[int, ...], seed: int, site: int, rate: float) -> Tensor:
+    ones = torch.ones(shape)
+    dropped = torch.empty(shape)
+    step_module.library(torch.float32).semigpt_drop(
+        *(
+            ones.numel(),
+            step_module.site_seed(seed, site),
+            rate,
+            ones.data_ptr(),
+            dropped.data_ptr(),
+        )
+    )
+    return dropped
+
+
+@pytest.mark.parametrize("kind", [GPT, MemoryGPT])
+def test_dropout_is_autograds_with_the_same_coins(
+    kind: type[GPT], counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"memory_order": 4} if kind is MemoryGPT else {}
+    made, rate = model(kind, dropout=0.3, **changes), 0.3
+    if isinstance(made, MemoryGPT):
+        made.remember(counts)
+    torch.manual_seed(5)
+    seed = step_module.draw_seed()
+    tossed: list[int] = []
+
+    def drop(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        """In the order of the net: shares, branch, branch, shares …"""
+        assert (p, training) == (rate, True)
+        tossed.append(len(tossed))
+        return x * coins(tuple(x.shape), seed, tossed[-1], rate)
+
+    torch.manual_seed(5)
+    monkeypatch.setattr(torch.nn.functional, "dropout", drop)
+    ours, autograds = both_ways(made, monkeypatch)
+    torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
+    assert tossed == list(range(3 * made.settings.num_layers))
+
+
+def test_coins_fall_at_the_rate_each_place_and_each_step_its_own() -> None:
+    first = coins((1000, 1003), 7, 0, 0.25)
+    assert set(first.unique().tolist()) == {0.0, float(torch.tensor(1 / 0.75))}
+    assert abs((first == 0).float().mean() - 0.25) < 0.002
+    for other in (coins((1000, 1003), 8, 0, 0.25), coins((1000, 1003), 7, 1, 0.25)):
+        # Independent coins: both fall together as often as chance has it, here, a place further and a row further.
+        for shift in (0, 1, 1003):
+            both = ((first.flatten() == 0) & (other.flatten().roll(shift) == 0)).float().mean()
+            assert abs(both - 0.0625) < 0.002
+    within = ((first[1:] == 0) & (first[:-1] == 0)).float().mean()
+    assert abs(within - 0.0625) < 0.002
+
+
+def test_dropout_is_new_in_every_step_and_off_outside_training() -> None:
+    made = model(dropout=0.3)
+    torch.manual_seed(1)
+    losses = [float(made.learn(*batch())) for _ in range(2)]
+    assert losses[0] != losses[1]
+    torch.manual_seed(1)
+    assert float(made.learn(*batch())) == losses[0]
+    made.eval()
+    still = [float(made.learn(*batch())) for _ in range(2)]
+    assert still[0] == still[1]
+
+
+def test_micro_batches_add_up_to_the_batch() -> None:
+    made = model()
+    inputs, targets = batch(4)
+    made.learn(inputs, targets)
+    whole = {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
+    for parameter in made.parameters():
+        parameter.grad = None
+    for part in (slice(0, 2), slice(2, 4)):
+        made.learn(inputs[part], targets[part], 0.5)
+    found = {name: p.grad for name, p in made.named_parameters()}
+    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_the_same_bits_twice_and_after_another_shape() -> None:
+    made = model(dtype=torch.bfloat16)
+    found = []
+    for T in (37, 11, 37):
+        made.zero_grad(set_to_none=True)
+        loss = made.learn(*batch(3, T))
+        found.append((loss, [p.grad.clone() for p in made.parameters() if p.grad is not None]))
+    assert torch.equal(found[0][0], found[2][0])
+    assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[2][1], strict=True))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"num_kv_heads": 1}, {"width": 40}, {"num_heads": 4}, {"hidden_width": 24}]
+)
+def test_shapes_it_does_not_know_go_the_plain_way(changes: dict[str, object]) -> None:
+    made = model(**changes)
+    assert made.native_step() is None
+    made.learn(*batch())
+    assert all(p.grad is not None for p in made.parameters())
+
+
+def test_without_a_compiler_it_goes_the_plain_way_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(*_: object) -> None:
+        raise NativeUnavailableError("no C compiler (cc) on this machine")
+
+    expected = model().learn(*batch())
+    monkeypatch.setattr(step_module, "library", none)
+    step_module.library_or_none.cache_clear()
+    try:
+        without = model()
+        for _ in range(3):
+            torch.testing.assert_close(without.learn(*batch()), expected)
+        assert [record.message for record in caplog.records] == [
+            "training with PyTorch alone, two to three times slower: no C compiler (cc) on this machine"
+        ]
+        without.native = True
+        with pytest.raises(SettingsError, match=r"no C compiler .* leave machine\.step out"):
+            without.native_step()
+    finally:
+        step_module.library_or_none.cache_clear()
+
+
+def test_weights_of_other_numbers_or_that_do_not_learn_go_the_plain_way() -> None:
+    assert model().double().native_step() is None
+    frozen = model()
+    frozen.model.embed_tokens.weight.requires_grad_(False)
+    assert frozen.native_step() is None
+
+
+def test_a_copy_learns_on_its_own(counts: Counts) -> None:
+    for kind in (GPT, MemoryGPT):
+        made = model(kind, **({"memory_order": 4} if kind is MemoryGPT else {}))
+        if isinstance(made, MemoryGPT):
+            made.remember(counts)
+        loss = made.learn(*batch())
+        copied = copy.deepcopy(made)
+        copied.zero_grad()
+        with torch.no_grad():
+            copied.lm_head.weight.zero_()
+        assert copied.learn(*batch()) != loss
+        made.zero_grad()
+        assert made.learn(*batch()) == loss
+
+
+def test_the_number_of_threads_may_change_from_step_to_step() -> None:
+    made, before = model(), torch.get_num_threads()
+    loss = made.learn(*batch())
+    try:
+        torch.set_num_threads(before + 3)
+        torch.testing.assert_close(made.learn(*batch()), loss)
+        assert made._step is not None
+        assert len(made._step.parts) >= 2 * (before + 3) * made.settings.width
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_copy_does_not_take_the_recordings_along() -> None:
+    made = model()
+    made._recorder = Recorder(made)
+    assert copy.deepcopy(made)._recorder is None

@@ -1,0 +1,104 @@
+"""What is saved is what the ecosystem loads: no code of ours on the other side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import small_model
+from semigpt.errors import CheckpointError
+from semigpt.huggingface.folder import load_model, model_card, save_model
+from semigpt.models import build_model
+from semigpt.models.base import LanguageModel
+from semigpt.tokenizers import CharTokenizer, load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(korean_text: str) -> CharTokenizer:
+    return CharTokenizer(korean_text, normalization="NFC")
+
+
+def saved(folder: Path, rung: str, tokenizer: CharTokenizer, **settings: object) -> LanguageModel:
+    torch.manual_seed(1)
+    table = (
+        {"width": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2} if rung == "gpt" else {}
+    )
+    model = build_model(
+        rung, tokenizer.vocab_size, {"context_length": 32, **table, **settings}
+    ).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    save_model(folder, model, tokenizer, model_card(model, {}))
+    return model
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"tie_embeddings": True}, {"head_dim": 16, "num_kv_heads": None}]
+)
+def test_transformers_gives_the_same_logits_and_the_same_text(
+    tmp_path: Path, tokenizer: CharTokenizer, korean_text: str, settings: dict[str, object]
+) -> None:
+    """P12 for `gpt`: logits within 1e-5, greedy text equal, ids equal."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    ours = saved(tmp_path, "gpt", tokenizer, **settings)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    their_tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert type(theirs).__name__ == "Qwen3ForCausalLM"
+    text = korean_text[:30]
+    assert their_tokenizer(text)["input_ids"] == tokenizer.encode(text).tolist()
+    ids = torch.tensor([tokenizer.encode(text).tolist()])
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(ids).logits, ours(ids)[0], atol=1e-5, rtol=1e-5)
+        continued = theirs.generate(ids[:, :8], max_new_tokens=20, do_sample=False)
+    assert continued.tolist() == ours.generate(ids[:, :8], 20, temperature=0).tolist()
+
+
+def test_every_rung_comes_back_from_its_folder(
+    tmp_path: Path, rung: str, tokenizer: CharTokenizer
+) -> None:
+    ours = saved(tmp_path, rung, tokenizer)
+    again = load_model(tmp_path)
+    assert again.huggingface_config() == ours.huggingface_config()
+    inputs = torch.randint(0, tokenizer.vocab_size, (2, 16))
+    assert torch.equal(again(inputs)[0], ours(inputs)[0])
+    assert load_tokenizer(tmp_path).fingerprint == tokenizer.fingerprint
+
+
+def test_a_card_says_what_loads_the_model() -> None:
+    assert "AutoModelForCausalLM" in model_card(small_model("gpt"), {"parameters": "1"})
+    assert "needs semigpt" in model_card(small_model("bigram"), {})
+
+
+def test_a_damaged_or_foreign_folder_is_refused_by_name(
+    tmp_path: Path, tokenizer: CharTokenizer
+) -> None:
+    with pytest.raises(CheckpointError, match=r"no config\.json in"):
+        load_model(tmp_path)
+    saved(tmp_path, "gpt", tokenizer)
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    whole, described = weights.read_bytes(), json.loads(config.read_text())
+    for content in (whole[: len(whole) // 2], whole[:3], b""):
+        weights.write_bytes(content)
+        with pytest.raises(
+            CheckpointError, match=r"model\.safetensors is not a whole safetensors file"
+        ):
+            load_model(tmp_path)
+    weights.write_bytes(whole)
+    config.write_text(json.dumps({**described, "hidden_size": 64, "head_dim": 16}))
+    with pytest.raises(
+        CheckpointError,
+        match=r"does not fit .*lm_head.weight: expected \(\d+, 64\), found \(\d+, 32\)",
+    ):
+        load_model(tmp_path)
+    for change in ({"model_type": "llama"}, {"hidden_size": "wide"}, {"num_hidden_layers": 0}):
+        config.write_text(json.dumps({**described, **change}))
+        with pytest.raises(CheckpointError, match="does not describe a model"):
+            load_model(tmp_path)
+    config.write_text("{")
+    with pytest.raises(CheckpointError, match="does not describe a model"):
+        load_model(tmp_path)

@@ -1,0 +1,271 @@
+"""`--data SPEC`: the grammar, and what is read from each kind of source."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from semigpt.corpus import Corpus, prepare_corpus
+from semigpt.corpus.sources import FileSource, FolderSource, HubSource, NewsSource, parse_spec
+from semigpt.errors import CorpusError
+
+LINES = [f"{i}번째 줄입니다." for i in range(200)]
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    path = tmp_path / "줄.txt"
+    path.write_text("\n".join(LINES), encoding="utf-8")
+    return path
+
+
+def prepare(spec: Path | str, column: str | None = None) -> Corpus:
+    return prepare_corpus(str(spec), column=column)
+
+
+def everything(corpus: Corpus) -> list[str]:
+    return sorted(text for split in corpus.splits for text in corpus.documents(split))
+
+
+# --- the grammar
+
+
+def test_news_and_hub_names_are_parsed_with_their_options() -> None:
+    assert parse_spec("news") == NewsSource()
+    assert parse_spec("news#articles=22194,seed=7") == NewsSource(22194, 7)
+    assert parse_spec("news#articles=22_194") == NewsSource(22194)
+    assert parse_spec("hf:org/name") == HubSource("org/name")
+    spec = "hf:org/na.me-1#config=ko,revision=v1.0,split=train,streaming=no"
+    assert parse_spec(spec) == HubSource("org/na.me-1", "ko", "v1.0", "train", streaming=False)
+
+
+def test_files_folders_and_patterns_are_parsed(tmp_path: Path, text_file: Path) -> None:
+    other = tmp_path / "more" / "b.TXT.gz"
+    other.parent.mkdir()
+    other.write_bytes(b"")
+    assert parse_spec(str(text_file)) == FileSource((text_file,))
+    assert parse_spec(f"{text_file}#by=paragraph") == FileSource((text_file,), "paragraph")
+    assert parse_spec(str(tmp_path / "*.txt")) == FileSource((text_file,))
+    assert parse_spec(f"{tmp_path}/**/*.[tT]*") == FileSource((other, text_file))
+    assert parse_spec(f"{tmp_path}#split=train,by=line") == FolderSource(
+        tmp_path, "line", None, "train"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["a#b.txt", "a#by=line", "b[1]*?.txt", "c::d.txt", "e, f=g.txt", "한 글.txt"]
+)
+def test_a_path_that_exists_is_itself_whatever_its_signs(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / "줄.txt" if not name.endswith(".txt") else tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(LINES), encoding="utf-8")
+    assert everything(prepare(tmp_path / name)) == sorted(LINES)
+    assert everything(prepare(f"{tmp_path / name}#by=line")) == sorted(LINES)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("", "--data is empty"),
+        ("no/such/file.txt", "no/such/file.txt: no such file or folder"),
+        ("org/name", "a dataset on the Hub is written hf:org/name"),
+        ("no/such/*.txt", "no file matches"),
+        ("news#article=3", "no option 'article': this kind of source knows articles, seed"),
+        ("news#articles=0", "not a whole number of at least 1"),
+        ("news#seed=-1", "not a whole number"),
+        ("news#articles=3,articles=4", "twice"),
+        ("news#articles=3,seed", "'seed' is not an option: write key=value"),
+        ("hf:org/name#branch=main", "knows config, revision, split, streaming"),
+        ("hf:org/name#streaming=perhaps", "neither yes nor no"),
+        ("hf:../name", "write hf:ORG/NAME"),
+        ("hf:a/b/c", "write hf:ORG/NAME"),
+        ("x" * 5000, "cannot be looked at"),
+    ],
+)
+def test_a_spec_that_cannot_be_is_one_line(spec: str, message: str) -> None:
+    with pytest.raises(CorpusError) as caught:
+        parse_spec(spec)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_another_kind_or_unit_is_refused(tmp_path: Path, text_file: Path) -> None:
+    (tmp_path / "책.pdf").write_bytes(b"x")
+    (tmp_path / "빈").mkdir()
+    with pytest.raises(
+        CorpusError, match=r"책\.pdf: files of this kind are not read here: \.txt, "
+    ):
+        prepare(tmp_path / "책.pdf")
+    with pytest.raises(CorpusError, match="by=word is not one of line, paragraph, document"):
+        prepare(f"{text_file}#by=word")
+    with pytest.raises(CorpusError, match="빈: no file in it is of a kind that is read here"):
+        prepare(tmp_path / "빈")
+
+
+def test_parsing_and_reopening_import_nothing_heavy(tmp_path: Path, text_file: Path) -> None:
+    """What `semigpt --help` and a second run pay for."""
+    program = (
+        "import sys; from semigpt.corpus import prepare_corpus; from pathlib import Path;"
+        "prepare_corpus(sys.argv[1], cache=Path(sys.argv[2]));"
+        "print(*[name for name in ('torch', 'datasets', 'pandas', 'pyarrow') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", program, str(text_file), str(tmp_path / "cache")]
+    first, second = (
+        subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=60
+        ).stdout.split()
+        for _ in range(2)
+    )
+    assert "datasets" in first
+    assert "torch" not in first, "its 219 MB are not for reading text"
+    assert second == []
+
+
+# --- what a document is
+
+
+def test_lines_paragraphs_and_documents(tmp_path: Path, text_file: Path) -> None:
+    novel = tmp_path / "소설.txt"
+    paragraphs = [f"{i}장.\n그날은 비가 왔다." for i in range(100)]
+    novel.write_bytes(
+        ("\r\n\r\n\r\n".join(paragraphs) + "\r\n\r\n").replace("\n그", "\r\n그").encode()
+    )
+    assert everything(prepare(novel)) == sorted(paragraphs), (
+        "blank lines: a document is a paragraph"
+    )
+    assert everything(prepare(text_file)) == sorted(LINES), "no blank lines: a document is a line"
+    whole = prepare(f"{text_file}#by=document")
+    assert whole.text("train") + whole.text("test") == "\n".join(LINES)
+    assert prepare(f"{novel}#by=line").document_count("train") > 50
+
+
+def test_json_lines_tables_and_parquet_hold_what_was_written(tmp_path: Path) -> None:
+    texts = ["007", "NA", "null", "3.0", "", "True", '따옴표 "안"', "줄\n바꿈", *LINES]
+    pq.write_table(pa.table({"n": list(range(len(texts))), "text": texts}), tmp_path / "a.parquet")
+    rows = "".join(f'{i},"{text.replace(chr(34), chr(34) * 2)}"\n' for i, text in enumerate(texts))
+    (tmp_path / "a.csv").write_text("n,text\n" + rows, encoding="utf-8")
+    lines = "".join(json.dumps({"n": i, "text": text}) + "\n" for i, text in enumerate(texts))
+    (tmp_path / "a.jsonl").write_text(lines, encoding="utf-8")
+    expected = sorted(filter(None, texts))
+    for name in ("a.parquet", "a.csv", "a.jsonl"):
+        assert everything(prepare(tmp_path / name)) == expected, name
+
+
+def test_the_column_is_the_one_asked_for_or_document_or_text_or_the_only_one(
+    tmp_path: Path,
+) -> None:
+    def table(name: str, **columns: list[str] | list[int]) -> Path:
+        pq.write_table(pa.table(columns), tmp_path / name)
+        return tmp_path / name
+
+    others = [f"제목 {i}" for i in range(200)]
+    both = table("a.parquet", title=others, text=others, document=LINES)
+    assert prepare(both).column == "document"
+    assert everything(prepare(both, column="title")) == sorted(others)
+    assert prepare(table("b.parquet", title=others, text=LINES)).column == "text"
+    assert prepare(table("c.parquet", n=list(range(200)), 본문=LINES)).column == "본문"
+    with pytest.raises(
+        CorpusError, match=r"which column is the text\? Say --column with one of title, press"
+    ):
+        prepare(table("d.parquet", title=others, press=others))
+    with pytest.raises(
+        CorpusError, match="no column 'body': its columns are title, text, document"
+    ):
+        prepare(both, column="body")
+    with pytest.raises(CorpusError, match="the column 'n' does not hold text"):
+        prepare(tmp_path / "c.parquet", column="n")
+    with pytest.raises(CorpusError, match="no column holds text: its columns are n"):
+        prepare(table("e.parquet", n=[1, 2]))
+    (tmp_path / "f.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match="no column 'text': its columns are a, b"):
+        prepare(tmp_path / "f.csv", column="text")
+    (tmp_path / "g.jsonl").write_text('{"a": "x", "b": 1}\n', encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"g\.jsonl: no column 'text': its columns are a, b"):
+        prepare(tmp_path / "g.jsonl", column="text")
+
+
+def test_json_files_share_their_column_and_one_without_it_is_named(tmp_path: Path) -> None:
+    for name, row in {"a.jsonl": {"text": "하나", "n": 1}, "b.jsonl": {"본문": "둘"}}.items():
+        (tmp_path / name).write_text(json.dumps(row), encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"b\.jsonl: no column 'text': its columns are 본문"):
+        prepare(tmp_path)
+
+
+# --- folders
+
+
+def test_a_folder_of_files_is_one_text(tmp_path: Path, text_file: Path) -> None:
+    (tmp_path / "아래").mkdir()
+    (tmp_path / "아래" / "b.jsonl").write_text('{"text": "아래에 있는 글"}\n', encoding="utf-8")
+    (tmp_path / "메모.pdf").write_bytes(b"x")
+    (tmp_path / ".숨김.txt").write_text("숨은 글", encoding="utf-8")
+    corpus = prepare(tmp_path)
+    assert everything(corpus) == sorted([*LINES, "아래에 있는 글"])
+    assert any("메모.pdf" in finding for finding in corpus.findings)
+
+
+def test_files_named_by_split_keep_their_splits(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("\n".join(LINES), encoding="cp949")
+    (tmp_path / "dev.txt").write_text("검증 하나\n검증 둘", encoding="utf-8")
+    (tmp_path / "test.txt").write_text("시험 하나", encoding="utf-8")
+    (tmp_path / "other.txt").write_text("다른 글", encoding="utf-8")
+    corpus = prepare(tmp_path)
+    assert list(corpus.documents("validation")) == ["검증 하나", "검증 둘"]
+    assert list(corpus.documents("test")) == ["시험 하나"]
+    assert list(corpus.documents("train")) == LINES
+    assert corpus.split_rule == "own"
+    assert any("other.txt" in finding for finding in corpus.findings), (
+        "nothing is passed over in silence"
+    )
+    alone = prepare(f"{tmp_path}#split=train")
+    assert everything(alone) == sorted(LINES)
+    with pytest.raises(CorpusError, match="no split 'nope': it has train, validation, test"):
+        prepare(f"{tmp_path}#split=nope")
+
+
+def test_files_that_only_look_like_a_split_are_not_lost(tmp_path: Path) -> None:
+    """The library would take `test …` for a test split and leave the rest unread."""
+    (tmp_path / "test 노트.txt").write_text("\n".join(LINES[:100]), encoding="utf-8")
+    (tmp_path / "일기.txt").write_text("\n".join(LINES[100:]), encoding="utf-8")
+    assert everything(prepare(tmp_path)) == sorted(LINES)
+
+
+def test_a_readme_declares_configurations_splits_and_separators(tmp_path: Path) -> None:
+    card = (
+        '---\nconfigs:\n- config_name: ko\n  sep: ";"\n  data_files:\n'
+        "  - split: train\n    path: ko.csv\n  - split: test\n    path: held.csv\n"
+        "- config_name: plain\n  data_files:\n  - split: train\n    path: plain.csv\n---\n"
+    )
+    (tmp_path / "README.md").write_text(card, encoding="utf-8")
+    rows = "\n".join(f"{i};{line}" for i, line in enumerate(LINES))
+    (tmp_path / "ko.csv").write_text(f"id;document\n{rows}", encoding="utf-8")
+    (tmp_path / "held.csv").write_text("id;document\n1;시험", encoding="utf-8")
+    (tmp_path / "plain.csv").write_text(
+        "document,id\n" + "\n".join(f"{x},1" for x in LINES), encoding="utf-8"
+    )
+    corpus = prepare(f"{tmp_path}#config=ko")
+    assert list(corpus.documents("test")) == ["시험"]
+    assert sorted([*corpus.documents("train"), *corpus.documents("validation")]) == sorted(LINES)
+    assert everything(prepare(f"{tmp_path}#config=plain")) == sorted(LINES)
+    with pytest.raises(CorpusError, match=r"cannot be read as a dataset .*Available"):
+        prepare(f"{tmp_path}#config=en")
+
+
+def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict, disable_progress_bars
+
+    disable_progress_bars()
+    splits = {"train": LINES, "validation": ["검증"], "test": ["시험"]}
+    saved = DatasetDict(
+        {name: Dataset.from_dict({"text": texts}) for name, texts in splits.items()}
+    )
+    saved.save_to_disk(tmp_path / "all", num_proc=None)
+    saved["train"].save_to_disk(tmp_path / "one")
+    corpus = prepare(tmp_path / "all")
+    assert {split: list(corpus.documents(split)) for split in corpus.splits} == splits
+    assert everything(prepare(tmp_path / "one")) == sorted(LINES)
+    assert everything(prepare(f"{tmp_path / 'all'}#split=train")) == sorted(LINES)

@@ -1,0 +1,131 @@
+"""What is written is whole or not there, and nothing but semigpt's own temporary folders is ever removed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from semigpt import storage
+from semigpt.storage import (
+    JOURNAL,
+    has_resumable,
+    publish,
+    resumable_folder,
+    write_journal,
+)
+
+
+def make_old(*paths: Path) -> None:
+    for path in paths:
+        os.utime(path, (1e9, 1e9))
+
+
+@pytest.mark.parametrize(
+    "name", [".staging-photos", ".semigpt-photos", ".semigpt-ab12-0123456789ab", ".photos.partial"]
+)
+def test_a_strangers_folder_is_let_be(tmp_path: Path, name: str) -> None:
+    """Whatever it is called, however old it is, whether or not there is a lock file beside it."""
+    for folder in (tmp_path / name, tmp_path / f"{name}-2"):
+        folder.mkdir()
+        (folder / "photo.jpg").write_bytes(b"mine")
+        (folder / "lock").touch()
+    (tmp_path / f"{name}-2.lock").write_text("held by my own program")
+    make_old(*tmp_path.iterdir())
+    with resumable_folder(tmp_path, "ab12") as temporary:
+        publish(temporary, tmp_path / "whole")
+    assert (tmp_path / name / "photo.jpg").read_bytes() == b"mine"
+    assert (tmp_path / f"{name}-2" / "photo.jpg").read_bytes() == b"mine"
+    assert (tmp_path / f"{name}-2.lock").is_file()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from semigpt.storage import resumable_folder, write_journal
+with resumable_folder(Path(sys.argv[1]), "ab12") as folder:
+    (folder / "text").write_text("half")
+    if sys.argv[2] == "journal":
+        write_journal(folder, {"bytes": 4})
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kill_while_writing(parent: Path, how: str) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(parent), how], timeout=60)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_a_folder_without_a_journal_is_removed_by_the_next_process(tmp_path: Path) -> None:
+    kill_while_writing(tmp_path, "no journal")
+    assert len(list(tmp_path.iterdir())) == 2
+    with resumable_folder(tmp_path, "ab12") as folder:
+        assert list(folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_a_journal_is_taken_over(tmp_path: Path) -> None:
+    kill_while_writing(tmp_path, "journal")
+    assert has_resumable(tmp_path, "ab12")
+    with resumable_folder(tmp_path, "cd34"):  # another key leaves it
+        pass
+    with resumable_folder(tmp_path, "ab12") as folder:
+        assert (folder / "text").read_text() == "half"
+        publish(folder, tmp_path / "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+    assert [path.name for path in (tmp_path / "whole").iterdir()] == ["text"]
+
+
+def test_a_folder_with_a_journal_is_removed_on_demand_and_after_a_week(tmp_path: Path) -> None:
+    kill_while_writing(tmp_path, "journal")
+    with resumable_folder(tmp_path, "ab12", from_scratch=True) as folder:
+        assert list(folder.iterdir()) == []
+    kill_while_writing(tmp_path, "journal")
+    (left,) = tmp_path.glob(".semigpt-ab12-*/")
+    make_old(left / JOURNAL)
+    with resumable_folder(tmp_path, "cd34"):
+        assert not left.exists()
+
+
+def test_a_folder_that_a_process_holds_is_not_taken_over(tmp_path: Path) -> None:
+    with resumable_folder(tmp_path, "ab12") as first:
+        write_journal(first, {})
+        with resumable_folder(tmp_path, "ab12") as second:
+            assert second != first
+            publish(second, tmp_path / "whole")
+        assert first.is_dir()
+
+
+def test_a_published_folder_replaces_the_old_one_only_where_asked(tmp_path: Path) -> None:
+    for text, replace in (("one", False), ("two", False), ("three", True)):
+        with resumable_folder(tmp_path) as folder:
+            (folder / "text").write_text(text)
+            publish(folder, tmp_path / "whole", replace=replace)
+        expected = {"one": "one", "two": "one", "three": "three"}[text]
+        assert (tmp_path / "whole" / "text").read_text() == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_a_stopped_folder_stays_only_with_a_journal(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), resumable_folder(tmp_path, "ab12"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(KeyboardInterrupt), resumable_folder(tmp_path, "ab12") as folder:
+        write_journal(folder, {})
+        raise KeyboardInterrupt
+    assert has_resumable(tmp_path, "ab12")
+    with pytest.raises(ValueError, match="broken"), resumable_folder(tmp_path, "ab12"):
+        raise ValueError("broken")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_is_one_process_at_a_time(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as one, (tmp_path / "a").open("rb") as other:
+        assert storage.try_lock(one)
+        assert not storage.try_lock(other)
+    with (tmp_path / "a").open("rb") as after:
+        assert storage.try_lock(after)

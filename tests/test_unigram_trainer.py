@@ -1,0 +1,164 @@
+"""The trainer of Unigram's pieces: what it counts, what it keeps, and how likely the text is with it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semigpt.corpus import prepare_corpus
+from semigpt.tokenizers import UnigramTokenizer
+from semigpt.tokenizers.byte_level import _count_words, _scores, byte_letters
+from semigpt.tokenizers.unigram_trainer import CUT, LONGEST, _Lattice, learn_pieces
+
+WORDS = {" 가나": 9, "가나다": 5, "나다나다": 4, "다": 7, "abab": 3, "가": 2, "뷁": 1}
+
+
+def ways(word: str, sizes: range) -> Iterator[list[str]]:
+    """All ways to cut a word into parts of these sizes."""
+    if not word:
+        yield []
+    for size in sizes:
+        if size <= len(word):
+            yield from ([word[:size], *rest] for rest in ways(word[size:], sizes))
+
+
+def pieces_of(lattice: _Lattice) -> list[str]:
+    """What each id says."""
+    row_of = np.repeat(np.arange(lattice.rows + 1), lattice.n)
+    longer = range(len(lattice.letters), len(lattice.length))
+    said = []
+    for i in longer:
+        row = row_of[lattice.end[i]]
+        said.append(
+            lattice.words[lattice.end[i] - lattice.first[row]][row - lattice.length[i] : row]
+        )
+    return [*lattice.letters, *said]
+
+
+def test_expected_counts_are_those_over_all_ways_to_cut_each_word() -> None:
+    lattice = _Lattice(WORDS, 10)
+    pieces = pieces_of(lattice)
+    assert {" 가나", "나다", "abab"} < set(pieces)
+    p = dict(zip(pieces, lattice.p.tolist(), strict=True))
+    expected = dict.fromkeys(pieces, 0.0)
+    for word, count in WORDS.items():
+        cuts = [cut for cut in ways(word, range(1, 5)) if all(piece in p for piece in cut)]
+        likely = [math.prod(p[piece] for piece in cut) for cut in cuts]
+        for cut, probability in zip(cuts, likely, strict=True):
+            for piece in cut:
+                expected[piece] += count * probability / sum(likely)
+    lattice.fit()
+    assert dict(zip(pieces, lattice.count.tolist(), strict=True)) == pytest.approx(expected)
+
+
+def test_what_costs_least_to_do_without_goes_first() -> None:
+    lattice = _Lattice(WORDS, 10)
+    lattice.fit()
+    pieces, letters = pieces_of(lattice), len(lattice.letters)
+    p: dict[str, float] = dict(zip(pieces, lattice.p.tolist(), strict=True))
+    count: dict[str, float] = dict(zip(pieces, lattice.count.tolist(), strict=True))
+    whole = {
+        letter for letter, is_whole in zip(lattice.letters, lattice.whole, strict=True) if is_whole
+    }
+
+    def loss(piece: str) -> float:
+        cuts = [cut for cut in ways(piece, range(1, len(piece))) if all(part in p for part in cut)]
+        best = max(cuts, key=lambda cut: sum(math.log(max(p[part], 1e-300)) for part in cut))
+        without = 0.0
+        for part in best:
+            spelt = part in lattice.letters and part not in whole
+            without += math.log(p[part] if spelt else (count[part] + count[piece]) / lattice.total)
+        return count[piece] * (math.log(max(p[piece], 1e-300)) - without)
+
+    losses = {piece: loss(piece) for piece in pieces[letters:]}
+    for piece in whole:
+        seen = [lattice.byte_count[byte] + count[piece] for byte in piece.encode()]
+        without = sum(math.log(number / lattice.total) for number in seen)
+        losses[piece] = count[piece] * (math.log(p[piece]) - without)
+    assert len(losses) == lattice.removable
+    kept = sorted(losses, key=lambda piece: -losses[piece])[:5]
+    lattice.prune(5)
+    assert lattice.removable == 5
+    still = {
+        letter for letter, is_whole in zip(lattice.letters, lattice.whole, strict=True) if is_whole
+    }
+    assert {*still, *pieces_of(lattice)[letters:]} == set(kept)
+
+
+@given(
+    words=st.dictionaries(
+        st.text("ab", min_size=1, max_size=40)
+        | st.text("ㅋ하", min_size=1, max_size=40)
+        | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
+        st.integers(1, 9),
+    ),
+    num_pieces=st.integers(0, 30),
+)
+@settings(max_examples=60, deadline=None)
+def test_pieces_are_whole_characters_that_stand_twice_in_a_word(
+    words: dict[str, int], num_pieces: int
+) -> None:
+    scores = learn_pieces(words, num_pieces)
+    assert {bytes([byte]) for byte in range(256)} <= set(scores)
+    assert len(scores) <= 256 + num_pieces
+    assert list(scores.values()) == sorted(scores.values(), reverse=True)
+    assert sum(map(math.exp, scores.values())) == pytest.approx(1, abs=1e-4)
+    for piece in scores:
+        if len(piece) > 1:
+            said = piece.decode()
+            assert len(said) == 1 or len(piece) <= LONGEST
+            seen = sum(
+                count * word.startswith(said, begin)
+                for word, count in words.items()
+                for begin in range(len(word))
+            )
+            assert len(said) == 1 or seen >= 2
+    assert learn_pieces(dict(sorted(words.items())), num_pieces) == scores
+
+
+def test_frequent_words_are_pieces_and_rare_characters_bytes() -> None:
+    words = {" 모델": 400_000, " 언어": 300_000, "를": 300_000, "뷁": 3, " 모델을": 20}
+    scores = learn_pieces(words, 3)
+    assert {piece.decode() for piece in scores if len(piece) > 1} == {" 모델", " 언어", "를"}
+    assert all(scores[bytes([byte])] > scores[b"\xff"] for byte in "뷁".encode())
+
+
+def test_a_long_word_is_cut() -> None:
+    whole, rest = divmod(1000, CUT)
+    assert learn_pieces({"ㅋ" * 1000: 1}, 3) == learn_pieces({"ㅋ" * CUT: whole, "ㅋ" * rest: 1}, 3)
+
+
+def test_the_text_is_likelier_than_with_the_librarys_pieces() -> None:
+    """Of the bundled news, in as many pieces, each tokenizer cutting as it finds likeliest."""
+    from tokenizers import Tokenizer as Engine
+    from tokenizers import models, pre_tokenizers, trainers
+
+    documents = list(prepare_corpus("news").documents("train"))[:60]
+    engine = Engine(models.Unigram())
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    alphabet = list(byte_letters())
+    trainer = trainers.UnigramTrainer(
+        vocab_size=1000, initial_alphabet=alphabet, show_progress=False
+    )
+    engine.train_from_iterator(documents, trainer)
+    theirs = UnigramTokenizer(_scores(json.loads(engine.to_str())["model"]["vocab"]))
+    ours = UnigramTokenizer.train(documents, vocab_size=theirs.vocab_size)
+
+    def likelihood(tokenizer: UnigramTokenizer) -> float:
+        scores = list(tokenizer.scores.values())
+        return math.fsum(scores[i] for text in documents for i in tokenizer.encode(text).tolist())
+
+    assert likelihood(ours) > 0.95 * likelihood(theirs)
+
+
+def test_lone_surrogates_are_left_out() -> None:
+    tokenizer = UnigramTokenizer.train(["한국\ud800어 한국어"] * 3, vocab_size=300)
+    assert tokenizer.decode(tokenizer.encode("\ud800한국어")) == "\ud800한국어"
+    counted: Mapping[str, int] = _count_words(["한국어"], None)
+    assert UnigramTokenizer.train(["한국\ud800어"]).scores == learn_pieces(counted, 7743)
