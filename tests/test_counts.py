@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from semigpt.errors import SettingsError
-from semigpt.models import counts as counts_module
+from semigpt.ngrams import counts as counts_module
 from semigpt.ngrams.counts import Counts
 from semigpt.ngrams.kneser_ney import KneserNey
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from semigpt.errors import SettingsError
 from semigpt.models import gpt as gpt_module
-from semigpt.models import step as step_module
+from semigpt.native import gpt_step as step_module
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.models.memory import MemoryGPT, MemorySettings
 from semigpt.native.compiler import NativeUnavailableError

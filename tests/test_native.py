@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import semigpt.native.compiler
-from semigpt.generation import decoder, native
+from semigpt.generation import decoder
+from semigpt.native import decode as native
 from semigpt.generation.decoder import TorchDecoder, make_decoder
 from semigpt.generation.engine import token_steps
 from semigpt.generation.quantize import PRECISIONS, Precision, rounded

@@ -24,7 +24,7 @@ from semigpt.tokenizers import (
     JamoTokenizer,
     Tokenizer,
     UnigramTokenizer,
-    bpe,
+    byte_level as bpe,
     count_characters,
     load_tokenizer,
     train_tokenizer,
