@@ -10,8 +10,8 @@ import torch
 from conftest import SMALL, VOCABULARY, small_model
 from semigpt.errors import SettingsError
 from semigpt.models import build_model
-from semigpt.models.base import LanguageModel, ModelSettings
-from semigpt.models.bigram import SemiGPT
+from semigpt.models.base import LanguageModel
+from semigpt.models.bigram import BigramSettings, SemiGPT
 from semigpt.models.gpt import GPT, GPTSettings, attend
 
 
@@ -110,7 +110,7 @@ def test_unknown_rung_is_refused() -> None:
 
 
 def test_fresh_bigram_costs_exactly_ln_v() -> None:
-    model = SemiGPT(ModelSettings(vocab_size=2701, context_length=8))
+    model = SemiGPT(BigramSettings(vocab_size=2701, context_length=8))
     _, loss = model(torch.randint(0, 2701, (4, 8)), torch.randint(0, 2701, (4, 8)))
     assert loss.item() == pytest.approx(math.log(2701), abs=1e-5)
     assert f"{loss.item():.2f}" == "7.90", "the book's number"

@@ -8,14 +8,13 @@ import torch
 
 import semigpt.native.compiler
 from semigpt.generation import decoder
-from semigpt.native import decode as native
 from semigpt.generation.decoder import TorchDecoder, make_decoder
 from semigpt.generation.engine import token_steps
 from semigpt.generation.quantize import PRECISIONS, Precision, rounded
 from semigpt.generation.sampling import SamplingSettings, choose, probabilities
-from semigpt.models.base import ModelSettings
-from semigpt.models.bigram import SemiGPT
+from semigpt.models.bigram import BigramSettings, SemiGPT
 from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.native import decode as native
 from semigpt.native.decode import NativeDecoder, NativeUnavailableError
 
 TOLERANCE = 1e-4
@@ -218,7 +217,7 @@ def test_without_a_compiler_generation_goes_on_and_says_so_once(
 
 
 def test_other_rungs_are_decoded_by_pytorch() -> None:
-    bigram = SemiGPT(ModelSettings(vocab_size=9, context_length=4))
+    bigram = SemiGPT(BigramSettings(vocab_size=9, context_length=4))
     assert isinstance(make_decoder(bigram), TorchDecoder)
     with pytest.raises(NativeUnavailableError, match="bigram rung"):
         make_decoder(bigram, native=True)

@@ -12,15 +12,14 @@ from torch import Tensor
 
 from conftest import shared_data
 from semigpt.dataset import Dataset, TokenStream
-from semigpt.models.base import ModelSettings
-from semigpt.models.bigram import SemiGPT
+from semigpt.models.bigram import BigramSettings, SemiGPT
 from semigpt.training.optimizer import Optimizer, OptimizerSettings, TableAdamW
 
 V = 120
 
 
 def bigram() -> SemiGPT:
-    return SemiGPT(ModelSettings(vocab_size=V, context_length=8))
+    return SemiGPT(BigramSettings(vocab_size=V, context_length=8))
 
 
 def batches(steps: int) -> list[tuple[Tensor, Tensor]]:
@@ -202,7 +201,7 @@ def test_training_walks_toward_the_counts() -> None:
     best = SemiGPT.from_counts(dataset, prior=1e-3)
     inputs, targets = torch.from_numpy(ids[:-1])[None], torch.from_numpy(ids[1:])[None]
     optimum = best(inputs, targets)[1].item()  # type: ignore[union-attr]
-    model = SemiGPT(ModelSettings(vocab_size=12, context_length=1))
+    model = SemiGPT(BigramSettings(vocab_size=12, context_length=1))
     losses = train(model, Optimizer(model, settings(learning_rate=0.1)), [(inputs, targets)] * 500)
     assert losses[0] == pytest.approx(math.log(12))
     assert optimum <= losses[-1] < optimum + 1e-3

@@ -24,10 +24,12 @@ from semigpt.tokenizers import (
     JamoTokenizer,
     Tokenizer,
     UnigramTokenizer,
-    byte_level as bpe,
     count_characters,
     load_tokenizer,
     train_tokenizer,
+)
+from semigpt.tokenizers import (
+    byte_level as bpe,
 )
 from semigpt.tokenizers.base import Ids
 from semigpt.tokenizers.bpe_trainer import learn_merges

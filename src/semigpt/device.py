@@ -29,7 +29,7 @@ class MachineSettings:
     compile: bool | None = None
     # `native`: the gradient written out in C, on a CPU; `plain`: PyTorch's operations and autograd. auto: native where the
     # shape and a compiler allow it; on an NVIDIA GPU, PyTorch's operations recorded as a CUDA graph.
-    step: Literal["auto", "native", "plain"] = "auto"
+    backend: Literal["auto", "native", "plain"] = "auto"
     threads: int | None = None  # of a CPU's products; default: PyTorch's own choice, one a core
     # Keep each block's input alone and run the block once more on the way back: less memory, a third more work.
     checkpoint_activations: bool = False
@@ -37,11 +37,11 @@ class MachineSettings:
     def __post_init__(self) -> None:
         check_choice("device", self.device, DEVICES)
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
-        check_choice("step", self.step, ("auto", "native", "plain"))
+        check_choice("backend", self.backend, ("auto", "native", "plain"))
         check_positive(self, "threads")
-        if self.step == "native" and (self.compile or self.checkpoint_activations):
+        if self.backend == "native" and (self.compile or self.checkpoint_activations):
             raise SettingsError(
-                "machine.step native goes with neither compile nor checkpoint_activations"
+                "machine.backend native goes with neither compile nor checkpoint_activations"
             )
 
 

@@ -1,17 +1,19 @@
-"""The books of one run: what is measured, logged and saved while it trains."""
+"""One run while it trains: what is evaluated, logged, saved and restored."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from semigpt import auto
+from semigpt.config import Recipe, SampleSettings
 from semigpt.corpus.staging import Corpus
 from semigpt.dataset import Dataset
 from semigpt.errors import CheckpointError
@@ -24,39 +26,21 @@ from semigpt.evaluation.evaluate import (
 )
 from semigpt.evaluation.information import bits
 from semigpt.generation.engine import generate_text
-from semigpt.generation.sampling import SamplingSettings
 from semigpt.huggingface.folder import load_model, model_card, save_model
 from semigpt.models.base import LanguageModel
 from semigpt.report.page import write_report
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.settings import to_table
 from semigpt.tokenizers.base import Tokenizer
-from semigpt.training.forecast import Forecast
+from semigpt.training.forecast import Forecast, peak_memory
 from semigpt.training.optimizer import Optimizer
-from semigpt.training.trainer import Progress, StepReport, TrainingSettings, blocks_of
+from semigpt.training.progress import Progress, StepReport
+from semigpt.training.settings import TrainingSettings
+from semigpt.training.trainer import blocks_of
 
-__all__ = ["Evaluated", "Record", "SampleSettings", "measure"]
+__all__ = ["Evaluated", "TrainingRun", "measure"]
 
 METRICS_EVERY = 10  # steps; a line of metrics.jsonl each
-SAVING_SHARE = 0.02  # of the run's time, the most that saving takes where `save_every` does not say
-SAVING_PAUSE = (
-    30.0  # seconds between two checkpoints at least, there: as much work as a kill may cost
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleSettings:
-    """What is written at each evaluation, to see the model learn."""
-
-    prompt: str = ""
-    max_new_tokens: int = 160
-    temperature: float = 0.8
-    top_k: int | None = None
-    top_p: float | None = None
-
-    def sampling(self) -> SamplingSettings:
-        """How the samples are drawn; SettingsError for what cannot be."""
-        return SamplingSettings(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
 @dataclass(frozen=True)
@@ -68,6 +52,26 @@ class Evaluated:
     bits_per_character: float
     sample: str
     best: bool  # the lowest loss so far: these are the weights in model/
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of a run, reached or asked for."""
+
+    run: RunFolder
+    step: int
+    tokens_seen: int
+    seconds: float
+    best: Evaluated
+    complete: bool
+    skipped: int  # steps without an update: their loss or gradient was not finite
+    saving_fraction: (
+        float  # of the run's time, spent on checkpoints and model/ before its last save
+    )
+    last_save_seconds: float
+    forecast: Forecast | None  # None where an older run was resumed without one
+    memory: int  # bytes, the most that were held
+    disk: int  # bytes of checkpoints and model/, at the end
 
 
 def measure(
@@ -95,159 +99,191 @@ def measure(
     return estimate, text
 
 
-@dataclass
-class Record:
-    """A run in its folder, and how it stands."""
+class TrainingRun:
+    """One run while it trains: measured, logged, saved, and restored where it was left.
 
-    run: RunFolder
-    settings: TrainingSettings
-    sample: SampleSettings
-    corpus: Corpus
-    tokenizer: Tokenizer
-    dataset: Dataset
-    model: LanguageModel
-    optimizer: Optimizer
-    forecast: Forecast | None
-    position: Progress = field(default_factory=Progress)
-    best: float = math.inf  # the lowest validation loss so far
-    saving_seconds: float = 0.0  # all that saving has taken
-    saving_cost: float = 0.0  # what the next checkpoint is expected to take
-    saved_at: float = 0.0  # of the run's clock
+    What is remembered from step to step is in `progress` and in the fields that `save` writes.
+    """
 
-    def __post_init__(self) -> None:
-        corpus = self.corpus
-        self.tokens_per_character = len(self.dataset.stream("validation")) / corpus.characters(
+    def __init__(
+        self,
+        run: RunFolder,
+        recipe: Recipe,
+        corpus: Corpus,
+        tokenizer: Tokenizer,
+        dataset: Dataset,
+        model: LanguageModel,
+        optimizer: Optimizer,
+        forecast: Forecast | None,
+    ) -> None:
+        self.run, self.recipe, self.settings = run, recipe, recipe.training
+        self.corpus, self.tokenizer, self.dataset = corpus, tokenizer, dataset
+        self.model, self.optimizer = model, optimizer
+        self.forecast = forecast
+        self.evaluations = auto.EVALUATIONS if forecast is None else forecast.evaluations
+        self.progress = Progress()
+        self.best = math.inf  # the lowest validation loss so far
+        self.saving_seconds = 0.0  # spent on checkpoints and model/ so far
+        self._checkpoint_cost = 0.0  # seconds that the next checkpoint is expected to take
+        self._model_cost = 0.0  # and the next writing of model/
+        self._last_save = 0.0  # seconds that the last checkpoint took, model/ with it
+        self._saved_at = 0.0  # of the run's clock
+        self._unsaved: tuple[dict[str, Tensor], str] | None = (
+            None  # the best weights, and their card
+        )
+        self.tokens_per_character = len(dataset.stream("validation")) / corpus.characters(
             "validation"
         )
         self.baselines = measure_baselines(corpus, "validation", counted_on=corpus, xz=False)
         self.source_entropy = source_entropy(corpus, "validation")
         self.identity = {
             "corpus": corpus.fingerprint,
-            "tokenizer": self.tokenizer.fingerprint,
-            "model": {**to_table(self.model.settings), "rung": self.model.rung},
+            "tokenizer": tokenizer.fingerprint,
+            "model": {**to_table(model.settings), "kind": model.kind},
         }
-        self.facts: dict[str, Any] = {
-            "forecast": None if self.forecast is None else asdict(self.forecast),
+        self.metadata: dict[str, Any] = {
+            "forecast": None if forecast is None else asdict(forecast),
             "baselines": self.baselines.as_dict(),
             "source_entropy": self.source_entropy,
-            "parameters": self.model.parameter_count(),
+            "parameters": model.parameter_count(),
             "tokens_per_character": self.tokens_per_character,
             "corpus": {
                 "spec": corpus.spec,
                 "characters": corpus.characters("train"),
                 "documents": corpus.document_count("train"),
             },
-            "tokenizer": {"kind": self.tokenizer.kind, "vocab_size": self.tokenizer.vocab_size},
+            "tokenizer": {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size},
         }
 
-    # Going on
+    # Resuming
 
-    def go_on(self, checkpoint: Checkpoint) -> None:
-        """Stand where a checkpoint stood, bit for bit; CheckpointError where it is of another run or version."""
+    def restore_newest(self) -> Checkpoint | None:
+        """Restore the newest checkpoint and cut the logs back to it; None, and empty logs, before the first."""
+        checkpoint = self.run.newest()
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        self.run.rewind(checkpoint)
+        if self.run.config() != self.recipe.tables():
+            self.run.write_config(self.recipe.tables())
+        return checkpoint
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Restore a checkpoint, bit for bit. Raises CheckpointError where it is of another run or version."""
         check_same(checkpoint, self.identity)
         try:
-            self.position = Progress(**checkpoint.facts["progress"])
-            self.saving_seconds, self.saving_cost = checkpoint.facts["saving"]
-            best = checkpoint.facts["best"]
+            self.progress = Progress(**checkpoint.metadata["progress"])
+            self.saving_seconds, self._checkpoint_cost = checkpoint.metadata["saving"]
+            best = checkpoint.metadata["best"]
             self.best = math.inf if best is None else float(best)
             restore(self.model, self.optimizer, checkpoint)
         except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{checkpoint.folder} does not hold what this version saves ({type(error).__name__}: "
-                f"{' '.join(str(error).split())}); train anew with another --out"
+                f"{' '.join(str(error).split())}); train from scratch with another --out"
             ) from None
-        self.saved_at = self.position.seconds
+        self._saved_at = self.progress.seconds
 
     # Measuring and logging
 
     def evaluate(self) -> Evaluated:
-        """Measure, log, and keep the weights in model/ where they are the best so far."""
-        step = self.position.step
-        estimate, text = measure(
-            self.model, self.tokenizer, self.dataset, self.settings, self.sample
-        )
+        """Measure and log, and keep the weights where they are the best so far."""
+        step, sample = self.progress.step, self.recipe.sample
+        estimate, text = measure(self.model, self.tokenizer, self.dataset, self.settings, sample)
         result = Evaluated(
-            step,
-            estimate,
-            bits(estimate.loss) * self.tokens_per_character,
-            text,
-            estimate.loss < self.best,
+            step=step,
+            estimate=estimate,
+            bits_per_character=bits(estimate.loss) * self.tokens_per_character,
+            sample=text,
+            best=estimate.loss < self.best,
         )
-        row = {
-            "val_loss": estimate.loss,
-            "val_loss_se": estimate.standard_error,
-            "bits_per_character": result.bits_per_character,
-        }
-        self._append(row)
-        self.run.append("samples", {"step": step, "prompt": self.sample.prompt, "text": text})
-        self.run.append("timings", {"step": step, "seconds": round(self.position.seconds, 3)})
+        self._append(
+            {
+                "val_loss": estimate.loss,
+                "val_loss_se": estimate.standard_error,
+                "bits_per_character": result.bits_per_character,
+            }
+        )
+        self.run.append("samples", {"step": step, "prompt": sample.prompt, "text": text})
+        self._append_seconds(step, self.progress.seconds)
         if result.best:
             self.best = estimate.loss
-            begin = time.monotonic()
             self.optimizer.flush()
-            card = model_card(self.model, self._card_facts(result))
-            save_model(self.run.model_folder, self.model, self.tokenizer, card)
-            taken = time.monotonic() - begin
-            if step:
-                self.saving_seconds += taken
-            else:
-                self.saving_cost = (
-                    3 * taken
-                )  # a first guess: a checkpoint holds up to three times the weights
+            state = self.model.huggingface_state()
+            card = model_card(self.model, self._card(result))
+            self._unsaved = {name: tensor.clone() for name, tensor in state.items()}, card
+            spent = self.saving_seconds + self._model_cost
+            if spent <= auto.SAVING_FRACTION * self.progress.seconds or not step:
+                self._save_model()
         return result
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        self.run.append(
-            "metrics", {"step": self.position.step, "tokens_seen": self.position.tokens_seen, **row}
-        )
+        progress = {"step": self.progress.step, "tokens_seen": self.progress.tokens_seen}
+        self.run.append("metrics", {**progress, **row})
 
-    def _card_facts(self, result: Evaluated) -> dict[str, str]:
-        counted = f"{self.baselines.kneser_ney_5:.3f} by a 5-gram of characters, {self.baselines.bigram:.3f} by letter pairs"
+    def _append_seconds(self, step: int, seconds: float) -> None:
+        self.run.append("timings", {"step": step, "seconds": round(seconds, 3)})
+
+    def _card(self, result: Evaluated) -> dict[str, str]:
+        baselines = (
+            f"{self.baselines.kneser_ney_5:.3f} by a 5-gram of characters, "
+            f"{self.baselines.bigram:.3f} by a bigram"
+        )
         return {
             "parameters": f"{self.model.parameter_count():,}",
             "context length": f"{self.model.settings.context_length} tokens",
-            "tokens": f"{self.tokenizer.kind}, {self.tokenizer.vocab_size:,} of them",
+            "tokenizer": f"{self.tokenizer.kind}, {self.tokenizer.vocab_size:,} tokens",
             "text": f"`{self.corpus.spec}`, {self.corpus.characters('train'):,} characters",
-            "trained for": f"{result.step:,} steps, {self.position.tokens_seen:,} tokens",
-            "bits per character on unseen text": f"{result.bits_per_character:.3f} ({counted})",
+            "trained for": f"{result.step:,} steps, {self.progress.tokens_seen:,} tokens",
+            "bits per character on unseen text": f"{result.bits_per_character:.3f} ({baselines})",
         }
 
     def log(self, report: StepReport) -> None:
-        """A step's line of metrics.jsonl: every tenth step's, and each that was skipped or leapt."""
+        """A line of metrics.jsonl for every tenth step, and for each that was skipped or spiked."""
         if report.skipped:
             # NaN is no JSON: as text, it is in the log all the same.
-            not_finite = {"loss": str(report.loss), "gradient_norm": str(report.gradient_norm)}
+            values = {"loss": str(report.loss), "gradient_norm": str(report.gradient_norm)}
             blocks = blocks_of(report.step, self.settings)
-            self._append(
-                {"skipped": self.position.skipped, "blocks": blocks, "not_finite": not_finite}
-            )
+            self._append({"skipped": self.progress.skipped, "blocks": blocks, "not_finite": values})
         elif report.spike:
             self._append({"spike": report.loss, "blocks": blocks_of(report.step, self.settings)})
         if report.step % METRICS_EVERY == 0 and not report.skipped:
             names = ("loss", "learning_rate", "gradient_norm")
             self._append({name: getattr(report, name) for name in names})
-            self.run.append("timings", {"step": report.step, "seconds": round(report.seconds, 3)})
+            self._append_seconds(report.step, report.seconds)
+
+    def evaluation_due(self, before: float, report: StepReport) -> bool:
+        """Whether the step that `report` tells of, `before` which that fraction of the run was done, is evaluated."""
+        if report.fraction >= 1:
+            return True
+        if self.settings.eval_every is not None:
+            return report.step % self.settings.eval_every == 0
+        return int(report.fraction * self.evaluations) > int(before * self.evaluations)
 
     # Saving
 
     def save_due(self, report: StepReport) -> bool:
-        """Whether the settings ask for a checkpoint after this step."""
+        """Whether a checkpoint is saved after this step."""
+        if report.fraction >= 1:
+            return True
         if isinstance(self.settings.save_every, int):
             return report.step % self.settings.save_every == 0
-        since = report.seconds - self.saved_at
+        since = report.seconds - self._saved_at
         if self.settings.save_minutes is not None:
             return since >= 60 * self.settings.save_minutes
-        allowed = SAVING_SHARE * report.seconds
-        return since >= SAVING_PAUSE and self.saving_seconds + self.saving_cost <= allowed
+        return auto.checkpoint_due(
+            report.seconds, since, self.saving_seconds, self._checkpoint_cost
+        )
 
     def save(self) -> None:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint of this moment, and the best weights if model/ has not got them: it may be resumed."""
+        spent = self.saving_seconds
+        self._save_model()
         begin = time.monotonic()
-        facts = {
-            "progress": asdict(self.position),
-            "saving": [self.saving_seconds, self.saving_cost],
+        metadata = {
+            "progress": asdict(self.progress),
+            "saving": [self.saving_seconds, self._checkpoint_cost],
             "best": self.best if math.isfinite(self.best) else None,
-            "complete": self.position.share(self.settings) >= 1,
+            "complete": self.progress.fraction(self.settings) >= 1,
             **self.identity,
         }
         tensors: dict[str, dict[str, Tensor]] = {
@@ -255,19 +291,52 @@ class Record:
             "optimizer": self.optimizer.state(),
             "random": random_state(self.model.device),
         }
-        self.run.save(tensors, facts, step=self.position.step, keep=self.settings.keep)
-        self.saving_cost = time.monotonic() - begin
-        self.saving_seconds += self.saving_cost
-        self.saved_at = self.position.seconds
+        self.run.save(tensors, metadata, step=self.progress.step, keep=self.settings.keep)
+        self._checkpoint_cost = time.monotonic() - begin
+        self.saving_seconds += self._checkpoint_cost
+        self._saved_at = self.progress.seconds
+        self._last_save = self.saving_seconds - spent
 
-    def close(self, *, complete: bool) -> Evaluated:
-        """Write the report; the best evaluation of the run."""
+    def _save_model(self) -> None:
+        """Write the best weights to model/, unless it has them."""
+        if self._unsaved is None:
+            return
+        state, card = self._unsaved
+        begin = time.monotonic()
+        save_model(self.run.model_folder, self.model, self.tokenizer, card, state=state)
+        self._model_cost = time.monotonic() - begin
+        self._unsaved = None
+        if self.progress.step:
+            self.saving_seconds += self._model_cost
+        else:  # a first guess: a checkpoint holds up to three times the weights
+            self._checkpoint_cost = 3 * self._model_cost
+
+    def finish(self, *, complete: bool) -> Finished:
+        """Write the report, and say how the run ended. The caller has saved."""
         best_model = load_model(self.run.model_folder).to(self.model.device)
         texts = passages(self.corpus)
-        self.facts["surprise"] = [surprise(best_model, self.tokenizer, text) for text in texts]
-        self.run.write_facts(self.facts)
+        self.metadata["surprise"] = [surprise(best_model, self.tokenizer, text) for text in texts]
+        self.run.write_metadata(self.metadata)
         write_report(self.run)
-        self.run.write_facts({**self.facts, "complete": complete})
+        self.run.write_metadata({**self.metadata, "complete": complete})
+        progress = self.progress
+        before_the_end = self.saving_seconds - self._last_save
+        return Finished(
+            run=self.run,
+            step=progress.step,
+            tokens_seen=progress.tokens_seen,
+            seconds=progress.seconds,
+            best=self._best_evaluation(),
+            complete=complete,
+            skipped=progress.skipped,
+            saving_fraction=before_the_end / progress.seconds if progress.seconds else 0.0,
+            last_save_seconds=self._last_save,
+            forecast=self.forecast,
+            memory=peak_memory(self.model.device),
+            disk=self.run.size(),
+        )
+
+    def _best_evaluation(self) -> Evaluated:
         evaluations = [row for row in self.run.rows("metrics") if "val_loss" in row]
         best = min(evaluations, key=lambda row: row["val_loss"])
         text = next(row["text"] for row in self.run.rows("samples") if row["step"] == best["step"])
@@ -302,9 +371,9 @@ def restore(model: LanguageModel, optimizer: Optimizer, checkpoint: Checkpoint) 
 
 
 def check_same(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> None:
-    """Raise CheckpointError, showing the difference, where going on would be with other text, ids or shapes."""
+    """Raise CheckpointError, showing the difference, where resuming would be with other text, ids or shapes."""
     for what, now in identity.items():
-        before = checkpoint.facts.get(what)
+        before = checkpoint.metadata.get(what)
         if before == now:
             continue
         if isinstance(now, dict) and isinstance(before, dict):
@@ -319,6 +388,6 @@ def check_same(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> None:
         else:
             difference = f"its fingerprint was {str(before)[:12]}, is {str(now)[:12]}"
         raise CheckpointError(
-            f"{checkpoint.folder} was trained with another {what}: {difference}; bring back the old one, or train anew "
+            f"{checkpoint.folder} was trained with another {what}: {difference}; bring back the old one, or train from scratch "
             "with another --out"
         )

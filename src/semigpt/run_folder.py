@@ -7,7 +7,7 @@
       samples.jsonl        what the model wrote at each evaluation
       model/               the Hugging Face folder
       checkpoints/step-00000500/    weights, optimizer, random state, progress and a manifest of their SHA-256
-      facts.json           what the report tells beside the curves: baselines, sizes, surprise by character
+      metadata.json           what the report tells beside the curves: baselines, sizes, surprise by character
       report.html
 
 A checkpoint is complete or invisible: it is written to a temporary folder, every file and the folder flushed to
@@ -56,11 +56,11 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What one checkpoint holds: tensors by group and name, and the plain facts beside them."""
+    """What one checkpoint holds: tensors by group and name, and the plain values beside them."""
 
     folder: Path
     tensors: dict[str, dict[str, Tensor]]
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 class RunFolder:
@@ -72,7 +72,7 @@ class RunFolder:
         self.model_folder = path / "model"
         self.checkpoints = path / "checkpoints"
         self.logs = {name: path / f"{name}.jsonl" for name in ("metrics", "timings", "samples")}
-        self.facts_file = path / "facts.json"
+        self.metadata_file = path / "metadata.json"
         self.report_file = path / "report.html"
         self._lock: IO[str] | None = None
 
@@ -190,20 +190,20 @@ class RunFolder:
         """Every line of one of the logs."""
         return read_json_lines(self.logs[log])
 
-    def write_facts(self, facts: Mapping[str, Any]) -> None:
+    def write_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Keep what the report tells beside the curves."""
         replace_file(
-            self.facts_file,
-            json.dumps(facts, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"),
+            self.metadata_file,
+            json.dumps(metadata, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"),
         )
 
-    def facts(self) -> dict[str, Any]:
-        """What `write_facts` kept; empty where nothing has been, or a crash left nothing to read."""
+    def metadata(self) -> dict[str, Any]:
+        """What `write_metadata` kept; empty where nothing has been, or a crash left nothing to read."""
         try:
-            facts = json.loads(self.facts_file.read_bytes().decode("utf-8", "surrogatepass"))
+            metadata = json.loads(self.metadata_file.read_bytes().decode("utf-8", "surrogatepass"))
         except (OSError, ValueError, RecursionError):
             return {}
-        return facts if isinstance(facts, dict) else {}
+        return metadata if isinstance(metadata, dict) else {}
 
     def size(self) -> int:
         """Bytes of the checkpoints and of model/."""
@@ -220,7 +220,7 @@ class RunFolder:
     def save(
         self,
         tensors: Mapping[str, Mapping[str, Tensor]],
-        facts: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         *,
         step: int,
         keep: int,
@@ -250,7 +250,7 @@ class RunFolder:
                     {k: v.contiguous() for k, v in tensors[group].items()},
                     temporary / f"{group}.safetensors",
                 )
-            progress = {"step": step, "logs": lengths, **facts}
+            progress = {"step": step, "logs": lengths, **metadata}
             (temporary / "progress.json").write_text(
                 json.dumps(progress, indent=1), encoding="utf-8"
             )
@@ -290,7 +290,7 @@ class RunFolder:
         return "no checkpoint had been saved before it"
 
     def verify(self, folder: Path) -> dict[str, Any]:
-        """The facts of a checkpoint whose every file is as its manifest says; CheckpointError names one that is not."""
+        """The metadata of a checkpoint whose every file is as its manifest says; CheckpointError names one that is not."""
         names = {*(f"{group}.safetensors" for group in TENSOR_FILES), "progress.json"}
         try:
             manifest = read_json(folder / "manifest.json")
@@ -310,17 +310,17 @@ class RunFolder:
                     f"{folder / name} is not what was saved (its SHA-256 differs from the manifest's)"
                 )
         try:
-            facts = read_json(folder / "progress.json")
+            metadata = read_json(folder / "progress.json")
         except ValueError as error:
             raise CheckpointError(f"{folder / 'progress.json'} cannot be read: {error}") from None
-        logs = facts.get("logs")
+        logs = metadata.get("logs")
         if not (
             isinstance(logs, dict)
             and logs.keys() <= self.logs.keys()
             and all(isinstance(n, int) and n >= 0 for n in logs.values())
         ):
             raise CheckpointError(f"{folder / 'progress.json'} does not say how long the logs were")
-        return facts
+        return metadata
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole; None before the first one.
@@ -333,18 +333,18 @@ class RunFolder:
         problem: str | None = None
         for folder in reversed(self._folders()):
             try:
-                facts = self.verify(folder)
+                metadata = self.verify(folder)
                 tensors = {
                     group: load_file(folder / f"{group}.safetensors") for group in TENSOR_FILES
                 }
             except (CheckpointError, OSError, SafetensorError) as error:
                 problem = problem or " ".join(str(error).split())
                 continue
-            return Checkpoint(folder, tensors, facts)
+            return Checkpoint(folder, tensors, metadata)
         if problem is None:
             return None
         raise CheckpointError(
-            f"{problem}; no whole checkpoint is left in {self.checkpoints}: bring the files back, or train anew with "
+            f"{problem}; no whole checkpoint is left in {self.checkpoints}: bring the files back, or train from scratch with "
             "another --out"
         )
 
@@ -362,7 +362,7 @@ class RunFolder:
 
         Raises CheckpointError, having changed nothing, where a log is shorter than it was then.
         """
-        lengths = dict.fromkeys(self.logs, 0) if checkpoint is None else checkpoint.facts["logs"]
+        lengths = dict.fromkeys(self.logs, 0) if checkpoint is None else checkpoint.metadata["logs"]
         sizes = {
             name: path.stat().st_size if path.exists() else 0 for name, path in self.logs.items()
         }
@@ -370,7 +370,7 @@ class RunFolder:
             if sizes[name] < length:
                 raise CheckpointError(
                     f"{self.logs[name]} is cut off: {sizes[name]:,} bytes where the checkpoint was saved with {length:,}; "
-                    "bring it back, or train anew with another --out"
+                    "bring it back, or train from scratch with another --out"
                 )
         try:
             for name, length in lengths.items():

@@ -1,10 +1,9 @@
-"""A tokenizer as a person meets it: trained into a folder, found by its name, and seen at work on a text."""
+"""The tokens of a text as a table for the terminal, by a tokenizer found by its name."""
 
 from __future__ import annotations
 
-import tempfile
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -13,64 +12,12 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from semigpt.corpus.staging import Corpus
-from semigpt.errors import SettingsError, TokenizerError
-from semigpt.settings import check_choice
-from semigpt.tokenizers import Kind, Tokenizer, load_tokenizer, train_tokenizer
+from semigpt.corpus.corpus import Corpus
+from semigpt.errors import TokenizerError
+from semigpt.tokenizers import Kind, Tokenizer, load_tokenizer
 from semigpt.tokenizers.base import TOKENIZER_FILE
 
-__all__ = ["Piece", "check_free", "find_tokenizer", "pieces", "print_pieces", "train_into"]
-
-
-def train_into(
-    folder: Path,
-    kind: Kind,
-    corpus: Corpus,
-    *,
-    vocab_size: int | None = None,
-    min_count: int | None = None,
-    special_tokens: Sequence[str] = (),
-) -> Tokenizer:
-    """Train a tokenizer on the training split and save it in `folder`, which appears whole or not at all.
-
-    Raises SettingsError for a setting that cannot work or that `kind` has no use for, TokenizerError for a
-    vocabulary too small for the alphabet and for a folder that is there already or cannot be written.
-    """
-    check_choice("--kind", kind, get_args(Kind))
-    for flag, value in (("--vocab-size", vocab_size), ("--min-count", min_count)):
-        if value is not None and value < 1:
-            raise SettingsError(f"{flag} must be more than 0, not {value}")
-    if min_count is not None and kind in ("byte", "unigram"):
-        raise SettingsError(
-            f"--min-count means nothing to {kind}; leave it out, or choose char, jamo or bpe"
-        )
-    check_free(folder)
-    tokenizer = train_tokenizer(
-        kind,
-        corpus.documents("train"),
-        vocab_size=vocab_size,
-        min_count=min_count or 1,
-        normalization="NFC",
-        special_tokens=special_tokens,
-    )
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-            tokenizer.save(Path(temporary) / "whole")
-            (Path(temporary) / "whole").rename(folder)
-    except OSError as error:
-        raise TokenizerError(
-            f"cannot save the tokenizer in {folder}: {error.strerror or error}"
-        ) from None
-    return tokenizer
-
-
-def check_free(folder: Path) -> None:
-    """Raise TokenizerError where `folder` is there already: nothing is ever written over."""
-    if folder.exists() or folder.is_symlink():
-        raise TokenizerError(
-            f"{folder} exists already; give --out a new folder, or remove that one first"
-        )
+__all__ = ["Token", "find_tokenizer", "print_tokens", "tokens_of", "visible"]
 
 
 def find_tokenizer(name: str, corpus: Callable[[], Corpus]) -> Tokenizer:
@@ -87,14 +34,15 @@ def find_tokenizer(name: str, corpus: Callable[[], Corpus]) -> Tokenizer:
         raise TokenizerError(
             f"no tokenizer {name!r}: name a tokenizer's folder, a run folder, or one of {', '.join(get_args(Kind))}"
         )
-    from semigpt.recipe import TokenizerSettings, prepare_tokenizer
+    from semigpt.config import TokenizerSettings
+    from semigpt.recipe import prepare_tokenizer
 
-    settings: Any = {"kind": name}
-    return prepare_tokenizer(TokenizerSettings(**settings), corpus())
+    kind: Any = name
+    return prepare_tokenizer(TokenizerSettings(kind=kind), corpus())
 
 
 @dataclass(frozen=True)
-class Piece:
+class Token:
     """A token of a text. `text` is `Tokenizer.token_text`, `bytes` are what it stands for in UTF-8."""
 
     id: int
@@ -102,10 +50,10 @@ class Piece:
     bytes: bytes
 
 
-def pieces(tokenizer: Tokenizer, text: str) -> list[Piece]:
+def tokens_of(tokenizer: Tokenizer, text: str) -> list[Token]:
     """The tokens of `text`, one after another."""
     return [
-        Piece(token_id, tokenizer.token_text(token_id), tokenizer.token_bytes(token_id))
+        Token(token_id, tokenizer.token_text(token_id), tokenizer.token_bytes(token_id))
         for token_id in tokenizer.encode(text).tolist()
     ]
 
@@ -114,10 +62,10 @@ def pieces(tokenizer: Tokenizer, text: str) -> list[Piece]:
 _STYLES = ("black on bright_cyan", "black on bright_yellow")
 
 
-def print_pieces(console: Console, parts: Iterable[Piece]) -> None:
-    """Each piece above its id and its bytes, as many beside each other as the console is wide.
+def print_tokens(console: Console, tokens: Iterable[Token]) -> None:
+    """Each token above its id and its bytes, as many side by side as the console is wide.
 
-    Colours alternate from piece to piece; a console that is no terminal gets the same columns without them.
+    Colours alternate from token to token; a console that is no terminal gets the same columns without them.
     """
     rows: tuple[Text, Text, Text] = (Text(), Text(), Text())
     used = 0
@@ -128,8 +76,8 @@ def print_pieces(console: Console, parts: Iterable[Piece]) -> None:
             console.print(row, soft_wrap=True)
         console.print()
 
-    for number, piece in enumerate(parts):
-        cells = (visible(piece.text), str(piece.id), piece.bytes.hex().upper())
+    for number, token in enumerate(tokens):
+        cells = (visible(token.text), str(token.id), token.bytes.hex().upper())
         width = max(map(cell_len, cells))
         if used and used + width > console.width:
             print_rows()
@@ -143,7 +91,7 @@ def print_pieces(console: Console, parts: Iterable[Piece]) -> None:
 
 
 def visible(text: str) -> str:
-    """A piece's text with what a terminal would not show made seen.
+    """A token's text with what a terminal would not show made seen.
 
     A space is ␣; a conjoining letter (U+1100 …), which terminals draw over its neighbour, is the letter that stands
     alone, a final one with a hyphen before it, as in -ㄴ; a mark that has nothing to stand on gets a circle.

@@ -1,8 +1,8 @@
-"""A model folder that can tell when it was changed, and weights that are looked at before memory is taken for them.
+"""Digests of a model folder's files, kept in its weights; and the header of weights, read before memory is taken.
 
 `model.safetensors` carries, in the metadata that its format leaves free, its own SHA-256 and those of the files it
-was saved with. Every loader of the ecosystem passes over them; a folder without them, from elsewhere, is taken as
-it is.
+was saved with. Every loader of the ecosystem ignores them, and a folder without them, from elsewhere, is
+taken as it is.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 from semigpt.errors import CheckpointError
 from semigpt.storage import sha256_file
 
-__all__ = ["check_seal", "read_header", "seal"]
+__all__ = ["check_digests", "read_header", "with_digests"]
 
 # README.md is left out: it is there to be written in.
-COMPANIONS = (
+SAVED_WITH = (
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -31,8 +31,8 @@ LARGEST_HEADER = 100_000_000  # bytes; safetensors itself reads none larger
 ALIGNMENT = 8
 
 
-def seal(content: bytes, folder: Path) -> bytes:
-    """The bytes of a safetensors file with the digests of itself and of its companions in `folder` in its metadata.
+def with_digests(content: bytes, folder: Path) -> bytes:
+    """The bytes of a safetensors file with the digests of itself and of the files saved with it in `folder` in its metadata.
 
     Its own digest is that of the file with 64 zeros in the digest's place. The metadata is written in order: the
     library's own order changes from process to process, and the same model must give the same bytes.
@@ -41,7 +41,7 @@ def seal(content: bytes, folder: Path) -> bytes:
     header: dict[str, Any] = json.loads(content[8 : 8 + size])
     metadata = {
         **dict(sorted(header.pop("__metadata__", {}).items())),
-        **{name: sha256_file(folder / name) for name in COMPANIONS if (folder / name).is_file()},
+        **{name: sha256_file(folder / name) for name in SAVED_WITH if (folder / name).is_file()},
         "sha256": UNKNOWN,
     }
     text = json.dumps(
@@ -85,12 +85,12 @@ def read_header(path: Path) -> dict[str, Any]:
     return header  # type: ignore[no-any-return]
 
 
-def check_seal(folder: Path, metadata: dict[str, Any]) -> None:
+def check_digests(folder: Path, metadata: dict[str, Any]) -> None:
     """Raise CheckpointError, naming the file, where one is not as it was when the weights were saved.
 
     `metadata` is the table of that name in the header of the folder's model.safetensors.
     """
-    if not metadata.keys() & {"sha256", *COMPANIONS}:
+    if not metadata.keys() & {"sha256", *SAVED_WITH}:
         return  # saved by another program, which promises nothing
     weights = folder / "model.safetensors"
     digest = str(metadata.get("sha256"))
@@ -104,7 +104,7 @@ def check_seal(folder: Path, metadata: dict[str, Any]) -> None:
         raise CheckpointError(
             f"{weights} is not what was saved (its SHA-256 differs); save the model again"
         )
-    for name in COMPANIONS:
+    for name in SAVED_WITH:
         if name in metadata and not (
             (folder / name).is_file() and sha256_file(folder / name) == metadata[name]
         ):

@@ -1,51 +1,44 @@
-"""The ladder of models. `build_model` is the one place that turns a rung's name into a class."""
+"""The ladder of models: each rung a class under `LanguageModel`, listed here and known nowhere else by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from semigpt.settings import check_choice, from_table
 
 if TYPE_CHECKING:
-    from semigpt.models.base import LanguageModel
+    from semigpt.models.base import LanguageModel, ModelSettings
 
-__all__ = ["RUNGS", "build_model"]
+__all__ = ["LADDER", "build_model", "model_class", "model_settings"]
 
-RUNGS = ("bigram", "attention", "multihead", "feedforward", "blocks", "gpt", "memory")
+# From the bottom up: `[model] kind` -> module and class, imported when asked for.
+LADDER = {
+    "bigram": "semigpt.models.bigram:SemiGPT",
+    "attention": "semigpt.models.attention:AttentionModel",
+    "multihead": "semigpt.models.attention:MultiHeadModel",
+    "feedforward": "semigpt.models.attention:FeedForwardModel",
+    "blocks": "semigpt.models.attention:BlocksModel",
+    "gpt": "semigpt.models.gpt:GPT",
+    "memory": "semigpt.models.memory:MemoryGPT",
+}
 
 
-def build_model(rung: str, vocab_size: int, table: Mapping[str, Any]) -> LanguageModel:
-    """A fresh model of a rung; `table` holds its settings but for the vocabulary. SettingsError if they cannot be."""
-    check_choice("model", rung, RUNGS)
-    values = {**table, "vocab_size": vocab_size}
-    match rung:
-        case "bigram":
-            from semigpt.models.base import ModelSettings
-            from semigpt.models.bigram import SemiGPT
+def model_class(kind: str) -> type[LanguageModel]:
+    """The class of a rung. Raises SettingsError for a name that is none."""
+    check_choice("model", kind, LADDER)
+    module, name = LADDER[kind].split(":")
+    cls: type[LanguageModel] = getattr(import_module(module), name)
+    return cls
 
-            return SemiGPT(from_table(ModelSettings, values, "[model]"))
-        case "attention":
-            from semigpt.models.attention import AttentionModel, AttentionSettings
 
-            return AttentionModel(from_table(AttentionSettings, values, "[model]"))
-        case "multihead":
-            from semigpt.models.attention import MultiHeadModel, MultiHeadSettings
+def model_settings(kind: str, table: Mapping[str, Any], where: str = "[model]") -> ModelSettings:
+    """A rung's settings from plain values. Raises SettingsError, naming `where`, if they cannot be."""
+    return from_table(model_class(kind).Settings, table, where)
 
-            return MultiHeadModel(from_table(MultiHeadSettings, values, "[model]"))
-        case "feedforward":
-            from semigpt.models.attention import FeedForwardModel, FeedForwardSettings
 
-            return FeedForwardModel(from_table(FeedForwardSettings, values, "[model]"))
-        case "blocks":
-            from semigpt.models.attention import BlocksModel, BlocksSettings
-
-            return BlocksModel(from_table(BlocksSettings, values, "[model]"))
-        case "memory":
-            from semigpt.models.memory import MemoryGPT, MemorySettings
-
-            return MemoryGPT(from_table(MemorySettings, values, "[model]"))
-        case _:
-            from semigpt.models.gpt import GPT, GPTSettings
-
-            return GPT(from_table(GPTSettings, values, "[model]"))
+def build_model(kind: str, vocab_size: int, table: Mapping[str, Any]) -> LanguageModel:
+    """A fresh model of a rung. `table` holds its settings but for the vocabulary; see `model_settings`."""
+    settings = model_settings(kind, {**table, "vocab_size": vocab_size})
+    return model_class(kind)(settings)

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from semigpt.auto import Size
 from semigpt.errors import SettingsError
 from semigpt.models.base import LanguageModel, ModelSettings, linear_loss
 from semigpt.native.blocks_step import BlocksStep, can_step_natively, few_texts, library_or_none
@@ -58,6 +60,15 @@ class AttentionSettings(ModelSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "width")
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Of the token and position embeddings and of the output layer without its bias."""
+        return (2 * self.vocab_size + self.context_length) * self.width
+
+    @property
+    def parameter_count(self) -> int:
+        return self.embedding_parameters + self.vocab_size + 3 * self.width**2
 
 
 def attend(q_BTD: Tensor, k_BTD: Tensor, v_BTD: Tensor) -> Tensor:
@@ -94,6 +105,34 @@ class _EmbeddingModel(LanguageModel):
     last vectors into logits. What lies between the two is the rung."""
 
     settings: AttentionSettings
+    Settings: ClassVar[type[AttentionSettings]]
+    batch_size: ClassVar[int] = 12
+    learning_rate: ClassVar[float] = 0.015
+
+    @classmethod
+    def defaults(cls, size: Size) -> dict[str, dict[str, Any]]:
+        # Batches and rates of `tiny` by 24 s each: docs/choices.md#rates. No dropout: within minutes a text is read a
+        # few times at most, and there is little to memorise.
+        width, layers = {"tiny": (64, 2), "small": (128, 4), "base": (256, 6), "large": (512, 8)}[
+            size
+        ]
+        shape = {
+            "width": width,
+            "context_length": 64,
+            "num_heads": 4,
+            "num_layers": layers,
+            "dropout": 0.0,
+        }
+        known = {field.name for field in fields(cls.Settings)}
+        return {
+            "model": {name: value for name, value in shape.items() if name in known},
+            "training": {"batch_size": cls.batch_size},
+            "optimizer": {
+                "optimizer": "adamw",
+                "learning_rate": cls.learning_rate,
+                "weight_decay": 0.0,
+            },
+        }
 
     def __init__(self, settings: AttentionSettings, *, output_bias: bool = True) -> None:
         super().__init__()
@@ -123,14 +162,19 @@ class _EmbeddingModel(LanguageModel):
         shape = {
             name: value for name, value in to_table(self.settings).items() if name != "dropout"
         }
-        own_type = {"model_type": f"semigpt-{self.rung}", "architectures": [type(self).__name__]}
+        own_type = {"model_type": self.model_type(), "architectures": [type(self).__name__]}
         return {**own_type, **shape, "torch_dtype": "float32"}
 
 
 class AttentionModel(_EmbeddingModel):
     """Rung two. The bigram's row is now a mixture over the whole context, weighted by what the position asks for."""
 
-    rung: ClassVar[str] = "attention"
+    kind: ClassVar[str] = "attention"
+    description: ClassVar[str] = "one head that looks back"
+    Settings: ClassVar[type[AttentionSettings]] = AttentionSettings
+    small: ClassVar[Mapping[str, Any]] = {"context_length": 16}
+    book: ClassVar[Mapping[str, Any]] = {"context_length": 8, "width": 32}
+    book_loss: ClassVar[float | None] = 3.44
 
     def __init__(self, settings: AttentionSettings) -> None:
         super().__init__(settings)
@@ -181,7 +225,12 @@ class MultiHeadAttention(nn.Module):
 class MultiHeadModel(_EmbeddingModel):
     """Rung three. One softmax must choose; four may look at four things at once, for the same number of weights."""
 
-    rung: ClassVar[str] = "multihead"
+    kind: ClassVar[str] = "multihead"
+    description: ClassVar[str] = "several heads side by side"
+    Settings: ClassVar[type[AttentionSettings]] = MultiHeadSettings
+    small: ClassVar[Mapping[str, Any]] = {"context_length": 16}
+    book: ClassVar[Mapping[str, Any]] = {**AttentionModel.book, "num_heads": 4}
+    book_loss: ClassVar[float | None] = 3.29
 
     def __init__(self, settings: MultiHeadSettings) -> None:
         super().__init__(settings)
@@ -211,6 +260,14 @@ class FeedForwardSettings(MultiHeadSettings):
     def feedforward_width(self) -> int:
         return self.hidden_width or 4 * self.width
 
+    @property
+    def feedforward_parameters(self) -> int:
+        return (2 * self.width + 1) * self.feedforward_width + self.width
+
+    @property
+    def parameter_count(self) -> int:
+        return super().parameter_count + self.feedforward_parameters
+
 
 class FeedForward(nn.Module):
     """Two layers with a ReLU between, at each position alone."""
@@ -228,7 +285,14 @@ class FeedForward(nn.Module):
 class FeedForwardModel(_EmbeddingModel):
     """Rung four. Attention only averages; this is the first layer that can compute with what was gathered."""
 
-    rung: ClassVar[str] = "feedforward"
+    kind: ClassVar[str] = "feedforward"
+    description: ClassVar[str] = "a network after looking"
+    Settings: ClassVar[type[AttentionSettings]] = FeedForwardSettings
+    small: ClassVar[Mapping[str, Any]] = {"context_length": 16, "dropout": 0.0}
+    book: ClassVar[Mapping[str, Any]] = {**MultiHeadModel.book, "dropout": 0.1}
+    book_loss: ClassVar[float | None] = 3.36
+    batch_size: ClassVar[int] = 24
+    learning_rate: ClassVar[float] = 8e-3
 
     def __init__(self, settings: FeedForwardSettings) -> None:
         super().__init__(settings)
@@ -253,6 +317,16 @@ class BlocksSettings(FeedForwardSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "num_layers", "norm_epsilon")
+
+    @property
+    def parameter_count(self) -> int:
+        norms = 4 * self.width
+        attention = (
+            4 * self.width**2 + self.width
+        )  # queries, keys, values; the projection and its bias
+        a_block = norms + attention + self.feedforward_parameters
+        tied = self.vocab_size * self.width if self.tie_embeddings else 0
+        return self.embedding_parameters - tied + self.num_layers * a_block + 2 * self.width
 
 
 class Block(nn.Module):
@@ -282,8 +356,41 @@ class BlocksModel(_EmbeddingModel):
     The output layer has no bias where the book's has one: GPT-2 knows none.
     """
 
-    rung: ClassVar[str] = "blocks"
+    kind: ClassVar[str] = "blocks"
+    description: ClassVar[str] = "residual blocks with LayerNorm, stacked (GPT-2)"
+    Settings: ClassVar[type[AttentionSettings]] = BlocksSettings
+    small: ClassVar[Mapping[str, Any]] = {"context_length": 16, "num_layers": 2, "dropout": 0.0}
+    book: ClassVar[Mapping[str, Any]] = {**FeedForwardModel.book, "num_layers": 4}
+    book_loss: ClassVar[float | None] = 3.23
+    batch_size: ClassVar[int] = 32
     settings: BlocksSettings
+
+    @classmethod
+    def defaults(cls, size: Size) -> dict[str, dict[str, Any]]:
+        return {**super().defaults(size), "optimizer": {}}  # Muon's, as for `gpt`
+
+    @classmethod
+    def model_type(cls) -> str:
+        return "gpt2"
+
+    @classmethod
+    def settings_from_huggingface(cls, config: Mapping[str, Any]) -> BlocksSettings:
+        if config["activation_function"] != "relu" or not config.get("scale_attn_weights", True):
+            raise SettingsError(
+                "of GPT-2's, semigpt builds those with ReLU and scaled attention; load it with "
+                "transformers"
+            )
+        return BlocksSettings(
+            vocab_size=config["vocab_size"],
+            context_length=config["n_positions"],
+            width=config["n_embd"],
+            num_layers=config["n_layer"],
+            num_heads=config["n_head"],
+            hidden_width=config.get("n_inner"),
+            norm_epsilon=config["layer_norm_epsilon"],
+            tie_embeddings=config.get("tie_word_embeddings", True),
+            dropout=0.0,
+        )
 
     def __init__(self, settings: BlocksSettings) -> None:
         super().__init__(settings, output_bias=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semigpt.auto import Choice, Size
 from semigpt.errors import SettingsError
-from semigpt.settings import check_positive
+from semigpt.settings import check_positive, from_table
 
 if TYPE_CHECKING:
     from semigpt.ngrams.counts import Counts
@@ -29,22 +30,42 @@ __all__ = [
     "call",
     "lesson_of",
     "linear_loss",
+    "own_settings",
     "taught_loss",
     "token_loss",
 ]
 
+# What the config.json of a semigpt-* model holds beside the fields of its settings.
+NOT_SETTINGS = ("model_type", "architectures", "torch_dtype", "bos_token_id", "eos_token_id")
 CACHED_NUMBERS = 1 << 18  # of a matrix that shall stay in a core's second-level cache: 1 MiB
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-    """What every model must be told."""
+class ModelSettings(ABC):
+    """What every model must be told; each rung adds its shape."""
 
-    vocab_size: int
+    vocab_size: int = 0  # 0 in a recipe: the tokenizer decides it
     context_length: int
 
     def __post_init__(self) -> None:
-        check_positive(self, "vocab_size", "context_length")
+        check_positive(self, "context_length")
+        if self.vocab_size < 0:
+            raise SettingsError(f"vocab_size must be 0 or more, not {self.vocab_size}")
+
+    @property
+    @abstractmethod
+    def parameter_count(self) -> int:
+        """How many numbers the model of this shape trains; a tied matrix counts once."""
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of tables that are no parameters."""
+        return 0
+
+    @property
+    def ngram_order(self) -> int | None:
+        """The longest n-gram whose counts are part of the model; None where none are."""
+        return None
 
 
 class Cache(ABC):
@@ -65,9 +86,17 @@ def call(part: Callable[..., Any], *given: Any) -> Any:
 class LanguageModel(nn.Module, ABC):
     """A model of the next token: `model(inputs)` gives logits, `model(inputs, targets)` the loss as well."""
 
-    rung: ClassVar[str]
+    # What a rung of the ladder says of itself; `models/__init__.py` lists the rungs.
+    kind: ClassVar[str]  # its name in `[model] kind` and `--model`
+    description: ClassVar[str]  # one line: what it adds to the rung before
+    Settings: ClassVar[type[ModelSettings]]
+    small: ClassVar[Mapping[str, Any]]  # a shape that a test trains in a second
+    auto: ClassVar[frozenset[Choice]] = frozenset()  # automatic choices measured for this rung
+    # The study note's own settings for `semigpt ladder --book`, and its validation loss with them.
+    book: ClassVar[Mapping[str, Any]] = {"context_length": 8}
+    book_loss: ClassVar[float | None] = None
     settings: ModelSettings
-    companion_files: ClassVar[tuple[str, ...]] = ()  # what it may have beside its weights
+    auxiliary_files: ClassVar[tuple[str, ...]] = ()  # what it may have beside its weights
     # The number type of the products. Weights are kept, and updated, in float32 whatever it is.
     compute_dtype: torch.dtype = torch.float32
     # What runs a part of a training step on what it is given: the part itself, or `torch.compile`.
@@ -132,6 +161,24 @@ class LanguageModel(nn.Module, ABC):
         )
         return losses_N.view_as(targets_BT)
 
+    @classmethod
+    @abstractmethod
+    def defaults(cls, size: Size) -> dict[str, dict[str, Any]]:
+        """The tables `model`, `training` and `optimizer` of a recipe that a size sets."""
+
+    @classmethod
+    def model_type(cls) -> str:
+        """The `model_type` of its config.json."""
+        return f"semigpt-{cls.kind}"
+
+    @classmethod
+    def settings_from_huggingface(cls, config: Mapping[str, Any]) -> ModelSettings:
+        """The settings of the model that a config.json describes.
+
+        Raises SettingsError, LookupError or TypeError for a shape that this rung does not build.
+        """
+        return own_settings(cls.Settings, config)
+
     @abstractmethod
     def huggingface_config(self) -> dict[str, Any]:
         """The `config.json` under which `transformers` builds the same model, or one that says it needs semigpt."""
@@ -140,12 +187,12 @@ class LanguageModel(nn.Module, ABC):
         """The weights under the names and shapes that `config.json` promises."""
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 
-    def companions(self) -> dict[str, dict[str, Tensor]]:
+    def auxiliary(self) -> dict[str, dict[str, Tensor]]:
         """What the model needs beside its weights and never changes, as file name → tensors."""
         return {}
 
-    def load_companions(self, found: dict[str, dict[str, Tensor]]) -> None:
-        """Take back what `companions` gave, as far as the files are there."""
+    def load_auxiliary(self, found: dict[str, dict[str, Tensor]]) -> None:
+        """Take back what `auxiliary` gave, as far as the files are there."""
 
     def load_huggingface_state(self, state: dict[str, Tensor]) -> None:
         """Take weights written by `huggingface_state`."""
@@ -196,6 +243,15 @@ class LanguageModel(nn.Module, ABC):
                 f"a block of {inputs_BT.shape[1]} tokens is longer than the model's context_length of "
                 f"{self.settings.context_length}; cut the text or build the model with a longer one"
             )
+
+
+def own_settings(cls: type[ModelSettings], config: Mapping[str, Any]) -> ModelSettings:
+    """The settings in the config.json of a shape of semigpt's own, which holds their fields.
+
+    Raises SettingsError for a field that is missing, unknown or of the wrong type.
+    """
+    table = {key: value for key, value in config.items() if key not in NOT_SETTINGS}
+    return from_table(cls, table, "config.json")
 
 
 def token_loss(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
@@ -306,14 +362,3 @@ def loss_and_gradient(
         shares_RV.mul_(torch.bincount(row_of_N, minlength=len(logits_RV))[:, None])
     minus_one = shares_RV.new_full((), -1.0)
     return loss, shares_RV.index_put_((rows_N, targets_N), minus_one, accumulate=True)
-
-
-def shapes_differ(expected: dict[str, Tensor], found: dict[str, Tensor]) -> Sequence[str]:
-    """Each leaf whose name or shape differs between two states, as `name: expected …, found …`."""
-    lines = []
-    for name in sorted(expected.keys() | found.keys()):
-        want = tuple(expected[name].shape) if name in expected else "nothing"
-        have = tuple(found[name].shape) if name in found else "nothing"
-        if want != have:
-            lines.append(f"{name}: expected {want}, found {have}")
-    return lines

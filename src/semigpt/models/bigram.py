@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from semigpt.auto import Size
 from semigpt.models.base import LanguageModel, ModelSettings, loss_and_gradient, token_loss
 
 if TYPE_CHECKING:
@@ -18,12 +21,39 @@ __all__ = ["SemiGPT"]
 PAIRS_AT_ONCE = 1 << 23  # tokens of a stream counted in one go: 64 MB of pair numbers
 
 
+@dataclass(frozen=True, kw_only=True)
+class BigramSettings(ModelSettings):
+    """A table has one size, its vocabulary's; `context_length` is that of its blocks."""
+
+    @property
+    def parameter_count(self) -> int:
+        return self.vocab_size**2
+
+
 class SemiGPT(LanguageModel):
     """The book's `semiGPT`: an embedding table `[V, V]` whose rows are the logits."""
 
-    rung: ClassVar[str] = "bigram"
+    kind: ClassVar[str] = "bigram"
+    description: ClassVar[str] = "one table: the token before"
+    Settings: ClassVar[type[ModelSettings]] = BigramSettings
+    small: ClassVar[Mapping[str, Any]] = {"context_length": 16}
+    book_loss: ClassVar[float | None] = 3.40
 
-    def __init__(self, settings: ModelSettings) -> None:
+    @classmethod
+    def defaults(cls, size: Size) -> dict[str, dict[str, Any]]:
+        # A row is touched seldom, so its moments must last: beta2 0.95 4.20 nats, 0.999 3.72 (docs/choices.md#rates).
+        return {
+            "model": {"context_length": 64},
+            "training": {"batch_size": 64},
+            "optimizer": {
+                "optimizer": "adamw",
+                "learning_rate": 0.05,
+                "weight_decay": 0.0,
+                "betas": [0.9, 0.999],
+            },
+        }
+
+    def __init__(self, settings: BigramSettings) -> None:
         super().__init__()
         self.settings = settings
         self.embedding_token_table = nn.Embedding(settings.vocab_size, settings.vocab_size)
@@ -50,7 +80,7 @@ class SemiGPT(LanguageModel):
             counts_VV += (
                 np.bincount(ids[:-1] * V + ids[1:], minlength=V * V).reshape(V, V).astype(np.int32)
             )
-        model = cls(ModelSettings(vocab_size=V, context_length=context_length))
+        model = cls(BigramSettings(vocab_size=V, context_length=context_length))
         counts = torch.from_numpy(counts_VV).float()
         followers_V = counts.sum(dim=0, dtype=torch.float64)
         share_V = ((followers_V + 1) / (followers_V.sum() + V)).float()
@@ -78,7 +108,7 @@ class SemiGPT(LanguageModel):
 
     def huggingface_config(self) -> dict[str, Any]:
         return {
-            "model_type": "semigpt-bigram",
+            "model_type": self.model_type(),
             "architectures": ["SemiGPT"],
             "vocab_size": self.settings.vocab_size,
             "context_length": self.settings.context_length,

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from semigpt.auto import Choice, Size
 from semigpt.errors import SettingsError
 from semigpt.models.base import (
     Cache,
@@ -96,6 +97,24 @@ class GPTSettings(ModelSettings):
     @property
     def feedforward_width(self) -> int:
         return self.hidden_width or math.ceil(self.width * 8 / 3 / 64) * 64
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding and of the output layer."""
+        return math.ceil(self.vocab_size / VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+
+    @property
+    def table_bytes(self) -> int:
+        """The rotations of every position, two float32 tables."""
+        return 2 * 4 * self.context_length * self.head_width
+
+    @property
+    def parameter_count(self) -> int:
+        C, D = self.width, self.head_width
+        tables = (1 if self.tie_embeddings else 2) * self.padded_vocab_size * C
+        attention = 2 * C * D * (self.num_heads + self.kv_heads) + 2 * D
+        a_block = 2 * C + attention + 3 * C * self.feedforward_width
+        return tables + self.num_layers * a_block + C
 
 
 class KeyValueCache(Cache):
@@ -314,8 +333,77 @@ class Decoder(nn.Module):
 class GPT(LanguageModel):
     """A Qwen3-shaped GPT; `AutoModelForCausalLM` loads what `interop.huggingface` saves of it."""
 
-    rung: ClassVar[str] = "gpt"
+    kind: ClassVar[str] = "gpt"
+    description: ClassVar[str] = "RMSNorm, RoPE, SwiGLU, QK-norm (Qwen3)"
+    Settings: ClassVar[type[ModelSettings]] = GPTSettings
+    small: ClassVar[Mapping[str, Any]] = {
+        "context_length": 16,
+        "width": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+    }
+    auto: ClassVar[frozenset[Choice]] = frozenset(get_args(Choice))
+    book: ClassVar[Mapping[str, Any]] = {
+        "context_length": 8,
+        "width": 32,
+        "num_layers": 4,
+        "num_heads": 4,
+    }
     settings: GPTSettings
+
+    @classmethod
+    def defaults(cls, size: Size) -> dict[str, dict[str, Any]]:
+        # Small steps, many of them; measured for `tiny` and `small`: docs/choices.md#rates.
+        width, layers, heads, context, batch = {
+            "tiny": (128, 4, 4, 128, 12),
+            "small": (256, 4, 4, 128, 24),
+            "base": (384, 6, 6, 256, 16),
+            "large": (768, 12, 12, 256, 32),
+        }[size]
+        return {
+            "model": {
+                "width": width,
+                "num_layers": layers,
+                "num_heads": heads,
+                "context_length": context,
+            },
+            "training": {"batch_size": batch, "teacher": "auto"},
+            "optimizer": {
+                "learning_rate": 6e-3,
+                "embedding_rate": 4.0,
+                "muon_learning_rate": 0.015,
+            },
+        }
+
+    @classmethod
+    def model_type(cls) -> str:
+        return "qwen3"
+
+    @classmethod
+    def settings_from_huggingface(cls, config: Mapping[str, Any]) -> ModelSettings:
+        if (
+            config.get("attention_bias")
+            or config.get("rope_scaling")
+            or config.get("use_sliding_window")
+        ):
+            raise SettingsError(
+                "attention_bias, rope_scaling and use_sliding_window are not of the shape semigpt "
+                "builds"
+            )
+        return GPTSettings(
+            vocab_size=config["vocab_size"],
+            context_length=config["max_position_embeddings"],
+            width=config["hidden_size"],
+            num_layers=config["num_hidden_layers"],
+            num_heads=config["num_attention_heads"],
+            num_kv_heads=config["num_key_value_heads"],
+            head_dim=config["head_dim"],
+            hidden_width=config["intermediate_size"],
+            rope_theta=config.get("rope_theta") or config["rope_parameters"]["rope_theta"],
+            norm_epsilon=config["rms_norm_eps"],
+            tie_embeddings=config["tie_word_embeddings"],
+        )
 
     cos_TD: Tensor
     sin_TD: Tensor
@@ -328,7 +416,7 @@ class GPT(LanguageModel):
         # The step in C, or recorded: True insists on the one in C, False takes neither.
         self.native: bool | None = None
         self.checkpoint_activations = False
-        rows = math.ceil(settings.vocab_size / VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+        rows = settings.padded_vocab_size
         self.model = Decoder(settings, rows)
         self.lm_head = Linear(settings.width, rows)
         if settings.tie_embeddings:

@@ -20,7 +20,7 @@ tokens stood in the text before it, with how many of them did (what a trained ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,8 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semigpt.auto import Choice
 from semigpt.errors import SettingsError
-from semigpt.models.base import lesson_of, taught_loss
+from semigpt.models.base import ModelSettings, lesson_of, own_settings, taught_loss
 from semigpt.models.gpt import GPT, GPTSettings, KeyValueCache
 from semigpt.native.gpt_step import Recalled, library_or_none
 from semigpt.ngrams.counts import LEVELS, Counts
@@ -59,6 +60,17 @@ class MemorySettings(GPTSettings):
             )
         if self.own_loss < 0:
             raise SettingsError(f"own_loss must not be less than 0, not {self.own_loss}")
+
+    @property
+    def ngram_order(self) -> int:
+        return self.memory_order
+
+    @property
+    def parameter_count(self) -> int:
+        features = 2 * (self.memory_order - 1)
+        gate = (self.memory_order + 2) * (self.width + features + 1)
+        hints = (2 * self.vocab_size + features + LONGEST_ECHO + 1) * self.width
+        return super().parameter_count + gate + hints
 
 
 LONGEST_ECHO = 8  # tokens of a match; longer ones count as so long
@@ -121,8 +133,19 @@ class MemoryCache(KeyValueCache):
 class MemoryGPT(GPT):
     """A GPT with a memory. Fresh, there is nothing in it, and the net speaks alone; `remember` fills it."""
 
-    rung: ClassVar[str] = "memory"
-    companion_files: ClassVar[tuple[str, ...]] = ("counts.safetensors",)
+    kind: ClassVar[str] = "memory"
+    description: ClassVar[str] = "the counts of n-grams, features from them, and a gate"
+    Settings: ClassVar[type[ModelSettings]] = MemorySettings
+    # Of a width that the compiled step takes, as `gpt`'s is one that it does not.
+    small: ClassVar[Mapping[str, Any]] = {
+        "context_length": 16,
+        "width": 64,
+        "num_layers": 2,
+        "num_heads": 2,
+        "memory_order": 3,
+    }
+    auto: ClassVar[frozenset[Choice]] = frozenset({"size", "batch_size", "weight_decay"})
+    auxiliary_files: ClassVar[tuple[str, ...]] = ("counts.safetensors",)
     settings: MemorySettings
 
     def __init__(self, settings: MemorySettings) -> None:
@@ -336,6 +359,14 @@ class MemoryGPT(GPT):
         cache.looked_at = max(self.settings.context_length, self.settings.memory_order) - 1
         return cache
 
+    @classmethod
+    def model_type(cls) -> str:
+        return "semigpt-memory"
+
+    @classmethod
+    def settings_from_huggingface(cls, config: Mapping[str, Any]) -> ModelSettings:
+        return own_settings(cls.Settings, config)
+
     def huggingface_config(self) -> dict[str, Any]:
         """A config of semigpt's own: transformers has no such model."""
         shape = {
@@ -348,7 +379,7 @@ class MemoryGPT(GPT):
             "torch_dtype": "float32",
         }
 
-    def companions(self) -> dict[str, dict[str, Tensor]]:
+    def auxiliary(self) -> dict[str, dict[str, Tensor]]:
         if self.counts is None:
             return {}
         return {
@@ -357,7 +388,7 @@ class MemoryGPT(GPT):
             }
         }
 
-    def load_companions(self, found: dict[str, dict[str, Tensor]]) -> None:
+    def load_auxiliary(self, found: dict[str, dict[str, Tensor]]) -> None:
         """Raises SettingsError, ValueError or LookupError for counts that do not fit."""
         if "counts.safetensors" in found:
             self.remember(

@@ -1,7 +1,7 @@
 """`semigpt torture`: does a run that is killed again and again end in the same bits as one that was left alone?
 
 A small model is trained on a small part of the bundled corpus, once in peace. Then runs of the same recipe are killed
-by SIGKILL, half of them at any moment, half while a checkpoint is being written, and each time gone on with by the
+by SIGKILL, half of them at any moment, half while a checkpoint is being written, and each time resumed by the
 same command; after some kills a run is let go to its end. Its weights, optimizer, random state and logs must be byte
 for byte the first run's.
 
@@ -20,17 +20,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from semigpt.errors import SettingsError, TrainingError
-from semigpt.models import RUNGS
+from semigpt.models import LADDER, model_class
 from semigpt.settings import check_choice
 
-__all__ = ["Trial", "torture", "train_and_kill"]
+__all__ = ["Trial", "crash_test", "train_and_kill"]
 
-KILLS_A_RUN = 10
+KILLS_PER_RUN = 10
 TOO_LONG = 120.0  # seconds; a training takes two
 RECIPE: dict[str, dict[str, Any]] = {
     "data": {"spec": "news#articles=300,seed=7"},
@@ -40,26 +40,6 @@ RECIPE: dict[str, dict[str, Any]] = {
     "training": {"steps": 40, "batch_size": 8, "eval_blocks": 8, "eval_every": 20, "save_every": 4},
     "machine": {"device": "cpu"},
     "sample": {"max_new_tokens": 8},
-}
-SHAPE = {"context_length": 16}
-WIDE = {"width": 32, "num_heads": 2}
-SHAPES: dict[str, dict[str, Any]] = {
-    "bigram": SHAPE,
-    "attention": {**SHAPE, "width": 32},
-    "multihead": {**SHAPE, **WIDE},
-    "feedforward": {**SHAPE, **WIDE},
-    # Dropout draws from the random state at every step: a run that lost it would not end in the same bits.
-    "blocks": {**SHAPE, **WIDE, "num_layers": 2, "dropout": 0.1},
-    "gpt": {**SHAPE, **WIDE, "num_layers": 2, "dropout": 0.1},
-    # Wide enough for the step in C, taught by the counts and gated.
-    "memory": {
-        **SHAPE,
-        "width": 64,
-        "num_heads": 2,
-        "num_layers": 1,
-        "memory_order": 3,
-        "dropout": 0.1,
-    },
 }
 
 
@@ -82,30 +62,35 @@ class Trial:
         return asdict(self)
 
 
-def torture(
+def crash_test(
     rungs: Sequence[str] | None = None, *, kills: int = 10, seed: int = 0
 ) -> Iterator[Trial]:
-    """`kills` kills a rung, half of them over a run that gathers its gradient from two micro-batches.
+    """`kills` kills a rung, half of them over a run that accumulates its gradient over two micro-batches.
 
     Raises SettingsError for an unknown rung, or where processes cannot be forked (Windows).
     """
     for rung in rungs or ():
-        check_choice("model", rung, RUNGS)
+        check_choice("model", rung, LADDER)
     if kills < 1:
         raise SettingsError(f"kills must be at least 1, not {kills}")
     if not hasattr(os, "fork"):
         raise SettingsError("torture needs a system that forks processes, such as Linux or macOS")
-    for rung in rungs or RUNGS:
-        for accumulation, share in ((1, kills - kills // 2), (2, kills // 2)):
-            if share:
-                yield train_and_kill(rung, accumulation, kills=share, seed=seed)
+    for rung in rungs or LADDER:
+        for accumulation, count in ((1, kills - kills // 2), (2, kills // 2)):
+            if count:
+                yield train_and_kill(rung, accumulation, kills=count, seed=seed)
 
 
 def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: int) -> Trial:
-    """One rung: an undisturbed run, then killed ones, `KILLS_A_RUN` kills each at most, compared with it."""
+    """One rung: an undisturbed run, then killed ones, `KILLS_PER_RUN` kills each at most, compared with it."""
+    cls = model_class(rung)
+    shape = dict(cls.small)
+    if any(field.name == "dropout" for field in fields(cls.Settings)):
+        # Dropout draws from the random state: a run that lost it would not end in the same bits.
+        shape["dropout"] = 0.1
     tables = {
         **RECIPE,
-        "model": {"rung": rung, **SHAPES.get(rung, {**SHAPE, **WIDE})},
+        "model": {"kind": rung, **shape},
         "training": {
             **RECIPE["training"],
             "gradient_accumulation": gradient_accumulation,
@@ -123,7 +108,7 @@ def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: i
         expected = _files(whole)
         while done < kills:
             folder = Path(place, f"run-{runs}")
-            for _ in range(min(KILLS_A_RUN, kills - done)):
+            for _ in range(min(KILLS_PER_RUN, kills - done)):
                 process = _begin(tables, folder)
                 if draw.random() < 0.5:
                     _await_saving(folder, process, draw.randint(1, 5))
@@ -159,10 +144,11 @@ def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: i
 
 
 def _begin(tables: dict[str, dict[str, Any]], folder: Path) -> int:
-    """A process that trains into the folder, or goes on with what it finds there; its id."""
+    """A process that trains into the folder, or resumes what it finds there; its id."""
     import torch  # once, here, and inherited by every process
 
-    from semigpt.recipe import Recipe, train
+    from semigpt.config import Recipe
+    from semigpt.recipe import train
 
     sys.stdout.flush()
     sys.stderr.flush()
@@ -175,8 +161,8 @@ def _begin(tables: dict[str, dict[str, Any]], folder: Path) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         if (
-            not (folder / "facts.json").is_file()
-            or b'"complete": true' not in (folder / "facts.json").read_bytes()
+            not (folder / "metadata.json").is_file()
+            or b'"complete": true' not in (folder / "metadata.json").read_bytes()
         ):
             torch.set_num_threads(
                 1

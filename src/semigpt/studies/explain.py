@@ -7,38 +7,39 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
 import torch
 
-from semigpt.auto import dropout_for, weight_decay_for
+from semigpt import auto
+from semigpt.config import Recipe
+from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
 from semigpt.device import MachineSettings, gigaflops, pick_device
 from semigpt.errors import SettingsError
 from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
-from semigpt.recipe import (
-    Recipe,
-    count_ngrams,
-    fitted,
-    fresh_model,
-    has_teacher,
-    make_teacher,
-    pays_to_compile,
-    prepare,
-)
+from semigpt.ngrams.counts import Counts
+from semigpt.recipe import count_ngrams, fresh_model, has_teacher, make_teacher, prepare
+from semigpt.storage import run_to_end
+from semigpt.tokenizers.base import Tokenizer
+from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import planned
 from semigpt.training.optimizer import Optimizer
-from semigpt.training.trainer import Progress, Teacher, training_steps
+from semigpt.training.progress import Progress
+from semigpt.training.step import backend_of, make_step
+from semigpt.training.trainer import training_steps
 
 __all__ = ["Choice", "explain"]
 
 WARM_UP = 2  # steps that are not counted
 SECONDS = 1.5  # of steps that are
+MEASURED = "the measurements are in docs/choices.md"
 
 
 @dataclass(frozen=True)
@@ -53,146 +54,183 @@ class Choice:
 
 def explain(recipe: Recipe) -> Iterator[Choice]:
     """Each choice in turn. Raises what preparing the recipe's text and model raises."""
-    corpus, tokenizer, dataset = prepare(recipe)
-    named = recipe.tokenizer.kind or recipe.tokenizer.folder
-    recipe = fitted(recipe, corpus, tokenizer)
+    asked = recipe
+    recipe, corpus, tokenizer, dataset = run_to_end(prepare(recipe))
     device = pick_device(recipe.machine.device)
-    here = "the fastest there is" if recipe.machine.device == "auto" else "as asked"
-    yield Choice("device", device.type, here, "--device cpu|cuda|mps")
-    size = recipe.model["size"]
-    shape = recipe.build_model(tokenizer.vocab_size, shape_only=True)
-    context, batch = shape.settings.context_length, recipe.training.batch_size
-    length = next(
-        f"{value:g} {name}"
-        for name in ("minutes", "steps", "tokens")
-        if (value := getattr(recipe.training, name)) is not None
-    )
-    yield Choice(
-        "size",
-        f"{size}: {shape.parameter_count():,} parameters, {batch} x {context} tokens per step",
-        f"for {length} of training, with products at {gigaflops(recipe.machine):,.0f} GFLOP/s; the measurements are in semigpt.auto"
-        if "model.size" in recipe.dialled
-        else "as asked",
-        "--size tiny|small|base|large",
-    )
-    read = f"the text has {corpus.characters('train'):,} characters; the measurements are in semigpt.auto"
-    yield Choice(
-        "tokenizer",
-        f"{tokenizer.kind}: {tokenizer.vocab_size:,} tokens",
-        "as asked" if named else read,
-        "--tokenizer char|byte|jamo|bpe|unigram",
-    )
-    whom = "the n-grams of the training text" if has_teacher(recipe, dataset) else "none"
-    why = f"the text has {len(dataset.stream('train')):,} tokens; the measurements are in semigpt.recipe.has_teacher"
-    yield Choice("teacher", whom, why, "--set training.teacher=counts|none")
-
-    asked, vocab_size = recipe.machine, tokenizer.vocab_size
     counts = count_ngrams(recipe, dataset, device)
     teacher = make_teacher(recipe, dataset, counts)
+    trial = Trial(recipe, dataset, device, counts, teacher)
+    here = "the fastest there is" if recipe.machine.device == "auto" else "as asked"
+    yield Choice("device", device.type, here, "--device cpu|cuda|mps")
+    yield size_choice(recipe)
+    yield tokenizer_choice(asked, corpus, tokenizer)
+    whom = "the n-grams of the training text" if has_teacher(recipe, dataset) else "none"
+    why = f"the text has {len(dataset.stream('train')):,} tokens; {MEASURED}#teacher"
+    yield Choice("teacher", whom, why, "--set training.teacher=counts|none")
+    yield from length_choices(recipe, dataset, trial)
+    if isinstance(trial.model, GPT):
+        yield precision_choice(trial.model, trial)
+    if isinstance(trial.model, GPT | BlocksModel):
+        yield backend_choice(trial)
+    if device.type == "cpu":
+        yield threads_choice(trial)
+        yield Choice(
+            "allocator",
+            "glibc's or the system's own",
+            "the step in C keeps its buffers; LD_PRELOAD=libtcmalloc.so helps the plain one",
+            "LD_PRELOAD",
+        )
+    yield compile_choice(trial)
 
-    def seconds(machine: MachineSettings) -> float:
+
+@dataclass
+class Trial:
+    """The recipe's steps, measured as its machine settings have them or otherwise."""
+
+    recipe: Recipe
+    dataset: Dataset
+    device: torch.device
+    counts: Counts | None
+    teacher: Teacher | None
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        return fresh_model(self.recipe, self.device, self.counts)
+
+    @cached_property
+    def seconds(self) -> float:
+        """Per step, as the recipe has it."""
+        return self.seconds_with(self.recipe.machine)
+
+    @property
+    def milliseconds(self) -> str:
+        return f"{1000 * self.seconds:.1f} ms a step"
+
+    def seconds_with(self, machine: MachineSettings) -> float:
+        """Seconds per step with other settings of the machine: the median of the steps that fit `SECONDS`."""
         if machine.threads is not None:
             torch.set_num_threads(machine.threads)
-        tried = replace(recipe, machine=machine)
-        return seconds_per_step(
-            tried, fresh_model(tried, vocab_size, device, counts), dataset, teacher
-        )
-
-    chosen = seconds(asked)
-    steps, planned_seconds = planned(recipe.training, context, chosen, an_evaluation=0.0)
-    epochs = steps * batch * context / len(dataset.stream("train"))
-    rung = recipe.model["rung"]
-    often = f"the text is read {epochs:.2g} times"
-    if rung == "gpt":
-        dropout = recipe.model.get("dropout", dropout_for(rung, epochs))
-        why = "as asked" if "dropout" in recipe.model else often
-        yield Choice("dropout", f"{dropout:g}", why, "--set model.dropout=0.1")
-    if rung in ("gpt", "memory"):
-        decay, why = recipe.optimizer.weight_decay, "as asked"
-        if decay is None:
-            decay, why = weight_decay_for(rung, epochs), often
-        yield Choice("weight decay", f"{decay:g}", why, "--set optimizer.weight_decay=0.1")
-    model = fresh_model(recipe, vocab_size, device, counts)
-    speed = f"{1000 * chosen:.1f} ms a step, {batch * context / chosen:,.0f} tokens per second"
-    if isinstance(model, GPT):
-        yield _precision(model, asked, chosen, seconds)
-    if isinstance(model, GPT | BlocksModel):
-        yield _step(model, asked, chosen, seconds)
-    if device.type == "cpu":
-        before = torch.get_num_threads()
-        others = [count for count in {1, before} if count != before]
-        try:
-            tried = [
-                f"{count}: {1000 * seconds(replace(asked, threads=count)):.1f} ms"
-                for count in others
-            ]
-        finally:
-            torch.set_num_threads(before)
-        why = f"{speed}; {', '.join(tried)}" if tried else speed
-        yield Choice("threads", str(before), why, "--set machine.threads=N")
-        kept = "glibc's or the system's own"
-        why = "the step in C keeps its buffers; LD_PRELOAD=libtcmalloc.so helps the plain one"
-        yield Choice("allocator", kept, why, "LD_PRELOAD")
-    force = "--set machine.compile=true|false"
-    if asked.compile is None and pays_to_compile(rung, device, planned_seconds):
-        by_clock = "yes" if recipe.training.minutes is not None else "no"
-        why = f"{1000 * seconds(replace(asked, compile=True)):.1f} ms a step, {1000 * chosen:.1f} without"
-        yield Choice("compile", by_clock, f"{why}; by itself where minutes end the run", force)
-    else:
-        why = "10 to 40 s before the first step; it pays on a GPU from a minute on, and on a CPU the step in C is past it"
-        yield Choice("compile", "yes" if asked.compile else "no", why, force)
+        recipe = replace(self.recipe, machine=machine)
+        model = fresh_model(recipe, self.device, self.counts)
+        plan = replace(recipe.training, steps=1000, tokens=None, minutes=None, on_nonfinite="skip")
+        optimizer = Optimizer(model, recipe.optimizer)
+        step = make_step(model, machine, self.teacher)
+        times = [time.perf_counter()]
+        for report in training_steps(
+            model, self.dataset, optimizer, plan, Progress(), step=step, teacher=self.teacher
+        ):
+            times.append(time.perf_counter())
+            if report.step > WARM_UP + 1 and times[-1] - times[WARM_UP] > SECONDS:
+                break
+        return statistics.median(after - before for before, after in pairwise(times[WARM_UP:]))
 
 
-def _precision(
-    model: GPT, asked: MachineSettings, chosen: float, seconds: Callable[[MachineSettings], float]
-) -> Choice:
-    name = str(model.compute_dtype).removeprefix("torch.")
-    other: Literal["float32", "bfloat16"] = (
-        "float32" if model.compute_dtype == torch.bfloat16 else "bfloat16"
+def size_choice(recipe: Recipe) -> Choice:
+    model, training = recipe.model, recipe.training
+    lengths = {"minutes": training.minutes, "steps": training.steps, "tokens": training.tokens}
+    length = next(f"{value:g} {name}" for name, value in lengths.items() if value is not None)
+    why = "as asked"
+    if "model.size" in recipe.defaulted:
+        speed = gigaflops(recipe.machine)
+        why = f"for {length} of training, with products at {speed:,.0f} GFLOP/s; {MEASURED}"
+    return Choice(
+        "size",
+        f"{recipe.size}: {model.parameter_count:,} parameters, {training.batch_size} x "
+        f"{model.context_length} tokens per step",
+        why,
+        "--size tiny|small|base|large",
     )
-    took = seconds(replace(asked, precision=other))
-    hardware = {
-        "bfloat16": "the hardware multiplies it",
-        "float32": "the hardware has no bfloat16 products"
-        if asked.precision == "auto"
-        else "as asked",
-    }[name]
-    why = f"{hardware}: {1000 * chosen:.1f} ms a step, {other} {1000 * took:.1f}"
+
+
+def tokenizer_choice(asked: Recipe, corpus: Corpus, tokenizer: Tokenizer) -> Choice:
+    why = "as asked"
+    if asked.tokenizer.kind is None and asked.tokenizer.folder is None:
+        why = f"the text has {corpus.characters('train'):,} characters; {MEASURED}#tokenizer-kind"
+    return Choice(
+        "tokenizer",
+        f"{tokenizer.kind}: {tokenizer.vocab_size:,} tokens",
+        why,
+        "--tokenizer char|byte|jamo|bpe|unigram",
+    )
+
+
+def length_choices(recipe: Recipe, dataset: Dataset, trial: Trial) -> Iterator[Choice]:
+    """What depends on how often the text is read."""
+    training, context = recipe.training, recipe.model.context_length
+    steps, _ = planned(training, context, trial.seconds, 0.0)
+    epochs = steps * training.batch_size * context / len(dataset.stream("train"))
+    chosen, often = recipe.for_length(epochs), f"the text is read {epochs:.2g} times"
+    if "dropout" in recipe.rung.auto:
+        dropout = getattr(chosen.model, "dropout", 0.0)
+        why = often if "model.dropout" in recipe.defaulted else "as asked"
+        yield Choice("dropout", f"{dropout:g}", why, "--set model.dropout=0.1")
+    if "weight_decay" in recipe.rung.auto:
+        why = often if recipe.optimizer.weight_decay is None else "as asked"
+        decay = chosen.optimizer.weight_decay
+        yield Choice("weight decay", f"{decay:g}", why, "--set optimizer.weight_decay=0.1")
+
+
+def precision_choice(model: GPT, trial: Trial) -> Choice:
+    name = str(model.compute_dtype).removeprefix("torch.")
+    other: Literal["float32", "bfloat16"] = "float32" if name == "bfloat16" else "bfloat16"
+    machine = trial.recipe.machine
+    took = trial.seconds_with(replace(machine, precision=other))
+    hardware = "the hardware multiplies it"
+    if name == "float32":
+        automatic = machine.precision == "auto"
+        hardware = "the hardware has no bfloat16 products" if automatic else "as asked"
+    why = f"{hardware}: {trial.milliseconds}, {other} {1000 * took:.1f}"
     return Choice("precision", name, why, "--precision float32|bfloat16")
 
 
-def _step(
-    model: GPT | BlocksModel,
-    asked: MachineSettings,
-    chosen: float,
-    seconds: Callable[[MachineSettings], float],
-) -> Choice:
-    native = model.native_step() is not None
-    other: Literal["plain", "native"]
-    name, other = "plain: PyTorch's autograd", "native"
-    if native:
-        name, other = "native: gradient and passes over memory in C, attention written out", "plain"
-    elif isinstance(model, GPT) and model.records_steps():
-        name, other = "recorded: PyTorch's operations as one CUDA graph", "plain"
+def backend_choice(trial: Trial) -> Choice:
+    machine = trial.recipe.machine
+    names = {
+        "native": "native: gradient and passes over memory in C, attention written out",
+        "cuda graph": "captured: PyTorch's operations as one CUDA graph",
+        "autograd": "plain: PyTorch's autograd",
+    }
+    backend = backend_of(trial.model, machine)
+    other: Literal["plain", "native"] = "native" if backend == "autograd" else "plain"
     try:
-        took = f"{other} {1000 * seconds(replace(asked, step=other)):.1f} ms"
+        took = f"{other} {1000 * trial.seconds_with(replace(machine, backend=other)):.1f} ms"
     except SettingsError as error:
         took = str(error)
     return Choice(
-        "step", name, f"{1000 * chosen:.1f} ms; {took}", "--set machine.step=native|plain"
+        "backend",
+        names[backend],
+        f"{1000 * trial.seconds:.1f} ms; {took}",
+        "--set machine.backend=native|plain",
     )
 
 
-def seconds_per_step(
-    recipe: Recipe, model: LanguageModel, dataset: Dataset, teacher: Teacher | None
-) -> float:
-    """The median of the steps that fit `SECONDS`; the model is thrown away after."""
-    plan = replace(recipe.training, steps=1000, tokens=None, minutes=None, on_nonfinite="skip")
-    optimizer = Optimizer(model, recipe.optimizer)
-    times = [time.perf_counter()]
-    for report in training_steps(model, dataset, optimizer, plan, Progress(), teacher=teacher):
-        times.append(time.perf_counter())
-        if report.step > WARM_UP + 1 and times[-1] - times[WARM_UP] > SECONDS:
-            break
-    counted = times[WARM_UP:]
-    return statistics.median(after - before for before, after in pairwise(counted))
+def threads_choice(trial: Trial) -> Choice:
+    before, training = torch.get_num_threads(), trial.recipe.training
+    tokens = training.batch_size * trial.recipe.model.context_length
+    why = f"{trial.milliseconds}, {tokens / trial.seconds:,.0f} tokens per second"
+    try:
+        if before != 1:
+            one = trial.seconds_with(replace(trial.recipe.machine, threads=1))
+            why += f"; 1: {1000 * one:.1f} ms"
+    finally:
+        torch.set_num_threads(before)
+    return Choice("threads", str(before), why, "--set machine.threads=N")
+
+
+def compile_choice(trial: Trial) -> Choice:
+    machine, training = trial.recipe.machine, trial.recipe.training
+    force = "--set machine.compile=true|false"
+    _, seconds = planned(training, trial.recipe.model.context_length, trial.seconds, 0.0)
+    pays = "compile" in trial.recipe.rung.auto and auto.compiles(trial.device.type, seconds)
+    if machine.compile is None and pays:
+        compiled = trial.seconds_with(replace(machine, compile=True))
+        why = f"{1000 * compiled:.1f} ms a step, {1000 * trial.seconds:.1f} without"
+        by_clock = "yes" if training.minutes is not None else "no"
+        return Choice(
+            "compile", by_clock, f"{why}; automatic only where minutes end the run", force
+        )
+    why = (
+        "10 to 40 s before the first step; it pays on a GPU from a minute on, and on a CPU the step "
+        "in C is faster"
+    )
+    return Choice("compile", "yes" if machine.compile else "no", why, force)

@@ -14,47 +14,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from semigpt.config import Recipe
 from semigpt.errors import CheckpointError, SettingsError
-from semigpt.models import RUNGS
-from semigpt.recipe import (
-    Evaluated,
-    Event,
-    Finished,
-    Prepared,
-    Recipe,
-    Stepped,
-    check_unchanged,
-    train,
-)
+from semigpt.evaluation.baselines import BASELINE_NAMES
+from semigpt.models import LADDER, model_class
+from semigpt.recipe import Event, train
 from semigpt.report.charts import Level, Series, escape, line_chart, page
+from semigpt.run import Finished
 from semigpt.run_folder import RunFolder
 from semigpt.settings import check_choice, check_positive
 from semigpt.storage import replace_file
 
-__all__ = ["LadderSettings", "Reached", "Row", "Rung", "climb", "rung_recipe", "show_ladder"]
+__all__ = ["LadderSettings", "Reached", "Row", "Rung", "climb", "rung_recipe"]
 
-ADDS = {
-    "bigram": "one table: the token before",
-    "attention": "one head that looks back",
-    "multihead": "several heads side by side",
-    "feedforward": "a network after looking",
-    "blocks": "residual blocks with LayerNorm, stacked (GPT-2)",
-    "gpt": "RMSNorm, RoPE, SwiGLU, QK-norm (Qwen3)",
-    "memory": "the counts of n-grams, hints from them, and a gate",
-}
-# The book's own validation losses at step 49,800, batch 32 x block 8, on naver-news-summarization-ko.
-BOOK_LOSSES = {
-    "bigram": 3.40,
-    "attention": 3.44,
-    "multihead": 3.29,
-    "feedforward": 3.36,
-    "blocks": 3.23,
-}
-BASELINES = {
-    "unigram": "letter frequencies",
-    "bigram": "letter pairs, counted",
-    "kneser_ney_5": "5-gram (Kneser-Ney)",
-}
+BASELINES = ("unigram", "bigram", "kneser_ney_5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +38,7 @@ class LadderSettings:
     an evaluation every 300 steps. `data`, `machine` and `sample` are tables of a recipe.
     """
 
-    rungs: tuple[str, ...] = RUNGS
+    rungs: tuple[str, ...] = tuple(LADDER)
     steps: int | None = None
     minutes: float | None = None
     book: bool = False
@@ -79,9 +52,9 @@ class LadderSettings:
             raise SettingsError("say how long each rung trains with --steps or --minutes")
         check_positive(self, "steps", "minutes")
         if not self.rungs:
-            raise SettingsError(f"no rung to train; name some of {', '.join(RUNGS)} with --rungs")
+            raise SettingsError(f"no rung to train; name some of {', '.join(LADDER)} with --rungs")
         for rung in self.rungs:
-            check_choice("rung", rung, RUNGS)
+            check_choice("rung", rung, LADDER)
         if len(set(self.rungs)) != len(self.rungs):
             raise SettingsError(f"a rung is named twice: {', '.join(self.rungs)}")
 
@@ -93,22 +66,14 @@ def rung_recipe(settings: LadderSettings, rung: str) -> Recipe:
         "seed": settings.seed,
         **{k: v for k, v in length.items() if v is not None},
     }
-    model: dict[str, Any] = {"rung": rung}
+    model: dict[str, Any] = {"kind": rung}
     optimizer: dict[str, Any] = {}
     if settings.book:
         # 4,096 blocks of 8 are 33,000 characters: a standard error of some 0.015 nats, where the book's rungs lie
-        # 0.05 apart.
+        # 0.05 apart. No teacher: what the shape alone buys.
         training |= {"batch_size": 32, "order": "random", "eval_every": 300, "eval_blocks": 4096}
-        model |= {"context_length": 8}
-        if rung in ("gpt", "memory"):
-            training |= {"teacher": "none"}  # what the shape alone buys
-            model |= {"width": 32, "num_layers": 4, "num_heads": 4}
-        if rung in ("feedforward", "blocks"):
-            model |= {"dropout": 0.1}
-        if rung not in ("bigram", "gpt", "memory"):
-            model |= {"width": 32} | ({"num_heads": 4} if rung != "attention" else {})
-        if rung == "blocks":
-            model |= {"num_layers": 4}
+        training |= {"teacher": "none"}
+        model |= model_class(rung).book
         optimizer = {
             "optimizer": "adamw",
             "learning_rate": 1e-2,
@@ -174,12 +139,11 @@ def climb(
     folder: Path,
     *,
     stop: Callable[[], bool] = lambda: False,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Climb]:
-    """Train rung after rung in `folder`, writing the table and the page anew after each.
+    """Train rung after rung in `folder`, writing the table and the page again after each.
 
     A rung that is finished with the same settings is not trained again, one that is not is resumed. `stop` ends the
-    climb as it ends a run: saved, to be gone on with by the same command. Raises what `recipe.train` raises.
+    climb as it ends a run: saved, to be resumed by the same command. Raises what `recipe.train` raises.
     """
     recipes = {rung: rung_recipe(settings, rung) for rung in settings.rungs}
     rows: list[Row] = []
@@ -187,7 +151,7 @@ def climb(
         path = folder / rung
         done = finished(path, recipe)
         if not done:
-            for event in train(recipe, path, stop=stop, progress=progress):
+            for event in train(recipe, path, stop=stop):
                 yield Rung(rung, event)
                 if isinstance(event, Finished) and not event.complete:
                     return
@@ -203,40 +167,40 @@ def finished(path: Path, recipe: Recipe) -> bool:
     if not (path / "config.toml").is_file():
         return False
     run = RunFolder.open(path)
-    begun = Recipe.from_tables(run.config())
-    check_unchanged(begun, recipe.as_begun(begun), path)
-    return bool(run.facts().get("complete"))
+    recipe.resumed_from(Recipe.from_tables(run.config()), path)
+    return bool(run.metadata().get("complete"))
 
 
 def rung_row(run: RunFolder) -> Row:
     """What a finished run folder says of itself; CheckpointError where its logs are gone."""
-    facts = run.facts()
+    metadata = run.metadata()
     metrics, timings = run.rows("metrics"), run.rows("timings")
     evaluations = [row for row in metrics if "val_loss" in row]
-    if not (evaluations and timings and facts):
+    if not (evaluations and timings and metadata):
         raise CheckpointError(
             f"{run.path} has no evaluation in its logs; delete it and climb again"
         )
     best = min(evaluations, key=lambda row: row["val_loss"])
     last = timings[-1]
     samples = {row["step"]: row["prompt"] + row["text"] for row in run.rows("samples")}
-    rung = run.config()["model"]["rung"]
+    kind = run.config()["model"]["kind"]
+    rung = model_class(kind)
     seconds_per_step = step_seconds(timings)
-    tokens_a_step = max(row["tokens_seen"] for row in metrics) / max(last["step"], 1)
+    tokens_per_step = max(row["tokens_seen"] for row in metrics) / max(last["step"], 1)
     return Row(
-        rung=rung,
-        adds=ADDS[rung],
-        parameters=facts["parameters"],
+        rung=kind,
+        adds=rung.description,
+        parameters=metadata["parameters"],
         val_loss=best["val_loss"],
         val_loss_se=best["val_loss_se"],
         bits_per_character=best["bits_per_character"],
-        characters_per_second=tokens_a_step / seconds_per_step / facts["tokens_per_character"]
+        characters_per_second=tokens_per_step / seconds_per_step / metadata["tokens_per_character"]
         if seconds_per_step
         else 0.0,
         seconds=last["seconds"],
         steps=last["step"],
         sample=samples.get(best["step"], ""),
-        book_val_loss=BOOK_LOSSES.get(rung),
+        book_val_loss=rung.book_loss,
     )
 
 
@@ -277,7 +241,7 @@ def headline(settings: LadderSettings) -> str:
         length = f"{settings.steps:,} step{'s' * (settings.steps != 1)}"
     else:
         length = f"{settings.minutes:g} minute{'s' * (settings.minutes != 1)}"
-    return f"{settings.data.get('spec', 'news')}: {length} a rung{', the book’s settings' if settings.book else ''}"
+    return f"{settings.data.get('spec', 'news')}: {length} per rung{', the book’s settings' if settings.book else ''}"
 
 
 COLUMNS = (
@@ -349,10 +313,10 @@ def html_page(folder: Path, settings: LadderSettings, rows: Sequence[Row]) -> st
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells(row))}</tr>" for row in rows
     )
     by_steps, by_seconds = [], []
-    facts: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     for row in rows:
         run = RunFolder.open(folder / row.rung)
-        facts = run.facts()
+        metadata = run.metadata()
         clock = {line["step"]: line["seconds"] for line in run.rows("timings")}
         curve = [
             (m["step"], m["bits_per_character"])
@@ -364,12 +328,12 @@ def html_page(folder: Path, settings: LadderSettings, rows: Sequence[Row]) -> st
             Series(row.rung, [(clock[step], loss) for step, loss in curve if step in clock])
         )
     levels = [
-        Level(name, facts["baselines"][key])
-        for key, name in BASELINES.items()
-        if facts.get("baselines", {}).get(key)
+        Level(BASELINE_NAMES[key], metadata["baselines"][key])
+        for key in BASELINES
+        if metadata.get("baselines", {}).get(key)
     ]
-    if facts.get("source_entropy"):
-        levels.append(Level("the source itself", facts["source_entropy"], floor=True))
+    if metadata.get("source_entropy"):
+        levels.append(Level("the source itself", metadata["source_entropy"], floor=True))
     # The fresh models' ln V, all alike, would press the curves together.
     y_max = 1.1 * max((level.y for level in levels), default=0.0) or None
     charts = "".join(
@@ -394,70 +358,3 @@ def html_page(folder: Path, settings: LadderSettings, rows: Sequence[Row]) -> st
         f"<h2>Learning</h2>{charts}<h2>What each writes</h2>{samples}"
     )
     return page("The ladder · semigpt", content, STYLE)
-
-
-# The terminal
-
-
-def show_ladder(
-    settings: LadderSettings, folder: Path, *, stop: Callable[[], bool] = lambda: False
-) -> list[Row]:
-    """Climb, with a live table on standard error, or a plain line a rung where that is no terminal; the rows reached."""
-    from rich.console import Console
-    from rich.live import Live
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    rows: list[Row] = []
-    under_way: dict[str, str] = {}
-    doing = ""
-
-    def table() -> Table:
-        shown = Table(
-            title=headline(settings), title_justify="left", caption=doing, caption_justify="left"
-        )
-        for number, column in enumerate(NARROW_COLUMNS):
-            shown.add_column(column, justify="left" if number < 2 else "right", no_wrap=number != 1)
-        reached = {row.rung: row for row in rows}
-        for rung in settings.rungs:
-            if rung in reached:
-                shown.add_row(*cells(reached[rung]))
-            else:
-                shown.add_row(rung, ADDS[rung], "", under_way.get(rung, ""), style="dim")
-        return shown
-
-    def reading(documents: int, characters: int) -> None:
-        nonlocal doing
-        doing = f"reading: {documents:,} documents, {characters:,} characters"
-
-    with Live(
-        get_renderable=table,
-        console=console,
-        refresh_per_second=2,
-        transient=not console.is_terminal,
-    ) as live:
-        if not console.is_terminal:
-            live.stop()
-        for event in climb(settings, folder, stop=stop, progress=reading):
-            match event:
-                case Rung(rung, Prepared() as prepared):
-                    doing = f"{rung}: {prepared.model.parameter_count():,} parameters on {prepared.device}"
-                case Rung(rung, Stepped(report)):
-                    under_way[rung] = f"{report.loss:.2f} at {report.share:.0%}"
-                case Rung(rung, Evaluated() as evaluated):
-                    sample = (
-                        evaluated.sample[:60].replace("\n", " ").encode("utf-8", "replace").decode()
-                    )
-                    doing = f"{rung}, step {evaluated.step:,}: {evaluated.bits_per_character:.3f} bits per character: {sample}"
-                case Reached(row, trained):
-                    rows.append(row)
-                    doing = ""
-                    if not console.is_terminal:
-                        console.print(
-                            Text(
-                                " · ".join(cell for cell in cells(row) if cell)
-                                + ("" if trained else " · as it was")
-                            )
-                        )
-    return rows

@@ -16,24 +16,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from semigpt.cli.token_table import check_free
+from semigpt.config import Recipe
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.device import pick_device
-from semigpt.errors import SettingsError
+from semigpt.errors import SettingsError, TokenizerError
 from semigpt.evaluation.evaluate import check_split, total_information
 from semigpt.evaluation.information import bits
 from semigpt.huggingface.folder import load_model
-from semigpt.recipe import Evaluated, Finished, Prepared, Recipe, Stepped, prepare_tokenizer, train
+from semigpt.recipe import Prepared, Stepped, prepare_tokenizer, train
 from semigpt.report.charts import Level, Series, escape, line_chart, page, short_number
+from semigpt.run import Evaluated, Finished
 from semigpt.settings import check_choice
 from semigpt.storage import replace_file
 from semigpt.tokenizers import Kind, Tokenizer
 
-__all__ = ["Comparison", "Measured", "Trained", "compare", "measure", "print_comparison"]
+__all__ = ["Comparison", "Measured", "Trained", "check_free", "compare", "measure"]
 
 READ_CHARACTERS = (
     4_000_000  # of the test split, at most: the slowest kind encodes them in a few seconds
@@ -229,18 +226,12 @@ def _unseen_cell(measured: Measured, script: str) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def print_comparison(comparison: Comparison) -> None:
-    """The table a person reads, on standard output."""
-    head, *rows = comparison.table()
-    table = Table(title=Text(comparison.data), title_justify="left")
-    table.add_column(head[0])
-    for kind in head[1:]:
-        table.add_column(kind, justify="right")
-    for row in rows:
-        table.add_row(*row)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(comparison.conditions(), markup=False, soft_wrap=True)
+def check_free(folder: Path) -> None:
+    """Raise TokenizerError where `folder` is there already: nothing is ever written over."""
+    if folder.exists() or folder.is_symlink():
+        raise TokenizerError(
+            f"{folder} exists already; give --out a new folder, or remove that one first"
+        )
 
 
 def compare(
@@ -301,7 +292,7 @@ def compare(
     settings: dict[str, Any] = {"vocab_size": recipe.tokenizer.vocab_size}
     if training:
         length = {key: training[key] for key in ("steps", "tokens", "minutes") if key in training}
-        settings |= {"size": recipe.model["size"], "seed": recipe.training.seed, "training": length}
+        settings |= {"size": recipe.size, "seed": recipe.training.seed, "training": length}
     comparison = Comparison(
         corpus.spec, sum(map(len, documents)), sum(map(utf8_length, documents)), settings
     )

@@ -68,13 +68,17 @@ def articles_in(split: str, articles: int = DEFAULT_ARTICLES) -> int:
     Raises `CorpusError` for a split that is not in `SPLITS` and for fewer than one article.
     """
     if split not in _BOOK_SPLITS:
-        raise CorpusError(f"the bundled news has no split {split!r}: choose one of {', '.join(SPLITS)}")
+        raise CorpusError(
+            f"the bundled news has no split {split!r}: choose one of {', '.join(SPLITS)}"
+        )
     if articles < 1:
         raise CorpusError(f"the bundled news cannot have {articles} articles: ask for 1 or more")
     return max(1, round(articles * _BOOK_SPLITS[split] / BOOK_ARTICLES))
 
 
-def rows(split: str, *, articles: int = DEFAULT_ARTICLES, seed: int = 0, first: int = 0) -> Iterator[Article]:
+def rows(
+    split: str, *, articles: int = DEFAULT_ARTICLES, seed: int = 0, first: int = 0
+) -> Iterator[Article]:
     """The articles of a split, in order, from number `first` on. Raises `CorpusError` as `articles_in` does."""
     from semigpt.corpus.newsroom.newsdesk import grammar
 
@@ -166,7 +170,9 @@ def _date(written: "Written", draw: random.Random) -> str:
     months = written.story.months
     month = written.facts["month"].number if "month" in written.facts else draw.choice(months)
     latest = calendar.monthrange(year, month)[1]
-    day = written.facts["day"].number if "day" in written.facts else draw.randint(11, min(20, latest))
+    day = (
+        written.facts["day"].number if "day" in written.facts else draw.randint(11, min(20, latest))
+    )
     return f"{year}-{month:02}-{day:02} {draw.randint(5, 22):02}:{draw.randint(0, 59):02}:00"
 
 
@@ -175,7 +181,9 @@ def _from_known_facts(
 ) -> str:
     """One of `frames`, written with the facts of the article; only frames that need no others are candidates."""
     known = [frame for frame in frames if frame.mentions <= written.facts.keys()]
-    return news.fill(draw.choice(known), dict(written.facts), lambda what, options: draw.randrange(options))
+    return news.fill(
+        draw.choice(known), dict(written.facts), lambda what, options: draw.randrange(options)
+    )
 
 
 def _summary(news: "Grammar", written: "Written", draw: random.Random) -> str:

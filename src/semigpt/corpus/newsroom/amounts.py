@@ -33,7 +33,9 @@ def _in_tens_of_thousands(unit: str) -> Callable[[int], str]:
     return write
 
 
-def _kinds(write: Callable[[int], str], ranges: Mapping[str, tuple[int, int, int]]) -> tuple[Kind, ...]:
+def _kinds(
+    write: Callable[[int], str], ranges: Mapping[str, tuple[int, int, int]]
+) -> tuple[Kind, ...]:
     """Kinds of numbers: the first, the last and the step of each."""
     made = []
     for name, (first, last, step) in ranges.items():
@@ -137,7 +139,9 @@ AMOUNTS: tuple[Kind, ...] = (
     _words("goals", [f"{won}-{lost}" for won in range(1, 6) for lost in range(won)]),
     _words("runs", [f"{won}-{lost}" for won in range(3, 14) for lost in range(1, min(won, 3))]),
     _words("sets", ["3-0", "3-1", "3-2"]),
-    _words("ordinal", ["두", "세", "네", "다섯", "여섯", "일곱", "여덟", "아홉", "열", "열한", "열두"]),
+    _words(
+        "ordinal", ["두", "세", "네", "다섯", "여섯", "일곱", "여덟", "아홉", "열", "열한", "열두"]
+    ),
     _words("relief_order", ["두", "세", "네", "다섯"]),
 )
 
@@ -148,6 +152,10 @@ def _before(now: int, rise_in_tenths: int) -> int:
 
 
 DERIVED: dict[str, Derived] = {
-    "profit_before": Derived(("profit", "rise"), lambda profit, rise: _plain(_before(profit, rise))),
-    "price_before": Derived(("price", "rise"), lambda price, rise: _plain(round(_before(price, rise), -1))),
+    "profit_before": Derived(
+        ("profit", "rise"), lambda profit, rise: _plain(_before(profit, rise))
+    ),
+    "price_before": Derived(
+        ("price", "rise"), lambda price, rise: _plain(round(_before(price, rise), -1))
+    ),
 }

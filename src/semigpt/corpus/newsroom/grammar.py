@@ -85,7 +85,10 @@ class Kind:
     @cached_property
     def _places(self) -> tuple[tuple[dict[str, int], tuple[int, ...]], ...]:
         return tuple(
-            ({text: place for place, text in enumerate(part)}, tuple(sorted({len(text) for text in part})))
+            (
+                {text: place for place, text in enumerate(part)},
+                tuple(sorted({len(text) for text in part})),
+            )
             for part in self.parts
         )
 
@@ -188,7 +191,9 @@ class Frame:
         if end < len(template):
             elements.append(_Literal(template[end:]))
         self.elements = tuple(elements)
-        self.mentions = frozenset(element.fact for element in elements if isinstance(element, _Mention))
+        self.mentions = frozenset(
+            element.fact for element in elements if isinstance(element, _Mention)
+        )
 
     def __repr__(self) -> str:
         return f"Frame({self.template!r})"
@@ -232,7 +237,9 @@ class Story:
     months: tuple[int, ...] = tuple(range(1, 13))
 
 
-def story(name: str, headlines: str, *plan: Position, months: tuple[int, ...] = tuple(range(1, 13))) -> Story:
+def story(
+    name: str, headlines: str, *plan: Position, months: tuple[int, ...] = tuple(range(1, 13))
+) -> Story:
     """A story from its headlines, one a line, and its positions in order."""
     return Story(name, frames(headlines), plan, months)
 
@@ -335,7 +342,10 @@ class Grammar:
         """Every derivation of `document`: none when it is not of this grammar, otherwise one."""
         for s, section in enumerate(self.sections):
             for t, story in enumerate(section.stories):
-                start = (Choice("section", s, len(self.sections)), Choice("story", t, len(section.stories)))
+                start = (
+                    Choice("section", s, len(self.sections)),
+                    Choice("story", t, len(section.stories)),
+                )
                 for frames, facts, choices in self._read_plan(document, 0, story.plan, {}, start):
                     yield Derivation(
                         section.name,
@@ -346,7 +356,12 @@ class Grammar:
                     )
 
     def _read_plan(
-        self, text: str, start: int, plan: Sequence[Position], facts: Facts, choices: tuple[Choice, ...]
+        self,
+        text: str,
+        start: int,
+        plan: Sequence[Position],
+        facts: Facts,
+        choices: tuple[Choice, ...],
     ) -> Iterator[tuple[tuple[Frame, ...], Facts, tuple[Choice, ...]]]:
         if not plan:
             if start == len(text):
@@ -355,7 +370,9 @@ class Grammar:
         position, rest = plan[0], plan[1:]
         begun = choices
         if position.optional:
-            yield from self._read_plan(text, start, rest, facts, (*choices, Choice("written", 0, 2)))
+            yield from self._read_plan(
+                text, start, rest, facts, (*choices, Choice("written", 0, 2))
+            )
             begun = (*choices, Choice("written", 1, 2))
         for end, read, known, made in self._read_position(
             text, start, position, 0, position.frames, facts, begun
@@ -384,7 +401,9 @@ class Grammar:
         for f, frame in enumerate(left):
             chosen = (*choices, Choice("frame", f, len(left)))
             others = (*left[:f], *left[f + 1 :])
-            for end, known, made in self._read_frame(text, sentence, sentence, frame.elements, facts, chosen):
+            for end, known, made in self._read_frame(
+                text, sentence, sentence, frame.elements, facts, chosen
+            ):
                 for last, read, all_facts, all_choices in self._read_position(
                     text, end, position, place + 1, others, known, made
                 ):
@@ -408,7 +427,9 @@ class Grammar:
                         if text.startswith(option, at):
                             made = (*choices, Choice("wording", index, len(options)))
                             rest = elements[e + 1 :]
-                            yield from self._read_frame(text, sentence, at + len(option), rest, facts, made)
+                            yield from self._read_frame(
+                                text, sentence, at + len(option), rest, facts, made
+                            )
                     return
                 case _Mention(name) if name not in facts:
                     kind = self.kind(name)
@@ -420,7 +441,9 @@ class Grammar:
                         known = facts | {name: Fact(kind, index, text[at:end])}
                         rank = index - sum(other < index for other in taken)
                         made = (*choices, Choice(name, rank, options_left))
-                        yield from self._read_frame(text, sentence, end, elements[e + 1 :], known, made)
+                        yield from self._read_frame(
+                            text, sentence, end, elements[e + 1 :], known, made
+                        )
                     return
                 case _Mention(name):
                     expected = facts[name].text

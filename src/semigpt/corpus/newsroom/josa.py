@@ -43,7 +43,18 @@ _LETTERS = dict.fromkeys("ABCDEFGHIJKOPQSTUVWXYZ", 0) | {"L": _RIEUL, "R": _RIEU
 _DIGITS = {"1": _RIEUL, "2": 0, "3": 1, "4": 0, "5": 0, "6": 1, "7": _RIEUL, "8": _RIEUL, "9": 0}
 _UNITS = {"%": 0, "㎜": 0, "㎝": 0, "㎞": 0, "㎡": 0, "㎥": 0, "㎍": 1, "㎏": 1, "℃": 0, "°": 0}
 # Units in Latin letters, when a digit stands before them: 3m is 삼 미터, 5kg is 오 킬로그램.
-_LATIN_UNITS = {"mm": 0, "cm": 0, "km": 0, "m": 0, "kg": 1, "g": 1, "GB": 0, "TB": 0, "MW": 0, "GW": 0}
+_LATIN_UNITS = {
+    "mm": 0,
+    "cm": 0,
+    "km": 0,
+    "m": 0,
+    "kg": 1,
+    "g": 1,
+    "GB": 0,
+    "TB": 0,
+    "MW": 0,
+    "GW": 0,
+}
 
 _CLOSING = re.compile(r"(?:\([^()]*\)|[’”'\"」』》〉\]])+$")
 _NUMBER = re.compile(r"\d[\d,]*(\.\d+)?$")

@@ -110,7 +110,9 @@ _CLUB_NICKNAMES = """
 
 NAMES: tuple[Kind, ...] = (
     kind("person", SURNAMES, GIVEN_FIRST, GIVEN_LAST),
-    Kind("foreigner", (listed(_FOREIGN_GIVEN), tuple(" " + name for name in listed(_FOREIGN_FAMILY)))),
+    Kind(
+        "foreigner", (listed(_FOREIGN_GIVEN), tuple(" " + name for name in listed(_FOREIGN_FAMILY)))
+    ),
     kind(
         "company",
         STEMS,
@@ -178,7 +180,9 @@ NAMES: tuple[Kind, ...] = (
         "market",
         "새벽장터, 큰우물시장, 느티나무시장, 싸전거리시장, 옹기골시장, 솔밭시장, 물레방아시장, 돌다리시장, 까치고개시장, 샘터시장, 남문밖시장, 배다리장터, 웃장, 아랫장, 쇠전마당, 뚝방시장, 갯마을어시장, 읍내오일장, 양지말시장, 방앗간골목시장, 버드내시장, 꽃재시장, 띳골시장, 윗마을직판장",
     ),
-    Kind("club", (listed(_CLUB_HOMES), tuple(" " + nickname for nickname in listed(_CLUB_NICKNAMES)))),
+    Kind(
+        "club", (listed(_CLUB_HOMES), tuple(" " + nickname for nickname in listed(_CLUB_NICKNAMES)))
+    ),
     Kind(
         "work",
         (

@@ -30,7 +30,10 @@ def grammar() -> Grammar:
 def positions() -> list[Position]:
     """Every position of every story, each once: stories share some."""
     found = [
-        position for section in grammar().sections for story in section.stories for position in story.plan
+        position
+        for section in grammar().sections
+        for story in section.stories
+        for position in story.plan
     ]
     return list(dict.fromkeys(found))
 
@@ -54,7 +57,12 @@ def fingerprint() -> str:
 
     for section in news.sections:
         for story in section.stories:
-            add(section.name, story.name, *story.months, *(line.template for line in story.headlines))
+            add(
+                section.name,
+                story.name,
+                *story.months,
+                *(line.template for line in story.headlines),
+            )
             for position in story.plan:
                 add(
                     position.optional,
@@ -68,6 +76,8 @@ def fingerprint() -> str:
             add(*part)
     for name, derived in news.derived.items():
         sizes = ((100, 211), (1_234, 35), (9_980, 489))
-        add(name, *derived.sources, *(derived.text(*size[: len(derived.sources)]) for size in sizes))
+        add(
+            name, *derived.sources, *(derived.text(*size[: len(derived.sources)]) for size in sizes)
+        )
     add(*PARTICLES, *PARTICLES.values())
     return digest.hexdigest()

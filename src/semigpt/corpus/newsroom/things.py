@@ -16,7 +16,9 @@ def kinds(lines: str) -> tuple[Kind, ...]:
     for line in lines.strip().splitlines():
         name, members = line.split(":", 1)
         first, *others = (listed(part) for part in members.split(" + "))
-        made.append(Kind(name.strip(), (first, *(tuple(" " + text for text in part) for part in others))))
+        made.append(
+            Kind(name.strip(), (first, *(tuple(" " + text for text in part) for part in others)))
+        )
     return tuple(made)
 
 

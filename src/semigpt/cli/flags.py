@@ -1,0 +1,104 @@
+"""The parser, and the flags that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeAlias
+
+from semigpt.cli.output import EXIT_BAD_INPUT
+from semigpt.errors import SettingsError
+from semigpt.settings import nearest
+
+__all__ = [
+    "Commands",
+    "Parser",
+    "add_command",
+    "add_data_flags",
+    "add_group",
+    "add_json_flag",
+    "add_machine_flags",
+    "asked_for",
+]
+
+Commands: TypeAlias = "argparse._SubParsersAction[Any]"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; see `{self.prog} --help`")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            command = options.parser or self
+            name = unknown[0].split("=")[0]
+            hint = "one argument too many"
+            if name.startswith("-"):
+                flags = (flag for action in command._actions for flag in action.option_strings)
+                hint = nearest(name, (flag for flag in flags if flag.startswith("--")))
+            raise SettingsError(
+                f"unknown argument {unknown[0]!r}: {hint}; see `{command.prog} --help`"
+            )
+        return options
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    help: str,
+    epilogue: str = "",
+) -> Parser:
+    """A command that `run` does."""
+    parser: Parser = commands.add_parser(
+        name, help=help, description=f"{help}\n\n{epilogue}".strip()
+    )
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def add_group(commands: Commands, name: str, help: str) -> Commands:
+    """A command that only holds others: without one of them it prints its help."""
+    parser = add_command(commands, name, _print_help, help)
+    return parser.add_subparsers(metavar="COMMAND")
+
+
+def _print_help(options: argparse.Namespace) -> int:
+    options.parser.print_help(sys.stderr)
+    return EXIT_BAD_INPUT
+
+
+def add_data_flags(parser: Parser) -> None:
+    parser.add_argument("--data", metavar="SPEC", help="the text (default: news)")
+    parser.add_argument(
+        "--column",
+        help="the column that holds it (default: document, text, or the only text column)",
+    )
+    parser.add_argument(
+        "--split",
+        help="auto, offset:0.9 (the book's cut) ...; for evaluate: train, validation or test",
+    )
+
+
+def add_machine_flags(parser: Parser) -> None:
+    parser.add_argument("--device", help="auto (default), cpu, cuda or mps")
+    parser.add_argument("--precision", help="auto (default), float32 or bfloat16")
+
+
+def add_json_flag(parser: Parser, help: str = "print one JSON object") -> None:
+    parser.add_argument("--json", action="store_true", help=help)
+
+
+def asked_for(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The named flags that were given, by name."""
+    found = ((name, getattr(options, name)) for name in names)
+    return {name: value for name, value in found if value is not None}

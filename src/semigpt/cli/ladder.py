@@ -1,0 +1,160 @@
+"""semigpt ladder"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semigpt.cli.flags import (
+    Commands,
+    add_command,
+    add_data_flags,
+    add_json_flag,
+    add_machine_flags,
+    asked_for,
+)
+from semigpt.cli.output import RUNS, stopping, write, write_json
+
+if TYPE_CHECKING:
+    from semigpt.studies.ladder import LadderSettings, Row
+
+HELP = """\
+Each rung is a run in FOLDER/RUNG that can be resumed, generated from and
+evaluated; one that is finished with the same settings is not trained again.
+FOLDER gets ladder.html (curves against steps and seconds), ladder.md and
+ladder.json.
+"""
+
+
+def add(commands: Commands) -> None:
+    sub = add_command(
+        commands, "ladder", run, "train every rung on the same text, and compare", HELP
+    )
+    add_data_flags(sub)
+    sub.add_argument(
+        "--rungs",
+        nargs="+",
+        metavar="RUNG",
+        help="some of the rungs (default: all, from bigram up)",
+    )
+    sub.add_argument("--steps", type=int, help="the same steps for all")
+    sub.add_argument(
+        "--minutes",
+        type=float,
+        help="the same minutes for each, with its own good settings (default: 1)",
+    )
+    sub.add_argument(
+        "--book",
+        action="store_true",
+        help="the book's batch 32, block 8, learning rate 1e-2; with --steps",
+    )
+    sub.add_argument(
+        "--seed", type=int, default=0, help="of weights, order of data and samples (default: 0)"
+    )
+    sub.add_argument("--prompt", default="", help="what every rung's samples begin with")
+    sub.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where the rungs and the table go (default: runs/ladder)",
+    )
+    add_json_flag(sub, "print the rows as JSON")
+    add_machine_flags(sub)
+
+
+def run(options: argparse.Namespace) -> int:
+    from semigpt.models import LADDER
+    from semigpt.studies.ladder import LadderSettings
+
+    minutes = options.minutes
+    if minutes is None and options.steps is None:
+        minutes = 1.0
+    settings = LadderSettings(
+        rungs=tuple(options.rungs or LADDER),
+        steps=options.steps,
+        minutes=minutes,
+        book=options.book,
+        seed=options.seed,
+        data={
+            {"data": "spec"}.get(name, name): value
+            for name, value in asked_for(options, "data", "column", "split").items()
+        },
+        machine=asked_for(options, "device", "precision"),
+        sample={"prompt": options.prompt},
+    )
+    folder = options.out or RUNS / "ladder"
+    with stopping() as stop:
+        rows = show_ladder(settings, folder, stop=lambda: stop[0] is not None)
+    if options.json:
+        write_json([asdict(row) for row in rows])
+    else:
+        write(f"{folder}\n")
+    return 0 if stop[0] is None else 128 + stop[0]
+
+
+def show_ladder(
+    settings: LadderSettings, folder: Path, *, stop: Callable[[], bool] = lambda: False
+) -> list[Row]:
+    """Climb, with a live table on standard error, or a plain line a rung where that is no terminal; the rows reached."""
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    from semigpt.cli.terminal import error_console
+    from semigpt.models import model_class
+    from semigpt.recipe import Evaluated, Prepared, Preparing, Stepped
+    from semigpt.studies.ladder import NARROW_COLUMNS, Reached, Rung, cells, climb, headline
+
+    console = error_console()
+    rows: list[Row] = []
+    under_way: dict[str, str] = {}
+    doing = ""
+
+    def table() -> Table:
+        shown = Table(
+            title=headline(settings), title_justify="left", caption=doing, caption_justify="left"
+        )
+        for number, column in enumerate(NARROW_COLUMNS):
+            justify = "left" if number < 2 else "right"
+            shown.add_column(column, justify=justify, no_wrap=number != 1)  # type: ignore[arg-type]
+        reached = {row.rung: row for row in rows}
+        for rung in settings.rungs:
+            if rung in reached:
+                shown.add_row(*cells(reached[rung]))
+            else:
+                adds = model_class(rung).description
+                shown.add_row(rung, adds, "", under_way.get(rung, ""), style="dim")
+        return shown
+
+    with Live(
+        get_renderable=table,
+        console=console,
+        refresh_per_second=2,
+        transient=not console.is_terminal,
+    ) as live:
+        if not console.is_terminal:
+            live.stop()
+        for event in climb(settings, folder, stop=stop):
+            match event:
+                case Rung(_, Preparing() as preparing):
+                    doing = preparing.what
+                case Rung(rung, Prepared() as prepared):
+                    parameters = prepared.model.parameter_count()
+                    doing = f"{rung}: {parameters:,} parameters on {prepared.device}"
+                case Rung(rung, Stepped(report)):
+                    under_way[rung] = f"{report.loss:.2f} at {report.fraction:.0%}"
+                case Rung(rung, Evaluated() as evaluated):
+                    sample = evaluated.sample[:60].replace("\n", " ")
+                    sample = sample.encode("utf-8", "replace").decode()
+                    bits = f"{evaluated.bits_per_character:.3f} bits per character"
+                    doing = f"{rung}, step {evaluated.step:,}: {bits}: {sample}"
+                case Reached(row, trained):
+                    rows.append(row)
+                    doing = ""
+                    if not console.is_terminal:
+                        line = " · ".join(cell for cell in cells(row) if cell)
+                        console.print(Text(line + ("" if trained else " · as it was")))
+    return rows

@@ -1,0 +1,120 @@
+"""semigpt text check and semigpt text clean: the text doctor"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from semigpt.cli.flags import Commands, Parser, add_command, add_group, add_json_flag
+from semigpt.cli.output import terminating, write_json
+
+
+def add(commands: Commands) -> None:
+    verbs = add_group(
+        commands, "text", "the text doctor: find what is wrong with a text, and repair it"
+    )
+    sub = add_command(
+        verbs,
+        "check",
+        run_check,
+        "count what is wrong with a text, with examples; nothing is written",
+    )
+    _add_flags(sub)
+    sub = add_command(
+        verbs,
+        "clean",
+        run_clean,
+        "write a text repaired: lossless repairs, and those asked for",
+    )
+    _add_flags(sub)
+    sub.add_argument(
+        "--out", type=Path, metavar="FOLDER", required=True, help="a new folder of Parquet files"
+    )
+    sub.add_argument(
+        "--fix",
+        metavar="NAMES",
+        default="lossless",
+        help="lossless (default), all, or names from the report: html,control",
+    )
+    sub.add_argument(
+        "--mask-personal",
+        action="store_true",
+        help="put [전화번호] and the like over personal data",
+    )
+
+
+def _add_flags(parser: Parser) -> None:
+    parser.add_argument("spec", metavar="SPEC", help="the text, as --data names it")
+    parser.add_argument("--column", help="the column that holds it")
+    parser.add_argument(
+        "--squeeze", type=int, metavar="N", help="at most N of a character in a row: ㅋㅋㅋㅋㅋ"
+    )
+    parser.add_argument(
+        "--min-characters", type=int, metavar="N", help="leave out documents of fewer characters"
+    )
+    parser.add_argument(
+        "--near-duplicates",
+        type=float,
+        metavar="FRACTION",
+        help="leave out documents this much like an earlier one: 0.8",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one per core)"
+    )
+    add_json_flag(parser, "print the report as one JSON object")
+
+
+def run_check(options: argparse.Namespace) -> int:
+    from semigpt.corpus.doctor.run import check
+
+    with _reading() as progress:
+        report = check(options.spec, **_settings(options), progress=progress)
+    return _print_report(options, report)
+
+
+def run_clean(options: argparse.Namespace) -> int:
+    from semigpt.corpus.doctor.run import clean, selected_fixes
+
+    with _reading() as progress:
+        report = clean(
+            options.spec,
+            options.out,
+            **_settings(options),
+            fixes=selected_fixes(options.fix),
+            mask_personal=options.mask_personal,
+            progress=progress,
+            command=shlex.join(["semigpt", *options.arguments]),
+        )
+    return _print_report(options, report)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("column", "squeeze", "min_characters", "near_duplicates", "workers")
+    return {name: getattr(options, name) for name in names}
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+
+    with terminating(), Console(stderr=True).status("reading") as status:
+        yield lambda documents, characters: status.update(
+            f"{documents:,} documents, {characters:,} characters"
+        )
+
+
+def _print_report(options: argparse.Namespace, report: Any) -> int:
+    if options.json:
+        write_json(report.as_dict())
+        return 0
+    from rich.console import Console
+
+    # A pipe has no width: what is read there should not be cut at 80 columns.
+    width = None if sys.stdout.isatty() else 160
+    Console(highlight=False, markup=False, width=width).print(report.table())
+    return 0

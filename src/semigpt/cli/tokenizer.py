@@ -1,0 +1,325 @@
+"""semigpt tokenizer train, show and compare"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from semigpt.cli.flags import (
+    Commands,
+    Parser,
+    add_command,
+    add_data_flags,
+    add_group,
+    add_json_flag,
+    add_machine_flags,
+    asked_for,
+)
+from semigpt.cli.output import RUNS, note, reading, stopping, write, write_json
+from semigpt.errors import SettingsError, TokenizerError
+
+if TYPE_CHECKING:
+    from semigpt.corpus.corpus import Corpus
+    from semigpt.studies.tokenizers import Comparison
+    from semigpt.tokenizers import Kind, Tokenizer
+
+COMPARE_HELP = """\
+With --minutes (or --steps) the same model is trained on each kind for the same
+time and measured in bits per character, the one measure that is fair between
+tokenizers; the runs and a page with their curves go to --out (default: in
+runs/).
+"""
+
+
+def add(commands: Commands) -> None:
+    verbs = add_group(commands, "tokenizer", "train, show or compare tokenizers")
+    _add_train(verbs)
+    _add_show(verbs)
+    _add_compare(verbs)
+
+
+def _add_train(verbs: Commands) -> None:
+    sub = add_command(
+        verbs, "train", run_train, "train a tokenizer and save it in a folder of its own"
+    )
+    sub.add_argument("--kind", default="char", help="char (default), byte, jamo, bpe or unigram")
+    add_data_flags(sub)
+    _add_vocab_size(sub, "tokens in all")
+    sub.add_argument(
+        "--min-count",
+        type=int,
+        metavar="N",
+        help="rarer characters (pairs, for bpe) are spelt in bytes (default: 1)",
+    )
+    sub.add_argument(
+        "--special",
+        action="append",
+        default=[],
+        metavar="TOKEN",
+        help="a special token, such as <|user|>; may be given again",
+    )
+    sub.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="a new folder, which AutoTokenizer loads",
+    )
+    add_json_flag(sub)
+
+
+def _add_show(verbs: Commands) -> None:
+    sub = add_command(
+        verbs, "show", run_show, "show the tokens of a text, with their ids and bytes"
+    )
+    sub.add_argument("text", metavar="TEXT", help="any text")
+    sub.add_argument(
+        "--tokenizer",
+        action="append",
+        metavar="NAME",
+        help="a tokenizer's folder, a run folder, or char (default), byte, jamo, bpe or unigram, "
+        "trained on --data; may be given again",
+    )
+    add_data_flags(sub)
+    add_json_flag(sub)
+
+
+def _add_compare(verbs: Commands) -> None:
+    sub = add_command(
+        verbs, "compare", run_compare, "measure every kind of tokenizer on a text", COMPARE_HELP
+    )
+    add_data_flags(sub)
+    sub.add_argument(
+        "--kinds",
+        nargs="+",
+        metavar="KIND",
+        help="some of char, byte, jamo, bpe and unigram (default: all)",
+    )
+    _add_vocab_size(sub, "tokens in all, at most")
+    sub.add_argument(
+        "--minutes", type=float, help="also train a model on each kind, for so many minutes"
+    )
+    sub.add_argument("--steps", type=int, help="also train a model on each kind, for so many steps")
+    sub.add_argument("--size", help="of those models: tiny (default), small, base or large")
+    sub.add_argument("--seed", type=int, help="of those models (default: 0)")
+    add_machine_flags(sub)
+    sub.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="a new folder for compare.html, .md, .json and the runs",
+    )
+    add_json_flag(sub)
+
+
+def _add_vocab_size(parser: Parser, what: str) -> None:
+    parser.add_argument(
+        "--vocab-size",
+        type=int,
+        metavar="N",
+        help=f"{what} (default: every character; 8,000 for bpe and unigram)",
+    )
+
+
+def _corpus(options: argparse.Namespace) -> Corpus:
+    """The corpus that --data names, the bundled one by default."""
+    from semigpt.corpus.staging import prepare_corpus
+
+    with reading() as progress:
+        return prepare_corpus(
+            options.data or "news",
+            column=options.column,
+            split=options.split or "auto",
+            progress=progress,
+        )
+
+
+def run_train(options: argparse.Namespace) -> int:
+    from semigpt.studies.tokenizers import check_free
+
+    check_free(options.out)
+    corpus = _corpus(options)
+    tokenizer = train_into(
+        options.out,
+        options.kind,
+        corpus,
+        vocab_size=options.vocab_size,
+        min_count=options.min_count,
+        special_tokens=options.special,
+    )
+    for finding in corpus.findings:
+        note(finding)
+    characters = corpus.characters("train")
+    note(
+        f"{tokenizer.kind}: {tokenizer.vocab_size:,} tokens from {characters:,} characters of "
+        f"{corpus.spec}"
+    )
+    if options.json:
+        write_json(
+            {
+                "folder": str(options.out),
+                "kind": tokenizer.kind,
+                "vocab_size": tokenizer.vocab_size,
+                "normalization": tokenizer.normalization,
+                "special_tokens": dict(tokenizer.special_tokens),
+                "fingerprint": tokenizer.fingerprint,
+            }
+        )
+    else:
+        write(f"{options.out}\n")
+    return 0
+
+
+def train_into(
+    folder: Path,
+    kind: Kind,
+    corpus: Corpus,
+    *,
+    vocab_size: int | None = None,
+    min_count: int | None = None,
+    special_tokens: Sequence[str] = (),
+) -> Tokenizer:
+    """Train a tokenizer on the training split and save it in `folder`, which appears whole or not at all.
+
+    Raises SettingsError for a setting that cannot work or that `kind` has no use for, TokenizerError for a
+    vocabulary too small for the alphabet and for a folder that is there already or cannot be written.
+    """
+    import tempfile
+
+    from semigpt.settings import check_choice
+    from semigpt.studies.tokenizers import check_free
+    from semigpt.tokenizers import Kind, train_tokenizer
+
+    check_choice("--kind", kind, get_args(Kind))
+    for flag, value in (("--vocab-size", vocab_size), ("--min-count", min_count)):
+        if value is not None and value < 1:
+            raise SettingsError(f"{flag} must be more than 0, not {value}")
+    if min_count is not None and kind in ("byte", "unigram"):
+        raise SettingsError(
+            f"--min-count means nothing to {kind}; leave it out, or choose char, jamo or bpe"
+        )
+    check_free(folder)
+    tokenizer = train_tokenizer(
+        kind,
+        corpus.documents("train"),
+        vocab_size=vocab_size,
+        min_count=min_count or 1,
+        normalization="NFC",
+        special_tokens=special_tokens,
+    )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+            tokenizer.save(Path(temporary) / "whole")
+            (Path(temporary) / "whole").rename(folder)
+    except OSError as error:
+        raise TokenizerError(
+            f"cannot save the tokenizer in {folder}: {error.strerror or error}"
+        ) from None
+    return tokenizer
+
+
+def run_show(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from semigpt.cli.token_table import find_tokenizer, print_tokens, tokens_of
+
+    names = options.tokenizer or ["char"]
+    found = {name: find_tokenizer(name, lambda: _corpus(options)) for name in names}
+    shown: list[dict[str, Any]] = []
+    for name, tokenizer in found.items():
+        tokens = tokens_of(tokenizer, options.text)
+        # Of the text as the tokenizer reads it: composed, where it composes.
+        characters = len(tokenizer.decode(token.id for token in tokens))
+        ratio = characters / len(tokens) if tokens else None
+        if options.json:
+            shown.append(
+                {
+                    "tokenizer": name,
+                    "kind": tokenizer.kind,
+                    "vocab_size": tokenizer.vocab_size,
+                    "count": len(tokens),
+                    "characters_per_token": ratio,
+                    "tokens": [
+                        {"id": token.id, "text": token.text, "bytes": token.bytes.hex()}
+                        for token in tokens
+                    ],
+                }
+            )
+            continue
+        each = "" if ratio is None else f", {ratio:.2f} characters per token"
+        write(f"{name}: {len(tokens):,} tokens for {characters:,} characters{each}\n\n")
+        print_tokens(Console(highlight=False), tokens)
+    if options.json:
+        write_json({"text": options.text, "tokenizers": shown})
+    return 0
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    from semigpt.run_folder import RunFolder
+    from semigpt.studies.tokenizers import compare
+
+    training = asked_for(options, "minutes", "steps")
+    for flag, value in (("--size", options.size), ("--seed", options.seed)):
+        if value is not None and not training:
+            raise SettingsError(f"{flag} is of the models; give --minutes too, or leave it out")
+    data = asked_for(options, "data", "column", "split")
+    tables: dict[str, dict[str, Any]] = {
+        "data": {{"data": "spec"}.get(name, name): value for name, value in data.items()},
+        "tokenizer": asked_for(options, "vocab_size"),
+        "model": {"size": options.size or "tiny"},
+        "training": {**training, **asked_for(options, "seed")},
+        "machine": asked_for(options, "device", "precision"),
+    }
+    out = options.out
+    if training and out is None:
+        out = RunFolder.free_name(RUNS / "tokenizers")
+    kinds = {"kinds": options.kinds} if options.kinds else {}
+    with _stopping(bool(training)) as stop, reading() as progress:
+        comparisons = compare(
+            tables,
+            **kinds,
+            out=out,
+            stop=lambda: stop[0] is not None,
+            say=note,
+            progress=progress,
+        )
+        rows = list(comparisons)  # each holds a row more than the one before
+    if rows and options.json:
+        write_json(rows[-1].as_dict())
+    elif rows:
+        print_comparison(rows[-1])
+        if out is not None:
+            write(f"{out}\n")
+    return 0 if stop[0] is None else 128 + stop[0]
+
+
+@contextlib.contextmanager
+def _stopping(trains: bool) -> Iterator[list[int | None]]:
+    """As `stopping` where something is trained, and so to be saved."""
+    if trains:
+        with stopping() as stop:
+            yield stop
+    else:
+        yield [None]
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """The table a person reads, on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    head, *rows = comparison.table()
+    table = Table(title=Text(comparison.data), title_justify="left")
+    table.add_column(head[0])
+    for kind in head[1:]:
+        table.add_column(kind, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(comparison.conditions(), markup=False, soft_wrap=True)

@@ -1,0 +1,88 @@
+"""semigpt torture"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from semigpt.cli.flags import Commands, add_command, add_json_flag
+from semigpt.cli.output import note, write_json
+
+if TYPE_CHECKING:
+    from semigpt.studies.crash_test import Trial
+
+HELP = """\
+Small models are trained on the bundled corpus, killed by SIGKILL at random
+moments, some while a checkpoint is being written, resumed and killed again. In
+the end weights, optimizer, random state and logs must be, byte for byte, those
+of a run that was left alone. Exit code 1 where they are not.
+"""
+
+
+def add(commands: Commands) -> None:
+    sub = add_command(
+        commands,
+        "torture",
+        run,
+        "kill small trainings, resume them, and compare every byte",
+        HELP,
+    )
+    sub.add_argument(
+        "--kills", type=int, default=10, metavar="N", help="kills per rung (default: 10)"
+    )
+    sub.add_argument(
+        "--model",
+        action="append",
+        metavar="RUNG",
+        help="a rung; may be given again (default: every rung)",
+    )
+    sub.add_argument("--seed", type=int, default=0, help="of the moments of the kills (default: 0)")
+    add_json_flag(sub)
+
+
+def run(options: argparse.Namespace) -> int:
+    from semigpt.studies.crash_test import crash_test
+
+    trials: list[Trial] = []
+    for trial in crash_test(options.model, kills=options.kills, seed=options.seed):
+        trials.append(trial)
+        outcome = "the same bits"
+        if trial.differences:
+            outcome = f"DIFFERENT: {', '.join(trial.differences)}"
+        note(
+            f"{trial.rung}, gradient accumulation {trial.gradient_accumulation}: "
+            f"{trial.kills} kills, {outcome}"
+        )
+    if options.json:
+        kills = sum(trial.kills for trial in trials)
+        write_json({"kills": kills, "trials": [trial.as_dict() for trial in trials]})
+    else:
+        print_trials(trials)
+    return int(any(trial.differences for trial in trials))
+
+
+def print_trials(trials: Sequence[Trial]) -> None:
+    """The table a person reads, on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    kills = sum(trial.kills for trial in trials)
+    table = Table(title=f"{kills} kills by SIGKILL", title_justify="left")
+    table.add_column("rung", no_wrap=True)
+    for name in ("micro-batches", "kills", "in a save", "before any", "runs", "seconds", "bytes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("differences", min_width=11)
+    for trial in trials:
+        table.add_row(
+            trial.rung,
+            str(trial.gradient_accumulation),
+            str(trial.kills),
+            str(trial.while_saving),
+            str(trial.before_first),
+            str(trial.runs),
+            f"{trial.seconds:.0f}",
+            f"{trial.compared_bytes:,}",
+            ", ".join(trial.differences) or "none",
+        )
+    Console(highlight=False, width=max(Console().width, 110)).print(table)

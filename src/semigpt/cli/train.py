@@ -1,0 +1,226 @@
+"""semigpt train"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semigpt.cli.flags import (
+    Commands,
+    add_command,
+    add_data_flags,
+    add_json_flag,
+    add_machine_flags,
+)
+from semigpt.cli.output import RUNS, note, stopping
+from semigpt.errors import SettingsError
+from semigpt.settings import parse_value, read_toml
+
+if TYPE_CHECKING:
+    from semigpt.config import Recipe
+
+HELP = """\
+--data SPEC is one of
+  news                     the bundled corpus; news#articles=22194,seed=7 for more
+                           of it
+  a file, glob or folder   .txt .jsonl .csv .tsv .parquet, each also .gz or .zst,
+                           or a dataset folder
+  hf:ORG/NAME              a dataset of the Hub;
+                           hf:ORG/NAME#config=...,revision=...,split=...,streaming=yes
+"""
+
+
+def add(commands: Commands) -> None:
+    sub = add_command(commands, "train", run, "train a model on a text", HELP)
+    add_data_flags(sub)
+    sub.add_argument(
+        "--tokenizer",
+        metavar="KIND",
+        help="char, byte, jamo, bpe, unigram, or a folder of one (default: unigram for a gpt that "
+        "will not read its text often, else char)",
+    )
+    sub.add_argument(
+        "--vocab-size",
+        type=int,
+        metavar="N",
+        help="tokens in all (default: every character; 8,000 for bpe and unigram)",
+    )
+    sub.add_argument(
+        "--model",
+        metavar="RUNG",
+        help="bigram, attention, multihead, feedforward, blocks, gpt (default) or memory",
+    )
+    sub.add_argument(
+        "--memory",
+        action="store_true",
+        help="a gpt that looks n-grams up as well: --model memory, needs semigpt",
+    )
+    sub.add_argument(
+        "--size",
+        help="tiny, small, base or large: shape, batch and rates together (default: by --minutes)",
+    )
+    sub.add_argument("--steps", type=int, help="how long: updates of the weights")
+    sub.add_argument("--tokens", type=int, help="how long: tokens trained on")
+    sub.add_argument("--minutes", type=float, help="how long: minutes of training (default: 2)")
+    sub.add_argument("--seed", type=int, help="of weights, order of data and samples (default: 0)")
+    add_machine_flags(sub)
+    sub.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="the run folder (default: a new one in runs/)"
+    )
+    sub.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="RUN",
+        help="resume a run (default: --out, or the last one)",
+    )
+    sub.add_argument(
+        "--config", type=Path, metavar="FILE", help="a config.toml to start from; flags go over it"
+    )
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="any setting of config.toml, such as model.num_layers=6 or sample.prompt=서울",
+    )
+    sub.add_argument(
+        "--refresh",
+        action="store_true",
+        help="read the text again (a Hub dataset is kept once read)",
+    )
+    sub.add_argument(
+        "--explain",
+        action="store_true",
+        help="measure how a step runs best here, say what is chosen and why; no training",
+    )
+    add_json_flag(sub, "print the result as one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    from semigpt.config import Recipe
+    from semigpt.run_folder import RunFolder
+
+    resume = options.resume is not None
+    if resume:
+        folder = Path(options.resume) if options.resume is not True else options.out or newest_run()
+        tables = recipe_tables(options, RunFolder.open(folder).config())
+        recipe = Recipe.from_tables(tables, str(folder / "config.toml"))
+    else:
+        recipe = Recipe.from_tables(
+            recipe_tables(options), str(options.config or "the command line")
+        )
+        folder = options.out or RunFolder.free_name(RUNS / default_name(recipe))
+    if options.refresh:
+        from semigpt.corpus.staging import prepare_corpus
+
+        data = recipe.data
+        prepare_corpus(data.spec, column=data.column, split=data.split, refresh=True)
+    if options.explain:
+        return explain(recipe, as_json=options.json)
+    from semigpt.cli.terminal import show_training
+
+    with stopping() as stop:
+        try:
+            finished = show_training(
+                recipe,
+                folder,
+                resume=resume,
+                stop=lambda: stop[0] is not None,
+                as_json=options.json,
+            )
+        except KeyboardInterrupt as stopped:
+            if stop[0] is None:
+                raise
+            default = ("stopped before the first step; the same command begins again",)
+            for line in getattr(stopped, "__notes__", default):
+                note(line)
+            return 128 + stop[0]
+    return 128 + stop[0] if stop[0] is not None and not finished.complete else 0
+
+
+def recipe_tables(
+    options: argparse.Namespace, base: dict[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """The tables that the flags ask for, over those of --config or of a run to resume."""
+    tables = dict(base or {})
+    if options.config is not None:
+        tables = read_toml(options.config)
+    tables = {
+        name: dict(table) if isinstance(table, dict) else table for name, table in tables.items()
+    }
+    if options.memory and options.model not in (None, "memory"):
+        raise SettingsError(
+            f"--memory is --model memory; it does not go with --model {options.model}"
+        )
+    given = {
+        "data.spec": options.data,
+        "data.column": options.column,
+        "data.split": options.split,
+        "tokenizer.kind": options.tokenizer,
+        "tokenizer.vocab_size": options.vocab_size,
+        "model.kind": "memory" if options.memory else options.model,
+        "model.size": options.size,
+        "training.steps": options.steps,
+        "training.tokens": options.tokens,
+        "training.minutes": options.minutes,
+        "training.seed": options.seed,
+        "machine.device": options.device,
+        "machine.precision": options.precision,
+    }
+    if options.tokenizer is not None and Path(options.tokenizer).is_dir():
+        given["tokenizer.folder"] = given.pop("tokenizer.kind")
+    for setting in options.set:
+        name, equals, value = setting.partition("=")
+        if not equals or name.count(".") != 1:
+            raise SettingsError(
+                f"--set takes TABLE.KEY=VALUE, such as model.num_layers=6, not {setting!r}"
+            )
+        given[name] = parse_value(value)
+    lengths = ("steps", "tokens", "minutes")
+    if any(given[f"training.{key}"] is not None for key in lengths):
+        for key in lengths:
+            tables.get("training", {}).pop(key, None)
+    if given["model.size"] is not None or given["model.kind"] is not None:
+        # Another size or rung brings its own shape: that of the config goes.
+        old = tables.get("model", {})
+        tables["model"] = {key: old[key] for key in ("kind", "size") if key in old}
+    for name, value in given.items():
+        if value is not None:
+            table, key = name.split(".")
+            tables.setdefault(table, {})[key] = value
+    return tables
+
+
+def default_name(recipe: Recipe) -> str:
+    """TEXT-RUNG, for a run that was not given a name."""
+    spec = recipe.data.spec.split("#")[0].removeprefix("hf:")
+    return f"{Path(spec).name.split('.')[0].strip('*') or 'text'}-{recipe.kind}"
+
+
+def newest_run() -> Path:
+    """The run in runs/ that was written to last."""
+    runs = [path for path in RUNS.glob("*") if (path / "config.toml").is_file()]
+    if not runs:
+        raise SettingsError(f"no run in {RUNS}/ to resume; name one: semigpt train --resume FOLDER")
+    return max(runs, key=lambda path: max((p.stat().st_mtime for p in path.iterdir()), default=0.0))
+
+
+def explain(recipe: Recipe, *, as_json: bool) -> int:
+    """semigpt train --explain"""
+    from semigpt.studies.explain import explain as explained
+
+    choices = list(explained(recipe))
+    if as_json:
+        print(json.dumps([vars(choice) for choice in choices], ensure_ascii=False))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("what", "chosen", "why", "force it with")
+    for choice in choices:
+        table.add_row(choice.what, choice.chosen, choice.why, choice.force)
+    Console().print(table)
+    return 0

@@ -1,0 +1,284 @@
+"""The recipe of a run: everything that reproduces it, as typed tables to and from TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from semigpt import auto
+from semigpt.device import MachineSettings, gigaflops, pick_device
+from semigpt.errors import SettingsError
+from semigpt.generation.sampling import SamplingSettings
+from semigpt.models import model_class, model_settings
+from semigpt.models.base import LanguageModel, ModelSettings
+from semigpt.settings import check_choice, check_positive, from_table, nearest, to_table
+from semigpt.tokenizers import Kind, Tokenizer
+from semigpt.training.optimizer import OptimizerSettings
+from semigpt.training.settings import TrainingSettings
+
+__all__ = ["DataSettings", "Recipe", "SampleSettings", "TokenizerSettings"]
+
+# Settings that an automatic choice of `semigpt.auto` fills in once the text, or the run's length, is known.
+AUTOMATIC = (
+    "machine.compile",
+    "model.dropout",
+    "optimizer.weight_decay",
+    "tokenizer.kind",
+    "tokenizer.vocab_size",
+)
+# What a resumed run may have another value of: nothing that its weights depend on, but for the steps it skips.
+MAY_CHANGE = {"training.keep", "training.save_every", "training.on_nonfinite", "machine.device"}
+RENAMED = {("model", "rung"): "kind", ("machine", "step"): "backend"}
+LENGTHS = ("steps", "tokens", "minutes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where the text comes from: see `semigpt.corpus.spec` for the grammar of `spec` and `split`."""
+
+    spec: str = "news"
+    column: str | None = None
+    split: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSettings:
+    """The kind of tokenizer, trained on the training split; or a folder that holds a trained one."""
+
+    kind: Kind | None = None  # None: `auto.tokenizer_kind` chooses
+    vocab_size: int | None = (
+        None  # None: every character for char and jamo, 8,000 for bpe and unigram
+    )
+    min_count: int = 1  # rarer characters (pairs, for bpe) are spelt in bytes
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind is not None:
+            check_choice("tokenizer", self.kind, get_args(Kind))
+        check_positive(self, "vocab_size", "min_count")
+        if self.min_count > 1 and self.kind in ("byte", "unigram"):
+            raise SettingsError(
+                f"tokenizer.min_count means nothing to {self.kind}; leave it out, or choose char, "
+                "jamo or bpe"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings:
+    """What is written at each evaluation, to see the model learn."""
+
+    prompt: str = ""
+    max_new_tokens: int = 160
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def sampling(self) -> SamplingSettings:
+        """How the samples are drawn. Raises SettingsError for what cannot be."""
+        return SamplingSettings(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that reproduces a run; `config.toml` is its tables.
+
+    `model` is the shape of the rung `kind`. Its vocabulary is 0 until the tokenizer is known (`for_tokenizer`).
+    """
+
+    data: DataSettings
+    tokenizer: TokenizerSettings
+    kind: str
+    size: auto.Size
+    model: ModelSettings
+    optimizer: OptimizerSettings
+    training: TrainingSettings
+    machine: MachineSettings
+    sample: SampleSettings
+    # TABLE.KEY of what was not asked for, but set by the size or left to `semigpt.auto`.
+    defaulted: frozenset[str] = field(default=frozenset(), compare=False)
+
+    @classmethod
+    def from_tables(
+        cls, tables: Mapping[str, Mapping[str, Any]], where: str = "the settings"
+    ) -> Recipe:
+        """A recipe from tables of plain values; the size sets what they leave open.
+
+        Raises SettingsError for an unknown table, key or value, naming `where`.
+        """
+        given = _checked_tables(tables, where)
+        machine = from_table(MachineSettings, given["machine"], f"[machine] of {where}")
+        kind: str = given["model"].pop("kind", "gpt")
+        size: Any = given["model"].pop("size", None)
+        rung = model_class(kind)
+        defaulted = set()
+        if size is None:
+            defaulted.add("model.size")
+            size, minutes = "tiny", given["training"].get("minutes")
+            if "size" in rung.auto and isinstance(minutes, (int, float)):
+                size = auto.model_size(minutes, gigaflops(machine))
+        check_choice("size", size, auto.SIZES)
+        for name, table in rung.defaults(size).items():
+            defaulted |= {f"{name}.{key}" for key in table.keys() - given[name].keys()}
+            given[name] = {**table, **given[name]}
+        defaulted |= {name for name in AUTOMATIC if not _has(given, name)}
+        if not any(name in given["training"] for name in LENGTHS):
+            given["training"]["minutes"] = 2.0
+
+        def parsed(settings: type[Any], name: str) -> Any:
+            return from_table(settings, given[name], f"[{name}] of {where}")
+
+        recipe = cls(
+            data=parsed(DataSettings, "data"),
+            tokenizer=parsed(TokenizerSettings, "tokenizer"),
+            kind=kind,
+            size=size,
+            model=model_settings(kind, given["model"], f"[model] of {where}"),
+            optimizer=parsed(OptimizerSettings, "optimizer"),
+            training=parsed(TrainingSettings, "training"),
+            machine=machine,
+            sample=parsed(SampleSettings, "sample"),
+            defaulted=frozenset(defaulted),
+        )
+        recipe.sample.sampling()
+        return recipe
+
+    @property
+    def rung(self) -> type[LanguageModel]:
+        """The class of the model."""
+        return model_class(self.kind)
+
+    def build_model(self) -> LanguageModel:
+        """A fresh model, its vocabulary known."""
+        return self.rung(self.model)
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """The recipe as tables of plain values, without what is still left to `semigpt.auto`."""
+        tables = {name: to_table(getattr(self, name)) for name in TABLES}
+        del tables["model"]["vocab_size"]
+        if "model.dropout" in self.defaulted and "dropout" in self.rung.auto:
+            del tables["model"]["dropout"]
+        tables["model"] = {"kind": self.kind, "size": self.size, **tables["model"]}
+        return tables
+
+    # Choices that are made on the way: `semigpt.auto` says what, these put it into the recipe.
+
+    def for_text(self, characters: int) -> Recipe:
+        """Choose the tokenizer for a training split of so many characters."""
+        settings = self.tokenizer
+        if settings.kind is not None or settings.folder is not None:
+            return self
+        kind: Kind = "char"
+        if "tokenizer" in self.rung.auto:
+            kind = auto.tokenizer_kind(characters, self.unigram_tokens_to_read(characters))
+        if kind == "unigram" and settings.min_count > 1:
+            kind = "bpe"  # which can leave out what is rare
+        vocab_size = settings.vocab_size
+        if kind == "unigram" and vocab_size is None:
+            vocab_size = auto.unigram_vocab_size(characters)
+        return replace(self, tokenizer=replace(settings, kind=kind, vocab_size=vocab_size))
+
+    def for_tokenizer(self, tokenizer: Tokenizer, characters: int) -> Recipe:
+        """Take the tokenizer's vocabulary, and choose the batch size that then fits the run."""
+        recipe = replace(
+            self,
+            tokenizer=replace(self.tokenizer, kind=tokenizer.kind),
+            model=replace(self.model, vocab_size=tokenizer.vocab_size),
+        )
+        training = self.training
+        chosen = "batch_size" in self.rung.auto and "training.batch_size" in self.defaulted
+        if training.minutes is None or not chosen:
+            return recipe
+        tokens_per_step = training.batch_size * self.model.context_length
+        steps = training.minutes * recipe.tokens_per_minute(recipe.model) / tokens_per_step
+        batch_size = auto.batch_size(training.batch_size, steps, characters)
+        return replace(recipe, training=replace(training, batch_size=batch_size))
+
+    def for_length(self, epochs: float) -> Recipe:
+        """Choose dropout and weight decay for a run that reads its text so many times."""
+        recipe = self
+        if "model.dropout" in self.defaulted and "dropout" in self.rung.auto:
+            shape: Any = self.model
+            recipe = replace(
+                self,
+                model=replace(shape, dropout=auto.dropout(epochs)),
+                defaulted=self.defaulted - {"model.dropout"},
+            )
+        if self.optimizer.weight_decay is None:
+            decay = auto.weight_decay(epochs) if "weight_decay" in self.rung.auto else 0.1
+            recipe = replace(recipe, optimizer=replace(recipe.optimizer, weight_decay=decay))
+        return recipe
+
+    def unigram_tokens_to_read(self, characters: int) -> float:
+        """How many tokens the run would read of a training split so long, if they were Unigram's."""
+        length = self.training
+        if length.minutes is not None:
+            vocab_size = self.tokenizer.vocab_size or auto.unigram_vocab_size(characters)
+            shape = replace(self.model, vocab_size=vocab_size)
+            return length.minutes * self.tokens_per_minute(shape)
+        return length.tokens or (length.steps or 0) * length.batch_size * self.model.context_length
+
+    def tokens_per_minute(self, model: ModelSettings) -> float:
+        """About how many tokens a model of this shape trains on in a minute on this machine."""
+        gpu = pick_device(self.machine.device).type == "cuda"
+        return auto.tokens_per_minute(model.parameter_count, gigaflops(self.machine), gpu=gpu)
+
+    # Resuming
+
+    def resumed_from(self, saved: Recipe, folder: Path) -> Recipe:
+        """This recipe for the run that began as `saved`: what it does not ask for stays as it was chosen then.
+
+        Raises SettingsError, showing the difference, where it asks for something else.
+        """
+        tables, before = self.tables(), saved.tables()
+        for name in self.defaulted:
+            if _has(before, name):
+                table, key = name.split(".")
+                tables[table][key] = before[table][key]
+        resumed = replace(Recipe.from_tables(tables), defaulted=frozenset())
+        resumed.check_same(saved, folder)
+        return resumed
+
+    def check_same(self, saved: Recipe, folder: Path) -> None:
+        """Raise SettingsError, showing the difference, where the run `saved` in `folder` began otherwise."""
+        was, now = (
+            {f"{t}.{k}": v for t, table in recipe.tables().items() for k, v in table.items()}
+            for recipe in (saved, self)
+        )
+        names = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+        if changed := [name for name in names if name not in MAY_CHANGE]:
+            difference = ", ".join(
+                f"{name} was {was.get(name)}, is {now.get(name)}" for name in changed
+            )
+            raise SettingsError(
+                f"the run {folder} exists already, begun with other settings: {difference}; leave "
+                "them, or train from scratch with another --out"
+            )
+
+
+TABLES = [f.name for f in fields(Recipe) if f.name not in ("kind", "size", "defaulted")]
+
+
+def _checked_tables(
+    tables: Mapping[str, Mapping[str, Any]], where: str
+) -> dict[str, dict[str, Any]]:
+    """A copy with every table there. Raises SettingsError for an unknown table or a key of another place."""
+    for name, table in tables.items():
+        if name not in TABLES or not isinstance(table, Mapping):
+            raise SettingsError(f"unknown table [{name}] in {where}: {nearest(name, TABLES)}")
+        for key in table:
+            if (name, key) in RENAMED:
+                raise SettingsError(
+                    f"[{name}] {key} in {where} is called {RENAMED[name, key]} now; rename it"
+                )
+    if "vocab_size" in tables.get("model", {}):
+        raise SettingsError(
+            f"[model] vocab_size in {where} is the tokenizer's; set tokenizer.vocab_size"
+        )
+    return {name: dict(tables.get(name, {})) for name in TABLES}
+
+
+def _has(tables: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+    table, key = name.split(".")
+    return key in tables[table]
