@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from conftest import small_model
 from semigpt.errors import SettingsError
-from semigpt.native import blocks_step
 from semigpt.models.attention import BlocksModel, BlocksSettings
+from semigpt.native import blocks_step
 from semigpt.native.compiler import NativeUnavailableError
 from semigpt.ngrams.counts import Counts
 

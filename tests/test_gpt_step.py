@@ -11,9 +11,9 @@ from torch import Tensor
 
 from semigpt.errors import SettingsError
 from semigpt.models import gpt as gpt_module
-from semigpt.native import gpt_step as step_module
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.models.memory import MemoryGPT, MemorySettings
+from semigpt.native import gpt_step as step_module
 from semigpt.native.compiler import NativeUnavailableError
 from semigpt.ngrams.counts import Counts
 from semigpt.training.cuda_graph import Recorder

@@ -14,7 +14,8 @@ from conftest import shared_data
 from semigpt.dataset import Dataset, TokenStream
 from semigpt.models.base import ModelSettings
 from semigpt.models.bigram import SemiGPT
-from semigpt.training.optimizer import Optimizer, OptimizerSettings, TableAdamW
+from semigpt.training.optimizer import Optimizer, OptimizerSettings
+from semigpt.training.table_adamw import TableAdamW
 
 V = 120
 

@@ -38,7 +38,6 @@ from semigpt.evaluation.evaluate import COUNTED_TOKENS, check_split
 from semigpt.evaluation.information import Baselines
 from semigpt.huggingface.open import open_run
 from semigpt.models import RUNGS, build_model
-from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.models.memory import MemoryGPT, MemorySettings
@@ -49,9 +48,13 @@ from semigpt.run_folder import RunFolder
 from semigpt.settings import check_choice, check_positive, from_table, nearest, to_table
 from semigpt.tokenizers import CharTokenizer, Kind, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
+from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import EVALUATIONS, Forecast, check_room, forecast_run, peak_memory
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
-from semigpt.training.trainer import StepReport, Teacher, TrainingSettings, training_steps
+from semigpt.training.progress import StepReport
+from semigpt.training.settings import TrainingSettings
+from semigpt.training.step import make_step
+from semigpt.training.trainer import training_steps
 
 __all__ = [
     "DataSettings",
@@ -475,7 +478,8 @@ def _train(
             # What it learns is thrown away.
             twin = fresh_model(recipe, tokenizer.vocab_size, device, counts)
             look = partial(measure, twin, tokenizer, dataset, settings, recipe.sample)
-            return forecast_run(twin, dataset, recipe.optimizer, settings, look, teacher)
+            step = make_step(twin, recipe.machine, teacher)
+            return forecast_run(twin, step, dataset, recipe.optimizer, settings, look, teacher)
 
         forecast = rehearse(recipe)
         if recipe.machine.compile is None:
@@ -501,6 +505,7 @@ def _train(
         with contextlib.suppress(TypeError):
             forecast = Forecast(**kept) if kept else None
     model = fresh_model(recipe, tokenizer.vocab_size, device, counts)
+    step = make_step(model, recipe.machine, teacher)
     optimizer = Optimizer(model, recipe.optimizer)
     going_on = run is not None
     if run is None:
@@ -537,20 +542,20 @@ def _train(
     if checkpoint is None:
         yield record.evaluate()
     parts = EVALUATIONS if forecast is None else forecast.evaluations
-    stopped, done = False, int(position.share(settings) * parts)
+    stopped, done = False, int(position.fraction(settings) * parts)
     try:
         for report in training_steps(
-            model, dataset, optimizer, settings, position, teacher=teacher
+            model, dataset, optimizer, settings, position, step=step, teacher=teacher
         ):
             record.log(report)
             yield Stepped(report)
             every = settings.eval_every
-            due = int(report.share * parts) > done if every is None else report.step % every == 0
-            done = int(report.share * parts)
-            if due or report.share >= 1:
+            due = int(report.fraction * parts) > done if every is None else report.step % every == 0
+            done = int(report.fraction * parts)
+            if due or report.fraction >= 1:
                 yield record.evaluate()
-            stopped = stop() and report.share < 1
-            if stopped or report.share >= 1 or record.save_due(report):
+            stopped = stop() and report.fraction < 1
+            if stopped or report.fraction >= 1 or record.save_due(report):
                 record.save()
             if stopped:
                 break
@@ -582,14 +587,9 @@ def fresh_model(
     torch.manual_seed(recipe.training.seed)
     model = recipe.build_model(vocab_size).to(device)
     if isinstance(model, MemoryGPT) and counts is not None:
-        model.remember(counts)
+        model.set_counts(counts)
     if isinstance(model, GPT):
         model.compute_dtype = pick_precision(device, recipe.machine.precision)
-        model.checkpoint_activations = recipe.machine.checkpoint_activations
-    if isinstance(model, GPT | BlocksModel):
-        model.native = {"auto": None, "native": True, "plain": False}[recipe.machine.step]
-    if recipe.machine.compile:
-        model.compile_steps()  # a second model of the same shape costs nothing more
     return model
 
 

@@ -33,7 +33,9 @@ from semigpt.settings import to_table
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.forecast import Forecast
 from semigpt.training.optimizer import Optimizer
-from semigpt.training.trainer import Progress, StepReport, TrainingSettings, blocks_of
+from semigpt.training.progress import Progress, StepReport
+from semigpt.training.settings import TrainingSettings
+from semigpt.training.trainer import blocks_of
 
 __all__ = ["Evaluated", "Record", "SampleSettings", "measure"]
 
@@ -247,7 +249,7 @@ class Record:
             "progress": asdict(self.position),
             "saving": [self.saving_seconds, self.saving_cost],
             "best": self.best if math.isfinite(self.best) else None,
-            "complete": self.position.share(self.settings) >= 1,
+            "complete": self.position.fraction(self.settings) >= 1,
             **self.identity,
         }
         tensors: dict[str, dict[str, Tensor]] = {

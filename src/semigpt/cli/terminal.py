@@ -180,12 +180,12 @@ class TrainingDisplay:
         speed = (report.tokens_seen - self.first[0]) / elapsed if elapsed > 0 else 0.0
         self.bar.update(
             self.task,
-            completed=report.share,
+            completed=report.fraction,
             what=f"step {report.step:,}",
             loss=f"loss {self.smooth:.3f} nats",
             speed=f"{speed:,.0f} tokens/s",
             seconds=report.seconds,
-            share=report.share,
+            share=report.fraction,
         )
 
     def show_evaluated(self, event: Evaluated) -> None:

@@ -31,9 +31,12 @@ from semigpt.recipe import (
     pays_to_compile,
     prepare,
 )
+from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import planned
 from semigpt.training.optimizer import Optimizer
-from semigpt.training.trainer import Progress, Teacher, training_steps
+from semigpt.training.progress import Progress
+from semigpt.training.step import backend_of, make_step
+from semigpt.training.trainer import training_steps
 
 __all__ = ["Choice", "explain"]
 
@@ -167,13 +170,15 @@ def _step(
     chosen: float,
     seconds: Callable[[MachineSettings], float],
 ) -> Choice:
-    native = model.native_step() is not None
     other: Literal["plain", "native"]
-    name, other = "plain: PyTorch's autograd", "native"
-    if native:
-        name, other = "native: gradient and passes over memory in C, attention written out", "plain"
-    elif isinstance(model, GPT) and model.records_steps():
-        name, other = "recorded: PyTorch's operations as one CUDA graph", "plain"
+    match backend_of(model, asked):
+        case "native":
+            name = "native: gradient and passes over memory in C, attention written out"
+            other = "plain"
+        case "cuda graph":
+            name, other = "captured: PyTorch's operations as one CUDA graph", "plain"
+        case "autograd":
+            name, other = "plain: PyTorch's autograd", "native"
     try:
         took = f"{other} {1000 * seconds(replace(asked, step=other)):.1f} ms"
     except SettingsError as error:
@@ -188,9 +193,12 @@ def seconds_per_step(
 ) -> float:
     """The median of the steps that fit `SECONDS`; the model is thrown away after."""
     plan = replace(recipe.training, steps=1000, tokens=None, minutes=None, on_nonfinite="skip")
+    step = make_step(model, recipe.machine, teacher)
     optimizer = Optimizer(model, recipe.optimizer)
     times = [time.perf_counter()]
-    for report in training_steps(model, dataset, optimizer, plan, Progress(), teacher=teacher):
+    for report in training_steps(
+        model, dataset, optimizer, plan, Progress(), step=step, teacher=teacher
+    ):
         times.append(time.perf_counter())
         if report.step > WARM_UP + 1 and times[-1] - times[WARM_UP] > SECONDS:
             break

@@ -444,7 +444,7 @@ def show_ladder(
                 case Rung(rung, Prepared() as prepared):
                     doing = f"{rung}: {prepared.model.parameter_count():,} parameters on {prepared.device}"
                 case Rung(rung, Stepped(report)):
-                    under_way[rung] = f"{report.loss:.2f} at {report.share:.0%}"
+                    under_way[rung] = f"{report.loss:.2f} at {report.fraction:.0%}"
                 case Rung(rung, Evaluated() as evaluated):
                     sample = (
                         evaluated.sample[:60].replace("\n", " ").encode("utf-8", "replace").decode()
