@@ -242,7 +242,8 @@ def contestant_steps(job: Table) -> tuple[Any, Iterator[object]]:
         from semigpt.device import pick_precision
         from semigpt.recipe import prepare
         from semigpt.training.optimizer import Optimizer
-        from semigpt.training.trainer import Progress, training_steps
+        from semigpt.training.progress import Progress
+        from semigpt.training.trainer import training_steps
 
         recipe = recipe_of(job["data"], shape, **({"optimizer": "adamw"} if name == "semigpt-adamw" else {}))
         _, _, dataset = prepare(recipe)

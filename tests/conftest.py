@@ -60,7 +60,7 @@ def small_model(rung: str, **changes: object) -> LanguageModel:
             if not parameter.any():
                 parameter.normal_()
     if isinstance(model, MemoryGPT):
-        model.remember(Counts.fit(small_stream(), VOCABULARY, order=3))
+        model.set_counts(Counts.fit(small_stream(), VOCABULARY, order=3))
     return model
 
 

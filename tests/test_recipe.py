@@ -34,7 +34,7 @@ from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import BPETokenizer, train_tokenizer
 from semigpt.training import forecast
 from semigpt.training.forecast import evaluations_of, planned
-from semigpt.training.trainer import TrainingSettings
+from semigpt.training.settings import TrainingSettings
 
 QUICK = {
     "gpt": {

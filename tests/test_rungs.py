@@ -18,10 +18,13 @@ from semigpt.errors import CheckpointError
 from semigpt.huggingface.folder import load_model, save_model
 from semigpt.models import build_model
 from semigpt.models.attention import BlocksModel, Head, MultiHeadAttention, attend
-from semigpt.models.base import LanguageModel, linear_loss
+from semigpt.models.base import LanguageModel
+from semigpt.models.loss import linear_loss
 from semigpt.tokenizers import CharTokenizer
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
-from semigpt.training.trainer import Progress, TrainingSettings, training_steps
+from semigpt.training.progress import Progress
+from semigpt.training.settings import TrainingSettings
+from semigpt.training.trainer import training_steps
 
 
 def test_plain_attention_equals_the_fused_kernel() -> None:
@@ -56,7 +59,7 @@ def test_output_layer_and_loss_as_one_equal_autograd(
     bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr("semigpt.models.base.CACHED_NUMBERS", 1)  # 16 rows at a time
+    monkeypatch.setattr("semigpt.models.loss.CACHED_ELEMENTS", 1)  # 16 rows at a time
     leaves = [torch.randn(5, 7, 8), torch.randn(11, 8), torch.randn(11)][: 3 if bias else 2]
     targets = torch.randint(0, 11, (5, 7))
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from conftest import shared_data
 from semigpt.dataset import Dataset, TokenStream
 from semigpt.models.bigram import BigramSettings, SemiGPT
-from semigpt.training.optimizer import Optimizer, OptimizerSettings, TableAdamW
+from semigpt.training.optimizer import Optimizer, OptimizerSettings
+from semigpt.training.table_adamw import TableAdamW
 
 V = 120
 

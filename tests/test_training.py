@@ -14,8 +14,12 @@ from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError, TrainingError
 from semigpt.models.gpt import GPT
 from semigpt.ngrams.counts import Counts
-from semigpt.training.optimizer import Muon, Optimizer, OptimizerSettings, learning_rate_scale
-from semigpt.training.trainer import Progress, Teacher, TrainingSettings, training_steps
+from semigpt.training.distillation import Teacher
+from semigpt.training.muon import Muon
+from semigpt.training.optimizer import Optimizer, OptimizerSettings, learning_rate_scale
+from semigpt.training.progress import Progress
+from semigpt.training.settings import TrainingSettings
+from semigpt.training.trainer import training_steps
 
 
 def run(
@@ -211,7 +215,7 @@ def test_muon_multiplies_as_the_hardware_does(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "semigpt.training.optimizer.pick_precision", lambda device, precision: dtype
+        "semigpt.training.muon.pick_precision", lambda device, precision: dtype
     )
     matrices = torch.randn(2, 16, 40)
     before = matrices.clone()

@@ -15,12 +15,12 @@ _HOMES = {
     "ModelSettings": "semigpt.models.base",
     "Optimizer": "semigpt.training.optimizer",
     "OptimizerSettings": "semigpt.training.optimizer",
-    "Progress": "semigpt.training.trainer",
+    "Progress": "semigpt.training.progress",
     "Recipe": "semigpt.recipe",
     "SamplingSettings": "semigpt.generation.sampling",
     "SemiGPT": "semigpt.models.bigram",
     "SemigptError": "semigpt.errors",
-    "TrainingSettings": "semigpt.training.trainer",
+    "TrainingSettings": "semigpt.training.settings",
     "estimate_loss": "semigpt.evaluation.evaluate",
     "evaluate": "semigpt.evaluation.evaluate",
     "generate_text": "semigpt.generation.engine",
@@ -50,7 +50,9 @@ if TYPE_CHECKING:
     from semigpt.recipe import Recipe, open_run, train
     from semigpt.tokenizers import CharTokenizer, load_tokenizer
     from semigpt.training.optimizer import Optimizer, OptimizerSettings
-    from semigpt.training.trainer import Progress, TrainingSettings, training_steps
+    from semigpt.training.progress import Progress
+    from semigpt.training.settings import TrainingSettings
+    from semigpt.training.trainer import training_steps
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,9 @@ import torch
 from conftest import small_model
 from semigpt.dataset import BlockOrder, Dataset
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
-from semigpt.training.trainer import Progress, TrainingSettings, training_steps
+from semigpt.training.progress import Progress
+from semigpt.training.settings import TrainingSettings
+from semigpt.training.trainer import training_steps
 
 
 @pytest.mark.parametrize("order", ["epoch", "random"])

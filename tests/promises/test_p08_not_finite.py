@@ -19,7 +19,9 @@ from semigpt.recipe import Finished, Recipe, Stepped, train
 from semigpt.run_folder import RunFolder
 from semigpt.studies.crash_test import RECIPE, SHAPES
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
-from semigpt.training.trainer import Progress, TrainingSettings, training_steps
+from semigpt.training.progress import Progress
+from semigpt.training.settings import TrainingSettings
+from semigpt.training.trainer import training_steps
 
 
 def poison(model: LanguageModel, at: int, kind: str) -> None:

@@ -11,7 +11,9 @@ from semigpt.generation.engine import token_steps
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.models.base import LanguageModel
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
-from semigpt.training.trainer import Progress, TrainingSettings, training_steps
+from semigpt.training.progress import Progress
+from semigpt.training.settings import TrainingSettings
+from semigpt.training.trainer import training_steps
 
 
 def test_cached_logits_equal_uncached(model: LanguageModel) -> None:

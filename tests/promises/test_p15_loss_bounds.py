@@ -16,7 +16,9 @@ from semigpt.models import build_model
 from semigpt.models.bigram import SemiGPT
 from semigpt.tokenizers import CharTokenizer
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
-from semigpt.training.trainer import Progress, TrainingSettings, training_steps
+from semigpt.training.progress import Progress
+from semigpt.training.settings import TrainingSettings
+from semigpt.training.trainer import training_steps
 
 
 def test_a_fresh_model_knows_nothing(rung: str) -> None:

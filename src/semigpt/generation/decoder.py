@@ -64,7 +64,7 @@ def make_decoder(
             _say_once(str(error))
     elif native:
         raise NativeUnavailableError(
-            f"the {model.rung} rung on {model.device.type} is decoded by PyTorch only"
+            f"the {model.kind} rung on {model.device.type} is decoded by PyTorch only"
         )
     return TorchDecoder(rounded(model, precision))
 

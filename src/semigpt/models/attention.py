@@ -1,17 +1,18 @@
-"""Rungs two to five, from one attention head to a stack of blocks, to be read from top to bottom.
+"""Rungs two to five, from one attention head to a stack of blocks; read it from top to bottom.
 
-The bigram looks at one token to guess the next. Each rung here adds one idea to the one before:
+The bigram predicts the next token from one. Each rung here adds one idea to the one before:
 
-    attention     every position may look back at all the earlier ones and take from each what it asks for
-    multihead     several such looks side by side, each at something else
-    feedforward   after looking, a small network thinks about what was found
-    blocks        looking and thinking as small corrections of what is there, layer upon layer: a GPT-2
+    attention     a position mixes the values of all earlier ones, weighted by query and key
+    multihead     several such heads side by side, each with weights of its own
+    feedforward   a two-layer network at each position, after attention
+    blocks        both as residual branches on a normalized copy, layer upon layer: a GPT-2
 
-Their defaults are the book's: width 32, 4 heads of 8, 4 layers, dropout 0.1; and so is their start, PyTorch's own
-(embeddings standard normal, products uniform within 1 / sqrt(width)).
+The defaults are the book's: width 32, 4 heads of 8, 4 layers, dropout 0.1. So is the initialization,
+PyTorch's own: embeddings standard normal, products uniform within 1 / sqrt(width).
 
-Vaswani and others 2017, arXiv 1706.03762, section 3; Radford and others 2019, section 2.3, for the order of a block.
-Shapes: B texts, T positions, C width, H heads, D head width, F hidden width of the feed-forward, V vocabulary.
+Sources: Vaswani and others 2017, arXiv 1706.03762, section 3; Radford and others 2019, section 2.3,
+for the order inside a block. Shapes: B sequences, T positions, C width, H heads, D head width,
+F hidden width of the feed-forward, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,20 +21,16 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from semigpt.auto import Size
 from semigpt.errors import SettingsError
-from semigpt.models.base import LanguageModel, ModelSettings, linear_loss
-from semigpt.native.blocks_step import BlocksStep, can_step_natively, few_texts, library_or_none
-from semigpt.native.compiler import NativeUnavailableError
+from semigpt.models.base import LanguageModel, ModelSettings
+from semigpt.models.loss import linear_loss
 from semigpt.settings import check_positive, to_table
-
-if TYPE_CHECKING:
-    from semigpt.ngrams.counts import Counts
 
 __all__ = [
     "AttentionModel",
@@ -72,23 +69,23 @@ class AttentionSettings(ModelSettings):
 
 
 def attend(q_BTD: Tensor, k_BTD: Tensor, v_BTD: Tensor) -> Tensor:
-    """Causal attention, softmax(q kᵀ / √D) v, for any number of leading dimensions: `[..., T, D]`.
+    """Causal attention, softmax(q kᵀ / √D) v, of `[..., T, D]` with any leading dimensions.
 
-    A query and a key of D independent numbers of variance 1 have a product of variance D. Divided by √D it has
-    variance 1 again, and the softmax starts out soft. The book divides by the square root of the embedding's width
-    instead; the two are the same for one head as wide as the model, and with 4 heads of 8 the book's scores are half
-    as large, its softmax that much flatter. transformers, and so every folder we save, divides by the head's.
+    The product of a query and a key of D independent numbers of variance 1 has variance D. Divided by
+    √D it has variance 1, and the softmax starts out soft. The book divides by the square root of the
+    model's width instead: the same for one head as wide as the model, half as large for 4 heads of 8.
+    transformers divides by the head's width, and so does every folder that semigpt saves.
     """
     T, D = q_BTD.shape[-2:]
     scores_BTT = q_BTD @ k_BTD.transpose(-2, -1) / math.sqrt(D)
     past_TT = torch.ones(T, T, dtype=torch.bool, device=q_BTD.device).tril()
-    # A future position gets the score -inf, which the softmax turns into a share of exactly nothing.
-    shares_BTT = scores_BTT.masked_fill(~past_TT, float("-inf")).softmax(dim=-1)
-    return shares_BTT @ v_BTD
+    # The softmax turns a score of -inf, which every future position gets, into a weight of exactly 0.
+    weights_BTT = scores_BTT.masked_fill(~past_TT, float("-inf")).softmax(dim=-1)
+    return weights_BTT @ v_BTD
 
 
 class Head(nn.Module):
-    """One look back: a position asks with its query, is found by its key, and gives its value."""
+    """One attention head: queries meet keys, and the values are averaged by the softmax of the two."""
 
     def __init__(self, width: int, head_width: int) -> None:
         super().__init__()
@@ -101,8 +98,10 @@ class Head(nn.Module):
 
 
 class _EmbeddingModel(LanguageModel):
-    """What rungs two to five share: a vector for each token plus one for each position, and a layer that turns the
-    last vectors into logits. What lies between the two is the rung."""
+    """What rungs two to five share: token plus position embeddings, and an output layer.
+
+    What lies between the two, `mix`, is the rung.
+    """
 
     settings: AttentionSettings
     Settings: ClassVar[type[AttentionSettings]]
@@ -143,7 +142,7 @@ class _EmbeddingModel(LanguageModel):
 
     @abstractmethod
     def mix(self, x_BTC: Tensor) -> Tensor:
-        """From what each position is to what it knows of the ones before it, `[B, T, C]` both."""
+        """From embeddings to what the output layer reads, `[B, T, C]` both."""
 
     def forward(
         self, inputs_BT: Tensor, targets_BT: Tensor | None = None
@@ -158,7 +157,7 @@ class _EmbeddingModel(LanguageModel):
         return linear_loss(x_BTC, self.lm_head.weight, self.lm_head.bias, targets_BT)
 
     def huggingface_config(self) -> dict[str, Any]:
-        """A config of semigpt's own: transformers has no such model."""
+        """A config of semigpt's own: transformers has no such model, and dropout is only for training."""
         shape = {
             name: value for name, value in to_table(self.settings).items() if name != "dropout"
         }
@@ -167,7 +166,7 @@ class _EmbeddingModel(LanguageModel):
 
 
 class AttentionModel(_EmbeddingModel):
-    """Rung two. The bigram's row is now a mixture over the whole context, weighted by what the position asks for."""
+    """Rung two: the next token is predicted from a weighted mean over the whole context."""
 
     kind: ClassVar[str] = "attention"
     description: ClassVar[str] = "one head that looks back"
@@ -198,16 +197,16 @@ class MultiHeadSettings(AttentionSettings):
         check_positive(self, "num_heads")
         if self.width % self.num_heads:
             raise SettingsError(
-                f"width {self.width} cannot be shared by {self.num_heads} heads; choose a width that "
-                f"{self.num_heads} divides"
+                f"width {self.width} cannot be shared by {self.num_heads} heads; choose a width "
+                f"that {self.num_heads} divides"
             )
 
 
 class MultiHeadAttention(nn.Module):
-    """`num_heads` heads side by side, their values joined end to end.
+    """`num_heads` heads side by side, their outputs concatenated.
 
-    Head by head this would be `torch.cat([head(x) for head in heads], dim=-1)`. Here the heads are a dimension: all
-    queries, keys and values come from one product, whose rows are cut into heads afterwards. The numbers are the same.
+    Head by head this is `torch.cat([head(x) for head in heads], dim=-1)`. Here the heads are a dimension:
+    one product gives all queries, keys and values, which are then cut into heads. The result is equal.
     """
 
     def __init__(self, width: int, num_heads: int) -> None:
@@ -223,7 +222,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class MultiHeadModel(_EmbeddingModel):
-    """Rung three. One softmax must choose; four may look at four things at once, for the same number of weights."""
+    """Rung three: four softmaxes attend to four things at once, with as many weights as one head."""
 
     kind: ClassVar[str] = "multihead"
     description: ClassVar[str] = "several heads side by side"
@@ -245,7 +244,7 @@ class MultiHeadModel(_EmbeddingModel):
 
 @dataclass(frozen=True, kw_only=True)
 class FeedForwardSettings(MultiHeadSettings):
-    """A hidden layer between, and dropout while training."""
+    """A hidden layer after attention, and dropout while training."""
 
     hidden_width: int | None = None  # default: 4 x width
     dropout: float = 0.1
@@ -270,7 +269,7 @@ class FeedForwardSettings(MultiHeadSettings):
 
 
 class FeedForward(nn.Module):
-    """Two layers with a ReLU between, at each position alone."""
+    """Two layers with a ReLU between, applied to each position alone."""
 
     def __init__(self, settings: FeedForwardSettings) -> None:
         super().__init__()
@@ -283,7 +282,7 @@ class FeedForward(nn.Module):
 
 
 class FeedForwardModel(_EmbeddingModel):
-    """Rung four. Attention only averages; this is the first layer that can compute with what was gathered."""
+    """Rung four: attention only averages; the feed-forward computes with the average."""
 
     kind: ClassVar[str] = "feedforward"
     description: ClassVar[str] = "a network after looking"
@@ -330,10 +329,10 @@ class BlocksSettings(FeedForwardSettings):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each on a normalised copy of x and added back to x.
+    """Attention, then feed-forward, each on a normalized copy of x and added back to x.
 
-    The sum keeps a straight way for the gradient from the loss to every layer, and the LayerNorm in front keeps what
-    each part sees at one scale however deep it sits. `projection` lets the joined heads speak to all of x.
+    The sum gives the gradient a direct path from the loss to every layer. The LayerNorm in front keeps
+    the input of each branch at one scale at any depth. `projection` mixes the concatenated heads.
     """
 
     def __init__(self, settings: BlocksSettings) -> None:
@@ -351,9 +350,9 @@ class Block(nn.Module):
 
 
 class BlocksModel(_EmbeddingModel):
-    """Rung five. `AutoModelForCausalLM` loads what `interop.huggingface` saves of it as a GPT-2.
+    """Rung five, saved as a GPT-2 that `AutoModelForCausalLM` loads.
 
-    The output layer has no bias where the book's has one: GPT-2 knows none.
+    The output layer has no bias, where the book's has one, because GPT-2's has none.
     """
 
     kind: ClassVar[str] = "blocks"
@@ -394,55 +393,17 @@ class BlocksModel(_EmbeddingModel):
 
     def __init__(self, settings: BlocksSettings) -> None:
         super().__init__(settings, output_bias=False)
-        self._step: BlocksStep | None = None
-        self.native: bool | None = None  # the step in C: True insists on it, False never takes it
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.num_layers))
         self.final_norm = nn.LayerNorm(settings.width, settings.norm_epsilon)
         if settings.tie_embeddings:
             self.lm_head.weight = self.token_embedding.weight
-            # A standard normal embedding would make logits of standard deviation √C as an output layer.
+            # As an output layer, a standard normal embedding gives logits of standard deviation √C.
             nn.init.normal_(self.token_embedding.weight, std=settings.width**-0.5)
 
     def mix(self, x_BTC: Tensor) -> Tensor:
         for block in self.blocks:
             x_BTC = block(x_BTC)
         return cast(Tensor, self.final_norm(x_BTC))
-
-    def learn(
-        self,
-        inputs_BT: Tensor,
-        targets_BT: Tensor,
-        weight: float = 1.0,
-        *,
-        teacher: Counts | None = None,
-        taught: float = 0.0,
-    ) -> Tensor:
-        """As `LanguageModel.learn`; on a CPU with a compiler the step is one call of C (`models.blocks_step`)."""
-        step = None if teacher and taught else self.native_step()
-        if step is None or (self.native is None and few_texts(*inputs_BT.shape)):
-            return super().learn(inputs_BT, targets_BT, weight, teacher=teacher, taught=taught)
-        self.check_context(inputs_BT)
-        return step(inputs_BT, targets_BT, weight, self.training)
-
-    def native_step(self) -> BlocksStep | None:
-        """The training step in C, where this shape and machine have one."""
-        if self.native is False or self.compiles_steps:
-            return None
-        if not can_step_natively(self):
-            if self.native:
-                raise SettingsError(
-                    "the step in C knows a CPU, float32, widths in sixteens, heads in fours and a context up to 256; "
-                    "leave machine.step out"
-                )
-            return None
-        if self._step is None:
-            if self.native is None and library_or_none() is None:
-                return None
-            try:
-                self._step = BlocksStep(self)
-            except NativeUnavailableError as error:
-                raise SettingsError(f"no step in C: {error}; leave machine.step out") from None
-        return self._step
 
     def huggingface_config(self) -> dict[str, Any]:
         settings = self.settings
@@ -467,8 +428,10 @@ class BlocksModel(_EmbeddingModel):
         }
 
     def huggingface_state(self) -> dict[str, Tensor]:
-        """GPT-2's names. Its products (`Conv1D`) keep their matrices as [inputs, outputs], ours as [outputs, inputs];
-        the bias it gives to queries, keys and values, and we do not, is zero."""
+        """GPT-2's names. Its products (`Conv1D`) are [inputs, outputs], ours [outputs, inputs].
+
+        GPT-2 has a bias on queries, keys and values where this rung has none; it is saved as zero.
+        """
         own = self.state_dict()
         state = {}
         for name, theirs, transposed in self._gpt2_names():
@@ -480,22 +443,25 @@ class BlocksModel(_EmbeddingModel):
 
     @torch.no_grad()
     def load_huggingface_state(self, state: dict[str, Tensor]) -> None:
-        """Take weights written by `huggingface_state`; SettingsError where queries, keys or values have a bias."""
+        """Load weights written by `huggingface_state`.
+
+        Raises SettingsError where queries, keys or values have a bias that is not zero.
+        """
         own = {}
         for name, theirs, transposed in self._gpt2_names():
             own[name] = state[theirs].t() if transposed else state[theirs]
         for layer in range(self.settings.num_layers):
             if state[f"transformer.h.{layer}.attn.c_attn.bias"].any():
                 raise SettingsError(
-                    f"layer {layer} has a bias on its queries, keys and values, which `blocks` has not; "
-                    "load this GPT-2 with transformers"
+                    f"layer {layer} has a bias on its queries, keys and values, which `blocks` does "
+                    "not have; load this GPT-2 with transformers"
                 )
         if self.settings.tie_embeddings:
             own["lm_head.weight"] = own["token_embedding.weight"]
         self.load_state_dict(own)
 
     def _gpt2_names(self) -> list[tuple[str, str, bool]]:
-        """Each of our tensors, its name in GPT-2, and whether it is transposed there."""
+        """Each of our tensors, its name in GPT-2, and whether GPT-2 has it transposed."""
         names = [
             ("token_embedding.weight", "transformer.wte.weight", False),
             ("position_embedding.weight", "transformer.wpe.weight", False),

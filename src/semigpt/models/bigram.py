@@ -1,4 +1,4 @@
-"""The first rung: one table. Row i holds the logits of what follows token i, and nothing else is known."""
+"""The first rung: one table. Row i holds the logits of the token that follows token i."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from semigpt.auto import Size
-from semigpt.models.base import LanguageModel, ModelSettings, loss_and_gradient, token_loss
+from semigpt.models.base import LanguageModel, ModelSettings
+from semigpt.models.loss import loss_and_gradient, token_loss
 
 if TYPE_CHECKING:
     from semigpt.dataset import Dataset
 
 __all__ = ["SemiGPT"]
 
-PAIRS_AT_ONCE = 1 << 23  # tokens of a stream counted in one go: 64 MB of pair numbers
+PAIRS_AT_ONCE = 1 << 23  # tokens of a stream counted in one pass: 64 MB of pair numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +58,23 @@ class SemiGPT(LanguageModel):
         super().__init__()
         self.settings = settings
         self.embedding_token_table = nn.Embedding(settings.vocab_size, settings.vocab_size)
-        # The book starts from nn.Embedding's standard normal logits, which costs ln V + 1/2 nats per character: half a
-        # nat of confidence about nothing. From zero every guess is uniform and the fresh loss is ln V to the bit.
+        # The book starts from nn.Embedding's standard normal logits, whose loss is ln V + 1/2 nats.
+        # From zero every prediction is uniform, and the first loss is ln V to the bit.
         nn.init.zeros_(self.embedding_token_table.weight)
 
     @classmethod
     def from_counts(
         cls, dataset: Dataset, *, context_length: int = 1, prior: float = 32.0
     ) -> SemiGPT:
-        """The table that training walks toward, counted in one pass over the training split.
+        """The table that training converges to, counted in one pass over the training split.
 
-        Row i is ln of p(j | i) = (n(i, j) + prior * p(j)) / (n(i) + prior), with p(j) = (n(j) + 1) / (n + V): a pair
-        count smoothed toward the letter frequencies, as if `prior` more tokens had been seen in that context (MacKay
-        and Bauman Peto 1995, "A hierarchical Dirichlet language model"). A row without counts is the letter
-        frequencies. On a million characters held out from 22 million of film reviews a prior of 32 costs 4.938 bits a
-        character, 1 4.960 and 128 4.934; 1 added to every count, 5.097. Those 22 million take 0.4 s.
+        Row i is ln of p(j | i) = (n(i, j) + prior * p(j)) / (n(i) + prior) with the token frequencies
+        p(j) = (n(j) + 1) / (n + V): the pair counts, smoothed toward the token frequencies as if
+        `prior` more tokens had been seen after i (MacKay and Bauman Peto 1995, "A hierarchical
+        Dirichlet language model"). A row without counts is the token frequencies.
+
+        Characters of film reviews: prior 32 gives 4.938 bits per character, 1 added to every count
+        5.097; docs/choices.md#bigram-prior.
         """
         stream, V = dataset.stream("train"), dataset.vocab_size
         counts_VV = np.zeros((V, V), dtype=np.int32)
@@ -83,9 +86,9 @@ class SemiGPT(LanguageModel):
         model = cls(BigramSettings(vocab_size=V, context_length=context_length))
         counts = torch.from_numpy(counts_VV).float()
         followers_V = counts.sum(dim=0, dtype=torch.float64)
-        share_V = ((followers_V + 1) / (followers_V.sum() + V)).float()
+        frequency_V = ((followers_V + 1) / (followers_V.sum() + V)).float()
         seen_V1 = counts.sum(dim=1, keepdim=True, dtype=torch.float64).float()
-        model.set_table(counts.add_(prior * share_V).div_(seen_V1 + prior).log_())
+        model.set_table(counts.add_(prior * frequency_V).div_(seen_V1 + prior).log_())
         return model
 
     def forward(
@@ -93,17 +96,16 @@ class SemiGPT(LanguageModel):
     ) -> tuple[Tensor, Tensor | None]:
         table = self.embedding_token_table
         if targets_BT is not None and table.sparse:
-            logits_NV, loss = _RowLoss.apply(
+            logits_NV, loss = _RowLoss.apply(  # type: ignore[no-untyped-call]
                 table.weight, inputs_BT.flatten(), targets_BT.flatten()
-            )  # type: ignore[no-untyped-call]
+            )
             return logits_NV.view(*inputs_BT.shape, -1), loss
         logits_BTV = table(inputs_BT)
         return logits_BTV, None if targets_BT is None else token_loss(logits_BTV, targets_BT)
 
     def next_logits(self, tokens_BT: Tensor, cache: object = None) -> Tensor:
-        logits_B1V, _ = self(
-            tokens_BT[:, -1:]
-        )  # through `forward`: an optimizer may have to catch the rows up
+        # Through `__call__`, whose hooks bring rows up to date (training.table_adamw).
+        logits_B1V, _ = self(tokens_BT[:, -1:])
         return logits_B1V[:, -1]  # type: ignore[no-any-return]
 
     def huggingface_config(self) -> dict[str, Any]:
@@ -117,15 +119,16 @@ class SemiGPT(LanguageModel):
 
     @torch.no_grad()
     def set_table(self, logits_VV: Tensor) -> None:
-        """Put a table of logits in place of the one there is."""
+        """Replace the table of logits `[V, V]`."""
         self.embedding_token_table.weight.copy_(logits_VV)
 
 
 class _RowLoss(torch.autograd.Function):
-    """The table's loss, with a gradient that holds the touched rows alone (a sparse tensor, coalesced).
+    """The table's loss with a sparse, coalesced gradient that holds only the rows read.
 
-    Where a token stands k times in a batch its row is read, turned into shares and differentiated once and counted k
-    times: 256 tokens of Korean are some 150 rows. `nn.Embedding.sparse` asks for this; see `training.optimizer`.
+    A token that stands k times in a batch has its row read, normalized and differentiated once and
+    counted k times: 256 tokens of Korean read some 150 rows. `nn.Embedding.sparse` turns this on; see
+    `semigpt.training.table_adamw`.
     """
 
     @staticmethod
@@ -134,22 +137,22 @@ class _RowLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         rows_U, inverse_N = torch.unique(inputs_N, return_inverse=True)
         logits_UV = weight_VV.index_select(0, rows_U)
-        loss, by_logits_UV = loss_and_gradient(logits_UV, targets_N, inverse_N)
+        loss, grad_logits_UV = loss_and_gradient(logits_UV, targets_N, inverse_N)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(rows_U, inverse_N, by_logits_UV)
+        ctx.save_for_backward(rows_U, inverse_N, grad_logits_UV)
         ctx.shape = weight_VV.shape
         return logits_UV.index_select(0, inverse_N), loss
 
     @staticmethod
     def backward(
-        ctx: Any, by_logits_NV: Tensor | None, by_loss: Tensor | None
+        ctx: Any, grad_logits_NV: Tensor | None, grad_loss: Tensor | None
     ) -> tuple[Tensor | None, None, None]:
-        rows_U, inverse_N, by_logits_UV = ctx.saved_tensors
-        # In place, where a copy would cost as much as the softmax: a second backward pass raises, as torch's own do.
-        gradient_UV = by_logits_UV.mul_(0.0 if by_loss is None else by_loss / len(inverse_N))
-        if by_logits_NV is not None:  # whoever differentiates the logits themselves
-            gradient_UV.index_add_(0, inverse_N, by_logits_NV)
-        gradient_VV = torch.sparse_coo_tensor(
-            rows_U[None], gradient_UV, ctx.shape, is_coalesced=True, check_invariants=False
+        rows_U, inverse_N, grad_logits_UV = ctx.saved_tensors
+        # In place: a copy would cost as much as the softmax. A second backward pass raises, as usual.
+        grad_rows_UV = grad_logits_UV.mul_(0.0 if grad_loss is None else grad_loss / len(inverse_N))
+        if grad_logits_NV is not None:  # the logits themselves are differentiated
+            grad_rows_UV.index_add_(0, inverse_N, grad_logits_NV)
+        grad_weight_VV = torch.sparse_coo_tensor(
+            rows_U[None], grad_rows_UV, ctx.shape, is_coalesced=True, check_invariants=False
         )
-        return gradient_VV, None, None
+        return grad_weight_VV, None, None

@@ -1,13 +1,14 @@
-"""The top rung: a GPT of today, shaped and named as Qwen3, so that the world's tools load what semigpt trains.
+"""The top rung: a GPT of today, with Qwen3's shape and names, so that other tools load it.
 
     RMSNorm instead of LayerNorm      Zhang and Sennrich 2019, arXiv 1910.07467
     rotary positions (RoPE)           Su and others 2021, arXiv 2104.09864
     SwiGLU feed-forward               Shazeer 2020, arXiv 2002.05202
     grouped-query attention           Ainslie and others 2023, arXiv 2305.13245
-    RMSNorm on each head's q and k    Henry and others 2020, arXiv 2010.04245; as in Qwen3, arXiv 2505.09388
+    RMSNorm on each head's q and k    Henry and others 2020, arXiv 2010.04245; Qwen3, arXiv 2505.09388
 
-Shapes: B texts, T positions, C width, H query heads, K key and value heads, D head width, F hidden width of the
-feed-forward, V vocabulary (rounded up to 64 rows inside: 3,237 rows run the output product at half the speed of 3,264).
+Shapes: B sequences, T positions, C width, H query heads, K key and value heads, D head width,
+F hidden width of the feed-forward, V vocabulary. Inside, V is rounded up to a multiple of 64: 3,237
+rows run the output product at half the speed of 3,264.
 """
 
 from __future__ import annotations
@@ -16,49 +17,42 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
+from typing import Any, ClassVar, TypeAlias, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from semigpt.auto import Choice, Size
 from semigpt.errors import SettingsError
-from semigpt.models.base import (
-    Cache,
-    LanguageModel,
-    ModelSettings,
-    call,
-    lesson_of,
-    taught_loss,
-    token_loss,
-)
-from semigpt.native.compiler import NativeUnavailableError
-from semigpt.native.gpt_step import NativeStep, can_step_natively, library_or_none
+from semigpt.models.base import Cache, LanguageModel, ModelSettings
+from semigpt.models.loss import token_loss
 from semigpt.settings import check_positive
-from semigpt.training.cuda_graph import Recorder
 
-if TYPE_CHECKING:
-    from semigpt.ngrams.counts import Counts
-
-__all__ = ["GPT", "GPTSettings", "KeyValueCache"]
+__all__ = ["GPT", "GPTSettings", "KeyValueCache", "RunBlock", "run_plainly"]
 
 VOCABULARY_MULTIPLE = 64
+
+# Calls a block on its arguments: a training step may put torch.compile or checkpointing in between.
+RunBlock: TypeAlias = Callable[..., Tensor]
+
+
+def run_plainly(block: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """The `RunBlock` that does nothing else."""
+    return block(*arguments)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GPTSettings(ModelSettings):
-    """The shape of a GPT. `num_kv_heads`, `head_dim` and `hidden_width` follow from the rest where not given."""
+    """The shape of a GPT. `num_kv_heads`, `head_dim` and `hidden_width` have defaults from the rest."""
 
     width: int = 256
     num_layers: int = 4
     num_heads: int = 4
     num_kv_heads: int | None = None  # default: num_heads, every head its own keys and values
     head_dim: int | None = None  # default: width / num_heads
-    hidden_width: int | None = (
-        None  # default: 8/3 of the width, rounded up to 64: as many weights as 4 x ReLU
-    )
+    # Default: 8/3 of the width, rounded up to 64. Three such matrices weigh what two of 4 x do.
+    hidden_width: int | None = None
     rope_theta: float = 10_000.0
     norm_epsilon: float = 1e-6
     tie_embeddings: bool = False
@@ -72,8 +66,8 @@ class GPTSettings(ModelSettings):
         check_positive(self, "rope_theta", "norm_epsilon")
         if self.head_dim is None and self.width % self.num_heads:
             raise SettingsError(
-                f"width {self.width} cannot be shared by {self.num_heads} heads; choose a width that "
-                f"{self.num_heads} divides, or set head_dim"
+                f"width {self.width} cannot be shared by {self.num_heads} heads; choose a width "
+                f"that {self.num_heads} divides, or set head_dim"
             )
         if self.num_heads % self.kv_heads:
             raise SettingsError(
@@ -118,7 +112,7 @@ class GPTSettings(ModelSettings):
 
 
 class KeyValueCache(Cache):
-    """Keys and values of every layer, `[B, K, capacity, D]` each, of the last `context_length` positions."""
+    """Keys and values of each layer, `[B, K, context_length, D]` both, of the newest positions."""
 
     def __init__(
         self, settings: GPTSettings, batch_size: int, device: torch.device, dtype: torch.dtype
@@ -140,14 +134,14 @@ class KeyValueCache(Cache):
         return chosen
 
     def recent(self, tokens_BT: Tensor) -> Tensor:
-        """The newest tokens, as many as the output layer looks at; these alone, of which it looks at none."""
+        """The tokens that the output layer may read: the new ones, though this one reads none."""
         return tokens_BT
 
     def append(self, layer: int, key_BKTD: Tensor, value_BKTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the new positions and return all that can be seen, oldest first while the context is not full.
+        """Add the new positions of a layer and return all its keys and values, `[B, K, S, D]` both.
 
-        Past `context_length` the oldest positions are written over in place. Keys carry their rotation with them and
-        only differences of positions matter to RoPE, so the order of the slots does not.
+        Past `context_length` the oldest positions are overwritten in place. Keys are stored rotated and
+        RoPE depends on differences of positions alone, so the order of the slots does not matter.
         """
         keys, values = self.layers[layer]
         capacity = keys.shape[2]
@@ -166,7 +160,7 @@ class KeyValueCache(Cache):
 
 
 class Linear(nn.Linear):
-    """A product without bias, in the number type of what comes in; the weight itself stays float32."""
+    """A product without bias in the dtype of its input; the weight itself stays float32."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, bias=False)
@@ -176,7 +170,7 @@ class Linear(nn.Linear):
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x²) + ε), times a learnt weight; the mean in float32."""
+    """x / sqrt(mean(x²) + ε) times a learned weight, the mean in float32."""
 
     def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()
@@ -188,7 +182,10 @@ class RMSNorm(nn.Module):
 
 
 def rotary_table(positions_T: Tensor, head_width: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines `[T, D]` of RoPE: pair i turns by position x theta^(-2i/D) (arXiv 2104.09864, eq. 15)."""
+    """Cosines and sines of RoPE, `[T, D]` both.
+
+    Pair i turns by position * theta^(-2i/D) (arXiv 2104.09864, eq. 15).
+    """
     exponents = (
         torch.arange(0, head_width, 2, device=positions_T.device, dtype=torch.float32) / head_width
     )
@@ -197,7 +194,7 @@ def rotary_table(positions_T: Tensor, head_width: int, theta: float) -> tuple[Te
 
 
 def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
-    """Turn each pair (i, i + D/2) of a head by its position's angle, as transformers lays the pairs out."""
+    """Turn each pair (i, i + D/2) of a head by its position's angle, with transformers' pairing."""
     left, right = x_BHTD.chunk(2, dim=-1)
     return x_BHTD * cos_TD + torch.cat((-right, left), dim=-1) * sin_TD
 
@@ -205,10 +202,9 @@ def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
 def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: float) -> Tensor:
     """Causal attention of the last T of S positions: softmax(q kᵀ / √D) v, `[B, H, T, D]`.
 
-    Two ways to the same numbers, by what was measured on a CPU: PyTorch's fused bfloat16 kernel takes 4.7 ms where
-    the products written out take 0.7 (batch 12, 4 heads, 64 positions of 32), and is the faster only past 256.
-    And on a GPU it gets ready anew for every new number of positions, of which generation has one a token: 2 ms a layer on an
-    H100, a quarter of the time before a run's first step.
+    Written out on a CPU up to 256 positions, where PyTorch's fused bfloat16 kernel takes 4.7 ms to
+    0.7, and on a GPU for single tokens, where the kernel prepares itself for each new S;
+    docs/choices.md#attention-kernel.
     """
     T, S = q_BHTD.shape[2], k_BHSD.shape[2]
     device = q_BHTD.device.type
@@ -230,7 +226,7 @@ def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: float) -> Te
 
 
 class Attention(nn.Module):
-    """Causal grouped-query attention with rotary positions and normalised queries and keys."""
+    """Causal grouped-query attention with rotary positions and normalized queries and keys."""
 
     def __init__(self, settings: GPTSettings) -> None:
         super().__init__()
@@ -255,7 +251,7 @@ class Attention(nn.Module):
         layer: int = 0,
     ) -> Tensor:
         B, T, _ = x_BTC.shape
-        # One product for the three: fewer, larger products are what a CPU is fast at.
+        # One product for the three: a CPU is faster at fewer, larger products.
         weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)).to(
             x_BTC.dtype
         )
@@ -288,16 +284,8 @@ class FeedForward(nn.Module):
         return cast(Tensor, self.down_proj(F.silu(gate_BTF) * up_BTF))
 
 
-def losses_of(
-    logits_BTV: Tensor, targets_BT: Tensor, lesson_BTV: Tensor | None, taught: float | Tensor
-) -> tuple[Tensor, Tensor]:
-    """What `LanguageModel.objective` returns, of the logits."""
-    loss = token_loss(logits_BTV, targets_BT)
-    return loss, taught_loss(logits_BTV, loss, lesson_BTV, taught)
-
-
 class Block(nn.Module):
-    """Attention, then feed-forward, each on a normalised copy and added back."""
+    """Attention, then feed-forward, each on a normalized copy and added back."""
 
     def __init__(self, settings: GPTSettings) -> None:
         super().__init__()
@@ -321,7 +309,7 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Everything between the ids and the output layer."""
+    """Everything from the ids to the output layer."""
 
     def __init__(self, settings: GPTSettings, rows: int) -> None:
         super().__init__()
@@ -331,7 +319,7 @@ class Decoder(nn.Module):
 
 
 class GPT(LanguageModel):
-    """A Qwen3-shaped GPT; `AutoModelForCausalLM` loads what `interop.huggingface` saves of it."""
+    """A Qwen3-shaped GPT, saved as a folder that `AutoModelForCausalLM` loads."""
 
     kind: ClassVar[str] = "gpt"
     description: ClassVar[str] = "RMSNorm, RoPE, SwiGLU, QK-norm (Qwen3)"
@@ -411,11 +399,6 @@ class GPT(LanguageModel):
     def __init__(self, settings: GPTSettings) -> None:
         super().__init__()
         self.settings = settings
-        self._step: NativeStep | None = None
-        self._recorder: Recorder | None = None
-        # The step in C, or recorded: True insists on the one in C, False takes neither.
-        self.native: bool | None = None
-        self.checkpoint_activations = False
         rows = settings.padded_vocab_size
         self.model = Decoder(settings, rows)
         self.lm_head = Linear(settings.width, rows)
@@ -423,7 +406,7 @@ class GPT(LanguageModel):
             self.lm_head.weight = self.model.embed_tokens.weight
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
-                # GPT-2's start: what each residual branch adds shrinks with depth, so that the sum does not grow.
+                # GPT-2's: residual branches start smaller in a deeper net, so that their sum does not grow.
                 branch = name.endswith(("o_proj.weight", "down_proj.weight"))
                 nn.init.normal_(
                     parameter, std=0.02 / math.sqrt(2 * settings.num_layers) if branch else 0.02
@@ -435,129 +418,33 @@ class GPT(LanguageModel):
         self.register_buffer("sin_TD", sin_TD, persistent=False)
 
     def forward(
-        self, inputs_BT: Tensor, targets_BT: Tensor | None = None
+        self,
+        inputs_BT: Tensor,
+        targets_BT: Tensor | None = None,
+        *,
+        run_block: RunBlock = run_plainly,
     ) -> tuple[Tensor, Tensor | None]:
         self.check_context(inputs_BT)
-        T = inputs_BT.shape[1]
-        rotary = (self.cos_TD[:T].to(self.compute_dtype), self.sin_TD[:T].to(self.compute_dtype))
-        logits_BTV = self._output(self._hidden(inputs_BT, rotary, None), inputs_BT)
+        hidden_BTC = self._hidden(self._embedded(inputs_BT, None), run_block)
+        logits_BTV = self._output(hidden_BTC, inputs_BT)
         return logits_BTV, None if targets_BT is None else token_loss(logits_BTV, targets_BT)
-
-    def _output(self, hidden_BTC: Tensor, inputs_BS: Tensor) -> Tensor:
-        """The logits behind the last T of S positions, whose tokens are `inputs_BS`."""
-        return cast(Tensor, self.lm_head(hidden_BTC)[..., : self.settings.vocab_size])
-
-    def learn(
-        self,
-        inputs_BT: Tensor,
-        targets_BT: Tensor,
-        weight: float = 1.0,
-        *,
-        teacher: Counts | None = None,
-        taught: float = 0.0,
-    ) -> Tensor:
-        """As `LanguageModel.learn`; written out on a CPU with a compiler (`models.step`), recorded on a GPU (`models.recording`)."""
-        step = self.native_step()
-        self.check_context(inputs_BT)
-        if step is not None:
-            return step(inputs_BT, targets_BT, weight, teacher if taught else None, taught)
-        lesson_BTV = lesson_of(teacher, taught, inputs_BT)
-        return self._learn_by_autograd(
-            self.objective, (inputs_BT, targets_BT), weight, lesson_BTV, taught
-        )
-
-    def objective(
-        self,
-        inputs_BT: Tensor,
-        targets_BT: Tensor,
-        lesson_BTV: Tensor | None,
-        taught: float | Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        logits_BTV, _ = self(inputs_BT)
-        losses: tuple[Tensor, Tensor] = self._call(
-            losses_of, logits_BTV, targets_BT, lesson_BTV, taught
-        )
-        return losses
-
-    def _learn_by_autograd(
-        self,
-        objective: Callable[..., tuple[Tensor, Tensor]],
-        given: tuple[Tensor, ...],
-        weight: float,
-        lesson_BTV: Tensor | None,
-        taught: float,
-    ) -> Tensor:
-        """`LanguageModel.learn` for the `objective` of `(*given, lesson_BTV, taught)`; recorded on an NVIDIA GPU."""
-
-        def learn(weight: float | Tensor, taught: float | Tensor, *given: Tensor) -> Tensor:
-            if lesson_BTV is None:
-                loss, aim = objective(*given, None, taught)
-            else:
-                loss, aim = objective(*given, taught)
-            (aim * weight).backward()  # type: ignore[no-untyped-call]
-            return loss.detach()
-
-        if lesson_BTV is not None:
-            given = *given, lesson_BTV
-        if not self.records_steps():
-            return learn(weight, taught, *given)
-        if self._recorder is None:
-            self._recorder = Recorder(self)
-        kind = self.training, self.compute_dtype, lesson_BTV is None, self.compiles_steps
-        return self._recorder(kind, learn, (weight, taught), given)
-
-    def records_steps(self) -> bool:
-        """Whether a training step is recorded and played again: on an NVIDIA GPU, unless `native` says never."""
-        return (
-            self.device.type == "cuda"
-            and self.native is not False
-            and not self.checkpoint_activations
-        )
-
-    def native_step(self) -> NativeStep | None:
-        """The training step in C, where this shape and machine have one."""
-        if self.native is False or self.checkpoint_activations or self.compiles_steps:
-            return None
-        if not can_step_natively(self):
-            if self.native:
-                raise SettingsError(
-                    "the step in C knows a CPU, widths in sixteens, heads in 32s, as many key heads as query heads, a "
-                    "context up to 512; leave machine.step out"
-                )
-            return None
-        if self._step is None or self._step.dtype != self.compute_dtype:
-            if self.native is None and library_or_none(self.compute_dtype) is None:
-                return None
-            try:
-                self._step = NativeStep(self)
-            except NativeUnavailableError as error:
-                raise SettingsError(f"no step in C: {error}; leave machine.step out") from None
-        return self._step
 
     def _embedded(self, inputs_BT: Tensor, cache: KeyValueCache | None) -> Tensor:
         """What the first block reads, `[B, T, C]`, in float32."""
         return cast(Tensor, self.model.embed_tokens(inputs_BT))
 
-    def _hidden(
-        self,
-        inputs_BT: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        cache: KeyValueCache | None,
-        embedded_BTC: Tensor | None = None,
-    ) -> Tensor:
-        """What the output layer reads, `[B, T, C]`; `embedded_BTC` where what the first block reads is known already."""
-        x_BTC = self._embedded(inputs_BT, cache) if embedded_BTC is None else embedded_BTC
-        x_BTC = x_BTC.to(self.compute_dtype)
-        learns = torch.is_grad_enabled()
-        # One block is compiled and does for all (`base` on an H100: 17 s, the whole model 25); and the gradient of the embedding
-        # stays PyTorch's, which adds up in a fixed order where a compiled one does not.
-        run = self._call if learns and cache is None else call
-        for layer, block in enumerate(self.model.layers):
-            if learns and self.checkpoint_activations:
-                x_BTC = checkpoint(run, block, x_BTC, rotary, cache, layer, use_reentrant=False)
-            else:
-                x_BTC = run(block, x_BTC, rotary, cache, layer)
+    def _hidden(self, embedded_BTC: Tensor, run_block: RunBlock = run_plainly) -> Tensor:
+        """From the embeddings of whole blocks to what the output layer reads, `[B, T, C]` both."""
+        T = embedded_BTC.shape[1]
+        rotary = (self.cos_TD[:T].to(self.compute_dtype), self.sin_TD[:T].to(self.compute_dtype))
+        x_BTC = embedded_BTC.to(self.compute_dtype)
+        for block in self.model.layers:
+            x_BTC = run_block(block, x_BTC, rotary)
         return cast(Tensor, self.model.norm(x_BTC))
+
+    def _output(self, hidden_BTC: Tensor, inputs_BS: Tensor) -> Tensor:
+        """The logits `[B, T, V]` after the last T of S positions, whose tokens are `inputs_BS`."""
+        return cast(Tensor, self.lm_head(hidden_BTC)[..., : self.settings.vocab_size])
 
     def new_cache(self, batch_size: int) -> KeyValueCache:
         return KeyValueCache(self.settings, batch_size, self.device, self.compute_dtype)
@@ -571,7 +458,7 @@ class GPT(LanguageModel):
             tokens_BT.shape[1] > 1
             and cache.length + tokens_BT.shape[1] > self.settings.context_length
         ):
-            # Where the window slides each token sees another window: one at a time.
+            # Where the window slides, each token sees another window: one at a time.
             for token_B1 in torch.split(tokens_BT, 1, dim=1):
                 logits_BV = self.next_logits(token_B1, cache)
             return logits_BV
@@ -581,9 +468,11 @@ class GPT(LanguageModel):
         cos_TD, sin_TD = rotary_table(
             positions_T, self.settings.head_width, self.settings.rope_theta
         )
-        hidden_BTC = self._hidden(
-            tokens_BT, (cos_TD.to(self.compute_dtype), sin_TD.to(self.compute_dtype)), cache
-        )
+        rotary = (cos_TD.to(self.compute_dtype), sin_TD.to(self.compute_dtype))
+        x_BTC = self._embedded(tokens_BT, cache).to(self.compute_dtype)
+        for layer, block in enumerate(self.model.layers):
+            x_BTC = block(x_BTC, rotary, cache, layer)
+        hidden_BTC = self.model.norm(x_BTC)
         cache.length += tokens_BT.shape[1]
         return self._output(hidden_BTC[:, -1:], cache.recent(tokens_BT))[:, -1].float()
 
@@ -612,7 +501,7 @@ class GPT(LanguageModel):
         }
 
     def huggingface_state(self) -> dict[str, Tensor]:
-        """Qwen3's names; the rows that only round the vocabulary up are left out, as is a tied output layer."""
+        """Qwen3's names, without the rows that round the vocabulary up and without a tied output layer."""
         state = super().huggingface_state()
         V = self.settings.vocab_size
         state["model.embed_tokens.weight"] = state["model.embed_tokens.weight"][:V].contiguous()

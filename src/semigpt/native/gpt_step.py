@@ -1,78 +1,81 @@
-"""Loss and gradients of the `gpt` rung on a CPU with the backward pass written out: `GPT.forward` and autograd, in less.
+"""Loss and gradients of a GPT on a CPU, with the backward pass written out: `gpt_step.c`.
 
-The products are PyTorch's; everything between them is `step.c`, compiled on first use. A step of 4 x 128 on 12 x 128
-tokens starts some 150 operations where autograd starts 2,000, and every buffer is kept for the next step: to fault 27 MB
-of logits in anew takes this kernel longer than all the arithmetic on them.
+The products are PyTorch's; everything between them is C, compiled on first use. A step of 4 x 128 on
+12 x 128 tokens starts some 150 operations where autograd starts 2,000, and every buffer is kept for
+the next step: mapping 27 MB of logits anew takes longer than the arithmetic on them.
 
-`GPT` is what this means; tests/test_step.py holds the two equal, loss and every gradient.
+Nothing here knows a model: a step takes weights and plain sizes. `semigpt.training.native_step`
+collects them from `semigpt.models.gpt`, which with autograd is the oracle (tests/test_gpt_step.py).
+
+Shapes: B sequences, T positions, N = B * T, C width, H heads, D head width, A = H * D, F hidden width,
+L layers, V vocabulary; E experts of a mixture, X = E - 1 of them without the net.
 """
 
 from __future__ import annotations
 
 import ctypes
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from semigpt.native.compiler import NativeUnavailableError, compiled
 
-if TYPE_CHECKING:
-    from semigpt.models.gpt import GPT
-    from semigpt.ngrams.counts import Counts
-
-__all__ = ["NativeStep", "Recalled", "can_step_natively"]
+__all__ = ["GPTShape", "GPTStep", "GPTWeights", "LayerWeights", "Mixture", "fits"]
 
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("gpt_step.c")
 LANES = 16
-LONGEST = (
-    512  # positions: past it, scores written out take more memory and time than a fused kernel
-)
+# Positions. Past it, attention written out takes more memory and time than a fused kernel.
+LONGEST = 512
+
+_p, _i, _f, _n, _u = (
+    ctypes.c_void_p, ctypes.c_int, ctypes.c_float, ctypes.c_int64, ctypes.c_uint64,
+)  # fmt: skip
+FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "round": (_n, _p, _p),
+    "gather": (_n, _p, _f, _i, _p),
+    "drop": (_n, _u, _f, _p, _p),
+    "embed": (_i, _i, _p, _p, _p),
+    "embed_backward": (_i, _i, _p, _p, _f, _p),
+    "add_norm": (_i, _i, _f, _p, _p, _p, _p, _p, _p),
+    "norm_backward": (_i, _i, _p, _p, _p, _p, _i, _p, _p, _p, _f, _i, _p),
+    "heads": (_i, _i, _i, _i, _f, _p, _p, _p, _p, _p, _p),
+    "heads_backward": (_i, _i, _i, _i, _f, _p, _p, _p, _p, _p, _p, _p, _p, _f, _i, _p, _p),
+    "merge_heads": (_i, _i, _i, _i, _p, _p),
+    "split_heads": (_i, _i, _i, _i, _p, _p),
+    "causal_softmax": (_i, _i, _p),
+    "causal_softmax_backward": (_i, _i, _p, _p),
+    "swiglu": (_i, _i, _p, _p),
+    "swiglu_backward": (_i, _i, _p, _p, _p),
+    "cross_entropy": (_i, _i, _i, _p, _p, _f, _p, _p, _f, _i, _p, _p, _p, _f),
+    "successors": (_p, _i, _i, _p, _p, _p, _p),
+    "guesses": (_p, _i, _i, _p, _p, _i, _p, _p),
+    "echoes": (_i, _i, _p, _i, _p, _p),
+    "recall": (_p, _i, _i, _p, _p, _i, _p, _p),
+}
 
 
 @cache
 def library(dtype: torch.dtype) -> ctypes.CDLL:
-    """step.c for these numbers. Raises NativeUnavailableError, saying why."""
+    """gpt_step.c for products in this dtype. Raises NativeUnavailableError, saying why."""
     loaded = compiled(SOURCE, *(["BFLOAT16"] if dtype == torch.bfloat16 else []))
-    p, i, f = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
-    n, u = ctypes.c_int64, ctypes.c_uint64
-    for name, arguments in {
-        "round": (n, p, p),
-        "gather": (n, p, f, i, p),
-        "drop": (n, u, f, p, p),
-        "embed": (i, i, p, p, p),
-        "embed_backward": (i, i, p, p, f, p),
-        "add_norm": (i, i, f, p, p, p, p, p, p),
-        "norm_backward": (i, i, p, p, p, p, i, p, p, p, f, i, p),
-        "heads": (i, i, i, i, f, p, p, p, p, p, p),
-        "heads_backward": (i, i, i, i, f, p, p, p, p, p, p, p, p, f, i, p, p),
-        "merge_heads": (i, i, i, i, p, p),
-        "split_heads": (i, i, i, i, p, p),
-        "causal_softmax": (i, i, p),
-        "causal_softmax_backward": (i, i, p, p),
-        "swiglu": (i, i, p, p),
-        "swiglu_backward": (i, i, p, p, p),
-        "cross_entropy": (i, i, i, p, p, f, p, p, f, i, p, p, p, f),
-        "successors": (p, i, i, p, p, p, p),
-        "guesses": (p, i, i, p, p, i, p, p),
-        "echoes": (i, i, p, i, p, p),
-        "recall": (p, i, i, p, p, i, p, p),
-    }.items():
+    for name, arguments in FUNCTIONS.items():
         function = getattr(loaded, f"semigpt_{name}")
         function.argtypes, function.restype = arguments, None
-    loaded.semigpt_threads.argtypes, loaded.semigpt_threads.restype = (), i
+    loaded.semigpt_threads.argtypes, loaded.semigpt_threads.restype = (), _i
     return loaded
 
 
 @cache
 def library_or_none(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """`library`, or None after one line that says why there is none; asked, and tried, once."""
+    """`library`, or None after one line in the log that says why; tried once."""
     try:
         return library(dtype)
     except NativeUnavailableError as error:
@@ -80,357 +83,449 @@ def library_or_none(dtype: torch.dtype) -> ctypes.CDLL | None:
         return None
 
 
-def can_step_natively(model: GPT) -> bool:
-    """Whether step.c knows this shape: whole vectors, a head of keys for each head of queries; and float32 weights all of
-    which learn."""
-    settings = model.settings
+@dataclass(frozen=True)
+class GPTShape:
+    """The sizes of a GPT."""
+
+    vocab_size: int
+    context_length: int
+    num_layers: int
+    width: int
+    num_heads: int
+    kv_heads: int
+    head_width: int
+    hidden_width: int
+    norm_epsilon: float
+    dropout: float
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One layer's parameters, matrices as [outputs, inputs]."""
+
+    attention_norm: Tensor
+    qkv: tuple[Tensor, ...]
+    q_norm: Tensor
+    k_norm: Tensor
+    o: Tensor
+    feedforward_norm: Tensor
+    gate_up: tuple[Tensor, ...]
+    down: Tensor
+
+
+@dataclass(frozen=True)
+class GPTWeights:
+    """A GPT's parameters, float32, and its rotary table."""
+
+    embedding: Tensor  # [rows, C], rows at least V
+    layers: tuple[LayerWeights, ...]
+    final_norm: Tensor
+    head: Tensor  # [rows, C]; may be the embedding itself
+    cos_TD: Tensor
+    sin_TD: Tensor
+    gate: Tensor | None = None  # of a mixture: [E, C + context features + 1], the net's row first
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What the other experts of a mixture bring to a batch: see `semigpt.models.memory`."""
+
+    p_NX: Tensor  # the probability that each other expert gives each target
+    context_NF: Tensor  # what the gate reads beside the hidden state
+    own_loss: float  # weight of the net's own loss beside the mixture's
+    added_NC: Tensor  # added to the token embeddings
+
+
+def fits(shape: GPTShape, dtype: torch.dtype, parameters: Iterable[Tensor]) -> bool:
+    """Whether gpt_step.c can run this GPT.
+
+    It needs a CPU, sizes that fill vectors, as many key heads as query heads, and float32 parameters
+    all of which are trained.
+    """
     return (
-        model.device.type == "cpu"
-        and all(p.dtype == torch.float32 and p.requires_grad for p in model.parameters())
-        and model.compute_dtype in (torch.float32, torch.bfloat16)
-        and settings.width % LANES == settings.feedforward_width % LANES == 0
-        and settings.head_width % (2 * LANES) == 0
-        and settings.kv_heads == settings.num_heads
-        and settings.context_length <= LONGEST
+        all(
+            p.device.type == "cpu" and p.dtype == torch.float32 and p.requires_grad
+            for p in parameters
+        )
+        and dtype in (torch.float32, torch.bfloat16)
+        and shape.width % LANES == shape.hidden_width % LANES == 0
+        and shape.head_width % (2 * LANES) == 0
+        and shape.kv_heads == shape.num_heads
+        and shape.context_length <= LONGEST
     )
 
 
 def draw_seed() -> int:
-    """A step's own seed for its coins, from PyTorch's generator: a run that goes on tosses what it would have tossed."""
+    """The seed of a step's dropout masks, from PyTorch's generator, which a checkpoint keeps."""
     return int(torch.randint(2**63 - 1, ()))
 
 
 def site_seed(seed: int, site: int) -> int:
-    """That of the coins at one place in the net: 3 i after the attention's softmax of layer i, 3 i + 1 after its branch,
-    3 i + 2 after the feed-forward's."""
+    """The seed of the dropout mask at one site of the net.
+
+    Sites of layer i: 3 i after the attention's softmax, 3 i + 1 after attention, 3 i + 2 after the
+    feed-forward.
+    """
     return (seed + site * 0x9E3779B97F4A7C15) % 2**64
 
 
-@dataclass(frozen=True)
-class Recalled:
-    """What the `memory` rung brings to a step: see `semigpt.models.memory`."""
+class _Workspace:
+    """Every buffer of a step for batches of one shape. Norm i reads x[i]: two a layer, one at the end."""
 
-    gate: Tensor  # [E, C + F + 1], its weights; the net is the first of E experts
-    p_NX: Tensor  # what each of the E - 1 others gives each target
-    features_NF: Tensor
-    own: float  # the weight of the net's own loss
-    hints_NC: Tensor | None = None  # added to the embedding
+    def __init__(
+        self, shape: GPTShape, rows: int, dtype: torch.dtype, B: int, T: int, threads: int
+    ) -> None:
+        def buffer(*sizes: int) -> Tensor:
+            return torch.empty(sizes, dtype=dtype)
 
+        def floats(*sizes: int) -> Tensor:
+            return torch.empty(sizes, dtype=torch.float32)
 
-class NativeStep:
-    """The training step of one model, with the memory it works in. Raises NativeUnavailableError without a compiler."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        """A copy of a model makes a step of its own when it learns: this one's memory is not shared."""
-
-    def __init__(self, model: GPT) -> None:
-        self.model, self.dtype = model, model.compute_dtype
-        self._c = library(self.dtype)
-        self._shape = (0, 0, 0)
-        settings = model.settings
-        # Row i of the rotation is an angle for each of D / 2 pairs.
-        half = settings.head_width // 2
-        self._cos, self._sin = (
-            model.cos_TD[:, :half].contiguous(),
-            model.sin_TD[:, :half].contiguous(),
-        )
-        blocks: Any = model.model.layers
-        self._weights: list[dict[str, tuple[Tensor, ...]]] = [
-            {
-                "qkv": tuple(getattr(block.self_attn, f"{name}_proj").weight for name in "qkv"),
-                "o": (block.self_attn.o_proj.weight,),
-                "gate_up": (block.mlp.gate_proj.weight, block.mlp.up_proj.weight),
-                "down": (block.mlp.down_proj.weight,),
-            }
-            for block in blocks
-        ]
-        self._head = (model.lm_head.weight,)
-        # The weights as numbers of the products, those that read the same input one below the other.
-        self._rounded = [
-            {name: self._room(parts) for name, parts in layer.items()} for layer in self._weights
-        ]
-        self._rounded_head = self._room(self._head)
-        self._by_weight = torch.empty(
-            max(
-                w.numel() for layer in self._rounded for w in (*layer.values(), self._rounded_head)
-            ),
-            dtype=self.dtype,
-        )
-        self._gradients = {id(p): torch.empty_like(p) for p in model.parameters()}
-
-    def _room(self, parts: tuple[Tensor, ...]) -> Tensor:
-        return torch.empty(sum(len(part) for part in parts), parts[0].shape[1], dtype=self.dtype)
-
-    def _make_room(self, B: int, T: int, threads: int) -> None:
-        settings = self.model.settings
         L, C, H, D, F = (
-            settings.num_layers,
-            settings.width,
-            settings.num_heads,
-            settings.head_width,
-            settings.feedforward_width,
+            *(shape.num_layers, shape.width, shape.num_heads),
+            *(shape.head_width, shape.hidden_width),
         )
         N, A = B * T, H * D
-
-        def numbers(*shape: int) -> Tensor:
-            return torch.empty(shape, dtype=self.dtype)
-
-        def floats(*shape: int) -> Tensor:
-            return torch.empty(shape, dtype=torch.float32)
-
-        self._shape = (B, T, threads)
+        self.key = (B, T, threads)
         self.x, self.scale = floats(2 * L + 1, N, C), floats(2 * L + 1, N)
-        self.normed = numbers(2 * L + 1, N, C)
-        self.qkv, self.heads, self.shares = (
-            numbers(L, N, 3 * A),
-            numbers(L, 3, B * H, T, D),
-            numbers(L, B * H, T, T),
+        self.normed = buffer(2 * L + 1, N, C)
+        self.qkv, self.heads = buffer(L, N, 3 * A), buffer(L, 3, B * H, T, D)
+        self.attention_weights, self.mixed = buffer(L, B * H, T, T), buffer(L, N, A)
+        self.gate_up, self.hidden = buffer(L, N, 2 * F), buffer(L, N, F)
+        self.branch, self.head_outputs = buffer(N, C), buffer(B * H, T, D)
+        self.logits, self.losses = buffer(N, rows), floats(N)
+        self.grad_x, self.grad_branch = floats(N, C), buffer(N, C)
+        self.grad_normed = buffer(N, C)
+        self.grad_heads, self.grad_attention_weights = buffer(3, B * H, T, D), buffer(B * H, T, T)
+        self.partial_sums = floats(2 * threads * max(C, D))
+        # The attention's and the feed-forward's in turn.
+        wide, inner = buffer(N, max(2 * F, 3 * A)).view(-1), buffer(N, max(F, A)).view(-1)
+        self.grad_qkv, self.grad_mixed = wide[: N * 3 * A].view(N, 3 * A), inner[: N * A].view(N, A)
+        self.grad_gate_up = wide[: N * 2 * F].view(N, 2 * F)
+        self.grad_hidden = inner[: N * F].view(N, F)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One call's arguments. Gradients of weights are multiplied by `weight` where they are stored."""
+
+    ids_BT: Tensor
+    targets_BT: Tensor
+    weight: float
+    dropout: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """The mixture at each position, kept from the forward to the backward pass."""
+
+    inputs_NI: Tensor
+    weights_NE: Tensor
+    others_NX: Tensor  # weight times p of each expert but the net
+    net_N: Tensor  # the net's weight
+    others_N: Tensor  # the sum of others_NX
+
+
+class GPTStep:
+    """The training step of one GPT, with the memory it works in.
+
+    Raises NativeUnavailableError without a compiler.
+    """
+
+    def __init__(self, shape: GPTShape, weights: GPTWeights, dtype: torch.dtype) -> None:
+        self.shape, self.weights, self.dtype = shape, weights, dtype
+        self._c = library(dtype)
+        # Row i of the rotation has an angle for each of D / 2 pairs.
+        half = shape.head_width // 2
+        self._cos, self._sin = (
+            table_TD[:, :half].contiguous() for table_TD in (weights.cos_TD, weights.sin_TD)
         )
-        self.mixed, self.gate_up, self.hidden = (
-            numbers(L, N, A),
-            numbers(L, N, 2 * F),
-            numbers(L, N, F),
-        )
-        self.delta, self.out_heads = numbers(N, C), numbers(B * H, T, D)
-        self.logits, self.losses = numbers(N, len(self._rounded_head)), floats(N)
-        self.by_x, self.by_x_number = floats(N, C), numbers(N, C)
-        self.by_wide, self.by_hidden, self.by_normed = (
-            numbers(N, max(2 * F, 3 * A)),
-            numbers(N, max(F, A)),
-            numbers(N, C),
-        )
-        self.by_heads, self.by_shares = numbers(3, B * H, T, D), numbers(B * H, T, T)
-        self.parts = floats(2 * threads * max(C, D))
+        # The matrices in the products' dtype, those that read the same input stacked.
+        self._matrices = [
+            {
+                "qkv": self._stacked(layer.qkv),
+                "o": self._stacked((layer.o,)),
+                "gate_up": self._stacked(layer.gate_up),
+                "down": self._stacked((layer.down,)),
+            }
+            for layer in weights.layers
+        ]
+        self._head = self._stacked((weights.head,))
+        largest = max(m.numel() for layer in self._matrices for m in (*layer.values(), self._head))
+        self._grad_matrix = torch.empty(largest, dtype=dtype)
+        self._gradients: dict[int, Tensor] = {}
+        self._work = _Workspace(shape, len(self._head), dtype, 0, 0, 1)
 
     @torch.no_grad()
     def __call__(
         self,
-        inputs_BT: Tensor,
+        ids_BT: Tensor,
         targets_BT: Tensor,
         weight: float = 1.0,
-        teacher: Counts | None = None,
-        taught: float = 0.0,
-        memory: Recalled | None = None,
+        *,
+        training: bool = True,
+        teacher: Any = None,
+        distillation_weight: float = 0.0,
+        mixture: Mixture | None = None,
     ) -> Tensor:
-        """The mean loss in nats, and `weight` times its gradients, written to or added to `.grad` of every parameter.
+        """The mean loss in nats; `weight` times its gradients are added to `.grad` of every parameter.
 
-        `teacher` and `taught` as in `LanguageModel.learn`; `memory` is what the `memory` rung recalls. The gradient by what
-        the first block reads, without `weight`, is left in `by_x`: whoever brings hints goes on from there.
+        Ids and targets must lie in the vocabulary. Dropout acts where `training`. `teacher` points to
+        the counts whose distribution takes `distillation_weight` of each target (`Counts.pointer`);
+        the loss returned is the text's. With a `mixture` loss and gradients are the mixture's.
+
+        `grad_x` then holds the gradient of what the first layer read, without `weight`.
         """
-        model, c = self.model, self._c
-        settings = model.settings
-        B, T = inputs_BT.shape
-        # Asked of the C: its OpenMP need not be PyTorch's, and the number may change from step to step.
-        threads = c.semigpt_threads()
-        if self._shape != (B, T, threads):
-            self._make_room(B, T, threads)
-        N, L, C, H, D, F = (
-            B * T,
-            settings.num_layers,
-            settings.width,
-            settings.num_heads,
-            settings.head_width,
-            settings.feedforward_width,
+        B, T = ids_BT.shape
+        # Asked of the C: its OpenMP need not be PyTorch's, and the number may change between steps.
+        threads = self._c.semigpt_threads()
+        if self._work.key != (B, T, threads):
+            self._work = _Workspace(self.shape, len(self._head), self.dtype, B, T, threads)
+        dropout = self.shape.dropout if training else 0.0
+        batch = _Batch(
+            *(ids_BT.contiguous(), targets_BT.contiguous(), weight),
+            *(dropout, draw_seed() if dropout else 0),
         )
-        A, epsilon = H * D, settings.norm_epsilon
-        rate = settings.dropout if model.training else 0.0
-        seed = draw_seed() if rate else 0
-
-        def drop(site: int, x: Tensor, y: Tensor) -> Tensor:
-            if not rate:
-                return x
-            c.semigpt_drop(x.numel(), site_seed(seed, site), rate, x.data_ptr(), y.data_ptr())
-            return y
-
-        ids, targets = inputs_BT.contiguous(), targets_BT.contiguous()
-        cos, sin = self._cos.data_ptr(), self._sin.data_ptr()
-        for weights, rounded in zip(self._weights, self._rounded, strict=True):
-            for name, parts in weights.items():
-                self._round(parts, rounded[name])
-        self._round(self._head, self._rounded_head)
-
-        blocks: Any = model.model.layers
-        x, scale, normed = self.x, self.scale, self.normed
-        c.semigpt_embed(
-            N, C, ids.data_ptr(), model.model.embed_tokens.weight.data_ptr(), x[0].data_ptr()
-        )
-        if memory is not None and memory.hints_NC is not None:
-            x[0] += memory.hints_NC
-        for i in range(2 * L + 1):
-            norm = self._norm(blocks, i)
-            # x[i] is the stream where norm i reads it: the first is the embedding, each other adds what a branch found.
-            c.semigpt_add_norm(
-                N, C, epsilon,
-                x[max(i - 1, 0)].data_ptr(), self.delta.data_ptr() if i else None, norm.data_ptr(),
-                x[i].data_ptr(), normed[i].data_ptr(), scale[i].data_ptr(),
-            )  # fmt: skip
-            if i == 2 * L:
-                break
-            layer, w = i // 2, self._rounded[i // 2]
-            if i % 2 == 0:
-                attention = blocks[layer].self_attn
-                torch.mm(normed[i], w["qkv"].t(), out=self.qkv[layer])
-                q, k, v = self.heads[layer]
-                c.semigpt_heads(
-                    B, T, H, D, epsilon, self.qkv[layer].data_ptr(), attention.q_norm.weight.data_ptr(),
-                    attention.k_norm.weight.data_ptr(), cos, sin, q.data_ptr(),
-                )  # fmt: skip
-                torch.bmm(q, k.transpose(1, 2), out=self.shares[layer])
-                c.semigpt_causal_softmax(B * H, T, self.shares[layer].data_ptr())
-                torch.bmm(
-                    drop(3 * layer, self.shares[layer], self.by_shares), v, out=self.out_heads
-                )
-                c.semigpt_merge_heads(
-                    B, T, H, D, self.out_heads.data_ptr(), self.mixed[layer].data_ptr()
-                )
-                torch.mm(self.mixed[layer], w["o"].t(), out=self.delta)
-                drop(3 * layer + 1, self.delta, self.delta)
-            else:
-                torch.mm(normed[i], w["gate_up"].t(), out=self.gate_up[layer])
-                c.semigpt_swiglu(
-                    N, F, self.gate_up[layer].data_ptr(), self.hidden[layer].data_ptr()
-                )
-                torch.mm(self.hidden[layer], w["down"].t(), out=self.delta)
-                drop(3 * layer + 2, self.delta, self.delta)
-        torch.mm(normed[2 * L], self._rounded_head.t(), out=self.logits)
-        gates: tuple[Any, ...] = (None, None, 0.0)
-        if memory is not None:
-            hidden, gate = normed[2 * L].float(), memory.gate
-            features = torch.cat((hidden, memory.features_NF, torch.ones(N, 1)), dim=1)
-            shares_NE = torch.mm(features, gate.t()).softmax(dim=1)
-            by_others_NX = shares_NE[:, 1:] * memory.p_NX
-            net_N, others_N = shares_NE[:, 0].contiguous(), by_others_NX.sum(dim=1)
-            gates = net_N.data_ptr(), others_N.data_ptr(), memory.own
-        c.semigpt_cross_entropy(
-            *(
-                N,
-                settings.vocab_size,
-                self.logits.shape[1],
-                self.logits.data_ptr(),
-                targets.data_ptr(),
-                1 / N,
-            ),
-            *(
-                self.losses.data_ptr(),
-                None if teacher is None else teacher.pointer,
-                taught,
-                T,
-                ids.data_ptr(),
-            ),
-            *gates,
-        )
-        loss = self.losses.mean()
-
-        # Backward. Gradients of weights are multiplied by `weight` where they are gathered.
-        by_normed, by_x, by_x_number = self.by_normed, self.by_x, self.by_x_number
-        torch.mm(self.logits, self._rounded_head, out=by_normed)
-        self._gather(self.logits, normed[2 * L], self._head, weight)
-        if memory is not None:
-            # By the logits of the shares: each share less the part of p that came from its expert.
-            by_others_NX *= self.losses.exp()[:, None]
-            by_net_N1 = 1 - by_others_NX.sum(dim=1, keepdim=True)
-            by_gate_NE = (shares_NE - torch.cat((by_net_N1, by_others_NX), dim=1)) / N
-            by_normed += torch.mm(by_gate_NE, gate[:, :C]).to(self.dtype)
-            by_gate, add = self._gradient(gate)
-            if not add:
-                by_gate.zero_()
-            by_gate.add_(torch.mm(by_gate_NE.t(), features), alpha=weight)
-        for i in range(2 * L, -1, -1):
-            if i < 2 * L:
-                layer, w = i // 2, self._rounded[i // 2]
-                # The stream's own gradient is in by_x; what is left here goes into the branch.
-                drop(3 * layer + 1 + i % 2, by_x_number, by_x_number)
-                if i % 2:
-                    by_hidden, by_wide = (
-                        self.by_hidden.view(-1)[: N * F].view(N, F),
-                        self.by_wide.view(-1)[: N * 2 * F].view(N, 2 * F),
-                    )
-                    torch.mm(by_x_number, w["down"], out=by_hidden)
-                    self._gather(
-                        by_x_number, self.hidden[layer], self._weights[layer]["down"], weight
-                    )
-                    c.semigpt_swiglu_backward(
-                        N,
-                        F,
-                        self.gate_up[layer].data_ptr(),
-                        by_hidden.data_ptr(),
-                        by_wide.data_ptr(),
-                    )
-                    name = "gate_up"
-                else:
-                    attention = blocks[layer].self_attn
-                    by_mixed, by_wide = (
-                        self.by_hidden.view(-1)[: N * A].view(N, A),
-                        self.by_wide.view(-1)[: N * 3 * A].view(N, 3 * A),
-                    )
-                    torch.mm(by_x_number, w["o"], out=by_mixed)
-                    self._gather(by_x_number, self.mixed[layer], self._weights[layer]["o"], weight)
-                    c.semigpt_split_heads(
-                        B, T, H, D, by_mixed.data_ptr(), self.out_heads.data_ptr()
-                    )
-                    q, k, v = self.heads[layer]
-                    by_q, by_k, by_v = self.by_heads
-                    dropped = drop(3 * layer, self.shares[layer], self.by_shares)
-                    torch.bmm(dropped.transpose(1, 2), self.out_heads, out=by_v)
-                    torch.bmm(self.out_heads, v.transpose(1, 2), out=self.by_shares)
-                    drop(3 * layer, self.by_shares, self.by_shares)
-                    c.semigpt_causal_softmax_backward(
-                        B * H, T, self.shares[layer].data_ptr(), self.by_shares.data_ptr()
-                    )
-                    torch.bmm(self.by_shares, k, out=by_q)
-                    torch.bmm(self.by_shares.transpose(1, 2), q, out=by_k)
-                    q_norm, k_norm = attention.q_norm.weight, attention.k_norm.weight
-                    by_q_norm, add = self._gradient(q_norm)
-                    by_k_norm, _ = self._gradient(k_norm)
-                    c.semigpt_heads_backward(
-                        B, T, H, D, epsilon, self.qkv[layer].data_ptr(), q_norm.data_ptr(), k_norm.data_ptr(), cos, sin,
-                        by_q.data_ptr(), by_wide.data_ptr(), self.parts.data_ptr(), weight, add,
-                        by_q_norm.data_ptr(), by_k_norm.data_ptr(),
-                    )  # fmt: skip
-                    name = "qkv"
-                torch.mm(by_wide, w[name], out=by_normed)
-                self._gather(by_wide, normed[i], self._weights[layer][name], weight)
-            norm = self._norm(blocks, i)
-            by_norm, add = self._gradient(norm)
-            c.semigpt_norm_backward(
-                N, C, x[i].data_ptr(), scale[i].data_ptr(), norm.data_ptr(), by_normed.data_ptr(), i == 2 * L,
-                by_x.data_ptr(), by_x_number.data_ptr(), self.parts.data_ptr(), weight, add, by_norm.data_ptr(),
-            )  # fmt: skip
-        table = model.model.embed_tokens.weight
-        by_table, add = self._gradient(table)
-        if not add:
-            by_table.zero_()
-        c.semigpt_embed_backward(N, C, ids.data_ptr(), by_x.data_ptr(), weight, by_table.data_ptr())
+        self._cast_weights()
+        self._forward(batch, None if mixture is None else mixture.added_NC)
+        gate = None if mixture is None else self._mix(mixture)
+        loss = self._loss(batch, teacher, distillation_weight, mixture, gate)
+        self._backward(batch, gate)
         return loss
 
-    def _norm(self, blocks: Any, i: int) -> Tensor:
-        if i == 2 * len(blocks):
-            return self.model.model.norm.weight
-        block = blocks[i // 2]
-        weight: Tensor = (block.post_attention_layernorm if i % 2 else block.input_layernorm).weight
-        return weight
+    @property
+    def grad_x(self) -> Tensor:
+        """The gradient of what the first layer read in the last call, `[N, C]`."""
+        return self._work.grad_x
 
-    def _round(self, parts: tuple[Tensor, ...], whole: Tensor) -> None:
+    def _forward(self, batch: _Batch, added_NC: Tensor | None) -> None:
+        """From the ids to the logits."""
+        work, c, L, C = self._work, self._c, self.shape.num_layers, self.shape.width
+        N = batch.ids_BT.numel()
+        c.semigpt_embed(
+            *(N, C, batch.ids_BT.data_ptr(), self.weights.embedding.data_ptr()),
+            work.x[0].data_ptr(),
+        )
+        if added_NC is not None:
+            work.x[0] += added_NC
+        for i in range(2 * L + 1):
+            # x[0] is the embedding; each other x[i] is the one before plus its branch.
+            c.semigpt_add_norm(
+                *(N, C, self.shape.norm_epsilon, work.x[max(i - 1, 0)].data_ptr()),
+                *(work.branch.data_ptr() if i else None, self._norm(i).data_ptr()),
+                *(work.x[i].data_ptr(), work.normed[i].data_ptr(), work.scale[i].data_ptr()),
+            )
+            if i < 2 * L:
+                (self._feedforward if i % 2 else self._attention)(batch, i // 2)
+        torch.mm(work.normed[2 * L], self._head.t(), out=work.logits)
+
+    def _attention(self, batch: _Batch, layer: int) -> None:
+        """branch = attention of normed[2 layer]."""
+        work, c, weights = self._work, self._c, self.weights.layers[layer]
+        (B, T), H, D = batch.ids_BT.shape, self.shape.num_heads, self.shape.head_width
+        matrices, attention_weights = self._matrices[layer], work.attention_weights[layer]
+        q, k, v = work.heads[layer]
+        torch.mm(work.normed[2 * layer], matrices["qkv"].t(), out=work.qkv[layer])
+        c.semigpt_heads(
+            *(B, T, H, D, self.shape.norm_epsilon, work.qkv[layer].data_ptr()),
+            *(weights.q_norm.data_ptr(), weights.k_norm.data_ptr()),
+            *(self._cos.data_ptr(), self._sin.data_ptr(), q.data_ptr()),
+        )
+        torch.bmm(q, k.transpose(1, 2), out=attention_weights)
+        c.semigpt_causal_softmax(B * H, T, attention_weights.data_ptr())
+        dropped = self._dropout(batch, 3 * layer, attention_weights, work.grad_attention_weights)
+        torch.bmm(dropped, v, out=work.head_outputs)
+        c.semigpt_merge_heads(
+            B, T, H, D, work.head_outputs.data_ptr(), work.mixed[layer].data_ptr()
+        )
+        torch.mm(work.mixed[layer], matrices["o"].t(), out=work.branch)
+        self._dropout(batch, 3 * layer + 1, work.branch, work.branch)
+
+    def _feedforward(self, batch: _Batch, layer: int) -> None:
+        """branch = feed-forward of normed[2 layer + 1]."""
+        work, matrices, N = self._work, self._matrices[layer], batch.ids_BT.numel()
+        torch.mm(work.normed[2 * layer + 1], matrices["gate_up"].t(), out=work.gate_up[layer])
+        self._c.semigpt_swiglu(
+            *(N, self.shape.hidden_width),
+            *(work.gate_up[layer].data_ptr(), work.hidden[layer].data_ptr()),
+        )
+        torch.mm(work.hidden[layer], matrices["down"].t(), out=work.branch)
+        self._dropout(batch, 3 * layer + 2, work.branch, work.branch)
+
+    def _mix(self, mixture: Mixture) -> _Gate:
+        """The mixture weights at each position."""
+        assert self.weights.gate is not None
+        hidden_NC = self._work.normed[-1].float()
+        ones_N1 = torch.ones(len(hidden_NC), 1)
+        inputs_NI = torch.cat((hidden_NC, mixture.context_NF, ones_N1), dim=1)
+        weights_NE = torch.mm(inputs_NI, self.weights.gate.t()).softmax(dim=1)
+        others_NX = weights_NE[:, 1:] * mixture.p_NX
+        net_N, others_N = weights_NE[:, 0].contiguous(), others_NX.sum(dim=1)
+        return _Gate(inputs_NI, weights_NE, others_NX, net_N, others_N)
+
+    def _loss(
+        self,
+        batch: _Batch,
+        teacher: Any,
+        distillation_weight: float,
+        mixture: Mixture | None,
+        gate: _Gate | None,
+    ) -> Tensor:
+        """The mean loss; the logits become their own gradient."""
+        work, N = self._work, batch.ids_BT.numel()
+        mixed: tuple[Any, ...] = (None, None, 0.0)
+        if mixture is not None and gate is not None:
+            mixed = gate.net_N.data_ptr(), gate.others_N.data_ptr(), mixture.own_loss
+        self._c.semigpt_cross_entropy(
+            *(N, self.shape.vocab_size, work.logits.shape[1], work.logits.data_ptr()),
+            *(batch.targets_BT.data_ptr(), 1 / N, work.losses.data_ptr()),
+            *(teacher, distillation_weight, batch.ids_BT.shape[1], batch.ids_BT.data_ptr()),
+            *mixed,
+        )
+        return work.losses.mean()
+
+    def _backward(self, batch: _Batch, gate: _Gate | None) -> None:
+        """From the gradient of the logits to that of every parameter."""
+        work, c, L, C = self._work, self._c, self.shape.num_layers, self.shape.width
+        N, weight = batch.ids_BT.numel(), batch.weight
+        torch.mm(work.logits, self._head, out=work.grad_normed)
+        self._grad_product(work.logits, work.normed[2 * L], (self.weights.head,), weight)
+        if gate is not None:
+            self._mix_backward(gate, weight)
+        for i in range(2 * L, -1, -1):
+            if i < 2 * L:
+                # grad_x is the residual stream's; its copy in grad_branch goes into the branch.
+                site = 3 * (i // 2) + 1 + i % 2
+                self._dropout(batch, site, work.grad_branch, work.grad_branch)
+                (self._feedforward_backward if i % 2 else self._attention_backward)(batch, i // 2)
+            norm = self._norm(i)
+            grad_norm, add = self._gradient(norm)
+            c.semigpt_norm_backward(
+                *(N, C, work.x[i].data_ptr(), work.scale[i].data_ptr(), norm.data_ptr()),
+                *(work.grad_normed.data_ptr(), i == 2 * L),
+                *(work.grad_x.data_ptr(), work.grad_branch.data_ptr()),
+                *(work.partial_sums.data_ptr(), weight, add, grad_norm.data_ptr()),
+            )
+        grad_embedding, add = self._gradient(self.weights.embedding)
+        if not add:
+            grad_embedding.zero_()
+        c.semigpt_embed_backward(
+            *(N, C, batch.ids_BT.data_ptr(), work.grad_x.data_ptr()),
+            *(weight, grad_embedding.data_ptr()),
+        )
+
+    def _mix_backward(self, gate: _Gate, weight: float) -> None:
+        """The gate's gradient: a weight less the part of p that its expert contributed."""
+        assert self.weights.gate is not None
+        work, N = self._work, len(gate.weights_NE)
+        share_NX = gate.others_NX.mul_(work.losses.exp()[:, None])
+        net_N1 = 1 - share_NX.sum(dim=1, keepdim=True)
+        grad_NE = (gate.weights_NE - torch.cat((net_N1, share_NX), dim=1)) / N
+        hidden_weights_EC = self.weights.gate[:, : self.shape.width]
+        work.grad_normed += torch.mm(grad_NE, hidden_weights_EC).to(self.dtype)
+        grad_gate, add = self._gradient(self.weights.gate)
+        if not add:
+            grad_gate.zero_()
+        grad_gate.add_(torch.mm(grad_NE.t(), gate.inputs_NI), alpha=weight)
+
+    def _feedforward_backward(self, batch: _Batch, layer: int) -> None:
+        """grad_normed of the feed-forward, from grad_branch."""
+        work, weights, matrices = self._work, self.weights.layers[layer], self._matrices[layer]
+        torch.mm(work.grad_branch, matrices["down"], out=work.grad_hidden)
+        self._grad_product(work.grad_branch, work.hidden[layer], (weights.down,), batch.weight)
+        self._c.semigpt_swiglu_backward(
+            *(batch.ids_BT.numel(), self.shape.hidden_width, work.gate_up[layer].data_ptr()),
+            *(work.grad_hidden.data_ptr(), work.grad_gate_up.data_ptr()),
+        )
+        torch.mm(work.grad_gate_up, matrices["gate_up"], out=work.grad_normed)
+        normed = work.normed[2 * layer + 1]
+        self._grad_product(work.grad_gate_up, normed, weights.gate_up, batch.weight)
+
+    def _attention_backward(self, batch: _Batch, layer: int) -> None:
+        """grad_normed of the attention, from grad_branch."""
+        work, c, weights = self._work, self._c, self.weights.layers[layer]
+        (B, T), H, D = batch.ids_BT.shape, self.shape.num_heads, self.shape.head_width
+        matrices, attention_weights = self._matrices[layer], work.attention_weights[layer]
+        grad_weights, grad_outputs = work.grad_attention_weights, work.head_outputs
+        (q, k, v), (grad_q, grad_k, grad_v) = work.heads[layer], work.grad_heads
+        torch.mm(work.grad_branch, matrices["o"], out=work.grad_mixed)
+        self._grad_product(work.grad_branch, work.mixed[layer], (weights.o,), batch.weight)
+        c.semigpt_split_heads(B, T, H, D, work.grad_mixed.data_ptr(), grad_outputs.data_ptr())
+        dropped = self._dropout(batch, 3 * layer, attention_weights, grad_weights)
+        torch.bmm(dropped.transpose(1, 2), grad_outputs, out=grad_v)
+        torch.bmm(grad_outputs, v.transpose(1, 2), out=grad_weights)
+        self._dropout(batch, 3 * layer, grad_weights, grad_weights)
+        c.semigpt_causal_softmax_backward(
+            B * H, T, attention_weights.data_ptr(), grad_weights.data_ptr()
+        )
+        torch.bmm(grad_weights, k, out=grad_q)
+        torch.bmm(grad_weights.transpose(1, 2), q, out=grad_k)
+        grad_q_norm, add = self._gradient(weights.q_norm)
+        grad_k_norm, _ = self._gradient(weights.k_norm)
+        c.semigpt_heads_backward(
+            *(B, T, H, D, self.shape.norm_epsilon, work.qkv[layer].data_ptr()),
+            *(weights.q_norm.data_ptr(), weights.k_norm.data_ptr()),
+            *(self._cos.data_ptr(), self._sin.data_ptr()),
+            *(grad_q.data_ptr(), work.grad_qkv.data_ptr(), work.partial_sums.data_ptr()),
+            *(batch.weight, add, grad_q_norm.data_ptr(), grad_k_norm.data_ptr()),
+        )
+        torch.mm(work.grad_qkv, matrices["qkv"], out=work.grad_normed)
+        self._grad_product(work.grad_qkv, work.normed[2 * layer], weights.qkv, batch.weight)
+
+    def _norm(self, i: int) -> Tensor:
+        if i == 2 * self.shape.num_layers:
+            return self.weights.final_norm
+        layer = self.weights.layers[i // 2]
+        return layer.feedforward_norm if i % 2 else layer.attention_norm
+
+    def _dropout(self, batch: _Batch, site: int, x: Tensor, out: Tensor) -> Tensor:
+        """x with dropout, in `out`; x itself where there is none."""
+        if not batch.dropout:
+            return x
+        seed = site_seed(batch.seed, site)
+        self._c.semigpt_drop(x.numel(), seed, batch.dropout, x.data_ptr(), out.data_ptr())
+        return out
+
+    def _stacked(self, parts: tuple[Tensor, ...]) -> Tensor:
+        """An empty matrix for these, one below the other."""
+        return torch.empty(sum(len(part) for part in parts), parts[0].shape[1], dtype=self.dtype)
+
+    def _cast_weights(self) -> None:
+        """Bring the matrices up to date with the parameters."""
+        for layer, matrices in zip(self.weights.layers, self._matrices, strict=True):
+            self._cast(layer.qkv, matrices["qkv"])
+            self._cast((layer.o,), matrices["o"])
+            self._cast(layer.gate_up, matrices["gate_up"])
+            self._cast((layer.down,), matrices["down"])
+        self._cast((self.weights.head,), self._head)
+
+    def _cast(self, parts: tuple[Tensor, ...], matrix: Tensor) -> None:
         first = 0
         for part in parts:
-            self._c.semigpt_round(part.numel(), part.data_ptr(), whole[first:].data_ptr())
+            self._c.semigpt_round(part.numel(), part.data_ptr(), matrix[first:].data_ptr())
             first += len(part)
 
     def _gradient(self, parameter: Tensor) -> tuple[Tensor, bool]:
-        """Where its gradient goes, and whether there is one to add to."""
+        """The tensor of its gradient, and whether it holds one to add to."""
         if parameter.grad is not None:
             return parameter.grad, True
+        if id(parameter) not in self._gradients:
+            self._gradients[id(parameter)] = torch.empty_like(parameter)
         parameter.grad = self._gradients[id(parameter)]
         return parameter.grad, False
 
-    def _gather(self, by_y: Tensor, x: Tensor, parts: tuple[Tensor, ...], weight: float) -> None:
-        """The gradient of y = x Wᵀ by the parts of W."""
-        by_weight = self._by_weight[: by_y.shape[1] * x.shape[1]].view(by_y.shape[1], x.shape[1])
-        torch.mm(by_y.t(), x, out=by_weight)
+    def _grad_product(
+        self, grad_y: Tensor, x: Tensor, parts: tuple[Tensor, ...], weight: float
+    ) -> None:
+        """The gradient of y = x Wᵀ for the parts of W, times `weight`."""
+        outputs, inputs = grad_y.shape[1], x.shape[1]
+        grad_matrix = self._grad_matrix[: outputs * inputs].view(outputs, inputs)
+        torch.mm(grad_y.t(), x, out=grad_matrix)
         first = 0
         for part in parts:
             gradient, add = self._gradient(part)
             self._c.semigpt_gather(
-                part.numel(), by_weight[first:].data_ptr(), weight, add, gradient.data_ptr()
+                part.numel(), grad_matrix[first:].data_ptr(), weight, add, gradient.data_ptr()
             )
             first += len(part)

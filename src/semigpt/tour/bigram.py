@@ -314,7 +314,7 @@ def fresh_loss(s: Session, seed: int) -> Iterator[str]:
         "about 1/2 more.",
     )
     yield s.run(f"""
-        from semigpt.models.base import token_loss
+        from semigpt.models.loss import token_loss
         drawn = torch.randn(V, V, generator=torch.Generator().manual_seed({seed}))
         many_inputs, many_targets = dataset.batch("train", {BLOCK}, 128, seed={seed}, order="random")
         round(token_loss(drawn[many_inputs], many_targets).item(), 4), round(math.log(V) + 0.5, 4)

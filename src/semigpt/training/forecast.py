@@ -17,8 +17,12 @@ import torch
 from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError
 from semigpt.models.base import LanguageModel
+from semigpt.training.distillation import Teacher
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
-from semigpt.training.trainer import Progress, Teacher, TrainingSettings, training_steps
+from semigpt.training.progress import Progress
+from semigpt.training.settings import TrainingSettings
+from semigpt.training.step import Step
+from semigpt.training.trainer import training_steps
 
 __all__ = ["EVALUATIONS", "Forecast", "check_room", "forecast_run", "peak_memory", "readable_bytes"]
 
@@ -83,6 +87,7 @@ def checkpoint_disk(checkpoint: int, parameters: int, keep: int) -> int:
 
 def forecast_run(
     model: LanguageModel,
+    step: Step,
     dataset: Dataset,
     optimizer_settings: OptimizerSettings,
     settings: TrainingSettings,
@@ -104,7 +109,9 @@ def forecast_run(
     )
     durations: list[float] = []
     before = start = time.perf_counter()
-    for report in training_steps(model, dataset, optimizer, plan, Progress(), teacher=teacher):
+    for report in training_steps(
+        model, dataset, optimizer, plan, Progress(), step=step, teacher=teacher
+    ):
         now = time.perf_counter()
         if report.step == 1:
             start = now

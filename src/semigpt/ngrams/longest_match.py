@@ -1,0 +1,49 @@
+"""The longest earlier match of the newest tokens of a text, and the token that followed it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semigpt.native.gpt_step import library_or_none
+
+__all__ = ["LONGEST_MATCH", "longest_match"]
+
+LONGEST_MATCH = 8  # tokens; a longer match counts as this long
+
+
+def longest_match(ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """What followed the longest earlier match of the tokens that end at each position, and its length.
+
+    `[B, T]` ids to `[B, T]` tokens and `[B, T]` lengths. Of several longest matches the latest counts.
+    A length is 0 to `LONGEST_MATCH`; at 0 the token had not been seen before, and the token given is 0.
+    Compiled C on a CPU with a compiler; PyTorch elsewhere, with the same result.
+    """
+    c = library_or_none(torch.float32) if ids_BT.device.type == "cpu" else None
+    if c is None:
+        return _longest_match(ids_BT)
+    B, T = ids_BT.shape
+    ids_BT = ids_BT.contiguous()
+    tokens_BT, lengths_BT = torch.empty_like(ids_BT), torch.empty_like(ids_BT)
+    c.semigpt_echoes(
+        *(B, T, ids_BT.data_ptr(), LONGEST_MATCH),
+        *(tokens_BT.data_ptr(), lengths_BT.data_ptr()),
+    )
+    return tokens_BT, lengths_BT
+
+
+def _longest_match(ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+    T = ids_BT.shape[1]
+    equal_BTS = (ids_BT[:, :, None] == ids_BT[:, None, :]).tril(-1).int()
+    # run [t, s]: how many tokens ending at t equal those ending at s; one more token a pass.
+    run_BTS = equal_BTS
+    for _ in range(LONGEST_MATCH - 1):
+        before_BTS = F.pad(run_BTS, (1, 0, 1, 0))[:, :-1, :-1]
+        run_BTS = equal_BTS * (1 + before_BTS)
+    place_S = torch.arange(T, device=ids_BT.device, dtype=torch.int32)
+    # The longest, and of equally long ones the latest.
+    at_BT = torch.where(run_BTS > 0, run_BTS * T + place_S, -1).argmax(dim=2)
+    lengths_BT = run_BTS.gather(2, at_BT[..., None])[..., 0].long()
+    followers_BT = ids_BT.gather(1, (at_BT + 1).clamp(max=T - 1))
+    return torch.where(lengths_BT > 0, followers_BT, 0), lengths_BT

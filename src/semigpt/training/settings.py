@@ -1,0 +1,82 @@
+"""The settings of training: length, batches, evaluation, checkpoints."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from semigpt.dataset import BlockOrder
+from semigpt.errors import SettingsError
+from semigpt.ngrams.counts import LEVELS
+from semigpt.settings import check_choice, check_positive
+
+__all__ = ["TrainingSettings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How long to train, on what batches, and how often to evaluate and save.
+
+    Exactly one of `steps`, `tokens` and `minutes` says how long, and the schedule follows it. With
+    `steps` or `tokens` a run is reproducible to the bit on one machine; with `minutes` the number of
+    steps depends on the clock. Raises SettingsError for impossible values.
+    """
+
+    steps: int | None = None
+    tokens: int | None = None
+    minutes: float | None = None
+    batch_size: int = 64  # sequences per step, over all processes and micro-batches together
+    gradient_accumulation: int = 1  # micro-batches per step
+    order: BlockOrder = "epoch"
+    seed: int = 0
+    eval_every: int | None = None  # steps; default: ten times over the run
+    eval_blocks: int = 128
+    # 500 is steps, "2m" minutes; default: as often as 2 % of the time allows.
+    save_every: int | str | None = None
+    keep: int = 2  # checkpoints kept
+    # On a loss or gradient that is not finite.
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    # counts: the targets are partly what n-gram counts predict, while the model is behind them.
+    # auto: counts for a long text (semigpt.recipe.TAUGHT_TOKENS).
+    teacher: Literal["auto", "counts", "none"] = "none"
+    # Tokens of the longest n-gram counted; default: the memory's, where the model has one, or 5.
+    teacher_order: int | None = None
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.steps, self.tokens, self.minutes)) != 1:
+            raise SettingsError(
+                "say how long to train with exactly one of steps, tokens and minutes"
+            )
+        check_positive(self, "steps", "tokens", "minutes", "batch_size", "gradient_accumulation")
+        check_positive(self, "eval_every", "eval_blocks", "keep")
+        check_choice("order", self.order, ("epoch", "random"))
+        check_choice("on_nonfinite", self.on_nonfinite, ("stop", "skip"))
+        if isinstance(self.save_every, int):
+            check_positive(self, "save_every")
+        elif self.save_every is not None and not self.save_minutes:
+            raise SettingsError(
+                f"save_every takes steps or minutes, such as 500 or 2m, not {self.save_every!r}"
+            )
+        check_choice("teacher", self.teacher, ("auto", "counts", "none"))
+        if self.teacher_order is not None and not 2 <= self.teacher_order <= LEVELS:
+            raise SettingsError(
+                f"teacher_order must be between 2 and {LEVELS}, not {self.teacher_order}"
+            )
+        if self.seed < 0:
+            raise SettingsError(f"seed must not be less than 0, not {self.seed}")
+        if self.batch_size % self.gradient_accumulation:
+            raise SettingsError(
+                f"a batch of {self.batch_size} blocks cannot be cut into "
+                f"{self.gradient_accumulation} equal micro-batches"
+            )
+
+    @property
+    def save_minutes(self) -> float | None:
+        """The minutes between two checkpoints, where `save_every` is given in minutes."""
+        found = (
+            re.fullmatch(r"(\d+(?:\.\d+)?)m", self.save_every)
+            if isinstance(self.save_every, str)
+            else None
+        )
+        return float(found[1]) if found else None
