@@ -30,7 +30,8 @@ from semigpt.auto import (
     tokens_per_minute,
     weight_decay_for,
 )
-from semigpt.corpus.staging import Corpus, prepare_corpus
+from semigpt.corpus.corpus import Corpus
+from semigpt.corpus.staging import stage
 from semigpt.dataset import Dataset, block_starts, prepare_dataset
 from semigpt.device import MachineSettings, gigaflops, pick_device, pick_precision
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
@@ -91,7 +92,7 @@ TAUGHT_TOKENS = 1_200_000  # of a training split, from which on `teacher = "auto
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Where the text comes from: see `semigpt.corpus.sources` for the grammar of `spec` and `split`."""
+    """Where the text comes from: see `semigpt.corpus.spec` for the grammar of `spec` and `split`."""
 
     spec: str = "news"
     column: str | None = None
@@ -280,13 +281,7 @@ def prepare(
     `progress` is told the documents and characters read, `tokens` the tokens written, `share` how much of the one and
     then of the other is done. Raises CorpusError where a split is too short for a block.
     """
-    corpus = prepare_corpus(
-        recipe.data.spec,
-        column=recipe.data.column,
-        split=recipe.data.split,
-        progress=progress,
-        share=share,
-    )
+    corpus = _staged(recipe.data, progress, share)
     for split in ("train", "validation"):
         check_split(corpus, split)
     context_length = recipe.build_model(1, shape_only=True).settings.context_length
@@ -300,6 +295,27 @@ def prepare(
         except CorpusError as error:
             raise CorpusError(f"the {split} split of {corpus.spec} is too short: {error}") from None
     return corpus, tokenizer, dataset
+
+
+def _staged(
+    data: DataSettings,
+    progress: Callable[[int, int], None] | None,
+    share: Callable[[float], None] | None,
+) -> Corpus:
+    steps = stage(data.spec, column=data.column, split=data.split)
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as done:
+            corpus: Corpus = done.value
+            return corpus
+        try:
+            if progress is not None:
+                progress(step.documents, step.characters)
+            if share is not None and step.fraction is not None:
+                share(step.fraction)
+        except KeyboardInterrupt as stop:
+            steps.throw(stop)
 
 
 def chosen_tokenizer(recipe: Recipe, corpus: Corpus) -> TokenizerSettings:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semigpt.corpus.staging import Corpus
+from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
 from semigpt.errors import CheckpointError
 from semigpt.evaluation.evaluate import (

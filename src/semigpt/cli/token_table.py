@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from semigpt.corpus.staging import Corpus
+from semigpt.corpus.corpus import Corpus
 from semigpt.errors import SettingsError, TokenizerError
 from semigpt.settings import check_choice
 from semigpt.tokenizers import Kind, Tokenizer, load_tokenizer, train_tokenizer
