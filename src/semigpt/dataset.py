@@ -39,7 +39,7 @@ from semigpt.storage import (
 if TYPE_CHECKING:
     import torch
 
-    from semigpt.corpus.staging import Corpus
+    from semigpt.corpus.corpus import Corpus
     from semigpt.tokenizers.base import Tokenizer
 
 __all__ = [

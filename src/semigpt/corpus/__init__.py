@@ -1,5 +1,6 @@
-"""Text: where it comes from (`sources`), how it is cleaned (`text`), where it waits on disk (`staging`)."""
+"""Text: what a SPEC names (`spec`), its documents (`reading`), and the text on disk (`staging`)."""
 
-from semigpt.corpus.staging import Corpus, open_corpus, prepare_corpus
+from semigpt.corpus.corpus import Corpus, open_corpus
+from semigpt.corpus.staging import StagingProgress, prepare_corpus, stage
 
-__all__ = ["Corpus", "open_corpus", "prepare_corpus"]
+__all__ = ["Corpus", "StagingProgress", "open_corpus", "prepare_corpus", "stage"]

@@ -1,16 +1,17 @@
-"""What a text is before anything else looks at it: decoded, and composed.
+"""Find the encoding of a text file, decode it, and normalise text to NFC.
 
-A text file is in one of a few encodings. Which one is found by decoding all of it, because a guess from the
-first kilobyte is wrong exactly where it hurts (a CP949 file that opens with an English licence):
+The encoding is found by decoding the whole file, because a guess from the first kilobyte is wrong
+for a CP949 file that opens with an English licence:
 
-    a byte order mark                 the encoding it names: UTF-8, UTF-16 or UTF-32, then refused if it lies
-    valid UTF-8 to the last byte      UTF-8
-    valid CP949 to the last byte      CP949, Microsoft's superset of EUC-KR
-    none of these                     refused, naming the file, the line and the byte where decoding stopped
+    a byte order mark               the encoding it names: UTF-8, UTF-16 or UTF-32; refused where
+                                    the rest is not valid
+    valid UTF-8 to the last byte    UTF-8
+    valid CP949 to the last byte    CP949, Microsoft's superset of EUC-KR
+    none of these                   refused, naming the line and the byte where decoding stopped
 
-Text is normalised to NFC (Unicode Standard Annex 15): macOS stores 한 as ᄒ + ᅡ + ᆫ, three code points for one
-syllable, and a model should not have to learn every word twice. NULs, control characters and lone surrogates
-pass through.
+NFC is defined in Unicode Standard Annex 15. macOS stores 한 as ᄒ + ᅡ + ᆫ, three code points for
+one syllable, and a model should not have to learn every word twice. NULs, control characters and
+lone surrogates pass through.
 """
 
 import codecs
@@ -23,22 +24,22 @@ from typing import BinaryIO
 
 from semigpt.errors import CorpusError
 
-__all__ = ["Encoding", "TextScan", "decoded", "normalize", "scan_text"]
+__all__ = ["ENCODINGS", "UTF_8", "Encoding", "TextScan", "decode_chunks", "normalize", "scan_text"]
 
 CHUNK_BYTES = 1 << 20
 BLANK_LINE = re.compile(r"\n\n[^\n]")
 
 
 def normalize(text: str) -> str:
-    """`text` in NFC; the same object when it is in NFC already, which is checked without building a copy."""
+    """`text` in NFC: the same object where it is in NFC already, checked without a copy."""
     return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """An encoding a text file was found to be in.
+    """An encoding that a text file was found to be in.
 
-    name:  what a reader calls it: "UTF-8", "UTF-8 with a byte order mark", "UTF-16", "UTF-32", "CP949"
+    name:  for the user: "UTF-8", "UTF-8 with a byte order mark", "UTF-16", "UTF-32", "CP949"
     codec: Python's name of it, without the byte order mark
     mark:  the byte order mark to skip, b"" without one
     """
@@ -59,16 +60,14 @@ MARKED = (
     Encoding("UTF-16", "utf-16-le", codecs.BOM_UTF16_LE),
     Encoding("UTF-16", "utf-16-be", codecs.BOM_UTF16_BE),
 )
-
-
 ENCODINGS = (UTF_8, CP949, *MARKED)
 
 
 @dataclass(frozen=True)
 class TextScan:
-    """What one pass over a text file tells.
+    """What one pass over a text file finds.
 
-    encoding:    the encoding all of it decodes in
+    encoding:    the encoding in which all of it decodes
     characters:  how many, line ends counted as they stand in the file
     paragraphs:  whether a blank line stands between two lines that are not blank
     bytes:       how many, decompressed
@@ -90,10 +89,10 @@ class _DecodingError(Exception):
         self.reason = reason
 
 
-def decoded(file: BinaryIO, encoding: Encoding) -> Iterator[str]:
-    """The text of `file`, opened at its first byte, a megabyte at a time, the byte order mark left out.
+def decode_chunks(file: BinaryIO, encoding: Encoding) -> Iterator[str]:
+    """The text of `file`, opened at its first byte, a megabyte at a time, without its mark.
 
-    Raises UnicodeDecodeError where it is not valid; `scan_text` tells in words where that is.
+    Raises UnicodeDecodeError where it is not valid; `scan_text` says in words where that is.
     """
     decoder = codecs.getincrementaldecoder(encoding.codec)()
     file.read(len(encoding.mark))
@@ -105,10 +104,11 @@ def decoded(file: BinaryIO, encoding: Encoding) -> Iterator[str]:
 def scan_text(open_file: Callable[[], BinaryIO], name: str) -> TextScan:
     """Find the encoding of a text file by decoding all of it, a megabyte in memory at a time.
 
-    `open_file` opens it at its first byte, decompressed if need be; it is called again for each encoding
-    that has to be tried. `name` is what an error calls the file.
+    open_file: opens it at its first byte, decompressed if need be; called again for each
+               encoding that is tried
+    name:      what an error calls the file
 
-    Raises CorpusError, with line and byte, when no encoding fits.
+    Raises CorpusError, with line and byte, where no encoding fits.
     """
     with open_file() as file:
         head = file.read(4)
@@ -122,12 +122,11 @@ def scan_text(open_file: Callable[[], BinaryIO], name: str) -> TextScan:
             failures.append((encoding, stopped))
     # The encoding that got furthest is most likely the one the file is meant to be in.
     encoding, failure = max(failures, key=lambda pair: pair[1].byte)
-    others = (
-        "" if marked else ", nor in any other encoding known here (UTF-16 with its mark, CP949)"
-    )
+    tried = "".join(f", nor valid {other.name}" for other, _ in failures if other != encoding)
+    hint = "" if marked else " (UTF-16 is read with its byte order mark)"
     raise CorpusError(
-        f"{name}: not valid {encoding.name} at line {failure.line}, byte {failure.byte} ({failure.reason})"
-        f"{others}: save it as UTF-8"
+        f"{name}: not valid {encoding.name} at line {failure.line}, byte {failure.byte} "
+        f"({failure.reason}){tried}: save it as UTF-8{hint}"
     )
 
 
@@ -138,7 +137,7 @@ def _scan(file: BinaryIO, encoding: Encoding) -> TextScan:
     characters = 0
     line = 1
     paragraphs = False
-    # "\r\n" and a lone "\r" are one line end here, as in Python's text mode, which the loader reads with.
+    # "\r\n" and a lone "\r" are one line end, as in Python's text mode, which the loader reads in.
     line_ends = io.IncrementalNewlineDecoder(None, translate=True)
     tail = ""  # the last two characters before this chunk, leading line ends left out
     while True:
@@ -149,9 +148,8 @@ def _scan(file: BinaryIO, encoding: Encoding) -> TextScan:
         except UnicodeDecodeError as error:
             good = (pending + chunk)[: error.start].decode(encoding.codec, errors="ignore")
             reason = error.reason if chunk else "the file ends inside a character"
-            raise _DecodingError(
-                fed - len(pending) + error.start, line + good.count("\n"), reason
-            ) from None
+            place = fed - len(pending) + error.start
+            raise _DecodingError(place, line + good.count("\n"), reason) from None
         fed += len(chunk)
         characters += len(text)
         line += text.count("\n")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from semigpt.corpus.staging import Corpus
+from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset, TokenStream, as_block, prepare_dataset
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.evaluation.information import Baselines, Information, baselines, bits, xz_bits

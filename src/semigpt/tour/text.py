@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from semigpt.corpus.staging import Corpus
+    from semigpt.corpus.corpus import Corpus
 
 __all__ = ["opening_text", "separate_splits"]
 

@@ -49,7 +49,7 @@ def available(model: GPT | BlocksModel, *, required: bool) -> bool:
         else:
             blocks_step.library()
     except NativeUnavailableError as error:
-        raise SettingsError(f"no step in C: {error}; leave machine.step out") from None
+        raise SettingsError(f"no step in C: {error}; leave machine.backend out") from None
     return True
 
 

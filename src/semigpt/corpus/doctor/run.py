@@ -37,8 +37,12 @@ from semigpt.corpus.doctor.findings import (
     visible,
 )
 from semigpt.corpus.doctor.report import EXAMPLES, Example, Report
-from semigpt.corpus.sources import open_source, parse_spec, quiet_datasets
-from semigpt.corpus.staging import READING_ORDER, Progress, Seen
+from semigpt.corpus.duplicates import Seen
+from semigpt.corpus.library import quiet_datasets
+from semigpt.corpus.sources import open_source
+from semigpt.corpus.spec import parse_spec
+from semigpt.corpus.splits import READING_ORDER
+from semigpt.corpus.staging import Progress
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.storage import fsync, resumable_folder
 

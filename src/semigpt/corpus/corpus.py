@@ -1,0 +1,211 @@
+"""A corpus that is staged on disk: open it, read its documents, verify its files.
+
+train.txt         the documents back to back, UTF-8 (lone surrogates as `surrogatepass` writes)
+train.ends.npy    uint64, where each document ends in it, in bytes
+…                 the same for validation and test
+manifest.json     where the text came from, counts, digests
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from semigpt.errors import CorpusError
+from semigpt.storage import fsync, sha256_file
+
+__all__ = ["Corpus", "SplitMetadata", "open_corpus", "write_manifest"]
+
+MANIFEST = "manifest.json"
+CHANGED = "it has changed since it was written"
+
+
+@dataclass(frozen=True)
+class SplitMetadata:
+    """What the manifest holds about a split: its two files and what is in them.
+
+    source_bits is the information of all its documents together, where the source knows it.
+    """
+
+    text: str
+    ends: str
+    documents: int
+    characters: int
+    bytes: int
+    source_bits: float | None
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A staged corpus. Made by `prepare_corpus` and `open_corpus`.
+
+    folder:           where it is staged
+    spec:             the SPEC it was prepared from
+    column:           the column its documents came from
+    split_rule:       how it was split: "own", "document", "own + document" or "offset:0.9"
+    fingerprint:      hexadecimal SHA-256 over the text and its documents' ends, equal exactly for
+                      equal text
+    character_counts: how often each character occurs in train, in the order of the code points
+    findings:         sentences for the user: encodings, documents left out, how it was split
+    metadata:         what the manifest holds about each split
+    """
+
+    folder: Path
+    spec: str
+    column: str | None
+    split_rule: str
+    fingerprint: str
+    character_counts: dict[str, int] = field(repr=False)
+    findings: list[str] = field(repr=False)
+    metadata: dict[str, SplitMetadata] = field(repr=False)
+    duplicates: int = 0
+    empties: int = 0
+    revision: str | None = None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """`("train", "validation", "test")`."""
+        return tuple(self.metadata)
+
+    def path(self, split: str) -> Path:
+        """The UTF-8 file of the split's documents, back to back."""
+        return self.folder / self._of(split).text
+
+    def bytes_of(self, split: str) -> int:
+        """The length of the split's text in UTF-8 bytes."""
+        return self._of(split).bytes
+
+    def characters(self, split: str) -> int:
+        """The length of the split's text in code points."""
+        return self._of(split).characters
+
+    def document_count(self, split: str) -> int:
+        return self._of(split).documents
+
+    def source_bits(self, split: str) -> float | None:
+        """The true information of the split's text in bits; None where it is unknown."""
+        return self._of(split).source_bits
+
+    def document_ends(self, split: str) -> npt.NDArray[np.uint64]:
+        """Where each document ends in `path(split)`, in bytes: a memory map, shape (documents,).
+
+        Raises CorpusError, naming the file, where it is not what was written.
+        """
+        metadata = self._of(split)
+        path = self.folder / metadata.ends
+        try:
+            ends = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise _damaged(path, f"it cannot be read: {error}") from None
+        whole = ends.dtype == np.uint64 and ends.shape == (metadata.documents,)
+        if not whole or ends[-1] != metadata.bytes:
+            raise _damaged(path, CHANGED)
+        return cast(npt.NDArray[np.uint64], ends)
+
+    def documents(self, split: str, first: int = 0) -> Iterator[str]:
+        """The documents of a split in order, from number `first` on, one in memory at a time.
+
+        Raises CorpusError, naming the file, where it is not what was written.
+        """
+        length = self.bytes_of(split)
+        ends = self.document_ends(split)
+        start = int(ends[first - 1]) if first else 0
+        with self.path(split).open("rb", buffering=1 << 20) as file:
+            file.seek(start)
+            for block in range(first, len(ends), 4096):
+                for end in ends[block : block + 4096].tolist():
+                    if not start < end <= length:  # checked before memory is taken for it
+                        raise _damaged(self.folder / self._of(split).ends, CHANGED)
+                    yield self._decode(split, file.read(end - start))
+                    start = end
+
+    def text(self, split: str) -> str:
+        """The whole text of a split, in memory."""
+        return self._decode(split, self.path(split).read_bytes())
+
+    def verify(self) -> None:
+        """Read every staged file and compare it with its digest.
+
+        Raises CorpusError, naming the first file that has changed. Opening a corpus checks the
+        sizes alone.
+        """
+        for metadata in self.metadata.values():
+            for name, digest in metadata.sha256.items():
+                if sha256_file(self.folder / name) != digest:
+                    raise _damaged(self.folder / name, CHANGED)
+
+    def _decode(self, split: str, encoded: bytes) -> str:
+        try:
+            return encoded.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            raise _damaged(self.path(split), CHANGED) from None
+
+    def _of(self, split: str) -> SplitMetadata:
+        if split not in self.metadata:
+            raise CorpusError(
+                f"{self.spec}: no split {split!r}: its splits are {', '.join(self.metadata)}"
+            )
+        return self.metadata[split]
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """The corpus staged in `folder`.
+
+    Raises CorpusError, naming the file, where one is missing or cut off, or the manifest has
+    changed.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+        if manifest.pop("manifest_sha256") != _digest(manifest):
+            raise ValueError("its digest does not match")
+        corpus = Corpus(
+            folder=folder,
+            spec=manifest["spec"],
+            column=manifest["column"],
+            split_rule=manifest["split_rule"],
+            fingerprint=manifest["fingerprint"],
+            character_counts={chr(code): count for code, count in manifest["character_counts"]},
+            findings=manifest["findings"],
+            metadata={name: SplitMetadata(**value) for name, value in manifest["splits"].items()},
+            duplicates=manifest["duplicates"],
+            empties=manifest["empties"],
+            revision=manifest["revision"],
+        )
+    except OSError as error:
+        raise _damaged(path, f"it cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _damaged(path, f"{CHANGED}: {type(error).__name__}") from None
+    for split in corpus.metadata.values():
+        # NumPy pads the header of a .npy file of one dimension to 128 bytes.
+        expected = {split.text: split.bytes, split.ends: 128 + 8 * split.documents}
+        for name, size in expected.items():
+            try:
+                found = (folder / name).stat().st_size
+            except OSError:
+                raise _damaged(folder / name, "it is missing") from None
+            if found != size:
+                raise _damaged(folder / name, f"{found:,} bytes instead of {size:,}")
+    return corpus
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write a corpus's manifest with its own digest, and flush it to the disk."""
+    path = folder / MANIFEST
+    signed = {**manifest, "manifest_sha256": _digest(manifest)}
+    path.write_text(json.dumps(signed), encoding="ascii")
+    fsync(path)
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path: Path, what: str) -> CorpusError:
+    return CorpusError(f"{path}: {what}: delete {path.parent} and the corpus is prepared again")

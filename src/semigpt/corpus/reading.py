@@ -1,0 +1,154 @@
+"""The documents of a source by split, and the state from which a reading is resumed."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from semigpt.errors import CorpusError
+
+__all__ = ["SPLITS", "SPLIT_NAMES", "Document", "Reading", "choose_column"]
+
+# A document and its true information in bits, None where it is unknown.
+Document = tuple[str, float | None]
+
+SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+NOTES_AT_MOST = 20
+STATE = (
+    "column",
+    "notes",
+    "encodings",
+    "columns",
+    "file_index",
+    "row",
+    "file_fraction",
+    "scan",
+)
+
+
+@dataclass
+class Reading:
+    """A source that is read once, from its beginning or from where a `state()` was taken.
+
+    splits:        "train", "validation" and "test" where the source has them, each a stream of
+                   documents; a source without splits has one stream, under ""
+    column:        the column that documents come from, None until the first file is open
+    notes:         sentences for the user
+    encodings:     how many text files were in each encoding
+    revision:      the commit at which a Hub dataset is read
+    is_hub:        whether the source is on the Hub, where it can change
+    file_sizes:    bytes of each file of a split, where the source is made of files
+
+    Readers keep the position in the stream that is being read:
+    columns:       the column chosen for each format; files of one format share it
+    file_index:    how many of the stream's files are read whole
+    row:           rows read of the file at hand (of the stream, where there are no files)
+    file_fraction: how much of the file at hand is read, 0 to 1
+    scan:          what `text.scan_text` found in the file at hand, as JSON numbers
+
+    Column, notes and encodings are complete once all streams are read.
+    """
+
+    splits: dict[str, Callable[[], Iterator[Document]]] = field(default_factory=dict)
+    column: str | None = None
+    notes: list[str] = field(default_factory=list)
+    encodings: dict[str, int] = field(default_factory=dict)
+    revision: str | None = None
+    is_hub: bool = False
+    file_sizes: dict[str, list[int]] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    file_index: int = 0
+    row: int = 0
+    file_fraction: float = 0.0
+    scan: list[int] | None = None
+
+    def add_split(self, name: str, documents: Callable[[str], Iterator[Document]]) -> None:
+        """Make `documents(name)` the stream of a split.
+
+        It has to begin at this reading's position. The stream read after it begins at its first
+        document.
+        """
+
+        def stream() -> Iterator[Document]:
+            yield from documents(name)
+            self.go_to_file(0)
+
+        self.splits[name] = stream
+
+    def go_to_file(self, index: int) -> None:
+        """Stand before the first row of the stream's file of this index."""
+        self.file_index, self.row, self.file_fraction, self.scan = index, 0, 0.0, None
+
+    def note(self, sentence: str) -> None:
+        """Add a sentence for the user, once: ten thousand files in CP949 are one note."""
+        if sentence not in self.notes and len(self.notes) < NOTES_AT_MOST:
+            self.notes.append(sentence)
+
+    def state(self) -> dict[str, Any]:
+        """The position after the last document and all that was found so far, as JSON."""
+        return {name: getattr(self, name) for name in STATE}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Take the position of a `state()` of the same source.
+
+        The next stream to be read must be the one that was being read. Raises KeyError, and stays
+        where it is, where `state` lacks something.
+        """
+        values = {name: state[name] for name in STATE}
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def fraction(self, streams: Sequence[str], stream: str) -> float | None:
+        """How much of the files of `streams` is read while `stream` is, 0 to 1.
+
+        None where the sizes are unknown.
+        """
+        total = sum(sum(self.file_sizes.get(name, ())) for name in streams)
+        if not total:
+            return None
+        before = sum(sum(self.file_sizes[name]) for name in streams[: streams.index(stream)])
+        sizes = self.file_sizes[stream]
+        current = 0.0
+        if self.file_index < len(sizes):
+            current = sizes[self.file_index] * self.file_fraction
+        return (before + sum(sizes[: self.file_index]) + current) / total
+
+
+def choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) -> str:
+    """The column of documents: `wanted`, else `document`, else `text`, else the only text column.
+
+    where:   what an error calls the source
+    columns: each column's name, and whether it holds strings
+
+    Raises CorpusError where there is none, or more than one to choose from.
+    """
+    if wanted is not None:
+        if wanted not in columns:
+            raise CorpusError(
+                f"{where}: no column {wanted!r}: its columns are {', '.join(columns)}"
+            )
+        if not columns[wanted]:
+            raise CorpusError(
+                f"{where}: the column {wanted!r} does not hold text: name another with --column"
+            )
+        return wanted
+    texts = [name for name, holds_text in columns.items() if holds_text]
+    for name in ("document", "text"):
+        if name in texts:
+            return name
+    if len(texts) == 1:
+        return texts[0]
+    if not texts:
+        raise CorpusError(
+            f"{where}: no column holds text: its columns are {', '.join(columns) or 'none'}"
+        )
+    raise CorpusError(
+        f"{where}: which column is the text? Say --column with one of {', '.join(texts)}"
+    )
