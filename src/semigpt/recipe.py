@@ -10,7 +10,7 @@ import contextlib
 import gc
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import islice
@@ -31,11 +31,11 @@ from semigpt.auto import (
     weight_decay_for,
 )
 from semigpt.corpus.staging import Corpus, prepare_corpus
-from semigpt.dataset import Dataset, block_starts, prepare_dataset
+from semigpt.dataset import Dataset, TokenizingProgress, block_starts, tokenize
 from semigpt.device import MachineSettings, gigaflops, pick_device, pick_precision
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
-from semigpt.evaluation.evaluate import COUNTED_TOKENS, check_split
-from semigpt.evaluation.information import Baselines
+from semigpt.evaluation.baselines import COUNTED_TOKENS, Baselines
+from semigpt.evaluation.evaluate import check_split
 from semigpt.huggingface.open import open_run
 from semigpt.models import RUNGS, build_model
 from semigpt.models.attention import BlocksModel
@@ -291,7 +291,7 @@ def prepare(
         check_split(corpus, split)
     context_length = recipe.build_model(1, shape_only=True).settings.context_length
     tokenizer = prepare_tokenizer(chosen_tokenizer(recipe, corpus), corpus)
-    dataset = prepare_dataset(corpus, tokenizer, progress=tokens, share=share)
+    dataset = _told(tokenize(corpus, tokenizer), tokens, share)
     for split in ("train", "validation"):
         try:
             block_starts(
@@ -300,6 +300,26 @@ def prepare(
         except CorpusError as error:
             raise CorpusError(f"the {split} split of {corpus.spec} is too short: {error}") from None
     return corpus, tokenizer, dataset
+
+
+def _told(
+    events: Generator[TokenizingProgress, None, Dataset],
+    tokens: Callable[[int], None] | None,
+    share: Callable[[float], None] | None,
+) -> Dataset:
+    while True:
+        try:
+            event = next(events)
+            try:
+                if tokens is not None:
+                    tokens(event.tokens)
+            except KeyboardInterrupt as stop:
+                events.throw(stop)
+            if share is not None:
+                share(event.fraction)
+        except StopIteration as end:
+            dataset: Dataset = end.value
+            return dataset
 
 
 def chosen_tokenizer(recipe: Recipe, corpus: Corpus) -> TokenizerSettings:

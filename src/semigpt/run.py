@@ -15,14 +15,10 @@ from torch import Tensor
 from semigpt.corpus.staging import Corpus
 from semigpt.dataset import Dataset
 from semigpt.errors import CheckpointError
-from semigpt.evaluation.evaluate import (
-    LossEstimate,
-    estimate_loss,
-    measure_baselines,
-    source_entropy,
-    surprise,
-)
+from semigpt.evaluation.baselines import measure_baselines
+from semigpt.evaluation.evaluate import LossEstimate, estimate_loss, source_entropy
 from semigpt.evaluation.information import bits
+from semigpt.evaluation.surprisal import surprisal
 from semigpt.generation.engine import generate_text
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.huggingface.folder import load_model, model_card, save_model
@@ -264,7 +260,7 @@ class Record:
         """Write the report; the best evaluation of the run."""
         best_model = load_model(self.run.model_folder).to(self.model.device)
         texts = passages(self.corpus)
-        self.facts["surprise"] = [surprise(best_model, self.tokenizer, text) for text in texts]
+        self.facts["surprisal"] = [surprisal(best_model, self.tokenizer, text) for text in texts]
         self.run.write_facts(self.facts)
         write_report(self.run)
         self.run.write_facts({**self.facts, "complete": complete})
