@@ -13,8 +13,8 @@ import pytest
 from semigpt.corpus import prepare_corpus
 from semigpt.dataset import (
     Dataset,
-    TokenStream,
     TokenizingProgress,
+    TokenStream,
     block_starts,
     open_dataset,
     prepare_dataset,
