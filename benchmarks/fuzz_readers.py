@@ -23,12 +23,13 @@ import numpy as np
 import torch
 
 from semigpt.run_folder import RunFolder
-from semigpt.dataset import open_dataset, write_stream
+from semigpt.dataset import open_dataset
 from semigpt.errors import SemigptError
 from semigpt.huggingface.folder import load_model, save_model
 from semigpt.models import build_model
 from semigpt.recipe import Recipe
 from semigpt.settings import read_toml
+from semigpt.shards import ShardWriter
 from semigpt.tokenizers import CharTokenizer, load_tokenizer
 
 __all__ = ["READERS", "fuzz", "make_specimens"]
@@ -72,7 +73,10 @@ def make_specimens(place: Path) -> Path:
     data = place / "open_dataset"
     data.mkdir()
     dtype = np.dtype(np.uint16)
-    entry = write_stream(data, "train", iter([np.arange(100, dtype=dtype)] * 3), dtype, shard=200)
+    with ShardWriter(data, "train", dtype, tokens_per_shard=200) as writer:
+        for _ in range(3):
+            writer.add(np.arange(100, dtype=dtype))
+        entry = writer.finish()
     manifest = {"format": 1, "vocab_size": 100, "dtype": "uint16", "corpus": "c", "tokenizer": "t"}
     (data / "manifest.json").write_text(json.dumps({**manifest, "splits": {"train": entry}}))
     (place / "read_toml").mkdir()

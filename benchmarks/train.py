@@ -383,7 +383,8 @@ def semigpt_run(
 def prepare_text(data: str, cache: Path) -> tuple[Table, Any]:
     """Stage the text, its ids and the baselines in `cache`; the counted 5-gram's row, and the dataset."""
     os.environ["SEMIGPT_CACHE"] = str(cache)
-    from semigpt.evaluation.evaluate import check_split, measure_baselines
+    from semigpt.evaluation.baselines import measure_baselines
+    from semigpt.evaluation.evaluate import check_split
     from semigpt.ngrams.kneser_ney import KneserNey
     from semigpt.recipe import prepare
 

@@ -3,7 +3,9 @@
 import random
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +13,16 @@ import pytest
 from semigpt.corpus import prepare_corpus
 from semigpt.dataset import (
     Dataset,
+    TokenizingProgress,
     TokenStream,
     block_starts,
     open_dataset,
     prepare_dataset,
-    write_stream,
+    tokenize,
 )
 from semigpt.errors import CorpusError, SettingsError
+from semigpt.shards import ShardWriter
+from semigpt.tokenizers import CharTokenizer
 
 
 def stream_of(*sizes: int) -> TokenStream:
@@ -96,7 +101,10 @@ def test_shards_are_one_stream(tmp_path: Path) -> None:
 
 def test_written_shards_come_back_and_split_documents_over_files(tmp_path: Path) -> None:
     documents = [np.arange(n, dtype=np.uint16) for n in (3, 0, 10, 4)]
-    entry = write_stream(tmp_path, "train", iter(documents), np.dtype(np.uint16), shard=5)
+    with ShardWriter(tmp_path, "train", np.dtype(np.uint16), tokens_per_shard=5) as writer:
+        for ids in documents:
+            writer.add(ids)
+        entry = writer.finish()
     assert entry["tokens"] == 17
     assert entry["documents"] == 4
     assert [file["tokens"] for file in entry["files"]] == [5, 5, 5, 2]
@@ -136,8 +144,6 @@ class Corpus:
 def test_second_preparation_opens_what_the_first_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from semigpt.tokenizers import CharTokenizer
-
     tokenizer = CharTokenizer("가나다라마")
     first = prepare_dataset(Corpus(tmp_path), tokenizer)  # type: ignore[arg-type]
     assert first.stream("train").read(0, 99).tolist() == [0, 1, 2, 5, 3, 4, 5]
@@ -152,11 +158,11 @@ import os, random, signal, sys, time
 from pathlib import Path
 from semigpt import storage
 from semigpt.corpus import open_corpus
-from semigpt import dataset
+from semigpt import dataset, shards
 from semigpt.tokenizers import CharTokenizer
 folder, draw = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
 storage.JOURNAL_SECONDS = 0.002
-dataset.TOKENS_AT_ONCE = 500
+shards.BUFFERED_TOKENS = dataset.TOKENS_PER_EVENT = 500
 corpus = open_corpus(folder)
 tokenizer = CharTokenizer.from_counts(corpus.character_counts)
 
@@ -166,7 +172,8 @@ def child(wait=False):
         if wait:
             write = dataset.write_journal
             dataset.write_journal = lambda *arguments: (write(*arguments), time.sleep(60))
-        dataset.prepare_dataset(corpus, tokenizer, shard=100_000)
+        for _ in dataset.tokenize(corpus, tokenizer, tokens_per_shard=100_000):
+            pass
         os._exit(0)
     return pid
 
@@ -176,7 +183,7 @@ whole = time.monotonic() - start
 (made,) = folder.glob("tokens-*")
 made.rename(folder / "whole")
 for kills in range(6):
-    # The first one is killed as soon as there is something to go on with: it waits there.
+    # The first one is killed as soon as there is something to resume: it waits there.
     pid = child(wait=not kills)
     begun, wait = time.monotonic(), draw.uniform(0.05, 0.95) * whole
     while time.monotonic() - begun < wait if kills else not any(folder.glob(".semigpt-*/journal/state.json")):
@@ -209,35 +216,99 @@ def test_killed_and_run_again_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
     assert len(folders[0]) > 5
 
 
-def test_a_stop_between_two_documents_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from semigpt.tokenizers import CharTokenizer
-
+def staged(tmp_path: Path) -> tuple[Any, CharTokenizer]:
+    """A corpus of 2,000 documents, some 220,000 characters, and its tokenizer."""
     text = tmp_path / "a.txt"
     text.write_text(
         "\n".join(f"{i}번째 글. " + "가나다라" * 25 for i in range(2000)), encoding="utf-8"
     )
     corpus = prepare_corpus(str(text), cache=tmp_path / "cache")
-    tokenizer = CharTokenizer.from_counts(corpus.character_counts)
-    monkeypatch.setattr("semigpt.dataset.TOKENS_AT_ONCE", 1000)
+    return corpus, CharTokenizer.from_counts(corpus.character_counts)
 
-    def stop_later(tokens: int) -> None:
-        if tokens > 100_000:
-            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        prepare_dataset(corpus, tokenizer, progress=stop_later)
-    assert "the same command goes on from there" in stopped.value.__notes__[0]
-    told: list[int] = []
-    prepare_dataset(corpus, tokenizer, progress=told.append)
-    assert told[0] > 100_000
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event, and a write, every 1,000 tokens; no journal but at a stop."""
+    monkeypatch.setattr("semigpt.dataset.TOKENS_PER_EVENT", 1000)
+    monkeypatch.setattr("semigpt.shards.BUFFERED_TOKENS", 1000)
+    monkeypatch.setattr("semigpt.storage.JOURNAL_SECONDS", 1e9)
+
+
+@pytest.mark.usefixtures("often")
+def test_tokenizing_tells_how_far_it_is(tmp_path: Path) -> None:
+    corpus, tokenizer = staged(tmp_path)
+    events = list(tokenize(corpus, tokenizer))
+    dataset = prepare_dataset(corpus, tokenizer)
+    tokens = sum(len(stream) for stream in dataset.streams.values())
+    assert events[-1] == TokenizingProgress(tokens, 1.0)
+    assert len(events) == pytest.approx(tokens / 1000, rel=0.2)
+    for before, after in pairwise(events):
+        assert 0 < before.tokens <= after.tokens
+        assert 0 < before.fraction <= after.fraction
+        # Documents are about equally long.
+        assert before.fraction == pytest.approx(before.tokens / tokens, abs=0.02)
+    assert list(tokenize(corpus, tokenizer)) == [], "nothing is left to do"
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("way", ["closed", "KeyboardInterrupt", "SystemExit", "dropped"])
+def test_a_stop_between_two_documents_loses_nothing(tmp_path: Path, way: str) -> None:
+    corpus, tokenizer = staged(tmp_path)
+    whole = tokenize(corpus, tokenizer)
+    made = list(whole)[-1].tokens
+    (folder,) = corpus.folder.glob("tokens-*")
+    folder.rename(corpus.folder / "whole")
+
+    events = tokenize(corpus, tokenizer)
+    reached = next(event.tokens for event in events if event.tokens > made // 2)
+    match way:
+        case "closed":
+            events.close()
+        case "dropped":
+            del events
+        case "KeyboardInterrupt":
+            with pytest.raises(KeyboardInterrupt) as stopped:
+                events.throw(KeyboardInterrupt)
+            assert "the same command resumes from there" in stopped.value.__notes__[0]
+        case "SystemExit":
+            with pytest.raises(SystemExit):
+                events.throw(SystemExit)
+    assert not folder.exists()
+    first = next(tokenize(corpus, tokenizer))
+    assert reached < first.tokens <= reached + 1200
+    again = list(tokenize(corpus, tokenizer))
+    assert reached < again[0].tokens
+    assert again[-1].tokens == made
+    contents = [
+        {path.name: path.read_bytes() for path in place.iterdir()}
+        for place in (corpus.folder / "whole", folder)
+    ]
+    assert contents[0] == contents[1]
+    assert list(corpus.folder.glob(".semigpt-*")) == []
+
+
+@pytest.mark.usefixtures("often")
+def test_a_fault_while_tokenizing_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, tokenizer = staged(tmp_path)
+    monkeypatch.setattr(
+        ShardWriter, "_complete", lambda self: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
+    with pytest.raises(CorpusError, match=r"cannot write the token shards in .*SEMIGPT_CACHE"):
+        prepare_dataset(corpus, tokenizer)
+    assert list(corpus.folder.glob(".semigpt-*")) == []
+
+
+def test_a_dataset_shows_its_splits(tmp_path: Path) -> None:
+    dataset = prepare_dataset(Corpus(tmp_path), CharTokenizer("가나다라마"))  # type: ignore[arg-type]
+    assert repr(dataset) == "<Dataset: train 7 tokens, validation 2 tokens; vocabulary of 262>"
+    assert "7 tokens, 2 documents" in dataset._repr_html_()
+    assert repr(dataset.stream("train")) == "<TokenStream: 7 tokens, 2 documents>"
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
 def test_a_damaged_shard_is_refused_by_name(tmp_path: Path, damage: str) -> None:
-    from semigpt.tokenizers import CharTokenizer
-
     prepare_dataset(Corpus(tmp_path), CharTokenizer("가나다라마"))  # type: ignore[arg-type]
     shard = next(tmp_path.glob("tokens-*/train-00000.npy"))
     content = bytearray(shard.read_bytes())

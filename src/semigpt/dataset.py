@@ -1,38 +1,40 @@
 """Documents → token shards on disk → blocks of inputs and targets.
 
-A split is one long stream of ids: each document's, then the end-of-text id. A block is `context_length` ids of it,
-and its target the same ids one place later. The stream lies in `.npy` shards, opened as memory maps, of the smallest
-unsigned type that holds the vocabulary.
+A split is one long stream of ids: each document's, then the end-of-text id. A block is
+`context_length` ids of it, and its target the same ids one position later. The stream lies in
+shards (`semigpt.shards`) of the smallest unsigned type that holds the vocabulary.
 
-A batch is a pure function of (data, seed, step): nothing to save, nothing to drift, any number of processes. Each
-process takes its rows of the one global batch, so splitting a batch over processes or over gradient accumulation
-never changes which blocks are learnt from.
+A batch is a pure function of (data, seed, step): nothing to save, nothing to drift, any number of
+processes. Each process takes its rows of the one global batch, so splitting a batch over processes
+or over gradient accumulation never changes which blocks are trained on.
 
-Shards are written as the ids come, a few megabytes in memory, and appear whole or not at all. Where a process that wrote
-them was stopped, the next one goes on (`semigpt.storage`), and ends in the same bytes.
+`tokenize` writes the shards and tells its progress as events. A process that is stopped leaves a
+resumable folder (`semigpt.storage`), and the next one ends in the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from semigpt import html
 from semigpt.errors import CorpusError, SettingsError
+from semigpt.shards import TOKENS_PER_SHARD, ShardWriter, open_shard
 from semigpt.storage import (
+    STOPPED,
     JournalClock,
     fsync,
     has_resumable,
     publish,
     read_journal,
     resumable_folder,
-    sha256_file,
+    run_to_end,
     write_journal,
 )
 
@@ -46,19 +48,21 @@ __all__ = [
     "BlockOrder",
     "Dataset",
     "TokenStream",
+    "TokenizingProgress",
+    "as_block",
     "block_starts",
+    "open_dataset",
     "prepare_dataset",
-    "write_stream",
+    "tokenize",
 ]
 
 BlockOrder = Literal["epoch", "random"]
-TOKENS_PER_SHARD = 1 << 27
-TOKENS_AT_ONCE = 1 << 20  # in memory before they are written
+TOKENS_PER_EVENT = 1 << 20
 FORMAT = 1
 
 
 class TokenStream:
-    """One split's ids, as memory maps laid end to end."""
+    """One split's ids: memory maps `shards`, each [tokens], laid end to end."""
 
     def __init__(self, shards: list[np.ndarray[Any, Any]], documents: int) -> None:
         self.shards = shards
@@ -68,8 +72,11 @@ class TokenStream:
     def __len__(self) -> int:
         return int(self._ends[-1]) if self.shards else 0
 
+    def __repr__(self) -> str:
+        return f"<TokenStream: {len(self):,} tokens, {self.documents:,} documents>"
+
     def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
-        """The ids from `start` up to `stop`, copied into memory where they span shards."""
+        """The ids from `start` up to `stop` or the end; a copy where they span shards."""
         stop = min(stop, len(self))
         first = int(np.searchsorted(self._ends, start, side="right"))
         parts, begin = [], int(self._ends[first - 1]) if first else 0
@@ -82,9 +89,9 @@ class TokenStream:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def windows(self, starts_B: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
-        """`[B, length]` ids from each start on, as int64; past the end the stream begins again.
+        """The ids [B, length] from each start on, as int64; past the end the stream begins again.
 
-        One vectorised gather: 15 µs for 12 blocks of 64 where one slice a block, stacked, takes 143.
+        One vectorised gather: 15 µs for 12 blocks of 64, where a slice per block takes 143.
         """
         places = starts_B[:, None] + np.arange(length, dtype=np.int64)
         places %= len(self)
@@ -99,28 +106,27 @@ class TokenStream:
         return out
 
 
-def _keys(*parts: int) -> np.random.Generator:
-    """A generator that is a pure function of whole numbers (Philox, Salmon and others 2011, counter-based)."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(parts)))
+def _generator(*key: int) -> np.random.Generator:
+    """A random generator that depends on the key alone (Philox, Salmon et al. 2011)."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
-def _permuted(
-    index: np.ndarray[Any, Any], size: int, seed: int, epoch: int
-) -> np.ndarray[Any, Any]:
-    """Where a pseudo-random permutation of `range(size)`, its own for each (seed, epoch), sends each index.
+def _permute(index: np.ndarray[Any, Any], size: int, seed: int, epoch: int) -> np.ndarray[Any, Any]:
+    """The pseudo-random permutation of `range(size)` of this seed and epoch, at `index`. [n] → [n]
 
-    A four-round Feistel network on the next even power of two, walked until it lands inside (Black and Rogaway 2002,
-    "Ciphers with arbitrary finite domains", cycle walking): computed place by place, never stored.
+    A four-round Feistel network on the next even power of two, iterated until the result is below
+    `size` (cycle walking; Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Nothing
+    of length `size` is stored.
     """
     half_bits = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
     mask = np.uint64((1 << half_bits) - 1)
-    round_keys = _keys(seed, epoch, 0x5EED).integers(0, 1 << 63, size=4, dtype=np.uint64)
+    round_keys = _generator(seed, epoch, 0x5EED).integers(0, 1 << 63, size=4, dtype=np.uint64)
     shift = np.uint64(half_bits)
 
     def network(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         left, right = x >> shift, x & mask
         for key in round_keys:
-            # The mixing of splitmix64 (Steele and others 2014): two multiplications and shifts.
+            # The mixing of splitmix64 (Steele et al. 2014): two multiplications and shifts.
             mixed = (right ^ key) * np.uint64(0xBF58476D1CE4E5B9)
             mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(31))) & mask)
@@ -135,36 +141,40 @@ def _permuted(
 def block_starts(
     length: int, context_length: int, batch_size: int, *, order: BlockOrder, seed: int, step: int
 ) -> np.ndarray[Any, Any]:
-    """Where each block `[batch_size]` of the step's global batch begins, in a stream of `length` ids.
+    """The starts of the step's global batch in a stream of `length` ids. → [batch_size], int64
 
-    `random`: uniform over every start that leaves a full block and its last target, as the book draws; a block may
-    come twice. `epoch`: the stream is cut into blocks that do not overlap, each seen once an epoch in an order of
-    that epoch's own; from the second epoch on the cuts lie elsewhere (the stream is a ring), so that no place is
-    always at the edge of its block.
+    order "random": uniform over every start that leaves a full block and its last target, as the
+                    book draws; a block may come twice
+    order "epoch":  the stream is cut into blocks that do not overlap, and each comes once per
+                    epoch, in an order of that epoch's own. From the second epoch on the cuts are
+                    shifted (the stream is a ring), so that no token is always at the edge of its
+                    block.
+
+    Raises CorpusError for a stream shorter than one block and its last target.
     """
     if length < context_length + 1:
         raise CorpusError(
-            f"the text has {length} tokens, fewer than one block of context_length {context_length} and its last "
-            f"target; give it more text or a context_length of at most {max(length - 1, 0)}"
+            f"the text has {length} tokens, fewer than one block of "
+            f"context_length {context_length} and its last target; give it more text or a context_length of at most "
+            f"{max(length - 1, 0)}"
         )
     if order == "random":
-        return _keys(seed, step, 0xB10C).integers(0, length - context_length, size=batch_size)
+        return _generator(seed, step, 0xB10C).integers(0, length - context_length, size=batch_size)
     blocks = (length - 1) // context_length
-    place = step * batch_size + np.arange(batch_size, dtype=np.int64)
-    epochs, index = np.divmod(place, blocks)
+    position = step * batch_size + np.arange(batch_size, dtype=np.int64)
+    epochs, index = np.divmod(position, blocks)
     starts = np.empty(batch_size, dtype=np.int64)
-    for epoch in np.unique(epochs):
+    for epoch in map(int, np.unique(epochs)):
         here = epochs == epoch
-        shift = int(_keys(seed, int(epoch), 0x0FF5).integers(0, context_length)) if epoch else 0
-        starts[here] = (
-            _permuted(index[here], blocks, seed, int(epoch)) * context_length + shift
-        ) % length
+        shift = int(_generator(seed, epoch, 0x0FF5).integers(0, context_length)) if epoch else 0
+        order_of_epoch = _permute(index[here], blocks, seed, epoch)
+        starts[here] = (order_of_epoch * context_length + shift) % length
     return starts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
-    """A corpus as one tokenizer's ids: a stream a split, and what they were made of."""
+    """A corpus as one tokenizer's ids: a stream per split, and the fingerprints of its sources."""
 
     streams: dict[str, TokenStream]
     vocab_size: int
@@ -172,7 +182,7 @@ class Dataset:
     tokenizer_fingerprint: str
 
     def stream(self, split: str) -> TokenStream:
-        """One split's ids; CorpusError if there is no such split."""
+        """One split's ids. Raises CorpusError if there is no such split."""
         if split not in self.streams:
             raise CorpusError(
                 f"no split {split!r} in this corpus; it has {', '.join(self.streams)}"
@@ -191,7 +201,12 @@ class Dataset:
         rank: int = 0,
         world_size: int = 1,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets, int64 `[batch_size / world_size, context_length]`: this rank's rows of the step's batch."""
+        """This rank's rows of the step's batch: inputs and targets, each int64
+        [batch_size / world_size, context_length].
+
+        Raises CorpusError for a split that is not there or too short, SettingsError for a batch
+        size that `world_size` does not divide.
+        """
         if batch_size % world_size:
             raise SettingsError(
                 f"a batch of {batch_size} blocks cannot be shared by {world_size} processes evenly"
@@ -201,196 +216,79 @@ class Dataset:
             len(stream), context_length, batch_size, order=order, seed=seed, step=step
         )
         rows = batch_size // world_size
-        return as_block(
-            stream.windows(starts_B[rank * rows : (rank + 1) * rows], context_length + 1)
-        )
+        starts_B = starts_B[rank * rows : (rank + 1) * rows]
+        return as_block(stream.windows(starts_B, context_length + 1))
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{split} {len(s):,} tokens" for split, s in self.streams.items())
+        return f"<Dataset: {splits}; vocabulary of {self.vocab_size:,}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (split, f"{len(stream):,} tokens, {stream.documents:,} documents")
+            for split, stream in self.streams.items()
+        ]
+        return html.table("Dataset", [*rows, ("vocabulary", f"{self.vocab_size:,} tokens")])
 
 
-def as_block(windows: np.ndarray[Any, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Windows `[B, T + 1]` as inputs `[B, T]` and targets `[B, T]`, the same shifted by one."""
+def as_block(windows_BT: np.ndarray[Any, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Windows [B, T + 1] as inputs [B, T] and targets [B, T], the same shifted by one."""
     import torch
 
-    tensor = torch.from_numpy(windows)
+    tensor = torch.from_numpy(windows_BT)
     return tensor[:, :-1].contiguous(), tensor[:, 1:].contiguous()
 
 
-class _ShardWriter:
-    """One split's ids on their way into `SPLIT-00000.npy` …; each is flushed to the disk when it is full."""
-
-    def __init__(self, folder: Path, split: str, dtype: np.dtype[Any], shard: int) -> None:
-        self._folder, self._split, self._dtype, self._shard = folder, split, dtype, shard
-        self._files: list[dict[str, Any]] = []
-        self.tokens = self.documents = 0
-        self._file: IO[bytes] | None = None
-        self._in_file = 0
-        self._waiting: list[np.ndarray[Any, Any]] = []
-        self._waiting_tokens = 0
-
-    def go_on(self, state: dict[str, Any]) -> None:
-        """Take up what `journal` said. Raises OSError, ValueError or LookupError where the files are not that long."""
-        for file in state["files"]:
-            if (self._folder / file["name"]).stat().st_size != self._place(file["tokens"]):
-                raise ValueError("a shard has another length than its journal says")
-        tokens, documents, in_file = (
-            int(state[name]) for name in ("tokens", "documents", "in_file")
-        )
-        self._files = list(state["files"])
-        if in_file:
-            path, length = self._path(), self._place(in_file)
-            if path.stat().st_size < length:
-                raise ValueError("a shard is shorter than its journal says")
-            os.truncate(path, length)
-            self._file = path.open("r+b")
-            self._file.seek(length)
-        self.tokens, self.documents, self._in_file = tokens, documents, in_file
-
-    def add(self, ids: np.ndarray[Any, Any]) -> None:
-        """The ids of one document."""
-        self._waiting.append(ids)
-        self._waiting_tokens += len(ids)
-        self.documents += 1
-        self.tokens += len(ids)
-        if self._waiting_tokens >= TOKENS_AT_ONCE:
-            self._write()
-
-    def journal(self) -> dict[str, Any]:
-        """Flush what there is to the disk, and say how much that is."""
-        self._write()
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        return {
-            "files": self._files,
-            "tokens": self.tokens,
-            "documents": self.documents,
-            "in_file": self._in_file,
-        }
-
-    def finish(self) -> dict[str, Any]:
-        """End the last shard; the split's entry in the manifest."""
-        self._write()
-        if not self._files and self._file is None:
-            self._open()
-        if self._file is not None:
-            self._end()
-        return {"tokens": self.tokens, "documents": self.documents, "files": self._files}
-
-    def close(self) -> None:
-        """Let go of the file at hand."""
-        if self._file is not None:
-            self._file.close()
-
-    def _path(self) -> Path:
-        return self._folder / f"{self._split}-{len(self._files):05d}.npy"
-
-    def _place(self, tokens: int) -> int:
-        # NumPy pads the header of a .npy file of one dimension to 128 bytes, whatever its length.
-        return 128 + tokens * self._dtype.itemsize
-
-    def _header(self, tokens: int) -> None:
-        assert self._file is not None
-        self._file.seek(0)
-        descr = np.lib.format.dtype_to_descr(self._dtype)
-        np.lib.format.write_array_header_1_0(
-            self._file, {"descr": descr, "fortran_order": False, "shape": (tokens,)}
-        )
-        assert self._file.tell() == self._place(0)
-
-    def _open(self) -> None:
-        self._file, self._in_file = self._path().open("wb"), 0
-        self._header(self._shard)
-
-    def _write(self) -> None:
-        if not self._waiting_tokens:
-            self._waiting.clear()
-            return
-        ids = np.concatenate(self._waiting).astype(self._dtype, copy=False)
-        self._waiting.clear()
-        self._waiting_tokens = 0
-        while len(ids):
-            if self._file is None:
-                self._open()
-            assert self._file is not None
-            piece = ids[: self._shard - self._in_file]
-            self._file.write(piece.data)
-            self._in_file += len(piece)
-            ids = ids[len(piece) :]
-            if self._in_file == self._shard:
-                self._end()
-
-    def _end(self) -> None:
-        assert self._file is not None
-        path = self._path()
-        self._header(self._in_file)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._file = None
-        self._files.append(
-            {"name": path.name, "tokens": self._in_file, "sha256": sha256_file(path)}
-        )
-        self._in_file = 0
+# From text to shards
 
 
-def write_stream(
-    folder: Path,
-    split: str,
-    documents: Iterable[np.ndarray[Any, Any]],
-    dtype: np.dtype[Any],
-    *,
-    shard: int = TOKENS_PER_SHARD,
-) -> dict[str, Any]:
-    """Write encoded documents as `SPLIT-00000.npy` …, each flushed to disk; their entry in the manifest."""
-    writer = _ShardWriter(folder, split, dtype, shard)
-    try:
-        for ids in documents:
-            writer.add(ids)
-        return writer.finish()
-    finally:
-        writer.close()
+@dataclass(frozen=True)
+class TokenizingProgress:
+    """Tokens written so far, and the fraction of the documents that they are."""
+
+    tokens: int
+    fraction: float
 
 
-def prepare_dataset(
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    *,
-    progress: Callable[[int], None] | None = None,
-    share: Callable[[float], None] | None = None,
-    shard: int = TOKENS_PER_SHARD,
-) -> Dataset:
-    """The corpus as token shards, written once and found again by the two fingerprints.
+def prepare_dataset(corpus: Corpus, tokenizer: Tokenizer) -> Dataset:
+    """The corpus as token shards: `tokenize`, run to its end. Raises CorpusError as it does."""
+    return run_to_end(tokenize(corpus, tokenizer))
 
-    `progress` is called with the number of tokens made so far, `share` with the part of the documents that they are.
-    The shards lie in a folder of the corpus's own cache, built beside its place and renamed into it: complete or not
-    there. What a process had written that was stopped, the next one goes on with.
+
+def tokenize(
+    corpus: Corpus, tokenizer: Tokenizer, *, tokens_per_shard: int = TOKENS_PER_SHARD
+) -> Generator[TokenizingProgress, None, Dataset]:
+    """Write the corpus as token shards, or find those written before; `yield from` returns them.
+
+    Yields an event every TOKENS_PER_EVENT tokens and one at the end; none where the shards are
+    there already. A generator that is closed, or has KeyboardInterrupt or SystemExit thrown into
+    it, first records what it has written; the next one resumes there. The shards lie in the
+    corpus's own folder and appear whole or not at all.
+
+    Raises CorpusError where they cannot be written, or were damaged since.
     """
-    key = hashlib.sha256(
-        f"{FORMAT} {corpus.fingerprint} {tokenizer.fingerprint}".encode()
-    ).hexdigest()[:16]
+    fingerprints = f"{FORMAT} {corpus.fingerprint} {tokenizer.fingerprint}"
+    key = hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
     folder = corpus.folder / f"tokens-{key}"
     if not (folder / "manifest.json").exists():
-        _write_dataset(folder, key, corpus, tokenizer, progress, share, shard)
+        yield from _write_dataset(folder, key, corpus, tokenizer, tokens_per_shard)
     return open_dataset(folder)
 
 
 def _write_dataset(
-    folder: Path,
-    key: str,
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    progress: Callable[[int], None] | None,
-    share: Callable[[float], None] | None,
-    shard: int,
-) -> None:
+    folder: Path, key: str, corpus: Corpus, tokenizer: Tokenizer, tokens_per_shard: int
+) -> Generator[TokenizingProgress, None, None]:
+    stopped = (*STOPPED, GeneratorExit)
     try:
-        with resumable_folder(folder.parent, key) as temporary:
+        with resumable_folder(folder.parent, key, resumed_after=stopped) as temporary:
+            splits = yield from _write_splits(temporary, corpus, tokenizer, tokens_per_shard)
             manifest = {
                 "format": FORMAT,
                 "vocab_size": tokenizer.vocab_size,
                 "dtype": str(_dtype(tokenizer)),
                 "corpus": corpus.fingerprint,
                 "tokenizer": tokenizer.fingerprint,
-                "splits": _write_splits(temporary, corpus, tokenizer, progress, share, shard),
+                "splits": splits,
             }
             (temporary / "manifest.json").write_text(
                 json.dumps(manifest, indent=1), encoding="utf-8"
@@ -400,13 +298,16 @@ def _write_dataset(
     except KeyboardInterrupt as stop:
         if has_resumable(folder.parent, key):
             stop.add_note(
-                f"{corpus.spec}: the tokens written so far are kept: the same command goes on from there"
+                f"{corpus.spec}: the tokens written so far are kept; "
+                "the same command resumes from there"
             )
         raise
     except OSError as error:
         raise CorpusError(
-            f"cannot write the token shards in {folder.parent}: {error.strerror}; free some disk or set SEMIGPT_CACHE"
+            f"cannot write the token shards in {folder.parent}: {error.strerror}; "
+            "free some disk or set SEMIGPT_CACHE"
         ) from None
+    yield TokenizingProgress(sum(entry["tokens"] for entry in splits.values()), 1.0)
 
 
 def _dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
@@ -414,69 +315,67 @@ def _dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
 
 
 def _write_splits(
-    folder: Path,
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    progress: Callable[[int], None] | None,
-    share: Callable[[float], None] | None,
-    shard: int,
-) -> dict[str, Any]:
-    """Each split's shards in `folder`, from where its journal says; their entries in the manifest."""
-    state = read_journal(folder) or {}
+    folder: Path, corpus: Corpus, tokenizer: Tokenizer, tokens_per_shard: int
+) -> Generator[TokenizingProgress, None, dict[str, Any]]:
+    """Write each split's shards from where the journal says; returns the manifest's entries."""
+    journal = read_journal(folder) or {}
     splits: dict[str, Any] = {}
     clock = JournalClock()
     total = sum(map(corpus.document_count, corpus.splits))
     for split in corpus.splits:
-        writer = _ShardWriter(folder, split, _dtype(tokenizer), shard)
-        try:
-            if split in state:
-                writer.go_on(state[split])
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            # A journal that cannot be, or files that a power cut has shortened: the split is written anew.
-            writer = _ShardWriter(folder, split, _dtype(tokenizer), shard)
-        try:
-            done = sum(entry["documents"] for entry in splits.values())
-            told = writer.tokens
+        done_tokens = sum(entry["tokens"] for entry in splits.values())
+        done_documents = sum(entry["documents"] for entry in splits.values())
+        writer = _resumed_writer(folder, split, _dtype(tokenizer), tokens_per_shard, journal)
+        with writer:
+            last_event = writer.tokens
             for ids in tokenizer.encode_documents(corpus.documents(split, writer.documents)):
                 writer.add(ids)
-                stopped = None
-                if writer.tokens - told >= TOKENS_AT_ONCE:
-                    told = writer.tokens
+                if writer.tokens - last_event >= TOKENS_PER_EVENT:
+                    last_event = writer.tokens
+                    fraction = (done_documents + writer.documents) / total
                     try:
-                        if progress is not None:
-                            progress(sum(entry["tokens"] for entry in splits.values()) + told)
-                        if share is not None:
-                            share((done + writer.documents) / total)
-                    except KeyboardInterrupt as stop:  # between two documents: nothing is lost
-                        stopped = stop
-                if stopped or clock.due():
-                    write_journal(folder, {**_journals(splits), split: writer.journal()})
+                        yield TokenizingProgress(done_tokens + writer.tokens, fraction)
+                    except (*STOPPED, GeneratorExit):  # between two documents: nothing is lost
+                        _journal(folder, splits, split, writer)
+                        raise
+                if clock.due():
+                    _journal(folder, splits, split, writer)
                     clock.reset()
-                if stopped:
-                    raise stopped
             splits[split] = writer.finish()
-        finally:
-            writer.close()
-    if share is not None:
-        share(1.0)
     return splits
 
 
-def _journals(splits: dict[str, Any]) -> dict[str, Any]:
-    return {split: {**entry, "in_file": 0} for split, entry in splits.items()}
+def _resumed_writer(
+    folder: Path, split: str, dtype: np.dtype[Any], tokens_per_shard: int, journal: dict[str, Any]
+) -> ShardWriter:
+    """A writer that resumes from the journal; from scratch where that or the files are damaged."""
+    writer = ShardWriter(folder, split, dtype, tokens_per_shard=tokens_per_shard)
+    if split in journal:
+        try:
+            writer.resume(journal[split])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            # A journal that cannot be, or files that a power cut has shortened.
+            return ShardWriter(folder, split, dtype, tokens_per_shard=tokens_per_shard)
+    return writer
+
+
+def _journal(folder: Path, splits: dict[str, Any], split: str, writer: ShardWriter) -> None:
+    finished = {name: {**entry, "in_file": 0} for name, entry in splits.items()}
+    write_journal(folder, {**finished, split: writer.journal()})
 
 
 def open_dataset(folder: Path) -> Dataset:
-    """Memory maps of shards written by `prepare_dataset`.
+    """The shards that `tokenize` wrote in `folder`, as memory maps.
 
-    A shard whose size, type or length is not the manifest's is refused by name with CorpusError.
+    Raises CorpusError, naming the file, for a damaged manifest or a shard that is not what was
+    written.
     """
     manifest_path = folder / "manifest.json"
     try:
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
         streams = {}
         for split, entry in manifest["splits"].items():
-            shards = [_open_shard(folder, file, manifest["dtype"]) for file in entry["files"]]
+            shards = [open_shard(folder, file, manifest["dtype"]) for file in entry["files"]]
             streams[split] = TokenStream(shards, entry["documents"])
         return Dataset(streams, manifest["vocab_size"], manifest["corpus"], manifest["tokenizer"])
     except (
@@ -492,24 +391,3 @@ def open_dataset(folder: Path) -> Dataset:
         raise CorpusError(
             f"{manifest_path} is damaged ({detail}); delete {folder} and run again"
         ) from None
-
-
-def _open_shard(folder: Path, file: dict[str, Any], dtype: str) -> np.ndarray[Any, Any]:
-    path = folder / file["name"]
-    remedy = f"delete {folder} and run again, it is made anew"
-    # Read whole, not through the map: 44 MB take 30 ms, and nothing changed or cut off is ever learnt from.
-    if not path.is_file() or sha256_file(path) != file["sha256"]:
-        raise CorpusError(f"the token shard {path} is not what was written; {remedy}")
-    if not file["tokens"]:
-        return np.zeros(
-            0, np.dtype(dtype)
-        )  # nothing to map; a header is not believed what memory it asks for
-    try:
-        ids: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OverflowError) as error:
-        raise CorpusError(f"the token shard {path} cannot be read: {error}; {remedy}") from None
-    if ids.dtype != np.dtype(dtype) or ids.shape != (file["tokens"],):
-        raise CorpusError(
-            f"the token shard {path} holds {ids.dtype} {ids.shape}, not {dtype} ({file['tokens']},); {remedy}"
-        )
-    return ids

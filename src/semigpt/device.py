@@ -1,4 +1,4 @@
-"""Which device runs the model and in what numbers."""
+"""The device that runs the model, the number type of its products, and how fast it multiplies."""
 
 from __future__ import annotations
 
@@ -16,27 +16,36 @@ if TYPE_CHECKING:
 __all__ = ["DEVICES", "MachineSettings", "gigaflops", "pick_device", "pick_precision"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineSettings:
-    """`auto` takes the fastest device there is, and bfloat16 products where its hardware has them."""
+    """How a machine runs training.
+
+    device:    "auto" takes the fastest there is
+    precision: of the products; "auto" takes bfloat16 where the hardware multiplies it
+    compile:   torch.compile, 10 to 40 s before the first step; None leaves it to `semigpt.auto`. A
+               compiled `memory` that is resumed in another process may end in other bits.
+    backend:   "native" is the gradient written out in C, on a CPU; "plain" is PyTorch's autograd;
+               "auto" takes native where shape and compiler allow it, and a CUDA graph on a GPU
+    threads:   of a CPU's products; None is PyTorch's own choice, one per core
+    checkpoint_activations: keep only each block's input and run the block again in the backward
+               pass: less memory, a third more work
+
+    Raises SettingsError for values that cannot work.
+    """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    # torch.compile: 10 to 40 s before the first step. None: where the clock ends the run and it pays (`recipe.pays_to_compile`).
-    # A compiled `memory` that goes on in another process may come to other bits there.
     compile: bool | None = None
-    # `native`: the gradient written out in C, on a CPU; `plain`: PyTorch's operations and autograd. auto: native where the
-    # shape and a compiler allow it; on an NVIDIA GPU, PyTorch's operations recorded as a CUDA graph.
     backend: Literal["auto", "native", "plain"] = "auto"
-    threads: int | None = None  # of a CPU's products; default: PyTorch's own choice, one a core
-    # Keep each block's input alone and run the block once more on the way back: less memory, a third more work.
+    threads: int | None = None
     checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
         check_choice("device", self.device, DEVICES)
-        check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+        check_choice("precision", self.precision, PRECISIONS)
         check_choice("backend", self.backend, ("auto", "native", "plain"))
         check_positive(self, "threads")
         if self.backend == "native" and (self.compile or self.checkpoint_activations):
@@ -46,19 +55,22 @@ class MachineSettings:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name, `auto` for the fastest there is; SettingsError if this machine has none such."""
+    """The device called `name`, one of DEVICES; "auto" is the fastest there is.
+
+    Raises SettingsError for another name, or a device that this machine has not.
+    """
     import torch
 
     check_choice("device", name, DEVICES)
-    there = {
+    available = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
     if name == "auto":
-        name = next(device for device in ("cuda", "mps", "cpu") if there[device])
-    if not there[name]:
-        known = ", ".join(device for device, found in there.items() if found)
+        name = next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available[name]:
+        known = ", ".join(device for device, found in available.items() if found)
         raise SettingsError(
             f"no {name} device on this machine; it has {known}: choose with --device"
         )
@@ -66,13 +78,14 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(device: torch.device, precision: str) -> torch.dtype:
-    """The number type of the products. Weights and their updates are float32 whatever it is.
+    """The number type of the products on a device; weights and their updates are always float32.
 
-    bfloat16 pays only where the hardware multiplies it. On a CPU with AMX its products run 6 x as fast as float32's
-    (2,050 against 335 GFLOP/s, two cores); with AVX512-BF16 alone a whole step of `small` runs 2.8 x as fast.
+    "auto" takes bfloat16 only where the hardware multiplies it: with AMX 2,050 GFLOP/s against 335
+    in float32 (docs/choices.md#precision). Raises SettingsError for a name not in PRECISIONS.
     """
     import torch
 
+    check_choice("precision", precision, PRECISIONS)
     match precision, device.type:
         case "float32", _:
             return torch.float32
@@ -92,20 +105,21 @@ def pick_precision(device: torch.device, precision: str) -> torch.dtype:
 
 
 def gigaflops(settings: MachineSettings) -> float:
-    """Thousand million floating-point operations a second in products as a net's step has them: what `semigpt.auto` goes by.
+    """10^9 floating-point operations per second in products of the shapes that a training step has.
 
-    Measured once a process, in a tenth of a second: two cores with AVX-512 alone 300, with AVX512-BF16 960, with AMX 2,400.
-    A GPU's products are larger, or most of the time would be the asking.
+    What `semigpt.auto` estimates speed by. Measured once per process and settings, in a tenth of a
+    second: about 300 on two cores with AVX-512 (docs/choices.md#machine-speed).
     Raises SettingsError as `pick_device` does.
     """
     device = pick_device(settings.device)
-    return _gigaflops(device, pick_precision(device, settings.precision), settings.threads)
+    return _measured_gigaflops(device, pick_precision(device, settings.precision), settings.threads)
 
 
 @lru_cache
-def _gigaflops(device: torch.device, dtype: torch.dtype, threads: int | None) -> float:
+def _measured_gigaflops(device: torch.device, dtype: torch.dtype, threads: int | None) -> float:
     import torch
 
+    # A GPU gets larger products: in small ones the launch would take most of the time.
     rows, width, columns = (3072, 256, 1024) if device.type == "cpu" else (16384, 1024, 4096)
     x = torch.ones(rows, width, dtype=dtype, device=device)
     weight = torch.ones(width, columns, dtype=dtype, device=device)
@@ -113,12 +127,12 @@ def _gigaflops(device: torch.device, dtype: torch.dtype, threads: int | None) ->
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        # The first one is not timed: a GPU gets ready in it, an eighth of a second on an H200.
+        # Not timed: the first product initialises a GPU, an eighth of a second on an H200.
         torch.mm(x, weight, out=product)[0, 0].item()
         shortest, end = float("inf"), time.perf_counter() + 0.1
         while (start := time.perf_counter()) < end:
             torch.mm(x, weight, out=product)
-            product[0, 0].item()  # a GPU is asked for its answer
+            product[0, 0].item()  # waits for a GPU
             shortest = min(shortest, time.perf_counter() - start)
     finally:
         torch.set_num_threads(before)

@@ -1,14 +1,15 @@
-"""Every error semigpt raises for a reason a user can act on.
+"""Every error that semigpt raises for a reason a user can act on.
 
     SemigptError
     ├── SettingsError     a flag, a config key or a value that cannot work
     ├── CorpusError       text that cannot be found, read or used
     ├── TokenizerError    a tokenizer that cannot be trained, saved or loaded
-    ├── CheckpointError   a run folder, a checkpoint or a model folder that cannot be written or trusted
-    └── TrainingError     training that had to stop: a loss that is not finite, a device that is not there
+    ├── CheckpointError   a run, checkpoint or model folder that cannot be written or trusted
+    └── TrainingError     training that had to stop: a loss that is not finite
 
-A message says what is wrong, where, and what to do next, in one line. The command line catches the base class
-once, prints that line to standard error and leaves with exit code 2; nobody meets a traceback for their own typo.
+A message says in one line what is wrong, where, and what to do next. The command line catches the
+base class once, prints that line to standard error and exits with code 2: a user's mistake shows no
+traceback.
 """
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
 
 
 class SemigptError(Exception):
-    """The base of them all."""
+    """The base class of all errors that a user can act on."""
 
 
 class SettingsError(SemigptError):
@@ -38,7 +39,7 @@ class TokenizerError(SemigptError):
 
 
 class CheckpointError(SemigptError):
-    """A run folder, a checkpoint or a model folder that cannot be written or trusted."""
+    """A run, checkpoint or model folder that cannot be written or trusted."""
 
 
 class TrainingError(SemigptError):

@@ -14,17 +14,13 @@ from torch import Tensor
 
 from semigpt import auto
 from semigpt.config import Recipe, SampleSettings
-from semigpt.corpus.staging import Corpus
+from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
 from semigpt.errors import CheckpointError
-from semigpt.evaluation.evaluate import (
-    LossEstimate,
-    estimate_loss,
-    measure_baselines,
-    source_entropy,
-    surprise,
-)
+from semigpt.evaluation.baselines import measure_baselines
+from semigpt.evaluation.evaluate import LossEstimate, estimate_loss, source_entropy
 from semigpt.evaluation.information import bits
+from semigpt.evaluation.surprisal import surprisal
 from semigpt.generation.engine import generate_text
 from semigpt.huggingface.folder import load_model, model_card, save_model
 from semigpt.models.base import LanguageModel
@@ -315,7 +311,7 @@ class TrainingRun:
         """Write the report, and say how the run ended. The caller has saved."""
         best_model = load_model(self.run.model_folder).to(self.model.device)
         texts = passages(self.corpus)
-        self.metadata["surprise"] = [surprise(best_model, self.tokenizer, text) for text in texts]
+        self.metadata["surprisal"] = [surprisal(best_model, self.tokenizer, text) for text in texts]
         self.run.write_metadata(self.metadata)
         write_report(self.run)
         self.run.write_metadata({**self.metadata, "complete": complete})

@@ -7,7 +7,7 @@
       samples.jsonl        what the model wrote at each evaluation
       model/               the Hugging Face folder
       checkpoints/step-00000500/    weights, optimizer, random state, progress and a manifest of their SHA-256
-      metadata.json           what the report tells beside the curves: baselines, sizes, surprise by character
+      metadata.json           what the report tells beside the curves: baselines, sizes, surprisal by character
       report.html
 
 A checkpoint is complete or invisible: it is written to a temporary folder, every file and the folder flushed to

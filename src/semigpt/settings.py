@@ -1,17 +1,18 @@
-"""Settings: small frozen dataclasses that live beside the part they set, and their way to and from TOML.
+"""Settings: small frozen dataclasses, each beside the part it sets, and their way to and from TOML.
 
-A settings class checks its own values in `__post_init__`, so that one that exists is one that can work. Nothing
+A settings class checks its values in `__post_init__`, so an object that exists can work. Nothing
 edits a settings object; `dataclasses.replace` makes a changed one, which is checked again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,10 +30,12 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+# How an error message calls a type.
+TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def check_positive(owner: object, *names: str) -> None:
-    """Raise SettingsError unless each named field of `owner` is None or more than zero."""
+    """Raise SettingsError unless each named field of `owner` is None or more than 0."""
     for name in names:
         value = getattr(owner, name)
         if value is not None and not value > 0:
@@ -47,7 +50,7 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A clause that names the closest known spelling, or all of them: the end of an error message."""
+    """The end of an error message: the closest known spelling, or all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}"
@@ -56,38 +59,37 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """An instance of the settings class `cls` from a table of plain values.
 
-    Raises SettingsError, naming `where`, for an unknown key, a missing one, or a value of the wrong type.
+    Raises SettingsError, naming `where`, for an unknown key, a missing one, or a value of the wrong
+    type.
     """
     hints = typing.get_type_hints(cls)
-    known = {field.name for field in fields(cls) if field.init}  # type: ignore[arg-type]
+    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
             raise SettingsError(f"unknown key {key!r} in {where}: {nearest(key, known)}")
         values[key] = _convert(value, hints[key], f"{key} in {where}")
-    try:
-        return cls(**values)
-    except TypeError:
-        missing = sorted(known - values.keys())
-        raise SettingsError(
-            f"{where} lacks a value that {cls.__name__} needs, one of: {', '.join(missing)}"
-        ) from None
+    missing = [
+        name
+        for name, field in known.items()
+        if name not in values and field.default is MISSING and field.default_factory is MISSING
+    ]
+    if missing:
+        raise SettingsError(f"{where} lacks {', '.join(missing)}, which {cls.__name__} needs")
+    return cls(**values)
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the type `hint` says, with ints accepted for floats and lists for tuples."""
+    """`value` as the type that `hint` says; an int will do for a float, a list for a tuple."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        options = typing.get_args(hint)
-        if value is None and type(None) in options:
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        if value is None and len(options) < len(typing.get_args(hint)):
             return None
-        for option in options:
-            if option is not type(None):
-                try:
-                    return _convert(value, option, where)
-                except SettingsError:
-                    continue
-        raise SettingsError(f"{where} cannot be {value!r}")
+        for option in options[:-1]:
+            with contextlib.suppress(SettingsError):
+                return _convert(value, option, where)
+        return _convert(value, options[-1], where)
     if origin is typing.Literal:
         check_choice(where, value, typing.get_args(hint))
         return value
@@ -99,15 +101,12 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint in (int, float, str, bool) and (type(value) is not hint):
-        raise SettingsError(f"{where} must be {_ENGLISH[hint]}, not {value!r}")
+        raise SettingsError(f"{where} must be {TYPE_NAMES[hint]}, not {value!r}")
     return value
 
 
-_ENGLISH = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-
-
 def parse_value(text: str) -> Any:
-    """A value written on the command line, read as TOML reads it, or as plain text where TOML would not."""
+    """A value from the command line as TOML reads it; as plain text where it is no TOML value."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -115,7 +114,7 @@ def parse_value(text: str) -> Any:
 
 
 def to_table(settings: object) -> dict[str, Any]:
-    """The settings as plain values, without those that are None (TOML has no null)."""
+    """The settings as plain values, tuples as lists; None is left out, as TOML has no null."""
     if not is_dataclass(settings):
         raise TypeError(f"{settings!r} is not a settings object")
     table: dict[str, Any] = {}
@@ -127,7 +126,7 @@ def to_table(settings: object) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file; SettingsError if it is not there or not TOML."""
+    """The tables of a TOML file. Raises SettingsError if it is not there or not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -139,7 +138,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_toml(tables: Mapping[str, Any]) -> str:
-    """The TOML text of nested tables."""
+    """The TOML text of nested tables of plain values."""
     import tomlkit
 
     return tomlkit.dumps(tables)

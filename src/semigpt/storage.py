@@ -23,9 +23,9 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from semigpt.errors import CheckpointError
 
@@ -43,6 +43,7 @@ __all__ = [
     "read_json_lines",
     "replace_file",
     "resumable_folder",
+    "run_to_end",
     "sha256_file",
     "try_lock",
     "write_journal",
@@ -65,6 +66,19 @@ def cache_folder() -> Path:
     if shared := os.environ.get("XDG_CACHE_HOME"):
         return Path(shared).expanduser() / "semigpt"
     return Path.home() / ".cache" / "semigpt"
+
+
+T = TypeVar("T")
+
+
+def run_to_end(work: Generator[Any, None, T]) -> T:
+    """What a generator of progress returns, its events dropped."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 # Files

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from semigpt.dataset import open_dataset, write_stream
+from semigpt.dataset import open_dataset
 from semigpt.errors import CorpusError, SemigptError
 from semigpt.huggingface.folder import load_model, save_model
 from semigpt.models import build_model
 from semigpt.run_folder import RunFolder
+from semigpt.shards import ShardWriter
 from semigpt.tokenizers import CharTokenizer, load_tokenizer
 
 TENSORS = {group: {"x": torch.randn(50)} for group in ("model", "optimizer", "random")}
@@ -94,8 +95,10 @@ def test_every_token_shard(tmp_path: Path, harm: object) -> None:
 
     draw = random.Random(0)
     dtype = np.dtype(np.uint16)
-    documents = [np.arange(100, dtype=dtype) for _ in range(5)]
-    entry = write_stream(tmp_path, "train", iter(documents), dtype, shard=200)
+    with ShardWriter(tmp_path, "train", dtype, tokens_per_shard=200) as writer:
+        for _ in range(5):
+            writer.add(np.arange(100, dtype=dtype))
+        entry = writer.finish()
     manifest = {
         "format": 1, "vocab_size": 100, "dtype": "uint16", "corpus": "c", "tokenizer": "t", "splits": {"train": entry},
     }  # fmt: skip

@@ -10,7 +10,8 @@ import torch
 
 from semigpt.corpus import prepare_corpus
 from semigpt.dataset import Dataset, TokenStream, prepare_dataset
-from semigpt.evaluation.evaluate import measure_baselines, source_entropy, total_information
+from semigpt.evaluation.baselines import measure_baselines
+from semigpt.evaluation.evaluate import source_entropy, total_information
 from semigpt.evaluation.information import bits
 from semigpt.models import build_model
 from semigpt.models.bigram import SemiGPT

@@ -97,7 +97,7 @@ def print_evaluation(result: Evaluation, split: str) -> None:
 
     console = Console(highlight=False)
     information = result.information
-    rows = {**result.baselines.shown(), "this model": information.bits_per_character}
+    rows = {**dict(result.baselines.named()), "this model": information.bits_per_character}
     console.print(
         bits_table(
             f"{split}: {information.characters:,} characters, {information.tokens:,} tokens",

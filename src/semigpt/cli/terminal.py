@@ -115,8 +115,7 @@ class TrainingDisplay:
         """The baselines in one line, in bits per character on the validation split."""
         if self.prepared is None:
             return ""
-        shown = self.prepared.baselines.shown()
-        parts = [f"{name} {value:.2f}" for name, value in shown.items() if value]
+        parts = [f"{name} {value:.2f}" for name, value in self.prepared.baselines.named()]
         if self.prepared.source_entropy is not None:
             parts.append(f"the source itself {self.prepared.source_entropy:.2f}")
         return " · ".join(parts)
@@ -186,7 +185,7 @@ class TrainingDisplay:
         table = bits_table(
             f"{event.step:,} steps, {event.tokens_seen:,} tokens, {minutes:.1f} minutes",
             "bits per character on unseen text (validation)",
-            {**self.prepared.baselines.shown(), mine: best.bits_per_character},
+            {**dict(self.prepared.baselines.named()), mine: best.bits_per_character},
             mine=mine,
             floor=self.prepared.source_entropy,
         )

@@ -1,48 +1,155 @@
-"""How well a model knows a text: its loss in units a person can weigh, beside baselines anyone understands."""
+"""A model's loss on a split: estimated on a few blocks, or exact and beside the baselines."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
+from semigpt import html
 from semigpt.corpus.corpus import Corpus
-from semigpt.dataset import Dataset, TokenStream, as_block, prepare_dataset
+from semigpt.dataset import TokenStream, as_block, prepare_dataset
 from semigpt.errors import CorpusError, SettingsError
-from semigpt.evaluation.information import Baselines, Information, baselines, bits, xz_bits
+from semigpt.evaluation.baselines import Baselines, measure_baselines
+from semigpt.evaluation.information import Information
 from semigpt.models.base import LanguageModel
-from semigpt.storage import replace_file
 from semigpt.tokenizers.base import Tokenizer
-from semigpt.tokenizers.char import CharTokenizer
 
 __all__ = [
     "Evaluation",
     "LossEstimate",
+    "check_split",
     "estimate_loss",
+    "eval_mode",
     "evaluate",
-    "measure_baselines",
-    "surprise",
+    "scored_windows",
+    "source_entropy",
     "total_information",
 ]
 
-# Tokens whose n-grams are counted at most, from the beginning of the training split: 11 bytes of memory and 0.2 µs each.
-COUNTED_TOKENS = 100_000_000
+GPU_ROWS = 64
+# Logits of 16 MB: larger ones are given back to the system and faulted in anew at each batch. The
+# film reviews' test split took 6 min 44 s with 64 windows, 2 min 20 s with these; docs/log.md.
+CPU_LOGITS = 4_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LossEstimate:
-    """A mean loss over fixed blocks, in nats per token, and the standard error of that mean."""
+    """A mean loss on `tokens` tokens in nats per token, and the standard error of that mean."""
 
     loss: float
     standard_error: float
     tokens: int
+
+    def __repr__(self) -> str:
+        return (
+            f"<LossEstimate: {self.loss:.4f} ± {self.standard_error:.4f} nats per token "
+            f"on {self.tokens:,} tokens>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("loss, nats per token", f"{self.loss:.4f}"),
+            ("its standard error", f"{self.standard_error:.4f}"),
+            ("tokens", f"{self.tokens:,}"),
+        ]
+        return html.table("Loss estimate", rows)
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation:
+    """A text's information under a model, and what simpler models need for it.
+
+    `source_entropy` is what the text's own generator needs, in bits per character: no model can be
+    below it. None where nobody knows it.
+    """
+
+    information: Information
+    baselines: Baselines
+    source_entropy: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that `semigpt evaluate --json` prints."""
+        return {
+            **self.information.as_dict(),
+            "baselines": self.baselines.as_dict(),
+            "source_entropy": self.source_entropy,
+        }
+
+    def bits_per_character(self) -> list[tuple[str, float]]:
+        """(name, bits per character) of model, baselines and source, the largest first."""
+        rows = [("this model", self.information.bits_per_character), *self.baselines.named()]
+        if self.source_entropy is not None:
+            rows.append(("the source itself: no model can be below", self.source_entropy))
+        return sorted(rows, key=lambda row: -row[1])
+
+    def __repr__(self) -> str:
+        others = ", ".join(
+            f"{name} {value:.3f}"
+            for name, value in self.bits_per_character()
+            if name != "this model"
+        )
+        own = self.information.bits_per_character
+        return f"<Evaluation: {own:.4f} bits per character; {others}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{value:.4f}") for name, value in self.bits_per_character()]
+        title = f"Bits per character on {self.information.characters:,} characters"
+        return html.table(title, rows)
+
+
+def evaluate(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    corpus: Corpus,
+    split: str,
+    *,
+    counted_on: Corpus,
+    stride: int | None = None,
+    xz: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """The information of a whole split, beside baselines counted on `counted_on`'s training split.
+
+    stride:   tokens from one window to the next, half the context length by default
+    xz:       whether xz is among the baselines; it is the slow one
+    progress: called with (tokens scored, tokens in all)
+
+    Raises CorpusError for a split that is not there or empty, SettingsError for a stride that
+    cannot be.
+    """
+    check_split(corpus, split)
+    stream = prepare_dataset(corpus, tokenizer).stream(split)
+    nats, tokens = total_information(
+        model,
+        stream,
+        begins_with_end_of_text=tokenizer.end_of_text is not None,
+        stride=stride,
+        progress=progress,
+    )
+    information = Information(nats, tokens, corpus.characters(split), corpus.bytes_of(split))
+    baselines = measure_baselines(corpus, split, counted_on=counted_on, xz=xz)
+    return Evaluation(information, baselines, source_entropy(corpus, split))
+
+
+def check_split(corpus: Corpus, split: str) -> None:
+    """Raise CorpusError where the corpus has no such split or it holds no text."""
+    if split not in corpus.splits:
+        raise CorpusError(f"no split {split!r} in {corpus.spec}; it has {', '.join(corpus.splits)}")
+    if corpus.characters(split) == 0:
+        raise CorpusError(f"the {split} split of {corpus.spec} is empty; name another with --split")
+
+
+def source_entropy(corpus: Corpus, split: str) -> float | None:
+    """Bits per character of the split under the grammar that wrote it; None if not known."""
+    total = corpus.source_bits(split)
+    return None if total is None else total / corpus.characters(split)
 
 
 @torch.no_grad()
@@ -54,51 +161,31 @@ def estimate_loss(
     blocks: int,
     rows: int | None = None,
 ) -> LossEstimate:
-    """The loss on `blocks` blocks that lie evenly over the stream: always the same ones, so that two reports differ by
-    the model alone. The standard error is of the mean of the blocks' means.
+    """The mean loss on `blocks` blocks of `context_length` tokens, spread evenly over the stream.
+
+    They are the same at every call, so two estimates differ by the model alone. The standard error
+    is that of the mean of the blocks' means, infinite for a single block. `rows` blocks are scored
+    at a time.
+
+    Raises CorpusError where the stream is shorter than a block.
     """
     available = (len(stream) - 1) // context_length
     if available < 1:
         raise CorpusError(
-            f"the validation split has {len(stream)} tokens, fewer than one block of context_length {context_length}; give "
-            "it more text or a shorter context_length"
+            f"the validation split has {len(stream)} tokens, fewer than one block of "
+            f"context_length {context_length}; give it more text or a shorter context_length"
         )
     count = min(blocks, available)
     rows = rows or rows_at_once(model)
     starts = (np.arange(count, dtype=np.int64) * available // count) * context_length
-    was_training = model.training
-    model.eval()
-    losses = []
-    for first in range(0, count, rows):
-        inputs, targets = as_block(stream.windows(starts[first : first + rows], context_length + 1))
-        part = model.token_losses(inputs.to(model.device), targets.to(model.device))
-        losses.append(part.mean(dim=1).double().cpu())
-    model.train(was_training)
-    block_losses = torch.cat(losses)
+    parts = []
+    with eval_mode(model):
+        for first in range(0, count, rows):
+            windows = stream.windows(starts[first : first + rows], context_length + 1)
+            parts.append(_losses(model, windows).mean(dim=1).double().cpu())
+    block_losses = torch.cat(parts)
     error = block_losses.std().item() / math.sqrt(count) if count > 1 else math.inf
     return LossEstimate(block_losses.mean().item(), error, count * context_length)
-
-
-def rows_at_once(model: LanguageModel) -> int:
-    """How many windows to score together.
-
-    On a CPU so many that their logits are 16 MB: what is larger is given back to the system and faulted in anew each
-    time, which took longer than the arithmetic (film reviews, 4 x 256: 3 min 42 s for the test split).
-    """
-    if model.device.type != "cpu":
-        return 64
-    return max(4_000_000 // (model.settings.context_length * model.settings.vocab_size), 1)
-
-
-def scored_windows(tokens: int, context_length: int, stride: int) -> Iterator[tuple[int, int]]:
-    """Windows over a stream as (start, first scored place): each target is scored once, and every one but those of the
-    first window with at least `context_length - stride` tokens before it in its window."""
-    yield 0, 0
-    scored = min(context_length, tokens)
-    while scored < tokens:
-        stop = min(scored + stride, tokens)
-        yield stop - context_length, context_length - (stop - scored)
-        scored = stop
 
 
 @torch.no_grad()
@@ -111,11 +198,18 @@ def total_information(
     rows: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[float, int]:
-    """The whole stream's cost under the model: (nats, tokens scored).
+    """The whole stream's information under the model: (nats, tokens scored).
 
-    Windows of `context_length` overlap by half (`stride` changes it). With end-of-text ids between documents the
-    stream is read as a ring, so that its first token follows an end-of-text and is scored too; without them the first
-    token is the one place with nothing before it, and is left out. `progress` gets (tokens scored, tokens in all).
+    begins_with_end_of_text: the stream has an end-of-text id behind each document. It is then read
+                             as a ring, so that its first token follows an end-of-text and is scored
+                             too. Otherwise the first token is left out: nothing precedes it.
+    stride:                  tokens from one window of `context_length` to the next, half of it by
+                             default
+    rows:                    windows scored at a time
+    progress:                called with (tokens scored, tokens in all)
+
+    Raises CorpusError for an empty stream, SettingsError for a stride beyond the context length or
+    below 1.
     """
     context = model.settings.context_length
     first = -1 if begins_with_end_of_text else 0
@@ -133,164 +227,52 @@ def total_information(
     width = min(context, targets)
     windows = scored_windows(targets, width, min(stride, width))
     rows = rows or rows_at_once(model)
-    was_training = model.training
-    model.eval()
-    nats, scored, batch = 0.0, 0, []
-
-    def score(batch: list[tuple[int, int]]) -> tuple[float, int]:
-        starts = np.array([start for start, _ in batch], dtype=np.int64) + first
-        inputs, goals = as_block(stream.windows(starts, width + 1))
-        losses = model.token_losses(inputs.to(model.device), goals.to(model.device))
-        counted = torch.arange(width)[None] >= torch.tensor([place for _, place in batch])[:, None]
-        return losses.cpu()[counted].double().sum().item(), int(counted.sum())
-
-    for window in windows:
-        batch.append(window)
-        if len(batch) == rows:
-            part = score(batch)
-            nats, scored, batch = nats + part[0], scored + part[1], []
+    nats, scored = 0.0, 0
+    with eval_mode(model):
+        while batch := list(islice(windows, rows)):
+            starts, first_scored = np.array(batch, dtype=np.int64).T
+            losses = _losses(model, stream.windows(starts + first, width + 1)).cpu()
+            counted = torch.arange(width) >= torch.from_numpy(first_scored)[:, None]
+            nats += losses[counted].double().sum().item()
+            scored += int(counted.sum())
             if progress is not None:
                 progress(scored, targets)
-    if batch:
-        part = score(batch)
-        nats, scored = nats + part[0], scored + part[1]
-    model.train(was_training)
     return nats, scored
 
 
-@torch.no_grad()
-def surprise(model: LanguageModel, tokenizer: Tokenizer, text: str) -> list[tuple[str, float]]:
-    """A text of at most one context, piece by piece with the bits each cost: -log2 of the probability it was given.
+def scored_windows(tokens: int, context_length: int, stride: int) -> Iterator[tuple[int, int]]:
+    """Windows that score each of `tokens` targets once: (start, index of the first target scored).
 
-    Tokens that are part of a character are joined until the character is whole.
+    Past the first window every target has at least `context_length - stride` tokens before it in
+    its window.
     """
-    start = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
-    ids = torch.tensor(start + tokenizer.encode(text).tolist(), device=model.device)[
-        : model.settings.context_length
-    ]
+    yield 0, 0
+    scored = min(context_length, tokens)
+    while scored < tokens:
+        stop = min(scored + stride, tokens)
+        yield stop - context_length, context_length - (stop - scored)
+        scored = stop
+
+
+def rows_at_once(model: LanguageModel) -> int:
+    """How many windows of the model's context length to score together."""
+    if model.device.type != "cpu":
+        return GPU_ROWS
+    return max(CPU_LOGITS // (model.settings.context_length * model.settings.vocab_size), 1)
+
+
+@contextlib.contextmanager
+def eval_mode(model: LanguageModel) -> Iterator[None]:
+    """Without dropout inside the block; afterwards the model is in the mode it was in."""
     was_training = model.training
     model.eval()
-    logits, _ = model(ids[None, :-1])
-    model.train(was_training)
-    costs = F.cross_entropy(logits[0].float(), ids[1:], reduction="none").tolist()
-    found: list[tuple[str, float]] = []
-    decoder, held = tokenizer.stream(), 0.0
-    for token in ids[: len(ids) - len(costs)].tolist():
-        decoder.push(token)  # a first token that nothing precedes costs nothing and is not shown
-    for token, nats in zip(ids[-len(costs) :].tolist(), costs, strict=True):
-        held += bits(nats)
-        if piece := decoder.push(token):
-            found.append((piece, held))
-            held = 0.0
-    return found
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What a text cost a model, and what it costs simpler ones: all in bits per character but where said otherwise."""
-
-    information: Information
-    baselines: Baselines
-    source_entropy: (
-        float | None
-    )  # what the text's own generator knows of it; no model can be below it
-
-    def as_dict(self) -> dict[str, Any]:
-        """The object that `semigpt evaluate --json` prints."""
-        return {
-            **self.information.as_dict(),
-            "baselines": self.baselines.as_dict(),
-            "source_entropy": self.source_entropy,
-        }
-
-
-def evaluate(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    corpus: Corpus,
-    split: str,
-    *,
-    counted_on: Corpus,
-    stride: int | None = None,
-    xz: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-) -> Evaluation:
-    """The model's information on a whole split, beside the baselines counted on `counted_on`'s training split."""
-    check_split(corpus, split)
-    stream = prepare_dataset(corpus, tokenizer).stream(split)
-    nats, tokens = total_information(
-        model,
-        stream,
-        begins_with_end_of_text=tokenizer.end_of_text is not None,
-        stride=stride,
-        progress=progress,
-    )
-    information = Information(nats, tokens, corpus.characters(split), corpus.bytes_of(split))
-    source = source_entropy(corpus, split)
-    return Evaluation(
-        information, measure_baselines(corpus, split, counted_on=counted_on, xz=xz), source
-    )
-
-
-def check_split(corpus: Corpus, split: str) -> None:
-    """Raise CorpusError where the corpus has no such split or it holds no text."""
-    if split not in corpus.splits:
-        raise CorpusError(f"no split {split!r} in {corpus.spec}; it has {', '.join(corpus.splits)}")
-    if corpus.characters(split) == 0:
-        raise CorpusError(f"the {split} split of {corpus.spec} is empty; name another with --split")
-
-
-def source_entropy(corpus: Corpus, split: str) -> float | None:
-    """Bits per character of the split under the very grammar that wrote it, None where nobody knows."""
-    total = corpus.source_bits(split)
-    return None if total is None else total / corpus.characters(split)
-
-
-def character_dataset(corpus: Corpus, counted_on: Corpus) -> tuple[Dataset, CharTokenizer]:
-    """The corpus in the characters of another's training split: what every baseline is counted over, whatever the
-    model's own tokenizer."""
-    # Staged text is in NFC, so that it is asked for changes no id; and these are then the shards of the default model.
-    tokenizer = CharTokenizer.from_counts(counted_on.character_counts, normalization="NFC")
-    return prepare_dataset(corpus, tokenizer), tokenizer
-
-
-def measure_baselines(
-    corpus: Corpus, split: str, *, counted_on: Corpus, xz: bool = True
-) -> Baselines:
-    """The baselines on one split, kept beside the corpus once measured; counted on the first COUNTED_TOKENS of train."""
-    key = hashlib.sha256(f"1 {corpus.fingerprint} {counted_on.fingerprint}".encode()).hexdigest()[
-        :16
-    ]
-    kept = corpus.folder / f"baselines-{split}-{key}.json"
-    known: dict[str, Any] = {}
-    if kept.exists():
-        try:
-            known = json.loads(kept.read_text(encoding="utf-8"))
-            found = Baselines(**known)
-            if not xz or found.xz is not None:
-                return found if xz else Baselines(**{**known, "xz": None})
-        except (ValueError, TypeError, OSError):
-            known = {}
-    characters = corpus.characters(split)
-    xz_total = xz_bits(pieces(counted_on, "train"), pieces(corpus, split)) if xz else None
-    if known:
-        found = Baselines(**{**known, "xz": None if xz_total is None else xz_total / characters})
-    else:
-        dataset, tokenizer = character_dataset(corpus, counted_on)
-        counted, _ = character_dataset(counted_on, counted_on)
-        found = baselines(
-            counted.stream("train").read(0, min(len(counted.stream("train")), COUNTED_TOKENS)),
-            dataset.stream(split).read(0, len(dataset.stream(split))),
-            tokenizer.vocab_size,
-            characters,
-            xz=xz_total,
-        )
-    replace_file(kept, json.dumps(found.as_dict()).encode())
-    return found
-
-
-def pieces(corpus: Corpus, split: str, size: int = 1 << 20) -> Iterator[bytes]:
-    """The split's staged bytes, a mebibyte at a time."""
-    with corpus.path(split).open("rb") as file:
-        while piece := file.read(size):
-            yield piece
+def _losses(model: LanguageModel, windows_BT: np.ndarray[Any, Any]) -> torch.Tensor:
+    """Each target's loss in nats, on the model's device. Ids [B, T + 1] → [B, T]."""
+    inputs_BT, targets_BT = as_block(windows_BT)
+    return model.token_losses(inputs_BT.to(model.device), targets_BT.to(model.device))

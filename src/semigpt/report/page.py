@@ -53,7 +53,7 @@ def write_report(run: RunFolder) -> Path:
         config = run.config()
     except (SemigptError, OSError):
         config = {}
-    facts = run.facts()
+    facts = run.metadata()
     metrics, timings, samples = run.rows("metrics"), run.rows("timings"), run.rows("samples")
     evaluations = [row for row in metrics if _number(row, "bits_per_character") is not None]
     best = min(evaluations, key=lambda row: row["bits_per_character"], default=None)
