@@ -39,7 +39,7 @@ def read_checkpoint(folder: Path) -> None:
     run = RunFolder(folder)
     run.newest()
     run.rows("metrics")
-    run.facts()
+    run.metadata()
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -68,7 +68,7 @@ def make_specimens(place: Path) -> Path:
     tensors = {group: {"x": torch.ones(20)} for group in ("model", "optimizer", "random")}
     for step in (1, 2):
         run.append("metrics", {"step": step, "loss": 1.0})
-        run.write_facts({"baselines": {"uniform": 3.0}})
+        run.write_metadata({"baselines": {"uniform": 3.0}})
         run.save(tensors, {"progress": {"step": step}}, step=step, keep=2)
     data = place / "open_dataset"
     data.mkdir()

@@ -23,9 +23,9 @@ from pathlib import Path
 
 from safetensors.numpy import load_file
 
-RUNGS = ("bigram", "attention", "multihead", "feedforward", "blocks", "gpt", "memory")
+LADDER = ("bigram", "attention", "multihead", "feedforward", "blocks", "gpt", "memory")
 TEXT = "서울시는 12일 첫눈이 내렸다고 밝혔다. 쀍끼햏 GPT-2 🙂\n한국어 형태소"
-PLAIN = ("machine.backend=plain", "machine.step=plain")  # the key's name now, and before 0.1.0
+PLAIN = ("machine.backend=plain", "machine.backend=plain")  # the key's name now, and before 0.1.0
 WAYS = {
     "native": [],
     "plain": ["PLAIN"],
@@ -95,10 +95,10 @@ def train(rung: str, settings: list[str], run: Path) -> None:
 
 
 def measured(only: str, folder: Path) -> Iterator[tuple[str, str]]:
-    for rung in RUNGS:
+    for rung in LADDER:
         for way, settings in WAYS.items():
             name = f"{rung}: {way}"
-            if only not in name or rung not in SOME.get(way, RUNGS):
+            if only not in name or rung not in SOME.get(way, LADDER):
                 continue
             run = folder / f"{rung}-{way.replace(', ', '-')}"
             train(rung, settings, run)

@@ -128,7 +128,7 @@ def test_memory(
 ) -> None:
     made = model(MemoryGPT, memory_order=4, own_loss=own_loss)
     assert isinstance(made, MemoryGPT)
-    made.remember(counts)
+    made.set_counts(counts)
     ours, autograds = both_ways(made, monkeypatch, teacher=counts, taught=taught)
     torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
     for name in ("gate", "hints.weight", "known"):
@@ -157,7 +157,7 @@ def test_dropout_is_autograds_with_the_same_coins(
     changes = {"memory_order": 4} if kind is MemoryGPT else {}
     made, rate = model(kind, dropout=0.3, **changes), 0.3
     if isinstance(made, MemoryGPT):
-        made.remember(counts)
+        made.set_counts(counts)
     torch.manual_seed(5)
     seed = step_module.draw_seed()
     tossed: list[int] = []
@@ -268,7 +268,7 @@ def test_a_copy_learns_on_its_own(counts: Counts) -> None:
     for kind in (GPT, MemoryGPT):
         made = model(kind, **({"memory_order": 4} if kind is MemoryGPT else {}))
         if isinstance(made, MemoryGPT):
-            made.remember(counts)
+            made.set_counts(counts)
         loss = made.learn(*batch())
         copied = copy.deepcopy(made)
         copied.zero_grad()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from semigpt.errors import CheckpointError, SettingsError
-from semigpt.models import RUNGS
+from semigpt.models import LADDER
 from semigpt.recipe import Finished, open_run
 from semigpt.run_folder import RunFolder
 from semigpt.studies.ladder import (
@@ -47,11 +47,11 @@ def settings(corpus: Path, **changes: object) -> LadderSettings:
 def test_every_rung_ends_in_the_table_and_as_a_run_of_its_own(corpus: Path, tmp_path: Path) -> None:
     rows = [
         event.row
-        for event in climb(settings(corpus, rungs=RUNGS), tmp_path)
+        for event in climb(settings(corpus, rungs=LADDER), tmp_path)
         if isinstance(event, Reached)
     ]
     listed = json.loads((tmp_path / "ladder.json").read_text(encoding="utf-8"))
-    assert [row["rung"] for row in listed] == list(RUNGS) == [row.rung for row in rows]
+    assert [row["rung"] for row in listed] == list(LADDER) == [row.rung for row in rows]
     names = "rung parameters val_loss val_loss_se bits_per_character characters_per_second seconds steps sample"
     for row in listed:
         assert set(names.split()) <= row.keys()
@@ -69,7 +69,7 @@ def test_every_rung_ends_in_the_table_and_as_a_run_of_its_own(corpus: Path, tmp_
     page, table = (
         (tmp_path / name).read_text(encoding="utf-8") for name in ("ladder.html", "ladder.md")
     )
-    for rung in RUNGS:
+    for rung in LADDER:
         assert f"<td>{rung}</td>" in page
         assert f"| {rung} |" in table
     assert "https:" not in page.replace("http:", "https:"), "it opens with no network"
@@ -107,7 +107,7 @@ def test_another_ladder_in_the_same_folder_is_refused(corpus: Path, tmp_path: Pa
 
 
 def test_the_books_settings_are_the_books(corpus: Path) -> None:
-    for rung in RUNGS:
+    for rung in LADDER:
         recipe = rung_recipe(settings(corpus), rung)
         optimizer, training = recipe.optimizer, recipe.training
         assert (training.batch_size, recipe.model["context_length"], training.eval_every) == (
@@ -134,7 +134,7 @@ def test_the_books_settings_are_the_books(corpus: Path) -> None:
 def test_a_minute_gives_each_rung_settings_of_its_own(corpus: Path) -> None:
     recipes = {
         rung: rung_recipe(settings(corpus, steps=None, minutes=1.0, book=False), rung)
-        for rung in RUNGS
+        for rung in LADDER
     }
     assert {recipe.training.minutes for recipe in recipes.values()} == {1.0}
     assert len({recipe.optimizer for recipe in recipes.values()}) > 1

@@ -21,7 +21,7 @@ def recipe(text_file: Path, **changes: object) -> Recipe:
         {
             "data": {"spec": str(text_file)},
             "model": {
-                "rung": "memory",
+                "kind": "memory",
                 "context_length": 16,
                 "width": 64,
                 "num_layers": 1,
@@ -235,7 +235,7 @@ def test_counts_of_another_order_or_vocabulary_are_refused() -> None:
     ids = torch.arange(500).numpy() % 40
     for counts in (Counts.fit(ids, VOCABULARY, 4), Counts.fit(ids, 40, 3)):
         with pytest.raises(SettingsError, match="do not fit a memory"):
-            model.remember(counts)
+            model.set_counts(counts)
     with pytest.raises(SettingsError, match="memory_order"):
         small_model("memory", memory_order=1)
     with pytest.raises(SettingsError, match="guesses must be more than 0"):

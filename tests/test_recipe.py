@@ -38,14 +38,14 @@ from semigpt.training.settings import TrainingSettings
 
 QUICK = {
     "gpt": {
-        "rung": "gpt",
+        "kind": "gpt",
         "width": 32,
         "num_layers": 2,
         "num_heads": 2,
         "context_length": 16,
         "dropout": 0.1,
     },
-    "bigram": {"rung": "bigram", "context_length": 16},
+    "bigram": {"kind": "bigram", "context_length": 16},
 }
 
 
@@ -128,7 +128,7 @@ def test_a_run_leaves_what_the_design_draws(tmp_path: Path, text_file: Path) -> 
         if path.is_file() and "checkpoints" not in path.parts
     }
     assert made == {
-        "config.toml", "metrics.jsonl", "timings.jsonl", "samples.jsonl", "facts.json", "report.html", ".lock",
+        "config.toml", "metrics.jsonl", "timings.jsonl", "samples.jsonl", "metadata.json", "report.html", ".lock",
         "model/config.json", "model/generation_config.json", "model/model.safetensors", "model/README.md",
         "model/tokenizer.json", "model/tokenizer_config.json",
     }  # fmt: skip
@@ -197,7 +197,7 @@ def test_a_short_run_is_looked_at_less_often(
     rows = [row["step"] for row in run.rows("metrics") if "val_loss" in row]
     assert len(rows) == 3
     assert rows[0] == 0
-    assert run.facts()["forecast"]["evaluations"] == 2
+    assert run.metadata()["forecast"]["evaluations"] == 2
 
 
 def test_a_text_that_is_read_once_is_read_whole() -> None:
@@ -339,7 +339,7 @@ def test_a_gpu_has_its_own_pace(text_file: Path, monkeypatch: pytest.MonkeyPatch
         60 * 1_786_596, rel=0.25
     )
     monkeypatch.setattr("semigpt.recipe.pick_device", lambda name: torch.device("cuda"))
-    monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 694_827.0)
+    monkeypatch.setattr("semigpt.config.gigaflops", lambda machine: 694_827.0)
     asked = Recipe.from_tables({"data": {"spec": str(text_file)}, "training": {"minutes": 1.0}})
     assert asked.model["size"] == "base"
     assert pieces_to_read(asked, 22_000_000) > 5e7
@@ -370,7 +370,7 @@ def test_a_long_run_of_a_long_text_takes_more_batch_size_for() -> None:
 def test_how_many_batch_size_for_is_settled_once_the_text_is_known(
     tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 300.0)
+    monkeypatch.setattr("semigpt.config.gigaflops", lambda machine: 300.0)
     monkeypatch.setattr("semigpt.auto.LONG", 1000)
 
     def batch(name: str, rung: str = "gpt", **training: object) -> int:
@@ -433,7 +433,7 @@ def test_the_length_of_a_run_in_pieces(text_file: Path, monkeypatch: pytest.Monk
     assert pieces_to_read(recipe(text_file, steps=None, tokens=5000), 1000) == 5000
     paces = []
     for pace in (300.0, 2400.0):
-        monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine, pace=pace: pace)
+        monkeypatch.setattr("semigpt.config.gigaflops", lambda machine, pace=pace: pace)
         by_clock = recipe(text_file, steps=None, minutes=2)
         paces.append(pieces_to_read(by_clock, 22_000_000))
         assert paces[-1] == 2 * dial.tokens_per_minute(
@@ -462,11 +462,11 @@ def test_the_size_is_the_machines_and_a_run_keeps_its_own(
     monkeypatch.setattr(
         "semigpt.recipe.dial", lambda rung, size: {"model": shapes[size], "optimizer": dict(rates)}
     )
-    monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 100.0)
+    monkeypatch.setattr("semigpt.config.gigaflops", lambda machine: 100.0)
     slow = asked()
     assert (slow.model["size"], slow.model["width"]) == ("tiny", 32)
     begin(slow, tmp_path / "run")
-    monkeypatch.setattr("semigpt.recipe.gigaflops", lambda machine: 1000.0)
+    monkeypatch.setattr("semigpt.config.gigaflops", lambda machine: 1000.0)
     rates["learning_rate"] = 1e-2
     fast = asked()
     assert (fast.model["size"], fast.model["width"]) == ("small", 64)
@@ -603,7 +603,7 @@ def test_the_best_weights_are_the_ones_in_the_model_folder(tmp_path: Path, text_
     [
         ({"modle": {}}, r"unknown table \[modle\].*did you mean 'model'"),
         ({"training": {"stepz": 3}}, r"unknown key 'stepz' in \[training\].*did you mean 'steps'"),
-        ({"model": {"rung": "gtp"}}, "model must be one of"),
+        ({"model": {"kind": "gtp"}}, "model must be one of"),
         ({"model": {"width": 10}}, "width 10 cannot be shared by 4 heads"),
         ({"training": {"steps": "many"}}, "steps in .* cannot be 'many'"),
         ({"sample": {"temperature": -1.0}}, "temperature must be 0 or more"),
@@ -638,6 +638,6 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
     run = RunFolder.open(tmp_path / "run")
     newest = run.newest()
     assert newest is not None
-    assert newest.facts["step"] == 15
+    assert newest.metadata["step"] == 15
     assert all(math.isfinite(row.get("loss", 0.0)) for row in run.rows("metrics"))
     assert json.dumps(run.rows("metrics"), allow_nan=False)

@@ -18,7 +18,7 @@ from semigpt.settings import write_toml
 
 CONFIG = {
     "data": {"spec": "news"},
-    "model": {"rung": "gpt", "width": 256},
+    "model": {"kind": "gpt", "width": 256},
     "sample": {"prompt": "오늘"},
 }
 FACTS = {
@@ -104,7 +104,7 @@ def run(tmp_path: Path) -> RunFolder:
 def test_report_tells_the_best_evaluation_beside_every_baseline(run):
     for step, bits in ((0, 11.2), (100, 1.87), (200, 1.99)):
         evaluate(run, step, bits)
-    run.write_facts(FACTS)
+    run.write_metadata(FACTS)
     text = read(run).text
     assert "This model needs 1.87 bits per character on text it has not seen." in text
     assert "counting letter pairs 3.90" in text
@@ -117,7 +117,7 @@ def test_training_loss_is_drawn_in_bits_a_character(run):
     evaluate(run, 0, 4.0)
     learn(run, 10, math.log(2) * 2)  # 2 bits per token, 1.25 tokens per character
     learn(run, 20, math.log(2) * 2)
-    run.write_facts(FACTS)
+    run.write_metadata(FACTS)
     assert "training: 2.5 bits per character at 20 steps" in read(run).text
 
 
@@ -130,7 +130,7 @@ def test_report_of_a_killed_run_opens_and_names_what_is_missing(run, killed):
     if killed in ("before its facts", "before its surprise"):
         evaluate(run, 0, 11.2)
     if killed == "before its surprise":
-        run.write_facts({key: value for key, value in FACTS.items() if key != "surprise"})
+        run.write_metadata({key: value for key, value in FACTS.items() if key != "surprise"})
     document = read(run)
     assert "Not measured yet" in document.text
     assert ("has not been evaluated yet" in document.text) == (
@@ -149,7 +149,7 @@ def test_report_loads_and_runs_nothing_whatever_the_text_holds(run):
     hostile = "<script>alert(1)</script><img src=http://x onerror=1>\"'&\x00\x1b\x85\u2028끝"
     evaluate(run, 0, 5.0)
     piece_of_surrogate = [["\ud83d", 3.0], [hostile, 2.0]]
-    run.write_facts(
+    run.write_metadata(
         {**FACTS, "corpus": {"spec": hostile + "\udc00"}, "surprise": [piece_of_surrogate]}
     )
     document = read(run)
@@ -180,7 +180,7 @@ def test_samples_are_marked_as_korean_and_go_from_first_to_last(run):
 
 
 def test_surprise_is_shaded_by_bits_a_character(run):
-    run.write_facts(FACTS)
+    run.write_metadata(FACTS)
     shades = {
         a["title"]: a["class"] for tag, a in read(run).elements if tag == "i" and "title" in a
     }
@@ -199,7 +199,7 @@ def test_a_long_run_makes_a_small_file(run):
     run.logs["metrics"].write_text(rows, encoding="utf-8")
     for step in range(200):
         evaluate(run, 1000 * step, 5.0, text="가" * 5000)
-    run.write_facts({**FACTS, "surprise": [[["글", 1.23]] * 5000] * 20})
+    run.write_metadata({**FACTS, "surprise": [[["글", 1.23]] * 5000] * 20})
     assert write_report(run).stat().st_size < 300_000
 
 

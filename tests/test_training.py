@@ -214,9 +214,7 @@ def test_muon_over_stacks_is_torchs_one_by_one(shape: tuple[int, int]) -> None:
 def test_muon_multiplies_as_the_hardware_does(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "semigpt.training.muon.pick_precision", lambda device, precision: dtype
-    )
+    monkeypatch.setattr("semigpt.training.muon.pick_precision", lambda device, precision: dtype)
     matrices = torch.randn(2, 16, 40)
     before = matrices.clone()
     found = Muon.orthogonal(matrices)

@@ -32,13 +32,14 @@ from semigpt.huggingface.open import open_run
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.models.memory import MemoryGPT
+from semigpt.native.gpt_step import library_or_none
 from semigpt.ngrams.counts import Counts
 from semigpt.run import Evaluated, Finished, TrainingRun, measure
 from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher
-from semigpt.training.forecast import Forecast, check_resources, forecast_run
+from semigpt.training.forecast import Forecast, check_room, forecast_run
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import StepReport
 from semigpt.training.step import make_step
@@ -72,7 +73,7 @@ class Preparing:
     """Text is being read, or turned into tokens; what is written so far is resumed if the run stops here."""
 
     what: str  # "reading: 1,200 documents, 3,400,000 characters"
-    fraction: float  # of this work, done
+    fraction: float | None  # of this work, done; None where nobody knows
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,19 @@ def train(
         asked, device = recipe, pick_device(recipe.machine.device)
         # The text decides the tokenizer, and its vocabulary the batch size.
         recipe, corpus, tokenizer, dataset = yield from prepare(recipe, stop)
-        check_resources(recipe.model, recipe.training, folder, device)
+        check_room(
+            recipe.model.parameter_count,
+            tokenizer.vocab_size,
+            recipe.model.context_length,
+            recipe.training,
+            folder,
+            device,
+        )
         if recipe.machine.threads is not None:
             torch.set_num_threads(recipe.machine.threads)
         counts = count_ngrams(recipe, dataset, device)
         teacher = make_teacher(recipe, dataset, counts)
+        forecast: Forecast | None
         if run is None:
             # The run's length decides dropout, weight decay and whether to compile.
             recipe, forecast = rehearse(recipe, tokenizer, dataset, device, counts, teacher)
@@ -308,7 +317,7 @@ def count_ngrams(recipe: Recipe, dataset: Dataset, device: torch.device) -> Coun
     ids = stream.read(0, min(len(stream), COUNTED_TOKENS))
     counts = Counts.fit(ids, dataset.vocab_size, order or auto.TEACHER_ORDER)
     # A model's own lookups are answered faster by C on the CPU (3 ms for 3,072 contexts) than by PyTorch on a GPU (33).
-    return counts if own_order is not None and counts.native else counts.to(device)
+    return counts if own_order is not None and library_or_none(torch.float32) else counts.to(device)
 
 
 def has_teacher(recipe: Recipe, dataset: Dataset) -> bool:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="torture forks i
 
 
 def recipe() -> Recipe:
-    return Recipe.from_tables({**RECIPE, "model": {"rung": "gpt", **SHAPES["gpt"]}})
+    return Recipe.from_tables({**RECIPE, "model": {"kind": "gpt", **SHAPES["gpt"]}})
 
 
 def test_killed_runs_end_in_the_same_bits() -> None:

@@ -190,19 +190,19 @@ def test_a_save_broken_at_any_file_operation_leaves_a_whole_checkpoint(
         where = f"{kind} at operation {at}, {name}"
         newest = run.newest()
         assert newest is not None, where
-        assert newest.facts["step"] in (2, 3), where
+        assert newest.metadata["step"] in (2, 3), where
         assert not list(run.damaged()), f"{where}: half a checkpoint can be seen"
         if kind in ("crash", "power"):
             assert code == CRASHED, where
         else:
             # Nothing is hidden: a save that says nothing has saved.
-            assert code == 2 or (code == 0 and newest.facts["step"] == 3), where
+            assert code == 2 or (code == 0 and newest.metadata["step"] == 3), where
         assert torch.equal(newest.tensors["model"]["weight"], TENSORS["model"]["weight"])
         run.rewind(newest)
         run.append("metrics", {"step": 4})
         run.save(TENSORS, {}, step=4, keep=2)  # and the run goes on
         assert [row["step"] for row in run.rows("metrics")] == [
-            *range(1, newest.facts["step"] + 1),
+            *range(1, newest.metadata["step"] + 1),
             4,
         ], where
         assert not list(run.checkpoints.glob(".*")), f"{where}: what the fault left is cleared away"
@@ -235,4 +235,4 @@ def test_a_checkpoint_that_reads_back_otherwise_is_refused_and_the_one_before_st
         run.save(TENSORS, {}, step=3, keep=1)
     newest = run.newest()
     assert newest is not None
-    assert newest.facts["step"] == 2
+    assert newest.metadata["step"] == 2

@@ -47,7 +47,7 @@ def test_every_file_of_a_checkpoint(tmp_path: Path, harm: object) -> None:
             victim.write_bytes(harm(file.read_bytes(), draw))  # type: ignore[operator]
             newest = run.newest()
             assert newest is not None
-            assert newest.facts["step"] == 1, file.name
+            assert newest.metadata["step"] == 1, file.name
             (line,) = run.damaged()
             assert f"step-00000002/{file.name}" in line or file.name == "manifest.json"
             assert "step-00000002" in line

@@ -52,7 +52,7 @@ def test_a_full_disk(small_disk: Path) -> None:
     newest = run.newest()
     assert newest is not None
     assert f"the last good checkpoint, {newest.folder.name}, is intact" in message
-    assert newest.facts["step"] >= 2
+    assert newest.metadata["step"] >= 2
     assert not list(run.checkpoints.glob(".*")), (
         "the half that was written does not fill the disk on"
     )
@@ -85,7 +85,7 @@ def test_a_read_only_disk(small_disk: Path) -> None:
         one_line(error)
     newest = run.newest()
     assert newest is not None
-    assert newest.facts["step"] == 1
+    assert newest.metadata["step"] == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -99,7 +99,7 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
 
 
 def quick() -> Recipe:
-    return Recipe.from_tables({**RECIPE, "model": {"rung": "bigram", **SHAPES["bigram"]}})
+    return Recipe.from_tables({**RECIPE, "model": {"kind": "bigram", **SHAPES["bigram"]}})
 
 
 def test_a_run_folder_that_vanishes(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_checkpoint_file_that_vanishes(tmp_path: Path) -> None:
     )
     newest = run.newest()
     assert newest is not None
-    assert newest.facts["step"] == 1
+    assert newest.metadata["step"] == 1
 
 
 def test_a_disk_or_memory_too_small_is_refused_before_anything_is_written(

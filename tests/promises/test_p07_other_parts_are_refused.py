@@ -10,7 +10,7 @@ from semigpt.errors import CheckpointError
 from semigpt.recipe import Recipe, Stepped, train
 
 TABLES = {
-    "model": {"rung": "gpt", "width": 16, "num_layers": 1, "num_heads": 2, "context_length": 16},
+    "model": {"kind": "gpt", "width": 16, "num_layers": 1, "num_heads": 2, "context_length": 16},
     "training": {"steps": 30, "batch_size": 4, "eval_blocks": 4, "save_every": 2},
     "sample": {"max_new_tokens": 2},
 }

@@ -83,7 +83,7 @@ def recipe(**training: object) -> Recipe:
     return Recipe.from_tables(
         {
             **RECIPE,
-            "model": {"rung": "gpt", **SHAPES["gpt"]},
+            "model": {"kind": "gpt", **SHAPES["gpt"]},
             "training": {**RECIPE["training"], **training},
         }
     )

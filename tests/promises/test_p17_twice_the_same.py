@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from semigpt.models import RUNGS
+from semigpt.models import LADDER
 from semigpt.recipe import Recipe, train
 from semigpt.studies.crash_test import RECIPE, SHAPES, _files
 
 
-@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("rung", LADDER)
 def test_every_rung(tmp_path: Path, rung: str) -> None:
     recipe = Recipe.from_tables(
         {

@@ -76,6 +76,9 @@ class TrainingDisplay:
     def show_preparing(self, event: Preparing) -> None:
         """How much of the text is read, and then of its tokens written: each timed from where it began."""
         now, fraction = time.monotonic(), event.fraction
+        if fraction is None:
+            self.bar.update(self.task, what=event.what)
+            return
         if self.read is None or fraction < self.read[2]:
             self.read = (fraction, now, fraction)
         begun, since, _ = self.read
