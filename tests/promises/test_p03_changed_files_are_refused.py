@@ -53,7 +53,7 @@ def test_every_file_of_a_checkpoint(tmp_path: Path, harm: object) -> None:
             assert "step-00000002" in line
             victim.write_bytes(file.read_bytes())
     victim.unlink()
-    assert run.newest().facts["step"] == 1  # type: ignore[union-attr]
+    assert run.newest().metadata["step"] == 1  # type: ignore[union-attr]
 
 
 @HARMS
