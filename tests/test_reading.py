@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from semigpt.corpus import Corpus, prepare_corpus
-from semigpt.corpus.sources import FileSource, FolderSource, HubSource, NewsSource, parse_spec
+from semigpt.corpus.spec import FileSource, FolderSource, HubSource, NewsSource, parse_spec
 from semigpt.errors import CorpusError
 
 LINES = [f"{i}번째 줄입니다." for i in range(200)]
@@ -83,7 +83,7 @@ def test_a_path_that_exists_is_itself_whatever_its_signs(tmp_path: Path, name: s
         ("hf:org/name#streaming=perhaps", "neither yes nor no"),
         ("hf:../name", "write hf:ORG/NAME"),
         ("hf:a/b/c", "write hf:ORG/NAME"),
-        ("x" * 5000, "cannot be looked at"),
+        ("x" * 5000, "cannot be opened"),
     ],
 )
 def test_a_spec_that_cannot_be_is_one_line(spec: str, message: str) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,9 +23,9 @@ import pytest
 
 import semigpt.corpus
 from semigpt import storage
-from semigpt.corpus import Corpus, open_corpus, prepare_corpus
-from semigpt.corpus.sources import Opened
-from semigpt.corpus.staging import Seen
+from semigpt.corpus import Corpus, StagingProgress, open_corpus, prepare_corpus, stage
+from semigpt.corpus.duplicates import Seen
+from semigpt.corpus.reading import Reading
 from semigpt.corpus.text import normalize
 from semigpt.errors import CorpusError
 
@@ -51,6 +51,12 @@ def corpus(tmp_path: Path, cache: Path) -> Corpus:
 
 def folders(cache: Path) -> list[str]:
     return sorted(path.name for path in (cache / "corpora").iterdir())
+
+
+def resumable(cache: Path) -> Path:
+    """The one folder that a stopped staging has left."""
+    (folder,) = (path for path in (cache / "corpora").glob(".semigpt-*") if path.is_dir())
+    return folder
 
 
 # --- what is in it
@@ -401,7 +407,7 @@ def test_what_a_killed_process_left_is_swept_and_a_living_one_is_let_be(
     assert not any(name.endswith(".lock") for name in folders(cache))
 
 
-# --- interrupted and gone on with
+# --- interrupted and resumed
 
 MANY = [
     f"{i}번째 글. "
@@ -466,7 +472,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 import datasets, pandas, pyarrow.parquet
 from semigpt import storage
-from semigpt.corpus import prepare_corpus, staging
+from semigpt.corpus import prepare_corpus, writer
 spec, cache, split, seed = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 draw = random.Random(seed)
 storage.JOURNAL_SECONDS = 0.01
@@ -475,8 +481,8 @@ def child(cache, wait=False):
     pid = os.fork()
     if not pid:
         if wait:
-            write = staging.write_journal
-            staging.write_journal = lambda *arguments: (write(*arguments), time.sleep(60))
+            write = writer.write_journal
+            writer.write_journal = lambda *arguments: (write(*arguments), time.sleep(60))
         prepare_corpus(spec, cache=cache, split=split)
         os._exit(0)
     return pid
@@ -488,7 +494,7 @@ start = time.monotonic()
 assert os.waitpid(child(cache / "whole"), 0)[1] == 0
 whole = time.monotonic() - start
 for kills in range(4):
-    # The first one is killed as soon as there is something to go on with: it waits there.
+    # The first one is killed as soon as there is something to resume: it waits there.
     pid = child(cache / "killed", wait=not kills)
     begun, wait = time.monotonic(), draw.uniform(0.05, 0.95) * whole
     while time.monotonic() - begun < wait if kills else not kept():
@@ -521,7 +527,7 @@ def test_killed_and_run_again_it_ends_in_the_same_bytes(
     assert done.returncode == 0, (seed, done.stderr)
     files = []
     for cache in ("whole", "killed"):
-        # What was killed between its journal's end and its new name is swept a minute later.
+        # What was killed between its journal's end and its new name is swept later.
         (folder,) = (
             f
             for f in (tmp_path / cache / "corpora").iterdir()
@@ -535,7 +541,7 @@ STOP = r"""
 import sys
 from pathlib import Path
 from semigpt.corpus import prepare_corpus, staging
-staging.FLUSH_CHARACTERS = 10_000
+staging.PROGRESS_CHARACTERS = 10_000
 
 def tell(read, characters):
     if read >= int(sys.argv[3]):
@@ -548,6 +554,16 @@ except KeyboardInterrupt as stop:
 """
 
 
+def run(steps: Generator[StagingProgress, None, Corpus]) -> tuple[list[StagingProgress], Corpus]:
+    """All that a staging reports, and the corpus it returns."""
+    reported = []
+    while True:
+        try:
+            reported.append(next(steps))
+        except StopIteration as done:
+            return reported, done.value
+
+
 def stop_after(documents: int) -> Callable[[int, int], None]:
     def tell(read: int, characters: int) -> None:
         if read >= documents:
@@ -558,8 +574,9 @@ def stop_after(documents: int) -> Callable[[int, int], None]:
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Progress is told, and a stop heeded, every ten thousand characters."""
-    monkeypatch.setattr("semigpt.corpus.staging.FLUSH_CHARACTERS", 10_000)
+    """Progress is reported, and a stop heeded, every ten thousand characters."""
+    monkeypatch.setattr("semigpt.corpus.staging.PROGRESS_CHARACTERS", 10_000)
+    monkeypatch.setattr("semigpt.corpus.splits.COUNTED_AT_ONCE", 10_000)
 
 
 @pytest.mark.usefixtures("often")
@@ -575,32 +592,29 @@ def test_what_was_read_is_not_read_again(
     # In a process of its own: pandas leaves a half-read file open for as long as something remembers the stop.
     command = [sys.executable, "-c", STOP, spec, str(cache), str(kept // 2)]
     stopped = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert (
-        stopped.stdout
-        == f"{spec}: what was read of it is kept: the same command goes on from there\n"
-    )
+    assert stopped.stdout == f"{spec}: what was read is kept: the same command resumes from there\n"
     assert [name for name in folders(cache) if not name.startswith(".semigpt-")] == []
     normalized: list[str] = []
     monkeypatch.setattr(
-        "semigpt.corpus.staging.normalize", lambda text: normalized.append(text) or normalize(text)
+        "semigpt.corpus.writer.normalize", lambda text: normalized.append(text) or normalize(text)
     )
-    told: list[tuple[int, int]] = []
-    shares: list[float] = []
-    corpus = prepare_corpus(
-        spec, cache=cache, progress=lambda *so_far: told.append(so_far), share=shares.append
-    )
+    steps, corpus = run(stage(spec, cache=cache))
     assert len(normalized) < 0.6 * len(MANY + LINES)
-    assert told[0][0] > kept // 2
-    assert told == sorted(told)
-    assert shares == sorted(shares)
-    assert 0.3 < shares[0] < 0.8
-    assert shares[-1] > 0.97
+    assert steps[0].documents > kept // 2
+    documents = [step.documents for step in steps]
+    assert documents == sorted(documents)
+    fractions = [step.fraction for step in steps if step.fraction is not None]
+    assert len(fractions) == len(steps)
+    assert fractions == sorted(fractions)
+    assert 0.3 < fractions[0] < 0.8
+    assert fractions[-2] > 0.95
+    assert fractions[-1] == 1.0
     assert corpus == replace(whole, folder=corpus.folder)
     assert folders(cache) == [corpus.folder.name]
 
 
 @pytest.mark.usefixtures("often", "newsroom")
-def test_the_bundled_corpus_is_gone_on_with(cache: Path, tmp_path: Path) -> None:
+def test_the_bundled_corpus_is_resumed(cache: Path, tmp_path: Path) -> None:
     whole = prepare_corpus("news#articles=2000", cache=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         prepare_corpus("news#articles=2000", cache=cache, progress=stop_after(4500))
@@ -609,21 +623,19 @@ def test_the_bundled_corpus_is_gone_on_with(cache: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("often")
-def test_where_it_is_begun_anew(tmp_path: Path, cache: Path) -> None:
+def test_what_is_staged_from_scratch(tmp_path: Path, cache: Path) -> None:
     path = write(tmp_path / "a.jsonl", LINES)
 
     def first_told(**arguments: object) -> int:
         told: list[int] = []
         prepare_corpus(str(path), cache=cache, progress=lambda n, _: told.append(n), **arguments)  # type: ignore[arg-type]
-        for folder in (cache / "corpora").iterdir():
-            shutil.rmtree(folder)
+        shutil.rmtree(cache / "corpora")
         return told[0]
 
     def stop() -> Path:
         with pytest.raises(KeyboardInterrupt):
             prepare_corpus(str(path), cache=cache, progress=stop_after(1000))
-        (folder,) = (cache / "corpora").iterdir()
-        return folder
+        return resumable(cache)
 
     stop()
     assert first_told() > 1000
@@ -644,7 +656,7 @@ def test_what_was_written_after_the_journal_is_cut_off(tmp_path: Path, cache: Pa
     whole = prepare_corpus(path, cache=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         prepare_corpus(path, cache=cache, progress=stop_after(1000))
-    (left,) = (cache / "corpora").iterdir()
+    left = resumable(cache)
     for name in (
         "train.txt",
         "test.txt",
@@ -682,11 +694,11 @@ def test_two_at_once_do_not_wait_for_each_other(tmp_path: Path, cache: Path) -> 
 
 
 @pytest.mark.usefixtures("often")
-def test_what_nobody_goes_on_with_is_swept_after_a_week(tmp_path: Path, cache: Path) -> None:
+def test_what_nobody_resumes_is_swept_after_a_week(tmp_path: Path, cache: Path) -> None:
     path = write(tmp_path / "a.jsonl", LINES)
     with pytest.raises(KeyboardInterrupt):
         prepare_corpus(str(path), cache=cache, progress=stop_after(1000))
-    (left,) = (cache / "corpora").iterdir()
+    left = resumable(cache)
     prepare_corpus(str(path), cache=cache, split="offset:0.5")
     assert left.is_dir()
     state = left / "journal" / "state.json"
@@ -701,30 +713,28 @@ def test_a_hub_that_goes_away_leaves_what_was_read(
 ) -> None:
     read: list[int] = []
 
-    def opened(revision: str | None, fails_at: int) -> Opened:
-        source = Opened({}, "text", revision=revision, is_hub=True)
+    def opened(revision: str | None, fails_at: int) -> Reading:
+        reading = Reading(column="text", revision=revision, is_hub=True)
 
-        def stream() -> Iterator[tuple[str, None]]:
-            read.append(source.row)
-            for text in LINES[source.row : 80]:
-                source.row += 1
-                if source.row == fails_at:
+        def documents(split: str) -> Iterator[tuple[str, None]]:
+            read.append(reading.row)
+            for text in LINES[reading.row : 80]:
+                reading.row += 1
+                if reading.row == fails_at:
                     raise CorpusError("hf:a/b: no connection")
                 yield text, None
 
-        source.splits = {"": stream}
-        return source
+        reading.add_split("", documents)
+        return reading
 
     monkeypatch.setattr(storage, "JOURNAL_SECONDS", 0.0)
     for revision, fails_at in (("one", 30), ("one", 60), ("two", 30), (None, 30), (None, 30)):
         monkeypatch.setattr(
             "semigpt.corpus.staging.open_source", lambda *_, r=revision, n=fails_at: opened(r, n)
         )
-        with pytest.raises(
-            CorpusError, match=r"no connection \(what was read of it is kept: the same"
-        ):
+        with pytest.raises(CorpusError, match=r"no connection \(what was read is kept: the same"):
             prepare_corpus("hf:a/b", cache=cache)
-    assert read == [0, 29, 0, 0, 0], "gone on with at the same commit alone"
+    assert read == [0, 29, 0, 0, 0], "resumed at the same commit alone"
 
 
 # --- memory and speed

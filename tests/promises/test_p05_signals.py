@@ -106,7 +106,7 @@ def test_while_the_text_is_read(
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert errors.splitlines()[-1].endswith(
-        "what was read of it is kept: the same command goes on from there"
+        "what was read is kept: the same command resumes from there"
     )
     assert "Traceback" not in errors
     assert list(tmp_path.glob("cache/corpora/.semigpt-*/journal/state.json"))

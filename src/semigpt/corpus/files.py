@@ -1,4 +1,4 @@
-"""One file: its bytes, decompressed, and its text, decoded; a UTF-8 copy for loaders that need it."""
+"""One file: its bytes, decompressed; its text, decoded, as a UTF-8 copy if a loader needs one."""
 
 import gzip
 from collections.abc import Iterator
