@@ -262,7 +262,7 @@ class Record:
         texts = passages(self.corpus)
         self.facts["surprisal"] = [surprisal(best_model, self.tokenizer, text) for text in texts]
         self.run.write_facts(self.facts)
-        write_report(self.run)
+        write_report(self.run, complete=complete)
         self.run.write_facts({**self.facts, "complete": complete})
         evaluations = [row for row in self.run.rows("metrics") if "val_loss" in row]
         best = min(evaluations, key=lambda row: row["val_loss"])

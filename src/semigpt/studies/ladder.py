@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from semigpt.errors import CheckpointError, SettingsError
+from semigpt.html import escape
 from semigpt.models import RUNGS
 from semigpt.recipe import (
     Evaluated,
@@ -26,7 +27,8 @@ from semigpt.recipe import (
     check_unchanged,
     train,
 )
-from semigpt.report.charts import Level, Series, escape, line_chart, page
+from semigpt.report.charts import Level, Series, line_chart
+from semigpt.report.document import page
 from semigpt.run_folder import RunFolder
 from semigpt.settings import check_choice, check_positive
 from semigpt.storage import replace_file
