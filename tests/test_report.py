@@ -1,8 +1,10 @@
 """The report's page and its charts: whole with any part missing, safe with any text, and readable names."""
 
 import math
+import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semigpt.report.charts import Level, Series, escape, line_chart, page, short_number, spread
+from semigpt.html import escape, table
+from semigpt.report import charts
+from semigpt.report.charts import Level, Series, line_chart, svg_file
+from semigpt.report.document import page
+from semigpt.report.layout import padded, short_number, spread, tick_label, ticks
 from semigpt.report.page import write_report
 from semigpt.run_folder import RunFolder
 from semigpt.settings import write_toml
@@ -28,7 +34,7 @@ FACTS = {
     "tokens_per_character": 1.25,
     "corpus": {"spec": "news", "characters": 2_013_554, "documents": 2214},
     "tokenizer": {"kind": "char", "vocab_size": 2371},
-    "surprise": [[["한", 0.1], ["국", 12.0], ["은행", 3.0]]],
+    "surprisal": [[["한", 0.1], ["국", 12.0], ["은행", 3.0]]],
 }
 VOID = {
     "meta",
@@ -107,13 +113,16 @@ def test_report_tells_the_best_evaluation_beside_every_baseline(run):
     run.write_metadata(FACTS)
     text = read(run).text
     assert "This model needs 1.87 bits per character on text it has not seen." in text
-    assert "counting letter pairs 3.90" in text
-    assert "gram 2.10" in text
-    assert "The text itself holds 1.21" in text
+    assert (
+        "The baselines need: uniform 11.20, unigram (character frequencies) 7.60, "
+        "bigram (character pairs) 3.90, 5-gram (Kneser-Ney) 2.10." in text
+    )
+    assert "a fair choice among 3.7." in text
+    assert "The source itself needs 1.21: no model can be below." in text
     assert "xz" not in text  # not measured: not mentioned
 
 
-def test_training_loss_is_drawn_in_bits_a_character(run):
+def test_training_loss_is_drawn_in_bits_per_character(run):
     evaluate(run, 0, 4.0)
     learn(run, 10, math.log(2) * 2)  # 2 bits per token, 1.25 tokens per character
     learn(run, 20, math.log(2) * 2)
@@ -122,15 +131,15 @@ def test_training_loss_is_drawn_in_bits_a_character(run):
 
 
 @pytest.mark.parametrize(
-    "killed", ["before a step", "before an evaluation", "before its facts", "before its surprise"]
+    "killed", ["before a step", "before an evaluation", "before its facts", "before its surprisal"]
 )
 def test_report_of_a_killed_run_opens_and_names_what_is_missing(run, killed):
     if killed != "before a step":
         learn(run, 10, 3.0)
-    if killed in ("before its facts", "before its surprise"):
+    if killed in ("before its facts", "before its surprisal"):
         evaluate(run, 0, 11.2)
-    if killed == "before its surprise":
-        run.write_metadata({key: value for key, value in FACTS.items() if key != "surprise"})
+    if killed == "before its surprisal":
+        run.write_metadata({key: value for key, value in FACTS.items() if key != "surprisal"})
     document = read(run)
     assert "Not measured yet" in document.text
     assert ("has not been evaluated yet" in document.text) == (
@@ -148,9 +157,9 @@ def test_report_without_a_config_says_so(tmp_path):
 def test_report_loads_and_runs_nothing_whatever_the_text_holds(run):
     hostile = "<script>alert(1)</script><img src=http://x onerror=1>\"'&\x00\x1b\x85\u2028끝"
     evaluate(run, 0, 5.0)
-    piece_of_surrogate = [["\ud83d", 3.0], [hostile, 2.0]]
+    half_a_surrogate_pair = [["\ud83d", 3.0], [hostile, 2.0]]
     run.write_metadata(
-        {**FACTS, "corpus": {"spec": hostile + "\udc00"}, "surprise": [piece_of_surrogate]}
+        {**FACTS, "corpus": {"spec": hostile + "\udc00"}, "surprisal": [half_a_surrogate_pair]}
     )
     document = read(run)
     assert {tag for tag, _ in document.elements}.isdisjoint(
@@ -179,7 +188,7 @@ def test_samples_are_marked_as_korean_and_go_from_first_to_last(run):
     assert ("p", {"lang": "ko"}) in document.elements
 
 
-def test_surprise_is_shaded_by_bits_a_character(run):
+def test_surprise_is_shaded_by_bits_per_character(run):
     run.write_metadata(FACTS)
     shades = {
         a["title"]: a["class"] for tag, a in read(run).elements if tag == "i" and "title" in a
@@ -188,7 +197,53 @@ def test_surprise_is_shaded_by_bits_a_character(run):
         "0.10 bits": "s0",
         "12.0 bits": "s7",
         "3.00 bits": "s2",
-    }  # the last is 1.5 a character
+    }  # the last is 1.5 per character
+
+
+def test_only_a_stopped_run_is_told_how_to_resume(run):
+    evaluate(run, 0, 5.0)
+    run.write_metadata(FACTS)
+    assert "semigpt train --resume" in read(run).text
+    run.write_metadata({**FACTS, "complete": True})
+    assert "resume" not in read(run).text
+    assert "semigpt generate" in read(run).text
+    # The page of a run is written just before its facts say that it is complete.
+    run.write_metadata(FACTS)
+    write_report(run, complete=True)
+    assert "resume" not in run.report_file.read_text(encoding="utf-8")
+
+
+def test_on_paper_shades_are_printed_and_nothing_is_torn_from_its_heading(run):
+    evaluate(run, 0, 5.0)
+    run.write_metadata(FACTS)
+    write_report(run)
+    html = run.report_file.read_text(encoding="utf-8")
+    shaded = rules(html, ".passage i")
+    assert shaded["print-color-adjust"] == "exact"
+    assert rules(html, "h1, h2, h3", within="@media print")["break-after"] == "avoid"
+    assert rules(html, "figure, table, pre", within="@media print")["break-inside"] == "avoid"
+
+
+def rules(html: str, selector: str, within: str = "") -> dict[str, str]:
+    """The declarations of the rule whose selector begins so, after `within`."""
+    _, _, rest = html[html.index(within) :].partition(selector)
+    body = rest[rest.index("{") + 1 : rest.index("}")]
+    return {
+        name.strip(): value.strip()
+        for name, _, value in (declaration.partition(":") for declaration in body.split(";"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("bits", "above"), [(8.0, []), (5.0, ["uniform"]), (3.0, ["uniform", "unigram"])]
+)
+def test_the_curve_is_cut_above_the_baseline_that_was_passed(run, bits, above):
+    evaluate(run, 0, 11.2)
+    evaluate(run, 100, bits)
+    run.write_metadata(FACTS)
+    text = read(run).text
+    for name in ("uniform", "unigram", "bigram"):
+        assert (re.search(rf"{name} [\d.]+ ↑", text) is not None) == (name in above)
 
 
 def test_a_long_run_makes_a_small_file(run):
@@ -199,7 +254,7 @@ def test_a_long_run_makes_a_small_file(run):
     run.logs["metrics"].write_text(rows, encoding="utf-8")
     for step in range(200):
         evaluate(run, 1000 * step, 5.0, text="가" * 5000)
-    run.write_metadata({**FACTS, "surprise": [[["글", 1.23]] * 5000] * 20})
+    run.write_metadata({**FACTS, "surprisal": [[["글", 1.23]] * 5000] * 20})
     assert write_report(run).stat().st_size < 300_000
 
 
@@ -239,17 +294,15 @@ numbers = (
     ),
     st.lists(st.tuples(st.text(max_size=30), numbers), max_size=6),
     st.booleans(),
-    st.booleans(),
     st.none() | st.floats(-10, 10),
 )
-def test_any_points_and_names_make_a_chart(lines, levels, log_x, small, y_max):
+def test_any_points_and_names_make_a_chart(lines, levels, small, y_max):
     chart = line_chart(
         [Series(label, sorted(points)) for label, points in lines],
         title="t<",
         x_label="steps",
         y_label="bits",
         levels=[Level(label, y, floor=True) for label, y in levels],
-        log_x=log_x,
         small=small,
         y_max=y_max,
     )
@@ -282,6 +335,135 @@ def test_levels_above_the_cut_are_named_with_an_arrow():
     )
     assert "uniform 11.2 ↑" in chart
     assert "bigram 3.90<" in chart
+
+
+def test_a_level_is_drawn_at_its_value_and_a_line_from_edge_to_edge():
+    """The axes' ticks are the scale: a level on a tick lies on the tick's grid line."""
+    chart = line_chart(
+        [Series("model", [(0, 0.0), (50, 10.0), (100, 5.0)])],
+        title="t",
+        x_label="x",
+        y_label="y",
+        levels=[Level("five", 5.0)],
+    )
+    wide = chart[: chart.index("</figure>")].split('class="narrow"')[0]
+    level = re.search(r'class="level" d="M([\d.]+) ([\d.]+)H([\d.]+)"', wide)
+    left, five, right = (float(group) for group in level.groups())
+    grid = {
+        label: float(y)
+        for y, label in re.findall(r'y="([\d.]+)" dy=".35em"[^>]*>(\d+)</text>', wide)
+    }
+    assert grid["5"] == five
+    assert grid["5"] == pytest.approx((grid["0"] + grid["10"]) / 2, abs=0.1)
+    xs, ys = zip(
+        *(
+            map(float, pair.split())
+            for pair in wide.split('class="line c0" d="M')[1].split('"')[0].split("L")
+        ),
+        strict=True,
+    )
+    assert xs == pytest.approx([left, (left + right) / 2, right], abs=0.1)
+    assert ys[0] == pytest.approx(grid["0"], abs=0.1)
+    assert ys[2] == pytest.approx(five, abs=0.1)
+    assert ys[1] == pytest.approx(grid["10"], abs=0.1)
+    assert ys[1] < five, "up is more"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "about", "expected"),
+    [
+        (0, 10, 5, [0, 2, 4, 6, 8, 10]),
+        (0.13, 0.87, 4, [0.2, 0.4, 0.6, 0.8]),
+        (1.2, 11.9, 5, [5, 10]),
+        (-3, 3, 3, [-2, 0, 2]),
+        (4000, 61_000, 6, [10_000, 20_000, 30_000, 40_000, 50_000, 60_000]),
+    ],
+)
+def test_ticks_are_round_numbers_inside_the_range(low, high, about, expected):
+    assert ticks(low, high, about) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0, 0.5, 1.0], ["0.0", "0.5", "1.0"]),
+        ([0, 2000, 4000], ["0", "2,000", "4,000"]),
+        ([0, 5000, 10_000], ["0", "5k", "10k"]),
+        ([0, 12_500, 25_000], ["0.0", "12.5k", "25.0k"]),
+        ([0, 20_000_000], ["0", "20M"]),
+        ([0, 0.000001], ["0", "1e-06"]),
+    ],
+)
+def test_tick_labels_have_as_many_decimals_as_they_need(values, labels):
+    assert [tick_label(value, values) for value in values] == labels
+
+
+def test_a_range_is_padded_but_not_below_zero():
+    assert padded(0, 100) == (0, 105)
+    assert padded(50, 100) == (47.5, 102.5)
+    assert padded(-50, 50) == (-55, 55)
+    assert padded(2, 2) == (1.9, 2.1)
+
+
+def test_points_that_are_not_finite_are_left_out_and_no_points_are_said_so():
+    def chart(*points):
+        return line_chart([Series("a", points)], title="t", x_label="x", y_label="y")
+
+    assert chart((0, 1.0), (1, math.nan), (2, 3.0)) == chart((0, 1.0), (2, 3.0))
+    assert "No points yet." in chart((0, math.nan))
+    with pytest.raises(ValueError, match="at least one finite point"):
+        svg_file([Series("a", [(0, math.inf)])], title="t", x_label="x", y_label="y")
+
+
+def test_an_svg_file_is_xml_that_needs_nothing_beside_it():
+    picture = svg_file(
+        [Series("model <1>", [(0, 11.0), (60, 4.0), (120, 2.0)])],
+        title="Loss & baselines",
+        x_label="seconds",
+        y_label="bits per character",
+        levels=[Level("5-gram", 2.3), Level("uniform", 11.2)],
+    )
+    root = ElementTree.fromstring(picture)
+    svg = "{http://www.w3.org/2000/svg}"
+    assert root.tag == f"{svg}svg"
+    assert root.find(f"{svg}title").text == "Loss & baselines"
+    texts = [text.text for text in root.iter(f"{svg}text")]
+    assert {"seconds", "bits per character", "model <1> 2.00", "5-gram 2.30"} <= set(texts)
+    style = root.find(f"{svg}style").text
+    assert "@media (prefers-color-scheme: dark)" in style
+    assert not re.findall(r"https?:|url\(|@import", picture.replace(svg[1:-1], ""))
+    left, top, width, height = map(float, root.get("viewBox").split())
+    paper = root.find(f"{svg}rect")
+    assert [float(paper.get(name)) for name in ("x", "y", "width", "height")] == pytest.approx(
+        [left, top, width, height], abs=0.1
+    ), "it brings its own background"
+    used = set(re.findall(r"var\(--([\w-]+)\)", style)) - {"line"}
+    assert used <= set(re.findall(r"--([\w-]+): #", style)), "every colour is defined"
+
+
+@pytest.mark.parametrize("scheme", [charts.LIGHT, charts.DARK])
+def test_text_and_lines_stand_out_from_the_paper(scheme):
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    def contrast(one, other):
+        low, high = sorted((luminance(one), luminance(other)))
+        return (high + 0.05) / (low + 0.05)
+
+    assert contrast(scheme["ink"], scheme["paper"]) >= 7
+    assert contrast(scheme["soft"], scheme["paper"]) >= 4.5
+    for index in range(len(charts.LINES_LIGHT)):
+        assert contrast(scheme[f"c{index}"], scheme["paper"]) >= 3
+
+
+def test_a_table_escapes_what_it_shows():
+    shown = table("a<b", [("<i>", "1 & 2")])
+    assert "a&lt;b" in shown
+    assert "&lt;i&gt;" in shown
+    assert "1 &amp; 2" in shown
+    Document(shown)
 
 
 def test_short_numbers_are_short():

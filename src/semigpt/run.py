@@ -313,7 +313,7 @@ class TrainingRun:
         texts = passages(self.corpus)
         self.metadata["surprisal"] = [surprisal(best_model, self.tokenizer, text) for text in texts]
         self.run.write_metadata(self.metadata)
-        write_report(self.run)
+        write_report(self.run, complete=complete)
         self.run.write_metadata({**self.metadata, "complete": complete})
         progress = self.progress
         before_the_end = self.saving_seconds - self._last_save

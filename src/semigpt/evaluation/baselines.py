@@ -65,7 +65,7 @@ class Baselines:
     xz: float | None = None
 
     def as_dict(self) -> dict[str, float | None]:
-        """The fields by name, as `evaluate --json` and facts.json hold them."""
+        """The fields by name, as `evaluate --json` and metadata.json hold them."""
         return asdict(self)
 
     def named(self) -> list[tuple[str, float]]:

@@ -1,72 +1,86 @@
-"""Pages and line charts that open with no network, in any browser, on a phone or on paper.
+"""Line charts as inline SVG that open with no network, in any browser, on a phone or on paper.
 
-`page` is the shell: it allows itself no script, no font and no address. `escape` makes any text safe to put
-in it. `line_chart` draws curves as inline SVG. Lines are named at their ends, not in a legend, and the names
-never lie on each other. Colours come from CSS: a chart follows the reader's light or dark setting.
+`line_chart` makes an HTML figure for `semigpt.report.document`, `svg_file` a picture by itself.
+Lines are named at their ends, not in a legend, and the names never overlap. Colours come from CSS:
+a chart follows the reader's light or dark setting.
 """
 
 from __future__ import annotations
 
-import html
 import math
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Level", "Series", "escape", "line_chart", "page", "short_number"]
+from semigpt.html import escape
+from semigpt.report.layout import (
+    extent,
+    padded,
+    precise,
+    short_number,
+    shortened,
+    spread,
+    text_width,
+    thinned,
+    tick_label,
+    ticks,
+)
 
-# Characters that HTML forbids or UTF-8 cannot hold. Controls become their pictures (␀, ␛); the rest U+FFFD.
-_FORBIDDEN = {
-    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"},
-    0x7F: 0x2421,
-    **dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF], 0xFFFD),
+__all__ = ["CHART_STYLE", "Level", "Series", "line_chart", "svg_file"]
+
+# Lines. Found by search for the largest smallest distance: any two are at least 0.13 (light) and
+# 0.16 (dark) apart in OKLab, also as protanopes and deuteranopes see them (Machado et al. 2009),
+# and 3 : 1 against the paper.
+LINES_LIGHT = ("#0069b4", "#966900", "#a51e69", "#3c4b00", "#c37887", "#6987ff")
+LINES_DARK = ("#5aa5f0", "#e1b400", "#a53c96", "#69690f", "#d27887", "#4b5aff")
+LIGHT = {
+    "paper": "#fcfcfa",
+    "ink": "#1c1b19",
+    "soft": "#66635d",
+    "rule": "#e2dfd8",
+    "faint": "#b9b5ac",
+    "floor": "#ece9e2",
+    **{f"c{index}": colour for index, colour in enumerate(LINES_LIGHT)},
+}
+DARK = {
+    "paper": "#171614",
+    "ink": "#ebe8e1",
+    "soft": "#a19c92",
+    "rule": "#33312d",
+    "faint": "#6a665e",
+    "floor": "#2b2824",
+    **{f"c{index}": colour for index, colour in enumerate(LINES_DARK)},
 }
 
-
-def escape(text: object) -> str:
-    """Any text, whatever a corpus or a model put in it, as HTML that shows it: encodable, never markup."""
-    return html.escape(str(text).translate(_FORBIDDEN))
-
-
-def short_number(value: float) -> str:
-    """A number in about three significant digits: 1.87, 11.2, 0.0003, 12,345."""
-    size = abs(value)
-    if size >= 1e7 or 0 < size < 0.1:
-        return f"{value:.3g}"
-    if size >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.2f}"
-
-
-# Charts
-
-# Found by search for the largest smallest distance: any two are at least 0.13 (light) and 0.16 (dark) apart
-# in OKLab, also as protanopes and deuteranopes see them (Machado et al. 2009), and 3 : 1 against the paper.
-_LIGHT = ("#0069b4", "#966900", "#a51e69", "#3c4b00", "#c37887", "#6987ff")
-_DARK = ("#5aa5f0", "#e1b400", "#a53c96", "#69690f", "#d27887", "#4b5aff")
-
-_NAME_HEIGHT = 15.0  # pixels from one name to the next
-_NAME_INDENT = 22.0  # pixels from the plot to a name, which a leader crosses
-_MARKED = 40  # a line of at most so many points shows each as a dot
-_HOVERS = 60  # about so many places of a line tell their value
+# Pixels, of a drawing 350 or 720 wide.
+NAME_HEIGHT = 15.0  # from one name to the next
+NAME_INDENT = 22.0  # from the plot to a name, which a leader crosses
+FILE_MARGIN = 18.0  # around a picture by itself
+MARKED_POINTS = 40  # a line of at most so many points shows each as a dot
+HOVER_POINTS = 60  # about so many points of a line show their value under the pointer
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line of (x, y) points, x rising. Points that are not finite are left out; no label, no name."""
+    """A line of (x, y) points, x rising. Points that are not finite are left out.
+
+    label: its name, "" for none
+    faint: context to another line: thin, grey and underneath
+    """
 
     label: str
     points: Sequence[tuple[float, float]]
-    faint: bool = False  # context to another line: thin, grey and underneath
+    faint: bool = False
 
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal line to compare with, such as a baseline."""
+    """A horizontal line to compare with, such as a baseline. Nothing can be below a `floor`:
+    shaded.
+    """
 
     label: str
     y: float
-    floor: bool = False  # nothing can be below it: what is under it is shaded
+    floor: bool = False
 
 
 def line_chart(
@@ -76,36 +90,83 @@ def line_chart(
     x_label: str,
     y_label: str,
     levels: Sequence[Level] = (),
-    log_x: bool = False,
     y_max: float | None = None,
     small: bool = False,
 ) -> str:
-    """An HTML figure with the series as lines, drawn once for wide screens and once for narrow ones.
+    """An HTML figure with the series as lines, drawn once for wide screens and once for narrow
+    ones.
 
-    `log_x` leaves out points at or below x = 0. Above `y_max` lines are cut off, and levels are named at the
-    top edge with an arrow. `small` makes one small drawing without names of axes, to set beside others. Long
-    lines are thinned to what a screen can show, every peak kept. With no point to draw, the figure says so.
-    The style is that of `page`.
+    levels: horizontal lines; they need no series
+    y_max:  where lines are cut off; levels above it are named at the top edge with an arrow
+    small:  one small drawing without the axes' names, to set beside others
+
+    Long lines are thinned to what a screen can show, every peak kept. With no point to draw, the
+    figure says so. CHART_STYLE is its style.
     """
-    drawable = []
-    for s in series:
-        points = [
-            (x, y)
-            for x, y in s.points
-            if math.isfinite(x) and math.isfinite(y) and (x > 0 or not log_x)
-        ]
-        if points:
-            drawable.append(Series(s.label, points, s.faint))
+    drawable = _drawable(series)
     caption = f"<figcaption>{escape(title)}</figcaption>"
     if not drawable:
         return f'<figure class="chart">{caption}<p class="missing">No points yet.</p></figure>'
-    levels = [level for level in levels if math.isfinite(level.y)]
     sizes = [("small", 350, 160)] if small else [("wide", 720, 400), ("narrow", 350, 340)]
     drawings = []
     for kind, width, height in sizes:
-        frame = _Frame.around(drawable, levels, width, height, log_x=log_x, y_max=y_max, bare=small)
-        drawings.append(_drawing(frame, drawable, levels, kind, title, x_label, y_label))
+        frame = _Frame.around(drawable, _finite(levels), width, height, y_max=y_max, bare=small)
+        content = _content(frame, drawable, _finite(levels), title, x_label, y_label)
+        view = f'viewBox="0 0 {frame.width} {frame.height:.0f}"'
+        drawings.append(
+            f'<svg class="{kind}" {view} role="img" aria-label="{escape(title)}">{content}</svg>'
+        )
     return f'<figure class="chart">{caption}{"".join(drawings)}</figure>'
+
+
+def svg_file(
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    levels: Sequence[Level] = (),
+    y_max: float | None = None,
+    width: int = 720,
+    height: int = 400,
+) -> str:
+    """The content of an SVG file with the series as lines, to show in a README.
+
+    The arguments are `line_chart`'s; `width` and `height` are those of the drawing in pixels,
+    before a margin. `title` is for those who cannot see the picture. It brings its own style and
+    its own paper, light or dark as the reader's setting is, so it can be read on any background.
+
+    Raises ValueError where there is no point to draw.
+    """
+    drawable = _drawable(series)
+    if not drawable:
+        raise ValueError("a chart needs at least one finite point")
+    frame = _Frame.around(drawable, _finite(levels), width, height, y_max=y_max, bare=False)
+    content = _content(frame, drawable, _finite(levels), title, x_label, y_label)
+    across, down = frame.width + 2 * FILE_MARGIN, frame.height + 2 * FILE_MARGIN
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" width="{across:.0f}" '
+        f'height="{down:.0f}" viewBox="{-FILE_MARGIN} {-FILE_MARGIN} {across:.1f} {down:.1f}" '
+        f'role="img"><title>{escape(title)}</title><style>{CHART_STYLE}{FILE_STYLE}</style>'
+        f'<rect class="paper" x="{-FILE_MARGIN}" y="{-FILE_MARGIN}" width="{across:.1f}" '
+        f'height="{down:.1f}" rx="8"/>{content}</svg>\n'
+    )
+
+
+def _drawable(series: Sequence[Series]) -> list[Series]:
+    """The series that have a point to draw, without what is not finite."""
+    finite = (
+        Series(s.label, [p for p in s.points if all(map(math.isfinite, p))], s.faint)
+        for s in series
+    )
+    return [s for s in finite if s.points]
+
+
+def _finite(levels: Sequence[Level]) -> list[Level]:
+    return [level for level in levels if math.isfinite(level.y)]
+
+
+# One drawing
 
 
 @dataclass(frozen=True)
@@ -120,10 +181,9 @@ class _Frame:
     bottom: float
     x_range: tuple[float, float]
     y_range: tuple[float, float]
-    log_x: bool
-    bare: bool
     x_ticks: list[float]
     y_ticks: list[float]
+    bare: bool  # without the axes' names
 
     @classmethod
     def around(
@@ -133,58 +193,52 @@ class _Frame:
         width: int,
         height: int,
         *,
-        log_x: bool,
         y_max: float | None,
         bare: bool,
     ) -> _Frame:
         """A frame that holds all that is drawn, higher than asked for where the names need it."""
-        x_range = _extent((x for s in series for x, _ in s.points), log_x)
+        x_range = extent([x for s in series for x, _ in s.points])
         values = [y for s in series for _, y in s.points] + [level.y for level in levels]
         lowest, highest = min(values), max(values)
         if y_max is not None and lowest < y_max:
             highest = min(highest, y_max)
-        y_range = _padded(lowest, highest)
+        y_range = padded(lowest, highest)
         names = [f"{s.label} {short_number(s.points[-1][1])} ↑" for s in series if s.label]
         names += [f"{level.label} {short_number(level.y)} ↑" for level in levels]
-        y_ticks = _ticks(*y_range, about=5 if height > 250 else 4)
-        left = max(_text_width(_tick_label(y, y_ticks)) for y in y_ticks) + 10
+        y_ticks = ticks(*y_range, about=5 if height > 250 else 4)
+        left = max(text_width(tick_label(y, y_ticks)) for y in y_ticks) + 10
         right = width - 18.0
         if names:
-            right = width - min(max(map(_text_width, names)) + _NAME_INDENT, width * 0.45)
+            right = width - min(max(map(text_width, names)) + NAME_INDENT, width * 0.45)
         top, below = (8.0, 24.0) if bare else (30.0, 40.0)
-        bottom = max(height - below, top + _NAME_HEIGHT * len(names))
-        wide = right - left > 350
-        x_ticks = (
-            _log_ticks(*x_range, 9 if wide else 5) if log_x else _ticks(*x_range, 6 if wide else 3)
-        )
+        bottom = max(height - below, top + NAME_HEIGHT * len(names))
+        x_ticks = ticks(*x_range, about=6 if right - left > 350 else 3)
         return cls(
-            width,
-            bottom + below,
-            left,
-            right,
-            top,
-            bottom,
-            x_range,
-            y_range,
-            log_x,
-            bare,
-            x_ticks,
-            y_ticks,
+            width=width,
+            height=bottom + below,
+            left=left,
+            right=right,
+            top=top,
+            bottom=bottom,
+            x_range=x_range,
+            y_range=y_range,
+            x_ticks=x_ticks,
+            y_ticks=y_ticks,
+            bare=bare,
         )
 
     def x(self, value: float) -> float:
+        """Pixels from the left edge of the drawing."""
         low, high = self.x_range
-        if self.log_x:
-            value, low, high = math.log(value), math.log(low), math.log(high)
-        share = (value - low) / (high - low)
-        return self.left + (self.right - self.left) * share
+        return self.left + (self.right - self.left) * ((value - low) / (high - low))
 
     def y(self, value: float) -> float:
+        """Pixels from the top edge of the drawing."""
         low, high = self.y_range
         return self.bottom - (self.bottom - self.top) * (value - low) / (high - low)
 
     def is_above(self, y: float) -> bool:
-        """Whether a height in pixels is beyond the top edge."""
+        """Whether a height in pixels is beyond the plot's top edge."""
         return y < self.top - 0.5
 
 
@@ -198,28 +252,24 @@ class _Name:
     end: tuple[float, float]  # where the line ends, in pixels
 
 
-def _drawing(
+def _content(
     frame: _Frame,
     series: Sequence[Series],
     levels: Sequence[Level],
-    kind: str,
     title: str,
     x_label: str,
     y_label: str,
 ) -> str:
-    """One SVG; its layers from the ground up are floor, grid, levels, lines, leaders, dots and names."""
+    """What is inside the <svg>: floor, grid, levels, lines, leaders, dots and names, in this order."""
     names = [
         _Name(level.label, level.y, "level", (frame.right, frame.y(level.y))) for level in levels
     ]
     lines, dots = "", ""
     colours = iter(range(len(series)))
     for s in sorted(series, key=lambda s: not s.faint):
-        colour = 0 if s.faint else next(colours)
-        style = (
-            "faint" if s.faint else f"c{colour % len(_LIGHT)}" + " dashed" * (colour >= len(_LIGHT))
-        )
+        style = "faint" if s.faint else _line_style(next(colours))
         pixels = [(frame.x(x), frame.y(y)) for x, y in s.points]
-        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in _thinned(pixels))
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in thinned(pixels))
         lines += f'<path class="line {style}" d="M{path}"/>'
         dots += _dots(frame, s, pixels, style, title, x_label, y_label)
         if s.label:
@@ -231,13 +281,16 @@ def _drawing(
         f'<svg x="{left}" y="{top}" width="{width}" height="{height}" '
         f'viewBox="{left} {top} {width} {height}">{lines}</svg>'
     )
-    ground = _ground(frame, levels, x_label, y_label)
-    above = _leaders_dots_names(frame, names, dots, y_label)
-    view = f'viewBox="0 0 {frame.width} {frame.height:.0f}"'
-    return f'<svg class="{kind}" {view} role="img" aria-label="{escape(title)}">{ground}{plot}{above}</svg>'
+    background = _background(frame, levels, x_label, y_label)
+    return f"{background}{plot}{_leaders_dots_names(frame, names, dots, y_label)}"
 
 
-def _ground(frame: _Frame, levels: Sequence[Level], x_label: str, y_label: str) -> str:
+def _line_style(number: int) -> str:
+    """The CSS classes of line number 0, 1 …: the colours, then the same again dashed."""
+    return f"c{number % len(LINES_LIGHT)}" + " dashed" * (number >= len(LINES_LIGHT))
+
+
+def _background(frame: _Frame, levels: Sequence[Level], x_label: str, y_label: str) -> str:
     """The grid and the axes, and the levels on them."""
     left, right, bottom = f"{frame.left:.1f}", f"{frame.right:.1f}", f"{frame.bottom:.1f}"
     parts = []
@@ -246,23 +299,25 @@ def _ground(frame: _Frame, levels: Sequence[Level], x_label: str, y_label: str) 
         if level.floor and y < frame.bottom:
             parts.append(f'<path class="floor" d="M{left} {y:.1f}H{right}V{bottom}H{left}z"/>')
     for tick in frame.y_ticks:
-        y, label = frame.y(tick), _tick_label(tick, frame.y_ticks)
+        y = frame.y(tick)
         parts.append(f'<path class="grid" d="M{left} {y:.1f}H{right}"/>')
         parts.append(
-            f'<text x="{frame.left - 8:.1f}" y="{y:.1f}" dy=".35em" text-anchor="end">{label}</text>'
+            f'<text x="{frame.left - 8:.1f}" y="{y:.1f}" dy=".35em" text-anchor="end">'
+            f"{tick_label(tick, frame.y_ticks)}</text>"
         )
     for tick in frame.x_ticks:
-        x, label = frame.x(tick), _tick_label(tick, frame.x_ticks)
+        x = frame.x(tick)
         parts.append(f'<path class="axis" d="M{x:.1f} {bottom}v4"/>')
         parts.append(
-            f'<text x="{x:.1f}" y="{frame.bottom + 17:.1f}" text-anchor="middle">{label}</text>'
+            f'<text x="{x:.1f}" y="{frame.bottom + 17:.1f}" text-anchor="middle">'
+            f"{tick_label(tick, frame.x_ticks)}</text>"
         )
     parts.append(f'<path class="axis" d="M{left} {bottom}H{right}"/>')
     if not frame.bare:
-        x_name = f"{x_label}, logarithmic" if frame.log_x else x_label
         parts.append(f'<text x="0" y="12">{escape(y_label)}</text>')
         parts.append(
-            f'<text x="{right}" y="{frame.height - 5:.1f}" text-anchor="end">{escape(x_name)}</text>'
+            f'<text x="{right}" y="{frame.height - 5:.1f}" text-anchor="end">'
+            f"{escape(x_label)}</text>"
         )
     for level in levels:
         if not frame.is_above(y := frame.y(level.y)):
@@ -279,17 +334,18 @@ def _dots(
     x_label: str,
     y_label: str,
 ) -> str:
-    """Places of a line that tell their value; seen only under the pointer where a line has many points."""
-    mark = " mark" if len(pixels) <= _MARKED and not series.faint else ""
-    places = {*range(0, len(pixels), math.ceil(len(pixels) / _HOVERS)), len(pixels) - 1}
+    """Points that show their value under the pointer; visible dots where a line has few."""
+    mark = " mark" if len(pixels) <= MARKED_POINTS and not series.faint else ""
+    shown = {*range(0, len(pixels), math.ceil(len(pixels) / HOVER_POINTS)), len(pixels) - 1}
     parts = []
-    for index in sorted(places):
+    for index in sorted(shown):
         (x, y), (x_value, y_value) = pixels[index], series.points[index]
         if not frame.is_above(y):
-            told = f"{series.label or title}: {_precise(y_value)} {y_label} at {_precise(x_value)} {x_label}"
+            name = series.label or title
+            tooltip = f"{name}: {precise(y_value)} {y_label} at {precise(x_value)} {x_label}"
             at = f'cx="{x:.1f}" cy="{y:.1f}"'
             parts.append(
-                f'<g class="dot {style}{mark}"><title>{escape(told)}</title>'
+                f'<g class="dot {style}{mark}"><title>{escape(tooltip)}</title>'
                 f'<circle class="reach" {at} r="9"/><circle {at} r="2.6"/></g>'
             )
     return "".join(parts)
@@ -297,182 +353,48 @@ def _dots(
 
 def _leaders_dots_names(frame: _Frame, names: Sequence[_Name], dots: str, y_label: str) -> str:
     """Every name beside the plot, and a leader to it from the end of its line."""
-    places = spread([name.end[1] for name in names], _NAME_HEIGHT, frame.top, frame.bottom)
+    heights = spread([name.end[1] for name in names], NAME_HEIGHT, frame.top, frame.bottom)
     leaders, texts = "", ""
-    for name, place in zip(names, places, strict=True):
+    for name, height in zip(names, heights, strict=True):
         y = max(name.end[1], frame.top)
         kind = "level" if name.style == "level" else f"line {name.style}"
         if name.end[0] < frame.right - 0.5:  # a line that ends early is led to the edge
             leaders += (
                 f'<path class="{kind} onward" d="M{name.end[0]:.1f} {y:.1f}H{frame.right:.1f}"/>'
             )
-        leader = f"M{frame.right:.1f} {y:.1f}L{frame.right + 12:.1f} {place:.1f}h4"
+        leader = f"M{frame.right:.1f} {y:.1f}L{frame.right + 12:.1f} {height:.1f}h4"
         leaders += f'<path class="{kind} leader" d="{leader}"/>'
         number = short_number(name.value) + " ↑" * frame.is_above(name.end[1])
-        label = _fitted(
-            name.label, frame.width - frame.right - _NAME_INDENT - _text_width(f" {number}")
-        )
+        width = frame.width - frame.right - NAME_INDENT - text_width(f" {number}")
+        label = shortened(name.label, width)
         weight = "" if name.style in ("level", "faint") else ' class="strong"'
-        told = escape(f"{name.label}: {_precise(name.value)} {y_label}")
+        tooltip = escape(f"{name.label}: {precise(name.value)} {y_label}")
         texts += (
-            f'<text{weight} x="{frame.right + _NAME_INDENT - 2:.1f}" y="{place:.1f}" dy=".35em">'
-            f"{escape(label)} {number}<title>{told}</title></text>"
+            f'<text{weight} x="{frame.right + NAME_INDENT - 2:.1f}" y="{height:.1f}" dy=".35em">'
+            f"{escape(label)} {number}<title>{tooltip}</title></text>"
         )
     return leaders + dots + texts
 
 
-def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places moved as little as can be (least squares) to be `gap` or more apart, in order, in low … high.
-
-    They must fit: (len(places) - 1) × gap ≤ high - low.
-    """
-    # With each place lowered by rank × gap, "gap apart" becomes "not falling": isotonic regression, by
-    # pooling neighbours that violate it (Ayer et al. 1955). A bound on all of them is a clip of its result.
-    order = sorted(range(len(places)), key=lambda index: places[index])
-    pools: list[tuple[float, int]] = []  # sum, count
-    for rank, index in enumerate(order):
-        total, count = places[index] - rank * gap, 1
-        while pools and pools[-1][0] / pools[-1][1] > total / count:
-            before, more = pools.pop()
-            total, count = total + before, count + more
-        pools.append((total, count))
-    means = [total / count for total, count in pools for _ in range(count)]
-    highest = high - (len(places) - 1) * gap
-    result = [0.0] * len(places)
-    for rank, index in enumerate(order):
-        result[index] = max(min(means[rank], highest), low) + rank * gap
-    return result
+# Style
 
 
-def _thinned(
-    pixels: Sequence[tuple[float, float]], column: float = 2.0
-) -> list[tuple[float, float]]:
-    """The lowest and the highest point of each column of pixels, in order; always the first and the last."""
-    columns: dict[int, list[int]] = {}
-    for index, (x, _) in enumerate(pixels):
-        columns.setdefault(int(x // column), []).append(index)
-    kept = {0, len(pixels) - 1}
-    for indices in columns.values():
-        kept.add(min(indices, key=lambda index: pixels[index][1]))
-        kept.add(max(indices, key=lambda index: pixels[index][1]))
-    return [pixels[index] for index in sorted(kept)]
-
-
-def _extent(values: Iterable[float], log: bool) -> tuple[float, float]:
-    """The least and the greatest value, parted where they are the same."""
-    values = list(values)
-    low, high = min(values), max(values)
-    if low < high:
-        return low, high
-    return (low / 2, low * 2) if log else (low, low + (abs(low) or 1.0))
-
-
-def _padded(low: float, high: float) -> tuple[float, float]:
-    """A range with some air around it; the air does not reach below zero where the values do not."""
-    air = (high - low or abs(high) or 1.0) * 0.05
-    return (max(low - air, 0.0) if low >= 0 else low - air), high + air
-
-
-def _ticks(low: float, high: float, about: int) -> list[float]:
-    """About so many round numbers from low to high, in steps of 1, 2 or 5 times a power of ten."""
-    rough = (high - low) / about
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = unit * next(factor for factor in (1, 2, 5, 10) if factor * unit >= rough * 0.999)
-    inside = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
-    return [round(index * step, 12 - math.floor(math.log10(step))) for index in inside] or [low]
-
-
-def _log_ticks(low: float, high: float, about: int) -> list[float]:
-    """Powers of ten from low to high, with their fives and doubles where no more than `about` come of it."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for factors in ((1, 2, 5), (1, 5), (1,)):
-        ticks = [factor * 10.0**decade for decade in decades for factor in factors]
-        ticks = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
-        if len(ticks) <= about:
-            break
-    return ticks or [low]
-
-
-def _tick_label(value: float, ticks: Sequence[float]) -> str:
-    """A tick in as many decimals as all of them need; from 10,000 on in k, then M."""
-    greatest = max(abs(tick) for tick in ticks)
-    if greatest and not 1e-5 <= greatest < 1e12:
-        return f"{value:g}"
-    units = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-    unit, suffix = next(((unit, s) for unit, s in units if greatest >= 10 * unit), (1.0, ""))
-    if any(0 < abs(tick) < unit for tick in ticks):  # a logarithmic axis: each tick for itself
-        return short_number(value) if value % 1 else f"{value:,.0f}"
-    decimals = next(
-        (d for d in range(8) if all(math.isclose(round(t / unit, d), t / unit) for t in ticks)), 8
+def _variables(light: Mapping[str, str], dark: Mapping[str, str]) -> str:
+    """CSS variables of the names given, by the reader's light or dark setting."""
+    one, other = (
+        " ".join(f"--{name}: {value};" for name, value in colours.items())
+        for colours in (light, dark)
     )
-    return f"{value / unit:,.{decimals}f}{suffix if value else ''}"
-
-
-def _precise(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:,.4g}"
-
-
-def _text_width(text: str) -> float:
-    """About how wide a text is at 12 pixels; rather more than less."""
-    return sum(
-        12.0 if unicodedata.east_asian_width(character) in "WF" else 6.9 for character in text
+    return (
+        f":root {{ color-scheme: light dark; {one} }}\n"
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {other} }} }}\n"
     )
 
 
-def _fitted(text: str, room: float) -> str:
-    """The text, or its beginning and an ellipsis where it is wider than `room` pixels."""
-    if _text_width(text) <= room:
-        return text
-    while text and _text_width(f"{text}…") > room:
-        text = text[:-1]
-    return f"{text}…"
-
-
-# The page
-
-_COLOURS = (
-    ":root { " + " ".join(f"--c{index}: {colour};" for index, colour in enumerate(_LIGHT)) + " }\n"
-    "@media (prefers-color-scheme: dark) { :root { "
-    + " ".join(f"--c{index}: {colour};" for index, colour in enumerate(_DARK))
-    + " } }\n"
-    + "\n".join(f".c{index} {{ --line: var(--c{index}); }}" for index in range(len(_LIGHT)))
-)
-
-_STYLE = """
-:root { color-scheme: light dark; --paper: #fcfcfa; --ink: #1c1b19; --soft: #66635d; --rule: #e2dfd8;
-  --faint: #b9b5ac; --floor: #ece9e2; --heat: 222, 92, 24; }
-@media (prefers-color-scheme: dark) { :root { --paper: #171614; --ink: #ebe8e1; --soft: #a19c92;
-  --rule: #33312d; --faint: #6a665e; --floor: #2b2824; --heat: 232, 104, 40; } }
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; }
-body { margin: 0 auto; padding: 3rem 1.25rem 5rem; max-width: 47.5rem; background: var(--paper);
-  color: var(--ink); font: 400 1rem/1.6 system-ui, -apple-system, "Segoe UI", "Apple SD Gothic Neo",
-  "Malgun Gothic", "Noto Sans KR", "Noto Sans CJK KR", sans-serif; }
-h1 { margin: .3rem 0 .8rem; font-size: clamp(1.55rem, 5vw, 2.2rem); font-weight: 400; line-height: 1.25;
-  letter-spacing: -.015em; text-wrap: balance; }
-h1 strong { font-weight: 650; white-space: nowrap; }
-h2 { margin: 3.2rem 0 .4rem; font-size: 1.1rem; font-weight: 650; }
-h3 { margin: 0 0 .3rem; font-size: .8rem; font-weight: 500; color: var(--soft); }
-p { margin: .4rem 0; max-width: 41rem; }
-code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "D2Coding", "Noto Sans Mono CJK KR",
-  monospace; font-size: .85em; }
-pre { margin: .6rem 0; padding: .8rem 1rem; border: 1px solid var(--rule); border-radius: 6px;
-  white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.7; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-td, th { padding: .22rem 0; border-bottom: 1px solid var(--rule); text-align: left; font-weight: 400;
-  vertical-align: top; }
-th { color: var(--soft); padding-right: 1.2rem; }
-td { overflow-wrap: anywhere; }
-[lang=ko] { white-space: pre-wrap; word-break: keep-all; overflow-wrap: anywhere; }
-.soft, figcaption, .missing { color: var(--soft); font-size: .88rem; }
-.missing { font-style: italic; }
-figure { margin: 1.2rem 0; }
-figcaption { margin-bottom: .5rem; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 0 2rem; }
-.chart svg { display: block; width: 100%; height: auto; overflow: visible; }
-.chart svg svg { overflow: hidden; }
-.chart .narrow { display: none; }
-@media (max-width: 34rem) { .chart .wide { display: none; } .chart .narrow { display: block; } }
+CHART_STYLE = (
+    _variables(LIGHT, DARK)
+    + "".join(f".c{index} {{ --line: var(--c{index}); }}\n" for index in range(len(LINES_LIGHT)))
+    + """
 .chart text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 .chart text.strong { fill: var(--ink); font-weight: 600; }
 .grid { stroke: var(--rule); }
@@ -481,7 +403,8 @@ figcaption { margin-bottom: .5rem; }
 .level { fill: none; stroke: var(--soft); stroke-dasharray: 1 3; }
 .level.leader { stroke-dasharray: none; opacity: .5; }
 .faint { --line: var(--faint); }
-.line { fill: none; stroke: var(--line); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+.line { fill: none; stroke: var(--line); stroke-width: 2; stroke-linejoin: round;
+  stroke-linecap: round; }
 .line.dashed { stroke-dasharray: 7 4; }
 .line.faint, .line.leader, .line.onward { stroke-width: 1; }
 .line.leader { stroke-dasharray: none; }
@@ -490,19 +413,10 @@ figcaption { margin-bottom: .5rem; }
 .dot circle { fill: var(--line); opacity: 0; }
 .dot.mark circle, .dot:hover circle { opacity: 1; }
 .dot circle.reach { fill: transparent; }
-@media print { body { padding: 0; max-width: none; } }
 """
-
-# Nothing may be loaded or run, whatever text found its way in.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-
-
-def page(title: str, body: str, style: str = "") -> str:
-    """A whole HTML document. `body` is HTML, Korean text in it has lang="ko"; `style` is more CSS."""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}{_COLOURS}\n{style}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
-    )
+)
+FILE_STYLE = """
+.paper { fill: var(--paper); }
+text { font-family: system-ui, -apple-system, "Segoe UI", "Apple SD Gothic Neo", "Malgun Gothic",
+  "Noto Sans KR", "Noto Sans CJK KR", sans-serif; }
+"""

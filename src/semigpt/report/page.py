@@ -1,7 +1,7 @@
-"""One HTML page a run: how well it went, how it got there, what it writes and what surprises it.
+"""A run's HTML page: its bits per character, its curves, what it writes and what surprises it.
 
-The page is made from the run folder alone, so it can be written again at any time, also for a run that was
-killed: what is not there yet is named as such.
+The page is made from the run folder alone, so it can be written again at any time, for a run that
+was killed too: what is missing is named.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from semigpt.errors import SemigptError
-from semigpt.report.charts import Level, Series, escape, line_chart, page, short_number
+from semigpt.evaluation.baselines import BASELINE_NAMES
+from semigpt.html import escape
+from semigpt.report.charts import Level, Series, line_chart
+from semigpt.report.document import page
+from semigpt.report.layout import short_number
 from semigpt.run_folder import RunFolder
 from semigpt.storage import replace_file
 
@@ -21,39 +25,35 @@ __all__ = ["write_report"]
 
 Row = Mapping[str, Any]
 
-# Keys of `facts()["baselines"]`, the name in the chart, and how the headline puts it.
-BASELINES = (
-    ("uniform", "uniform", "guessing blindly"),
-    ("unigram", "unigram", "counting letters"),
-    ("bigram", "bigram", "counting letter pairs"),
-    ("xz", "xz", "the compressor xz"),
-    ("kneser_ney_5", "5-gram", "a 5\N{NON-BREAKING HYPHEN}gram"),
-)
+# The baselines' names in a chart, by their keys in metadata.json.
+LEVEL_NAMES = {
+    "uniform": "uniform",
+    "unigram": "unigram",
+    "bigram": "bigram",
+    "xz": "xz",
+    "kneser_ney_5": "5-gram",
+}
 SHOWN_SAMPLES = 12
 SHOWN_CHARACTERS = 600  # of a sample
 SHOWN_PASSAGES = 4
-SHOWN_PIECES = 800  # of a passage
-HEAT = (
-    0.5,
-    1.0,
-    2.0,
-    3.0,
-    5.0,
-    7.0,
-    10.0,
-)  # bits per character: the edges between the shades of surprise
+SHOWN_PARTS = 800  # of a passage
+# Bits per character: the edges between the shades of surprise.
+SHADES = (0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0)
 
 
-def write_report(run: RunFolder) -> Path:
+def write_report(run: RunFolder, *, complete: bool | None = None) -> Path:
     """Write `report.html` from what the run folder holds, and return its path.
 
-    Raises CheckpointError if the file cannot be written; parts of the run that are missing raise nothing.
+    `complete` is whether the run is finished; by default what its metadata.json says. Raises
+    CheckpointError if the file cannot be written; parts of the run that are missing raise nothing.
     """
     try:
         config = run.config()
     except (SemigptError, OSError):
         config = {}
     facts = run.metadata()
+    if complete is None:
+        complete = bool(facts.get("complete"))
     metrics, timings, samples = run.rows("metrics"), run.rows("timings"), run.rows("samples")
     evaluations = [row for row in metrics if _number(row, "bits_per_character") is not None]
     best = min(evaluations, key=lambda row: row["bits_per_character"], default=None)
@@ -64,7 +64,7 @@ def write_report(run: RunFolder) -> Path:
         _samples(samples, evaluations, timings),
         _surprise(facts),
         _settings(config),
-        _next_steps(run, config),
+        _next_steps(run, config, complete=complete),
     )
     html = page(f"{run.path.name} · semigpt", "\n".join(parts), STYLE)
     replace_file(run.report_file, html.encode("utf-8"))
@@ -80,33 +80,19 @@ def _headline(run: RunFolder, facts: Row, best: Row | None, metrics: Sequence[Ro
         state = f"{_last(metrics, 'step'):,.0f} steps in" if metrics else "not a step in"
         return (
             f"{name}<h1>This run has not been evaluated yet.</h1>"
-            f"<p>It is {state}. Go on with it, and this page fills itself at the end.</p>"
+            f"<p>It is {state}. Resume it, and this page is written again at the end.</p>"
         )
     own = best["bits_per_character"]
     error = _standard_error(best)
-    measured = (
-        f" (±\N{NO-BREAK SPACE}{error:.2f}, the standard error)"
-        if error is not None and error >= 0.005
-        else ""
-    )
-    sentences = [
-        f"At each character it is as unsure as if it guessed among {_choices(own)}{measured}."
-    ]
-    baselines = _part(facts, "baselines")
-    known = [
-        (value, phrase)
-        for key, _, phrase in BASELINES
-        if (value := _number(baselines, key)) is not None
-    ]
-    if known:
-        (value, phrase), *others = sorted(known, reverse=True)
-        clauses = [
-            f"{phrase} needs {value:.2f}",
-            *(f"{phrase} {value:.2f}" for value, phrase in others),
-        ]
-        sentences.append(f"{', '.join(clauses)}.".capitalize())
+    sentences = [f"At each character it is as uncertain as a fair choice among {_choices(own)}."]
+    if error is not None and error >= 0.005:
+        sentences.append(f"The standard error is {error:.2f} bits.")
+    measured = sorted(_baselines(facts, BASELINE_NAMES), key=lambda pair: -pair[1])
+    if measured:
+        named = ", ".join(f"{name} {value:.2f}" for name, value in measured)
+        sentences.append(f"The baselines need: {named}.")
     if (source := _number(facts, "source_entropy")) is not None:
-        sentences.append(f"The text itself holds {source:.2f}, and no model can need less.")
+        sentences.append(f"The source itself needs {source:.2f}: no model can be below.")
     headline = (
         f"This model needs <strong>{own:.2f} bits per character</strong> on text it has not seen."
     )
@@ -144,40 +130,26 @@ def _figures(facts: Row, metrics: Sequence[Row], timings: Sequence[Row]) -> str:
 
 
 def _curves(facts: Row, metrics: Sequence[Row], evaluations: Sequence[Row]) -> str:
-    baselines, source = _part(facts, "baselines"), _number(facts, "source_entropy")
-    ratio = _number(facts, "tokens_per_character")
-    levels = [
-        Level(label, value)
-        for key, label, _ in BASELINES
-        if (value := _number(baselines, key)) is not None
-    ]
-    if source is not None:
+    levels = [Level(name, value) for name, value in _baselines(facts, LEVEL_NAMES)]
+    if (source := _number(facts, "source_entropy")) is not None:
         levels.append(Level("the source", source, floor=True))
     curves = [Series("model", _points(evaluations, "bits_per_character"))]
-    if ratio is not None:
+    if (ratio := _number(facts, "tokens_per_character")) is not None:
         scale = ratio / math.log(2)  # nats per token → bits per character
         curves.append(
             Series("training", [(x, y * scale) for x, y in _points(metrics, "loss")], faint=True)
         )
-    # The first loss is far above all that matters later: cut it off at the best of these that is passed.
-    passed = [
-        value
-        for key in ("bigram", "unigram")
-        if (value := _number(baselines, key)) is not None
-        and evaluations
-        and evaluations[-1]["bits_per_character"] < value
-    ]
-    note = "Held-out text after each stage of training"
-    note += ", and the batches learnt from (faint)." if len(curves) > 1 else "."
+    caption = "Held-out text at each evaluation"
+    caption += ", and the training batches (faint)." if len(curves) > 1 else "."
     parts = ["<h2>Learning</h2>"]
     parts.append(
         line_chart(
             curves,
-            title=f"{note} Lower is better.",
+            title=f"{caption} Lower is better.",
             x_label="steps",
             y_label="bits per character",
             levels=levels,
-            y_max=passed[0] * 1.1 if passed else None,
+            y_max=_cut(facts, evaluations),
         )
         if evaluations or metrics
         else '<p class="missing">No curve yet: the log of this run is empty.</p>'
@@ -193,13 +165,28 @@ def _curves(facts: Row, metrics: Sequence[Row], evaluations: Sequence[Row]) -> s
     return "".join(parts)
 
 
+def _cut(facts: Row, evaluations: Sequence[Row]) -> float | None:
+    """Where the chart is cut off: the first losses are far above all that matters later.
+
+    Somewhat above the lower of bigram and unigram that the model is below by now; None where it is
+    below neither.
+    """
+    if not evaluations:
+        return None
+    now = evaluations[-1]["bits_per_character"]
+    for _, value in _baselines(facts, {"bigram": "", "unigram": ""}):
+        if now < value:
+            return value * 1.1
+    return None
+
+
 def _samples(samples: Sequence[Row], evaluations: Sequence[Row], timings: Sequence[Row]) -> str:
     parts = ["<h2>What it writes</h2>"]
     if not samples:
         return f'{parts[0]}<p class="missing">No sample yet: one is written at each evaluation.</p>'
     measured = {row.get("step"): row["bits_per_character"] for row in evaluations}
     clock = {row.get("step"): _number(row, "seconds") for row in timings}
-    parts.append('<p class="soft">From its first moment to its last.</p>')
+    parts.append('<p class="soft">From the first evaluation to the last.</p>')
     for row in _evenly(samples, SHOWN_SAMPLES):
         step, prompt, text = row.get("step"), str(row.get("prompt", "")), str(row.get("text", ""))
         facts = [f"step {step:,}" if isinstance(step, int) else "a sample"]
@@ -210,8 +197,9 @@ def _samples(samples: Sequence[Row], evaluations: Sequence[Row], timings: Sequen
         if len(text) > SHOWN_CHARACTERS:
             text = f"{text[:SHOWN_CHARACTERS]}…"
         begin = f"<b>{escape(prompt)}</b>" if prompt else ""
+        head = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
         parts.append(
-            f'<section class="sample"><h3>{"".join(f"<span>{escape(fact)}</span>" for fact in facts)}</h3>'
+            f'<section class="sample"><h3>{head}</h3>'
             f'<p lang="ko">{begin}{escape(text)}</p></section>'
         )
     return "".join(parts)
@@ -219,24 +207,24 @@ def _samples(samples: Sequence[Row], evaluations: Sequence[Row], timings: Sequen
 
 def _surprise(facts: Row) -> str:
     title = "<h2>What surprises it</h2>"
-    passages = facts.get("surprise") or []
+    passages = facts.get("surprisal") or []
     if not passages:
         return f'{title}<p class="missing">Not measured yet: it is when a run ends.</p>'
-    edges = ("0", *(f"{edge:g}" for edge in HEAT))
+    edges = ("0", *(f"{edge:g}" for edge in SHADES))
     legend = "".join(f'<i class="s{shade}">{edge}</i>' for shade, edge in enumerate(edges))
     parts = [
-        f'{title}<p class="soft">Text it has not seen: the stronger its colour, the more bits per character '
-        "cost. One bit is a chance of 1 in 2, three bits 1 in 8, ten bits 1 in 1,000.</p>"
-        f'<p class="legend soft"><span>bits, from</span>{legend}</p>'
+        f'{title}<p class="soft">Text the model has not seen. The stronger the colour, the more '
+        "bits a character needs: one bit is a chance of 1 in 2, three bits 1 in 8, ten bits 1 in 1,000."
+        f'</p><p class="legend soft"><span>bits per character, from</span>{legend}</p>'
     ]
     for passage in passages[:SHOWN_PASSAGES]:
-        pieces = [(str(piece), float(cost)) for piece, cost in passage if piece]
-        characters = sum(len(piece) for piece, _ in pieces)
+        parts_of_text = [(str(part), float(bits)) for part, bits in passage if part]
+        characters = sum(len(part) for part, _ in parts_of_text)
         if not characters:
             continue
-        shaded = "".join(_shaded(piece, cost) for piece, cost in pieces[:SHOWN_PIECES])
-        more = "…" if len(pieces) > SHOWN_PIECES else ""
-        average = sum(cost for _, cost in pieces) / characters
+        shaded = "".join(_shaded(part, bits) for part, bits in parts_of_text[:SHOWN_PARTS])
+        more = "…" if len(parts_of_text) > SHOWN_PARTS else ""
+        average = sum(bits for _, bits in parts_of_text) / characters
         parts.append(
             f'<section class="sample"><h3>{average:.2f} bits per character</h3>'
             f'<p lang="ko" class="passage">{shaded}{more}</p></section>'
@@ -244,11 +232,11 @@ def _surprise(facts: Row) -> str:
     return "".join(parts)
 
 
-def _shaded(piece: str, cost: float) -> str:
-    """A piece of text, its background by the bits per character it cost."""
-    shade = sum(cost / len(piece) >= edge for edge in HEAT)
-    shown = escape(piece).replace("\n", "↵\n")  # a line's end costs bits too: show where
-    return f'<i class="s{shade}" title="{short_number(cost)} bits">{shown}</i>'
+def _shaded(text: str, bits: float) -> str:
+    """A part of a passage, its background by the bits per character that it needs."""
+    shade = sum(bits / len(text) >= edge for edge in SHADES)
+    shown = escape(text).replace("\n", "↵\n")  # the end of a line needs bits too: show where
+    return f'<i class="s{shade}" title="{short_number(bits)} bits">{shown}</i>'
 
 
 def _settings(config: Row) -> str:
@@ -265,20 +253,21 @@ def _settings(config: Row) -> str:
     return f'<h2>Settings</h2><div class="settings">{"".join(tables)}</div>'
 
 
-def _next_steps(run: RunFolder, config: Row) -> str:
+def _next_steps(run: RunFolder, config: Row, *, complete: bool) -> str:
     prompt = str(_part(config, "sample").get("prompt") or "오늘")
     path = shlex.quote(str(run.path))
     model = shlex.quote(str(run.model_folder))
-    lines = (
+    lines = [
         ("write with it", f"semigpt generate {path} {shlex.quote(prompt)}"),
         ("measure it on the test split", f"semigpt evaluate {path} --split test"),
-        ("go on with a run that was stopped", f"semigpt train --resume {path}"),
         ("use it anywhere: the folder is a Hugging Face model", model),
-    )
+    ]
+    if not complete:
+        lines.insert(0, ("resume this run, which was stopped", f"semigpt train --resume {path}"))
     commands = "\n".join(
         f'<span class="soft"># {why}</span>\n{escape(what)}' for why, what in lines
     )
-    return f'<h2>Go on</h2><pre lang="ko">{commands}</pre>'
+    return f'<h2>Use it</h2><pre lang="ko">{commands}</pre>'
 
 
 # Reading rows that may lack anything
@@ -292,6 +281,14 @@ def _part(table: Row, key: str) -> Row:
 def _number(row: Row, key: str) -> float | None:
     value = row.get(key)
     return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _baselines(facts: Row, names: Mapping[str, str]) -> list[tuple[str, float]]:
+    """(name, bits per character) of the baselines that were measured, in the order of `names`."""
+    found = _part(facts, "baselines")
+    return [
+        (name, value) for key, name in names.items() if (value := _number(found, key)) is not None
+    ]
 
 
 def _points(rows: Sequence[Row], key: str) -> list[tuple[float, float]]:
@@ -322,13 +319,9 @@ def _evenly(rows: Sequence[Row], most: int) -> list[Row]:
 
 
 def _choices(bits: float) -> str:
-    """2^bits, the number of equally likely characters that leave one as unsure."""
+    """2^bits: the number of equally likely characters with that entropy."""
     choices = 2**bits
-    return (
-        f"{choices:.1f} equally likely ones"
-        if choices < 10
-        else f"{choices:,.0f} equally likely ones"
-    )
+    return f"{choices:.1f}" if choices < 10 else f"{choices:,.0f}"
 
 
 def _counted(count: float) -> str:
@@ -351,23 +344,29 @@ def _duration(seconds: float) -> str:
 
 
 STYLE = """
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: 1rem 1.5rem;
-  margin: 1.8rem 0 0; }
+:root { --heat: 222, 92, 24; }
+@media (prefers-color-scheme: dark) { :root { --heat: 232, 104, 40; } }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr));
+  gap: 1rem 1.5rem; margin: 1.8rem 0 0; }
 .figures dt { font-size: 1.25rem; font-variant-numeric: tabular-nums; letter-spacing: -.01em; }
-.figures dd { margin: 0; color: var(--soft); font-size: .82rem; line-height: 1.35; overflow-wrap: anywhere; }
+.figures dd { margin: 0; color: var(--soft); font-size: .82rem; line-height: 1.35;
+  overflow-wrap: anywhere; }
 .sample { display: grid; grid-template-columns: 7.5rem 1fr; gap: .2rem 1.25rem; padding: .9rem 0;
   border-top: 1px solid var(--rule); }
 .sample h3 { line-height: 1.5; padding-top: .15rem; font-variant-numeric: tabular-nums; }
 .sample h3 span { display: block; }
 .sample p { margin: 0; line-height: 1.75; min-width: 0; }
 .sample b { font-weight: 650; }
-@media (max-width: 34rem) { .sample { grid-template-columns: 1fr; } .sample h3 span { display: inline; }
+@media (max-width: 34rem) { .sample { grid-template-columns: 1fr; }
+  .sample h3 span { display: inline; }
   .sample h3 span + span::before { content: " · "; } }
 .passage { line-height: 2; }
-.passage i, .legend i { font-style: normal; padding: .14em 0; }
+.passage i, .legend i { font-style: normal; padding: .14em 0; print-color-adjust: exact;
+  -webkit-print-color-adjust: exact; }
 .legend { display: flex; flex-wrap: wrap; align-items: center; gap: 0; margin: .8rem 0 1.2rem; }
 .legend span { margin-right: .8rem; }
-.legend i { min-width: 2.4rem; text-align: center; color: var(--ink); font-variant-numeric: tabular-nums; }
+.legend i { min-width: 2.4rem; text-align: center; color: var(--ink);
+  font-variant-numeric: tabular-nums; }
 .settings { columns: 17rem 2; column-gap: 2.5rem; }
 .settings section { break-inside: avoid; padding: .8rem 0 .4rem; }
 .settings table { width: 100%; table-layout: fixed; }

@@ -17,9 +17,11 @@ from typing import Any, TypeAlias
 from semigpt.config import Recipe
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.evaluation.baselines import BASELINE_NAMES
+from semigpt.html import escape
 from semigpt.models import LADDER, model_class
 from semigpt.recipe import Event, train
-from semigpt.report.charts import Level, Series, escape, line_chart, page
+from semigpt.report.charts import Level, Series, line_chart
+from semigpt.report.document import page
 from semigpt.run import Finished
 from semigpt.run_folder import RunFolder
 from semigpt.settings import check_choice, check_positive

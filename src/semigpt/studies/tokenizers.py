@@ -22,9 +22,12 @@ from semigpt.device import pick_device
 from semigpt.errors import SettingsError, TokenizerError
 from semigpt.evaluation.evaluate import check_split, total_information
 from semigpt.evaluation.information import bits
+from semigpt.html import escape
 from semigpt.huggingface.folder import load_model
 from semigpt.recipe import Prepared, Stepped, prepare_tokenizer, train
-from semigpt.report.charts import Level, Series, escape, line_chart, page, short_number
+from semigpt.report.charts import Level, Series, line_chart
+from semigpt.report.document import page
+from semigpt.report.layout import short_number
 from semigpt.run import Evaluated, Finished
 from semigpt.settings import check_choice
 from semigpt.storage import replace_file
