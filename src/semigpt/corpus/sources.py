@@ -1,6 +1,6 @@
 """Where text comes from: `--data SPEC` to documents, read by the `datasets` library.
 
-    news                             the bundled corpus, `corpus.newsroom`
+    news                             the bundled corpus, `corpus.news`
     news#articles=22194,seed=7       as long as the book's
     a.csv   corpus/*.txt   corpus/   files: .txt .jsonl .csv .tsv .parquet, each also .gz and .zst
     novel.txt#by=paragraph           what a document is in a .txt file: line, paragraph or document
@@ -75,7 +75,7 @@ HUB_SECONDS = 10.0  # how long the Hub may take to answer before it counts as no
 
 @dataclass(frozen=True)
 class NewsSource:
-    """The bundled corpus, drawn from `seed`: `articles` in train, None for the newsroom's default."""
+    """The bundled corpus, drawn from `seed`: `articles` in train, None for the default."""
 
     articles: int | None = None
     seed: int = 0
@@ -240,10 +240,10 @@ def identity(source: Source) -> dict[str, object]:
     """
     match source:
         case NewsSource():
-            from semigpt.corpus import newsroom
+            from semigpt.corpus import news
 
-            articles = newsroom.DEFAULT_ARTICLES if source.articles is None else source.articles
-            return {"news": newsroom.fingerprint(), "articles": articles, "seed": source.seed}
+            articles = news.DEFAULT_ARTICLES if source.articles is None else source.articles
+            return {"news": news.fingerprint(), "articles": articles, "seed": source.seed}
         case FileSource():
             return {"files": [_stat(path) for path in source.paths], "by": source.by}
         case FolderSource():
@@ -404,19 +404,19 @@ def _choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) 
 
 
 def _open_news(source: NewsSource, column: str | None) -> Opened:
-    from semigpt.corpus import newsroom
+    from semigpt.corpus import news
 
-    articles = newsroom.DEFAULT_ARTICLES if source.articles is None else source.articles
-    chosen = _choose_column("news", dict.fromkeys(newsroom.COLUMNS, True), column)
+    articles = news.DEFAULT_ARTICLES if source.articles is None else source.articles
+    chosen = _choose_column("news", dict.fromkeys(news.COLUMNS, True), column)
     opened = Opened({}, chosen)
 
     def documents(split: str) -> Iterator[Document]:
-        for article in newsroom.rows(split, articles=articles, seed=source.seed, first=opened.row):
+        for article in news.rows(split, articles=articles, seed=source.seed, first=opened.row):
             opened.row += 1
             # The grammar knows the probability of a document; its other columns are not alone in theirs.
             yield getattr(article, chosen), article.information if chosen == "document" else None
 
-    opened.splits = {split: _stream(opened, documents, split) for split in SPLITS if split in newsroom.SPLITS}
+    opened.splits = {split: _stream(opened, documents, split) for split in SPLITS if split in news.SPLITS}
     return opened
 
 
