@@ -1,4 +1,4 @@
-"""The bundled corpus: deterministic, well-formed Korean, and a grammar with exactly one derivation for each text."""
+"""The bundled corpus: deterministic, well-formed Korean, one derivation for each text."""
 
 import ast
 import hashlib
@@ -42,9 +42,7 @@ def test_the_corpus_is_the_one_everybody_has():
     first = "\x1e".join("\x1f".join(article[:7]) for article in TRAIN[:20])
     assert hashlib.sha256(first.encode()).hexdigest() == (
         "70391852927680bd6bed08e1cad92823a959cc2be876fdb3e0acb0d552c55df7"
-    ), (
-        "a change of the grammar changes everyone's bundled corpus: every published loss on `news` is then stale"
-    )
+    ), "the grammar changed: every loss published for `news` is now out of date"
 
 
 def test_articles_depend_on_seed_split_and_place_alone():
@@ -135,7 +133,7 @@ def test_other_texts_are_refused(damage: Callable[[str], str]):
 
 
 def test_probabilities_of_a_small_grammar_sum_to_one():
-    """All texts of a grammar of three choices, by brute force: their probabilities, by parsing, sum to one."""
+    """Every text of a small grammar, by brute force: the parsed probabilities sum to one."""
     kinds = {
         "fruit": Kind("fruit", (("감", "감귤", "배"),)),
         "count": Kind("count", (("1", "12", "2"),), (1, 12, 2)),
@@ -152,15 +150,15 @@ def test_probabilities_of_a_small_grammar_sum_to_one():
     texts = {
         grammar.write(lambda what, options: draw.randrange(options)).document for _ in range(5_000)
     }
-    derivations = [list(derivations(grammar, text)) for text in texts]
-    assert all(len(found) == 1 for found in derivations)
-    assert sum(2 ** -found[0].information for found in derivations) == pytest.approx(1)
+    found = [list(derivations(grammar, text)) for text in texts]
+    assert all(len(ways) == 1 for ways in found)
+    assert sum(2 ** -ways[0].information for ways in found) == pytest.approx(1)
 
 
-# A proof that no sentence can be written in two ways, by two frames or by one, whatever the facts. Each frame is an
-# automaton over characters in which every fact may take any value (more texts than the frame can really write, so
-# the proof is on the safe side). All frames are read at once: a set of states that reaches one state along two paths,
-# or that ends in two states, is an ambiguity.
+# A proof that no sentence can be written in two ways, by two frames or by one, whatever the facts.
+# Each frame is an automaton over characters in which every fact may take any value: it accepts all
+# texts that the frame can write, and more. All frames are read at once. A set of states that
+# reaches one state along two paths, or that ends in two states, is an ambiguity.
 
 Trie = dict[str, "Trie"]
 END = ""
@@ -219,7 +217,7 @@ class _Automaton:
         self.prefix_free: dict[int, bool] = {}
 
     def pass_over(self, frame: int, place: int, node: int) -> Counter[tuple[int, int, int]] | None:
-        """The states after a whole element, when no word of it begins another: a shortcut, there is one way through."""
+        """The states after a whole element, which has one way through: no word begins another."""
         row = self.rows[frame]
         if place == len(row) or node != id(row[place]):
             return None
@@ -237,7 +235,7 @@ class _Automaton:
         )
 
     def settle(self, frame: int, place: int, node: Trie) -> Iterator[tuple[int, int, int]]:
-        """The states reached without reading: this one, and the next element's start when this one can end."""
+        """The states reached without reading: this one, and the next element's if this can end."""
         row = self.rows[frame]
         if place == len(row):
             yield frame, place, 0
@@ -294,7 +292,7 @@ def _all_frames() -> list[Frame]:
 
 
 def test_no_sentence_can_be_written_in_two_ways():
-    """The first sentence tells the story from all others; within a story, each sentence has one frame and one reading."""
+    """The first sentence identifies the story; in a story, a sentence has one frame and reading."""
     plans = [story.plan for section in GRAMMAR.sections for story in section.stories]
     tries: dict[object, Trie] = {}
     assert _ambiguity(GRAMMAR, [frame for plan in plans for frame in plan[0].frames], tries) is None
@@ -318,7 +316,7 @@ def test_the_proof_finds_ambiguities():
 
 
 def test_sentences_and_stories_can_be_told_apart():
-    """Sentences end where a full stop meets white space, nowhere else; a story is known by its first sentence."""
+    """Sentences end where a full stop meets white space; the first one identifies the story."""
     for frame in _all_frames():
         assert frame.template.endswith(".")
         assert "\n" not in frame.template
@@ -332,7 +330,7 @@ def test_sentences_and_stories_can_be_told_apart():
         for part in kind.parts:
             assert len(set(part)) == len(part), f"{kind.name} has the same member twice"
             assert not any("\n" in text or ". " in text or text.endswith(".") for text in part)
-        # Members put together from parts are as many as their texts: the proof above reads them part by part.
+        # The proof above reads members part by part, so their texts are all different.
         assert all(len(values) == kind.size for values in kind.attributes.values())
     plans = [story.plan for section in GRAMMAR.sections for story in section.stories]
     leads = Counter(frame.template for plan in plans for frame in plan[0].frames)
@@ -346,7 +344,7 @@ def test_sentences_and_stories_can_be_told_apart():
 
 
 def test_everything_said_of_a_fact_comes_after_the_fact():
-    """{city.province} and {=profit_before} stand only where what they are worked out from is surely known."""
+    """{place.province} and {=profit_before} stand where what they need is surely mentioned."""
 
     def check(frame: Frame, known: set[str]) -> set[str]:
         known = set(known)
@@ -382,14 +380,16 @@ def test_everything_said_of_a_fact_comes_after_the_fact():
 @pytest.mark.parametrize(
     ("word", "particle", "form"),
     [
-        ("사람", "은", "은"), ("바다", "은", "는"), ("물", "으로", "로"), ("불", "을", "을"), ("집", "으로", "으로"),
-        ("나무", "으로", "로"), ("서울", "과", "과"), ("3", "은", "은"), ("4", "이", "가"), ("7", "으로", "로"),
-        ("8", "으로", "로"), ("6", "으로", "으로"), ("10", "을", "을"), ("2.5", "을", "를"), ("3.0", "이", "이"),
-        ("100", "은", "은"), ("1,000", "과", "과"), ("1,000,000,000,000", "이", "가"), ("5%", "으로", "로"),
-        ("5%", "을", "를"), ("TV", "은", "는"), ("URL", "으로", "로"), ("URL", "이", "이"), ("ATM", "이", "이"),
-        ("LAN", "을", "을"), ("5kg", "을", "을"), ("3m", "은", "는"), ("‘바람’", "은", "은"), ("‘나비’", "이", "가"),
-        ("김민수(34)", "은", "는"), ("강석(41)", "이", "이"), ("℃", "을", "를"), ("3-1", "으로", "로"),
-        ("3-2", "으로", "로"), ("3-0", "으로", "으로"), ("길", "으로부터", "로부터"), ("손", "이라고", "이라고"),
+        ("사람", "은", "은"), ("바다", "은", "는"), ("물", "으로", "로"), ("불", "을", "을"),
+        ("집", "으로", "으로"), ("나무", "으로", "로"), ("서울", "과", "과"), ("3", "은", "은"),
+        ("4", "이", "가"), ("7", "으로", "로"), ("8", "으로", "로"), ("6", "으로", "으로"),
+        ("10", "을", "을"), ("2.5", "을", "를"), ("3.0", "이", "이"), ("100", "은", "은"),
+        ("1,000", "과", "과"), ("1,000,000,000,000", "이", "가"), ("5%", "으로", "로"),
+        ("5%", "을", "를"), ("TV", "은", "는"), ("URL", "으로", "로"), ("URL", "이", "이"),
+        ("ATM", "이", "이"), ("LAN", "을", "을"), ("5kg", "을", "을"), ("3m", "은", "는"),
+        ("‘바람’", "은", "은"), ("‘나비’", "이", "가"), ("김민수(34)", "은", "는"),
+        ("강석(41)", "이", "이"), ("℃", "을", "를"), ("3-1", "으로", "로"), ("3-2", "으로", "로"),
+        ("3-0", "으로", "으로"), ("길", "으로부터", "로부터"), ("손", "이라고", "이라고"),
         ("차", "이라고", "라고"), ("책", "이다", "이다"), ("개", "이었다", "였다"),
     ],
 )  # fmt: skip
@@ -408,7 +408,7 @@ def test_particles_written_in_frames_agree():
 
 
 def test_particles_agree_throughout_the_corpus():
-    """Particles after names that stand in the text, checked by a rule written anew from Unicode's layout."""
+    """Particles after names in the text, checked by a second rule from Unicode's layout."""
     checked = 0
     for article in TRAIN[::4]:
         for name in set(news.parse(article.document).facts.values()):

@@ -45,13 +45,16 @@ def word_kinds(table: Table) -> dict[str, Kind]:
 
 
 def _kind(name: str, table: Table, lists: dict[str, tuple[str, ...]]) -> Kind:
-    table.allow("members", "attribute", "within", "parts")
     if "parts" in table.values:
+        table.allow("parts")
         return Kind(name, _put_together(table, lists))
     if "attribute" in table.values:
+        table.allow("members", "attribute")
         return _with_attribute(name, table)
     if "within" in table.values:
+        table.allow("members", "within")
         return _within(name, table)
+    table.allow("members", "attribute", "within", "parts")
     return Kind(name, _parts(table, "members"))
 
 
