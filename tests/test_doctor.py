@@ -1,4 +1,4 @@
-"""The text doctor: everything it looks for is found and repaired as promised, and good text is left alone."""
+"""The text doctor: what it detects is repaired as promised, and good text stays as it is."""
 
 import json
 import random
@@ -18,11 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semigpt.cli import main
-from semigpt.corpus import prepare_corpus
-from semigpt.corpus.doctor import run
-from semigpt.corpus.doctor.findings import BY_NAME, TEXT_FINDINGS
+from semigpt.corpus import news, prepare_corpus
+from semigpt.corpus.doctor import shards, workers
+from semigpt.corpus.doctor.findings import BY_NAME, FIXES, LOSSLESS, PERSONAL, TEXT_FINDINGS
 from semigpt.corpus.doctor.mojibake import repair_mojibake
-from semigpt.corpus.doctor.run import FIXES, LOSSLESS, PERSONAL, check, clean, selected_fixes
+from semigpt.corpus.doctor.near_duplicates import near_index
+from semigpt.corpus.doctor.plan import make_plan, selected_fixes
+from semigpt.corpus.doctor.repair import examine
+from semigpt.corpus.doctor.run import check, clean
 from semigpt.errors import CorpusError, SettingsError
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -40,14 +43,14 @@ def read(folder: Path, split: str = "train") -> list[str]:
 
 
 def repaired(text: str, *names: str, squeeze: int = 3) -> str:
-    plan = run._plan(frozenset(names), squeeze, None, None)
-    return run._examine([text], plan)[0].text or text
+    plan = make_plan(frozenset(names), squeeze, None, None)
+    return examine([text], plan)[0].text or text
 
 
 def found(text: str, **settings: int) -> dict[str, int]:
     """What `check` counts in one document."""
-    plan = run._plan(FIXES, settings.get("squeeze"), None, None)
-    return {hit.name: hit.places for hit in run._examine([text], plan)[0].hits}
+    plan = make_plan(FIXES, settings.get("squeeze"), None, None)
+    return {hit.name: hit.places for hit in examine([text], plan)[0].hits}
 
 
 # --- each finding
@@ -56,7 +59,10 @@ def found(text: str, **settings: int) -> dict[str, int]:
 MENDED = {
     "byte-order-mark": ("\ufeff첫 문장", "첫 문장"),
     "mojibake": ("ÇÑ±¹¾î ¹®Àå", "한국어 문장"),
-    "html": ("<p>비가 &lt;조금&gt; 온다.<br/>우산&nbsp;필요</p>", "\n비가 <조금> 온다.\n우산 필요\n"),
+    "html": (
+        "<p>비가 &lt;조금&gt; 온다.<br/>우산&nbsp;필요</p>",
+        "\n비가 <조금> 온다.\n우산 필요\n",
+    ),
     "control": ("비\x00가\x07 온다\x0b끝", "비가 온다\n끝"),
     "line-ends": ("첫 줄\r\n둘째 줄\r셋째\u2028넷째", "첫 줄\n둘째 줄\n셋째\n넷째"),
     "zero-width": ("비\u200b가 \ufeff온\u00ad다\u202e", "비가 온다"),
@@ -111,7 +117,9 @@ def test_what_stands_behind_another_finding_is_counted_once() -> None:
 
 def test_a_repair_of_what_stands_behind_another_finding_is_counted_too(tmp_path: Path) -> None:
     misread = SENTENCE.encode().decode("latin-1")
-    report = clean(write(tmp_path / "a.jsonl", [misread]), tmp_path / "out", fixes=frozenset({"control"}))
+    report = clean(
+        write(tmp_path / "a.jsonl", [misread]), tmp_path / "out", fixes=frozenset({"control"})
+    )
     lost = len(misread) - len(read(tmp_path / "out")[0])
     assert lost > 0
     assert (report.rows["control"].documents, report.rows["control"].repaired) == (0, lost)
@@ -121,7 +129,8 @@ def test_a_repair_of_what_stands_behind_another_finding_is_counted_too(tmp_path:
 @pytest.mark.parametrize(
     "text",
     [
-        "3 < 5 이고 7 > 2", "<The Thing>과 <GG전야>", "AT&T; R&D; 대한&민국;", "(>ㅁ<)b", "a<b 그리고 c>d", "&amp 아님",
+        "3 < 5 이고 7 > 2", "<The Thing>과 <GG전야>", "AT&T; R&D; 대한&민국;", "(>ㅁ<)b",
+        "a<b 그리고 c>d", "&amp 아님",
     ],
 )  # fmt: skip
 def test_signs_that_are_not_html_stay(text: str) -> None:
@@ -145,7 +154,8 @@ def test_html_leaves_its_text(text: str, left: str) -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        "<!--", "<script>", "<!DOCTYPE ", "<a x='", "<a ", "&#1", "1.", "0 1-", "a.", "a@", "ㄱㅏ", "ㅋ", "ê°", "°¡", "紐⑦넗",
+        "<!--", "<script>", "<!DOCTYPE ", "<a x='", "<a ", "&#1", "1.", "0 1-", "a.", "a@", "ㄱㅏ",
+        "ㅋ", "ê°", "°¡", "紐⑦넗",
         "계좌", "은행", "\u200d", "\u202e", "\r", "4111", "010-",
     ],
 )  # fmt: skip
@@ -198,7 +208,10 @@ def test_the_lossless_repairs_are_nfc_and_do_nothing_the_second_time(text: str) 
 
 
 def test_joiners_stay_where_they_join() -> None:
-    assert repaired("می\u200cخواهم क्\u200dष 👩\u200d🚀", "zero-width") == "می\u200cخواهم क्\u200dष 👩\u200d🚀"
+    assert (
+        repaired("می\u200cخواهم क्\u200dष 👩\u200d🚀", "zero-width")
+        == "می\u200cخواهم क्\u200dष 👩\u200d🚀"
+    )
     assert repaired("👩\u200d가 나\u200d다 \u200d🚀 끝\u200d", "zero-width") == "👩가 나다 🚀 끝"
 
 
@@ -230,7 +243,8 @@ def misread(text: str, right: str, wrong: str) -> str:
     if wrong == "latin-1":
         return encoded.decode("latin-1")
     return "".join(
-        bytes([b]).decode("cp1252" if b not in b"\x81\x8d\x8f\x90\x9d" else "latin-1") for b in encoded
+        bytes([b]).decode("cp1252" if b not in b"\x81\x8d\x8f\x90\x9d" else "latin-1")
+        for b in encoded
     )
 
 
@@ -243,25 +257,33 @@ def test_utf_8_read_as_cp949_comes_back_where_its_bytes_are_left() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "········", "°°°°°°", "±±±±½½½½", "ÄÖÜß", "déjà vu, naïve, garçon, Übergröße", "lunedì…” disse", "Ææøå ÆØÅÆØÅ",
-        "São João não é irmão", "100㎡ × 3 ÷ 2 = 150㎡", "×÷×÷×÷", "éééééé", "女子高 大學校 人間 敎育", "詩人의 作品", "°±²³", "½¼¾½¼¾", "ÄÄÄÄÄÄ", "由쎄갇",
+        "········", "°°°°°°", "±±±±½½½½", "ÄÖÜß", "déjà vu, naïve, garçon, Übergröße",
+        "lunedì…” disse", "Ææøå ÆØÅÆØÅ",
+        "São João não é irmão", "100㎡ × 3 ÷ 2 = 150㎡", "×÷×÷×÷", "éééééé",
+        "女子高 大學校 人間 敎育", "詩人의 作品", "°±²³", "½¼¾½¼¾", "ÄÄÄÄÄÄ", "由쎄갇",
     ],
 )  # fmt: skip
 def test_text_of_other_kinds_is_not_taken_for_mojibake(text: str) -> None:
     assert repair_mojibake(text) is text
 
 
-def news_lines() -> list[str]:
+@pytest.fixture(params=["bundled", "real"])
+def news_lines(request: pytest.FixtureRequest) -> list[str]:
+    """Sentences and headlines: of the bundled news, and of real news if its text is there."""
+    if request.param == "bundled":
+        articles = list(news.rows("test"))
+        titles = [article.title for article in articles]
+        return titles + [s for a in articles for s in re.split(r"(?<=\.)\s", a.document)]
     path = DATA / "news" / "test.txt"
     if not path.exists():
-        pytest.skip("the real corpus news is not beside this repository")
+        pytest.skip(f"real news is looked for in {path.resolve()}, a sentence per line")
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def test_no_line_of_the_news_is_mojibake_and_all_of_them_come_back() -> None:
-    lines = news_lines()
+def test_no_line_of_the_news_is_mojibake_and_all_of_them_come_back(news_lines: list[str]) -> None:
+    lines = news_lines
     assert [line for line in lines if repair_mojibake(line) is not line] == []
-    # One syllable alone is not evidence enough.
+    # One syllable is not evidence enough.
     korean = [line for line in lines if len(re.findall("[가-힣]{2}", line)) >= 2]
     assert len(korean) > 1900
     for right in ("utf-8", "cp949"):
@@ -291,15 +313,23 @@ def resident_number(front: str, check: int = 0) -> str:
 PRIVATE = {
     "email": ["문의: gil.dong+test@mail.example.co.kr로", "a_b@naver.com."],
     "phone-number": [
-        "010-2345-6789", "01023456789로 전화", "010 2345 6789", "010.2345.6789", "+82 10-2345-6789", "+82-10-2345-6789",
-        "02-312-4567", "02)312-4567", "(031) 312-4567", "(02)3123-4567", "070-7123-4567", "011-318-7092",
+        "010-2345-6789", "01023456789로 전화", "010 2345 6789", "010.2345.6789", "+82 10-2345-6789",
+        "+82-10-2345-6789",
+        "02-312-4567", "02)312-4567", "(031) 312-4567", "(02)3123-4567", "070-7123-4567",
+        "011-318-7092",
     ],
-    "card-number": ["4111 1111 1111 1111", "5500-0000-0000-0004", "4111111111111111", "3782-822463-10005"],
+    "card-number": [
+        "4111 1111 1111 1111", "5500-0000-0000-0004", "4111111111111111", "3782-822463-10005",
+    ],
     "resident-number": [
-        resident_number("850312-123456"), resident_number("850312123456"), resident_number("030229-4".replace("29", "28") + "56789"),
+        resident_number("850312-123456"), resident_number("850312123456"),
+        resident_number("030229-4".replace("29", "28") + "56789"),
         resident_number("850312-523456"), resident_number("210312-323456", check=3),
     ],
-    "account-number": ["계좌번호: 110-234-567890", "국민은행 123456-01-234567", "농협 301-0123-4567-81", "카카오뱅크 3333012345678"],
+    "account-number": [
+        "계좌번호: 110-234-567890", "국민은행 123456-01-234567", "농협 301-0123-4567-81",
+        "카카오뱅크 3333012345678",
+    ],
 }  # fmt: skip
 
 
@@ -310,27 +340,33 @@ def test_personal_data_is_masked_and_never_shown(name: str) -> None:
         masked = repaired(text, *PERSONAL)
         assert not re.search("[0-9]{4}", masked), masked
         assert re.search(r"\[(이메일|전화번호|카드번호|주민등록번호|계좌번호)\]", masked)
-        hit = run._examine([text], run._plan(FIXES, None, None, None))[0].hits[0]
+        hit = examine([text], make_plan(FIXES, None, None, None))[0].hits[0]
         assert not re.search("[0-9]{3}|@", hit.found + hit.became)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "매출은 1조 2,300억 원, 영업이익은 1,234,567,890원이다.", "2023-10-12 14:30:00부터 2024-01-05까지", "2023.10.12~2024.01.05",
-        "코스피 2,512.34에서 2,498.10으로", "ISBN 978-89-1234-567-8", "1588-1234로 걸면 된다", "9월 11일 2001-2002 시즌 3-2 승리",
-        "사업자등록번호 123-45-67890", "01010101010 이진수", "0190505212점", "위도 37.56667890 경도 126.97806543",
-        "은행은 2023-10-12 2023-10-13에 쉰다", "은행 금리는 3.25%에서 3.50%로", "850332-1234567", "1234 5678 9012 3456", "4111 1111 1111 1112", "국민은행 접수 2024-03-12-0045",
-        resident_number("850312-123456", check=1), resident_number("850230-123456"), resident_number("000229-523456"), "우편번호 04524, 문서번호 2024-0312-004567",
-        "3.1415926535897932", "192.168.100.200", "배송번호 123456789012", "@홍길동 안녕", "a@b", "가격은 10,000~20,000원@매장",
+        "매출은 1조 2,300억 원, 영업이익은 1,234,567,890원이다.",
+        "2023-10-12 14:30:00부터 2024-01-05까지", "2023.10.12~2024.01.05",
+        "코스피 2,512.34에서 2,498.10으로", "ISBN 978-89-1234-567-8", "1588-1234로 걸면 된다",
+        "9월 11일 2001-2002 시즌 3-2 승리",
+        "사업자등록번호 123-45-67890", "01010101010 이진수", "0190505212점",
+        "위도 37.56667890 경도 126.97806543",
+        "은행은 2023-10-12 2023-10-13에 쉰다", "은행 금리는 3.25%에서 3.50%로", "850332-1234567",
+        "1234 5678 9012 3456", "4111 1111 1111 1112", "국민은행 접수 2024-03-12-0045",
+        resident_number("850312-123456", check=1), resident_number("850230-123456"),
+        resident_number("000229-523456"), "우편번호 04524, 문서번호 2024-0312-004567",
+        "3.1415926535897932", "192.168.100.200", "배송번호 123456789012", "@홍길동 안녕", "a@b",
+        "가격은 10,000~20,000원@매장",
     ],
 )  # fmt: skip
 def test_prices_dates_and_scores_are_nobodys_number(text: str) -> None:
     assert found(text) == {}
 
 
-def test_the_news_holds_no_personal_data_and_stays_as_it_is() -> None:
-    for line in news_lines():
+def test_the_news_holds_no_personal_data_and_stays_as_it_is(news_lines: list[str]) -> None:
+    for line in news_lines:
         assert repaired(line, *PERSONAL) == line
 
 
@@ -356,7 +392,9 @@ def test_clean_repairs_what_loses_nothing_and_leaves_the_rest(tmp_path: Path) ->
     kept = [SENTENCE, "바람이 불어오는 곳으로 간다.", *DAMAGED[2:6], *DAMAGED[7:]]
     assert read(tmp_path / "out") == kept
     assert report.kept == {"train": 9}
-    done = {name: (row.documents, row.repaired) for name, row in report.rows.items() if row.documents}
+    done = {
+        name: (row.documents, row.repaired) for name, row in report.rows.items() if row.documents
+    }
     assert done == {
         "byte-order-mark": (1, 1),
         "mojibake": (1, 0),
@@ -410,8 +448,8 @@ def test_what_clean_writes_is_read_back_split_by_split(tmp_path: Path) -> None:
 
 
 def test_shards_are_numbered_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "CHUNK_CHARACTERS", 2000)
-    monkeypatch.setattr(run, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(shards, "ROW_GROUP_CHARACTERS", 2000)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
     texts = [f"{i}번째 문장, 오늘의 값은 {i * i % 97}." for i in range(2000)]
     clean(write(tmp_path / "a.jsonl", texts), tmp_path / "out", workers=1)
     names = sorted(path.name for path in (tmp_path / "out" / "data").iterdir())
@@ -420,14 +458,19 @@ def test_shards_are_numbered_and_in_order(tmp_path: Path, monkeypatch: pytest.Mo
     assert read(tmp_path / "out") == texts
 
 
-def test_any_number_of_workers_writes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "CHUNK_CHARACTERS", 3_000)
+def test_any_number_of_workers_writes_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "CHUNK_CHARACTERS", 3_000)
     draw = random.Random(0)
-    spec = write(tmp_path / "a.jsonl", [draw.choice(DAMAGED) + str(draw.random()) for _ in range(500)])
+    spec = write(
+        tmp_path / "a.jsonl", [draw.choice(DAMAGED) + str(draw.random()) for _ in range(500)]
+    )
     reports = []
-    for workers in (1, 2):
-        report = clean(spec, tmp_path / f"out{workers}", fixes=FIXES, near_duplicates=0.8, workers=workers)
-        reports.append((report.as_dict() | {"seconds": 0}, read(tmp_path / f"out{workers}")))
+    for count in (1, 2):
+        out = tmp_path / f"out{count}"
+        report = clean(spec, out, fixes=FIXES, near_duplicates=0.8, workers=count)
+        reports.append((report.as_dict() | {"seconds": 0}, read(out)))
     assert reports[0] == reports[1]
 
 
@@ -438,7 +481,9 @@ def test_near_duplicates_are_left_out_and_others_are_not(tmp_path: Path) -> None
     near = first[:200] + "다른 말" + first[200:]
     other = " ".join(draw.choice(words) + str(draw.randrange(100)) for _ in range(80))
     report = clean(
-        write(tmp_path / "a.jsonl", [first, near, other, other]), tmp_path / "out", near_duplicates=0.8
+        write(tmp_path / "a.jsonl", [first, near, other, other]),
+        tmp_path / "out",
+        near_duplicates=0.8,
     )
     assert read(tmp_path / "out") == [first, other]
     assert report.rows["near-duplicate"].repaired == 1
@@ -449,13 +494,15 @@ def test_near_duplicates_of_nine_tenths_are_found_and_of_six_are_not() -> None:
     near = {0.6: 0, 0.9: 0}
     for similarity in near:
         for _ in range(40):
-            # Two texts of n characters that share the first s have s / (2 n - s) of their pieces in common.
+            # Two texts of n characters with the first s in common have the similarity s / (2n - s).
             text = "".join(chr(draw.randrange(0xAC00, 0xD7A4)) for _ in range(600))
             shared = int(2 * 600 * similarity / (1 + similarity))
-            other = text[:shared] + "".join(chr(draw.randrange(0xAC00, 0xD7A4)) for _ in range(600 - shared))
-            plan = run._plan(FIXES, None, 0.8, None)
-            first, second = (result.minima for result in run._examine([text, other], plan))
-            index = run._near_index(0.8)
+            other = text[:shared] + "".join(
+                chr(draw.randrange(0xAC00, 0xD7A4)) for _ in range(600 - shared)
+            )
+            plan = make_plan(FIXES, None, 0.8, None)
+            first, second = (result.minima for result in examine([text, other], plan))
+            index = near_index(0.8)
             index.add("1", first)
             near[similarity] += not index.add("2", second)
     assert near[0.6] == 0
@@ -463,12 +510,18 @@ def test_near_duplicates_of_nine_tenths_are_found_and_of_six_are_not() -> None:
 
 
 def test_a_document_of_just_enough_characters_stays(tmp_path: Path) -> None:
-    clean(write(tmp_path / "a.jsonl", ["네 글자", " 다섯 글자 ", "하나"]), tmp_path / "out", min_characters=5)
+    clean(
+        write(tmp_path / "a.jsonl", ["네 글자", " 다섯 글자 ", "하나"]),
+        tmp_path / "out",
+        min_characters=5,
+    )
     assert read(tmp_path / "out") == [" 다섯 글자 "]
 
 
-def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "CHUNK_CHARACTERS", 20_000)
+def test_memory_does_not_grow_with_the_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "CHUNK_CHARACTERS", 20_000)
     peaks = []
     for size in (200, 2000):
         path = tmp_path / f"{size}.txt"
@@ -478,16 +531,29 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytes
         check(str(path), workers=1)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 4_000_000, peaks  # ten times the text: 2 MB more of it would be read at once
+    assert peaks[1] < peaks[0] + 4_000_000, (
+        peaks
+    )  # ten times the text: 2 MB more of it would be read at once
 
 
 def test_each_encoding_is_counted_by_files(tmp_path: Path) -> None:
     folder = tmp_path / "texts"
     folder.mkdir()
-    for name, codec in (("a", "cp949"), ("b", "utf-16"), ("c", "utf-8-sig"), ("d", "utf-8"), ("e", "utf-8")):
+    for name, codec in (
+        ("a", "cp949"),
+        ("b", "utf-16"),
+        ("c", "utf-8-sig"),
+        ("d", "utf-8"),
+        ("e", "utf-8"),
+    ):
         (folder / f"{name}.txt").write_text(f"{SENTENCE} {name}", encoding=codec)
     report = check(str(folder))
-    assert report.encodings == {"CP949": 1, "UTF-16": 1, "UTF-8 with a byte order mark": 1, "UTF-8": 2}
+    assert report.encodings == {
+        "CP949": 1,
+        "UTF-16": 1,
+        "UTF-8 with a byte order mark": 1,
+        "UTF-8": 2,
+    }
     assert report.documents == 5
     assert not any(row.documents for row in report.rows.values())
 
@@ -509,8 +575,8 @@ def test_staging_repairs_without_loss_and_names_what_is_left(tmp_path: Path) -> 
     assert "비\u200b가\x00 온다 👩\u200d🚀" in whole
     assert "1 document began with a byte order mark, now left out" in corpus.findings
     assert (
-        "control characters (1), characters without width (1) left in: see `semigpt text check`, repair with "
-        "`semigpt text clean`" in corpus.findings
+        "control characters (1), characters without width (1) left in: "
+        "see `semigpt text check`, repair with `semigpt text clean`" in corpus.findings
     )
 
 
@@ -518,7 +584,9 @@ def test_staging_says_when_a_text_looks_misread_and_not_of_real_text(tmp_path: P
     lines = [f"{i} {SENTENCE}" for i in range(100)]
     damaged = [line.encode("cp949").decode("latin-1") for line in lines]
     for texts, expected in ((lines, False), (damaged, True)):
-        corpus = prepare_corpus(write(tmp_path / f"{expected}.jsonl", texts), cache=tmp_path / "cache")
+        corpus = prepare_corpus(
+            write(tmp_path / f"{expected}.jsonl", texts), cache=tmp_path / "cache"
+        )
         assert any("misread Korean" in finding for finding in corpus.findings) is expected
 
 
@@ -591,7 +659,9 @@ def test_the_command_line_reports_for_people_and_for_scripts(
     assert report["findings"]["html"]["places"] == 2
     assert report["documents"] == len(DAMAGED)
     assert set(report["findings"]) == set(BY_NAME)
-    assert main(["text", "clean", spec, "--out", str(tmp_path / "out"), "--fix", "lossless,html"]) == 0
+    assert (
+        main(["text", "clean", spec, "--out", str(tmp_path / "out"), "--fix", "lossless,html"]) == 0
+    )
     assert "written: train 9" in capsys.readouterr().out
     assert "clean" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
@@ -602,12 +672,13 @@ def test_a_killed_clean_leaves_no_folder_and_no_process(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from semigpt.corpus.doctor import run\n"
+        "from multiprocessing import active_children\n"
+        "from semigpt.corpus.doctor.run import clean\n"
         "if __name__ == '__main__':\n"
         "    def progress(documents, characters):\n"
-        "        print(*[child.pid for child in run.multiprocessing.active_children()], flush=True)\n"
+        "        print(*[child.pid for child in active_children()], flush=True)\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    run.clean(sys.argv[1], Path(sys.argv[2]), workers=2, progress=progress)\n"
+        "    clean(sys.argv[1], Path(sys.argv[2]), workers=2, progress=progress)\n"
     )
     script = tmp_path / "script.py"
     script.write_text(code, encoding="utf-8")
@@ -623,7 +694,9 @@ def test_a_killed_clean_leaves_no_folder_and_no_process(tmp_path: Path) -> None:
         time.sleep(0.05)
     assert not any(alive(pid) for pid in pids)
     assert not out.exists()
-    clean(write(tmp_path / "b.jsonl", [SENTENCE]), out)  # which also sweeps up what the killed one left
+    clean(
+        write(tmp_path / "b.jsonl", [SENTENCE]), out
+    )  # which also sweeps up what the killed one left
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
@@ -637,6 +710,7 @@ def alive(pid: int) -> bool:
 
 def test_looking_at_text_brings_no_torch() -> None:
     code = (
-        "import sys, semigpt.corpus.doctor.run; sys.exit('torch' in sys.modules or 'datasets' in sys.modules)"
+        "import sys, semigpt.corpus.doctor.run\n"
+        "sys.exit('torch' in sys.modules or 'datasets' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
