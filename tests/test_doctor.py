@@ -1,4 +1,4 @@
-"""The text doctor: everything it looks for is found and repaired as promised, and good text is left alone."""
+"""The text doctor: what it detects is repaired as promised, and good text stays as it is."""
 
 import json
 import random
@@ -18,11 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semigpt.cli import main
-from semigpt.corpus import prepare_corpus
-from semigpt.corpus.doctor import run
-from semigpt.corpus.doctor.findings import BY_NAME, TEXT_FINDINGS
+from semigpt.corpus import news, prepare_corpus
+from semigpt.corpus.doctor import shards, workers
+from semigpt.corpus.doctor.findings import BY_NAME, FIXES, LOSSLESS, PERSONAL, TEXT_FINDINGS
 from semigpt.corpus.doctor.mojibake import repair_mojibake
-from semigpt.corpus.doctor.run import FIXES, LOSSLESS, PERSONAL, check, clean, selected_fixes
+from semigpt.corpus.doctor.near_duplicates import near_index
+from semigpt.corpus.doctor.plan import make_plan, selected_fixes
+from semigpt.corpus.doctor.repair import examine
+from semigpt.corpus.doctor.run import check, clean
 from semigpt.errors import CorpusError, SettingsError
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -40,14 +43,14 @@ def read(folder: Path, split: str = "train") -> list[str]:
 
 
 def repaired(text: str, *names: str, squeeze: int = 3) -> str:
-    plan = run._plan(frozenset(names), squeeze, None, None)
-    return run._examine([text], plan)[0].text or text
+    plan = make_plan(frozenset(names), squeeze, None, None)
+    return examine([text], plan)[0].text or text
 
 
 def found(text: str, **settings: int) -> dict[str, int]:
     """What `check` counts in one document."""
-    plan = run._plan(FIXES, settings.get("squeeze"), None, None)
-    return {hit.name: hit.places for hit in run._examine([text], plan)[0].hits}
+    plan = make_plan(FIXES, settings.get("squeeze"), None, None)
+    return {hit.name: hit.places for hit in examine([text], plan)[0].hits}
 
 
 # --- each finding
@@ -126,7 +129,8 @@ def test_a_repair_of_what_stands_behind_another_finding_is_counted_too(tmp_path:
 @pytest.mark.parametrize(
     "text",
     [
-        "3 < 5 이고 7 > 2", "<The Thing>과 <GG전야>", "AT&T; R&D; 대한&민국;", "(>ㅁ<)b", "a<b 그리고 c>d", "&amp 아님",
+        "3 < 5 이고 7 > 2", "<The Thing>과 <GG전야>", "AT&T; R&D; 대한&민국;", "(>ㅁ<)b",
+        "a<b 그리고 c>d", "&amp 아님",
     ],
 )  # fmt: skip
 def test_signs_that_are_not_html_stay(text: str) -> None:
@@ -150,7 +154,8 @@ def test_html_leaves_its_text(text: str, left: str) -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        "<!--", "<script>", "<!DOCTYPE ", "<a x='", "<a ", "&#1", "1.", "0 1-", "a.", "a@", "ㄱㅏ", "ㅋ", "ê°", "°¡", "紐⑦넗",
+        "<!--", "<script>", "<!DOCTYPE ", "<a x='", "<a ", "&#1", "1.", "0 1-", "a.", "a@", "ㄱㅏ",
+        "ㅋ", "ê°", "°¡", "紐⑦넗",
         "계좌", "은행", "\u200d", "\u202e", "\r", "4111", "010-",
     ],
 )  # fmt: skip
@@ -252,25 +257,33 @@ def test_utf_8_read_as_cp949_comes_back_where_its_bytes_are_left() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "········", "°°°°°°", "±±±±½½½½", "ÄÖÜß", "déjà vu, naïve, garçon, Übergröße", "lunedì…” disse", "Ææøå ÆØÅÆØÅ",
-        "São João não é irmão", "100㎡ × 3 ÷ 2 = 150㎡", "×÷×÷×÷", "éééééé", "女子高 大學校 人間 敎育", "詩人의 作品", "°±²³", "½¼¾½¼¾", "ÄÄÄÄÄÄ", "由쎄갇",
+        "········", "°°°°°°", "±±±±½½½½", "ÄÖÜß", "déjà vu, naïve, garçon, Übergröße",
+        "lunedì…” disse", "Ææøå ÆØÅÆØÅ",
+        "São João não é irmão", "100㎡ × 3 ÷ 2 = 150㎡", "×÷×÷×÷", "éééééé",
+        "女子高 大學校 人間 敎育", "詩人의 作品", "°±²³", "½¼¾½¼¾", "ÄÄÄÄÄÄ", "由쎄갇",
     ],
 )  # fmt: skip
 def test_text_of_other_kinds_is_not_taken_for_mojibake(text: str) -> None:
     assert repair_mojibake(text) is text
 
 
-def news_lines() -> list[str]:
+@pytest.fixture(params=["bundled", "real"])
+def news_lines(request: pytest.FixtureRequest) -> list[str]:
+    """Sentences and headlines: of the bundled news, and of real news if its text is there."""
+    if request.param == "bundled":
+        articles = list(news.rows("test"))
+        titles = [article.title for article in articles]
+        return titles + [s for a in articles for s in re.split(r"(?<=\.)\s", a.document)]
     path = DATA / "news" / "test.txt"
     if not path.exists():
-        pytest.skip("the real corpus news is not beside this repository")
+        pytest.skip(f"real news is looked for in {path.resolve()}, a sentence per line")
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def test_no_line_of_the_news_is_mojibake_and_all_of_them_come_back() -> None:
-    lines = news_lines()
+def test_no_line_of_the_news_is_mojibake_and_all_of_them_come_back(news_lines: list[str]) -> None:
+    lines = news_lines
     assert [line for line in lines if repair_mojibake(line) is not line] == []
-    # One syllable alone is not evidence enough.
+    # One syllable is not evidence enough.
     korean = [line for line in lines if len(re.findall("[가-힣]{2}", line)) >= 2]
     assert len(korean) > 1900
     for right in ("utf-8", "cp949"):
@@ -300,15 +313,23 @@ def resident_number(front: str, check: int = 0) -> str:
 PRIVATE = {
     "email": ["문의: gil.dong+test@mail.example.co.kr로", "a_b@naver.com."],
     "phone-number": [
-        "010-2345-6789", "01023456789로 전화", "010 2345 6789", "010.2345.6789", "+82 10-2345-6789", "+82-10-2345-6789",
-        "02-312-4567", "02)312-4567", "(031) 312-4567", "(02)3123-4567", "070-7123-4567", "011-318-7092",
+        "010-2345-6789", "01023456789로 전화", "010 2345 6789", "010.2345.6789", "+82 10-2345-6789",
+        "+82-10-2345-6789",
+        "02-312-4567", "02)312-4567", "(031) 312-4567", "(02)3123-4567", "070-7123-4567",
+        "011-318-7092",
     ],
-    "card-number": ["4111 1111 1111 1111", "5500-0000-0000-0004", "4111111111111111", "3782-822463-10005"],
+    "card-number": [
+        "4111 1111 1111 1111", "5500-0000-0000-0004", "4111111111111111", "3782-822463-10005",
+    ],
     "resident-number": [
-        resident_number("850312-123456"), resident_number("850312123456"), resident_number("030229-4".replace("29", "28") + "56789"),
+        resident_number("850312-123456"), resident_number("850312123456"),
+        resident_number("030229-4".replace("29", "28") + "56789"),
         resident_number("850312-523456"), resident_number("210312-323456", check=3),
     ],
-    "account-number": ["계좌번호: 110-234-567890", "국민은행 123456-01-234567", "농협 301-0123-4567-81", "카카오뱅크 3333012345678"],
+    "account-number": [
+        "계좌번호: 110-234-567890", "국민은행 123456-01-234567", "농협 301-0123-4567-81",
+        "카카오뱅크 3333012345678",
+    ],
 }  # fmt: skip
 
 
@@ -319,27 +340,33 @@ def test_personal_data_is_masked_and_never_shown(name: str) -> None:
         masked = repaired(text, *PERSONAL)
         assert not re.search("[0-9]{4}", masked), masked
         assert re.search(r"\[(이메일|전화번호|카드번호|주민등록번호|계좌번호)\]", masked)
-        hit = run._examine([text], run._plan(FIXES, None, None, None))[0].hits[0]
+        hit = examine([text], make_plan(FIXES, None, None, None))[0].hits[0]
         assert not re.search("[0-9]{3}|@", hit.found + hit.became)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "매출은 1조 2,300억 원, 영업이익은 1,234,567,890원이다.", "2023-10-12 14:30:00부터 2024-01-05까지", "2023.10.12~2024.01.05",
-        "코스피 2,512.34에서 2,498.10으로", "ISBN 978-89-1234-567-8", "1588-1234로 걸면 된다", "9월 11일 2001-2002 시즌 3-2 승리",
-        "사업자등록번호 123-45-67890", "01010101010 이진수", "0190505212점", "위도 37.56667890 경도 126.97806543",
-        "은행은 2023-10-12 2023-10-13에 쉰다", "은행 금리는 3.25%에서 3.50%로", "850332-1234567", "1234 5678 9012 3456", "4111 1111 1111 1112", "국민은행 접수 2024-03-12-0045",
-        resident_number("850312-123456", check=1), resident_number("850230-123456"), resident_number("000229-523456"), "우편번호 04524, 문서번호 2024-0312-004567",
-        "3.1415926535897932", "192.168.100.200", "배송번호 123456789012", "@홍길동 안녕", "a@b", "가격은 10,000~20,000원@매장",
+        "매출은 1조 2,300억 원, 영업이익은 1,234,567,890원이다.",
+        "2023-10-12 14:30:00부터 2024-01-05까지", "2023.10.12~2024.01.05",
+        "코스피 2,512.34에서 2,498.10으로", "ISBN 978-89-1234-567-8", "1588-1234로 걸면 된다",
+        "9월 11일 2001-2002 시즌 3-2 승리",
+        "사업자등록번호 123-45-67890", "01010101010 이진수", "0190505212점",
+        "위도 37.56667890 경도 126.97806543",
+        "은행은 2023-10-12 2023-10-13에 쉰다", "은행 금리는 3.25%에서 3.50%로", "850332-1234567",
+        "1234 5678 9012 3456", "4111 1111 1111 1112", "국민은행 접수 2024-03-12-0045",
+        resident_number("850312-123456", check=1), resident_number("850230-123456"),
+        resident_number("000229-523456"), "우편번호 04524, 문서번호 2024-0312-004567",
+        "3.1415926535897932", "192.168.100.200", "배송번호 123456789012", "@홍길동 안녕", "a@b",
+        "가격은 10,000~20,000원@매장",
     ],
 )  # fmt: skip
 def test_prices_dates_and_scores_are_nobodys_number(text: str) -> None:
     assert found(text) == {}
 
 
-def test_the_news_holds_no_personal_data_and_stays_as_it_is() -> None:
-    for line in news_lines():
+def test_the_news_holds_no_personal_data_and_stays_as_it_is(news_lines: list[str]) -> None:
+    for line in news_lines:
         assert repaired(line, *PERSONAL) == line
 
 
@@ -421,8 +448,8 @@ def test_what_clean_writes_is_read_back_split_by_split(tmp_path: Path) -> None:
 
 
 def test_shards_are_numbered_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "CHUNK_CHARACTERS", 2000)
-    monkeypatch.setattr(run, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(shards, "ROW_GROUP_CHARACTERS", 2000)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
     texts = [f"{i}번째 문장, 오늘의 값은 {i * i % 97}." for i in range(2000)]
     clean(write(tmp_path / "a.jsonl", texts), tmp_path / "out", workers=1)
     names = sorted(path.name for path in (tmp_path / "out" / "data").iterdir())
@@ -434,17 +461,16 @@ def test_shards_are_numbered_and_in_order(tmp_path: Path, monkeypatch: pytest.Mo
 def test_any_number_of_workers_writes_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "CHUNK_CHARACTERS", 3_000)
+    monkeypatch.setattr(workers, "CHUNK_CHARACTERS", 3_000)
     draw = random.Random(0)
     spec = write(
         tmp_path / "a.jsonl", [draw.choice(DAMAGED) + str(draw.random()) for _ in range(500)]
     )
     reports = []
-    for workers in (1, 2):
-        report = clean(
-            spec, tmp_path / f"out{workers}", fixes=FIXES, near_duplicates=0.8, workers=workers
-        )
-        reports.append((report.as_dict() | {"seconds": 0}, read(tmp_path / f"out{workers}")))
+    for count in (1, 2):
+        out = tmp_path / f"out{count}"
+        report = clean(spec, out, fixes=FIXES, near_duplicates=0.8, workers=count)
+        reports.append((report.as_dict() | {"seconds": 0}, read(out)))
     assert reports[0] == reports[1]
 
 
@@ -468,15 +494,15 @@ def test_near_duplicates_of_nine_tenths_are_found_and_of_six_are_not() -> None:
     near = {0.6: 0, 0.9: 0}
     for similarity in near:
         for _ in range(40):
-            # Two texts of n characters that share the first s have s / (2 n - s) of their pieces in common.
+            # Two texts of n characters with the first s in common have the similarity s / (2n - s).
             text = "".join(chr(draw.randrange(0xAC00, 0xD7A4)) for _ in range(600))
             shared = int(2 * 600 * similarity / (1 + similarity))
             other = text[:shared] + "".join(
                 chr(draw.randrange(0xAC00, 0xD7A4)) for _ in range(600 - shared)
             )
-            plan = run._plan(FIXES, None, 0.8, None)
-            first, second = (result.minima for result in run._examine([text, other], plan))
-            index = run._near_index(0.8)
+            plan = make_plan(FIXES, None, 0.8, None)
+            first, second = (result.minima for result in examine([text, other], plan))
+            index = near_index(0.8)
             index.add("1", first)
             near[similarity] += not index.add("2", second)
     assert near[0.6] == 0
@@ -495,7 +521,7 @@ def test_a_document_of_just_enough_characters_stays(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_corpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "CHUNK_CHARACTERS", 20_000)
+    monkeypatch.setattr(workers, "CHUNK_CHARACTERS", 20_000)
     peaks = []
     for size in (200, 2000):
         path = tmp_path / f"{size}.txt"
@@ -549,8 +575,8 @@ def test_staging_repairs_without_loss_and_names_what_is_left(tmp_path: Path) -> 
     assert "비\u200b가\x00 온다 👩\u200d🚀" in whole
     assert "1 document began with a byte order mark, now left out" in corpus.findings
     assert (
-        "control characters (1), characters without width (1) left in: see `semigpt text check`, repair with "
-        "`semigpt text clean`" in corpus.findings
+        "control characters (1), characters without width (1) left in: "
+        "see `semigpt text check`, repair with `semigpt text clean`" in corpus.findings
     )
 
 
@@ -646,12 +672,13 @@ def test_a_killed_clean_leaves_no_folder_and_no_process(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from semigpt.corpus.doctor import run\n"
+        "from multiprocessing import active_children\n"
+        "from semigpt.corpus.doctor.run import clean\n"
         "if __name__ == '__main__':\n"
         "    def progress(documents, characters):\n"
-        "        print(*[child.pid for child in run.multiprocessing.active_children()], flush=True)\n"
+        "        print(*[child.pid for child in active_children()], flush=True)\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    run.clean(sys.argv[1], Path(sys.argv[2]), workers=2, progress=progress)\n"
+        "    clean(sys.argv[1], Path(sys.argv[2]), workers=2, progress=progress)\n"
     )
     script = tmp_path / "script.py"
     script.write_text(code, encoding="utf-8")
@@ -682,5 +709,8 @@ def alive(pid: int) -> bool:
 
 
 def test_looking_at_text_brings_no_torch() -> None:
-    code = "import sys, semigpt.corpus.doctor.run; sys.exit('torch' in sys.modules or 'datasets' in sys.modules)"
+    code = (
+        "import sys, semigpt.corpus.doctor.run\n"
+        "sys.exit('torch' in sys.modules or 'datasets' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -206,8 +206,8 @@ def test_a_split_rule_that_cannot_be_is_refused(tmp_path: Path, cache: Path, rul
 
 
 @pytest.fixture
-def newsroom(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A newsroom of one sentence, so that what is tested here is the staging and not the grammar."""
+def small_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    """News of one sentence, so that what is tested here is the staging and not the grammar."""
 
     def rows(split: str, *, articles: int, seed: int, first: int = 0) -> Iterator[SimpleNamespace]:
         for i in range(first, articles):
@@ -216,17 +216,17 @@ def newsroom(monkeypatch: pytest.MonkeyPatch) -> None:
                 document=document, title=f"{split} 제목 {i}", information=float(i)
             )
 
-    room = SimpleNamespace(
+    small = SimpleNamespace(
         rows=rows,
         SPLITS=("train", "validation", "test"),
         COLUMNS=("title", "document"),
         DEFAULT_ARTICLES=5,
         fingerprint=lambda: "one sentence",
     )
-    monkeypatch.setattr(semigpt.corpus, "newsroom", room, raising=False)
+    monkeypatch.setattr(semigpt.corpus, "news", small, raising=False)
 
 
-@pytest.mark.usefixtures("newsroom")
+@pytest.mark.usefixtures("small_news")
 def test_the_information_of_the_bundled_corpus_is_summed(cache: Path) -> None:
     corpus = prepare_corpus("news#articles=4,seed=7", cache=cache)
     assert list(corpus.documents("test")) == [f"test 7-{i}호 기사입니다." for i in range(4)]
@@ -613,7 +613,7 @@ def test_what_was_read_is_not_read_again(
     assert folders(cache) == [corpus.folder.name]
 
 
-@pytest.mark.usefixtures("often", "newsroom")
+@pytest.mark.usefixtures("often", "small_news")
 def test_the_bundled_corpus_is_resumed(cache: Path, tmp_path: Path) -> None:
     whole = prepare_corpus("news#articles=2000", cache=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

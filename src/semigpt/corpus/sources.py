@@ -33,20 +33,20 @@ def open_source(source: Source, column: str | None, scratch: Path) -> Reading:
 
 
 def _open_news(source: NewsSource, column: str | None) -> Reading:
-    from semigpt.corpus import newsroom
+    from semigpt.corpus import news
 
-    articles = newsroom.DEFAULT_ARTICLES if source.articles is None else source.articles
-    chosen = choose_column("news", dict.fromkeys(newsroom.COLUMNS, True), column)
+    articles = news.DEFAULT_ARTICLES if source.articles is None else source.articles
+    chosen = choose_column("news", dict.fromkeys(news.COLUMNS, True), column)
     reading = Reading(column=chosen)
 
     def documents(split: str) -> Iterator[Document]:
-        rows = newsroom.rows(split, articles=articles, seed=source.seed, first=reading.row)
+        rows = news.rows(split, articles=articles, seed=source.seed, first=reading.row)
         for article in rows:
             reading.row += 1
             # The grammar knows a document's probability, and not that of its title.
             yield getattr(article, chosen), article.information if chosen == "document" else None
 
     for split in SPLITS:
-        if split in newsroom.SPLITS:
+        if split in news.SPLITS:
             reading.add_split(split, documents)
     return reading

@@ -106,10 +106,10 @@ def identity(source: Source) -> dict[str, object]:
     """
     match source:
         case NewsSource():
-            from semigpt.corpus import newsroom
+            from semigpt.corpus import news
 
-            articles = newsroom.DEFAULT_ARTICLES if source.articles is None else source.articles
-            return {"news": newsroom.fingerprint(), "articles": articles, "seed": source.seed}
+            articles = news.DEFAULT_ARTICLES if source.articles is None else source.articles
+            return {"news": news.fingerprint(), "articles": articles, "seed": source.seed}
         case FileSource():
             return {"files": [file_identity(path) for path in source.paths], "by": source.by}
         case FolderSource():

@@ -1,5 +1,6 @@
-"""The text doctor: what is wrong with a text, and putting it right, nothing changed silently.
+"""The text doctor: it finds what is wrong with a text, and repairs it only when asked.
 
-`findings` says what it looks for and in which order, `mojibake` and `personal` hold the two kinds of finding that
-need proof, and `run` takes a corpus through them: `check` counts, `clean` writes a corpus that has been repaired.
+`findings` lists what it detects and in which order. The detectors are in `characters`, `jamo`,
+`markup`, `mojibake` and `personal`. `run` takes a corpus through them: `check` counts, `clean`
+writes a repaired corpus.
 """

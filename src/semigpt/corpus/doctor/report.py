@@ -1,4 +1,4 @@
-"""What the doctor found: as a table for a person, an object for a script, and a card beside the cleaned text."""
+"""What the doctor found: a table for people, an object for scripts, a card for the cleaned text."""
 
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,12 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Example:
-    """One place: the number of the document from 1, in the order of reading, the place, and what it would become."""
+    """One place where a finding is.
+
+    document: the number of the document, from 1, in the order of reading
+    found:    the place and a little around it
+    became:   what would stand there
+    """
 
     document: int
     found: str
@@ -27,7 +32,7 @@ class Row:
     """A finding in numbers.
 
     documents: how many have it
-    places:    how often all in all; of documents (empty, duplicate, …) as many as documents
+    places:    in how many places it is; for findings about documents as many as documents
     repaired:  how many places were repaired, or documents left out
     """
 
@@ -41,9 +46,10 @@ class Row:
 class Report:
     """What was read, found and, by `clean`, written.
 
-    encodings:  how many text files were in which encoding; each was read in its own
-    notes:      sentences of the reader
-    rows:       every finding, by name, in the order looked for
+    bytes:      of the text in UTF-8
+    encodings:  how many text files had which encoding
+    notes:      what the reader has to say, in sentences
+    rows:       every finding by name, in the order of detection
     kept:       documents written, by split; None after `check`
     """
 
@@ -58,7 +64,7 @@ class Report:
     kept: dict[str, int] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON has it, with what each finding means and what repairs it."""
+        """The report as a JSON object, with the meaning of each finding and what repairs it."""
         rows = {
             name: {
                 "meaning": BY_NAME[name].meaning,
@@ -74,13 +80,13 @@ class Report:
         }
 
     def table(self) -> "RenderableType":
-        """The findings that were met, one a row, an example under each."""
+        """The findings that occur, one per row, each with an example."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
         read = f"{self.spec}: {self.documents:,} documents, {self.characters:,} characters"
-        if self.bytes > 10e6:  # in less, starting takes longer than reading
+        if self.bytes > 10e6:  # of less, the start takes longer than the reading
             read += f", {self.bytes / 1e6 / self.seconds:.0f} MB/s"
         lines = [Text(read)]
         lines += [
@@ -121,7 +127,7 @@ class Report:
         return Group(*lines, *end)
 
     def card(self, command: str) -> str:
-        """README.md of the cleaned dataset. It shows no examples: some are what was to be removed."""
+        """README.md of the cleaned dataset. It shows no examples: they can be what was removed."""
         kept = self.kept or {}
         front = ["---", "language: ko", "configs:", "- config_name: default", "  data_files:"]
         for split in kept:

@@ -1,15 +1,16 @@
 """Korean particles that agree with the sound before them.
 
-A particle such as 은/는 has one form after a final consonant (받침) and one after a vowel; 으로/로 takes its short
-form after a vowel and after ㄹ. What matters is how the text is read aloud, so digits, Latin letters, units and the
-percent sign are read in Korean first: 3 is 삼, 10 is 십, 7 is 칠, % is 퍼센트, R is 알.
+A particle such as 은/는 has one form after a final consonant (받침) and another after a vowel.
+으로/로 takes its short form after a vowel and after ㄹ. The sound decides, so digits, Latin
+letters, units and the percent sign count as they are read in Korean: 3 is 삼, 10 is 십, 7 is 칠, %
+is 퍼센트, R is 알.
 """
 
 import re
 
 __all__ = ["PARTICLES", "agree"]
 
-# The form after a final consonant, and the form after a vowel.
+# The form after a final consonant: the form after a vowel.
 PARTICLES: dict[str, str] = {
     "은": "는",
     "이": "가",
@@ -36,13 +37,13 @@ PARTICLES: dict[str, str] = {
     "이었던": "였던",
 }
 
-_RIEUL = 8  # the place of ㄹ among the 28 finals of a Hangul syllable, 0 being none
+_RIEUL = 8  # the index of ㄹ among the 28 finals of a Hangul syllable; 0 is none
 
-# How the last character is read when it is not Hangul: 0 no final consonant, 8 ㄹ, 1 any other.
+# The final consonant of a character that is not Hangul: 0 none, 8 ㄹ, 1 any other.
 _LETTERS = dict.fromkeys("ABCDEFGHIJKOPQSTUVWXYZ", 0) | {"L": _RIEUL, "R": _RIEUL, "M": 1, "N": 1}
 _DIGITS = {"1": _RIEUL, "2": 0, "3": 1, "4": 0, "5": 0, "6": 1, "7": _RIEUL, "8": _RIEUL, "9": 0}
 _UNITS = {"%": 0, "㎜": 0, "㎝": 0, "㎞": 0, "㎡": 0, "㎥": 0, "㎍": 1, "㎏": 1, "℃": 0, "°": 0}
-# Units in Latin letters, when a digit stands before them: 3m is 삼 미터, 5kg is 오 킬로그램.
+# Units in Latin letters, which need a digit before them: 3m is 삼 미터, 5kg is 오 킬로그램.
 _LATIN_UNITS = {
     "mm": 0,
     "cm": 0,
@@ -62,9 +63,9 @@ _MEASURE = re.compile(r"\d\s?([A-Za-z]+)$")
 
 
 def _final(text: str) -> int:
-    """The final consonant with which `text` ends when read aloud: 0 none, 8 ㄹ, anything else another.
+    """The final consonant of `text` as it is read aloud: 0 none, 8 ㄹ, any other number another.
 
-    Closing quotes and a bracketed remark are passed over, as readers do: 김민수(34)는.
+    Closing quotes and a remark in brackets are skipped, as readers do: 김민수(34)는.
     """
     bare = _CLOSING.sub("", text) or text
     last = bare[-1:]
@@ -83,7 +84,11 @@ def _final(text: str) -> int:
 
 
 def _final_of_round_number(text: str) -> int:
-    """A number that ends in 0 ends in 영, 십, 백, 천, 만 or 억, all closed; only 조 (10 ** 12 to 10 ** 15) is open."""
+    """The final consonant of a number that ends in 0.
+
+    It is read as 영, 십, 백, 천, 만 or 억, which have one, or as 조 (10**12 to 10**15), which has
+    none.
+    """
     number = _NUMBER.search(text)
     if number and not number[1]:
         digits = number[0].replace(",", "")
@@ -94,9 +99,10 @@ def _final_of_round_number(text: str) -> int:
 
 
 def agree(text: str, particle: str) -> str:
-    """The form of `particle` that follows `text`; `particle` is named by its form after a consonant (은, 이, 으로).
+    """The form of `particle` that follows `text`.
 
-    Raises `KeyError` for a particle that is not in `PARTICLES`.
+    `particle` is the form after a consonant: 은, 이, 으로. Raises `KeyError` if it is not in
+    `PARTICLES`.
     """
     after_vowel = PARTICLES[particle]
     final = _final(text)

@@ -1,0 +1,94 @@
+"""Documents in chunks through worker processes, and back in order."""
+
+import concurrent.futures
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeAlias
+
+from semigpt.corpus.doctor.plan import Plan
+from semigpt.corpus.doctor.repair import Examined, examine
+from semigpt.errors import CorpusError
+
+__all__ = ["Chunk", "available_cores", "examined_chunks"]
+
+CHUNK_CHARACTERS = 1 << 20
+_DOCUMENT_CHARACTERS = (
+    64  # added for each document: a million empty lines are no small chunk either
+)
+
+Chunk: TypeAlias = list[tuple[str, str]]
+"""Documents with the names of their splits: (split, text)."""
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def examined_chunks(
+    documents: Iterator[tuple[str, str]], plan: Plan, workers: int
+) -> Iterator[tuple[Chunk, list[Examined]]]:
+    """Every chunk with what was found in it, in order. A text of one chunk starts no process.
+
+    Raises CorpusError if a worker process is killed.
+    """
+    chunks = _chunks(documents)
+    head = list(itertools.islice(chunks, 2))
+    chunks = itertools.chain(head, chunks)
+    if workers == 1 or len(head) < 2:
+        for chunk in chunks:
+            yield chunk, examine([text for _, text in chunk], plan)
+        return
+    # Spawned, because a fork inherits the locks of the threads that pyarrow has started.
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker)
+    waiting: deque[tuple[Chunk, concurrent.futures.Future[list[Examined]]]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append((chunk, pool.submit(examine, [text for _, text in chunk], plan)))
+            if len(waiting) > 2 * workers:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        while waiting:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    except BrokenProcessPool:
+        raise CorpusError(
+            "a worker process was killed, most likely for want of memory: try --workers 1"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _chunks(documents: Iterator[tuple[str, str]]) -> Iterator[Chunk]:
+    chunk: Chunk = []
+    characters = 0
+    for split, text in documents:
+        chunk.append((split, text))
+        characters += len(text) + _DOCUMENT_CHARACTERS
+        if characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C, which the whole process group gets, to the parent, and end when it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,130 @@
+"""From the data files to the grammar, checked once."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import NamedTuple
+
+from semigpt.corpus.news.amounts import COMPUTED, amount_kinds
+from semigpt.corpus.news.facts import Kind, kind_name
+from semigpt.corpus.news.frames import Attribute, Computation, Element, Frame, Mention
+from semigpt.corpus.news.grammar import EVERY_MONTH, Grammar, Position, Section, Story
+from semigpt.corpus.news.tables import Table, read
+from semigpt.corpus.news.words import word_kinds
+
+__all__ = ["News", "bundled", "load"]
+
+
+class News(NamedTuple):
+    """The grammar of the documents, and the newspapers, which stand outside the documents."""
+
+    grammar: Grammar
+    press: tuple[str, ...]
+
+
+@cache
+def bundled() -> News:
+    """The news that comes with semigpt, read once."""
+    return load(files("semigpt.corpus.news") / "data")
+
+
+def load(folder: Path | Traversable) -> News:
+    """Read `news.toml` and the files that it names.
+
+    Raises `CorpusError` for a broken file; the message names the file and the key.
+    """
+    index = read(folder, "news.toml")
+    index.allow("sections", "words", "press")
+    kinds = _kinds(folder, index)
+    sections = tuple(
+        _section(read(folder, f"{name}.toml"), kinds) for name in index.elements("sections", str)
+    )
+    return News(Grammar(sections, kinds, COMPUTED), index.words("press"))
+
+
+def _kinds(folder: Path | Traversable, index: Table) -> dict[str, Kind]:
+    kinds: dict[str, Kind] = {}
+    amounts = read(folder, "amounts.toml")
+    words = [read(folder, f"{name}.toml") for name in index.elements("words", str)]
+    for table, found in [*((t, word_kinds(t)) for t in words), (amounts, amount_kinds(amounts))]:
+        for name, kind in found.items():
+            if name in kinds:
+                raise table.error(name, "a kind of fact of this name stands in another file")
+            if kind_name(name) != name:
+                raise table.error(name, "the name of a kind of fact cannot end in a digit")
+            kinds[name] = kind
+    for computed in COMPUTED.values():
+        for source in computed.sources:
+            if source not in kinds or not kinds[source].numbers:
+                raise amounts.error(source, "missing: other amounts are computed from it")
+    return kinds
+
+
+def _section(table: Table, kinds: Mapping[str, Kind]) -> Section:
+    table.allow("name", "shared", "stories")
+    shared: dict[str, Position] = {}
+    if "shared" in table.values:
+        entries = table.table("shared")
+        shared = {name: _position(entries.table(name), kinds) for name in entries.values}
+    stories = table.table("stories")
+    if not stories.values:
+        raise table.error("stories", "the section has no story")
+    told = tuple(_story(stories.table(name), kinds, shared) for name in stories.values)
+    return Section(table.get("name", str), told)
+
+
+def _story(table: Table, kinds: Mapping[str, Kind], shared: Mapping[str, Position]) -> Story:
+    table.allow("name", "months", "headlines", "plan")
+    months = tuple(table.elements("months", int, list(EVERY_MONTH)))
+    for month in months:
+        if month not in EVERY_MONTH:
+            raise table.error("months", f"{month} is not a month: use numbers from 1 to 12")
+    plan = []
+    for entry in table.tables("plan"):
+        if "shared" not in entry.values:
+            plan.append(_position(entry, kinds))
+            continue
+        entry.allow("shared")
+        name = entry.get("shared", str)
+        if name not in shared:
+            known = ", ".join(shared) or "none"
+            raise entry.error("shared", f"no shared position is called {name}: there is {known}")
+        plan.append(shared[name])
+    return Story(table.get("name", str), _frames(table, "headlines", kinds), tuple(plan), months)
+
+
+def _position(table: Table, kinds: Mapping[str, Kind]) -> Position:
+    table.allow("sentences", "optional", "paragraph", "frames")
+    frames = _frames(table, "frames", kinds)
+    sentences = table.get("sentences", int, 1)
+    if not 1 <= sentences <= len(frames):
+        raise table.error("sentences", f"{sentences} of {len(frames)} frames cannot be written")
+    return Position(
+        frames, table.get("optional", bool, False), table.get("paragraph", bool, False), sentences
+    )
+
+
+def _frames(table: Table, key: str, kinds: Mapping[str, Kind]) -> tuple[Frame, ...]:
+    frames = []
+    for number, line in enumerate(table.lines(key), 1):
+        try:
+            frame = Frame(line)
+            for element in frame.elements:
+                _check(element, kinds)
+        except ValueError as error:
+            raise table.error(key, f"line {number}: {error}") from None
+        frames.append(frame)
+    return tuple(frames)
+
+
+def _check(element: Element, kinds: Mapping[str, Kind]) -> None:
+    """Raise `ValueError` for an element that means nothing."""
+    match element:
+        case Mention(name) | Attribute(name) if kind_name(name) not in kinds:
+            raise ValueError(f"no kind of fact is called {kind_name(name)!r}")
+        case Attribute(name, attribute) if attribute not in kinds[kind_name(name)].attributes:
+            raise ValueError(f"{kind_name(name)} has no attribute {attribute}")
+        case Computation(name) if name not in COMPUTED:
+            raise ValueError(f"nothing is computed that is called {name!r}")
