@@ -874,9 +874,9 @@ def read_prompt(path: Path) -> str:
 def write_pieces(pieces: Iterator[Any], *, show: bool) -> None:
     """A text as it comes, painted by its surprise or plain."""
     if show:
-        from semigpt.generation.surprise import shown
+        from semigpt.cli.paint import painted
 
-        for text in shown(pieces):
+        for text in painted(pieces):
             write(text)
         return
     for piece in pieces:
