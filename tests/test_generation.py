@@ -17,21 +17,15 @@ from hypothesis import strategies as st
 from semigpt.errors import SettingsError
 from semigpt.generation.constraint import Constraint, text_constraint
 from semigpt.generation.decoder import make_decoder
-from semigpt.generation.engine import (
-    Conversation,
-    Engine,
-    beam_search,
-    generate_text,
-    generate_tokens,
-    stream_text,
-)
+from semigpt.generation.beam_search import Beam, beam_search
+from semigpt.generation.engine import Conversation, Engine, generate_text, stream_text
 from semigpt.generation.sampling import (
     History,
     SamplingSettings,
     adjusted,
     choose,
     probabilities,
-    uniforms,
+    random_generator,
 )
 from semigpt.huggingface.folder import save_model
 from semigpt.models.base import LanguageModel
@@ -113,7 +107,7 @@ def test_frequency_presence_and_bias_are_added_as_openai_says() -> None:
 
 def test_draws_follow_the_distribution() -> None:
     wanted = np.array([0.5, 0.3, 0.0, 0.2])
-    random = uniforms(0, 0)
+    random = random_generator(0, 0)
     counts = np.bincount([choose(wanted, random.random()) for _ in range(5000)], minlength=4)
     assert np.abs(counts - 5000 * wanted).max() < 5 * (5000 * 0.25) ** 0.5
     assert counts[2] == 0
@@ -242,7 +236,7 @@ def test_log_probabilities_are_the_models_own(
             writer, tokenizer, "의사협회는", sampling=SamplingSettings(temperature=2.0), **settings
         )
     )
-    scores = [score for piece in pieces for score in piece.scores]
+    scores = [score for chunk in pieces for score in chunk.scores]
     tokens = [tokenizer.end_of_text, *(score.token for score in scores)]
     assert pieces[0].text == "의사협회는" == tokenizer.decode(tokens[1:6])
     with torch.no_grad():
@@ -340,8 +334,8 @@ def test_a_prompt_is_a_text_not_its_tokens(pieces: Tokenizer, reader: GPT) -> No
         ask = {"num_samples": 3000, "max_new_tokens": 1, "seed": 1, "logprobs": 0, "native": native}
         drawn = Counter(
             score.token
-            for piece in stream_text(reader, pieces, INSIDE, **ask)
-            for score in piece.scores
+            for chunk in stream_text(reader, pieces, INSIDE, **ask)
+            for score in chunk.scores
         )
         drawn[pieces.end_of_text] = 3000 - drawn.total()
         found = np.array([drawn[token] / 3000 for token in range(pieces.vocab_size)])
@@ -379,9 +373,9 @@ def test_scores_are_of_the_tokens_that_spell_prompt_and_text(
     for seed, beams in ((1, 1), (2, 1), (3, 1), (0, 3)):
         ask = {"sampling": SamplingSettings(num_beams=beams), "seed": seed, "max_new_tokens": 4}
         written = list(stream_text(reader, pieces, INSIDE, echo=True, logprobs=0, **ask))
-        scores = [score for piece in written for score in piece.scores]
+        scores = [score for chunk in written for score in chunk.scores]
         tokens = [score.token for score in scores]
-        assert pieces.decode(tokens) == "".join(piece.text for piece in written)
+        assert pieces.decode(tokens) == "".join(chunk.text for chunk in written)
         with torch.no_grad():
             log_BTV = reader(torch.tensor([[pieces.end_of_text, *tokens]]))[0].log_softmax(-1)
         own = [float(log_BTV[0, place, token]) for place, token in enumerate(tokens)]
@@ -402,7 +396,7 @@ def test_a_conversation_goes_on_over_the_ends_of_its_lines(pieces: Tokenizer, re
             written = engine.stream(
                 line, conversation=conversation, max_new_tokens=1, logprobs=0, seed=seed
             )
-            (score,) = [score for piece in written for score in piece.scores]
+            (score,) = [score for chunk in written for score in chunk.scores]
             ways = []
             for back in range(len(own) + 1):
                 kept = read + own[: len(own) - back]
@@ -436,7 +430,7 @@ def test_lone_surrogates_are_read(writer: LanguageModel, tokenizer: CharTokenize
 
 def test_stop_tokens_end_a_text(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
     pieces = list(stream_text(writer, tokenizer, "의사", max_new_tokens=9, seed=1, logprobs=0))
-    tokens = [score.token for piece in pieces for score in piece.scores]
+    tokens = [score.token for chunk in pieces for score in chunk.scores]
     stopped = list(
         stream_text(
             writer, tokenizer, "의사", max_new_tokens=9, seed=1, logprobs=0, stop_tokens=[tokens[4]]
@@ -463,11 +457,11 @@ def test_pieces_joined_are_the_text_and_korean_never_breaks(
 ) -> None:
     """An untrained model draws any byte at any place; what is not UTF-8 must never be drawn."""
     pieces = list(stream_text(writer, tokenizer, prompt, max_new_tokens=30, seed=seed))
-    text = "".join(piece.text for piece in pieces)
+    text = "".join(chunk.text for chunk in pieces)
     assert text == generate_text(writer, tokenizer, prompt, max_new_tokens=30, seed=seed)[0]
     assert "\ufffd" not in text
     assert pieces[-1].finish_reason in ("stop", "length")
-    assert all(piece.finish_reason is None for piece in pieces[:-1])
+    assert all(chunk.finish_reason is None for chunk in pieces[:-1])
 
 
 def test_a_stop_string_ends_the_text_before_it(
@@ -480,7 +474,7 @@ def test_a_stop_string_ends_the_text_before_it(
             writer, tokenizer, "의사", max_new_tokens=60, seed=3, stop=[stop, "절대 없을 글"]
         )
     )
-    assert "".join(piece.text for piece in pieces) == whole[: whole.index(stop)]
+    assert "".join(chunk.text for chunk in pieces) == whole[: whole.index(stop)]
     assert pieces[-1].finish_reason == "stop"
     nearly = generate_text(
         writer, tokenizer, "의사", max_new_tokens=60, seed=3, stop=[whole[-2:] + "…"]

@@ -200,7 +200,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         scored = settings["logprobs"] is not None
         samples = _collected(chunks, options.num_samples, scored=scored)
-        write_json({"prompt": engine.normalize(prompt), "seed": options.seed, "samples": samples})
+        write_json({"prompt": engine.normalized(prompt), "seed": options.seed, "samples": samples})
     elif options.num_samples == 1:
         write_chunks(chunks, show=options.show)
     else:

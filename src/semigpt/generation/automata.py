@@ -1,44 +1,45 @@
-"""What may be written, as automata that read bytes: well-formed UTF-8, a regular expression, anything but some strings.
+"""What may be written, as automata over bytes: UTF-8, a regular expression, no banned strings.
 
-An automaton has a start, a row of next states for each state (None: that byte cannot follow), and a word on whether the
-text may end in a state. States are made when they are first asked for. What is read are the 256 bytes and, behind them,
-the 67 letters that the jamo tokenizer joins to syllables: the symbols.
+An automaton has a start state, the next state for each state and symbol (None where the symbol
+cannot follow), and says whether the text may end in a state. States are made when they are first
+asked for. The symbols are the 256 bytes and, after them, the 67 letters that the jamo tokenizer
+joins to syllables.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
-from functools import cache
 from itertools import pairwise
 from re import _constants, _parser  # type: ignore[attr-defined]
 from typing import Any, ClassVar, Protocol
 
 from semigpt.errors import SettingsError
+from semigpt.generation.symbols import (
+    SYMBOLS,
+    Ranges,
+    SymbolRanges,
+    category,
+    complement,
+    jamo_sequences,
+    utf8_sequences,
+)
 
 __all__ = ["Automaton", "Banned", "Pattern", "Utf8"]
 
-Ranges = list[tuple[int, int]]
-"""Code points, first and last of each run, in order and apart."""
-ByteRanges = tuple[tuple[int, int], ...]
-"""First and last of each symbol of a sequence."""
-
-LAST_CODE_POINT = 0x10FFFF
-MOST_STATES = 100_000
-SYMBOLS = 256 + 67
+MAX_STATES = 100_000
 
 
 class Automaton(Protocol):
-    """Reads a text byte by byte."""
+    """Reads a text symbol by symbol."""
 
     @property
     def start(self) -> Hashable:
-        """The state before the first byte."""
+        """The state before the first symbol."""
         ...
 
-    def row(self, state: Any) -> Sequence[Hashable | None]:
-        """The state after each symbol; None where it cannot follow."""
+    def transitions(self, state: Any) -> Sequence[Hashable | None]:
+        """The state after each symbol, `[SYMBOLS]`; None where the symbol cannot follow."""
         ...
 
     def accepts(self, state: Any) -> bool:
@@ -47,12 +48,15 @@ class Automaton(Protocol):
 
 
 class Utf8:
-    """The well-formed byte sequences of UTF-8 (The Unicode Standard, table 3-7); surrogates are not among them. And the jamo
-    tokenizer's letters, each a character."""
+    """The well-formed sequences of UTF-8, without surrogates (The Unicode Standard, table 3-7).
+
+    Each of the jamo tokenizer's letters is a character too. A state is the name of what the
+    character still lacks.
+    """
 
     start = ""
-    # What a state still waits for: a byte from each range.
-    _ROWS: ClassVar[dict[str, tuple[tuple[int, int, str], ...]]] = {
+    # Of each state the ranges of symbols that may follow, with the state after them.
+    _RANGES: ClassVar[dict[str, tuple[tuple[int, int, str], ...]]] = {
         "": (
             (0x00, 0x7F, ""),
             (0xC2, 0xDF, "last"),
@@ -74,9 +78,9 @@ class Utf8:
         "after F4": ((0x80, 0x8F, "two more"),),
     }
 
-    def row(self, state: str) -> list[str | None]:
+    def transitions(self, state: str) -> list[str | None]:
         row: list[str | None] = [None] * SYMBOLS
-        for first, last, after in self._ROWS[state]:
+        for first, last, after in self._RANGES[state]:
             row[first : last + 1] = [after] * (last + 1 - first)
         return row
 
@@ -85,7 +89,10 @@ class Utf8:
 
 
 class Banned:
-    """Anything without one of some sequences. A state is the longest end of what was read that begins one of them."""
+    """Any text without some sequences of symbols (the automaton of Aho and Corasick 1975).
+
+    A state is the longest suffix of the text that is a prefix of one of them.
+    """
 
     start: tuple[int, ...] = ()
 
@@ -95,35 +102,39 @@ class Banned:
             sequence[:n] for sequence in self._banned for n in range(len(sequence) + 1)
         }
 
-    def row(self, state: tuple[int, ...]) -> list[tuple[int, ...] | None]:
-        return [self._after((*state, symbol)) for symbol in range(SYMBOLS)]
+    def transitions(self, state: tuple[int, ...]) -> list[tuple[int, ...] | None]:
+        return [self._state((*state, symbol)) for symbol in range(SYMBOLS)]
 
-    def _after(self, read: tuple[int, ...]) -> tuple[int, ...] | None:
-        if any(read[-n:] in self._banned for n in range(1, len(read) + 1)):
+    def _state(self, suffix: tuple[int, ...]) -> tuple[int, ...] | None:
+        if any(suffix[-n:] in self._banned for n in range(1, len(suffix) + 1)):
             return None
-        while read not in self._prefixes:
-            read = read[1:]
-        return read
+        while suffix not in self._prefixes:
+            suffix = suffix[1:]
+        return suffix
 
     def accepts(self, state: tuple[int, ...]) -> bool:
         return True
 
 
 class Pattern:
-    """The texts that `re.fullmatch(pattern, text)` takes.
+    """The texts that `re.fullmatch(pattern, text)` matches.
 
-    Python's own parser reads the pattern (`re._parser`, without a public name, as hypothesis uses it), so that its
-    meaning is Python's. What is no regular language (back references, look-around) or hangs on flags is refused. The
-    nondeterministic automaton is Thompson's; a state here is a set of its states (the subset construction). States
-    from which no end can be reached are left out, so a byte that is allowed never leads nowhere.
+    Python's own parser reads the pattern (`re._parser`, not public, but hypothesis uses it too), so
+    its meaning is Python's. The nondeterministic automaton is Thompson's (1968); a state here is a
+    set of its states (the subset construction). States from which no end can be reached are left
+    out, so an allowed symbol never leads to a dead end.
 
-    jamo: syllables are the letters they are made of, as the jamo tokenizer writes them, not their own bytes.
+    jamo: syllables are the letters they are made of, as the jamo tokenizer writes them, not their
+        UTF-8 bytes
+
+    Raises SettingsError for a pattern that is not regular (back references, look-around), depends
+    on flags, is too large, or cannot be matched.
     """
 
     def __init__(self, pattern: str, *, jamo: bool = False) -> None:
         self._jamo = jamo
-        self._empty: list[list[int]] = []  # of each state: where one gets for nothing
-        self._edges: list[list[tuple[int, int, int]]] = []  # first byte, last byte, where to
+        self._empty: list[list[int]] = []  # of each state: the states reached without a symbol
+        self._edges: list[list[tuple[int, int, int]]] = []  # first symbol, last symbol, next state
         try:
             tree = _parser.parse(pattern)
         except (re.error, RecursionError, OverflowError) as error:
@@ -132,19 +143,10 @@ class Pattern:
         if self._flags & (re.IGNORECASE | re.ASCII | re.LOCALE | re.MULTILINE):
             raise self._refused("flags but (?s)")
         self._end = self._state()
-        items = list(tree)
-        # The whole text is matched: the anchors that say so add nothing.
-        if items and items[0] in (
-            (_constants.AT, _constants.AT_BEGINNING),
-            (_constants.AT, _constants.AT_BEGINNING_STRING),
-        ):
-            items = items[1:]
-        if items and items[-1] in (
-            (_constants.AT, _constants.AT_END),
-            (_constants.AT, _constants.AT_END_STRING),
-        ):
-            items = items[:-1]
-        first = self._sequence(items, self._end)
+        try:
+            first = self._sequence(_without_outer_anchors(list(tree)), self._end)
+        except RecursionError:
+            raise SettingsError(f"pattern {pattern[:40]!r}… is nested too deeply") from None
         self._live = self._reaching_the_end()
         self.start = self._closure({first})
         if not self.start:
@@ -152,11 +154,12 @@ class Pattern:
 
     def _refused(self, what: str) -> SettingsError:
         return SettingsError(
-            f"pattern {self._pattern!r} has {what}, which cannot be turned into an automaton; write it without"
+            f"pattern {self._pattern!r} has {what}, which no automaton can express; "
+            "write it without"
         )
 
     def _state(self) -> int:
-        if len(self._empty) >= MOST_STATES:
+        if len(self._empty) >= MAX_STATES:
             raise SettingsError(f"pattern {self._pattern[:40]!r}… is too large; repeat fewer times")
         self._empty.append([])
         self._edges.append([])
@@ -173,10 +176,10 @@ class Pattern:
             case "LITERAL":
                 return self._characters([(value, value)], end)
             case "NOT_LITERAL":
-                return self._characters(_without([(value, value)]), end)
+                return self._characters(complement([(value, value)]), end)
             case "ANY":
                 return self._characters(
-                    _without([] if self._flags & re.DOTALL else [(10, 10)]), end
+                    complement([] if self._flags & re.DOTALL else [(10, 10)]), end
                 )
             case "IN":
                 return self._characters(_class(value), end)
@@ -200,9 +203,9 @@ class Pattern:
 
     def _repeat(self, least: int, most: int, body: Any, end: int) -> int:
         if most is _constants.MAXREPEAT:
-            turn = self._state()
-            self._empty[turn] += [self._sequence(list(body), turn), end]
-            end = turn
+            loop = self._state()
+            self._empty[loop] += [self._sequence(list(body), loop), end]
+            end = loop
         else:
             last = end
             for _ in range(most - least):
@@ -210,27 +213,33 @@ class Pattern:
                 self._empty[choice] += [self._sequence(list(body), end), last]
                 end = choice
         for _ in range(least):
-            end = self._sequence(list(body), end)
+            start = self._sequence(list(body), end)
+            if start == end:  # an empty body: more of it is the same
+                break
+            end = start
         return end
 
     def _characters(self, ranges: Ranges, end: int) -> int:
-        sequences = _jamo_sequences(ranges) if self._jamo else _utf8_sequences(ranges)
-        return self._share(sequences, end, {})
+        sequences = jamo_sequences(ranges) if self._jamo else utf8_sequences(ranges)
+        return self._tree(sequences, end, {})
 
-    def _share(
-        self, sequences: tuple[ByteRanges, ...], end: int, made: dict[tuple[ByteRanges, ...], int]
+    def _tree(
+        self,
+        sequences: tuple[SymbolRanges, ...],
+        end: int,
+        made: dict[tuple[SymbolRanges, ...], int],
     ) -> int:
-        """A state from which exactly these byte sequences lead to `end`; what follows alike is one state."""
+        """A state from which exactly these sequences lead to `end`; equal rests share a state."""
         if sequences not in made:
             state = made[sequences] = self._state()
-            followers: dict[tuple[int, int], list[ByteRanges]] = {}
+            followers: dict[tuple[int, int], list[SymbolRanges]] = {}
             for sequence in sequences:
                 followers.setdefault(sequence[0], []).append(sequence[1:])
             for (first, last), rest in followers.items():
                 if () in rest:
                     self._edges[state].append((first, last, end))
                 if longer := tuple(sequence for sequence in rest if sequence):
-                    self._edges[state].append((first, last, self._share(longer, end, made)))
+                    self._edges[state].append((first, last, self._tree(longer, end, made)))
         return made[sequences]
 
     def _reaching_the_end(self) -> set[int]:
@@ -247,7 +256,7 @@ class Pattern:
         return live
 
     def _closure(self, states: set[int]) -> frozenset[int]:
-        """All that can be reached for nothing; only what matters later is kept: edges, and the end."""
+        """The states reached without a symbol. Only those with edges, and the end, are kept."""
         reached, waiting = set(states), list(states)
         while waiting:
             for after in self._empty[waiting.pop()]:
@@ -258,7 +267,7 @@ class Pattern:
             s for s in reached if s in self._live and (self._edges[s] or s == self._end)
         )
 
-    def row(self, state: frozenset[int]) -> list[frozenset[int] | None]:
+    def transitions(self, state: frozenset[int]) -> list[frozenset[int] | None]:
         edges = [edge for s in state for edge in self._edges[s]]
         borders = sorted(
             {0, SYMBOLS, *(first for first, _, _ in edges), *(last + 1 for _, last, _ in edges)}
@@ -275,6 +284,17 @@ class Pattern:
         return self._end in state
 
 
+def _without_outer_anchors(items: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """The pattern without ^ at its beginning and $ at its end: the whole text is matched anyway."""
+    beginnings = (_constants.AT_BEGINNING, _constants.AT_BEGINNING_STRING)
+    ends = (_constants.AT_END, _constants.AT_END_STRING)
+    if items and items[0] in [(_constants.AT, anchor) for anchor in beginnings]:
+        items = items[1:]
+    if items and items[-1] in [(_constants.AT, anchor) for anchor in ends]:
+        items = items[:-1]
+    return items
+
+
 def _class(items: Sequence[tuple[Any, Any]]) -> Ranges:
     """The code points of a class such as [^가-힣\\d]."""
     ranges: Ranges = []
@@ -288,104 +308,5 @@ def _class(items: Sequence[tuple[Any, Any]]) -> Ranges:
             case "RANGE":
                 ranges.append(value)
             case "CATEGORY":
-                ranges += _category(str(value))
-    return _without(ranges) if negated else _without(_without(ranges))
-
-
-@cache
-def _category(name: str) -> Ranges:
-    r"""The code points of \d, \s or \w, or of \D, \S or \W: those that Python's `re` says."""
-    letter = name.removeprefix("CATEGORY_").removeprefix("NOT_")[0].lower()
-    every = "".join(map(chr, range(LAST_CODE_POINT + 1)))
-    ranges = [
-        (run.start(), run.end() - 1)
-        for run in re.finditer({"d": r"\d+", "s": r"\s+", "w": r"\w+"}[letter], every)
-    ]
-    return _without(ranges) if "NOT_" in name else ranges
-
-
-def _without(ranges: Ranges) -> Ranges:
-    """Every other code point."""
-    others, begin = [], 0
-    for first, last in sorted(ranges):
-        if begin < first:
-            others.append((begin, first - 1))
-        begin = max(begin, last + 1)
-    return [*others, (begin, LAST_CODE_POINT)] if begin <= LAST_CODE_POINT else others
-
-
-def _within(ranges: Ranges, first: int, last: int) -> Ranges:
-    return [(max(a, first), min(b, last)) for a, b in ranges if a <= last and b >= first]
-
-
-def _utf8_sequences(ranges: Ranges) -> tuple[ByteRanges, ...]:
-    """The byte sequences of the code points, surrogates left out, split where a byte's range would hang on another."""
-    sequences: list[ByteRanges] = []
-    blocks = (
-        (0, 0x7F),
-        (0x80, 0x7FF),
-        (0x800, 0xD7FF),
-        (0xE000, 0xFFFF),
-        (0x10000, LAST_CODE_POINT),
-    )
-    waiting = [part for block in reversed(blocks) for part in reversed(_within(ranges, *block))]
-    while waiting:
-        first, last = waiting.pop()
-        length = len(chr(first).encode())
-        for bits in (6 * n for n in range(1, length)):
-            low = (1 << bits) - 1
-            if first & ~low != last & ~low:
-                if first & low:
-                    waiting += [((first | low) + 1, last), (first, first | low)]
-                    break
-                if last & low != low:
-                    waiting += [(last & ~low, last), (first, (last & ~low) - 1)]
-                    break
-        else:
-            sequences.append(tuple(zip(chr(first).encode(), chr(last).encode(), strict=True)))
-    return tuple(sequences)
-
-
-def letter_symbol(letter: str) -> int:
-    """The symbol of a letter token of the jamo tokenizer: joined to syllables on decoding, as the same letter spelt in
-    byte tokens is not."""
-    code_point = ord(letter)
-    begin, number = next(
-        (b, n) for b, n in ((0x11A8, 40), (0x1161, 19), (0x1100, 0)) if code_point >= b
-    )
-    return 256 + number + code_point - begin
-
-
-def jamo_symbols(text: str) -> tuple[int, ...]:
-    """A text as the jamo tokenizer writes it, its syllables in letters."""
-    symbols: list[int] = []
-    for character in text:
-        if "가" <= character <= "힣":
-            symbols += map(letter_symbol, unicodedata.normalize("NFD", character))
-        else:
-            symbols += character.encode("utf-8", "surrogatepass")
-    return tuple(symbols)
-
-
-def _jamo_sequences(ranges: Ranges) -> tuple[ByteRanges, ...]:
-    """The same with syllables in letters (The Unicode Standard, 3.12). A letter by itself is left out: it would join the
-    syllable before it."""
-    rest = (
-        _within(ranges, 0, 0x10FF)
-        + _within(ranges, 0x1200, 0xABFF)
-        + _within(ranges, 0xD7A4, LAST_CODE_POINT)
-    )
-    sequences = list(_utf8_sequences(rest))
-    finals: dict[tuple[int, int], set[int]] = {}  # of each initial and vowel; 0 is no final
-    for first, last in _within(ranges, 0xAC00, 0xD7A3):
-        for syllable in range(first - 0xAC00, last - 0xAC00 + 1):
-            finals.setdefault((syllable // 588, syllable % 588 // 28), set()).add(syllable % 28)
-    for (initial, vowel), ends in finals.items():
-        two = ((256 + initial,) * 2, (256 + 19 + vowel,) * 2)
-        if 0 in ends:
-            sequences.append(two)
-        present = [(256 + 39 + end,) * 2 for end in sorted(ends) if end]
-        if len(present) == 27:
-            present = [(present[0][0], present[-1][0])]
-        sequences += [(*two, final) for final in present]
-    return tuple(sequences)
+                ranges += category(str(value))
+    return complement(ranges) if negated else complement(complement(ranges))

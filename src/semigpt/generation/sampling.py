@@ -1,12 +1,13 @@
-"""From logits to one drawn token.
+"""From a row of logits to one drawn token.
 
-The names and meanings are those of transformers' `GenerationConfig` and, for the penalties on frequency and presence
-and for `logit_bias`, of OpenAI's API. They act in one order, each on what the one before has left:
+Names and meanings are those of transformers' `GenerationConfig`; `frequency_penalty`,
+`presence_penalty` and `logit_bias` are those of OpenAI's API. They apply in this order:
 
     repetition_penalty  frequency_penalty, presence_penalty  logit_bias  no_repeat_ngram_size
-    what may not follow (`constraint`)  temperature  top_k  top_p  min_p
+    the constraint (`constraint`)  temperature  top_k  top_p  min_p
 
-All of it is NumPy on one text's row of logits: the same draw on every device, whatever batch the row came from.
+Everything is NumPy on the logits of one sequence, so a draw is the same on every device and in
+every batch. V is the size of the vocabulary.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from semigpt.errors import SettingsError
+from semigpt.errors import CheckpointError, SettingsError
 
 __all__ = [
     "History",
@@ -28,61 +29,67 @@ __all__ = [
     "adjusted",
     "choose",
     "log_probabilities",
+    "not_finite",
     "probabilities",
-    "uniforms",
+    "random_generator",
 ]
 
 Row = NDArray[np.float32]
 
+SMALLEST_TEMPERATURE = float(np.finfo(np.float32).tiny)
+"""Below it 1 / temperature is infinite in float32, so the draw is greedy."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """How to choose the next token."""
+    """How the next token is chosen.
 
-    temperature: float = 1.0  # 0: always the likeliest
-    top_k: int | None = None  # only the k likeliest
-    top_p: float | None = (
-        None  # only the likeliest that together reach p (Holtzman and others 2019, arXiv 1904.09751)
-    )
-    min_p: float | None = (
-        None  # only those at least p times as likely as the likeliest (arXiv 2407.01082)
-    )
-    repetition_penalty: float = (
-        1.0  # divides what prompt and text hold already (Keskar and others 2019, arXiv 1909.05858)
-    )
-    frequency_penalty: float = 0.0  # taken off a token's logit for each time the new text has it
-    presence_penalty: float = 0.0  # taken off a token's logit if the new text has it
-    no_repeat_ngram_size: int = 0  # no run of so many tokens comes twice; 0: any may
-    logit_bias: Mapping[int, float] = field(
-        default_factory=dict
-    )  # added to the logits of these ids
-    num_beams: int = (
-        1  # more than 1: the best text that so many parallel ones find, without drawing
-    )
-    length_penalty: float = 1.0  # beams are compared by log-probability / tokens ** length_penalty
+    temperature: divides the logits; 0 always takes the likeliest token
+    top_k: keep only the k likeliest tokens
+    top_p: keep only the likeliest tokens that together reach p (Holtzman and others 2019, arXiv
+        1904.09751)
+    min_p: keep only tokens at least p times as likely as the likeliest (Nguyen and others 2024,
+        arXiv 2407.01082)
+    repetition_penalty: divides positive logits, and multiplies negative ones, of tokens that are in
+        the prompt or the new text (Keskar and others 2019, arXiv 1909.05858); 1 does nothing
+    frequency_penalty: subtracted from a token's logit once for each time it is in the new text
+    presence_penalty: subtracted from a token's logit if it is in the new text
+    no_repeat_ngram_size: no run of this many tokens occurs twice; 0 allows any
+    logit_bias: added to the logits of these ids; -inf forbids one
+    num_beams: more than 1 searches for the likeliest text with so many beams, and draws nothing
+    length_penalty: beams are compared by log-probability / tokens ** length_penalty
+
+    Raises SettingsError for a value out of its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    no_repeat_ngram_size: int = 0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    num_beams: int = 1
+    length_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < math.inf:
-            raise SettingsError(f"temperature must be 0 or more, not {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise SettingsError(f"top_k must be at least 1, not {self.top_k}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise SettingsError(f"top_p must be more than 0 and at most 1, not {self.top_p}")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise SettingsError(f"min_p must be from 0 to 1, not {self.min_p}")
-        if not 0 < self.repetition_penalty < math.inf:
-            raise SettingsError(
-                f"repetition_penalty must be more than 0 (1 does nothing), not {self.repetition_penalty}"
-            )
+        def require(name: str, in_range: bool, range_: str) -> None:
+            if not in_range:
+                raise SettingsError(f"{name} must be {range_}, not {getattr(self, name)}")
+
+        top_k, top_p, min_p = self.top_k, self.top_p, self.min_p
+        require("temperature", 0 <= self.temperature < math.inf, "0 or more")
+        require("top_k", top_k is None or top_k >= 1, "at least 1")
+        require("top_p", top_p is None or 0 < top_p <= 1, "more than 0 and at most 1")
+        require("min_p", min_p is None or 0 <= min_p <= 1, "from 0 to 1")
+        positive = 0 < self.repetition_penalty < math.inf
+        require("repetition_penalty", positive, "more than 0 (1 does nothing)")
         for name in ("frequency_penalty", "presence_penalty", "length_penalty"):
-            if not math.isfinite(getattr(self, name)):
-                raise SettingsError(f"{name} must be a finite number, not {getattr(self, name)}")
-        if self.no_repeat_ngram_size < 0:
-            raise SettingsError(
-                f"no_repeat_ngram_size must be 0 or more, not {self.no_repeat_ngram_size}"
-            )
-        if self.num_beams < 1:
-            raise SettingsError(f"num_beams must be at least 1, not {self.num_beams}")
+            require(name, math.isfinite(getattr(self, name)), "a finite number")
+        require("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, "0 or more")
+        require("num_beams", self.num_beams >= 1, "at least 1")
         for token, bias in self.logit_bias.items():
             if math.isnan(bias) or bias == math.inf:
                 raise SettingsError(
@@ -90,8 +97,8 @@ class SamplingSettings:
                 )
 
     @property
-    def looks_back(self) -> bool:
-        """Whether the logits are changed by more than temperature and cuts."""
+    def adjusts_logits(self) -> bool:
+        """Whether penalties, a bias or forbidden repetitions change the logits (`adjusted`)."""
         return bool(
             self.repetition_penalty != 1
             or self.frequency_penalty
@@ -101,62 +108,69 @@ class SamplingSettings:
         )
 
     @property
+    def greedy(self) -> bool:
+        """Whether a draw is the likeliest token."""
+        return self.temperature < SMALLEST_TEMPERATURE
+
+    @property
     def plain(self) -> bool:
-        """Whether a draw is softmax(logits / temperature) and nothing else."""
-        cuts = (self.top_k, self.min_p or None, None if self.top_p == 1 else self.top_p)
-        return not self.looks_back and all(cut is None for cut in cuts)
+        """Whether a draw is from softmax(logits / temperature) and nothing else."""
+        truncates = (self.top_k, self.min_p or None, None if self.top_p == 1 else self.top_p)
+        return not self.adjusts_logits and all(value is None for value in truncates)
 
 
 class History:
-    """One text's tokens so far, counted the ways the penalties ask for."""
+    """The tokens of one sequence so far, counted as the penalties need them.
+
+    counts_V: how often each token is in the new text
+    seen_V: whether each token is in the prompt or the new text
+    """
 
     def __init__(self, prompt: Sequence[int], vocab_size: int, ngram_size: int = 0) -> None:
-        self.counts_V = np.zeros(vocab_size, np.float32)  # in the new text
-        self.seen_V = np.zeros(vocab_size, bool)  # in prompt and new text
-        self._size = ngram_size
-        self._last: tuple[int, ...] = ()
+        self.counts_V = np.zeros(vocab_size, np.float32)
+        self.seen_V = np.zeros(vocab_size, bool)
+        self._ngram_size = ngram_size
+        self._last: tuple[int, ...] = ()  # the newest ngram_size - 1 tokens
         self._followers: dict[tuple[int, ...], list[int]] = {}
         for token in prompt:
-            self._note(token)
+            self._see(token)
 
     def push(self, token: int) -> None:
-        """Take note of a token of the new text."""
+        """Add a token of the new text."""
         self.counts_V[token] += 1
-        self._note(token)
+        self._see(token)
 
-    def _note(self, token: int) -> None:
+    def _see(self, token: int) -> None:
         self.seen_V[token] = True
-        if self._size:
-            if len(self._last) == self._size - 1:
+        size = self._ngram_size
+        if size:
+            if len(self._last) == size - 1:
                 self._followers.setdefault(self._last, []).append(token)
-            self._last = (*self._last, token)[1 - self._size :] if self._size > 1 else ()
+            self._last = (*self._last, token)[1 - size :] if size > 1 else ()
 
     def would_repeat(self) -> list[int]:
-        """The tokens that would end a run of `ngram_size` tokens that has been there."""
-        return (
-            self._followers.get(self._last, [])
-            if self._size and len(self._last) == self._size - 1
-            else []
-        )
+        """The tokens that would complete an n-gram which has occurred before."""
+        if not self._ngram_size or len(self._last) < self._ngram_size - 1:
+            return []
+        return self._followers.get(self._last, [])
 
     def copy(self) -> History:
-        """The same history, to go on in another way."""
+        """An independent copy, for a beam that splits."""
         twin = History.__new__(History)
         twin.counts_V, twin.seen_V = self.counts_V.copy(), self.seen_V.copy()
-        twin._size, twin._last = self._size, self._last
-        twin._followers = {run: list(after) for run, after in self._followers.items()}
+        twin._ngram_size, twin._last = self._ngram_size, self._last
+        twin._followers = {ngram: list(tokens) for ngram, tokens in self._followers.items()}
         return twin
 
 
 def adjusted(logits_V: Row, settings: SamplingSettings, history: History | None) -> Row:
-    """The logits with penalties, bias and forbidden repetitions: a new row."""
+    """A new row of logits `[V]` with penalties, bias and forbidden repetitions applied."""
     logits_V = logits_V.astype(np.float32, copy=True)
     if history is not None:
-        if settings.repetition_penalty != 1:
+        penalty = settings.repetition_penalty
+        if penalty != 1:
             seen = logits_V[history.seen_V]
-            logits_V[history.seen_V] = np.where(
-                seen < 0, seen * settings.repetition_penalty, seen / settings.repetition_penalty
-            )
+            logits_V[history.seen_V] = np.where(seen < 0, seen * penalty, seen / penalty)
         if settings.frequency_penalty or settings.presence_penalty:
             logits_V -= (
                 settings.frequency_penalty * history.counts_V
@@ -170,54 +184,80 @@ def adjusted(logits_V: Row, settings: SamplingSettings, history: History | None)
 
 
 def probabilities(logits_V: Row, settings: SamplingSettings) -> NDArray[np.float64]:
-    """The distribution to draw from: temperature, top-k, top-p, min-p. All zeros where every logit is -inf."""
+    """The distribution to draw from, `[V]`: temperature, then top-k, top-p and min-p.
+
+    All zeros where every logit is -inf. Raises CheckpointError for NaN or +inf.
+    """
     top = logits_V.max()
+    if not top < math.inf:
+        raise not_finite()
     if top == -np.inf:
         return np.zeros(len(logits_V))
-    if settings.temperature == 0:
+    if settings.greedy:
         certain_V = np.zeros(len(logits_V))
         certain_V[logits_V.argmax()] = 1
         return certain_V
-    # Against overflow at a tiny temperature: only differences from the largest matter.
+    # The largest becomes 0, so that a small temperature does not overflow.
     logits_V = (logits_V - top) / np.float32(settings.temperature)
     if settings.top_k is not None and settings.top_k < len(logits_V):
         smallest_kept = np.partition(logits_V, -settings.top_k)[-settings.top_k]
         logits_V = np.where(logits_V < smallest_kept, np.float32(-np.inf), logits_V)
     weights_V: NDArray[np.float64] = np.exp(logits_V).astype(np.float64)
     if settings.top_p is not None and settings.top_p < 1:
-        kept = np.flatnonzero(weights_V)
-        order = kept[np.argsort(-weights_V[kept], kind="stable")]
-        ordered = weights_V[order]
-        # A token stays while those likelier than it have not reached p: the first always stays.
-        before = np.cumsum(ordered) - ordered
-        weights_V[order[before >= settings.top_p * ordered.sum()]] = 0
+        _truncate_to_top_p(weights_V, settings.top_p)
     if settings.min_p:
         weights_V[weights_V < settings.min_p * weights_V.max()] = 0
     weights_V /= weights_V.sum()
     return weights_V
 
 
+def _truncate_to_top_p(weights_V: NDArray[np.float64], top_p: float) -> None:
+    """Zero, in place, each weight for which the larger ones reach `top_p` of the total already."""
+    kept = np.flatnonzero(weights_V)
+    order = kept[np.argsort(-weights_V[kept], kind="stable")]
+    ordered = weights_V[order]
+    larger = np.cumsum(ordered) - ordered
+    weights_V[order[larger >= top_p * ordered.sum()]] = 0
+
+
 def choose(probabilities_V: NDArray[np.float64], uniform: float) -> int:
-    """The token at which the cumulative sum passes `uniform`, a number in [0, 1); -1 where all is zero."""
+    """The token at which the cumulative sum passes `uniform`; -1 where every probability is 0.
+
+    uniform: in [0, 1)
+    """
     cumulative_V = probabilities_V.cumsum()
     if cumulative_V[-1] == 0:
         return -1
     token = int(np.searchsorted(cumulative_V, uniform * cumulative_V[-1], side="right"))
-    # Rounding can leave the number a hair above the sum: then it is the last that can be drawn.
+    # Rounding can put the number just above the sum; then it is the last token that can be drawn.
     return token if token < len(cumulative_V) else int(np.flatnonzero(probabilities_V)[-1])
 
 
 def log_probabilities(logits_V: Row) -> NDArray[np.float64]:
-    """Natural logarithms of softmax(logits)."""
-    shifted_V: NDArray[np.float64] = logits_V.astype(np.float64) - logits_V.max()
+    """Natural logarithms of softmax(logits), `[V]`. Raises CheckpointError for NaN or +inf."""
+    top = logits_V.max()
+    if not top < math.inf:
+        raise not_finite()
+    shifted_V: NDArray[np.float64] = logits_V.astype(np.float64) - top
     shifted_V -= math.log(np.exp(shifted_V).sum())
     return shifted_V
 
 
-def uniforms(seed: int | None, number: int) -> np.random.Generator:
-    """The random numbers of one text, a function of (seed, number of the text) alone: a text does not depend on the
-    batch it is drawn in. Without a seed, of the system's own randomness."""
+def not_finite() -> CheckpointError:
+    """The error for logits from which nothing can be drawn."""
+    return CheckpointError(
+        "no token can be drawn: the model's logits are not finite (NaN or +inf). Its weights are "
+        "damaged, or a penalty overflows; load an earlier checkpoint, or use a smaller penalty"
+    )
+
+
+def random_generator(seed: int | None, sample: int) -> np.random.Generator:
+    """The random numbers of one sequence, a function of the seed and the sample's number alone.
+
+    A sequence therefore does not depend on the batch it is drawn in. None seeds from the operating
+    system.
+    """
     if seed is None:
         return np.random.Generator(np.random.Philox(key=int.from_bytes(os.urandom(16), "little")))
-    digest = hashlib.sha256(f"{seed}:{number}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}:{sample}".encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))

@@ -1,16 +1,16 @@
-/* One step of the `gpt` rung for a few rows at once, on a CPU: the oracle is semigpt.models.gpt.
+/* One decoding step of a Qwen3-shaped GPT for a few rows at once, on a CPU. The oracle is semigpt.models.gpt.
 
-   A step multiplies every weight by each row's activations once, so its floor is the weights' bytes over the bandwidth
-   of where they sit. Everything here serves that floor: weights are read once a step in the order they lie in, shared
-   by all rows; one parallel region a step; nothing is allocated.
+   A step reads every weight once, so it cannot be faster than the weights' bytes over the memory bandwidth. Therefore
+   weights are read in the order they lie in and shared by all rows, a step is one parallel region, and nothing is
+   allocated.
 
-   Matrices lie in panels of 16 outputs: for each input k the 16 weights of a panel stand side by side, so a product
-   is one load, and one multiply-add a row, without a sum across lanes. bfloat16 keeps inputs 2k and 2k+1 in one
-   32-bit lane; int8 keeps four, and a float32 scale for each output and each 32 inputs. Arithmetic is float32 for all.
-   The order of additions in an output does not depend on how many rows there are: a text's logits are the same bits
-   alone and in any batch.
+   Matrices are packed in panels of 16 outputs. For each input k the 16 weights of a panel are adjacent, so a product is
+   one load, and one multiply-add per row, without a sum across lanes. bfloat16 keeps inputs 2k and 2k+1 in one 32-bit
+   lane; int8 keeps four, and a float32 scale for each output and each 32 inputs. Arithmetic is float32 for all three.
+   The order of additions in an output does not depend on the number of rows, so the logits of a sequence are the same
+   bits alone and in any batch.
 
-   A row is one position of one text. C width, H query heads, K key and value heads, D head width, F feed-forward
+   A row is one position of one sequence. C width, H query heads, K key and value heads, D head width, F feed-forward
    width, V vocabulary, S cache slots. */
 
 #define _GNU_SOURCE
@@ -20,12 +20,13 @@
 
 enum { FLOAT32, BFLOAT16, INT8 };
 enum { BLOCK = 32 };
-enum { CHUNK = 256 }; /* tokens whose probabilities are summed lane by lane before a draw looks among them */
+enum { CHUNK = 256 }; /* tokens whose weights are summed at once; a draw then looks inside one chunk */
+enum { NOTHING_ALLOWED = -1, NOT_FINITE = -2 }; /* drawn instead of a token */
 
 typedef struct {
     const void *weights;
     const float *scales; /* int8 only */
-    int32_t panels, inputs; /* inputs is a multiple of 32; what was added is zero */
+    int32_t panels, inputs; /* inputs is a multiple of 32, padded with zeros */
 } Matrix;
 
 typedef struct {
@@ -44,8 +45,8 @@ typedef struct {
     float *scratch;
 } Model;
 
-/* `panels` panels (from `first` on) times `rows` rows of x. The three counts are constants where this is called, and
-   `fetch` too: whether to ask for the panels that come next while these are multiplied. */
+/* `panels` panels, from `first` on, times `rows` rows of x. `format`, `panels`, `rows` and `fetch` are constants where
+   this is called. `fetch`: prefetch the next panels meanwhile. */
 static inline __attribute__((always_inline)) void
 tile(const int format, const int panels, const int rows, const int fetch, const Matrix *m, int first, const float *x,
      int x_stride, float *y, int y_stride) {
@@ -125,7 +126,7 @@ tile(const int format, const int panels, const int rows, const int fetch, const 
         for (int r = 0; r < rows; r++) *(v16 *)(y + (size_t)r * y_stride + (first + p) * LANES) = sum[p * rows + r];
 }
 
-/* `panels` panels times all rows, eight at a time: the panels stay in a near cache while the rows pass. */
+/* `panels` panels times all rows, eight rows at a time: the panels stay in a near cache meanwhile. */
 static inline __attribute__((always_inline)) void
 panels_times_rows(const int format, const int panels, const Matrix *m, int p, int rows, const float *x, int x_stride,
                   float *y, int y_stride) {
@@ -140,8 +141,9 @@ panels_times_rows(const int format, const int panels, const Matrix *m, int p, in
 #undef TILE
 }
 
-/* How many panels go side by side: enough independent sums to hide the latency of the multiply-add, and, where there
-   are many rows, two, so that a number of x that is loaded serves twice. For int8 what is unpacked fills the registers. */
+/* Panels `from` to `to` times all rows. One row takes eight or four panels at once, enough independent sums to hide the
+   latency of the multiply-add. Many rows take two, so that an element of x is loaded once for both; int8 takes one,
+   because its unpacked weights fill the registers. */
 static inline __attribute__((always_inline)) void
 panels_from_to(const int format, const Matrix *m, int from, int to, int rows, const float *x, int x_stride, float *y,
                int y_stride) {
@@ -173,7 +175,7 @@ static void normalise(const float *x, const float *weight, int count, float epsi
     for (i = 0; i < count; i++) y[i] = x[i] * scale * weight[i];
 }
 
-/* Normalise a head and turn each pair (i, i + D/2) by its position's angle. */
+/* Normalise a head and rotate each pair (i, i + D/2) by its position's angle. */
 static void normalise_and_rotate(float *x, const float *weight, const float *cos_sin, int D, float epsilon) {
     normalise(x, weight, D, epsilon, x);
     for (int i = 0; i < D / 2; i++) {
@@ -183,27 +185,29 @@ static void normalise_and_rotate(float *x, const float *weight, const float *cos
     }
 }
 
-/* Where the threads of a step wait for each other, some 25 times a step. OpenMP's own barrier spins for a millisecond
-   before it gives way: on a machine with more to do than cores, a step then took a hundred times as long. */
+/* A barrier that yields its core early. OpenMP's own spins for a millisecond before it yields: on a machine with more
+   busy threads than cores a step then took a hundred times as long. */
 typedef struct {
-    int arrived, turn;
-} Meeting;
+    int arrived, generation;
+} Barrier;
 
-static void meet(Meeting *meeting, int all) {
+static void barrier_wait(Barrier *barrier, int all) {
     if (all == 1) return;
-    const int turn = __atomic_load_n(&meeting->turn, __ATOMIC_ACQUIRE);
-    if (__atomic_add_fetch(&meeting->arrived, 1, __ATOMIC_ACQ_REL) == all) {
-        meeting->arrived = 0;
-        __atomic_store_n(&meeting->turn, turn + 1, __ATOMIC_RELEASE);
+    const int generation = __atomic_load_n(&barrier->generation, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == all) {
+        barrier->arrived = 0;
+        __atomic_store_n(&barrier->generation, generation + 1, __ATOMIC_RELEASE);
         return;
     }
-    for (int spins = 0; __atomic_load_n(&meeting->turn, __ATOMIC_ACQUIRE) == turn; spins++)
-        if (spins > 5000) sched_yield();
+    int spins = 0;
+    while (__atomic_load_n(&barrier->generation, __ATOMIC_ACQUIRE) == generation)
+        if (spins < 5000) spins++;
+        else sched_yield();
 }
 
 static int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
-/* The scores of `count` blocks of 16 slots, side by side. */
+/* The attention scores of `count` blocks of 16 slots. */
 static inline __attribute__((always_inline)) void
 score_blocks(const int count, int block, const float *q, const float *keys, int D, float scale, float *scores) {
     v16 a[2] = {}, b[2] = {};
@@ -218,9 +222,9 @@ score_blocks(const int count, int block, const float *q, const float *keys, int 
     for (int i = 0; i < count; i++) *(v16 *)(scores + (block + i) * LANES) = (a[i] + b[i]) * scale;
 }
 
-/* `count` vectors of 16 of the values' mean, from `d` on. */
+/* `count` vectors of 16, from `d` on, of the values' weighted mean; `scores` are weights that sum to 1 / `scale`. */
 static inline __attribute__((always_inline)) void
-mix_values(const int count, int d, const float *scores, const float *values, int seen, int wide, float share,
+mix_values(const int count, int d, const float *scores, const float *values, int seen, int wide, float scale,
            float *mixed) {
     v16 part[4][4] = {};
     int t = 0;
@@ -235,12 +239,12 @@ mix_values(const int count, int d, const float *scores, const float *values, int
         for (int i = 0; i < count; i++) part[i][0] += *(const v16 *)(values + (size_t)t * wide + d + i * LANES) * scores[t];
 #pragma GCC unroll 4
     for (int i = 0; i < count; i++)
-        *(v16 *)(mixed + d + i * LANES) = ((part[i][0] + part[i][1]) + (part[i][2] + part[i][3])) * share;
+        *(v16 *)(mixed + d + i * LANES) = ((part[i][0] + part[i][1]) + (part[i][2] + part[i][3])) * scale;
 }
 
-/* softmax(q keys^T / sqrt(D)) values over the `seen` first slots. Keys lie in blocks of 16 slots, D x 16 each, so that
-   sixteen scores are summed side by side; values lie S x round_up(D, 16). Both are read from end to end: with
-   four blocks of keys at once instead of two attention took a third longer at D = 64, and fetching ahead gained nothing. */
+/* softmax(q keys^T / sqrt(D)) values over the first `seen` slots. Keys lie in blocks of 16 slots, D x 16 each, so that
+   sixteen scores are summed at once; values lie S x round_up(D, 16). Two blocks of keys at once: with four attention
+   took a third longer at D = 64, and prefetching gained nothing. */
 static void attend(const float *q, const float *keys, const float *values, int seen, int D, float *scores,
                    float *mixed, float *out) {
     const int wide = round_up(D, LANES);
@@ -261,16 +265,16 @@ static void attend(const float *q, const float *keys, const float *values, int s
         total += weight;
         *(v16 *)(scores + t) = weight;
     }
-    const float share = 1.0f / sum_lanes(total);
+    const float normalizer = 1.0f / sum_lanes(total);
     int d = 0;
-    for (; d + 4 * LANES <= wide; d += 4 * LANES) mix_values(4, d, scores, values, seen, wide, share, mixed);
-    for (; d + 2 * LANES <= wide; d += 2 * LANES) mix_values(2, d, scores, values, seen, wide, share, mixed);
-    for (; d < wide; d += LANES) mix_values(1, d, scores, values, seen, wide, share, mixed);
+    for (; d + 4 * LANES <= wide; d += 4 * LANES) mix_values(4, d, scores, values, seen, wide, normalizer, mixed);
+    for (; d + 2 * LANES <= wide; d += 2 * LANES) mix_values(2, d, scores, values, seen, wide, normalizer, mixed);
+    for (; d < wide; d += LANES) mix_values(1, d, scores, values, seen, wide, normalizer, mixed);
     memcpy(out, mixed, D * sizeof(float));
 }
 
-/* From one row's inputs of a product to the next's: not a power of two, for then all rows would fall into the same few
-   lines of the first-level cache. */
+/* Floats from one row of a product's inputs to the next. Not a power of two: all rows would then compete for the same
+   few lines of the first-level cache. */
 static int row_stride(int inputs) { return round_up(inputs, BLOCK) + LANES; }
 
 /* Floats of scratch for `rows` rows and `threads` threads. */
@@ -281,15 +285,19 @@ int64_t semigpt_scratch(const Model *m, int rows, int threads) {
     return (int64_t)rows * (C + C + Q + A + 2 * F + F + m->head_width) + threads * own + 1024;
 }
 
-/* The logits after some of `rows` rows.
+/* Read one token in each of `rows` rows, and write the logits after some of them.
 
-   tokens, texts, positions: of each row: its id, whose cache it belongs to, and its place in that text. Rows of one
-   text stand in the order of their places, and all fit the cache or there is only one of them. `distinct`: no two rows
-   are of one text.
-   keys, values: the caches: text, layer, key head, then as `attend` reads them.
-   wanted: the rows whose logits are wanted, `count` of them; logits: count x (16 x panels of the output). */
-void semigpt_step(const Model *m, int rows, const int32_t *tokens, const int32_t *texts, const int64_t *positions,
-                  int distinct, float *keys, float *values, int count, const int32_t *wanted, float *logits, int threads) {
+   tokens, sequences, positions: of each row: its id, the index of its sequence's cache, and its position there. Rows of
+   one sequence come in the order of their positions; they all fit the cache, or there is only one.
+   distinct: no two rows are of one sequence.
+   keys, values: the caches: sequence, layer, key head, then as `attend` reads them.
+   wanted: the `count` rows whose logits are wanted; logits: count x (16 x panels of the output).
+
+   Returns -1, or the first row whose id is outside the vocabulary; nothing is read or written then. */
+int semigpt_step(const Model *m, int rows, const int64_t *tokens, const int32_t *sequences, const int64_t *positions,
+                 int distinct, float *keys, float *values, int count, const int32_t *wanted, float *logits, int threads) {
+    for (int r = 0; r < rows; r++)
+        if (tokens[r] < 0 || tokens[r] >= m->vocab) return r;
     const int C = m->width, H = m->heads, K = m->kv_heads, D = m->head_width, S = m->slots;
     const int Cp = row_stride(C), A = row_stride(H * D), Fp = row_stride(m->hidden);
     const int Q = m->layer[0].qkv.panels * LANES, G = m->layer[0].gate_up.panels * LANES;
@@ -298,14 +306,15 @@ void semigpt_step(const Model *m, int rows, const int32_t *tokens, const int32_t
     float *mixed = qkv + (size_t)rows * Q, *gate_up = mixed + (size_t)rows * A, *active = gate_up + (size_t)rows * G;
     float *angles = active + (size_t)rows * Fp, *own = angles + (size_t)rows * D;
     const size_t key_size = (size_t)D * round_up(S, LANES), value_size = (size_t)S * wide;
-    Meeting meeting = {0, 0};
+    Barrier barrier = {0, 0};
 
 #pragma omp parallel num_threads(threads)
     {
         const int me = omp_get_thread_num(), all = omp_get_num_threads();
         float *normed = own + (size_t)me * ((size_t)rows * Cp + S + LANES + wide);
         float *scores = normed + (size_t)rows * Cp, *head = scores + S + LANES;
-#define SHARE(total, unit, from, to) \
+/* This thread's part of `total` things in groups of `unit`. */
+#define PART(total, unit, from, to) \
     const int from = (int)((int64_t)((total) / (unit)) * me / all) * (unit), \
               to = me + 1 == all ? (total) : (int)((int64_t)((total) / (unit)) * (me + 1) / all) * (unit)
 #define NORMALISE(weight) \
@@ -323,29 +332,29 @@ void semigpt_step(const Model *m, int rows, const int32_t *tokens, const int32_t
             for (int i = H * D; i < A; i++) mixed[(size_t)r * A + i] = 0;
             for (int i = m->hidden; i < Fp; i++) active[(size_t)r * Fp + i] = 0;
         }
-        meet(&meeting, all);
+        barrier_wait(&barrier, all);
         for (int layer = 0; layer < m->layers; layer++) {
             const Layer *l = m->layer + layer;
             NORMALISE(l->input_norm)
             {
-                SHARE(l->qkv.panels, 1, from, to);
+                PART(l->qkv.panels, 1, from, to);
                 product(m->format, &l->qkv, from, to, rows, normed, Cp, qkv, Q);
             }
-            meet(&meeting, all);
-            const int turns = rows * K;
-            SHARE(turns, 1, first, last);
-            for (int turn = first; turn < last; turn++) {
-                const int r = turn / K, k = turn % K, slot = (int)(positions[r] % S);
-                const size_t at = ((size_t)texts[r] * m->layers + layer) * K + k;
+            barrier_wait(&barrier, all);
+            const int heads = rows * K;
+            PART(heads, 1, first, last);
+            for (int i = first; i < last; i++) {
+                const int r = i / K, k = i % K, slot = (int)(positions[r] % S);
+                const size_t at = ((size_t)sequences[r] * m->layers + layer) * K + k;
                 float *key = qkv + (size_t)r * Q + (H + k) * D;
                 normalise_and_rotate(key, l->k_norm, angles + r * D, D, m->epsilon);
                 for (int d = 0; d < D; d++) keys[at * key_size + (size_t)(slot / LANES * D + d) * LANES + slot % LANES] = key[d];
                 memcpy(values + at * value_size + (size_t)slot * wide, qkv + (size_t)r * Q + (H + K + k) * D, D * sizeof(float));
             }
-            if (!distinct) meet(&meeting, all);
-            for (int turn = first; turn < last; turn++) {
-                const int r = turn / K, k = turn % K, seen = positions[r] < S ? (int)positions[r] + 1 : S;
-                const size_t at = ((size_t)texts[r] * m->layers + layer) * K + k;
+            if (!distinct) barrier_wait(&barrier, all);
+            for (int i = first; i < last; i++) {
+                const int r = i / K, k = i % K, seen = positions[r] < S ? (int)positions[r] + 1 : S;
+                const size_t at = ((size_t)sequences[r] * m->layers + layer) * K + k;
                 for (int h = k * (H / K); h < (k + 1) * (H / K); h++) {
                     float *query = qkv + (size_t)r * Q + h * D;
                     normalise_and_rotate(query, l->q_norm, angles + r * D, D, m->epsilon);
@@ -353,18 +362,18 @@ void semigpt_step(const Model *m, int rows, const int32_t *tokens, const int32_t
                            mixed + (size_t)r * A + h * D);
                 }
             }
-            meet(&meeting, all);
+            barrier_wait(&barrier, all);
             {
-                SHARE(l->o.panels, 1, from, to);
+                PART(l->o.panels, 1, from, to);
                 product(m->format, &l->o, from, to, rows, mixed, A, added, Cp);
                 const int end = to * LANES < C ? to * LANES : C;
                 for (int r = 0; r < rows; r++)
                     for (int i = from * LANES; i < end; i++) x[(size_t)r * Cp + i] += added[(size_t)r * Cp + i];
             }
-            meet(&meeting, all);
+            barrier_wait(&barrier, all);
             NORMALISE(l->post_norm)
             {
-                SHARE(l->gate_up.panels, 2, from, to);
+                PART(l->gate_up.panels, 2, from, to);
                 product(m->format, &l->gate_up, from, to, rows, normed, Cp, gate_up, G);
                 for (int r = 0; r < rows; r++)
                     for (int p = from; p < to; p += 2) {
@@ -375,77 +384,97 @@ void semigpt_step(const Model *m, int rows, const int32_t *tokens, const int32_t
                         if (p / 2 * LANES + LANES <= Fp) *(v16 *)to_row = result;
                     }
             }
-            meet(&meeting, all);
+            barrier_wait(&barrier, all);
             {
-                SHARE(l->down.panels, 1, from, to);
+                PART(l->down.panels, 1, from, to);
                 product(m->format, &l->down, from, to, rows, active, Fp, added, Cp);
                 const int end = to * LANES < C ? to * LANES : C;
                 for (int r = 0; r < rows; r++)
                     for (int i = from * LANES; i < end; i++) x[(size_t)r * Cp + i] += added[(size_t)r * Cp + i];
             }
-            meet(&meeting, all);
+            barrier_wait(&barrier, all);
         }
         for (int j = 0; j < count; j++) {
             normalise(x + (size_t)wanted[j] * Cp, m->final_norm, C, m->epsilon, normed + (size_t)j * Cp);
             for (int i = C; i < Cp; i++) normed[(size_t)j * Cp + i] = 0;
         }
-        SHARE(m->output.panels, 1, from, to);
+        PART(m->output.panels, 1, from, to);
         product(m->format, &m->output, from, to, count, normed, Cp, logits, m->output.panels * LANES);
     }
+    return -1;
 }
 
-/* One token a row, drawn from softmax(logits / temperature) where `forbidden` is 0, by inverting the cumulative sum at
-   `uniforms` in [0, 1); the likeliest at temperature 0. -1 where everything is forbidden. logits are written over. */
+/* Replace a row of V logits by exp((logit - top) / temperature), and write the sum of each chunk. Returns the total. */
+static double exponentials(float *row, int V, float top, float temperature, double *sums) {
+    const float sharpness = 1.0f / temperature;
+    double total = 0;
+    for (int from = 0; from < V; from += CHUNK) {
+        v16 sum = {};
+        for (int i = from; i < from + CHUNK && i < V; i += LANES) {
+            v16 some = *(const v16 *)(row + i), weight = vexp((some - top) * sharpness);
+            weight = select_lanes(some == -INFINITY, splat(0), weight);
+            *(v16 *)(row + i) = weight;
+            sum += weight;
+        }
+        total += sums[from / CHUNK] = sum_lanes(sum);
+    }
+    return total;
+}
+
+/* The token at which the cumulative sum of the weights passes `target`. */
+static int find_token(const float *row, int V, const double *sums, double target) {
+    double sum = 0;
+    int last = -1;
+    for (int from = 0; from < V; from += CHUNK) {
+        if (sum + sums[from / CHUNK] <= target) {
+            sum += sums[from / CHUNK];
+            continue;
+        }
+        for (int i = from; i < from + CHUNK && i < V; i++) {
+            if (row[i] > 0) last = i;
+            sum += row[i];
+            if (sum > target && row[i] > 0) return i;
+        }
+    }
+    /* Rounding can put the target just above the sum; then it is the last token that can be drawn. */
+    if (last < 0)
+        for (last = V - 1; last > 0 && row[last] == 0; last--) {}
+    return last;
+}
+
+/* Draw one token per row from softmax(logits / temperature) over the tokens where `forbidden` is 0, by inverting the
+   cumulative sum at `uniforms` in [0, 1); at temperature 0 take the likeliest. The logits are overwritten.
+
+   forbidden: of each row V bytes, or null; sums: room for V / CHUNK + 1.
+   tokens: NOTHING_ALLOWED where every token is forbidden, NOT_FINITE where an allowed logit is NaN or +infinity. */
 void semigpt_draw(int rows, int V, int stride, float *logits, const uint8_t *const *forbidden, float temperature,
-                  const double *uniforms, int64_t *tokens) {
-    double sums[V / CHUNK + 1];
+                  const double *uniforms, double *sums, int64_t *tokens) {
     for (int r = 0; r < rows; r++) {
         float *row = logits + (size_t)r * stride;
         const uint8_t *no = forbidden[r];
         if (no)
             for (int i = 0; i < V; i++) row[i] = no[i] ? -INFINITY : row[i];
-        /* The rest of the last vector is padding of the output layer's panels: it must weigh nothing. */
+        /* The last vector is padded by the output layer's panels, which must weigh nothing. */
         for (int i = V; i < round_up(V, LANES); i++) row[i] = -INFINITY;
         v16 largest = splat(-INFINITY);
-        for (int i = 0; i < V; i += LANES) largest = larger(*(const v16 *)(row + i), largest);
+        v16i nan = {};
+        for (int i = 0; i < V; i += LANES) {
+            v16 some = *(const v16 *)(row + i);
+            largest = larger(some, largest);
+            nan |= some != some;
+        }
         const float top = largest_lane(largest);
-        tokens[r] = -1;
-        if (top == -INFINITY) continue;
-        if (temperature == 0) {
+        int finite = top < INFINITY;
+        for (int i = 0; i < LANES; i++) finite &= !nan[i];
+        if (!finite || top == -INFINITY) {
+            tokens[r] = finite ? NOTHING_ALLOWED : NOT_FINITE;
+        } else if (temperature == 0) {
             int i = 0;
             while (row[i] != top) i++;
             tokens[r] = i;
-            continue;
+        } else {
+            const double total = exponentials(row, V, top, temperature, sums);
+            tokens[r] = find_token(row, V, sums, uniforms[r] * total);
         }
-        const float sharpness = 1.0f / temperature;
-        double total = 0;
-        for (int from = 0; from < V; from += CHUNK) {
-            v16 sum = {};
-            for (int i = from; i < from + CHUNK && i < V; i += LANES) {
-                v16 some = *(const v16 *)(row + i), weight = vexp((some - top) * sharpness);
-                weight = select_lanes(some == -INFINITY, splat(0), weight);
-                *(v16 *)(row + i) = weight;
-                sum += weight;
-            }
-            total += sums[from / CHUNK] = sum_lanes(sum);
-        }
-        double target = uniforms[r] * total, sum = 0;
-        int last = -1;
-        for (int from = 0; from < V; from += CHUNK) {
-            if (sum + sums[from / CHUNK] <= target) {
-                sum += sums[from / CHUNK];
-                continue;
-            }
-            for (int i = from; i < from + CHUNK && i < V; i++) {
-                if (row[i] > 0) last = i;
-                sum += row[i];
-                if (sum > target && row[i] > 0) break;
-            }
-            if (sum > target) break;
-        }
-        /* Rounding can leave the target a hair above the sum: then it is the last that can be drawn. */
-        if (last < 0)
-            for (last = V - 1; row[last] == 0; last--) {}
-        tokens[r] = last;
     }
 }
