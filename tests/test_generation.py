@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semigpt.errors import SettingsError
+from semigpt.generation.beam_search import beam_search
 from semigpt.generation.constraint import Constraint, text_constraint
 from semigpt.generation.decoder import make_decoder
-from semigpt.generation.beam_search import Beam, beam_search
 from semigpt.generation.engine import Conversation, Engine, generate_text, stream_text
 from semigpt.generation.sampling import (
     History,

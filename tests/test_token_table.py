@@ -16,7 +16,8 @@ from rich.console import Console
 from transformers import AutoTokenizer
 
 from semigpt.cli import main
-from semigpt.cli.token_table import find_tokenizer, pieces, print_pieces, train_into, visible
+from semigpt.cli.token_table import find_tokenizer, print_tokens, tokens_of, visible
+from semigpt.cli.tokenizer import train_into
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.errors import SettingsError, TokenizerError
 from semigpt.evaluation.evaluate import evaluate
@@ -194,12 +195,12 @@ def test_the_pieces_are_the_text(kind: str, text: str) -> None:
     tokenizer = train_tokenizer(
         kind, ["대한민국 만세"] * 5, vocab_size={"bpe": 270, "unigram": 270}.get(kind)
     )  # type: ignore[arg-type]
-    parts = pieces(tokenizer, text)
+    parts = tokens_of(tokenizer, text)
     assert [part.id for part in parts] == tokenizer.encode(text).tolist()
     if kind != "jamo":  # whose bytes are those of letters, composed afterwards
         assert b"".join(part.bytes for part in parts) == text.encode("utf-8", "surrogatepass")
     console = Console(file=io.StringIO(), width=80)
-    print_pieces(console, parts)
+    print_tokens(console, parts)
     console.file.getvalue().encode()  # type: ignore[attr-defined]  # any terminal can print it
 
 
@@ -225,7 +226,7 @@ def test_show_prints_pieces_above_ids_above_bytes(
 
 def test_pieces_stand_above_their_ids_however_wide_they_are(bpe: Tokenizer) -> None:
     console = Console(file=io.StringIO(), width=200)
-    print_pieces(console, pieces(bpe, "대한민국 만세"))
+    print_tokens(console, tokens_of(bpe, "대한민국 만세"))
     top, ids, _, _ = console.file.getvalue().split("\n")[:4]  # type: ignore[attr-defined]
     columns = [at for at in range(len(ids)) if ids[at] != " " and (at == 0 or ids[at - 1] == " ")]
     width = 0
@@ -239,23 +240,23 @@ def test_pieces_stand_above_their_ids_however_wide_they_are(bpe: Tokenizer) -> N
 
 def test_no_line_is_wider_than_the_console(bpe: Tokenizer) -> None:
     console = Console(file=io.StringIO(), width=40)
-    print_pieces(console, pieces(bpe, "대한민국 만세 " * 20))
+    print_tokens(console, tokens_of(bpe, "대한민국 만세 " * 20))
     lines = console.file.getvalue().split("\n")  # type: ignore[attr-defined]
     assert len(lines) > 12
     assert 30 < max(map(cell_len, lines)) <= 40
 
 
 def test_colours_alternate_on_a_terminal_alone(bpe: Tokenizer) -> None:
-    parts = pieces(bpe, "대한 뷁뷁")
+    parts = tokens_of(bpe, "대한 뷁뷁")
     colourful = Console(file=io.StringIO(), width=200, force_terminal=True, color_system="standard")
-    print_pieces(colourful, parts)
+    print_tokens(colourful, parts)
     first_line = colourful.file.getvalue().split("\n")[0]  # type: ignore[attr-defined]
     backgrounds = [code for code in first_line.split("\x1b[") if code.startswith("30;")]
     assert len(backgrounds) == len(parts)
     assert len({code.split("m")[0] for code in backgrounds[0::2]}) == 1
     assert backgrounds[0].split("m")[0] != backgrounds[1].split("m")[0]
     plain = Console(file=io.StringIO(), width=200)
-    print_pieces(plain, parts)
+    print_tokens(plain, parts)
     assert "\x1b" not in plain.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from semigpt.recipe import Recipe, Stepped, train
-from semigpt.studies.crash_test import RECIPE, SHAPES, _files
+from semigpt.studies.crash_test import compared_files, small_tables
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="torture forks its trainings")
 
 
 def recipe() -> Recipe:
-    return Recipe.from_tables({**RECIPE, "model": {"kind": "gpt", **SHAPES["gpt"]}})
+    return Recipe.from_tables(small_tables("gpt"))
 
 
 def test_killed_runs_end_in_the_same_bits() -> None:
@@ -56,18 +56,18 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -
             break
     assert not (tmp_path / "killed" / "checkpoints").exists()
     list(train(recipe(), tmp_path / "killed"))
-    assert _files(tmp_path / "killed") == _files(tmp_path / "whole")
+    assert compared_files(tmp_path / "killed") == compared_files(tmp_path / "whole")
 
 
 def test_the_comparison_can_fail(tmp_path: Path) -> None:
     """One bit of one moment of the optimizer is seen."""
     list(train(recipe(), tmp_path / "whole"))
-    before = _files(tmp_path / "whole")
+    before = compared_files(tmp_path / "whole")
     newest = max((tmp_path / "whole" / "checkpoints").iterdir()) / "optimizer.safetensors"
     content = bytearray(newest.read_bytes())
     content[-1] ^= 1
     newest.write_bytes(content)
-    after = _files(tmp_path / "whole")
+    after = compared_files(tmp_path / "whole")
     assert [name for name in before if before[name] != after[name]] == [
         str(newest.relative_to(tmp_path / "whole"))
     ]

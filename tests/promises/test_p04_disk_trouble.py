@@ -15,7 +15,7 @@ import torch
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.recipe import Recipe, Stepped, train
 from semigpt.run_folder import RunFolder
-from semigpt.studies.crash_test import RECIPE, SHAPES
+from semigpt.studies.crash_test import small_tables
 
 BIG = {
     group: {"x": torch.randn(20_000)} for group in ("model", "optimizer", "random")
@@ -99,7 +99,7 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
 
 
 def quick() -> Recipe:
-    return Recipe.from_tables({**RECIPE, "model": {"kind": "bigram", **SHAPES["bigram"]}})
+    return Recipe.from_tables(small_tables("bigram"))
 
 
 def test_a_run_folder_that_vanishes(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_its_own_unfinished_run_is_gone_on_with_and_a_finished_one_is_left(tmp_p
             CheckpointError, match="run is finished; write with it: semigpt generate"
         ):
             list(train(quick(), tmp_path / "run", resume=resume))
-    other = Recipe.from_tables({**quick().tables(), "training": {**RECIPE["training"], "seed": 1}})
+    other = Recipe.from_tables(small_tables("bigram", seed=1))
     with pytest.raises(
         SettingsError, match=r"exists already, begun with other settings: training.seed was 0, is 1"
     ):

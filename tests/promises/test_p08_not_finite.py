@@ -17,7 +17,7 @@ from semigpt.errors import TrainingError
 from semigpt.models.base import LanguageModel
 from semigpt.recipe import Finished, Recipe, Stepped, train
 from semigpt.run_folder import RunFolder
-from semigpt.studies.crash_test import RECIPE, SHAPES
+from semigpt.studies.crash_test import small_tables
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.progress import Progress
 from semigpt.training.settings import TrainingSettings
@@ -80,13 +80,7 @@ def test_skipping_counts_and_goes_on(dataset: Dataset, rung: str, kind: str) -> 
 
 
 def recipe(**training: object) -> Recipe:
-    return Recipe.from_tables(
-        {
-            **RECIPE,
-            "model": {"kind": "gpt", **SHAPES["gpt"]},
-            "training": {**RECIPE["training"], **training},
-        }
-    )
+    return Recipe.from_tables(small_tables("gpt", **training))
 
 
 def poison_from(step: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,21 +8,15 @@ import pytest
 
 from semigpt.models import LADDER
 from semigpt.recipe import Recipe, train
-from semigpt.studies.crash_test import RECIPE, SHAPES, _files
+from semigpt.studies.crash_test import compared_files, small_tables
 
 
 @pytest.mark.parametrize("rung", LADDER)
 def test_every_rung(tmp_path: Path, rung: str) -> None:
-    recipe = Recipe.from_tables(
-        {
-            **RECIPE,
-            "model": {"rung": rung, **SHAPES.get(rung, {"context_length": 16})},
-            "training": {"steps": 12, "batch_size": 8, "eval_blocks": 8, "eval_every": 6},
-        }
-    )
+    recipe = Recipe.from_tables(small_tables(rung, steps=12, eval_every=6, save_every=None))
     for name in ("one", "two"):
         list(train(recipe, tmp_path / name))
-    one, two = _files(tmp_path / "one"), _files(tmp_path / "two")
+    one, two = compared_files(tmp_path / "one"), compared_files(tmp_path / "two")
     assert one.keys() == two.keys()
     assert [name for name in one if one[name] != two[name]] == []
     assert len(one) == (12 if rung == "memory" else 11), (

@@ -28,7 +28,7 @@ from semigpt.errors import SettingsError, TrainingError
 from semigpt.models import LADDER, model_class
 from semigpt.settings import check_choice
 
-__all__ = ["Trial", "crash_test", "train_and_kill"]
+__all__ = ["Trial", "compared_files", "crash_test", "small_tables", "train_and_kill"]
 
 KILLS_PER_RUN = 10
 TOO_LONG = 120.0  # seconds; a training takes two
@@ -41,6 +41,20 @@ RECIPE: dict[str, dict[str, Any]] = {
     "machine": {"device": "cpu"},
     "sample": {"max_new_tokens": 8},
 }
+
+
+def small_tables(rung: str, **training: Any) -> dict[str, dict[str, Any]]:
+    """The tables of a recipe that trains a small model of a rung in two seconds; `training` changes some of them."""
+    cls = model_class(rung)
+    shape = dict(cls.small)
+    if any(field.name == "dropout" for field in fields(cls.Settings)):
+        # Dropout draws from the random state: a run that lost it would not end in the same bits.
+        shape["dropout"] = 0.1
+    return {
+        **RECIPE,
+        "model": {"kind": rung, **shape},
+        "training": {**RECIPE["training"], **training},
+    }
 
 
 @dataclass(frozen=True)
@@ -83,20 +97,7 @@ def crash_test(
 
 def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: int) -> Trial:
     """One rung: an undisturbed run, then killed ones, `KILLS_PER_RUN` kills each at most, compared with it."""
-    cls = model_class(rung)
-    shape = dict(cls.small)
-    if any(field.name == "dropout" for field in fields(cls.Settings)):
-        # Dropout draws from the random state: a run that lost it would not end in the same bits.
-        shape["dropout"] = 0.1
-    tables = {
-        **RECIPE,
-        "model": {"kind": rung, **shape},
-        "training": {
-            **RECIPE["training"],
-            "gradient_accumulation": gradient_accumulation,
-            "teacher_order": 3,
-        },
-    }
+    tables = small_tables(rung, gradient_accumulation=gradient_accumulation, teacher_order=3)
     draw = random.Random(f"{seed} {rung} {gradient_accumulation}")
     start = time.monotonic()
     done = saving = before_first = runs = 0
@@ -105,7 +106,7 @@ def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: i
         whole = Path(place, "whole")
         _wait(_begin(tables, whole), whole)
         length = time.monotonic() - start
-        expected = _files(whole)
+        expected = compared_files(whole)
         while done < kills:
             folder = Path(place, f"run-{runs}")
             for _ in range(min(KILLS_PER_RUN, kills - done)):
@@ -127,7 +128,7 @@ def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: i
                 before_first += not list(folder.glob("checkpoints/step-*"))
             _wait(_begin(tables, folder), folder)
             runs += 1
-            found = _files(folder)
+            found = compared_files(folder)
             differences |= {name for name in expected if found.get(name) != expected[name]}
             differences |= found.keys() - expected.keys()
     return Trial(
@@ -217,7 +218,7 @@ def _log(folder: Path) -> str:
     return "it said nothing"
 
 
-def _files(folder: Path) -> dict[str, bytes]:
+def compared_files(folder: Path) -> dict[str, bytes]:
     """Every byte that must be the same for the same run: all but what the clock writes."""
     newest = max(folder.glob("checkpoints/step-*"))
     paths = [folder / "metrics.jsonl", folder / "samples.jsonl"]
