@@ -14,7 +14,7 @@ from semigpt import auto as dial
 from semigpt.auto import dropout_for, tokenizer_for, weight_decay_for
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
-from semigpt.models.base import LanguageModel
+from semigpt.models.gpt import RunBlock, run_plainly
 from semigpt.recipe import (
     Evaluated,
     Event,
@@ -401,12 +401,13 @@ def test_a_run_by_the_clock_is_compiled_where_that_pays(
     """It is kept, and without the compilers that it takes a run goes on after one line."""
     compiled = []
 
-    def compile(model: LanguageModel) -> None:
+    def compile(backend: str) -> RunBlock:
         if not works:
             raise RuntimeError("no Triton\nlook here:\n…")
-        compiled.append(model)
+        compiled.append(backend)
+        return run_plainly
 
-    monkeypatch.setattr(LanguageModel, "compile_steps", compile)
+    monkeypatch.setattr("semigpt.training.step._compiled", compile)
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     assert pays_to_compile("gpt", gpu, 60)
     assert not any(
