@@ -45,7 +45,7 @@ def save_model(folder: Path, model: LanguageModel, tokenizer: Tokenizer, card: s
     replace_file(folder / "config.json", _json(config))
     replace_file(folder / "generation_config.json", _json(generation))
     replace_file(folder / "README.md", card.encode())
-    for name, tensors in model.companions().items():
+    for name, tensors in model.auxiliary_tensors().items():
         if not (folder / name).is_file():  # once: they do not change
             replace_file(folder / name, save(tensors))
     replace_file(folder / "model.safetensors", seal(save(state, metadata={"format": "pt"}), folder))
@@ -140,9 +140,9 @@ def load_model(folder: Path | str) -> LanguageModel:
         ) from None
     model = shape if small else _build(config)
     model.load_huggingface_state(state)
-    for path in (folder / name for name in model.companion_files if (folder / name).is_file()):
+    for path in (folder / name for name in model.auxiliary_files if (folder / name).is_file()):
         try:
-            model.load_companions({path.name: load_file(path)})
+            model.load_auxiliary_tensors({path.name: load_file(path)})
         except (OSError, SafetensorError, ValueError, LookupError, SettingsError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(

@@ -102,7 +102,7 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
         )
 
     chosen = seconds(asked)
-    steps, planned_seconds = planned(recipe.training, context, chosen, an_evaluation=0.0)
+    steps, planned_seconds = planned(recipe.training, context, chosen, seconds_per_evaluation=0.0)
     epochs = steps * batch * context / len(dataset.stream("train"))
     rung = recipe.model["rung"]
     often = f"the text is read {epochs:.2g} times"
