@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from semigpt.dataset import Dataset, TokenStream
+from semigpt.device import MachineSettings
 from semigpt.models import build_model
 from semigpt.models.base import LanguageModel
 from semigpt.models.memory import MemoryGPT
@@ -68,6 +69,11 @@ def small_model(rung: str, **changes: object) -> LanguageModel:
 def model(rung: str) -> LanguageModel:
     """A small model of each rung."""
     return small_model(rung)
+
+
+def machine(backend: str = "auto") -> MachineSettings:
+    """The settings of a machine that runs training steps this way."""
+    return MachineSettings(step=backend)  # type: ignore[arg-type]
 
 
 def small_stream() -> np.ndarray[Any, Any]:

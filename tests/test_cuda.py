@@ -1,4 +1,4 @@
-"""What only a GPU shows: a recorded step is the plain one, runs go on to the same bits, the dial knows what it has."""
+"""What only a GPU shows: a captured step is the plain one, runs resume to the same bits, auto knows the machine."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import VOCABULARY, small_model, small_stream
+from conftest import VOCABULARY, machine, small_model, small_stream
 from semigpt.device import MachineSettings, gigaflops
 from semigpt.models.gpt import GPT
 from semigpt.ngrams.counts import Counts
 from semigpt.recipe import Recipe, Stepped, train
+from semigpt.training.distillation import Teacher
+from semigpt.training.step import backend_of, make_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
 
@@ -32,38 +34,39 @@ def batch(rows: int = 3) -> tuple[Tensor, Tensor]:
     return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
 
 
-def learnt(made: GPT, taught: float) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Losses and gradients of two micro-batches of one shape and one of another."""
-    teacher = Counts.fit(small_stream(), VOCABULARY, order=3).to(GPU) if taught else None
-    made.zero_grad()
-    losses = [made.learn(*batch(rows), 0.25, teacher=teacher, taught=taught) for rows in (3, 3, 2)]
+def learn(
+    made: GPT, backend: str, *distillation_weights: float
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Losses and gradients of micro-batches of two shapes, at the last of the weights."""
+    counts = Counts.fit(small_stream(), VOCABULARY, order=3).to(GPU)
+    step = make_step(made, machine(backend), Teacher(counts, loss=0.0))
+    for weight in distillation_weights:
+        made.zero_grad()
+        losses = [step(*batch(rows), 0.25, weight) for rows in (3, 3, 2)]
     return losses, {
         name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None
     }
 
 
 @pytest.mark.parametrize("rung", ["gpt", "memory"])
-@pytest.mark.parametrize("taught", [0.0, 0.4])
-def test_a_recorded_step_is_the_plain_one(rung: str, taught: float) -> None:
-    found = []
-    for native in (None, False):
-        made = model(rung)
-        made.native = native
-        assert made.records_steps() == (native is None)
-        learnt(
-            made, 1.0 if taught else 0.0
-        )  # what was recorded with one share is played with another
-        found.append(learnt(made, taught))
-    assert found[0][1].keys() == found[1][1].keys() == dict(made.named_parameters()).keys()
-    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+@pytest.mark.parametrize("weights", [(0.0,), (1.0, 0.4)])
+def test_a_captured_step_is_the_plain_one(rung: str, weights: tuple[float, ...]) -> None:
+    """Also where it was captured with one distillation weight and is replayed with another."""
+    made = model(rung)
+    assert backend_of(made, machine()) == "cuda graph"
+    assert backend_of(made, machine("plain")) == "autograd"
+    captured, plain = learn(made, "auto", *weights), learn(model(rung), "plain", *weights)
+    assert captured[1].keys() == plain[1].keys() == dict(made.named_parameters()).keys()
+    torch.testing.assert_close(captured, plain, rtol=1e-4, atol=1e-6)
 
 
-def test_recorded_coins_fall_anew_each_time_and_the_same_again() -> None:
+def test_captured_dropout_is_new_in_each_step_and_the_same_again() -> None:
     losses = []
     for _ in range(2):
         made = model("gpt", dropout=0.3)
+        step = make_step(made, machine())
         torch.manual_seed(5)
-        losses.append([float(made.learn(*batch())) for _ in range(3)])
+        losses.append([float(step(*batch())) for _ in range(3)])
         assert len(set(losses[-1])) == 3
     assert losses[0] == losses[1]
 

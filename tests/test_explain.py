@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import VOCABULARY, small_model
+from conftest import VOCABULARY, machine, small_model
 from semigpt.cli import main
-from semigpt.errors import SettingsError
-from semigpt.models.gpt import GPT
-from semigpt.native.gpt_step import LONGEST
 from semigpt.studies import explain as explain_module
+from semigpt.training.step import make_step
 
 SHAPE = {"width": 64, "num_heads": 2, "num_kv_heads": 2}
 
@@ -67,25 +66,10 @@ def test_checkpointed_activations_give_the_same_gradient() -> None:
     found = []
     for again in (False, True):
         model = small_model("gpt", **SHAPE)
-        assert isinstance(model, GPT)
-        model.native, model.checkpoint_activations = False, again
-        loss = model.learn(inputs, targets)
+        step = make_step(model, replace(machine("plain"), checkpoint_activations=again))
+        loss = step(inputs, targets)
         found.append((loss, [p.grad for p in model.parameters()]))
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
-
-
-def test_the_step_can_be_forced() -> None:
-    model = small_model("gpt", **SHAPE)
-    assert isinstance(model, GPT)
-    model.native = False
-    assert model.native_step() is None
-    for changes in ({"num_kv_heads": 1}, {"context_length": LONGEST + 1}):
-        model = small_model("gpt", **{**SHAPE, **changes})
-        assert isinstance(model, GPT)
-        assert model.native_step() is None
-        model.native = True
-        with pytest.raises(SettingsError, match=r"machine\.step"):
-            model.native_step()
 
 
 @pytest.mark.parametrize("setting", ["machine.backend=fast", "machine.threads=0"])

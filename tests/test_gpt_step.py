@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from conftest import machine
 from semigpt.errors import SettingsError
-from semigpt.models import gpt as gpt_module
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.models.memory import MemoryGPT, MemorySettings
 from semigpt.native import gpt_step as step_module
 from semigpt.native.compiler import NativeUnavailableError
 from semigpt.ngrams.counts import Counts
-from semigpt.training.cuda_graph import Recorder
+from semigpt.training.distillation import Teacher
+from semigpt.training.native_step import NativeGPTStep
+from semigpt.training.step import backend_of, make_step
 
 V = 61
 TEXT = (np.random.default_rng(0).zipf(1.3, 4000) % V).astype(np.uint16)
@@ -60,24 +60,29 @@ def batch(B: int = 3, T: int = 37) -> tuple[Tensor, Tensor]:
     return windows[:, :-1], windows[:, 1:]
 
 
+Found = tuple[Tensor, dict[str, Tensor]]
+
+
+def learn(
+    made: GPT, backend: str, counts: Counts | None = None, distillation_weight: float = 0.0
+) -> Found:
+    """The loss and the gradients of one step."""
+    teacher = None if counts is None else Teacher(counts, loss=0.0)
+    step = make_step(made, machine(backend), teacher)
+    made.zero_grad()
+    loss = step(*batch(), 0.5, distillation_weight)
+    return loss, {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
+
+
 def both_ways(
-    made: GPT, monkeypatch: pytest.MonkeyPatch, **how: object
-) -> tuple[tuple[Tensor, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]:
-    found = []
-    for native in (True, False):
-        if not native:
-            monkeypatch.setattr(gpt_module, "can_step_natively", lambda model: False)
-        assert (made.native_step() is not None) == native
-        made.zero_grad()
-        loss = made.learn(*batch(), 0.5, **how)  # type: ignore[arg-type]
-        found.append(
-            (
-                loss,
-                {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None},
-            )
-        )
-    assert found[0][1].keys() == found[1][1].keys() == dict(made.named_parameters()).keys()
-    return found[0], found[1]
+    made: GPT, counts: Counts | None = None, distillation_weight: float = 0.0
+) -> tuple[Found, Found]:
+    assert backend_of(made, machine()) == "native"
+    ours, autograds = (
+        learn(made, backend, counts, distillation_weight) for backend in ("native", "plain")
+    )
+    assert ours[1].keys() == autograds[1].keys() == dict(made.named_parameters()).keys()
+    return ours, autograds
 
 
 @pytest.mark.parametrize(
@@ -90,18 +95,17 @@ def both_ways(
     ],
 )
 def test_float32_loss_and_every_gradient_are_autograds(
-    changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, object],
 ) -> None:
-    ours, autograds = both_ways(model(**changes), monkeypatch)
+    ours, autograds = both_ways(model(**changes))
     torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
 
 
-def test_bfloat16_is_as_near_to_float32_as_autograd_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_is_as_near_to_float32_as_autograd_is() -> None:
     made = model(dtype=torch.bfloat16)
-    ours, autograds = both_ways(made, monkeypatch)
+    ours, autograds = both_ways(made)
     made.compute_dtype = torch.float32
-    made.zero_grad()
-    loss = made.learn(*batch(), 0.5)
+    loss, _ = learn(made, "native")
     assert abs(ours[0] - loss) < 0.01
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None
@@ -111,31 +115,28 @@ def test_bfloat16_is_as_near_to_float32_as_autograd_is(monkeypatch: pytest.Monke
         ), name
 
 
-@pytest.mark.parametrize("taught", [0.3, 1.0])
-def test_taught_by_counts(taught: float, counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
-    untaught, _ = both_ways(model(), monkeypatch)
-    monkeypatch.undo()
-    ours, autograds = both_ways(model(), monkeypatch, teacher=counts, taught=taught)
+@pytest.mark.parametrize("distillation_weight", [0.3, 1.0])
+def test_a_teacher_softens_the_targets(distillation_weight: float, counts: Counts) -> None:
+    alone, _ = both_ways(model())
+    ours, autograds = both_ways(model(), counts, distillation_weight)
     torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
-    assert ours[0] == untaught[0], "the loss told is the text's"
-    assert not torch.allclose(ours[1]["lm_head.weight"], untaught[1]["lm_head.weight"], rtol=0.01)
+    assert ours[0] == alone[0], "the loss returned is the text's"
+    assert not torch.allclose(ours[1]["lm_head.weight"], alone[1]["lm_head.weight"], rtol=0.01)
 
 
-@pytest.mark.parametrize("taught", [0.0, 0.4])
+@pytest.mark.parametrize("distillation_weight", [0.0, 0.4])
 @pytest.mark.parametrize("own_loss", [0.0, 0.3])
-def test_memory(
-    taught: float, own_loss: float, counts: Counts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory(distillation_weight: float, own_loss: float, counts: Counts) -> None:
     made = model(MemoryGPT, memory_order=4, own_loss=own_loss)
     assert isinstance(made, MemoryGPT)
     made.set_counts(counts)
-    ours, autograds = both_ways(made, monkeypatch, teacher=counts, taught=taught)
+    ours, autograds = both_ways(made, counts, distillation_weight)
     torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
-    for name in ("gate", "hints.weight", "known"):
+    for name in ("gate", "token_features.weight", "feature_weights"):
         assert ours[1][name].abs().max() > 1e-4, name
 
 
-def coins(shape: tuple[int, ...], seed: int, site: int, rate: float) -> Tensor:
+def dropout_mask(shape: tuple[int, ...], seed: int, site: int, rate: float) -> Tensor:
     ones = torch.ones(shape)
     dropped = torch.empty(shape)
     step_module.library(torch.float32).semigpt_drop(
@@ -151,7 +152,7 @@ def coins(shape: tuple[int, ...], seed: int, site: int, rate: float) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", [GPT, MemoryGPT])
-def test_dropout_is_autograds_with_the_same_coins(
+def test_dropout_is_autograds_with_the_same_masks(
     kind: type[GPT], counts: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {"memory_order": 4} if kind is MemoryGPT else {}
@@ -160,27 +161,28 @@ def test_dropout_is_autograds_with_the_same_coins(
         made.set_counts(counts)
     torch.manual_seed(5)
     seed = step_module.draw_seed()
-    tossed: list[int] = []
+    drawn: list[int] = []
 
     def drop(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-        """In the order of the net: shares, branch, branch, shares …"""
+        """In the order of the net: attention weights, branch, branch, attention weights …"""
         assert (p, training) == (rate, True)
-        tossed.append(len(tossed))
-        return x * coins(tuple(x.shape), seed, tossed[-1], rate)
+        drawn.append(len(drawn))
+        return x * dropout_mask(tuple(x.shape), seed, drawn[-1], rate)
 
     torch.manual_seed(5)
     monkeypatch.setattr(torch.nn.functional, "dropout", drop)
-    ours, autograds = both_ways(made, monkeypatch)
+    ours, autograds = both_ways(made)
     torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
-    assert tossed == list(range(3 * made.settings.num_layers))
+    assert drawn == list(range(3 * made.settings.num_layers))
 
 
-def test_coins_fall_at_the_rate_each_place_and_each_step_its_own() -> None:
-    first = coins((1000, 1003), 7, 0, 0.25)
+def test_dropout_masks_have_their_rate_and_are_independent() -> None:
+    first = dropout_mask((1000, 1003), 7, 0, 0.25)
     assert set(first.unique().tolist()) == {0.0, float(torch.tensor(1 / 0.75))}
     assert abs((first == 0).float().mean() - 0.25) < 0.002
-    for other in (coins((1000, 1003), 8, 0, 0.25), coins((1000, 1003), 7, 1, 0.25)):
-        # Independent coins: both fall together as often as chance has it, here, a place further and a row further.
+    for seed, site in ((8, 0), (7, 1)):
+        other = dropout_mask((1000, 1003), seed, site, 0.25)
+        # Independent: both drop an element as often as chance has it, here, one further, a row further.
         for shift in (0, 1, 1003):
             both = ((first.flatten() == 0) & (other.flatten().roll(shift) == 0)).float().mean()
             assert abs(both - 0.0625) < 0.002
@@ -190,48 +192,60 @@ def test_coins_fall_at_the_rate_each_place_and_each_step_its_own() -> None:
 
 def test_dropout_is_new_in_every_step_and_off_outside_training() -> None:
     made = model(dropout=0.3)
+    step = make_step(made, machine("native"))
     torch.manual_seed(1)
-    losses = [float(made.learn(*batch())) for _ in range(2)]
+    losses = [float(step(*batch())) for _ in range(2)]
     assert losses[0] != losses[1]
     torch.manual_seed(1)
-    assert float(made.learn(*batch())) == losses[0]
+    assert float(step(*batch())) == losses[0]
     made.eval()
-    still = [float(made.learn(*batch())) for _ in range(2)]
+    still = [float(step(*batch())) for _ in range(2)]
     assert still[0] == still[1]
 
 
 def test_micro_batches_add_up_to_the_batch() -> None:
     made = model()
+    step = make_step(made, machine("native"))
     inputs, targets = batch(4)
-    made.learn(inputs, targets)
+    step(inputs, targets)
     whole = {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
     for parameter in made.parameters():
         parameter.grad = None
     for part in (slice(0, 2), slice(2, 4)):
-        made.learn(inputs[part], targets[part], 0.5)
+        step(inputs[part], targets[part], 0.5)
     found = {name: p.grad for name, p in made.named_parameters()}
     torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)
 
 
 def test_the_same_bits_twice_and_after_another_shape() -> None:
     made = model(dtype=torch.bfloat16)
+    step = make_step(made, machine("native"))
     found = []
     for T in (37, 11, 37):
         made.zero_grad(set_to_none=True)
-        loss = made.learn(*batch(3, T))
+        loss = step(*batch(3, T))
         found.append((loss, [p.grad.clone() for p in made.parameters() if p.grad is not None]))
     assert torch.equal(found[0][0], found[2][0])
     assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[2][1], strict=True))
 
 
 @pytest.mark.parametrize(
-    "changes", [{"num_kv_heads": 1}, {"width": 40}, {"num_heads": 4}, {"hidden_width": 24}]
+    "changes",
+    [
+        {"num_kv_heads": 1},
+        {"width": 40},
+        {"num_heads": 4},
+        {"hidden_width": 24},
+        {"context_length": step_module.LONGEST + 1},
+    ],
 )
 def test_shapes_it_does_not_know_go_the_plain_way(changes: dict[str, object]) -> None:
     made = model(**changes)
-    assert made.native_step() is None
-    made.learn(*batch())
+    assert backend_of(made, machine()) == "autograd"
+    make_step(made, machine())(*batch())
     assert all(p.grad is not None for p in made.parameters())
+    with pytest.raises(SettingsError, match=r"the step in C takes a CPU, .*leave machine\."):
+        make_step(made, machine("native"))
 
 
 def test_without_a_compiler_it_goes_the_plain_way_and_says_so_once(
@@ -240,58 +254,37 @@ def test_without_a_compiler_it_goes_the_plain_way_and_says_so_once(
     def none(*_: object) -> None:
         raise NativeUnavailableError("no C compiler (cc) on this machine")
 
-    expected = model().learn(*batch())
+    expected = make_step(model(), machine())(*batch())
     monkeypatch.setattr(step_module, "library", none)
     step_module.library_or_none.cache_clear()
     try:
         without = model()
         for _ in range(3):
-            torch.testing.assert_close(without.learn(*batch()), expected)
+            torch.testing.assert_close(make_step(without, machine())(*batch()), expected)
         assert [record.message for record in caplog.records] == [
-            "training with PyTorch alone, two to three times slower: no C compiler (cc) on this machine"
+            "training with PyTorch alone, two to three times slower: "
+            "no C compiler (cc) on this machine"
         ]
-        without.native = True
-        with pytest.raises(SettingsError, match=r"no C compiler .* leave machine\.step out"):
-            without.native_step()
+        with pytest.raises(SettingsError, match=r"no C compiler .* leave machine\."):
+            make_step(without, machine("native"))
     finally:
         step_module.library_or_none.cache_clear()
 
 
-def test_weights_of_other_numbers_or_that_do_not_learn_go_the_plain_way() -> None:
-    assert model().double().native_step() is None
+def test_weights_of_other_dtypes_or_that_are_frozen_go_the_plain_way() -> None:
+    assert backend_of(model().double(), machine()) == "autograd"
     frozen = model()
     frozen.model.embed_tokens.weight.requires_grad_(False)
-    assert frozen.native_step() is None
-
-
-def test_a_copy_learns_on_its_own(counts: Counts) -> None:
-    for kind in (GPT, MemoryGPT):
-        made = model(kind, **({"memory_order": 4} if kind is MemoryGPT else {}))
-        if isinstance(made, MemoryGPT):
-            made.set_counts(counts)
-        loss = made.learn(*batch())
-        copied = copy.deepcopy(made)
-        copied.zero_grad()
-        with torch.no_grad():
-            copied.lm_head.weight.zero_()
-        assert copied.learn(*batch()) != loss
-        made.zero_grad()
-        assert made.learn(*batch()) == loss
+    assert backend_of(frozen, machine()) == "autograd"
 
 
 def test_the_number_of_threads_may_change_from_step_to_step() -> None:
     made, before = model(), torch.get_num_threads()
-    loss = made.learn(*batch())
+    run = NativeGPTStep(made, None)._run
+    loss = run(*batch())
     try:
         torch.set_num_threads(before + 3)
-        torch.testing.assert_close(made.learn(*batch()), loss)
-        assert made._step is not None
-        assert len(made._step.parts) >= 2 * (before + 3) * made.settings.width
+        torch.testing.assert_close(run(*batch()), loss)
+        assert len(run._work.partial_sums) >= 2 * (before + 3) * made.settings.width
     finally:
         torch.set_num_threads(before)
-
-
-def test_a_copy_does_not_take_the_recordings_along() -> None:
-    made = model()
-    made._recorder = Recorder(made)
-    assert copy.deepcopy(made)._recorder is None

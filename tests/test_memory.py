@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import VOCABULARY, small_model
+from conftest import VOCABULARY, machine, small_model
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.huggingface.folder import load_model
-from semigpt.models import memory as memory_module
-from semigpt.models.memory import LONGEST_ECHO, MemoryGPT, echoes
+from semigpt.models.memory import MemoryGPT
+from semigpt.ngrams import longest_match as match_module
 from semigpt.ngrams.counts import Counts
+from semigpt.ngrams.longest_match import LONGEST_MATCH, longest_match
 from semigpt.recipe import Recipe, Stepped, train
+from semigpt.training.step import make_step
 
 
 def recipe(text_file: Path, **changes: object) -> Recipe:
@@ -94,21 +96,21 @@ def test_it_goes_on_to_the_same_bits(run: Path, text_file: Path, tmp_path: Path)
         assert (left / name).read_bytes() == (run / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("expert", ["net", "counts", "one token", "echo"])
+@pytest.mark.parametrize("expert", ["net", "counts", "one token", "match"])
 def test_the_mixture_is_the_gates(expert: str) -> None:
     """Wholly given to one expert, it says what that one does: in whole distributions, and of targets alone."""
     model = small_model("memory")
     assert isinstance(model, MemoryGPT)
     assert model.counts is not None
     inputs = torch.randint(0, 4, (2, 12))  # tokens that come again
-    inputs[:, 0] = 40  # nothing was there before: no echo
+    inputs[:, 0] = 40  # nothing was there before: no match
     targets = inputs.roll(-1, dims=1)
     order = model.settings.memory_order
     with torch.no_grad():
-        model.hints.weight.zero_()  # a net without a memory has none
-        model.known.zero_()
+        model.token_features.weight.zero_()  # a net without a memory reads none
+        model.feature_weights.zero_()
         model.gate.zero_()
-        row = {"net": 0, "one token": 2, "counts": order, "echo": order + 1}[expert]
+        row = {"net": 0, "one token": 2, "counts": order, "match": order + 1}[expert]
         model.gate[row, -1] = 60.0
         p, losses = model(inputs)[0].exp(), model.token_losses(inputs, targets)
         expected = model.counts.distribution(inputs)
@@ -118,8 +120,8 @@ def test_the_mixture_is_the_gates(expert: str) -> None:
         elif expert == "one token":
             for t in range(12):
                 expected[:, t] = model.counts.distribution(inputs[:, t : t + 1])[:, 0]
-        elif expert == "echo":
-            tokens, lengths = echoes(inputs)
+        elif expert == "match":
+            tokens, lengths = longest_match(inputs)
             assert (lengths[:, 0] == 0).all()
             assert (lengths[:, -1] > 0).all()
             sure = torch.nn.functional.one_hot(tokens, VOCABULARY).float()
@@ -149,24 +151,25 @@ def test_whole_distributions_have_the_gradient_of_the_targets_alone() -> None:
 
 
 def test_a_gate_that_is_wholly_sure_of_the_net_still_learns() -> None:
-    """No share is divided by, however near to nothing it is."""
+    """No mixture weight is divided by, however near to 0 it is."""
     model = small_model("memory", context_length=16, width=64, num_heads=2)
     assert isinstance(model, MemoryGPT)
     inputs, targets = torch.randint(0, 4, (2, 2, 12))
     with torch.no_grad():
         model.gate[0, -1] = 200.0
-    assert torch.isfinite(model.learn(inputs, targets))
+    for backend in ("native", "plain"):
+        assert torch.isfinite(make_step(model, machine(backend))(inputs, targets))
     for name, parameter in model.named_parameters():
         assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
 
 
 def test_it_says_the_same_with_and_without_a_cache() -> None:
-    """Echoes and contexts from before the newest tokens count as they do in a whole text."""
+    """Matches and contexts from before the newest tokens count as they do in a whole text."""
     model = small_model("memory")
     assert isinstance(model, MemoryGPT)
     inputs = torch.randint(0, 4, (2, 12))
     with torch.no_grad():
-        model.gate[-1, -1] = 1.0  # an echo that is heard
+        model.gate[-1, -1] = 1.0  # the match has weight
         whole = model(inputs)[0]
         cache = model.new_cache(2)
         model.next_logits(inputs[:, :7], cache)
@@ -182,47 +185,45 @@ def test_with_nothing_in_its_memory_the_net_speaks_alone() -> None:
     inputs, targets = torch.randint(0, VOCABULARY, (2, 2, 12))
     _, loss = model(inputs, targets)
     assert loss is not None
-    assert model.learn(inputs, targets) == pytest.approx(loss.item(), abs=1e-5)
+    assert make_step(model, machine())(inputs, targets) == pytest.approx(loss.item(), abs=1e-5)
 
 
-def test_what_the_net_is_told_is_what_the_counts_and_the_text_say() -> None:
-    """The best guess and the echo reach the logits, each by the vector of its own token."""
+def test_the_features_are_what_the_counts_and_the_text_say() -> None:
+    """The likeliest token and the match reach the logits, each by the embedding of its own token."""
     model = small_model("memory")
     assert isinstance(model, MemoryGPT)
     assert model.counts is not None
     inputs = torch.tensor([[7, 14, 21, 7, 14]])  # 14 stood here before, and 21 came next
-    [[*_, (guess, _)]] = model.counts.guesses(inputs, 2)[0].tolist()
+    [[*_, (likeliest, _)]] = model.counts.guesses(inputs, 2)[0].tolist()
     with torch.no_grad():
         plain = model(inputs)[0]
-        for token, row in ((guess, guess), (21, VOCABULARY + 21)):
-            kept = model.hints.weight[row].clone()
-            model.hints.weight[row] += 1.0
+        for token, row in ((likeliest, likeliest), (21, VOCABULARY + 21)):
+            kept = model.token_features.weight[row].clone()
+            model.token_features.weight[row] += 1.0
             assert not torch.allclose(model(inputs)[0][0, -1], plain[0, -1]), token
-            model.hints.weight[row] = kept
+            model.token_features.weight[row] = kept
         unseen = next(t for t in range(VOCABULARY) if t not in model.counts.guesses(inputs, 2)[0])
-        model.hints.weight[unseen] += 1.0
+        model.token_features.weight[unseen] += 1.0
         torch.testing.assert_close(model(inputs)[0], plain)
 
 
 @pytest.mark.parametrize("way", ["C", "PyTorch"])
-def test_an_echo_is_the_latest_of_the_longest_matches(
-    way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_match_is_the_latest_of_the_longest(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if way == "PyTorch":
-        monkeypatch.setattr(memory_module, "library_or_none", lambda dtype: None)
-    elif memory_module.library_or_none(torch.float32) is None:
+        monkeypatch.setattr(match_module, "library_or_none", lambda dtype: None)
+    elif match_module.library_or_none(torch.float32) is None:
         pytest.skip("no C compiler")
     torch.manual_seed(0)
     ids = torch.randint(0, 3, (4, 60))
     ids[3, 30:50] = ids[3, 5:25]  # longer than what is counted
-    tokens, lengths = echoes(ids)
-    assert lengths.max() == LONGEST_ECHO
+    tokens, lengths = longest_match(ids)
+    assert lengths.max() == LONGEST_MATCH
     for b, text in enumerate(ids.tolist()):
         for t in range(len(text)):
             best, following = 0, 0
             for s in range(t):
                 run = 0
-                while run < LONGEST_ECHO and run <= s and text[s - run] == text[t - run]:
+                while run < LONGEST_MATCH and run <= s and text[s - run] == text[t - run]:
                     run += 1
                 if run and run >= best:
                     best, following = run, text[s + 1]
@@ -238,5 +239,5 @@ def test_counts_of_another_order_or_vocabulary_are_refused() -> None:
             model.set_counts(counts)
     with pytest.raises(SettingsError, match="memory_order"):
         small_model("memory", memory_order=1)
-    with pytest.raises(SettingsError, match="guesses must be more than 0"):
-        small_model("memory", guesses=0)
+    with pytest.raises(SettingsError, match="ngram_top_k must be more than 0"):
+        small_model("memory", ngram_top_k=0)

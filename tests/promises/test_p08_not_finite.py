@@ -13,6 +13,7 @@ import torch
 
 from conftest import small_model
 from semigpt.dataset import Dataset
+from semigpt.device import MachineSettings
 from semigpt.errors import TrainingError
 from semigpt.models.base import LanguageModel
 from semigpt.recipe import Finished, Recipe, Stepped, train
@@ -21,15 +22,16 @@ from semigpt.studies.crash_test import small_tables
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.progress import Progress
 from semigpt.training.settings import TrainingSettings
+from semigpt.training.step import Step, make_step
 from semigpt.training.trainer import training_steps
 
 
-def poison(model: LanguageModel, at: int, kind: str) -> None:
-    """Make what the model learns in its step number `at` go wrong."""
-    calls, learn = itertools.count(1), model.learn
+def poisoned_step(model: LanguageModel, at: int, kind: str) -> Step:
+    """A step of which the `at`-th goes wrong."""
+    calls, step = itertools.count(1), make_step(model, MachineSettings())
 
-    def poisoned_learn(*arguments: Any, **named: Any) -> torch.Tensor:
-        loss = learn(*arguments, **named)
+    def poisoned(*arguments: Any) -> torch.Tensor:
+        loss = step(*arguments)
         if next(calls) != at:
             return loss
         if kind != "gradient":
@@ -37,7 +39,7 @@ def poison(model: LanguageModel, at: int, kind: str) -> None:
         next(p for p in model.parameters() if p.dim() == 2).grad.mul_(math.inf)  # type: ignore[union-attr]
         return loss
 
-    model.learn = poisoned_learn  # type: ignore[method-assign]
+    return poisoned
 
 
 @pytest.mark.parametrize("kind", ["nan", "inf", "gradient"])
@@ -46,11 +48,10 @@ def test_a_poisoned_batch_never_reaches_the_weights(
     dataset: Dataset, rung: str, kind: str, optimizer: str
 ) -> None:
     model = small_model(rung)
-    poison(model, 3, kind)
     optimizer_ = Optimizer(model, OptimizerSettings(optimizer=optimizer))  # type: ignore[arg-type]
-    steps = training_steps(
-        model, dataset, optimizer_, TrainingSettings(steps=5, batch_size=4), Progress()
-    )
+    settings = TrainingSettings(steps=5, batch_size=4)
+    step = poisoned_step(model, 3, kind)
+    steps = training_steps(model, dataset, optimizer_, settings, Progress(), step=step)
     next(steps), next(steps)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     with pytest.raises(
@@ -70,9 +71,9 @@ def test_skipping_counts_and_goes_on(dataset: Dataset, rung: str, kind: str) -> 
     model = small_model(rung)
     progress = Progress()
     settings = TrainingSettings(steps=5, batch_size=4, on_nonfinite="skip")
-    poison(model, 3, kind)
+    step = poisoned_step(model, 3, kind)
     optimizer = Optimizer(model, OptimizerSettings())
-    reports = list(training_steps(model, dataset, optimizer, settings, progress))
+    reports = list(training_steps(model, dataset, optimizer, settings, progress, step=step))
     assert [report.skipped for report in reports] == [False, False, True, False, False]
     assert progress.skipped == 1
     assert all(p.isfinite().all() for p in model.parameters())

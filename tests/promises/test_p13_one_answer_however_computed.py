@@ -7,12 +7,14 @@ import torch
 
 from conftest import VOCABULARY, small_model
 from semigpt.dataset import Dataset
+from semigpt.device import MachineSettings
 from semigpt.generation.engine import token_steps
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.models.base import LanguageModel
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.progress import Progress
 from semigpt.training.settings import TrainingSettings
+from semigpt.training.step import make_step
 from semigpt.training.trainer import training_steps
 
 
@@ -93,9 +95,8 @@ def test_compiled_equals_eager(rung: str) -> None:
     found = []
     for compiled in (True, False):
         model = small_model(rung)
-        if compiled:
-            model.compile_steps("aot_eager")
-        loss = model.learn(inputs, targets)
+        step = make_step(model, MachineSettings(compile=compiled), compiler="aot_eager")
+        loss = step(inputs, targets)
         gradients = [p.grad.to_dense() for p in model.parameters() if p.grad is not None]
         found.append((loss, gradients))
     torch.testing.assert_close(found[0], found[1])

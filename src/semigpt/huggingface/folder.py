@@ -62,7 +62,7 @@ def save_model(
     replace_file(folder / "config.json", _json(config))
     replace_file(folder / "generation_config.json", _json(generation))
     replace_file(folder / "README.md", card.encode())
-    for name, tensors in model.auxiliary().items():
+    for name, tensors in model.auxiliary_tensors().items():
         if not (folder / name).is_file():  # once: they do not change
             replace_file(folder / name, save(tensors))
     replace_file(
@@ -138,7 +138,7 @@ def load_model(folder: Path | str) -> LanguageModel:
     model.load_huggingface_state(state)
     for path in (folder / name for name in model.auxiliary_files if (folder / name).is_file()):
         try:
-            model.load_auxiliary({path.name: load_file(path)})
+            model.load_auxiliary_tensors({path.name: load_file(path)})
         except (OSError, SafetensorError, ValueError, LookupError, SettingsError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(

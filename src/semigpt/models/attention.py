@@ -7,8 +7,9 @@ The bigram predicts the next token from one. Each rung here adds one idea to the
     feedforward   a two-layer network at each position, after attention
     blocks        both as residual branches on a normalized copy, layer upon layer: a GPT-2
 
-The defaults are the book's: width 32, 4 heads of 8, 4 layers, dropout 0.1. So is the initialization,
-PyTorch's own: embeddings standard normal, products uniform within 1 / sqrt(width).
+The defaults are the book's: width 32, 4 heads of 8, 4 layers, dropout 0.1. The initialization is
+PyTorch's own, as in the book: embeddings standard normal, products uniform within
+1 / sqrt(width).
 
 Sources: Vaswani and others 2017, arXiv 1706.03762, section 3; Radford and others 2019, section 2.3,
 for the order inside a block. Shapes: B sequences, T positions, C width, H heads, D head width,
@@ -71,21 +72,23 @@ class AttentionSettings(ModelSettings):
 def attend(q_BTD: Tensor, k_BTD: Tensor, v_BTD: Tensor) -> Tensor:
     """Causal attention, softmax(q kᵀ / √D) v, of `[..., T, D]` with any leading dimensions.
 
-    The product of a query and a key of D independent numbers of variance 1 has variance D. Divided by
-    √D it has variance 1, and the softmax starts out soft. The book divides by the square root of the
-    model's width instead: the same for one head as wide as the model, half as large for 4 heads of 8.
-    transformers divides by the head's width, and so does every folder that semigpt saves.
+    The product of a query and a key of D independent numbers of variance 1 has variance D.
+    Divided by √D it has variance 1, and the softmax starts out soft. The book divides by the
+    square root of the model's width instead: the same for one head as wide as the model, half as
+    large for 4 heads of 8. transformers divides by the head's width, and so does every folder
+    that semigpt saves.
     """
     T, D = q_BTD.shape[-2:]
     scores_BTT = q_BTD @ k_BTD.transpose(-2, -1) / math.sqrt(D)
     past_TT = torch.ones(T, T, dtype=torch.bool, device=q_BTD.device).tril()
-    # The softmax turns a score of -inf, which every future position gets, into a weight of exactly 0.
+    # The softmax turns a score of -inf, which every future position gets, into a weight of
+    # exactly 0.
     weights_BTT = scores_BTT.masked_fill(~past_TT, float("-inf")).softmax(dim=-1)
     return weights_BTT @ v_BTD
 
 
 class Head(nn.Module):
-    """One attention head: queries meet keys, and the values are averaged by the softmax of the two."""
+    """One attention head: the softmax of queries and keys weighs the values."""
 
     def __init__(self, width: int, head_width: int) -> None:
         super().__init__()
@@ -157,7 +160,7 @@ class _EmbeddingModel(LanguageModel):
         return linear_loss(x_BTC, self.lm_head.weight, self.lm_head.bias, targets_BT)
 
     def huggingface_config(self) -> dict[str, Any]:
-        """A config of semigpt's own: transformers has no such model, and dropout is only for training."""
+        """A config of semigpt's own, which transformers cannot build; dropout is for training."""
         shape = {
             name: value for name, value in to_table(self.settings).items() if name != "dropout"
         }
@@ -205,8 +208,9 @@ class MultiHeadSettings(AttentionSettings):
 class MultiHeadAttention(nn.Module):
     """`num_heads` heads side by side, their outputs concatenated.
 
-    Head by head this is `torch.cat([head(x) for head in heads], dim=-1)`. Here the heads are a dimension:
-    one product gives all queries, keys and values, which are then cut into heads. The result is equal.
+    Head by head this is `torch.cat([head(x) for head in heads], dim=-1)`. Here the heads are a
+    dimension: one product gives all queries, keys and values, which are then cut into heads. The
+    result is equal.
     """
 
     def __init__(self, width: int, num_heads: int) -> None:
@@ -222,7 +226,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class MultiHeadModel(_EmbeddingModel):
-    """Rung three: four softmaxes attend to four things at once, with as many weights as one head."""
+    """Rung three: several softmaxes attend to several things, with as many weights as one."""
 
     kind: ClassVar[str] = "multihead"
     description: ClassVar[str] = "several heads side by side"
@@ -331,8 +335,9 @@ class BlocksSettings(FeedForwardSettings):
 class Block(nn.Module):
     """Attention, then feed-forward, each on a normalized copy of x and added back to x.
 
-    The sum gives the gradient a direct path from the loss to every layer. The LayerNorm in front keeps
-    the input of each branch at one scale at any depth. `projection` mixes the concatenated heads.
+    The sum gives the gradient a direct path from the loss to every layer. The LayerNorm in front
+    keeps the input of each branch at one scale at any depth. `projection` mixes the concatenated
+    heads.
     """
 
     def __init__(self, settings: BlocksSettings) -> None:
@@ -453,8 +458,8 @@ class BlocksModel(_EmbeddingModel):
         for layer in range(self.settings.num_layers):
             if state[f"transformer.h.{layer}.attn.c_attn.bias"].any():
                 raise SettingsError(
-                    f"layer {layer} has a bias on its queries, keys and values, which `blocks` does "
-                    "not have; load this GPT-2 with transformers"
+                    f"layer {layer} has a bias on its queries, keys and values, and `blocks` has "
+                    "none; load this GPT-2 with transformers"
                 )
         if self.settings.tie_embeddings:
             own["lm_head.weight"] = own["token_embedding.weight"]

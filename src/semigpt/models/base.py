@@ -68,7 +68,7 @@ class Cache(ABC):
 
 
 class LanguageModel(nn.Module, ABC):
-    """A model of the next token: `model(inputs)` gives logits, `model(inputs, targets)` the loss too."""
+    """A model of the next token: ids to logits, and with targets to the loss as well."""
 
     # What a rung of the ladder says of itself; `models/__init__.py` lists the rungs.
     kind: ClassVar[str]  # its name in `[model] kind` and `--model`
@@ -153,7 +153,7 @@ class LanguageModel(nn.Module, ABC):
         return None
 
     def next_logits(self, tokens_BT: Tensor, cache: Cache | None) -> Tensor:
-        """Logits `[B, V]` after the last of `tokens_BT`: the whole text, or the new part of a cached one."""
+        """Logits `[B, V]` after the last of `tokens_BT`: a whole text, or what a cache lacks."""
         logits_BTV, _ = self(tokens_BT[:, -self.settings.context_length :])
         return logits_BTV[:, -1].float()  # type: ignore[no-any-return]
 
@@ -177,7 +177,7 @@ class LanguageModel(nn.Module, ABC):
 
     @abstractmethod
     def huggingface_config(self) -> dict[str, Any]:
-        """The `config.json` from which `transformers` builds this model, or one that names semigpt."""
+        """The `config.json`: one that `transformers` builds, or one that names semigpt."""
 
     def huggingface_state(self) -> dict[str, Tensor]:
         """The weights under the names and shapes that `config.json` promises."""
@@ -187,12 +187,12 @@ class LanguageModel(nn.Module, ABC):
         """Load weights written by `huggingface_state`."""
         self.load_state_dict(state)
 
-    def auxiliary(self) -> dict[str, dict[str, Tensor]]:
+    def auxiliary_tensors(self) -> dict[str, dict[str, Tensor]]:
         """What the model needs beside its weights and never changes, as file name → tensors."""
         return {}
 
-    def load_auxiliary(self, found: dict[str, dict[str, Tensor]]) -> None:
-        """Load what `auxiliary` gave, as far as the files are there."""
+    def load_auxiliary_tensors(self, found: dict[str, dict[str, Tensor]]) -> None:
+        """Load what `auxiliary_tensors` gave, as far as the files are there."""
 
     @property
     def device(self) -> torch.device:
@@ -206,8 +206,9 @@ class LanguageModel(nn.Module, ABC):
         """Raise SettingsError for a block longer than the model was built for."""
         if inputs_BT.shape[1] > self.settings.context_length:
             raise SettingsError(
-                f"a block of {inputs_BT.shape[1]} tokens is longer than the model's context_length of "
-                f"{self.settings.context_length}; cut the text or build the model with a longer one"
+                f"a block of {inputs_BT.shape[1]} tokens is longer than the model's context_length "
+                f"of {self.settings.context_length}; cut the text or build the model with a longer "
+                "one"
             )
 
 
@@ -219,8 +220,8 @@ def check_ids(ids: Tensor, vocab_size: int) -> None:
     if low < 0 or high >= vocab_size:
         wrong = int(ids[(ids < 0) | (ids >= vocab_size)][0])
         raise SettingsError(
-            f"token id {wrong} is outside the vocabulary of {vocab_size} tokens (0 to {vocab_size - 1}); "
-            "encode the text with the model's own tokenizer"
+            f"token id {wrong} is outside the vocabulary of {vocab_size} tokens "
+            f"(0 to {vocab_size - 1}); encode the text with the model's own tokenizer"
         )
 
 

@@ -68,10 +68,10 @@ class SemiGPT(LanguageModel):
     ) -> SemiGPT:
         """The table that training converges to, counted in one pass over the training split.
 
-        Row i is ln of p(j | i) = (n(i, j) + prior * p(j)) / (n(i) + prior) with the token frequencies
-        p(j) = (n(j) + 1) / (n + V): the pair counts, smoothed toward the token frequencies as if
-        `prior` more tokens had been seen after i (MacKay and Bauman Peto 1995, "A hierarchical
-        Dirichlet language model"). A row without counts is the token frequencies.
+        Row i is ln of p(j | i) = (n(i, j) + prior * p(j)) / (n(i) + prior) with the token
+        frequencies p(j) = (n(j) + 1) / (n + V): the pair counts, smoothed toward the token
+        frequencies as if `prior` more tokens had been seen after i (MacKay and Bauman Peto 1995,
+        "A hierarchical Dirichlet language model"). A row without counts is the token frequencies.
 
         Characters of film reviews: prior 32 gives 4.938 bits per character, 1 added to every count
         5.097; docs/choices.md#bigram-prior.
@@ -126,9 +126,9 @@ class SemiGPT(LanguageModel):
 class _RowLoss(torch.autograd.Function):
     """The table's loss with a sparse, coalesced gradient that holds only the rows read.
 
-    A token that stands k times in a batch has its row read, normalized and differentiated once and
-    counted k times: 256 tokens of Korean read some 150 rows. `nn.Embedding.sparse` turns this on; see
-    `semigpt.training.table_adamw`.
+    A token that stands k times in a batch has its row read, normalized and differentiated once
+    and counted k times: 256 tokens of Korean read some 150 rows. `nn.Embedding.sparse` turns this
+    on; see `semigpt.training.table_adamw`.
     """
 
     @staticmethod
@@ -148,7 +148,8 @@ class _RowLoss(torch.autograd.Function):
         ctx: Any, grad_logits_NV: Tensor | None, grad_loss: Tensor | None
     ) -> tuple[Tensor | None, None, None]:
         rows_U, inverse_N, grad_logits_UV = ctx.saved_tensors
-        # In place: a copy would cost as much as the softmax. A second backward pass raises, as usual.
+        # In place: a copy would cost as much as the softmax. A second backward pass raises, as
+        # usual.
         grad_rows_UV = grad_logits_UV.mul_(0.0 if grad_loss is None else grad_loss / len(inverse_N))
         if grad_logits_NV is not None:  # the logits themselves are differentiated
             grad_rows_UV.index_add_(0, inverse_N, grad_logits_NV)

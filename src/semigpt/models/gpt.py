@@ -4,7 +4,7 @@
     rotary positions (RoPE)           Su and others 2021, arXiv 2104.09864
     SwiGLU feed-forward               Shazeer 2020, arXiv 2002.05202
     grouped-query attention           Ainslie and others 2023, arXiv 2305.13245
-    RMSNorm on each head's q and k    Henry and others 2020, arXiv 2010.04245; Qwen3, arXiv 2505.09388
+    RMSNorm on each head's q and k    Henry and others 2020, arXiv 2010.04245, as in Qwen3
 
 Shapes: B sequences, T positions, C width, H query heads, K key and value heads, D head width,
 F hidden width of the feed-forward, V vocabulary. Inside, V is rounded up to a multiple of 64: 3,237
@@ -44,7 +44,7 @@ def run_plainly(block: Callable[..., Tensor], *arguments: Any) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class GPTSettings(ModelSettings):
-    """The shape of a GPT. `num_kv_heads`, `head_dim` and `hidden_width` have defaults from the rest."""
+    """The shape of a GPT; what is None follows from the rest."""
 
     width: int = 256
     num_layers: int = 4
@@ -140,8 +140,9 @@ class KeyValueCache(Cache):
     def append(self, layer: int, key_BKTD: Tensor, value_BKTD: Tensor) -> tuple[Tensor, Tensor]:
         """Add the new positions of a layer and return all its keys and values, `[B, K, S, D]` both.
 
-        Past `context_length` the oldest positions are overwritten in place. Keys are stored rotated and
-        RoPE depends on differences of positions alone, so the order of the slots does not matter.
+        Past `context_length` the oldest positions are overwritten in place. Keys are stored
+        rotated and RoPE depends on differences of positions alone, so the order of the slots does
+        not matter.
         """
         keys, values = self.layers[layer]
         capacity = keys.shape[2]
@@ -406,7 +407,8 @@ class GPT(LanguageModel):
             self.lm_head.weight = self.model.embed_tokens.weight
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
-                # GPT-2's: residual branches start smaller in a deeper net, so that their sum does not grow.
+                # GPT-2's: residual branches start smaller in a deeper net, so that their sum does
+                # not grow.
                 branch = name.endswith(("o_proj.weight", "down_proj.weight"))
                 nn.init.normal_(
                     parameter, std=0.02 / math.sqrt(2 * settings.num_layers) if branch else 0.02
@@ -501,7 +503,7 @@ class GPT(LanguageModel):
         }
 
     def huggingface_state(self) -> dict[str, Tensor]:
-        """Qwen3's names, without the rows that round the vocabulary up and without a tied output layer."""
+        """Qwen3's names, without the vocabulary's padding rows and a tied output layer."""
         state = super().huggingface_state()
         V = self.settings.vocab_size
         state["model.embed_tokens.weight"] = state["model.embed_tokens.weight"][:V].contiguous()

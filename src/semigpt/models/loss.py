@@ -1,6 +1,7 @@
 """Losses: the mean cross-entropy, and an output layer fused with it.
 
-Shapes: B sequences, T positions, C width, V vocabulary; N positions of any batch, B * T; R rows of logits.
+Shapes: B sequences, T positions, C width, V vocabulary; N positions of any batch, B * T; R rows
+of logits.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ def linear_loss(
 ) -> tuple[Tensor, Tensor]:
     """An output layer and `token_loss` in one: logits `[B, T, V]` and the mean loss, in float32.
 
-    The gradient of the loss with respect to the logits, (softmax - one-hot) / (B * T), is known as
-    soon as the logits are. It is multiplied through at once, a chunk of rows at a time, while it lies
-    in the cache: 2.0 ms where autograd takes 2.6 to 3.0; docs/choices.md#fused-output-layer.
+    The gradient of the loss with respect to the logits, (softmax - one-hot) / (B * T), is known
+    as soon as the logits are. It is multiplied through at once, a chunk of rows at a time, while
+    it lies in the cache: 2.0 ms where autograd takes 2.6 to 3.0;
+    docs/choices.md#fused-output-layer.
     """
     logits_NV, loss = _LinearLoss.apply(  # type: ignore[no-untyped-call]
         x_BTC.flatten(0, 1), weight_VC, bias_V, targets_BT.flatten()
@@ -92,18 +94,18 @@ class _LinearLoss(torch.autograd.Function):
 def loss_and_gradient(
     logits_RV: Tensor, targets_N: Tensor, row_of_N: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The mean cross-entropy in nats of N predictions, and N times its gradient for the logits `[R, V]`.
+    """The mean cross-entropy of N predictions in nats, and N times its gradient `[R, V]`.
 
-    Row i predicts target i; with `row_of_N`, row `row_of_N[i]` does, and a row may have many targets.
-    The gradient of a row is (its targets * softmax - their counts) / N. The division by N is left to
-    the caller, who has fewer numbers to divide.
+    Row i predicts target i; with `row_of_N`, row `row_of_N[i]` does, and a row may have many
+    targets. The gradient of a row is (its targets * softmax - their counts) / N. The division by
+    N is left to the caller, who has fewer numbers to divide.
     """
     p_RV = logits_RV.softmax(dim=-1)
     rows_N = torch.arange(len(targets_N), device=targets_N.device) if row_of_N is None else row_of_N
     p_N = p_RV[rows_N, targets_N]
     if bool((p_N > 1e-30).all()):
         loss = -p_N.log().mean()
-    else:  # A probability that float32 cannot hold: ln Σ exp(logits) from the largest, at least 1 / V.
+    else:  # Too small for float32: ln Σ exp(logits) from the largest, at least 1 / V.
         normalizer_R = logits_RV.amax(dim=-1) - p_RV.amax(dim=-1).log()
         loss = (normalizer_R[rows_N] - logits_RV[rows_N, targets_N]).mean()
     if row_of_N is not None:

@@ -2,22 +2,25 @@
 
     p(w) = Σ_e weight_e p_e(w)        weights = softmax(gate · [hidden, context features, 1])
 
-Counting a text takes seconds and knows its every phrase; a net takes minutes and knows what phrases
-have in common. The gate reads the net's last hidden state and how well the counts know the newest
-tokens, and weighs position by position: a mixture of experts (Jacobs and others 1991) of which one,
-the net, is trained. The other experts are the counts after the last 0, 1 … order - 1 tokens, each on
-its own; and the longest match, which is certain of the token that followed the latest longest earlier
-match of the newest tokens (without a match it predicts what the longest counts do).
+Counting a text takes seconds and knows its every phrase; a net takes minutes and knows what
+phrases have in common. The gate reads the net's last hidden state and how well the counts know
+the newest tokens, and weighs position by position: a mixture of experts (Jacobs and others 1991)
+of which one, the net, is trained. The other experts are the counts after the last 0, 1 … tokens,
+each length on its own; and the longest match, which is certain of the token that followed the
+latest longest earlier match of the newest tokens (without a match it predicts what the longest
+counts do).
 
 While training, the counts leave out the token at hand (leave-one-out). On the text that they were
 counted on they would otherwise always be right, and the gate would learn to rely on them. The net's
 own loss is added with a weight of `own_loss`; without it the net learns only what the counts miss.
 
-The net also reads n-gram features beside each token: the likeliest next tokens by the counts, each an
-embedding times its p; how much the counts know; and what followed the longest match, with its length.
-The last is what a trained net's induction heads find (Olsson and others 2022, arXiv 2209.11895).
+The net also reads n-gram features beside each token: the likeliest next tokens by the counts,
+each an embedding times its p; how much the counts know; and what followed the longest match, with
+its length. The last is what a trained net's induction heads find (Olsson and others 2022, arXiv
+2209.11895).
 
-Shapes: as in `gpt`; K likeliest tokens and the match's, E experts, X = E - 1 of them without the net.
+Shapes: as in `gpt`; K likeliest tokens and the match's, E experts, X = E - 1 of them without the
+net.
 """
 
 from __future__ import annotations
@@ -164,21 +167,22 @@ class MemoryGPT(GPT):
             self.token_features.weight.zero_()
 
     def set_counts(self, counts: Counts) -> None:
-        """Use the counts of the training text. Raises SettingsError for another order or vocabulary."""
+        """Use the counts of the training text. SettingsError for another order or vocabulary."""
         if (counts.order, counts.vocab_size) != (
             self.settings.memory_order,
             self.settings.vocab_size,
         ):
             raise SettingsError(
-                f"counts of order {counts.order} over {counts.vocab_size} tokens do not fit a memory "
-                f"of order {self.settings.memory_order} over {self.settings.vocab_size}"
+                f"counts of order {counts.order} over {counts.vocab_size} tokens do not fit a "
+                f"memory of order {self.settings.memory_order} over {self.settings.vocab_size}"
             )
         self.counts = counts
 
     def lookup(self, inputs_BT: Tensor, targets_BT: Tensor, *, leave_one_out: bool) -> Lookup:
         """All that the counts say of a batch, on the model's device; nothing in it has a gradient.
 
-        With `leave_one_out` the batch is of the counted text: each target's own occurrence is left out.
+        With `leave_one_out` the batch is of the counted text: each target's own occurrence is
+        left out.
         """
         assert self.counts is not None
         home = self.counts.device
@@ -217,7 +221,8 @@ class MemoryGPT(GPT):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The mixture's loss of each target, from the probabilities of the targets alone.
 
-        Returns the net's own loss `[B, T]`, the net's logits `[B, T, V]` and the mixture's loss `[B, T]`.
+        Returns the net's own loss `[B, T]`, the net's logits `[B, T, V]` and the mixture's loss
+        `[B, T]`.
         """
         self.check_context(inputs_BT)
         embedded_BTC = super()._embedded(inputs_BT, None) + self.embed_features(lookup.features)
@@ -321,7 +326,7 @@ class MemoryGPT(GPT):
         return own_settings(cls.Settings, config)
 
     def huggingface_config(self) -> dict[str, Any]:
-        """A config of semigpt's own: transformers has no such model, and dropout is only for training."""
+        """A config of semigpt's own, which transformers cannot build; dropout is for training."""
         shape = {
             name: value for name, value in to_table(self.settings).items() if name != "dropout"
         }

@@ -131,8 +131,8 @@ def dropped_of_256(dropout: float) -> int:
 def random_bytes(layers: int, B: int, T: int, C: int) -> Tensor:
     """The dropout masks' randomness `[U, 2 L, T, C, 16]`, from PyTorch's generator, as uint8.
 
-    Two branches a layer. A byte below `dropped_of_256` drops its element. Drawn eight bytes at a time:
-    0.1 ms where a Bernoulli draw for each of eight branches takes 0.3.
+    Two branches a layer. A byte below `dropped_of_256` drops its element. Drawn eight bytes at a
+    time: 0.1 ms where a Bernoulli draw for each of eight branches takes 0.3.
     """
     shape = ((B + LANES - 1) // LANES, 2 * layers, T, C, LANES)
     words = torch.empty(*shape[:-1], LANES // 8, dtype=torch.int64).random_(-(2**63), None)
@@ -142,10 +142,10 @@ def random_bytes(layers: int, B: int, T: int, C: int) -> Tensor:
 class BlocksStep:
     """The training step of one stack of blocks, with the memory it works in.
 
-    `parameters` in C's order: token and position embedding; of each block the attention's norm (weight,
-    bias), query-key-value, projection (weight, bias), the feed-forward's norm (weight, bias), expand
-    (weight, bias), contract (weight, bias); the final norm (weight, bias) and the output layer.
-    Raises NativeUnavailableError without a compiler.
+    `parameters` in C's order: token and position embedding; of each block the attention's norm
+    (weight, bias), query-key-value, projection (weight, bias), the feed-forward's norm (weight,
+    bias), expand (weight, bias), contract (weight, bias); the final norm (weight, bias) and the
+    output layer. Raises NativeUnavailableError without a compiler.
     """
 
     def __init__(self, shape: BlocksShape, parameters: Sequence[Tensor]) -> None:
@@ -175,7 +175,7 @@ class BlocksStep:
     def __call__(
         self, ids_BT: Tensor, targets_BT: Tensor, weight: float = 1.0, *, training: bool = True
     ) -> Tensor:
-        """The mean loss in nats; `weight` times its gradients are added to `.grad` of every parameter.
+        """The mean loss in nats; `weight` times its gradients are added to every `.grad`.
 
         Ids and targets must lie in the vocabulary. Dropout acts where `training`.
         """

@@ -1,14 +1,14 @@
 """Loss and gradients of a GPT on a CPU, with the backward pass written out: `gpt_step.c`.
 
-The products are PyTorch's; everything between them is C, compiled on first use. A step of 4 x 128 on
-12 x 128 tokens starts some 150 operations where autograd starts 2,000, and every buffer is kept for
-the next step: mapping 27 MB of logits anew takes longer than the arithmetic on them.
+The products are PyTorch's; everything between them is C, compiled on first use. A step of 4 x 128
+on 12 x 128 tokens starts some 150 operations where autograd starts 2,000, and every buffer is
+kept for the next step: mapping 27 MB of logits anew takes longer than the arithmetic on them.
 
 Nothing here knows a model: a step takes weights and plain sizes. `semigpt.training.native_step`
 collects them from `semigpt.models.gpt`, which with autograd is the oracle (tests/test_gpt_step.py).
 
-Shapes: B sequences, T positions, N = B * T, C width, H heads, D head width, A = H * D, F hidden width,
-L layers, V vocabulary; E experts of a mixture, X = E - 1 of them without the net.
+Shapes: B sequences, T positions, N = B * T, C width, H heads, D head width, A = H * D, F hidden
+width, L layers, V vocabulary; E experts of a mixture, X = E - 1 of them without the net.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ class Mixture:
 def fits(shape: GPTShape, dtype: torch.dtype, parameters: Iterable[Tensor]) -> bool:
     """Whether gpt_step.c can run this GPT.
 
-    It needs a CPU, sizes that fill vectors, as many key heads as query heads, and float32 parameters
-    all of which are trained.
+    It needs a CPU, sizes that fill vectors, as many key heads as query heads, and float32
+    parameters all of which are trained.
     """
     return (
         all(
@@ -170,7 +170,7 @@ def site_seed(seed: int, site: int) -> int:
 
 
 class _Workspace:
-    """Every buffer of a step for batches of one shape. Norm i reads x[i]: two a layer, one at the end."""
+    """Every buffer for batches of one shape. Norm i, two a layer and a last one, reads x[i]."""
 
     def __init__(
         self, shape: GPTShape, rows: int, dtype: torch.dtype, B: int, T: int, threads: int
@@ -207,7 +207,7 @@ class _Workspace:
 
 @dataclass(frozen=True)
 class _Batch:
-    """One call's arguments. Gradients of weights are multiplied by `weight` where they are stored."""
+    """One call's arguments. `weight` multiplies gradients of weights where they are stored."""
 
     ids_BT: Tensor
     targets_BT: Tensor
@@ -269,11 +269,12 @@ class GPTStep:
         distillation_weight: float = 0.0,
         mixture: Mixture | None = None,
     ) -> Tensor:
-        """The mean loss in nats; `weight` times its gradients are added to `.grad` of every parameter.
+        """The mean loss in nats; `weight` times its gradients are added to every `.grad`.
 
-        Ids and targets must lie in the vocabulary. Dropout acts where `training`. `teacher` points to
-        the counts whose distribution takes `distillation_weight` of each target (`Counts.pointer`);
-        the loss returned is the text's. With a `mixture` loss and gradients are the mixture's.
+        Ids and targets must lie in the vocabulary. Dropout acts where `training`. `teacher`
+        points to the counts whose distribution takes `distillation_weight` of each target
+        (`Counts.pointer`); the loss returned is the text's. With a `mixture` loss and gradients
+        are the mixture's.
 
         `grad_x` then holds the gradient of what the first layer read, without `weight`.
         """

@@ -14,11 +14,12 @@ LONGEST_MATCH = 8  # tokens; a longer match counts as this long
 
 
 def longest_match(ids_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """What followed the longest earlier match of the tokens that end at each position, and its length.
+    """The token that followed the longest earlier match of the newest tokens, and its length.
 
-    `[B, T]` ids to `[B, T]` tokens and `[B, T]` lengths. Of several longest matches the latest counts.
-    A length is 0 to `LONGEST_MATCH`; at 0 the token had not been seen before, and the token given is 0.
-    Compiled C on a CPU with a compiler; PyTorch elsewhere, with the same result.
+    For each position of `[B, T]` ids: tokens `[B, T]` and lengths `[B, T]`, 0 to `LONGEST_MATCH`. The
+    match is of the tokens that end at the position. Of several longest ones the latest counts. Where
+    the position's token was not seen before, length and token are 0. Compiled C on a CPU with a
+    compiler; PyTorch elsewhere, with the same result.
     """
     c = library_or_none(torch.float32) if ids_BT.device.type == "cpu" else None
     if c is None:

@@ -1,7 +1,7 @@
 """Distillation from n-gram counts: targets that are partly what the counts predict.
 
-Hinton and others 2015, "Distilling the knowledge in a neural network", arXiv 1503.02531, with counts
-in the place of the larger net.
+Hinton and others 2015, "Distilling the knowledge in a neural network", arXiv 1503.02531, with
+counts in the place of the larger net.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Teacher:
     def distillation_weight(self, progress: Progress) -> float:
         """The teacher's fraction of the targets, 0 to 1.
 
-        1 while the model's loss is `FULL_LEAD` above the counts', falling to 0 where it has caught up.
+        1 while the model's loss is `FULL_LEAD` above the counts', falling to 0 where it has
+        caught up.
         """
         if not progress.step:
             return 1.0
@@ -65,7 +66,10 @@ def distillation_loss(
     teacher_BTV: Tensor | None,
     distillation_weight: float | Tensor,
 ) -> Tensor:
-    """(1 - weight) * `loss` + weight * the cross-entropy with the teacher's distribution, in nats."""
+    """`loss`, with a fraction of `distillation_weight` replaced by the teacher's, in nats.
+
+    The teacher's is the cross-entropy with its distribution.
+    """
     if teacher_BTV is None:
         return loss
     soft_loss = -(teacher_BTV * logits_BTV.float().log_softmax(dim=-1)).sum(dim=-1).mean()

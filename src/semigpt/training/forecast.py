@@ -1,5 +1,6 @@
-"""What a run will take, in time, memory and disk, told before it begins: refused where the machine cannot hold it, and
-measured on a rehearsal where it can.
+"""What a run will take in time, memory and disk, before it begins.
+
+A run that the machine cannot hold is refused; otherwise a short rehearsal is measured.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ __all__ = ["EVALUATIONS", "Forecast", "check_room", "forecast_run", "peak_memory
 
 REHEARSED_STEPS = 30  # at most, after one that is not counted
 REHEARSED_SECONDS = 1.0
-# Over a run, where `eval_every` does not say; fewer, two at least, where they would take more of its minutes than that. Half a
-# minute of `tiny` on byte pairs: ten took 6.8 s of the 30 (two cores with AVX-512 alone).
-EVALUATIONS, EVALUATING_SHARE = 10, 0.05
-NUMBER = 4  # bytes; weights, gradients and what the optimizer remembers are float32
+# Evaluations of a run without `eval_every`; fewer, but at least 2, where they would take more than
+# this fraction of its minutes. Ten took 6.8 s of a run of 30; docs/choices.md#evaluations.
+EVALUATIONS, EVALUATING_FRACTION = 10, 0.05
+FLOAT_BYTES = 4  # weights, gradients and the optimizer's moments are float32
 
 
 @dataclass(frozen=True)
@@ -54,35 +55,37 @@ def check_room(
     folder: Path,
     device: torch.device,
 ) -> None:
-    """Raise SettingsError where the least that the run needs is more than the disk or the memory has free.
+    """Raise SettingsError where memory or disk have less free than the least that the run needs.
 
-    The least: weights, gradients and one moment, and a micro-batch's logits with their gradient; on disk, the
-    checkpoints to keep, one more while it is written, and the model twice.
+    In memory: weights, gradients and one moment, and a micro-batch's logits with their gradient. On
+    disk: the checkpoints to keep, one more while it is written, and the model twice.
     """
     rows = settings.batch_size // settings.gradient_accumulation
-    memory = NUMBER * (3 * parameters + 2 * rows * context_length * vocab_size)
+    memory = FLOAT_BYTES * (3 * parameters + 2 * rows * context_length * vocab_size)
     free = available_memory(device)
     if free is not None and memory > free:
         raise SettingsError(
-            f"this run needs at least {readable_bytes(memory)} of memory and {device} has {readable_bytes(free)} free; "
-            "choose a smaller --size, or more gradient_accumulation"
+            f"this run needs at least {readable_bytes(memory)} of memory and {device} has "
+            f"{readable_bytes(free)} free; choose a smaller --size, or more gradient_accumulation"
         )
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     disk, room = (
-        checkpoint_disk(3 * NUMBER * parameters, parameters, settings.keep),
+        checkpoint_disk(3 * FLOAT_BYTES * parameters, parameters, settings.keep),
         shutil.disk_usage(place).free,
     )
     if disk > room:
         raise SettingsError(
-            f"this run needs {readable_bytes(disk)} of disk for checkpoints and {place} has {readable_bytes(room)} free; "
-            "choose another --out, a smaller --size or --keep 1"
+            f"this run needs {readable_bytes(disk)} of disk for checkpoints and {place} has "
+            f"{readable_bytes(room)} free; choose another --out, a smaller --size or --keep 1"
         )
 
 
 def checkpoint_disk(checkpoint: int, parameters: int, keep: int) -> int:
-    """The most that checkpoints of so many bytes, `keep` of them, and model/ take on disk: one more of each while it is
-    written."""
-    return (keep + 1) * checkpoint + 2 * NUMBER * parameters
+    """The most bytes on disk of `keep` checkpoints of this size and of model/.
+
+    One more of each while it is written.
+    """
+    return (keep + 1) * checkpoint + 2 * FLOAT_BYTES * parameters
 
 
 def forecast_run(
@@ -94,9 +97,9 @@ def forecast_run(
     evaluate: Callable[[], object],
     teacher: Teacher | None = None,
 ) -> Forecast:
-    """Rehearse a few steps and one evaluation, on a model and from a random state that are both thrown away after.
+    """Rehearse a few steps and one evaluation. The caller discards the model and random state.
 
-    It takes a second or two: one step that is not counted, then steps for one second, two at least.
+    It takes a second or two: one step that is not counted, then steps for one second, at least two.
     """
     optimizer = Optimizer(model, optimizer_settings)
     plan = replace(
@@ -120,18 +123,18 @@ def forecast_run(
         before = now
         if len(durations) >= 2 and now - start > REHEARSED_SECONDS:
             break
-    a_step = statistics.mean(durations)
+    seconds_per_step = statistics.mean(durations)
     evaluate()
     begin = time.perf_counter()
     evaluate()
-    an_evaluation = time.perf_counter() - begin
+    seconds_per_evaluation = time.perf_counter() - begin
     context_length = model.settings.context_length
-    steps, seconds = planned(settings, context_length, a_step, an_evaluation)
+    steps, seconds = planned(settings, context_length, seconds_per_step, seconds_per_evaluation)
     parameters = model.parameter_count()
-    remembered = sum(tensor.nbytes for tensor in optimizer.state().values())
-    # model/ is written through two copies of the weights in memory.
+    optimizer_bytes = sum(tensor.nbytes for tensor in optimizer.state().values())
+    # Writing model/ takes two copies of the weights in memory.
     memory = peak_memory(model.device) + (
-        2 * NUMBER * parameters if model.device.type == "cpu" else 0
+        2 * FLOAT_BYTES * parameters if model.device.type == "cpu" else 0
     )
     blocks = (len(dataset.stream("train")) - 1) // context_length
     return Forecast(
@@ -139,46 +142,50 @@ def forecast_run(
         epochs=steps * settings.batch_size / blocks,
         seconds=seconds,
         memory=memory,
-        disk=checkpoint_disk(NUMBER * parameters + remembered, parameters, settings.keep),
-        evaluations=evaluations_of(settings, an_evaluation),
+        disk=checkpoint_disk(FLOAT_BYTES * parameters + optimizer_bytes, parameters, settings.keep),
+        evaluations=evaluations_of(settings, seconds_per_evaluation),
     )
 
 
-def evaluations_of(settings: TrainingSettings, an_evaluation: float) -> int:
-    """How many evaluations a run has, at so many seconds each, where `eval_every` does not say."""
-    if (
-        settings.minutes is None
-        or an_evaluation * EVALUATIONS <= EVALUATING_SHARE * 60 * settings.minutes
-    ):
+def evaluations_of(settings: TrainingSettings, seconds_per_evaluation: float) -> int:
+    """How many evaluations a run without `eval_every` has."""
+    if settings.minutes is None:
         return EVALUATIONS
-    return max(int(EVALUATING_SHARE * 60 * settings.minutes / an_evaluation), 2)
+    allowed = EVALUATING_FRACTION * 60 * settings.minutes
+    if seconds_per_evaluation * EVALUATIONS <= allowed:
+        return EVALUATIONS
+    return max(int(allowed / seconds_per_evaluation), 2)
 
 
 def planned(
-    settings: TrainingSettings, context_length: int, a_step: float, an_evaluation: float
+    settings: TrainingSettings,
+    context_length: int,
+    seconds_per_step: float,
+    seconds_per_evaluation: float,
 ) -> tuple[int, float]:
-    """How many steps a run will make, and its seconds, at so many seconds a step and an evaluation."""
+    """How many steps a run will make, and its seconds."""
+    evaluations = evaluations_of(settings, seconds_per_evaluation)
     if settings.minutes is not None:
         seconds = 60 * settings.minutes
         if settings.eval_every is None:
-            left = seconds - evaluations_of(settings, an_evaluation) * an_evaluation
+            left = seconds - evaluations * seconds_per_evaluation
         else:
-            left = seconds / (1 + an_evaluation / (settings.eval_every * a_step))
-        return max(round(left / a_step), 1), seconds
+            per_evaluation = settings.eval_every * seconds_per_step
+            left = seconds / (1 + seconds_per_evaluation / per_evaluation)
+        return max(round(left / seconds_per_step), 1), seconds
     if settings.steps is not None:
         steps = settings.steps
     else:
         steps = -(-(settings.tokens or 0) // (settings.batch_size * context_length))
-    evaluations = (
-        min(evaluations_of(settings, an_evaluation), steps)
-        if settings.eval_every is None
-        else steps // settings.eval_every + 1
-    )
-    return steps, steps * a_step + evaluations * an_evaluation
+    if settings.eval_every is None:
+        evaluations = min(evaluations, steps)
+    else:
+        evaluations = steps // settings.eval_every + 1
+    return steps, steps * seconds_per_step + evaluations * seconds_per_evaluation
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Bytes that can still be taken on the device, the container's limit heeded; None where nobody says."""
+    """Bytes free on the device, within the container's limit; None where nothing says."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type != "cpu":
@@ -200,7 +207,7 @@ def available_memory(device: torch.device) -> int | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes that the process has held so far: on the GPU where it trains there, else of the machine."""
+    """The most bytes that the process has held so far, of the GPU or of the machine's memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     if sys.platform == "win32":
@@ -212,7 +219,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def readable_bytes(count: float) -> str:
-    """A number of bytes as a person writes it: 240 MB, 1.1 GB."""
+    """A number of bytes for people: 240 MB, 1.1 GB."""
     for unit, size in (("TB", 1e12), ("GB", 1e9)):
         if count >= size:
             return f"{count / size:.1f} {unit}"

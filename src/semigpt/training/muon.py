@@ -19,14 +19,14 @@ __all__ = ["Muon"]
 class Muon:
     """Each hidden matrix moves by U Vᵀ of its momentum's U S Vᵀ, approximately.
 
-    What `torch.optim.Muon` computes (its oracle in tests/test_training.py), but the n matrices of one
-    shape are made orthogonal together, as stacks: 2.5 ms a step where one by one takes 12.3;
+    What `torch.optim.Muon` computes (its oracle in tests/test_training.py), but the n matrices of
+    one shape are made orthogonal together, as stacks: 2.5 ms a step where one by one takes 12.3;
     docs/choices.md#muon.
     """
 
     # Newton-Schulz: X ← aX + (bA + cA²)X with A = XXᵀ brings every singular value to about 1. It
-    # tolerates rounding, so it runs in bfloat16 where the hardware multiplies that. Elsewhere float32
-    # is faster, 106 ms to 379 a step; docs/choices.md#muon.
+    # tolerates rounding, so it runs in bfloat16 where the hardware multiplies that. Elsewhere
+    # float32 is faster, 106 ms to 379 a step; docs/choices.md#muon.
     STEPS, A, B, C = 5, 3.4445, -4.7750, 2.0315
 
     def __init__(
@@ -63,7 +63,8 @@ class Muon:
     def orthogonal(cls, matrices_nRC: Tensor) -> Tensor:
         """The nearest half-orthogonal matrices, `[n, R, C]`, approximately.
 
-        Singular values end between 0.7 and 1.2. The result has the dtype that the hardware multiplies.
+        Singular values end between 0.7 and 1.2. The result has the dtype that the hardware
+        multiplies.
         """
         tall = matrices_nRC.shape[1] > matrices_nRC.shape[2]
         dtype = pick_precision(matrices_nRC.device, "auto")

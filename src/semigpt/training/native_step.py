@@ -1,4 +1,4 @@
-"""Training steps in C: collects a model's weights for `semigpt.native` and runs what is around it."""
+"""Training steps in C: collects a model's weights for `semigpt.native`, and runs it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def limits(model: GPT | BlocksModel) -> str | None:
 
 
 def available(model: GPT | BlocksModel, *, required: bool) -> bool:
-    """Whether the C can be compiled here. Raises SettingsError where it is `required` and cannot."""
+    """Whether the C can be compiled here; SettingsError where it is `required` and cannot."""
     if not required:
         if isinstance(model, GPT):
             return gpt_step.library_or_none(model.compute_dtype) is not None

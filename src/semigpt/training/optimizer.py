@@ -21,19 +21,21 @@ __all__ = ["Optimizer", "OptimizerSettings", "learning_rate_scale"]
 class OptimizerSettings:
     """Rates, decay and schedule. Raises SettingsError for impossible values.
 
-    `muon` gives the hidden matrices to Muon (Jordan and others 2024) and the rest, embeddings, output
-    layer and norms, to AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101); `adamw` gives all to AdamW.
+    `muon` gives the hidden matrices to Muon (Jordan and others 2024) and the rest, embeddings,
+    output layer and norms, to AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101); `adamw` gives
+    all to AdamW.
     """
 
     optimizer: Literal["adamw", "muon"] = "muon"
     learning_rate: float = 3e-3  # AdamW's, at the top of the schedule
     muon_learning_rate: float = 0.02
-    # Of embedding tables, as a multiple of AdamW's: a batch reads few of their rows. A table that is
-    # the output layer too has the plain rate.
+    # Of embedding tables, as a multiple of AdamW's: a batch reads few of their rows. A table that
+    # is the output layer too has the plain rate.
     embedding_rate: float = 1.0
     # None: 0.1, or what `semigpt train` chooses by the epochs (`semigpt.auto.weight_decay_for`).
     weight_decay: float | None = None
-    # matrices: not norms, biases, or tables of which a batch reads few rows. all: as torch.optim.AdamW.
+    # matrices: not norms, biases, or tables of which a batch reads few rows. all: as
+    # torch.optim.AdamW.
     decayed: Literal["matrices", "all"] = "matrices"
     betas: tuple[float, float] = (0.9, 0.95)
     epsilon: float = 1e-8
@@ -80,10 +82,11 @@ def learning_rate_scale(fraction: float, settings: OptimizerSettings) -> float:
 
 
 class Optimizer:
-    """The optimizers of one model as one: fused AdamW, and Muon beside it where the settings say so.
+    """The optimizers of one model: fused AdamW, and Muon beside it where the settings say so.
 
-    A model that is one table (the bigram) gets `TableAdamW`. Its weights are up to date wherever the
-    model itself reads them; whoever else reads them, to save or export them, calls `flush` first.
+    A model that is one table (the bigram) gets `TableAdamW`. Its weights are up to date wherever
+    the model itself reads them; whoever else reads them, to save or export them, calls `flush`
+    first.
     """
 
     def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:

@@ -18,9 +18,9 @@ __all__ = ["TrainingSettings"]
 class TrainingSettings:
     """How long to train, on what batches, and how often to evaluate and save.
 
-    Exactly one of `steps`, `tokens` and `minutes` says how long, and the schedule follows it. With
-    `steps` or `tokens` a run is reproducible to the bit on one machine; with `minutes` the number of
-    steps depends on the clock. Raises SettingsError for impossible values.
+    Exactly one of `steps`, `tokens` and `minutes` says how long, and the schedule follows it.
+    With `steps` or `tokens` a run is reproducible to the bit on one machine; with `minutes` the
+    number of steps depends on the clock. Raises SettingsError for impossible values.
     """
 
     steps: int | None = None

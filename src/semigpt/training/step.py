@@ -1,4 +1,4 @@
-"""How a training step is run: `make_step` picks compiled C, a CUDA graph, torch.compile or autograd.
+"""How a training step is run: compiled C, a CUDA graph, torch.compile or autograd.
 
 A step takes a batch, returns its mean loss and accumulates gradients. Models know nothing of it.
 """
@@ -43,8 +43,8 @@ class Step(Protocol):
     ) -> Tensor:
         """The mean loss in nats; `weight` times its gradients are added to `.grad`.
 
-        `distillation_weight` is the teacher's fraction of the targets. The gradients are those of the
-        mixed targets; the loss returned is the text's all the same.
+        `distillation_weight` is the teacher's fraction of the targets. The gradients are those of
+        the mixed targets; the loss returned is the text's all the same.
 
         Raises SettingsError for ids outside the vocabulary or a block longer than the context.
         """
@@ -60,8 +60,8 @@ def make_step(
 ) -> Step:
     """The fastest step there is for a model, on the device and in the dtype that it has now.
 
-    `machine` may force or forbid backends; `compiler` is torch.compile's. Raises SettingsError where
-    `machine` demands the step in C and there is none for this model.
+    `machine` may force or forbid backends; `compiler` is torch.compile's. Raises SettingsError
+    where `machine` demands the step in C and there is none for this model.
     """
     counts = None if teacher is None else teacher.counts
     backend = backend_of(model, machine)

@@ -12,7 +12,7 @@ __all__ = ["TableAdamW", "touched_rows"]
 
 
 def touched_rows(weight_VV: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows `[U]` of a sparse gradient, ascending and unique, and their values `[U, V]`, not copied."""
+    """The rows `[U]` of a sparse gradient, ascending and unique, and a view of their values."""
     gradient = weight_VV.grad
     assert gradient is not None
     rows = gradient._indices()[0]
@@ -27,23 +27,24 @@ def touched_rows(weight_VV: Tensor) -> tuple[Tensor, Tensor]:
 class TableAdamW:
     """AdamW for a model that is one table, at the cost of the rows that a batch reads.
 
-    A row that a batch does not read has a gradient of zero, yet AdamW goes on moving it: its first
-    moment m decays by beta1 a step, its second v by beta2, and the weight follows. Here such a row is
-    left alone, and caught up in one go when it is next read (a forward pre-hook on the model) or
-    flushed. Missed steps k = 1, 2 … of a row last read at step t would have moved its weights by
+    A row that a batch does not read has a gradient of zero, yet AdamW goes on moving it: its
+    first moment m decays by beta1 a step, its second v by beta2, and the weight follows. Here
+    such a row is left alone, and caught up in one go when it is next read (a forward pre-hook on
+    the model) or flushed. Missed steps k = 1, 2 … of a row last read at step t would have moved
+    its weights by
 
         -lr_{t+k} / c1_{t+k} * beta1^k m / (sqrt(beta2^k v / c2_{t+k}) + epsilon)
 
-    with the bias corrections c = 1 - beta^step. Multiply numerator and denominator by
-    sqrt(c2) beta2^(-k/2): all but the epsilon is then one number a row times m / sqrt(v). The epsilon's
-    factor, sqrt(c2_{t+k}) beta2^(-k/2), hardly changes in the few steps before beta1^k has decayed. It
-    is taken as its mean over the missed steps, weighted by how far each moves the row; the rest is
-    exact. Where |gradient| >> epsilon the result is AdamW's, and elsewhere the error is of second order
-    in that factor's drift over some 1 / (1 - beta1) steps (tests/test_table_adamw.py compares with
-    torch.optim.AdamW).
+    with the bias corrections c = 1 - beta^step. Multiply numerator and denominator by sqrt(c2)
+    beta2^(-k/2): all but the epsilon is then one number a row times m / sqrt(v). The epsilon's
+    factor, sqrt(c2_{t+k}) beta2^(-k/2), hardly changes in the few steps before beta1^k has
+    decayed. It is taken as its mean over the missed steps, weighted by how far each moves the
+    row; the rest is exact. Where |gradient| >> epsilon the result is AdamW's, and elsewhere the
+    error is of second order in that factor's drift over some 1 / (1 - beta1) steps
+    (tests/test_table_adamw.py compares with torch.optim.AdamW).
 
-    Six numbers are kept of each row. A step on film reviews that reads 120 of 4,173 rows takes 2.7 ms
-    where dense AdamW takes 84. The sums of missed steps converge only for beta1 < beta2.
+    Six numbers are kept of each row. A step on film reviews that reads 120 of 4,173 rows takes
+    2.7 ms where dense AdamW takes 84. The sums of missed steps converge only for beta1 < beta2.
     """
 
     # Rows of `rows_6V`, the six numbers of each row of the table, in float64.
@@ -67,7 +68,8 @@ class TableAdamW:
         fresh_6 = torch.tensor(self.FRESH, dtype=torch.float64, device=self.weight.device)
         self.fresh_61 = fresh_6[:, None]
         self.rows_6V = self.fresh_61.repeat(1, len(self.weight))
-        # Of the last forward pass: (rows, weights, m, v) up to date, so that `step` need not fetch them.
+        # Of the last forward pass: (rows, weights, m, v) up to date, so that `step` need not
+        # fetch them.
         self._read: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
         self._space: Tensor | None = None
         table.sparse = True  # the gradient holds the rows read alone

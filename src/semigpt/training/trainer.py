@@ -41,8 +41,9 @@ def training_steps(
     `make_step` finds. `teacher` decides the distillation weight of each step. What the caller does
     between two steps counts on the run's clock.
 
-    A loss or gradient that is not finite never reaches the weights. It raises TrainingError, naming
-    step and blocks; with `on_nonfinite="skip"` the step ends without an update and its report says so.
+    A loss or gradient that is not finite never reaches the weights. It raises TrainingError,
+    naming step and blocks; with `on_nonfinite="skip"` the step ends without an update and its
+    report says so.
     """
     step = step or make_step(model, MachineSettings(), teacher)
     clock_zero = time.monotonic() - progress.seconds
