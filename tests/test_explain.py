@@ -91,7 +91,7 @@ def test_the_step_can_be_forced() -> None:
 @pytest.mark.parametrize("setting", ["machine.step=fast", "machine.threads=0"])
 def test_impossible_machines_are_refused(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--set", setting]) == 2
-    assert "machine" in capsys.readouterr().err or "threads" in setting
+    assert setting.split("=")[0].removeprefix("machine.") in capsys.readouterr().err
     assert main(["train", "--set", "machine.step=native", "--set", "machine.compile=true"]) == 2
 
 
