@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,11 +103,3 @@ def korean_text() -> str:
         "의사협회는 이날 서울에서 기자회견을 열고 “환자의 안전이 먼저”라고 말했다. 정부는 다음 달까지 대책을 내놓기로 했다.\n"
         "한빛전자는 3분기 매출이 1조 2,300억 원으로 지난해보다 7.4% 늘었다고 공시했다.\n"
     )
-
-
-def shared_data(name: str) -> Path:
-    """A folder of the real corpora beside the repository; the test is skipped where they are not."""
-    path = Path(__file__).parents[1].parent / "shared" / "data" / name
-    if not path.exists():
-        pytest.skip(f"the real corpus {name} is not beside this repository")
-    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conftest import shared_data
+from semigpt.corpus import prepare_corpus
 from semigpt.dataset import Dataset, TokenStream
 from semigpt.models.bigram import BigramSettings, SemiGPT
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
@@ -208,13 +209,9 @@ def test_training_walks_toward_the_counts() -> None:
     assert optimum <= losses[-1] < optimum + 1e-3
 
 
-def test_film_reviews_are_counted_better_than_by_adding_one() -> None:
-    path = shared_data("nsmc")
-    datasets = pytest.importorskip("datasets")
-    rows = datasets.load_dataset(
-        "parquet", data_files=str(path / "test-*.parquet"), split="train[:60]"
-    )
-    ids = np.unique(list("\n".join(rows["document"])), return_inverse=True)[1]
+def test_news_is_counted_better_than_by_adding_one() -> None:
+    documents = islice(prepare_corpus("news#articles=300").documents("train"), 20)
+    ids = np.unique(list("\n".join(documents)), return_inverse=True)[1]
     cut = len(ids) * 9 // 10
     size = int(ids.max()) + 1
     dataset = Dataset({"train": TokenStream([ids[:cut].astype(np.uint16)], 1)}, size, "", "")

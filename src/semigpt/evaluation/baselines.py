@@ -23,6 +23,7 @@ import numpy.typing as npt
 from semigpt import html
 from semigpt.dataset import prepare_dataset
 from semigpt.errors import CorpusError
+from semigpt.evaluation.information import BASELINE_NAMES
 from semigpt.ngrams.kneser_ney import CHUNK, KneserNey, checked_ids, run_starts
 from semigpt.storage import replace_file
 from semigpt.tokenizers.char import CharTokenizer
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from semigpt.corpus.corpus import Corpus
 
 __all__ = [
-    "BASELINE_NAMES",
     "Baselines",
     "bigram_bits",
     "compute_baselines",
@@ -41,14 +41,6 @@ __all__ = [
     "xz_bits",
 ]
 
-# Each baseline's name for people, by the field of `Baselines`, from the weakest to the strongest.
-BASELINE_NAMES = {
-    "uniform": "uniform",
-    "unigram": "unigram (character frequencies)",
-    "bigram": "bigram (character pairs)",
-    "xz": "xz -9e",
-    "kneser_ney_5": "5-gram (Kneser-Ney)",
-}
 # Tokens counted at most, from the beginning of the training split: 11 bytes and 0.2 µs each.
 COUNTED_TOKENS = 100_000_000
 BLOCK = 1 << 20  # bytes of a file read, and compressed, at a time

@@ -26,8 +26,16 @@ from dataclasses import dataclass
 from semigpt import html
 from semigpt.errors import CorpusError
 
-__all__ = ["Information", "bits"]
+__all__ = ["BASELINE_NAMES", "Information", "bits"]
 
+# Each baseline's name for people, by the field of `baselines.Baselines`.
+BASELINE_NAMES = {
+    "uniform": "uniform",
+    "unigram": "unigram (character frequencies)",
+    "bigram": "bigram (character pairs)",
+    "xz": "xz -9e",
+    "kneser_ney_5": "5-gram (Kneser-Ney)",
+}
 LARGEST_EXPONENT = 709.0  # e to more than this does not fit a double
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semigpt.errors import SemigptError
-from semigpt.evaluation.baselines import BASELINE_NAMES
+from semigpt.evaluation.information import BASELINE_NAMES
 from semigpt.html import escape
 from semigpt.report.charts import Level, Series, line_chart
 from semigpt.report.document import page
