@@ -277,6 +277,12 @@ BROKEN = {
     "no attribute": ("words.toml", " (한 개)", "", "fruit.members: 배 has no unit in brackets"),
     "no province": ("words.toml", "경기: ", "", "place.members: province is missing before: 수원"),
     "a kind of another file": ("amounts.toml", "count =", "taste =", "amounts.toml: taste: a kind"),
+    "a kind of another table": (
+        "amounts.toml",
+        "founded =",
+        "price =",
+        "year.price: a kind of fact",
+    ),
     "a kind with a digit": ("words.toml", "taste =", "taste2 =", "words.toml: taste2: the name of"),
     "unknown style": ("amounts.toml", "[year]", "[decade]", "amounts.toml: decade: no such key"),
     "backward range": ("amounts.toml", "[8, 12]", "[12, 8]", "plain.count: [12, 8] has to be"),
