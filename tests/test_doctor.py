@@ -56,7 +56,7 @@ def found(text: str, **settings: int) -> dict[str, int]:
 # --- each finding
 
 
-MENDED = {
+REPAIRS = {
     "byte-order-mark": ("\ufeff첫 문장", "첫 문장"),
     "mojibake": ("ÇÑ±¹¾î ¹®Àå", "한국어 문장"),
     "html": (
@@ -72,9 +72,9 @@ MENDED = {
 }
 
 
-@pytest.mark.parametrize("name", MENDED)
+@pytest.mark.parametrize("name", REPAIRS)
 def test_a_finding_is_counted_and_repaired_when_asked_for(name: str) -> None:
-    damaged, whole = MENDED[name]
+    damaged, whole = REPAIRS[name]
     assert found(damaged)[name] >= 1
     assert repaired(damaged, name) == whole
     assert repaired(damaged, *(LOSSLESS - {name})) == damaged
@@ -83,7 +83,7 @@ def test_a_finding_is_counted_and_repaired_when_asked_for(name: str) -> None:
 
 def test_every_finding_of_text_is_tested_here() -> None:
     elsewhere = {"replacement", "surrogates", "repeats"} | PERSONAL
-    assert {finding.name for finding in TEXT_FINDINGS} == set(MENDED) | elsewhere
+    assert {finding.name for finding in TEXT_FINDINGS} == set(REPAIRS) | elsewhere
 
 
 def test_lone_surrogates_become_a_mark_and_pairs_their_character() -> None:
@@ -159,10 +159,10 @@ def test_html_leaves_its_text(text: str, left: str) -> None:
         "계좌", "은행", "\u200d", "\u202e", "\r", "4111", "010-",
     ],
 )  # fmt: skip
-def test_no_text_takes_the_square_of_its_length(piece: str) -> None:
+def test_no_text_takes_quadratic_time(piece: str) -> None:
     began = time.perf_counter()
     found(piece * 100_000)
-    assert time.perf_counter() - began < 30  # 0.01 to 0.2 s; a square of 100,000 takes minutes
+    assert time.perf_counter() - began < 30  # 0.01 to 0.2 s; quadratic time would be minutes
 
 
 @pytest.mark.parametrize(
@@ -526,14 +526,12 @@ def test_memory_does_not_grow_with_the_corpus(
     for size in (200, 2000):
         path = tmp_path / f"{size}.txt"
         path.write_text("".join(f"{i} {SENTENCE * 8}\n" for i in range(size)), encoding="utf-8")
-        check(str(path), workers=1)  # what is imported and compiled once is not counted
+        check(str(path), workers=1)  # so that imports and compiled patterns do not count
         tracemalloc.start()
         check(str(path), workers=1)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 4_000_000, (
-        peaks
-    )  # ten times the text: 2 MB more of it would be read at once
+    assert peaks[1] < peaks[0] + 4_000_000, peaks  # ten times the text is 2 MB more
 
 
 def test_each_encoding_is_counted_by_files(tmp_path: Path) -> None:
@@ -696,19 +694,19 @@ def test_a_killed_clean_leaves_no_folder_and_no_process(tmp_path: Path) -> None:
     assert not out.exists()
     clean(
         write(tmp_path / "b.jsonl", [SENTENCE]), out
-    )  # which also sweeps up what the killed one left
+    )  # which also removes what the killed one left
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended and waits to be collected does not."""
+    """Whether the process runs; a zombie does not."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return False
 
 
-def test_looking_at_text_brings_no_torch() -> None:
+def test_the_doctor_imports_no_torch() -> None:
     code = (
         "import sys, semigpt.corpus.doctor.run\n"
         "sys.exit('torch' in sys.modules or 'datasets' in sys.modules)"

@@ -14,7 +14,7 @@ import pytest
 
 from semigpt.corpus import news
 from semigpt.corpus.news.derivations import derivations
-from semigpt.corpus.news.facts import Computed, Kind
+from semigpt.corpus.news.facts import Computed, Kind, kind_name
 from semigpt.corpus.news.frames import (
     Attribute,
     Computation,
@@ -50,6 +50,10 @@ def test_articles_depend_on_seed_split_and_place_alone():
     assert [article.document for article in news.rows("train", articles=50, seed=1)] != [
         article.document for article in TRAIN[:50]
     ]
+
+
+def test_rows_can_begin_anywhere():
+    assert list(news.rows("test", first=20)) == ARTICLES["test"][20:]
 
 
 def test_rows_have_the_columns_of_the_books_dataset():
@@ -132,6 +136,14 @@ def test_other_texts_are_refused(damage: Callable[[str], str]):
         news.information(damage(TRAIN[0].document))
 
 
+def test_an_ambiguous_text_is_reported(monkeypatch: pytest.MonkeyPatch):
+    twice = news.parse(TRAIN[0].document)
+    found = "semigpt.corpus.news.derivations.derivations"
+    monkeypatch.setattr(found, lambda grammar, document: [twice, twice])
+    with pytest.raises(CorpusError, match="in 2 ways: please report it"):
+        news.parse(TRAIN[0].document)
+
+
 def test_probabilities_of_a_small_grammar_sum_to_one():
     """Every text of a small grammar, by brute force: the parsed probabilities sum to one."""
     kinds = {
@@ -153,6 +165,23 @@ def test_probabilities_of_a_small_grammar_sum_to_one():
     found = [list(derivations(grammar, text)) for text in texts]
     assert all(len(ways) == 1 for ways in found)
     assert sum(2 ** -ways[0].information for ways in found) == pytest.approx(1)
+
+
+def test_two_facts_of_a_kind_are_never_the_same():
+    kinds = {"fruit": Kind("fruit", (("감", "배"),))}
+    plan = (Position((Frame("{fruit}, {fruit2:을} 샀다."),)),)
+    story = Story("나", (Frame("{fruit}"),), plan)
+    grammar = Grammar((Section("가", (story,)),), kinds, {})
+    assert list(derivations(grammar, "감, 감을 샀다.")) == []
+    assert len(list(derivations(grammar, "감, 배를 샀다."))) == 1
+
+
+def test_a_member_is_found_once_where_the_text_ends():
+    assert Kind("fruit", (("감", "감귤", "배"),)).matches("감", 0) == [(0, 1)]
+
+
+def test_the_digits_at_the_end_of_a_fact_are_not_its_kinds():
+    assert [kind_name(fact) for fact in ("person", "person2", "person10")] == ["person"] * 3
 
 
 # A proof that no sentence can be written in two ways, by two frames or by one, whatever the facts.

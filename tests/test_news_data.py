@@ -46,24 +46,24 @@ attribute = "unit"
 members = "감 (한 접), 배 (한 개)"
 """,
     "amounts.toml": """
+[words]
+score = "3-0, 3-1"
 [plain]
-count = [8, 12]
 profit = [100, 200]
+count = [8, 12]
 price = [2_000, 4_000, 1_000]
 [year]
 founded = [2024, 2025]
 [tenths]
 rise = [19, 21]
 [hundredths]
-share = [1_234, 1_235]
+share = [1_204, 1_205]
 ["조"]
 sales = [9_999, 10_001]
 ["억"]
 contract = [20_000, 20_000]
 ["만"]
 crowd = [12_300, 12_300]
-[words]
-score = "3-0, 3-1"
 """,
     "fruit.toml": """
 name = "과일"
@@ -144,7 +144,7 @@ def test_every_way_of_listing_words_and_numbers(folder: Path):
     assert texts["price"] == ["2,000", "3,000", "4,000"]
     assert texts["founded"] == ["2024", "2025"]
     assert texts["rise"] == ["1.9", "2.0", "2.1"]
-    assert texts["share"] == ["12.34", "12.35"]
+    assert texts["share"] == ["12.04", "12.05"]
     assert texts["sales"] == ["9,999", "1조", "1조 1"]
     assert texts["contract"] == ["2억"]
     assert texts["crowd"] == ["1만 2,300"]
@@ -256,6 +256,18 @@ BROKEN = {
         '"달다, 달다"',
         "words.toml: taste: 달다 is in the list twice",
     ),
+    "attribute and within": (
+        "words.toml",
+        'attribute = "unit"',
+        'attribute = "unit"\nwithin = "basket"',
+        "words.toml: fruit.within: no such key here: choose from members, attribute",
+    ),
+    "within and more": (
+        "words.toml",
+        'within = "province"',
+        'within = "province"\nwhere = "x"',
+        "words.toml: place.where: no such key here: choose from members, within",
+    ),
     "unknown list": (
         "words.toml",
         "'{stems}'",
@@ -265,11 +277,29 @@ BROKEN = {
     "no attribute": ("words.toml", " (한 개)", "", "fruit.members: 배 has no unit in brackets"),
     "no province": ("words.toml", "경기: ", "", "place.members: province is missing before: 수원"),
     "a kind of another file": ("amounts.toml", "count =", "taste =", "amounts.toml: taste: a kind"),
+    "a kind of another table": (
+        "amounts.toml",
+        "founded =",
+        "price =",
+        "year.price: a kind of fact",
+    ),
     "a kind with a digit": ("words.toml", "taste =", "taste2 =", "words.toml: taste2: the name of"),
     "unknown style": ("amounts.toml", "[year]", "[decade]", "amounts.toml: decade: no such key"),
     "backward range": ("amounts.toml", "[8, 12]", "[12, 8]", "plain.count: [12, 8] has to be"),
+    "backward range with a step": (
+        "amounts.toml",
+        "[8, 12]",
+        "[12, 8, 1]",
+        "plain.count: [12, 8, 1] has to be",
+    ),
     "step of zero": ("amounts.toml", "[8, 12]", "[8, 12, 0]", "plain.count: [8, 12, 0] has to be"),
     "four numbers": ("amounts.toml", "[8, 12]", "[8, 12, 1, 1]", "[8, 12, 1, 1] has to be"),
+    "a source that is no number": (
+        "amounts.toml",
+        "[plain]\nprofit = [100, 200]",
+        'profit = "100, 200"\n[plain]',
+        "amounts.toml: profit: missing: other",
+    ),
     "no source": ("amounts.toml", "profit =", "loss =", "amounts.toml: profit: missing: other"),
 }
 
@@ -286,6 +316,12 @@ def test_a_broken_file_is_refused_by_file_and_key(
     assert message in str(raised.value)
     assert str(raised.value).startswith("bundled news: ")
     assert "\n" not in str(raised.value)
+
+
+def test_a_section_without_stories_is_refused(folder: Path):
+    (folder / "fruit.toml").write_text("name = '과일'\n[stories]\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"fruit\.toml: stories: the section has no story"):
+        load(folder)
 
 
 def test_a_file_that_is_not_utf8_is_refused(folder: Path):

@@ -50,10 +50,12 @@ _WRITERS: Mapping[str, Callable[[int], str]] = {
 def amount_kinds(table: Table) -> dict[str, Kind]:
     """The kinds of `amounts.toml`, in its order. Raises `CorpusError` for a broken one."""
     table.allow(*_WRITERS, "words")
-    kinds = {}
+    kinds: dict[str, Kind] = {}
     for style in table.values:
         ranges = table.table(style)
         for name in ranges.values:
+            if name in kinds:
+                raise ranges.error(name, "a kind of fact of this name stands in another table")
             kinds[name] = _kind(name, style, ranges)
     return kinds
 

@@ -45,11 +45,13 @@ def load(folder: Path | Traversable) -> News:
 
 
 def _kinds(folder: Path | Traversable, index: Table) -> dict[str, Kind]:
-    kinds: dict[str, Kind] = {}
     amounts = read(folder, "amounts.toml")
     words = [read(folder, f"{name}.toml") for name in index.elements("words", str)]
-    for table, found in [*((t, word_kinds(t)) for t in words), (amounts, amount_kinds(amounts))]:
-        for name, kind in found.items():
+    found = [(table, word_kinds(table)) for table in words]
+    found.append((amounts, amount_kinds(amounts)))
+    kinds: dict[str, Kind] = {}
+    for table, in_table in found:
+        for name, kind in in_table.items():
             if name in kinds:
                 raise table.error(name, "a kind of fact of this name stands in another file")
             if kind_name(name) != name:
@@ -68,11 +70,11 @@ def _section(table: Table, kinds: Mapping[str, Kind]) -> Section:
     if "shared" in table.values:
         entries = table.table("shared")
         shared = {name: _position(entries.table(name), kinds) for name in entries.values}
-    stories = table.table("stories")
-    if not stories.values:
+    entries = table.table("stories")
+    if not entries.values:
         raise table.error("stories", "the section has no story")
-    told = tuple(_story(stories.table(name), kinds, shared) for name in stories.values)
-    return Section(table.get("name", str), told)
+    stories = tuple(_story(entries.table(name), kinds, shared) for name in entries.values)
+    return Section(table.get("name", str), stories)
 
 
 def _story(table: Table, kinds: Mapping[str, Kind], shared: Mapping[str, Position]) -> Story:
@@ -101,9 +103,8 @@ def _position(table: Table, kinds: Mapping[str, Kind]) -> Position:
     sentences = table.get("sentences", int, 1)
     if not 1 <= sentences <= len(frames):
         raise table.error("sentences", f"{sentences} of {len(frames)} frames cannot be written")
-    return Position(
-        frames, table.get("optional", bool, False), table.get("paragraph", bool, False), sentences
-    )
+    optional, paragraph = table.get("optional", bool, False), table.get("paragraph", bool, False)
+    return Position(frames, optional, paragraph, sentences)
 
 
 def _frames(table: Table, key: str, kinds: Mapping[str, Kind]) -> tuple[Frame, ...]:
