@@ -111,7 +111,8 @@ def test_parsing_and_reopening_import_nothing_heavy(tmp_path: Path, text_file: P
     program = (
         "import sys; from semigpt.corpus import prepare_corpus; from pathlib import Path;"
         "prepare_corpus(sys.argv[1], cache=Path(sys.argv[2]));"
-        "print(*[name for name in ('torch', 'datasets', 'pandas', 'pyarrow') if name in sys.modules])"
+        "heavy = {'torch', 'datasets', 'pandas', 'pyarrow'};"
+        "print(*heavy.intersection(sys.modules))"
     )
     command = [sys.executable, "-c", program, str(text_file), str(tmp_path / "cache")]
     first, second = (

@@ -1,4 +1,4 @@
-"""P16: text in any encoding and of any shape is read, or refused in one line that names file and place."""
+"""P16: text of any encoding and shape is read, or refused in one line that names file and place."""
 
 import gzip
 import json
@@ -42,6 +42,8 @@ ENCODED = {
     "UTF-8 with a byte order mark": b"\xef\xbb\xbf" + TEXT.encode(),
     "UTF-16": b"\xff\xfe" + TEXT.encode("utf-16-le"),
     "UTF-16 big-endian": b"\xfe\xff" + TEXT.encode("utf-16-be"),
+    "UTF-32": b"\xff\xfe\0\0" + TEXT.encode("utf-32-le"),
+    "UTF-32 big-endian": b"\0\0\xfe\xff" + TEXT.encode("utf-32-be"),
     "CP949": TEXT.encode("cp949"),
 }
 
