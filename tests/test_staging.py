@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import logging
+import math
 import os
 import random
 import shutil
@@ -29,6 +30,7 @@ from semigpt import storage
 from semigpt.corpus import Corpus, StagingProgress, open_corpus, prepare_corpus, stage
 from semigpt.corpus.duplicates import Seen
 from semigpt.corpus.reading import Reading
+from semigpt.corpus.splits import plan_splits
 from semigpt.corpus.text import normalize
 from semigpt.errors import CorpusError
 
@@ -137,6 +139,19 @@ def test_documents_are_split_by_a_hash_of_their_text(
     )
 
 
+def test_where_a_digest_falls() -> None:
+    """Equal text always falls into the same split, so these borders never move."""
+    plan = plan_splits(["train"], None)
+    borders = {0.0: "train", 0.9: "validation", 0.95: "test"}
+    for border, split in borders.items():
+        assert plan.split_of("train", math.ceil(border * 2**64)) == split
+        assert border == 0 or plan.split_of("train", int(border * 2**64) - 2048) != split
+    assert plan.split_of("train", 2**64 - 1) == "test"
+    assert plan_splits(["train", "test"], None).split_of("train", 2**64 - 1) == "train"
+    assert plan_splits(["train", "test"], None).split_of("test", 0) == "test"
+    assert plan_splits([""], 0.9).split_of("", 2**64 - 1) == "train"
+
+
 def test_only_what_is_missing_is_carved_out_of_train(tmp_path: Path, cache: Path) -> None:
     write(tmp_path / "a" / "train.jsonl", LINES)
     write(tmp_path / "a" / "test.jsonl", ["시험 문장."])
@@ -230,6 +245,15 @@ def newsroom(monkeypatch: pytest.MonkeyPatch) -> None:
         fingerprint=lambda: "one sentence",
     )
     monkeypatch.setattr(semigpt.corpus, "newsroom", room, raising=False)
+
+
+@pytest.mark.usefixtures("newsroom")
+def test_what_was_staged_before_is_found_again(cache: Path) -> None:
+    """Where a key or a byte changes, every text is staged again and no run can be resumed."""
+    corpus = prepare_corpus("news#articles=30,seed=7", cache=cache)
+    assert corpus.folder.name == "news-31e3ff7cc000c6f3"
+    fingerprint = "2f4a0b93b6bbae9d3eea06b0c8f29591260777649885bee147950cf5d000be72"
+    assert corpus.fingerprint == fingerprint
 
 
 @pytest.mark.usefixtures("newsroom")
