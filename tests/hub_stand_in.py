@@ -1,11 +1,13 @@
 """A Hugging Face Hub of our own on loopback, for tests: it speaks what loading a dataset takes.
 
     GET  /api/datasets/NAME[/revision/REV]          the repository: its commit and its files
-    GET  /api/datasets/NAME/tree/REV[/FOLDER]       the files of a folder, `?recursive=True` those below too
+    GET  /api/datasets/NAME/tree/REV[/FOLDER]       the files of a folder, with `?recursive=True`
+                                                    those below too
     POST /api/datasets/NAME/paths-info/REV          the files among some paths
     GET  /datasets/NAME/resolve/REV/PATH            a file, whole or a range of it; HEAD likewise
 
-Answers carry what the client goes by: `ETag`, `X-Repo-Commit`, and `X-Error-Code` where something is missing.
+Answers carry the headers the client needs: `ETag`, `X-Repo-Commit`, and `X-Error-Code` where
+something is missing.
 """
 
 import hashlib
@@ -28,10 +30,11 @@ def commit_of(files: Files) -> str:
 
 
 class HubStandIn:
-    """Serves `repositories`, {"ORG/NAME": {"main": {"README.md": b"…"}, "v1": {…}}}, while it is open.
+    """Serves `repositories` while it is open.
 
-    endpoint: what HF_ENDPOINT has to be
-    requests: "METHOD /path" of every request so far
+    repositories: {"ORG/NAME": {"main": {"README.md": b"…"}, "v1": {…}}}
+    endpoint:     what HF_ENDPOINT has to be
+    requests:     "METHOD /path" of every request so far
     """
 
     def __init__(self, repositories: Mapping[str, Mapping[str, Files]]) -> None:

@@ -1,6 +1,6 @@
 """`hf:ORG/NAME` against a Hub of our own on loopback. No test here touches the network.
 
-huggingface_hub reads HF_ENDPOINT once, when it is imported: a load is a process of its own, as a user's is.
+huggingface_hub reads HF_ENDPOINT once, when it is imported: a load is a process of its own.
 """
 
 import io
@@ -132,7 +132,7 @@ def test_takes_configuration_revision_and_split_streamed_or_not(
     )
     assert short["splits"]["train"] == documents("train", 30)
     assert list((tmp_path / "hf").rglob("*.arrow")), "downloaded whole"
-    # One split taken alone is split anew; twenty documents are so few that it may be cut by character.
+    # One split taken alone is split again; twenty documents may be too few to do so by document.
     parts = [old["splits"]["train"], old["splits"]["validation"], old["splits"]["test"]]
     everything = parts[0] + parts[1] + (parts[2] if parts[2] != parts[1] else [])
     assert sorted("".join(everything)) == sorted("".join(documents("train", 20)))

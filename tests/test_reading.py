@@ -1,6 +1,7 @@
 """`--data SPEC`: the grammar, and what is read from each kind of source."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from semigpt.corpus import Corpus, prepare_corpus
-from semigpt.corpus.spec import FileSource, FolderSource, HubSource, NewsSource, parse_spec
+from semigpt.corpus import Corpus, newsroom, prepare_corpus
+from semigpt.corpus.spec import (
+    FileSource,
+    FolderSource,
+    HubSource,
+    NewsSource,
+    Source,
+    identity,
+    parse_spec,
+)
 from semigpt.errors import CorpusError
 
 LINES = [f"{i}번째 줄입니다." for i in range(200)]
@@ -111,7 +120,8 @@ def test_parsing_and_reopening_import_nothing_heavy(tmp_path: Path, text_file: P
     program = (
         "import sys; from semigpt.corpus import prepare_corpus; from pathlib import Path;"
         "prepare_corpus(sys.argv[1], cache=Path(sys.argv[2]));"
-        "print(*[name for name in ('torch', 'datasets', 'pandas', 'pyarrow') if name in sys.modules])"
+        "heavy = {'torch', 'datasets', 'pandas', 'pyarrow'};"
+        "print(*heavy.intersection(sys.modules))"
     )
     command = [sys.executable, "-c", program, str(text_file), str(tmp_path / "cache")]
     first, second = (
@@ -123,6 +133,45 @@ def test_parsing_and_reopening_import_nothing_heavy(tmp_path: Path, text_file: P
     assert "datasets" in first
     assert "torch" not in first, "its 219 MB are not for reading text"
     assert second == []
+
+
+def test_what_identifies_a_source(tmp_path: Path, text_file: Path) -> None:
+    """All that may change the text changes the identity, and nothing else does."""
+    folder = tmp_path / "글"
+    folder.mkdir()
+    sources: list[Source] = [
+        *(NewsSource(articles, seed) for articles in (None, 3) for seed in (0, 1)),
+        *(FileSource((text_file,), by) for by in (None, "line", "document")),
+        FolderSource(folder),
+        FolderSource(folder, by="line"),
+        FolderSource(folder, config="ko"),
+        FolderSource(folder, split="train"),
+        HubSource("a/b"),
+        HubSource("a/c"),
+        HubSource("a/b", config="ko"),
+        HubSource("a/b", revision="v1"),
+        HubSource("a/b", split="train"),
+    ]
+    (folder / "a.txt").write_text("가", encoding="utf-8")
+    found = [json.dumps(identity(source)) for source in sources]
+    assert len(set(found)) == len(sources)
+    assert found == [json.dumps(identity(source)) for source in sources]
+    assert identity(HubSource("a/b", streaming=False)) == identity(HubSource("a/b"))
+    assert identity(NewsSource(newsroom.DEFAULT_ARTICLES)) == identity(NewsSource())
+    for path, source in ((text_file, sources[4]), (folder / "a.txt", sources[7])):
+        before = identity(source)
+        os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+        touched = identity(source)
+        assert touched != before
+        status = path.stat()
+        path.write_bytes(path.read_bytes() + b"a")
+        os.utime(path, ns=(0, status.st_mtime_ns))
+        assert identity(source) != touched, "longer, at the same time of change"
+    before = identity(sources[7])
+    (folder / "아래").mkdir()
+    assert identity(sources[7]) == before
+    (folder / "아래" / "b.txt").write_text("나", encoding="utf-8")
+    assert identity(sources[7]) != before
 
 
 # --- what a document is

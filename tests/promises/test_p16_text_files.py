@@ -1,6 +1,7 @@
-"""P16: text in any encoding and of any shape is read, or refused in one line that names file and place."""
+"""P16: text of any encoding and shape is read, or refused in one line that names file and place."""
 
 import gzip
+import io
 import json
 import unicodedata
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import zstandard
 
 from semigpt.corpus import Corpus, prepare_corpus
+from semigpt.corpus.text import scan_text
 from semigpt.errors import CorpusError
 
 SENTENCES = [f"{i}번째 문장은 똠방각하가 펲시를 마신 이야기다." for i in range(120)]
@@ -42,6 +44,8 @@ ENCODED = {
     "UTF-8 with a byte order mark": b"\xef\xbb\xbf" + TEXT.encode(),
     "UTF-16": b"\xff\xfe" + TEXT.encode("utf-16-le"),
     "UTF-16 big-endian": b"\xfe\xff" + TEXT.encode("utf-16-be"),
+    "UTF-32": b"\xff\xfe\0\0" + TEXT.encode("utf-32-le"),
+    "UTF-32 big-endian": b"\0\0\xfe\xff" + TEXT.encode("utf-32-be"),
     "CP949": TEXT.encode("cp949"),
 }
 
@@ -189,6 +193,42 @@ BROKEN = {
 def test_a_broken_file_is_refused_at_its_place(tmp_path: Path, what: str) -> None:
     name, content, place = BROKEN[what]
     assert place.lower() in refused(tmp_path, name, content).lower()
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 64])
+def test_a_scan_does_not_depend_on_where_chunks_end(
+    monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    texts = [
+        "",
+        "가\n나",
+        "\n\n가\n나",
+        "가\n\n나",
+        "가\r\n\r\n나",
+        "가\n\n",
+        "가\r\rA",
+        "a\n \n나",
+    ]
+    contents = [text.encode(codec) for text in texts for codec in ("utf-8", "cp949", "utf-16")]
+    contents += [content for _, content, place in BROKEN.values() if "line" in place]
+
+    def scans() -> list[object]:
+        found: list[object] = []
+        for content in contents:
+            try:
+                found.append(scan_text(lambda content=content: io.BytesIO(content), "x"))
+            except CorpusError as error:
+                found.append(str(error))
+        return found
+
+    whole = scans()
+    assert [scan.paragraphs for scan in whole[:24:3]] == [False] * 3 + [True] * 2 + [
+        False,
+        True,
+        False,
+    ]  # type: ignore[attr-defined]
+    monkeypatch.setattr("semigpt.corpus.text.CHUNK_BYTES", chunk)
+    assert scans() == whole
 
 
 def test_the_broken_file_among_many_is_named(tmp_path: Path) -> None:
