@@ -9,9 +9,12 @@
 #include <immintrin.h>
 #endif
 
+/* Whether parallel loops run on all cores: semigpt.native.compiler warns where they do not. */
 #ifdef _OPENMP
 #include <omp.h>
+const int semigpt_has_openmp = 1;
 #else
+const int semigpt_has_openmp = 0;
 static inline int omp_get_thread_num(void) { return 0; }
 static inline int omp_get_num_threads(void) { return 1; }
 static inline int omp_get_max_threads(void) { return 1; }
