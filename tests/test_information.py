@@ -1,15 +1,12 @@
-"""Information in its units, the baselines, and Kneser–Ney against the textbook's recursion."""
+"""Information in its units, and the baselines."""
 
 import lzma
 import math
 import tracemalloc
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.evaluation import information
@@ -21,8 +18,7 @@ from semigpt.evaluation.information import (
     bits,
     unigram_bits,
 )
-from semigpt.ngrams import kneser_ney
-from semigpt.ngrams.kneser_ney import KneserNey
+from semigpt.ngrams.counts import Counts
 
 NSMC = Path(__file__).parents[1] / ".." / "shared" / "data" / "nsmc"
 TEXT = (
@@ -42,55 +38,6 @@ def encode(text: str, alphabet: str) -> np.ndarray:
 
 VOCAB_SIZE = len(set(TEXT)) + 20
 TRAIN, TEST = encode(TEXT, TEXT), encode(UNSEEN, TEXT)
-
-
-class Textbook:
-    """Modified Kneser–Ney as the paper writes it: dictionaries, sums over the vocabulary, recursion."""
-
-    def __init__(self, ids, vocab_size, order, *, leave_out=None):
-        ids = [int(i) for i in ids]
-        grams = [
-            tuple(ids[(i - order + 1 + j) % len(ids)] for j in range(order))
-            for i in range(len(ids))
-        ]
-        self.vocab_size, self.order = vocab_size, order
-        self.discounts = [self.estimate(c.values()) for c in self.count(grams)]
-        if leave_out is not None:
-            del grams[leave_out]
-        self.counts = self.count(grams)
-        # By context: summing over a context's tokens is summing over the whole vocabulary.
-        self.rows = [{} for _ in self.counts]
-        for counts, rows in zip(self.counts, self.rows, strict=True):
-            for gram, c in counts.items():
-                rows.setdefault(gram[:-1], []).append(c)
-
-    def count(self, grams):
-        counts = [Counter(grams)]
-        for _ in range(self.order - 1):
-            counts.insert(0, Counter(gram[1:] for gram in counts[0]))
-        return counts
-
-    @staticmethod
-    def estimate(counts):
-        n = [sum(c == k for c in counts) for k in range(5)]
-        y = n[1] / (n[1] + 2 * n[2]) if n[1] else 0.5
-        found = [k - (k + 1) * y * n[k + 1] / n[k] if n[k] else y for k in (1, 2, 3)]
-        return [d if d > 0 else y for d in found]
-
-    def p(self, context, token):
-        context = tuple(int(i) for i in context)
-        return self.recurse(context[max(0, len(context) - self.order + 1) :], int(token))
-
-    def recurse(self, context, token):
-        lower = self.recurse(context[1:], token) if context else 1 / self.vocab_size
-        row = self.rows[len(context)].get(context, [])
-        if not row:
-            return lower
-        d = self.discounts[len(context)]
-        c = self.counts[len(context)][(*context, token)]
-        own = c - d[min(c, 3) - 1] if c else 0.0
-        given_down = sum(d[min(c, 3) - 1] for c in row)
-        return own / sum(row) + given_down / sum(row) * lower
 
 
 # Units
@@ -115,110 +62,6 @@ def test_a_hopeless_loss_has_infinite_perplexity_and_an_empty_text_no_measure() 
     assert Information(math.inf, 1, 1, 1).perplexity == math.inf
     with pytest.raises(CorpusError, match="at least one character"):
         Information(0.0, 0, 0, 0)
-
-
-# Kneser–Ney
-
-
-@pytest.mark.parametrize("order", [1, 2, 3, 5, 7])
-def test_kneser_ney_is_the_textbook_recursion_at_every_position(order: int) -> None:
-    model, book = KneserNey.fit(TRAIN, VOCAB_SIZE, order), Textbook(TRAIN, VOCAB_SIZE, order)
-    np.testing.assert_allclose(model.discounts[1:, 1:], book.discounts, rtol=1e-12)
-    for ids in (TEST, TRAIN):
-        expected = [math.log2(book.p(ids[:i], ids[i])) for i in range(len(ids))]
-        np.testing.assert_allclose(model.log2_probabilities(ids), expected, rtol=0, atol=1e-9)
-
-
-@given(
-    st.lists(st.integers(0, 4), min_size=1, max_size=60),
-    st.lists(st.integers(0, 6), max_size=12),
-    st.integers(1, 6),
-)
-@example([0, 1, 0], [1, 0, 1], 6)  # shorter than the order
-@settings(max_examples=150, deadline=None)
-def test_kneser_ney_is_the_textbook_on_any_small_text(
-    train: list[int], test: list[int], order: int
-) -> None:
-    model, book = KneserNey.fit(train, 7, order), Textbook(train, 7, order)
-    expected = [math.log2(book.p(test[:i], test[i])) for i in range(len(test))]
-    np.testing.assert_allclose(model.log2_probabilities(test), expected, rtol=0, atol=1e-9)
-    assert model.distribution(test).sum() == pytest.approx(1, abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    "context", ["", "학", "오늘 학교에", "밖에서 학교에", "가나다 오늘", "맞어", "나는 오늘 학교"]
-)
-def test_distributions_sum_to_one_and_agree_with_scoring(context: str) -> None:
-    model = KneserNey.fit(TRAIN, VOCAB_SIZE)
-    ids = encode(context, TEXT)
-    p = model.distribution(ids)
-    assert p.shape == (VOCAB_SIZE,)
-    assert p.min() > 0
-    assert p.sum() == pytest.approx(1, abs=1e-9)
-    scored = [model.log2_probabilities([*ids, token])[-1] for token in range(VOCAB_SIZE)]
-    np.testing.assert_allclose(np.log2(p), scored, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("order", [1, 3, 5])
-def test_leave_one_out_is_counting_without_that_token(order: int) -> None:
-    train = TRAIN[:150]
-    model = KneserNey.fit(train, VOCAB_SIZE, order)
-    circle = [*train, *train]
-    expected = [
-        math.log2(
-            Textbook(train, VOCAB_SIZE, order, leave_out=i).p(
-                circle[: len(train) + i][-order:], train[i]
-            )
-        )
-        for i in range(len(train))
-    ]
-    found = model.leave_one_out_log2_probabilities(train)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
-    assert (
-        found.sum() < model.log2_probabilities(train).sum()
-    )  # a text is news to what did not count it
-
-
-@pytest.mark.parametrize(
-    ("vocab_size", "order"), [(60_000, 5), (60_000, 10), (5000, 6), (5000, 7), (5000, 12)]
-)
-def test_a_vocabulary_too_large_for_packed_keys_counts_the_same(
-    vocab_size: int, order: int
-) -> None:
-    # 60,000^5 does not fit 64 bits: n-grams are ranked on the way. 60,000^10 ranks them several times. 5,000^6 goes by
-    # ranks of pairs, 5,000^7 with a token left over, and six pairs do not fit either.
-    spread = (TRAIN.astype(np.uint32) * 1009) % vocab_size
-    asked = (TEST.astype(np.uint32) * 1009) % vocab_size
-    book = Textbook(spread, vocab_size, order)
-    expected = [math.log2(book.p(asked[:i], asked[i])) for i in range(len(asked))]
-    found = KneserNey.fit(spread, vocab_size, order).log2_probabilities(asked)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
-
-
-def test_chunks_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = KneserNey.fit(TRAIN, VOCAB_SIZE)
-    scores = whole.log2_probabilities(TEST), whole.leave_one_out_log2_probabilities(TRAIN)
-    for chunk in (1, 3, 7):
-        monkeypatch.setattr("semigpt.ngrams.kneser_ney.CHUNK", chunk)
-        model = KneserNey.fit(TRAIN, VOCAB_SIZE)
-        np.testing.assert_array_equal(model.log2_probabilities(TEST), scores[0])
-        np.testing.assert_array_equal(model.leave_one_out_log2_probabilities(TRAIN), scores[1])
-
-
-def test_what_cannot_be_counted_is_said_in_one_line() -> None:
-    with pytest.raises(CorpusError, match="at least one token"):
-        KneserNey.fit([], 10)
-    with pytest.raises(SettingsError, match="order 0"):
-        KneserNey.fit([1], 10, 0)
-    with pytest.raises(SettingsError, match="vocabulary of 10"):
-        KneserNey.fit([1, 10], 10)
-    model = KneserNey.fit(TRAIN, VOCAB_SIZE)
-    with pytest.raises(SettingsError, match="do not fit"):
-        model.log2_probabilities([-1])
-    with pytest.raises(SettingsError, match="whole numbers"):
-        model.distribution([0.5])
-    with pytest.raises(SettingsError, match="training text itself"):
-        model.leave_one_out_log2_probabilities(TEST)
 
 
 # The simple baselines
@@ -254,12 +97,12 @@ def test_uniform_is_log2_of_the_vocabulary() -> None:
 
 def test_every_baseline_is_total_bits_over_characters() -> None:
     found = baselines(TRAIN, TEST, VOCAB_SIZE, 7, xz=70.0)
-    fit = KneserNey.fit(TRAIN, VOCAB_SIZE, 5)
+    fit = Counts.fit(TRAIN, VOCAB_SIZE, 5)
     assert found.as_dict() == {
         "uniform": pytest.approx(len(TEST) * math.log2(VOCAB_SIZE) / 7),
         "unigram": pytest.approx(information.unigram_bits(TRAIN, TEST, VOCAB_SIZE) / 7),
         "bigram": pytest.approx(information.bigram_bits(TRAIN, TEST, VOCAB_SIZE) / 7),
-        "kneser_ney_5": pytest.approx(-fit.log2_probabilities(TEST).sum() / 7),
+        "kneser_ney_5": pytest.approx(fit.bits(TEST) / 7),
         "xz": 10.0,
     }
     assert Baselines(5.0, 4.0, 3.0, 2.0).as_dict()["xz"] is None
@@ -318,12 +161,9 @@ def test_pricing_a_long_text_holds_no_more_than_a_short_one(
 ) -> None:
     """Piece by piece: the same bits, and memory that does not grow with what is priced."""
     long = np.resize(TEST, 1_000_000)
-    expected = -KneserNey.fit(TRAIN, VOCAB_SIZE).log2_probabilities(long[:9001]).sum()
     whole = [score(TRAIN, long[:9001], VOCAB_SIZE) for score in (unigram_bits, bigram_bits)]
     for size in (1000, 4500, 9000, 9001):
         monkeypatch.setattr(information, "CHUNK", size)
-        monkeypatch.setattr(kneser_ney, "CHUNK", size)
-        assert KneserNey.fit(TRAIN, VOCAB_SIZE).bits(long[:9001]) == pytest.approx(expected)
         found = [score(TRAIN, long[:9001], VOCAB_SIZE) for score in (unigram_bits, bigram_bits)]
         assert found == pytest.approx(whole)
     monkeypatch.undo()

@@ -18,11 +18,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from semigpt.errors import SemigptError
 from semigpt.storage import cache_folder
 
-__all__ = ["NativeUnavailableError", "compiled"]
+__all__ = ["NativeUnavailableError", "check_memory", "compiled"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,13 @@ def compiled(source: Path, *defines: str) -> ctypes.CDLL:
     if not _has_openmp(library):
         _warn_of_one_core(shlex.join(command))
     return library
+
+
+def check_memory(status: Any, function: Any, arguments: tuple[Any, ...]) -> Any:
+    """An `errcheck` of ctypes for C that returns less than 0 where it cannot allocate."""
+    if status < 0:
+        raise MemoryError(f"no memory left for {function.__name__}")
+    return status
 
 
 def _compiler_command() -> list[str]:
