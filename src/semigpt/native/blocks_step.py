@@ -63,7 +63,7 @@ def library() -> ctypes.CDLL:
     loaded = compiled(SOURCE)
     for name, arguments, result in (
         ("threads", (), ctypes.c_int),
-        ("room", (ctypes.POINTER(_Step),), ctypes.c_int64),
+        ("workspace", (ctypes.POINTER(_Step),), ctypes.c_int64),
         ("step", (ctypes.POINTER(_Step),), ctypes.c_double),
     ):
         function = getattr(loaded, f"semigpt_blocks_{name}")
@@ -174,7 +174,7 @@ class BlocksStep:
     def _make_room(self, B: int, T: int, threads: int) -> None:
         step, self._shape = self._step, (B, T, threads)
         step.B, step.T = B, T
-        self._room = torch.empty(threads, self._c.semigpt_blocks_room(step))
+        self._room = torch.empty(threads, self._c.semigpt_blocks_workspace(step))
         self._by_embedded = torch.empty(B * T, step.C)
         self._losses = torch.empty(threads, dtype=torch.float64)
         step.room, step.by_embedded = self._room.data_ptr(), self._by_embedded.data_ptr()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from semigpt.native.compiler import NativeUnavailableError, compiled
+from semigpt.native.compiler import NativeUnavailableError, check_memory, compiled
 
 if TYPE_CHECKING:
     from semigpt.models.gpt import GPT
@@ -43,9 +43,9 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
     p, i, f = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
     n, u = ctypes.c_int64, ctypes.c_uint64
     for name, arguments in {
-        "round": (n, p, p),
-        "gather": (n, p, f, i, p),
-        "drop": (n, u, f, p, p),
+        "cast": (n, p, p),
+        "accumulate": (n, p, f, i, p),
+        "dropout": (n, u, f, p, p),
         "embed": (i, i, p, p, p),
         "embed_backward": (i, i, p, p, f, p),
         "add_norm": (i, i, f, p, p, p, p, p, p),
@@ -58,14 +58,12 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
         "causal_softmax_backward": (i, i, p, p),
         "swiglu": (i, i, p, p),
         "swiglu_backward": (i, i, p, p, p),
-        "cross_entropy": (i, i, i, p, p, f, p, p, f, i, p, p, p, f),
-        "successors": (p, i, i, p, p, p, p),
-        "guesses": (p, i, i, p, p, i, p, p),
-        "echoes": (i, i, p, i, p, p),
-        "recall": (p, i, i, p, p, i, p, p),
     }.items():
         function = getattr(loaded, f"semigpt_{name}")
         function.argtypes, function.restype = arguments, None
+    loaded.semigpt_cross_entropy.argtypes = (i, i, i, p, p, f, p, p, f, i, p, p, p, f)
+    loaded.semigpt_cross_entropy.restype = i
+    loaded.semigpt_cross_entropy.errcheck = check_memory
     loaded.semigpt_threads.argtypes, loaded.semigpt_threads.restype = (), i
     return loaded
 
@@ -239,7 +237,7 @@ class NativeStep:
         def drop(site: int, x: Tensor, y: Tensor) -> Tensor:
             if not rate:
                 return x
-            c.semigpt_drop(x.numel(), site_seed(seed, site), rate, x.data_ptr(), y.data_ptr())
+            c.semigpt_dropout(x.numel(), site_seed(seed, site), rate, x.data_ptr(), y.data_ptr())
             return y
 
         ids, targets = inputs_BT.contiguous(), targets_BT.contiguous()
@@ -413,7 +411,7 @@ class NativeStep:
     def _round(self, parts: tuple[Tensor, ...], whole: Tensor) -> None:
         first = 0
         for part in parts:
-            self._c.semigpt_round(part.numel(), part.data_ptr(), whole[first:].data_ptr())
+            self._c.semigpt_cast(part.numel(), part.data_ptr(), whole[first:].data_ptr())
             first += len(part)
 
     def _gradient(self, parameter: Tensor) -> tuple[Tensor, bool]:
@@ -430,7 +428,7 @@ class NativeStep:
         first = 0
         for part in parts:
             gradient, add = self._gradient(part)
-            self._c.semigpt_gather(
+            self._c.semigpt_accumulate(
                 part.numel(), by_weight[first:].data_ptr(), weight, add, gradient.data_ptr()
             )
             first += len(part)
