@@ -10,8 +10,8 @@ import torch
 from conftest import VOCABULARY, small_model
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.huggingface.folder import load_model
-from semigpt.models import memory as memory_module
 from semigpt.models.memory import LONGEST_ECHO, MemoryGPT, echoes
+from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts
 from semigpt.recipe import Recipe, Stepped, train
 
@@ -191,7 +191,7 @@ def test_what_the_net_is_told_is_what_the_counts_and_the_text_say() -> None:
     assert isinstance(model, MemoryGPT)
     assert model.counts is not None
     inputs = torch.tensor([[7, 14, 21, 7, 14]])  # 14 stood here before, and 21 came next
-    [[*_, (guess, _)]] = model.counts.guesses(inputs, 2)[0].tolist()
+    [[*_, (guess, _)]] = model.counts.top_k(inputs, 2)[0].tolist()
     with torch.no_grad():
         plain = model(inputs)[0]
         for token, row in ((guess, guess), (21, VOCABULARY + 21)):
@@ -199,7 +199,7 @@ def test_what_the_net_is_told_is_what_the_counts_and_the_text_say() -> None:
             model.hints.weight[row] += 1.0
             assert not torch.allclose(model(inputs)[0][0, -1], plain[0, -1]), token
             model.hints.weight[row] = kept
-        unseen = next(t for t in range(VOCABULARY) if t not in model.counts.guesses(inputs, 2)[0])
+        unseen = next(t for t in range(VOCABULARY) if t not in model.counts.top_k(inputs, 2)[0])
         model.hints.weight[unseen] += 1.0
         torch.testing.assert_close(model(inputs)[0], plain)
 
@@ -209,8 +209,8 @@ def test_an_echo_is_the_latest_of_the_longest_matches(
     way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if way == "PyTorch":
-        monkeypatch.setattr(memory_module, "library_or_none", lambda dtype: None)
-    elif memory_module.library_or_none(torch.float32) is None:
+        monkeypatch.setattr(native_ngrams, "available", lambda: False)
+    elif not native_ngrams.available():
         pytest.skip("no C compiler")
     torch.manual_seed(0)
     ids = torch.randint(0, 3, (4, 60))

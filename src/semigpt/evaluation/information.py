@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semigpt.errors import CorpusError, SettingsError
-from semigpt.ngrams.kneser_ney import CHUNK, KneserNey, checked_ids, run_starts
+from semigpt.ngrams.counts import CHUNK, Counts, checked_ids, run_starts
 
 __all__ = [
     "Baselines",
@@ -128,7 +128,7 @@ def baselines(
         raise CorpusError(
             "no text to price the baselines on: give a split of at least one character"
         )
-    kneser_ney_5 = KneserNey.fit(train_ids, vocab_size, order=5).bits(test_ids)
+    kneser_ney_5 = Counts.fit(train_ids, vocab_size, order=5).bits(test_ids)
     return Baselines(
         uniform=uniform_bits(len(test_ids), vocab_size) / characters,
         unigram=unigram_bits(train_ids, test_ids, vocab_size) / characters,

@@ -3,7 +3,7 @@
     p(w) = Σ_e share_e p_e(w)        shares = softmax(gate · [hidden, features, 1])
 
 Counting a text takes seconds and knows its every phrase; a net takes minutes and knows what phrases have in common. The
-gate reads the net's last hidden state and how well the counts know the last tokens (`Counts.recall`), and decides position
+gate reads the net's last hidden state and how well the counts know the last tokens (`Counts.lookup`), and decides position
 by position whom to believe: a mixture of experts (Jacobs and others 1991) of which only one, the net, learns. The others are
 what the counts say after the last 0, 1 … order - 1 tokens, each on its own; and the echo, which is sure of the token that
 followed the last time these very tokens stood in the text before it (where they did not, it says what the counts do).
@@ -31,7 +31,8 @@ from torch import Tensor, nn
 from semigpt.errors import SettingsError
 from semigpt.models.base import lesson_of, taught_loss
 from semigpt.models.gpt import GPT, GPTSettings, KeyValueCache
-from semigpt.native.gpt_step import Recalled, library_or_none
+from semigpt.native import ngrams as native_ngrams
+from semigpt.native.gpt_step import Recalled
 from semigpt.ngrams.counts import LEVELS, Counts
 from semigpt.settings import check_positive, to_table
 
@@ -72,15 +73,10 @@ def echoes(ids_BT: Tensor) -> tuple[Tensor, Tensor]:
     Of several longest ones the latest; lengths from 0, where no token of the kind was there before (the token is 0 then),
     to `LONGEST_ECHO`.
     """
-    B, T = ids_BT.shape
-    c = library_or_none(torch.float32) if ids_BT.device.type == "cpu" else None
-    if c is not None:
-        ids_BT = ids_BT.contiguous()
-        tokens_BT, lengths_BT = torch.empty_like(ids_BT), torch.empty_like(ids_BT)
-        c.semigpt_echoes(
-            B, T, ids_BT.data_ptr(), LONGEST_ECHO, tokens_BT.data_ptr(), lengths_BT.data_ptr()
-        )
-        return tokens_BT, lengths_BT
+    if ids_BT.device.type == "cpu" and native_ngrams.available():
+        tokens, lengths = native_ngrams.longest_match(ids_BT.numpy(), LONGEST_ECHO)
+        return torch.from_numpy(tokens), torch.from_numpy(lengths)
+    T = ids_BT.shape[1]
     alike_BTS = (ids_BT[:, :, None] == ids_BT[:, None, :]).tril(-1).int()
     runs_BTS = alike_BTS
     for _ in range(LONGEST_ECHO - 1):
@@ -206,8 +202,8 @@ class MemoryGPT(GPT):
         )
         T = inputs_BT.shape[1]
         recent_BR = self._recent(seen_BS, T)
-        guesses = self.counts.guesses(recent_BR, self.settings.guesses)
-        _, features_BRF = self.counts.recall(recent_BR, None)
+        guesses = self.counts.top_k(recent_BR, self.settings.guesses)
+        _, features_BRF = self.counts.lookup(recent_BR, None)
         return x_BTC + self._told(*self._hinted(T, guesses, features_BRF, echoes(seen_BS)))
 
     def _output(self, hidden_BTC: Tensor, inputs_BS: Tensor) -> Tensor:
@@ -217,7 +213,7 @@ class MemoryGPT(GPT):
             return logits_BTV
         T = hidden_BTC.shape[1]
         recent_BR = self._recent(inputs_BS, T)
-        _, features_BTF = self.counts.recall(recent_BR, None)
+        _, features_BTF = self.counts.lookup(recent_BR, None)
         shares_BTE = self._log_shares(hidden_BTC, features_BTF[:, -T:])
         sizes = [1, self.settings.memory_order, 1]
         net_BT1, by_counts_BTK, by_echo_BT1 = torch.split(shares_BTE, sizes, dim=2)
@@ -240,12 +236,12 @@ class MemoryGPT(GPT):
         self, inputs_BT: Tensor, targets_BT: Tensor, *, leave_one_out: bool
     ) -> tuple[Tensor, ...]:
         """All that the counts and the text itself say at each position, before any weight has a part in it: what each expert
-        but the net gives each target, `[B, T, E - 1]`; what `Counts.recall` tells of the contexts; the hints."""
+        but the net gives each target, `[B, T, E - 1]`; what `Counts.lookup` tells of the contexts; the hints."""
         assert self.counts is not None
         home = self.counts.device
         ids_BT, wanted_BT = inputs_BT.to(home), targets_BT.to(home)
-        p_BTK, features_BTF = self.counts.recall(ids_BT, wanted_BT, leave_one_out=leave_one_out)
-        guesses = self.counts.guesses(
+        p_BTK, features_BTF = self.counts.lookup(ids_BT, wanted_BT, leave_one_out=leave_one_out)
+        guesses = self.counts.top_k(
             ids_BT, self.settings.guesses, wanted_BT if leave_one_out else None
         )
         echo_BT, length_BT = echoes(ids_BT)
