@@ -132,8 +132,8 @@ def test_counts_say_there_what_they_say_on_a_cpu() -> None:
             counts.distribution(here[0], here[1] if left_out else None),
         )
         for a, b in zip(
-            there.recall(inputs, targets, leave_one_out=left_out),
-            counts.recall(*here, leave_one_out=left_out),
+            there.lookup(inputs, targets, leave_one_out=left_out),
+            counts.lookup(*here, leave_one_out=left_out),
             strict=True,
         ):
             torch.testing.assert_close(a.cpu(), b)

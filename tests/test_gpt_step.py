@@ -139,7 +139,7 @@ def test_memory(distillation_weight: float, own_loss: float, counts: Counts) -> 
 def dropout_mask(shape: tuple[int, ...], seed: int, site: int, rate: float) -> Tensor:
     ones = torch.ones(shape)
     dropped = torch.empty(shape)
-    step_module.library(torch.float32).semigpt_drop(
+    step_module.library(torch.float32).semigpt_dropout(
         *(
             ones.numel(),
             step_module.site_seed(seed, site),

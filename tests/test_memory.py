@@ -11,7 +11,7 @@ from conftest import VOCABULARY, machine, small_model
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.huggingface.folder import load_model
 from semigpt.models.memory import MemoryGPT
-from semigpt.ngrams import longest_match as match_module
+from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts
 from semigpt.ngrams.longest_match import LONGEST_MATCH, longest_match
 from semigpt.recipe import Recipe, Stepped, train
@@ -194,7 +194,7 @@ def test_the_features_are_what_the_counts_and_the_text_say() -> None:
     assert isinstance(model, MemoryGPT)
     assert model.counts is not None
     inputs = torch.tensor([[7, 14, 21, 7, 14]])  # 14 stood here before, and 21 came next
-    [[*_, (likeliest, _)]] = model.counts.guesses(inputs, 2)[0].tolist()
+    [[*_, (likeliest, _)]] = model.counts.top_k(inputs, 2)[0].tolist()
     with torch.no_grad():
         plain = model(inputs)[0]
         for token, row in ((likeliest, likeliest), (21, VOCABULARY + 21)):
@@ -202,7 +202,7 @@ def test_the_features_are_what_the_counts_and_the_text_say() -> None:
             model.token_features.weight[row] += 1.0
             assert not torch.allclose(model(inputs)[0][0, -1], plain[0, -1]), token
             model.token_features.weight[row] = kept
-        unseen = next(t for t in range(VOCABULARY) if t not in model.counts.guesses(inputs, 2)[0])
+        unseen = next(t for t in range(VOCABULARY) if t not in model.counts.top_k(inputs, 2)[0])
         model.token_features.weight[unseen] += 1.0
         torch.testing.assert_close(model(inputs)[0], plain)
 
@@ -210,8 +210,8 @@ def test_the_features_are_what_the_counts_and_the_text_say() -> None:
 @pytest.mark.parametrize("way", ["C", "PyTorch"])
 def test_a_match_is_the_latest_of_the_longest(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if way == "PyTorch":
-        monkeypatch.setattr(match_module, "library_or_none", lambda dtype: None)
-    elif match_module.library_or_none(torch.float32) is None:
+        monkeypatch.setattr(native_ngrams, "available", lambda: False)
+    elif not native_ngrams.available():
         pytest.skip("no C compiler")
     torch.manual_seed(0)
     ids = torch.randint(0, 3, (4, 60))

@@ -32,7 +32,7 @@ from semigpt.huggingface.open import open_run
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.models.memory import MemoryGPT
-from semigpt.native.gpt_step import library_or_none
+from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts
 from semigpt.run import Evaluated, Finished, TrainingRun, measure
 from semigpt.run_folder import RunFolder
@@ -317,7 +317,7 @@ def count_ngrams(recipe: Recipe, dataset: Dataset, device: torch.device) -> Coun
     ids = stream.read(0, min(len(stream), COUNTED_TOKENS))
     counts = Counts.fit(ids, dataset.vocab_size, order or auto.TEACHER_ORDER)
     # A model's own lookups are answered faster by C on the CPU (3 ms for 3,072 contexts) than by PyTorch on a GPU (33).
-    return counts if own_order is not None and library_or_none(torch.float32) else counts.to(device)
+    return counts if own_order is not None and native_ngrams.available() else counts.to(device)
 
 
 def has_teacher(recipe: Recipe, dataset: Dataset) -> bool:

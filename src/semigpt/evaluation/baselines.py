@@ -24,7 +24,7 @@ from semigpt import html
 from semigpt.dataset import prepare_dataset
 from semigpt.errors import CorpusError
 from semigpt.evaluation.information import BASELINE_NAMES
-from semigpt.ngrams.kneser_ney import CHUNK, KneserNey, checked_ids, run_starts
+from semigpt.ngrams.counts import CHUNK, Counts, checked_ids, run_starts
 from semigpt.storage import replace_file
 from semigpt.tokenizers.char import CharTokenizer
 
@@ -146,7 +146,7 @@ def compute_baselines(
         raise CorpusError(
             "no text to measure the baselines on: give a split of at least one character"
         )
-    kneser_ney_5 = KneserNey.fit(train_ids, vocab_size, order=5).bits(test_ids)
+    kneser_ney_5 = Counts.fit(train_ids, vocab_size, order=5).bits(test_ids)
     return Baselines(
         uniform=uniform_bits(len(test_ids), vocab_size) / characters,
         unigram=unigram_bits(train_ids, test_ids, vocab_size) / characters,

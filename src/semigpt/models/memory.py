@@ -96,7 +96,7 @@ class Lookup(NamedTuple):
     """All that the counts and the text itself say at each position of a batch."""
 
     p_BTX: Tensor  # the probability that each expert but the net gives each target
-    context_BTF: Tensor  # what the gate reads of the counts: `Counts.recall`
+    context_BTF: Tensor  # what the gate reads of the counts: `Counts.lookup`
     token_rows_BTK: Tensor
     token_weights_BTK: Tensor
     values_BTF: Tensor
@@ -187,8 +187,8 @@ class MemoryGPT(GPT):
         assert self.counts is not None
         home = self.counts.device
         ids_BT, wanted_BT = inputs_BT.to(home), targets_BT.to(home)
-        p_BTK, context_BTF = self.counts.recall(ids_BT, wanted_BT, leave_one_out=leave_one_out)
-        likeliest = self.counts.guesses(
+        p_BTK, context_BTF = self.counts.lookup(ids_BT, wanted_BT, leave_one_out=leave_one_out)
+        likeliest = self.counts.top_k(
             ids_BT, self.settings.ngram_top_k, wanted_BT if leave_one_out else None
         )
         match_BT, length_BT = longest_match(ids_BT)
@@ -280,8 +280,8 @@ class MemoryGPT(GPT):
         seen_BS = cache.with_earlier(inputs_BT) if isinstance(cache, MemoryCache) else inputs_BT
         T = inputs_BT.shape[1]
         recent_BR = self._recent(seen_BS, T)
-        likeliest = self.counts.guesses(recent_BR, self.settings.ngram_top_k)
-        _, context_BRF = self.counts.recall(recent_BR, None)
+        likeliest = self.counts.top_k(recent_BR, self.settings.ngram_top_k)
+        _, context_BRF = self.counts.lookup(recent_BR, None)
         features = self._features(T, likeliest, context_BRF, longest_match(seen_BS))
         return x_BTC + self.embed_features(features)
 
@@ -292,7 +292,7 @@ class MemoryGPT(GPT):
             return logits_BTV
         T = hidden_BTC.shape[1]
         recent_BR = self._recent(inputs_BS, T)
-        _, context_BRF = self.counts.recall(recent_BR, None)
+        _, context_BRF = self.counts.lookup(recent_BR, None)
         log_weights_BTE = self._log_mixture_weights(hidden_BTC, context_BRF[:, -T:])
         sizes = [1, self.settings.memory_order, 1]
         net_BT1, counts_BTK, match_BT1 = torch.split(log_weights_BTE, sizes, dim=2)

@@ -1,17 +1,20 @@
-/* A training step of the `blocks` rung on a CPU, loss and every gradient: the oracle is autograd over
-   semigpt.models.attention; semigpt.models.blocks_step calls it.
+/* A training step of the `blocks` rung on a CPU, the loss and every gradient. Autograd over
+   semigpt.models.attention is the oracle; semigpt.native.blocks_step calls this.
 
-   The lanes of a vector are sixteen texts. So sums over features and over positions are sums of vectors, never within
-   one: norms, softmaxes and attention of heads of 8 over 8 positions fill whole vectors, and a query meets no key that it
-   must not see. An activation [T, F] is T * F vectors; a batch is cut into units of sixteen texts, the last filled up
-   with texts whose loss does not count.
+   The lanes of a vector are sixteen sequences. Sums over features and over positions are then sums
+   of vectors, never within one: norms, softmaxes and attention of heads of 8 over 8 positions fill
+   whole vectors, and a query computes no key that it must not see. An activation [T, F] is T * F
+   vectors. A batch is cut into units of sixteen sequences, the last padded with sequences whose
+   loss does not count.
 
-   A unit runs forward, through the output layer and back by itself, while all that it made is in the caches. Threads share
-   the units; each sums the gradients of its own, and the sums are added in the threads' order: the same number of threads
-   gives the same bits. One parallel region and one barrier a step.
+   A unit runs forward, through the output layer and back by itself, while its activations are in
+   the caches. Threads share the units. Each sums the gradients of its own, and the sums are added
+   in the threads' order, so the same number of threads gives the same bits. There is one parallel
+   region and one barrier a step.
 
-   T positions, C width, H heads, D head width, F feed-forward width, L layers, V vocabulary, O outputs, I inputs of a
-   product. Weights are PyTorch's, [O, I]. */
+   T positions, C width, H heads, D head width, F feed-forward width, L layers, V vocabulary, O
+   outputs and I inputs of a product. Weights are PyTorch's, [O, I]. d_x is the gradient of the loss
+   by x. Ids are inside the vocabulary: the caller checks. */
 
 #include <float.h>
 
@@ -21,33 +24,35 @@
 #define UNROLL _Pragma("GCC unroll 16")
 
 enum { TOKENS, POSITIONS, FIRST_LAYER };
-enum { NORM_1, SHIFT_1, QKV, PROJECT, PROJECT_BIAS, NORM_2, SHIFT_2, EXPAND, EXPAND_BIAS, CONTRACT, CONTRACT_BIAS, WEIGHTS };
+enum {
+    NORM_1, SHIFT_1, QKV, PROJECT, PROJECT_BIAS,
+    NORM_2, SHIFT_2, EXPAND, EXPAND_BIAS, CONTRACT, CONTRACT_BIAS, WEIGHTS
+};
 enum { FINAL_NORM, FINAL_SHIFT, HEAD, LAST_WEIGHTS }; /* after the layers */
 
-/* Of the output layer at a time: 8 positions, 128 texts' rows, of 48 tokens' logits. At width 32 they, the
-   rows and the weights are 47 KB: about a first-level cache. */
+/* The output layer computes 48 tokens' logits at 8 positions of 16 sequences at a time. At width 32
+   the logits, the rows and the weights take 47 KB, about a first-level cache. */
 enum { CHUNK = 48, ROWS = 8 };
 
+/* Mirrored by `_Step` in semigpt.native.blocks_step. */
 typedef struct {
     int32_t B, T, C, H, F, L, V, context;
-    int32_t dropped; /* of 256 coins */
+    int32_t dropped; /* of 256: an element is dropped where its random byte is less */
     float epsilon, weight;
-    const int64_t *ids, *targets;  /* [B, T] */
-    const uint8_t *coins;          /* [units, 2 L, T, C, 16] */
+    const int64_t *ids, *targets; /* [B, T] */
+    const uint8_t *mask;          /* [units, 2 L, T, C, 16]: random bytes, a branch after another */
     const float *const *weights;
     float *const *gradients;
-    const uint8_t *add;            /* for each gradient: to what is there */
-    float *room;                   /* semigpt_blocks_room() floats a thread */
-    float *by_embedded;            /* [B, T, C] */
-    double *losses;                /* a thread */
+    const uint8_t *add;           /* for each gradient: add to what is there */
+    float *workspace;             /* semigpt_blocks_workspace() floats a thread */
+    float *d_embedded;            /* [B, T, C] */
+    double *losses;               /* a thread */
 } Step;
 
 typedef uint8_t v16b __attribute__((vector_size(16), aligned(1), may_alias));
 
-INLINE v16 load(const float *p) { return *(const v16 *)p; }
-INLINE void store(float *p, v16 x) { *(v16 *)p = x; }
-INLINE int least(int a, int b) { return a < b ? a : b; }
-INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+INLINE int smaller_int(int a, int b) { return a < b ? a : b; }
+INLINE int64_t larger_int64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 INLINE v16 vsqrt(v16 x) {
 #ifdef __AVX512F__
@@ -71,7 +76,7 @@ INLINE v16 vsqrt(v16 x) {
     }
 #define LIST(...) __VA_ARGS__
 
-/* Sixteen vectors as a matrix, transposed. */
+/* Transpose sixteen vectors as a matrix. */
 INLINE void transpose(v16 x[LANES]) {
     EXCHANGE(1, LIST(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
              LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
@@ -83,12 +88,12 @@ INLINE void transpose(v16 x[LANES]) {
              LIST(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
 }
 
-INLINE void put(float *p, v16 x, int add) {
-    if (add) x += load(p);
-    store(p, x);
+INLINE void store_or_add(float *p, v16 x, int add) {
+    if (add) x += loadf(p);
+    storef(p, x);
 }
 
-/* y [T, F] summed over positions and texts: the gradient of a bias. */
+/* y [T, F] summed over positions and sequences: the gradient of a bias. */
 static void column_sums(int T, int F, const v16 *y, float *sums, int add) {
     for (int f = 0; f < F; f += LANES) {
         v16 x[LANES];
@@ -98,44 +103,46 @@ static void column_sums(int T, int F, const v16 *y, float *sums, int add) {
         }
         transpose(x);
         for (int i = 1; i < LANES; i++) x[0] += x[i];
-        put(sums + f, x[0], add);
+        store_or_add(sums + f, x[0], add);
     }
 }
 
-/* x [T, F] with the texts in lanes as rows [T, 16, F] of floats. */
+/* x [T, F] with the sequences in lanes as rows [T, 16, F] of floats. */
 static void to_rows(int T, int F, const v16 *x, float *rows) {
     for (int t = 0; t < T; t++)
         for (int f = 0; f < F; f += LANES) {
             v16 block[LANES];
             memcpy(block, x + (size_t)t * F + f, sizeof block);
             transpose(block);
-            for (int b = 0; b < LANES; b++) store(rows + ((size_t)t * LANES + b) * F + f, block[b]);
+            for (int b = 0; b < LANES; b++)
+                storef(rows + ((size_t)t * LANES + b) * F + f, block[b]);
         }
 }
 
-/* What is done with a product before it is stored. */
+/* What happens to a product before it is stored. */
 enum { PLAIN, RELU, BRANCH };
 typedef struct {
-    const v16 *other;     /* RELU backward: what it gave [T, I]. BRANCH: the stream that the branch is added to [T, O] */
-    const uint8_t *coins; /* BRANCH: [T, O, 16], or NULL */
+    const v16 *residual; /* BRANCH: the stream that the branch is added to, [T, O] */
+    const uint8_t *mask; /* BRANCH: [T, O, 16], or NULL */
     int dropped;
-} After;
+} Epilogue;
 
-/* 0 where the coin is dropped, else what keeps the mean. */
-INLINE v16 kept(const uint8_t *coins, int dropped) {
-    v16i coin = __builtin_convertvector(*(const v16b *)coins, v16i);
-    return (v16)((v16i)splat(256.0f / (256 - dropped)) & (coin >= dropped));
+/* 0 where an element is dropped, else the factor that keeps the mean. */
+INLINE v16 dropout_factor(const uint8_t *mask, int dropped) {
+    v16i random = __builtin_convertvector(*(const v16b *)mask, v16i);
+    return (v16)((v16i)splat(256.0f / (256 - dropped)) & (random >= dropped));
 }
 
-/* y = x Wᵀ + bias at `count` positions, outputs four by four; y's positions lie `stride` vectors apart. Where O is not a
-   multiple of four its last row is computed again, into what follows it. */
-INLINE void linear_at(const int count, const int kind, int I, int O, int stride, const v16 *x, const float *w,
-                      const float *bias, After after, v16 *y) {
+/* y = x Wᵀ + bias at `count` positions, four outputs at a time; y's positions are `stride` vectors
+   stride. Where O is not a multiple of four its last row is computed again, into what follows
+   it. */
+INLINE void linear_at(const int count, const int kind, int I, int O, int stride, const v16 *x,
+                      const float *w, const float *bias, Epilogue epilogue, v16 *y) {
     for (int o = 0; o < O; o += 4) {
         const float *row[4];
         v16 sum[4][4];
         UNROLL for (int j = 0; j < 4; j++) {
-            row[j] = w + (size_t)least(o + j, O - 1) * I;
+            row[j] = w + (size_t)smaller_int(o + j, O - 1) * I;
             UNROLL for (int t = 0; t < count; t++) sum[j][t] = splat(bias ? bias[o + j] : 0);
         }
         for (int i = 0; i < I; i++) {
@@ -151,90 +158,100 @@ INLINE void linear_at(const int count, const int kind, int I, int O, int stride,
             v16 value = sum[j][t];
             if (kind == RELU) value = larger(splat(0), value); /* in this order NaN stays NaN */
             if (kind == BRANCH) {
-                if (after.coins) value *= kept(after.coins + at * LANES, after.dropped);
-                value += after.other[at];
+                if (epilogue.mask)
+                    value *= dropout_factor(epilogue.mask + at * LANES, epilogue.dropped);
+                value += epilogue.residual[at];
             }
             y[at] = value;
         }
     }
 }
-INLINE void linear(const int kind, int T, int I, int O, int stride, const v16 *x, const float *w, const float *bias,
-                   After after, v16 *y) {
+INLINE Epilogue epilogue_at(Epilogue e, int t, int stride) {
+    return (Epilogue){e.residual ? e.residual + (size_t)t * stride : 0,
+                      e.mask ? e.mask + (size_t)t * stride * LANES : 0, e.dropped};
+}
+INLINE void linear(const int kind, int T, int I, int O, int stride, const v16 *x, const float *w,
+                   const float *bias, Epilogue epilogue, v16 *y) {
     int t = 0;
-    for (; t + 4 <= T; t += 4) {
-        After here = {after.other ? after.other + (size_t)t * stride : 0,
-                      after.coins ? after.coins + (size_t)t * stride * LANES : 0, after.dropped};
-        linear_at(4, kind, I, O, stride, x + (size_t)t * I, w, bias, here, y + (size_t)t * stride);
-    }
-    for (; t < T; t++) {
-        After here = {after.other ? after.other + (size_t)t * stride : 0,
-                      after.coins ? after.coins + (size_t)t * stride * LANES : 0, after.dropped};
-        linear_at(1, kind, I, O, stride, x + (size_t)t * I, w, bias, here, y + (size_t)t * stride);
-    }
+    for (; t + 4 <= T; t += 4)
+        linear_at(4, kind, I, O, stride, x + (size_t)t * I, w, bias,
+                  epilogue_at(epilogue, t, stride), y + (size_t)t * stride);
+    for (; t < T; t++)
+        linear_at(1, kind, I, O, stride, x + (size_t)t * I, w, bias,
+                  epilogue_at(epilogue, t, stride), y + (size_t)t * stride);
 }
 
-/* The gradient by x of y = x Wᵀ; through a ReLU that gave x, where kind is RELU. */
-INLINE void by_input_at(const int count, const int kind, int I, int O, int stride, const v16 *by_y, const float *w,
-                        const v16 *relu, int add, v16 *by_x) {
+/* d_x of y = x Wᵀ; through the ReLU whose output is x, where kind is RELU. */
+INLINE void input_gradient_at(const int count, const int kind, int I, int O, int stride,
+                              const v16 *d_y, const float *w, const v16 *relu, int add, v16 *d_x) {
     for (int i = 0; i < I; i += 4) {
         v16 sum[4][4];
         UNROLL for (int j = 0; j < 4; j++) UNROLL for (int t = 0; t < count; t++)
-            sum[j][t] = add ? by_x[(size_t)t * I + i + j] : splat(0);
+            sum[j][t] = add ? d_x[(size_t)t * I + i + j] : splat(0);
         for (int o = 0; o < O; o++) {
             const float *row = w + (size_t)o * I + i;
-            v16 by[4];
-            UNROLL for (int t = 0; t < count; t++) by[t] = by_y[(size_t)t * stride + o];
+            v16 d[4];
+            UNROLL for (int t = 0; t < count; t++) d[t] = d_y[(size_t)t * stride + o];
             UNROLL for (int j = 0; j < 4; j++) {
                 float factor = row[j];
-                UNROLL for (int t = 0; t < count; t++) sum[j][t] += factor * by[t];
+                UNROLL for (int t = 0; t < count; t++) sum[j][t] += factor * d[t];
             }
         }
         UNROLL for (int t = 0; t < count; t++) UNROLL for (int j = 0; j < 4; j++) {
             size_t at = (size_t)t * I + i + j;
             v16 value = sum[j][t];
             if (kind == RELU) value = (v16)((v16i)value & (relu[at] > 0));
-            by_x[at] = value;
+            d_x[at] = value;
         }
     }
 }
-INLINE void by_input(const int kind, int T, int I, int O, int stride, const v16 *by_y, const float *w, const v16 *relu,
-                     int add, v16 *by_x) {
+INLINE void input_gradient(const int kind, int T, int I, int O, int stride, const v16 *d_y,
+                           const float *w, const v16 *relu, int add, v16 *d_x) {
     int t = 0;
     for (; t + 4 <= T; t += 4)
-        by_input_at(4, kind, I, O, stride, by_y + (size_t)t * stride, w, relu + (size_t)t * I, add, by_x + (size_t)t * I);
+        input_gradient_at(4, kind, I, O, stride, d_y + (size_t)t * stride, w, relu + (size_t)t * I,
+                          add, d_x + (size_t)t * I);
     for (; t < T; t++)
-        by_input_at(1, kind, I, O, stride, by_y + (size_t)t * stride, w, relu + (size_t)t * I, add, by_x + (size_t)t * I);
+        input_gradient_at(1, kind, I, O, stride, d_y + (size_t)t * stride, w, relu + (size_t)t * I,
+                          add, d_x + (size_t)t * I);
 }
 
-/* The gradient by W of y = x Wᵀ, x as rows [T, 16, I]. by_y has eights of outputs; those from O on are not stored. */
-INLINE void by_weight_at(const int columns, int T, int I, int O, int stride, const v16 *by_y, const float *rows, int add,
-                         float *by_w) {
+/* d_w of y = x Wᵀ, x as rows [T, 16, I]. d_y has a multiple of eight outputs; those from O on are
+   not stored. */
+INLINE void weight_gradient_at(const int columns, int T, int I, int O, int stride, const v16 *d_y,
+                               const float *rows, int add, float *d_w) {
     for (int o = 0; o < O; o += 8) {
         v16 sum[8][2];
-        UNROLL for (int j = 0; j < 8; j++) UNROLL for (int c = 0; c < columns; c++) sum[j][c] = splat(0);
+        UNROLL for (int j = 0; j < 8; j++)
+            UNROLL for (int c = 0; c < columns; c++) sum[j][c] = splat(0);
         for (int t = 0; t < T; t++) {
-            const float *by = (const float *)(by_y + (size_t)t * stride + o), *row = rows + (size_t)t * LANES * I;
+            const float *d = (const float *)(d_y + (size_t)t * stride + o);
+            const float *row = rows + (size_t)t * LANES * I;
             for (int b = 0; b < LANES; b++, row += I) {
                 v16 in[2];
-                UNROLL for (int c = 0; c < columns; c++) in[c] = load(row + c * LANES);
+                UNROLL for (int c = 0; c < columns; c++) in[c] = loadf(row + c * LANES);
                 UNROLL for (int j = 0; j < 8; j++) {
-                    float factor = by[j * LANES + b];
+                    float factor = d[j * LANES + b];
                     UNROLL for (int c = 0; c < columns; c++) sum[j][c] += factor * in[c];
                 }
             }
         }
         UNROLL for (int j = 0; j < 8; j++) if (o + j < O)
-            UNROLL for (int c = 0; c < columns; c++) put(by_w + (size_t)(o + j) * I + c * LANES, sum[j][c], add);
+            UNROLL for (int c = 0; c < columns; c++)
+                store_or_add(d_w + (size_t)(o + j) * I + c * LANES, sum[j][c], add);
     }
 }
-static void by_weight(int T, int I, int O, int stride, const v16 *by_y, const float *rows, int add, float *by_w) {
+static void weight_gradient(int T, int I, int O, int stride, const v16 *d_y, const float *rows,
+                            int add, float *d_w) {
     int i = 0;
-    for (; i + 2 * LANES <= I; i += 2 * LANES) by_weight_at(2, T, I, O, stride, by_y, rows + i, add, by_w + i);
-    if (i < I) by_weight_at(1, T, I, O, stride, by_y, rows + i, add, by_w + i);
+    for (; i + 2 * LANES <= I; i += 2 * LANES)
+        weight_gradient_at(2, T, I, O, stride, d_y, rows + i, add, d_w + i);
+    if (i < I) weight_gradient_at(1, T, I, O, stride, d_y, rows + i, add, d_w + i);
 }
 
-static void norm(int T, int C, float epsilon, const v16 *x, const float *weight, const float *shift, v16 *y, v16 *mean_T,
-                 v16 *rstd_T) {
+/* y = layer norm of x, and each position's mean and 1 / standard deviation. */
+static void norm(int T, int C, float epsilon, const v16 *x, const float *weight, const float *shift,
+                 v16 *y, v16 *mean_T, v16 *rstd_T) {
     for (int t = 0; t < T; t++, x += C, y += C) {
         v16 sum = {}, squares = {};
         for (int c = 0; c < C; c++) sum += x[c];
@@ -247,35 +264,37 @@ static void norm(int T, int C, float epsilon, const v16 *x, const float *weight,
     }
 }
 
-/* by_x gains what comes back through the norm. sums: 2 C vectors to work in. */
-static void norm_backward(int T, int C, const v16 *x, const v16 *mean_T, const v16 *rstd_T, const float *weight,
-                          const v16 *by_y, v16 *by_x, v16 *sums, float *by_weight, float *by_shift, int add) {
+/* d_x += what comes back through the norm. `sums`: 2 C vectors of workspace. */
+static void norm_backward(int T, int C, const v16 *x, const v16 *mean_T, const v16 *rstd_T,
+                          const float *weight, const v16 *d_y, v16 *d_x, v16 *sums, float *d_weight,
+                          float *d_shift, int add) {
     memset(sums, 0, sizeof(v16) * 2 * C);
-    for (int t = 0; t < T; t++, x += C, by_y += C, by_x += C) {
+    for (int t = 0; t < T; t++, x += C, d_y += C, d_x += C) {
         v16 mean = mean_T[t], rstd = rstd_T[t], sum = {}, dot = {};
         for (int c = 0; c < C; c++) {
-            v16 hat = (x[c] - mean) * rstd, by = by_y[c];
-            sums[c] += by * hat;
-            sums[C + c] += by;
-            by *= weight[c];
-            sum += by;
-            dot += by * hat;
+            v16 hat = (x[c] - mean) * rstd, d = d_y[c];
+            sums[c] += d * hat;
+            sums[C + c] += d;
+            d *= weight[c];
+            sum += d;
+            dot += d * hat;
         }
         sum /= (float)C;
         dot /= (float)C;
         for (int c = 0; c < C; c++)
-            by_x[c] += rstd * (by_y[c] * weight[c] - sum - (x[c] - mean) * rstd * dot);
+            d_x[c] += rstd * (d_y[c] * weight[c] - sum - (x[c] - mean) * rstd * dot);
     }
-    column_sums(1, C, sums, by_weight, add);
-    column_sums(1, C, sums + C, by_shift, add);
+    column_sums(1, C, sums, d_weight, add);
+    column_sums(1, C, sums + C, d_shift, add);
 }
 
-/* qkv [T, 3, H, D] to mixed [T, H, D]; shares: of each head's queries, one after the other, those of the keys they see. */
-static void attend(int T, int H, int D, const v16 *qkv, v16 *shares, v16 *mixed) {
+/* qkv [T, 3, H, D] to mixed [T, H, D]. `attention`: the weights of the 1, 2 ... T keys that a
+   head's queries see, head after head. */
+static void attend(int T, int H, int D, const v16 *qkv, v16 *attention, v16 *mixed) {
     const int C = H * D;
     const float scale = 1.0f / sqrtf(D);
     for (int h = 0; h < H; h++)
-        for (int t = 0; t < T; t++, shares += t) {
+        for (int t = 0; t < T; t++, attention += t) {
             const v16 *q = qkv + (size_t)t * 3 * C + h * D, *k = qkv + C + h * D, *v = k + C;
             v16 top = splat(-FLT_MAX), sum = {};
             for (int s = 0; s <= t; s++) {
@@ -284,75 +303,79 @@ static void attend(int T, int H, int D, const v16 *qkv, v16 *shares, v16 *mixed)
                     even += q[d] * k[(size_t)s * 3 * C + d];
                     odd += q[d + 1] * k[(size_t)s * 3 * C + d + 1];
                 }
-                shares[s] = (even + odd) * scale;
-                top = larger(shares[s], top);
+                attention[s] = (even + odd) * scale;
+                top = larger(attention[s], top);
             }
             for (int s = 0; s <= t; s++) {
-                shares[s] = vexp(shares[s] - top);
-                sum += shares[s];
+                attention[s] = vexp(attention[s] - top);
+                sum += attention[s];
             }
             sum = 1.0f / sum;
-            for (int s = 0; s <= t; s++) shares[s] *= sum;
+            for (int s = 0; s <= t; s++) attention[s] *= sum;
             for (int d = 0; d < D; d += 4) {
                 v16 out[4] = {};
                 for (int s = 0; s <= t; s++)
-                    UNROLL for (int j = 0; j < 4; j++) out[j] += shares[s] * v[(size_t)s * 3 * C + d + j];
+                    UNROLL for (int j = 0; j < 4; j++)
+                        out[j] += attention[s] * v[(size_t)s * 3 * C + d + j];
                 UNROLL for (int j = 0; j < 4; j++) mixed[(size_t)t * C + h * D + d + j] = out[j];
             }
         }
 }
 
-/* by_scores: T vectors to work in. */
-static void attend_backward(int T, int H, int D, const v16 *qkv, const v16 *shares, const v16 *by_mixed, v16 *by_scores,
-                            v16 *by_qkv) {
+/* `d_scores`: T vectors of workspace. */
+static void attend_backward(int T, int H, int D, const v16 *qkv, const v16 *attention,
+                            const v16 *d_mixed, v16 *d_scores, v16 *d_qkv) {
     const int C = H * D;
     const float scale = 1.0f / sqrtf(D);
-    memset(by_qkv, 0, sizeof(v16) * T * 3 * C);
+    memset(d_qkv, 0, sizeof(v16) * T * 3 * C);
     for (int h = 0; h < H; h++)
-        for (int t = 0; t < T; t++, shares += t) {
+        for (int t = 0; t < T; t++, attention += t) {
             const v16 *q = qkv + (size_t)t * 3 * C + h * D, *k = qkv + C + h * D, *v = k + C;
-            const v16 *by = by_mixed + (size_t)t * C + h * D;
-            v16 *by_q = by_qkv + (size_t)t * 3 * C + h * D, *by_k = by_qkv + C + h * D, *by_v = by_k + C, dot = {};
+            const v16 *d_out = d_mixed + (size_t)t * C + h * D;
+            v16 *d_q = d_qkv + (size_t)t * 3 * C + h * D, *d_k = d_qkv + C + h * D, *d_v = d_k + C;
+            v16 dot = {};
             for (int s = 0; s <= t; s++) {
                 v16 even = {}, odd = {};
                 for (int d = 0; d < D; d += 2) {
-                    even += by[d] * v[(size_t)s * 3 * C + d];
-                    odd += by[d + 1] * v[(size_t)s * 3 * C + d + 1];
+                    even += d_out[d] * v[(size_t)s * 3 * C + d];
+                    odd += d_out[d + 1] * v[(size_t)s * 3 * C + d + 1];
                 }
-                by_scores[s] = even + odd;
-                dot += by_scores[s] * shares[s];
+                d_scores[s] = even + odd;
+                dot += d_scores[s] * attention[s];
             }
-            for (int s = 0; s <= t; s++) by_scores[s] = shares[s] * (by_scores[s] - dot) * scale;
+            for (int s = 0; s <= t; s++) d_scores[s] = attention[s] * (d_scores[s] - dot) * scale;
             for (int d = 0; d < D; d += 4) {
                 v16 sum[4] = {};
                 for (int s = 0; s <= t; s++) {
                     size_t at = (size_t)s * 3 * C + d;
                     UNROLL for (int j = 0; j < 4; j++) {
-                        sum[j] += by_scores[s] * k[at + j];
-                        by_k[at + j] += by_scores[s] * q[d + j];
-                        by_v[at + j] += shares[s] * by[d + j];
+                        sum[j] += d_scores[s] * k[at + j];
+                        d_k[at + j] += d_scores[s] * q[d + j];
+                        d_v[at + j] += attention[s] * d_out[d + j];
                     }
                 }
-                UNROLL for (int j = 0; j < 4; j++) by_q[d + j] = sum[j];
+                UNROLL for (int j = 0; j < 4; j++) d_q[d + j] = sum[j];
             }
         }
 }
 
-/* What a thread works in. */
+/* A thread's workspace. */
 typedef struct {
-    v16 *x, *normed, *qkv, *shares, *mixed, *middle, *normed_2, *hidden, *mean, *rstd, *mean_2, *rstd_2;
+    v16 *x, *normed, *qkv, *attention, *mixed, *middle, *normed_2, *hidden;
+    v16 *mean, *rstd, *mean_2, *rstd_2;
 } Layer;
 typedef struct {
-    Layer layer; /* of the first; each other lies `layer_size` vectors on */
+    Layer layer; /* the first; the others follow, `layer_size` vectors apart */
     int64_t layer_size;
     v16 *x, *normed, *mean, *rstd; /* after the last */
-    v16 *by_x, *by_found, *by_normed, *by_wide, *sums, *powers, *tops;
-    float *rows, *part; /* part: the sums of the gradients, in the weights' order without the first */
-} Room;
+    v16 *d_x, *d_branch, *d_normed, *d_wide, *sums, *powers, *tops;
+    float *rows;
+    float *partial; /* the gradients' sums of this thread, in the weights' order but the first */
+} Workspace;
 
 static int weights(const Step *s) { return FIRST_LAYER + s->L * WEIGHTS + LAST_WEIGHTS; }
 
-static int64_t size(const Step *s, int weight) {
+static int64_t weight_size(const Step *s, int weight) {
     int64_t C = s->C, F = s->F;
     if (weight == TOKENS) return s->V * C;
     if (weight == POSITIONS) return s->context * C;
@@ -367,61 +390,67 @@ static int64_t size(const Step *s, int weight) {
     }
 }
 
-/* Where in a thread's room what lies; how many floats it is. */
-static int64_t lay_out(const Step *s, float *start, Room *room) {
-    const int64_t T = s->T, C = s->C, F = s->F, wide = most(3 * C, F), chunks = (s->V + CHUNK - 1) / CHUNK;
+/* Lay out a thread's workspace from `start` on. Returns its number of floats. */
+static int64_t lay_out(const Step *s, float *start, Workspace *ws) {
+    const int64_t T = s->T, C = s->C, F = s->F, wide = larger_int64(3 * C, F);
+    const int64_t chunks = (s->V + CHUNK - 1) / CHUNK;
     int64_t vectors = 0;
 #define TAKE(pointer, count) (pointer = (v16 *)start + vectors, vectors += (count))
-    Layer *l = &room->layer;
-    TAKE(l->x, T * C), TAKE(l->normed, T * C), TAKE(l->qkv, T * 3 * C), TAKE(l->shares, s->H * T * (T + 1) / 2);
+    Layer *l = &ws->layer;
+    TAKE(l->x, T * C), TAKE(l->normed, T * C), TAKE(l->qkv, T * 3 * C);
+    TAKE(l->attention, s->H * T * (T + 1) / 2);
     TAKE(l->mixed, T * C), TAKE(l->middle, T * C), TAKE(l->normed_2, T * C), TAKE(l->hidden, T * F);
     TAKE(l->mean, T), TAKE(l->rstd, T), TAKE(l->mean_2, T), TAKE(l->rstd_2, T);
-    room->layer_size = vectors;
+    ws->layer_size = vectors;
     vectors *= s->L;
-    TAKE(room->x, T * C), TAKE(room->normed, T * C), TAKE(room->mean, T), TAKE(room->rstd, T);
-    TAKE(room->by_x, T * C), TAKE(room->by_found, T * C), TAKE(room->by_normed, T * C), TAKE(room->by_wide, T * wide);
-    TAKE(room->sums, most(2 * C, T)), TAKE(room->powers, chunks * ROWS * CHUNK), TAKE(room->tops, chunks * ROWS);
+    TAKE(ws->x, T * C), TAKE(ws->normed, T * C), TAKE(ws->mean, T), TAKE(ws->rstd, T);
+    TAKE(ws->d_x, T * C), TAKE(ws->d_branch, T * C), TAKE(ws->d_normed, T * C);
+    TAKE(ws->d_wide, T * wide), TAKE(ws->sums, larger_int64(2 * C, T));
+    TAKE(ws->powers, chunks * ROWS * CHUNK), TAKE(ws->tops, chunks * ROWS);
     v16 *rows;
-    TAKE(rows, T * most(C, F));
-    room->rows = (float *)rows;
-    room->part = start + vectors * LANES;
+    TAKE(rows, T * larger_int64(C, F));
+    ws->rows = (float *)rows;
+    ws->partial = start + vectors * LANES;
     int64_t floats = vectors * LANES;
-    for (int w = 1; w < weights(s); w++) floats += size(s, w);
+    for (int w = 1; w < weights(s); w++) floats += weight_size(s, w);
     return floats;
 }
 
-static Layer layer_of(const Room *room, int index) {
-    Layer l = room->layer;
+static Layer layer_of(const Workspace *ws, int index) {
+    Layer l = ws->layer;
     v16 **first = (v16 **)&l;
-    for (size_t i = 0; i < sizeof l / sizeof *first; i++) first[i] += index * room->layer_size;
+    for (size_t i = 0; i < sizeof l / sizeof *first; i++) first[i] += index * ws->layer_size;
     return l;
 }
 
-static float *part_of(const Step *s, const Room *room, int weight) {
-    float *part = room->part;
-    for (int w = 1; w < weight; w++) part += size(s, w);
-    return part;
+static float *partial_of(const Step *s, const Workspace *ws, int weight) {
+    float *partial = ws->partial;
+    for (int w = 1; w < weight; w++) partial += weight_size(s, w);
+    return partial;
 }
 
-/* The output layer over `count` positions from the t-th on: their loss, by_normed, and the gradient of its weights. A
-   token's logit becomes e^(logit - the largest of its chunk) at once, and is divided by the sum when that is known. */
-static double output(const Step *s, const Room *room, int first_text, int t, int count, int add) {
-    const int C = s->C, V = s->V, T = s->T, texts = least(LANES, s->B - first_text);
-    const float *w = s->weights[FIRST_LAYER + s->L * WEIGHTS + HEAD], share = 1.0f / ((float)s->B * T);
-    const v16 *normed = room->normed + (size_t)t * C;
-    float *by_w = part_of(s, room, FIRST_LAYER + s->L * WEIGHTS + HEAD), logit[ROWS][LANES];
+/* The output layer at `count` positions from t on: returns their loss, and gives d_normed and d_w.
+   A token's logit becomes e^(logit - the largest of its chunk) at once, and is divided by the sum
+   when that is known. */
+static double output(const Step *s, const Workspace *ws, int first_sequence, int t, int count,
+                     int add) {
+    const int C = s->C, V = s->V, T = s->T, sequences = smaller_int(LANES, s->B - first_sequence);
+    const float *w = s->weights[FIRST_LAYER + s->L * WEIGHTS + HEAD];
+    const float scale = 1.0f / ((float)s->B * T); /* the loss is a mean */
+    const v16 *normed = ws->normed + (size_t)t * C;
+    float *d_w = partial_of(s, ws, FIRST_LAYER + s->L * WEIGHTS + HEAD), logit[ROWS][LANES];
     v16 top[ROWS], sum[ROWS], counts = {};
     double loss = 0;
     for (int r = 0; r < ROWS; r++) top[r] = splat(-FLT_MAX), sum[r] = splat(0);
-    for (int b = 0; b < texts; b++) counts[b] = share;
-    to_rows(count, C, normed, room->rows);
+    for (int b = 0; b < sequences; b++) counts[b] = scale;
+    to_rows(count, C, normed, ws->rows);
     for (int first = 0, chunk = 0; first < V; first += CHUNK, chunk++) {
-        int some = least(CHUNK, V - first);
-        v16 *y = room->powers + (size_t)chunk * ROWS * CHUNK;
-        linear(PLAIN, count, C, some, CHUNK, normed, w + (size_t)first * C, 0, (After){0}, y);
+        int some = smaller_int(CHUNK, V - first);
+        v16 *y = ws->powers + (size_t)chunk * ROWS * CHUNK;
+        linear(PLAIN, count, C, some, CHUNK, normed, w + (size_t)first * C, 0, (Epilogue){0}, y);
         for (int r = 0; r < count; r++, y += CHUNK) {
-            const int64_t *target = s->targets + (size_t)first_text * T + t + r;
-            for (int b = 0; b < texts; b++) {
+            const int64_t *target = s->targets + (size_t)first_sequence * T + t + r;
+            for (int b = 0; b < sequences; b++) {
                 int64_t at = target[(size_t)b * T] - first;
                 if (at >= 0 && at < some) logit[r][b] = y[at][b];
             }
@@ -431,179 +460,201 @@ static double output(const Step *s, const Room *room, int first_text, int t, int
                 y[v] = vexp(y[v] - here);
                 powers += y[v];
             }
-            room->tops[chunk * ROWS + r] = here;
+            ws->tops[chunk * ROWS + r] = here;
             v16 both = larger(here, top[r]);
             sum[r] = sum[r] * vexp(top[r] - both) + powers * vexp(here - both);
             top[r] = both;
         }
     }
     for (int r = 0; r < count; r++) {
-        for (int b = 0; b < texts; b++) loss += top[r][b] + logf(sum[r][b]) - logit[r][b];
+        for (int b = 0; b < sequences; b++) loss += top[r][b] + logf(sum[r][b]) - logit[r][b];
         sum[r] = counts / sum[r];
     }
     for (int first = 0, chunk = 0; first < V; first += CHUNK, chunk++) {
-        int some = least(CHUNK, V - first);
-        v16 *powers = room->powers + (size_t)chunk * ROWS * CHUNK, *y = powers;
+        int some = smaller_int(CHUNK, V - first);
+        v16 *powers = ws->powers + (size_t)chunk * ROWS * CHUNK, *y = powers;
         for (int r = 0; r < count; r++, y += CHUNK) {
-            const int64_t *target = s->targets + (size_t)first_text * T + t + r;
-            v16 factor = vexp(room->tops[chunk * ROWS + r] - top[r]) * sum[r];
+            const int64_t *target = s->targets + (size_t)first_sequence * T + t + r;
+            v16 factor = vexp(ws->tops[chunk * ROWS + r] - top[r]) * sum[r];
             for (int v = 0; v < some; v++) y[v] *= factor;
-            for (int b = 0; b < texts; b++) {
+            for (int b = 0; b < sequences; b++) {
                 int64_t at = target[(size_t)b * T] - first;
-                if (at >= 0 && at < some) y[at][b] -= share;
+                if (at >= 0 && at < some) y[at][b] -= scale;
             }
         }
-        by_input(PLAIN, count, C, some, CHUNK, powers, w + (size_t)first * C, 0, first > 0, room->by_normed + (size_t)t * C);
-        by_weight(count, C, some, CHUNK, powers, room->rows, add, by_w + (size_t)first * C);
+        input_gradient(PLAIN, count, C, some, CHUNK, powers, w + (size_t)first * C, 0, first > 0,
+                       ws->d_normed + (size_t)t * C);
+        weight_gradient(count, C, some, CHUNK, powers, ws->rows, add, d_w + (size_t)first * C);
     }
     return loss;
 }
 
-static const v16 *dropped(const Step *s, const v16 *by_x, const uint8_t *coins, v16 *by_found) {
-    if (!coins) return by_x;
-    for (int i = 0; i < s->T * s->C; i++) by_found[i] = by_x[i] * kept(coins + (size_t)i * LANES, s->dropped);
-    return by_found;
+/* The gradient by a branch before its dropout: in d_branch, or d_x itself without dropout. */
+static const v16 *dropout_backward(const Step *s, const v16 *d_x, const uint8_t *mask,
+                                   v16 *d_branch) {
+    if (!mask) return d_x;
+    for (int i = 0; i < s->T * s->C; i++)
+        d_branch[i] = d_x[i] * dropout_factor(mask + (size_t)i * LANES, s->dropped);
+    return d_branch;
 }
 
-/* Sixteen texts, forward and back. The summed loss of their tokens. */
-static double learn(const Step *s, const Room *room, int unit, int add) {
-    const int T = s->T, C = s->C, H = s->H, F = s->F, L = s->L, first_text = unit * LANES;
+/* One unit, forward and backward. Returns the summed loss of its tokens. */
+static double forward_backward(const Step *s, const Workspace *ws, int unit, int add) {
+    const int T = s->T, C = s->C, H = s->H, F = s->F, L = s->L, first_sequence = unit * LANES;
     const float *tokens = s->weights[TOKENS], *positions = s->weights[POSITIONS];
     const float *const *last = s->weights + FIRST_LAYER + L * WEIGHTS;
     const size_t branch = (size_t)T * C * LANES;
-    const uint8_t *coins = s->dropped ? s->coins + (size_t)unit * 2 * L * branch : 0;
+    const uint8_t *mask = s->dropped ? s->mask + (size_t)unit * 2 * L * branch : 0;
     double loss = 0;
 
-    v16 *x = L ? layer_of(room, 0).x : room->x;
+    v16 *x = L ? layer_of(ws, 0).x : ws->x;
     for (int t = 0; t < T; t++)
         for (int c = 0; c < C; c += LANES) {
             v16 block[LANES];
             for (int b = 0; b < LANES; b++) {
-                int64_t id = first_text + b < s->B ? s->ids[(size_t)(first_text + b) * T + t] : 0;
-                block[b] = load(tokens + id * C + c) + load(positions + (size_t)t * C + c);
+                int sequence = first_sequence + b;
+                int64_t id = sequence < s->B ? s->ids[(size_t)sequence * T + t] : 0;
+                block[b] = loadf(tokens + id * C + c) + loadf(positions + (size_t)t * C + c);
             }
             transpose(block);
             memcpy(x + (size_t)t * C + c, block, sizeof block);
         }
     for (int i = 0; i < L; i++) {
         const float *const *w = s->weights + FIRST_LAYER + i * WEIGHTS;
-        Layer l = layer_of(room, i);
-        v16 *next = i + 1 < L ? layer_of(room, i + 1).x : room->x;
+        Layer l = layer_of(ws, i);
+        v16 *next = i + 1 < L ? layer_of(ws, i + 1).x : ws->x;
         norm(T, C, s->epsilon, l.x, w[NORM_1], w[SHIFT_1], l.normed, l.mean, l.rstd);
-        linear(PLAIN, T, C, 3 * C, 3 * C, l.normed, w[QKV], 0, (After){0}, l.qkv);
-        attend(T, H, C / H, l.qkv, l.shares, l.mixed);
+        linear(PLAIN, T, C, 3 * C, 3 * C, l.normed, w[QKV], 0, (Epilogue){0}, l.qkv);
+        attend(T, H, C / H, l.qkv, l.attention, l.mixed);
         linear(BRANCH, T, C, C, C, l.mixed, w[PROJECT], w[PROJECT_BIAS],
-               (After){l.x, coins ? coins + 2 * i * branch : 0, s->dropped}, l.middle);
+               (Epilogue){l.x, mask ? mask + 2 * i * branch : 0, s->dropped}, l.middle);
         norm(T, C, s->epsilon, l.middle, w[NORM_2], w[SHIFT_2], l.normed_2, l.mean_2, l.rstd_2);
-        linear(RELU, T, C, F, F, l.normed_2, w[EXPAND], w[EXPAND_BIAS], (After){0}, l.hidden);
+        linear(RELU, T, C, F, F, l.normed_2, w[EXPAND], w[EXPAND_BIAS], (Epilogue){0}, l.hidden);
         linear(BRANCH, T, F, C, C, l.hidden, w[CONTRACT], w[CONTRACT_BIAS],
-               (After){l.middle, coins ? coins + (2 * i + 1) * branch : 0, s->dropped}, next);
+               (Epilogue){l.middle, mask ? mask + (2 * i + 1) * branch : 0, s->dropped}, next);
     }
-    norm(T, C, s->epsilon, room->x, last[FINAL_NORM], last[FINAL_SHIFT], room->normed, room->mean, room->rstd);
-    for (int t = 0; t < T; t += ROWS) loss += output(s, room, first_text, t, least(ROWS, T - t), add || t);
+    norm(T, C, s->epsilon, ws->x, last[FINAL_NORM], last[FINAL_SHIFT], ws->normed, ws->mean,
+         ws->rstd);
+    for (int t = 0; t < T; t += ROWS)
+        loss += output(s, ws, first_sequence, t, smaller_int(ROWS, T - t), add || t);
 
-    float *part = part_of(s, room, FIRST_LAYER + L * WEIGHTS);
-    v16 *by_x = room->by_x, *by_normed = room->by_normed, *by_wide = room->by_wide;
-    memset(by_x, 0, sizeof(v16) * T * C);
-    norm_backward(T, C, room->x, room->mean, room->rstd, last[FINAL_NORM], by_normed, by_x, room->sums, part, part + C, add);
+    float *partial = partial_of(s, ws, FIRST_LAYER + L * WEIGHTS);
+    v16 *d_x = ws->d_x, *d_normed = ws->d_normed, *d_wide = ws->d_wide;
+    memset(d_x, 0, sizeof(v16) * T * C);
+    norm_backward(T, C, ws->x, ws->mean, ws->rstd, last[FINAL_NORM], d_normed, d_x, ws->sums,
+                  partial, partial + C, add);
     for (int i = L - 1; i >= 0; i--) {
         const float *const *w = s->weights + FIRST_LAYER + i * WEIGHTS;
-        Layer l = layer_of(room, i);
-        float *by[WEIGHTS];
-        by[0] = part_of(s, room, FIRST_LAYER + i * WEIGHTS);
-        for (int k = 1; k < WEIGHTS; k++) by[k] = by[k - 1] + size(s, FIRST_LAYER + k - 1);
+        Layer l = layer_of(ws, i);
+        float *d_w[WEIGHTS];
+        d_w[0] = partial_of(s, ws, FIRST_LAYER + i * WEIGHTS);
+        for (int k = 1; k < WEIGHTS; k++) d_w[k] = d_w[k - 1] + weight_size(s, FIRST_LAYER + k - 1);
 
-        const v16 *by_found = dropped(s, by_x, coins ? coins + (2 * i + 1) * branch : 0, room->by_found);
-        to_rows(T, F, l.hidden, room->rows);
-        by_weight(T, F, C, C, by_found, room->rows, add, by[CONTRACT]);
-        column_sums(T, C, by_found, by[CONTRACT_BIAS], add);
-        by_input(RELU, T, F, C, C, by_found, w[CONTRACT], l.hidden, 0, by_wide);
-        to_rows(T, C, l.normed_2, room->rows);
-        by_weight(T, C, F, F, by_wide, room->rows, add, by[EXPAND]);
-        column_sums(T, F, by_wide, by[EXPAND_BIAS], add);
-        by_input(PLAIN, T, C, F, F, by_wide, w[EXPAND], 0, 0, by_normed);
-        norm_backward(T, C, l.middle, l.mean_2, l.rstd_2, w[NORM_2], by_normed, by_x, room->sums, by[NORM_2], by[SHIFT_2],
-                      add);
+        /* The feed-forward branch. */
+        const uint8_t *branch_mask = mask ? mask + (2 * i + 1) * branch : 0;
+        const v16 *d_branch = dropout_backward(s, d_x, branch_mask, ws->d_branch);
+        to_rows(T, F, l.hidden, ws->rows);
+        weight_gradient(T, F, C, C, d_branch, ws->rows, add, d_w[CONTRACT]);
+        column_sums(T, C, d_branch, d_w[CONTRACT_BIAS], add);
+        input_gradient(RELU, T, F, C, C, d_branch, w[CONTRACT], l.hidden, 0, d_wide);
+        to_rows(T, C, l.normed_2, ws->rows);
+        weight_gradient(T, C, F, F, d_wide, ws->rows, add, d_w[EXPAND]);
+        column_sums(T, F, d_wide, d_w[EXPAND_BIAS], add);
+        input_gradient(PLAIN, T, C, F, F, d_wide, w[EXPAND], 0, 0, d_normed);
+        norm_backward(T, C, l.middle, l.mean_2, l.rstd_2, w[NORM_2], d_normed, d_x, ws->sums,
+                      d_w[NORM_2], d_w[SHIFT_2], add);
 
-        by_found = dropped(s, by_x, coins ? coins + 2 * i * branch : 0, room->by_found);
-        to_rows(T, C, l.mixed, room->rows);
-        by_weight(T, C, C, C, by_found, room->rows, add, by[PROJECT]);
-        column_sums(T, C, by_found, by[PROJECT_BIAS], add);
-        by_input(PLAIN, T, C, C, C, by_found, w[PROJECT], 0, 0, by_normed);
-        attend_backward(T, H, C / H, l.qkv, l.shares, by_normed, room->sums, by_wide);
-        to_rows(T, C, l.normed, room->rows);
-        by_weight(T, C, 3 * C, 3 * C, by_wide, room->rows, add, by[QKV]);
-        by_input(PLAIN, T, C, 3 * C, 3 * C, by_wide, w[QKV], 0, 0, by_normed);
-        norm_backward(T, C, l.x, l.mean, l.rstd, w[NORM_1], by_normed, by_x, room->sums, by[NORM_1], by[SHIFT_1], add);
+        /* The attention branch. */
+        branch_mask = mask ? mask + 2 * i * branch : 0;
+        d_branch = dropout_backward(s, d_x, branch_mask, ws->d_branch);
+        to_rows(T, C, l.mixed, ws->rows);
+        weight_gradient(T, C, C, C, d_branch, ws->rows, add, d_w[PROJECT]);
+        column_sums(T, C, d_branch, d_w[PROJECT_BIAS], add);
+        input_gradient(PLAIN, T, C, C, C, d_branch, w[PROJECT], 0, 0, d_normed);
+        attend_backward(T, H, C / H, l.qkv, l.attention, d_normed, ws->sums, d_wide);
+        to_rows(T, C, l.normed, ws->rows);
+        weight_gradient(T, C, 3 * C, 3 * C, d_wide, ws->rows, add, d_w[QKV]);
+        input_gradient(PLAIN, T, C, 3 * C, 3 * C, d_wide, w[QKV], 0, 0, d_normed);
+        norm_backward(T, C, l.x, l.mean, l.rstd, w[NORM_1], d_normed, d_x, ws->sums, d_w[NORM_1],
+                      d_w[SHIFT_1], add);
     }
 
-    float *by_positions = part_of(s, room, POSITIONS);
-    if (!add) memset(by_positions, 0, sizeof(float) * size(s, POSITIONS));
-    for (int t = 0; t < T; t++) column_sums(1, C, by_x + (size_t)t * C, by_positions + (size_t)t * C, add);
-    to_rows(T, C, by_x, room->rows);
-    for (int b = 0; b < least(LANES, s->B - first_text); b++)
+    float *d_positions = partial_of(s, ws, POSITIONS);
+    if (!add) memset(d_positions, 0, sizeof(float) * weight_size(s, POSITIONS));
+    for (int t = 0; t < T; t++)
+        column_sums(1, C, d_x + (size_t)t * C, d_positions + (size_t)t * C, add);
+    to_rows(T, C, d_x, ws->rows);
+    for (int b = 0; b < smaller_int(LANES, s->B - first_sequence); b++)
         for (int t = 0; t < T; t++)
-            memcpy(s->by_embedded + ((size_t)(first_text + b) * T + t) * C, room->rows + ((size_t)t * LANES + b) * C,
-                   sizeof(float) * C);
+            memcpy(s->d_embedded + ((size_t)(first_sequence + b) * T + t) * C,
+                   ws->rows + ((size_t)t * LANES + b) * C, sizeof(float) * C);
     return loss;
 }
 
-/* gradient (+)= weight * the threads' sums, from one float to another. */
-static void gather(const Step *s, int weight, const float *first_part, int64_t apart, int threads, int64_t from, int64_t to) {
+/* gradient (+)= s->weight * the threads' sums, which are `stride` floats apart, from float `from` up
+   to `to`. */
+static void accumulate(const Step *s, int weight, const float *partial, int64_t stride, int threads,
+                       int64_t from, int64_t to) {
     float *gradient = s->gradients[weight];
     for (int64_t i = from; i < to; i += LANES) {
-        v16 sum = load(first_part + i);
-        for (int t = 1; t < threads; t++) sum += load(first_part + t * apart + i);
-        put(gradient + i, sum * s->weight, s->add[weight]);
+        v16 sum = loadf(partial + i);
+        for (int t = 1; t < threads; t++) sum += loadf(partial + t * stride + i);
+        store_or_add(gradient + i, sum * s->weight, s->add[weight]);
     }
 }
 
-/* At most so many threads share a step. */
+/* The most threads that share a step. */
 int semigpt_blocks_threads(void) { return omp_get_max_threads(); }
 
-/* The floats that each of them works in, a multiple of 16. */
-int64_t semigpt_blocks_room(const Step *s) {
-    Room room;
-    return lay_out(s, 0, &room);
+/* The floats of workspace that each thread needs, a multiple of 16. */
+int64_t semigpt_blocks_workspace(const Step *s) {
+    Workspace workspace;
+    return lay_out(s, 0, &workspace);
 }
 
-/* The mean loss in nats; s->weight times its gradients written, or added to what is there. */
+/* Returns the mean loss in nats. Its gradients, times s->weight, are written or added. */
 double semigpt_blocks_step(const Step *s) {
     const int units = (s->B + LANES - 1) / LANES;
-    const int64_t apart = semigpt_blocks_room(s), C = s->C;
-    int learning = 1;
+    const int64_t stride = semigpt_blocks_workspace(s), C = s->C;
+    int active_threads = 1;
 #pragma omp parallel
     {
         const int threads = omp_get_num_threads(), thread = omp_get_thread_num();
-        const int active = least(threads, units);
-        Room room;
+        const int active = smaller_int(threads, units);
+        Workspace workspace;
         if (thread < active) {
             double loss = 0;
-            lay_out(s, s->room + thread * apart, &room);
-            const int first = (int)((int64_t)units * thread / active), end = (int)((int64_t)units * (thread + 1) / active);
-            for (int unit = first; unit < end; unit++) loss += learn(s, &room, unit, unit > first);
+            lay_out(s, s->workspace + thread * stride, &workspace);
+            const int first = (int)((int64_t)units * thread / active);
+            const int end = (int)((int64_t)units * (thread + 1) / active);
+            for (int unit = first; unit < end; unit++)
+                loss += forward_backward(s, &workspace, unit, unit > first);
             s->losses[thread] = loss;
         }
 #pragma omp barrier
-        lay_out(s, s->room, &room);
-        if (thread == 0) learning = active;
-        const float *part = room.part;
+        lay_out(s, s->workspace, &workspace);
+        if (thread == 0) active_threads = active;
+        const float *partial = workspace.partial;
         const int head = weights(s) - 1;
-        for (int w = 1; w < head; part += size(s, w), w++) {
-            const int64_t blocks = size(s, w) / LANES;
-            gather(s, w, part, apart, active, blocks * thread / threads * LANES, blocks * (thread + 1) / threads * LANES);
+        for (int w = 1; w < head; partial += weight_size(s, w), w++) {
+            const int64_t blocks = weight_size(s, w) / LANES;
+            accumulate(s, w, partial, stride, active, blocks * thread / threads * LANES,
+                       blocks * (thread + 1) / threads * LANES);
         }
-        /* A thread owns rows of the vocabulary, and finds what is theirs in the order of the text. */
-        const int64_t from = (int64_t)s->V * thread / threads, to = (int64_t)s->V * (thread + 1) / threads;
-        float *by_tokens = s->gradients[TOKENS];
-        gather(s, head, part, apart, active, from * C, to * C);
-        if (!s->add[TOKENS] && by_tokens != s->gradients[head]) memset(by_tokens + from * C, 0, sizeof(float) * (to - from) * C);
+        /* A thread owns rows of the vocabulary and sums theirs in the order of the text. */
+        const int64_t from = (int64_t)s->V * thread / threads;
+        const int64_t to = (int64_t)s->V * (thread + 1) / threads;
+        float *d_tokens = s->gradients[TOKENS];
+        accumulate(s, head, partial, stride, active, from * C, to * C);
+        if (!s->add[TOKENS] && d_tokens != s->gradients[head])
+            memset(d_tokens + from * C, 0, sizeof(float) * (to - from) * C);
         for (int64_t n = 0; n < (int64_t)s->B * s->T; n++)
             if (s->ids[n] >= from && s->ids[n] < to)
                 for (int64_t c = 0; c < C; c += LANES)
-                    put(by_tokens + s->ids[n] * C + c, load(s->by_embedded + n * C + c) * s->weight, 1);
+                    store_or_add(d_tokens + s->ids[n] * C + c,
+                                 loadf(s->d_embedded + n * C + c) * s->weight, 1);
     }
     double loss = 0;
-    for (int t = 0; t < learning; t++) loss += s->losses[t];
+    for (int t = 0; t < active_threads; t++) loss += s->losses[t];
     return loss / ((double)s->B * s->T);
 }

@@ -64,7 +64,7 @@ def library() -> ctypes.CDLL:
     loaded = compiled(SOURCE)
     for name, arguments, result in (
         ("threads", (), ctypes.c_int),
-        ("room", (ctypes.POINTER(_Arguments),), ctypes.c_int64),
+        ("workspace", (ctypes.POINTER(_Arguments),), ctypes.c_int64),
         ("step", (ctypes.POINTER(_Arguments),), ctypes.c_double),
     ):
         function = getattr(loaded, f"semigpt_blocks_{name}")
@@ -205,7 +205,7 @@ class BlocksStep:
     def _allocate(self, B: int, T: int, threads: int) -> None:
         arguments, self._key = self._arguments, (B, T, threads)
         arguments.B, arguments.T = B, T
-        self._workspace = torch.empty(threads, self._c.semigpt_blocks_room(arguments))
+        self._workspace = torch.empty(threads, self._c.semigpt_blocks_workspace(arguments))
         self._grad_embedded = torch.empty(B * T, arguments.C)
         self._losses = torch.empty(threads, dtype=torch.float64)
         arguments.workspace = self._workspace.data_ptr()

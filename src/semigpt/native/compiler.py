@@ -1,33 +1,44 @@
-"""C compiled on first use by the system's own compiler, kept in the cache folder and loaded with ctypes.
+"""Compile C on first use, keep the library in the cache folder, and load it with ctypes.
 
-What is compiled is never the only way: each piece of C has a path in PyTorch as its oracle and its fallback, so a machine
-without a compiler loses time and nothing else.
+Every piece of C has an implementation in Python or PyTorch that is its oracle and its fallback. A
+machine without a compiler loses time and nothing else.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from semigpt.errors import SemigptError
 from semigpt.storage import cache_folder
 
-__all__ = ["NativeUnavailableError", "compiled"]
+__all__ = ["NativeUnavailableError", "check_memory", "compiled"]
+
+logger = logging.getLogger(__name__)
 
 HEADERS = Path(__file__).parent
-# OpenMP and the machine's own instructions where the compiler has them; plain C is enough to be right.
+# Tried in this order: x86 compilers know -march=native, some for ARM only -mcpu=native, and a
+# compiler may lack OpenMP.
 FLAGS = (
     ("-O3", "-march=native", "-fopenmp"),
     ("-O3", "-mcpu=native", "-fopenmp"),
     ("-O3", "-march=native"),
+    ("-O3", "-mcpu=native"),
+    ("-O3", "-fopenmp"),
     ("-O2",),
 )
+ALWAYS = ("-std=gnu11", "-shared", "-fPIC", "-Wno-psabi")
 
 
 class NativeUnavailableError(SemigptError):
@@ -35,88 +46,133 @@ class NativeUnavailableError(SemigptError):
 
 
 def compiled(source: Path, *defines: str) -> ctypes.CDLL:
-    """A C file as a library, each of `defines` defined. Raises NativeUnavailableError, saying why.
+    """Load a C file as a library, compiling it if the cache folder does not hold it yet.
 
-    OpenMP's threads are PyTorch's own: torch brings a libgomp.so.1, which is loaded by then.
+    Args:
+        source: The C file. It may include the headers of this folder.
+        defines: Macros to define, `NAME` or `NAME=VALUE`.
+
+    The compiler is `$CC`, which may hold arguments (`ccache gcc`), else `cc`, `gcc` or `clang`. The
+    library's file name is a digest of the sources, the flags, the compiler and the CPU, so that a
+    change of any of them compiles again.
+
+    Raises NativeUnavailableError, saying why, without a compiler or where it fails.
     """
-    compiler = (
-        os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    )
-    if not compiler:
-        raise NativeUnavailableError("no C compiler (cc) on this machine")
-    texts = [source.read_bytes(), *(header.read_bytes() for header in sorted(HEADERS.glob("*.h")))]
-    ways = repr((FLAGS, defines)).encode()
-    name = hashlib.sha256(
-        b"\0".join((*texts, _compiler_version(compiler), _cpu(), ways))
-    ).hexdigest()
-    path = cache_folder() / "native" / f"{source.stem}-{name[:20]}.so"
+    command = _compiler_command()
+    parts = [source.read_bytes()]
+    parts += [header.read_bytes() for header in sorted(HEADERS.glob("*.h"))]
+    parts += [repr((FLAGS, ALWAYS, defines)).encode(), _compiler_identity(command), _cpu_identity()]
+    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()
+    path = cache_folder() / "native" / f"{source.stem}-{digest[:20]}.so"
     if not path.is_file():
-        _compile(compiler, source, defines, path)
+        _compile(command, source, defines, path)
     try:
-        return ctypes.CDLL(str(path))
+        # OpenMP's threads are PyTorch's own: torch brings a libgomp.so.1, which is loaded by then.
+        library = ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeUnavailableError(f"{path} cannot be loaded ({error})") from None
+    if not _has_openmp(library):
+        _warn_of_one_core(shlex.join(command))
+    return library
 
 
-def _compile(compiler: str, source: Path, defines: tuple[str, ...], path: Path) -> None:
-    """Compile to `path`, in one move: whoever comes meanwhile finds nothing or all of it."""
+def check_memory(status: Any, function: Any, arguments: tuple[Any, ...]) -> Any:
+    """An `errcheck` of ctypes for C that returns less than 0 where it cannot allocate."""
+    if status < 0:
+        raise MemoryError(f"no memory left for {function.__name__}")
+    return status
+
+
+def _compiler_command() -> list[str]:
+    """The compiler and its arguments: `$CC` split as a shell splits it, else the first one on the
+    PATH."""
+    try:
+        command = shlex.split(os.environ.get("CC", ""), posix=os.name == "posix")
+    except ValueError as error:
+        raise NativeUnavailableError(f"CC={os.environ['CC']} is no command ({error})") from None
+    found = command or [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]
+    if not found:
+        raise NativeUnavailableError("no C compiler (cc) on this machine")
+    return found
+
+
+def _compile(command: Sequence[str], source: Path, defines: tuple[str, ...], path: Path) -> None:
+    """Compile with the first flags that work. The library appears at `path` in one rename, or not
+    at all."""
+    macros = [f"-D{name}" for name in defines]
+    arguments = [*ALWAYS, *macros, f"-I{HEADERS}", str(source), "-lm"]
     message = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             built = Path(folder) / path.name
             for flags in FLAGS:
-                command = [
-                    compiler,
-                    *flags,
-                    *(f"-D{name}" for name in defines),
-                    f"-I{HEADERS}",
-                    "-std=gnu11",
-                    "-shared",
-                    "-fPIC",
-                    "-Wno-psabi",
-                    str(source),
-                    "-lm",
-                ]
                 done = subprocess.run(
-                    [*command, "-o", str(built)], capture_output=True, text=True, timeout=120
+                    [*command, *flags, *arguments, "-o", str(built)],
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=120,
                 )
                 if done.returncode == 0:
                     built.replace(path)
                     return
-                message = (
-                    done.stderr.strip().splitlines()[0]
-                    if done.stderr.strip()
-                    else f"exit code {done.returncode}"
-                )
+                lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+                message = next((line for line in lines if "error" in line), lines[0])
     except (OSError, subprocess.SubprocessError) as error:
         message = str(error)
     raise NativeUnavailableError(
-        f"{compiler} could not compile {source.name} ({' '.join(message.split())})"
+        f"{shlex.join(command)} could not compile {source.name} ({' '.join(message.split())})"
     )
 
 
-def _compiler_version(compiler: str) -> bytes:
-    """What tells one compiler from another without starting it, which would cost 5 ms at each start of ours."""
-    found = Path(shutil.which(compiler) or compiler).resolve()
-    return (
-        f"{found} {found.stat().st_size} {found.stat().st_mtime_ns}".encode()
-        if found.is_file()
-        else compiler.encode()
-    )
+def _compiler_identity(command: Sequence[str]) -> bytes:
+    """What tells one compiler from another without starting it, which would cost 5 ms in every
+    process.
+
+    A program's name stands for all files of that name on the PATH. The first may be a wrapper, such
+    as ccache's link named `gcc`, and a later one the compiler itself.
+    """
+    known = list(command)
+    for word in command:
+        for found in _programs(word):
+            status = found.stat()
+            known.append(f"{found} {status.st_size} {status.st_mtime_ns}")
+    return "\0".join(known).encode(errors="surrogateescape")
 
 
-def _cpu() -> bytes:
-    """What -march=native depends on: a cache folder may be shared by unlike machines."""
+def _programs(name: str) -> Iterator[Path]:
+    folders = [""] if os.path.dirname(name) else os.get_exec_path()  # noqa: PTH120
+    for folder in folders:
+        path = Path(folder, name).resolve()
+        if path.is_file() and os.access(path, os.X_OK):
+            yield path
+
+
+def _cpu_identity() -> bytes:
+    """What -march=native depends on: machines with unlike CPUs may share a cache folder."""
     try:
-        lines = (
-            Path("/proc/cpuinfo")
-            .read_text(encoding="utf-8", errors="replace")
-            .split("\n\n")[0]
-            .splitlines()
-        )
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return f"{platform.machine()} {platform.processor()}".encode()
-    return "\n".join(
-        line for line in lines if line.startswith(("model name", "flags", "Features"))
-    ).encode()
+    first_cpu = text.split("\n\n")[0].splitlines()
+    wanted = ("model name", "flags", "Features")
+    return "\n".join(line for line in first_cpu if line.startswith(wanted)).encode()
+
+
+def _has_openmp(library: ctypes.CDLL) -> bool:
+    """What vectors.h says of the loops; a source that does not include it has no parallel loop."""
+    try:
+        return bool(ctypes.c_int.in_dll(library, "semigpt_has_openmp").value)
+    except ValueError:
+        return True
+
+
+@cache
+def _warn_of_one_core(compiler: str) -> None:
+    logger.warning(
+        "%s has no OpenMP, so native code runs on one core of %d; install gcc and name it in CC, "
+        "or OpenMP for clang (Debian and Ubuntu: apt install libomp-dev)",
+        compiler,
+        os.cpu_count() or 1,
+    )

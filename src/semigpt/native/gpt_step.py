@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semigpt.native.compiler import NativeUnavailableError, compiled
+from semigpt.native.compiler import NativeUnavailableError, check_memory, compiled
 
 __all__ = ["GPTShape", "GPTStep", "GPTWeights", "LayerWeights", "Mixture", "fits"]
 
@@ -39,9 +39,9 @@ _p, _i, _f, _n, _u = (
     ctypes.c_void_p, ctypes.c_int, ctypes.c_float, ctypes.c_int64, ctypes.c_uint64,
 )  # fmt: skip
 FUNCTIONS: dict[str, tuple[Any, ...]] = {
-    "round": (_n, _p, _p),
-    "gather": (_n, _p, _f, _i, _p),
-    "drop": (_n, _u, _f, _p, _p),
+    "cast": (_n, _p, _p),
+    "accumulate": (_n, _p, _f, _i, _p),
+    "dropout": (_n, _u, _f, _p, _p),
     "embed": (_i, _i, _p, _p, _p),
     "embed_backward": (_i, _i, _p, _p, _f, _p),
     "add_norm": (_i, _i, _f, _p, _p, _p, _p, _p, _p),
@@ -54,11 +54,6 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "causal_softmax_backward": (_i, _i, _p, _p),
     "swiglu": (_i, _i, _p, _p),
     "swiglu_backward": (_i, _i, _p, _p, _p),
-    "cross_entropy": (_i, _i, _i, _p, _p, _f, _p, _p, _f, _i, _p, _p, _p, _f),
-    "successors": (_p, _i, _i, _p, _p, _p, _p),
-    "guesses": (_p, _i, _i, _p, _p, _i, _p, _p),
-    "echoes": (_i, _i, _p, _i, _p, _p),
-    "recall": (_p, _i, _i, _p, _p, _i, _p, _p),
 }
 
 
@@ -69,6 +64,9 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
     for name, arguments in FUNCTIONS.items():
         function = getattr(loaded, f"semigpt_{name}")
         function.argtypes, function.restype = arguments, None
+    cross_entropy = loaded.semigpt_cross_entropy
+    cross_entropy.argtypes = (_i, _i, _i, _p, _p, _f, _p, _p, _f, _i, _p, _p, _p, _f)
+    cross_entropy.restype, cross_entropy.errcheck = _i, check_memory
     loaded.semigpt_threads.argtypes, loaded.semigpt_threads.restype = (), _i
     return loaded
 
@@ -485,7 +483,7 @@ class GPTStep:
         if not batch.dropout:
             return x
         seed = site_seed(batch.seed, site)
-        self._c.semigpt_drop(x.numel(), seed, batch.dropout, x.data_ptr(), out.data_ptr())
+        self._c.semigpt_dropout(x.numel(), seed, batch.dropout, x.data_ptr(), out.data_ptr())
         return out
 
     def _stacked(self, parts: tuple[Tensor, ...]) -> Tensor:
@@ -504,7 +502,7 @@ class GPTStep:
     def _cast(self, parts: tuple[Tensor, ...], matrix: Tensor) -> None:
         first = 0
         for part in parts:
-            self._c.semigpt_round(part.numel(), part.data_ptr(), matrix[first:].data_ptr())
+            self._c.semigpt_cast(part.numel(), part.data_ptr(), matrix[first:].data_ptr())
             first += len(part)
 
     def _gradient(self, parameter: Tensor) -> tuple[Tensor, bool]:
@@ -526,7 +524,7 @@ class GPTStep:
         first = 0
         for part in parts:
             gradient, add = self._gradient(part)
-            self._c.semigpt_gather(
+            self._c.semigpt_accumulate(
                 part.numel(), grad_matrix[first:].data_ptr(), weight, add, gradient.data_ptr()
             )
             first += len(part)

@@ -1,5 +1,5 @@
-/* Sixteen floats at once. Vectors are GCC's and Clang's own (`vector_size`): 512 bits where the CPU has them, split up
-   where it has not. */
+/* Vectors of sixteen floats, as GCC's and Clang's `vector_size` gives them: one 512-bit register
+   where the CPU has them, several smaller ones elsewhere. */
 
 #include <math.h>
 #include <stdint.h>
@@ -9,9 +9,12 @@
 #include <immintrin.h>
 #endif
 
+/* Whether parallel loops use all cores: semigpt.native.compiler warns where they do not. */
 #ifdef _OPENMP
 #include <omp.h>
+const int semigpt_has_openmp = 1;
 #else
+const int semigpt_has_openmp = 0;
 static inline int omp_get_thread_num(void) { return 0; }
 static inline int omp_get_num_threads(void) { return 1; }
 static inline int omp_get_max_threads(void) { return 1; }
@@ -23,11 +26,15 @@ typedef uint32_t v16u __attribute__((vector_size(64), aligned(4), may_alias));
 
 enum { LANES = 16 };
 
+static inline v16 loadf(const float *p) { return *(const v16 *)p; }
+static inline void storef(float *p, v16 x) { *(v16 *)p = x; }
+
 static inline v16 splat(float x) { return x - (v16){}; }
 static inline v16 select_lanes(v16i mask, v16 yes, v16 no) {
     return (v16)(((v16i)yes & mask) | ((v16i)no & ~mask));
 }
 
+/* The larger of each lane; `y` where either is NaN. */
 static inline v16 larger(v16 x, v16 y) {
 #ifdef __AVX512F__
     return (v16)_mm512_max_ps((__m512)x, (__m512)y);
@@ -36,7 +43,8 @@ static inline v16 larger(v16 x, v16 y) {
 #endif
 }
 
-/* e^x to about 1e-7, relative; x below -87 counts as -87. Range reduction and polynomial as in Cephes' expf. */
+/* e^x with a relative error of about 1e-7. x is clamped to -87 and 88, where e^x is a normal float.
+   Range reduction and polynomial as in Cephes' expf. */
 static inline v16 vexp(v16 x) {
     x = select_lanes(x < -87.0f, splat(-87.0f), x);
     x = select_lanes(x > 88.0f, splat(88.0f), x);

@@ -1,135 +1,143 @@
-"""The counts of n-grams as a model's teacher and its memory: what they say of every token after a context, at once.
+"""The n-grams of a text, counted: a baseline, a model's teacher and its memory.
 
-`kneser_ney` answers how probable a given text is; here the same counts lie the other way round, each context with what
-followed it, so that whole distributions come out, some 1,000 additions each where the counts of 22 million characters are
-asked. On a CPU with a compiler `step.c` does it (2 µs a distribution on two cores); the PyTorch below is its oracle, and the
-way on every other device.
+`kneser_ney` says what the counts mean. On a CPU with a compiler ngrams.c looks them up; PyTorch
+does on every other device.
 
-N positions, B texts of T, V vocabulary. A context of k tokens is a node of a tree that is read from the newest token to
-the oldest; level 0 is its root, the empty context.
+N positions, B sequences of T, V vocabulary. A context of k tokens is a node at level k of a tree
+that is read from the newest token to the oldest; level 0 is its root, the empty context.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semigpt.errors import SettingsError
-from semigpt.native.gpt_step import library_or_none
-from semigpt.ngrams.kneser_ney import Packing, checked_ids, discounts_of, run_starts
+from semigpt.errors import CorpusError, SettingsError
+from semigpt.native import ngrams as native
+from semigpt.native.ngrams import LEVELS
+from semigpt.ngrams import kneser_ney
 
-__all__ = ["Counts"]
+__all__ = ["CHUNK", "LEVELS", "Counts", "checked_ids", "run_starts"]
 
-LEVELS = 8  # as in step.c
-# Sums over what followed a context are kept for contexts shorter than this. Longer ones are a hundred times as many, with
-# few followers each, and are added up when asked: of film reviews they were two fifths of all that was kept.
+Ids = NDArray[np.unsignedinteger[Any]]
+Indices = NDArray[np.signedinteger[Any]]
+
+# Positions priced at a time: what is held meanwhile does not grow with the text.
+CHUNK = 1 << 16
+# Totals are kept for contexts shorter than this. Longer ones are a hundred times as many, with few
+# followers each, and are summed on demand (docs/choices.md#totals).
 SUMMED = 3
 TABLES = ("first_child", "oldest", "first_follower", "follower", "count")
-
-
-class _Counts(ctypes.Structure):
-    _fields_ = (
-        ("order", ctypes.c_int32),
-        ("vocab", ctypes.c_int32),
-        ("discount", ctypes.c_float * (4 * (LEVELS + 1))),
-        *((name, ctypes.c_void_p * LEVELS) for name in (*TABLES, "totals")),
-        ("unigram", ctypes.c_void_p),
-    )
+PAIRS = 1 << 26  # the largest table of pairs of tokens: 64 MB of what occurs, 256 MB of ranks
 
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """The n-grams of a text up to an order, and what interpolated modified Kneser-Ney makes of them."""
+    """The n-grams of a text up to an order, and what Kneser-Ney makes of them. Immutable."""
 
     vocab_size: int
     order: int
     discounts: Tensor
-    """[order + 1, 4]: of order k, for counts of 0, 1, 2 and 3 or more."""
+    """[order + 1, 4]: D_k of order k, for counts of 0, 1, 2 and 3 or more."""
     first_child: tuple[Tensor, ...]
-    """Level k [contexts of k tokens, + 1]: where each one's children begin at level k + 1; k < order - 1."""
+    """Level k < order - 1 [contexts, + 1]: where each context's children begin at level k + 1."""
     oldest: tuple[Tensor, ...]
-    """Level k [contexts of k tokens]: the oldest token of each; level 0 is empty."""
+    """Level k [contexts]: the oldest token of each; level 0 is empty."""
     first_follower: tuple[Tensor, ...]
-    """Level k [contexts of k tokens, + 1]: where what followed each begins."""
+    """Level k [contexts, + 1]: where each context's followers begin."""
     follower: tuple[Tensor, ...]
     """Level k [n-grams of k + 1 tokens]: the tokens that followed, ascending in a context."""
     count: tuple[Tensor, ...]
-    """And how often: occurrences at the highest order, below it in how many longer contexts."""
+    """Level k [n-grams]: how often at the highest order, in how many longer contexts below it."""
     totals: tuple[Tensor, ...] = field(init=False)
-    """Level k < SUMMED [contexts of k tokens, 4]: counts in all; followers seen once, twice, three times or more."""
+    """Level k < SUMMED [contexts, 4]: counts in all; followers with counts of 1, 2, 3 or more."""
     unigram: Tensor = field(init=False)
-    """[vocab_size]: p without a context."""
-    _struct: _Counts | None = field(init=False)
-    _keys: dict[int, Tensor] = field(init=False)
-    """Of each table that was searched, by its id, what `_find` searches in."""
+    """[V]: p without a context."""
+    search_keys: dict[int, Tensor] = field(init=False)
+    """PyTorch's search keys of each table, by its id, made when it is first searched."""
+    _tables: native.Tables | None = field(init=False)
 
     @classmethod
-    def fit(cls, ids: NDArray[Any], vocab_size: int, order: int = 5) -> Counts:
-        """Count a training text, `ids` [tokens]: 22 million characters take 1.3 s and leave 250 MB, 11 million byte pairs 4 s."""
+    def fit(cls, ids: npt.ArrayLike, vocab_size: int, order: int = 5) -> Counts:
+        """Count a training text.
+
+        The text is read as a circle, its first token after its last. Documents have no order, so
+        the seam is one more border between documents. In return every position has a full context,
+        every k-gram is also a context, and no start symbol is needed.
+
+        Args:
+            ids: [tokens], 0 <= id < vocab_size.
+            order: The tokens of the longest n-gram, 2 to 8.
+
+        Raises CorpusError for a text that is empty or of 2^31 tokens or more, SettingsError for
+        another order or ids outside the vocabulary.
+        """
         if not 2 <= order <= LEVELS:
             raise SettingsError(
                 f"counts of order {order} cannot be; choose 2 to {LEVELS}, 5 is usual"
             )
         ids = checked_ids(ids, vocab_size)
-        # The text is read as a circle, as `KneserNey` reads it. Each place's context and its token as one number: sorted,
-        # contexts lie as a tree, each with its followers, ascending.
+        if len(ids) == 0:
+            raise CorpusError("there is no text to count: give at least one token")
+        if len(ids) >= 2**31:
+            raise CorpusError(f"at most 2,147,483,647 tokens are counted, not {len(ids):,}")
+        # Each place's context and its token as one number: sorted, contexts lie as a tree, each
+        # with its followers, ascending.
         radix = np.uint64(vocab_size)
-        keys, packing = Packing.of(np.roll(ids, 1), vocab_size, order - 1, room=vocab_size)
+        keys, packing = Packing.of(np.roll(ids, 1), vocab_size, order - 1, factor=vocab_size)
         ranks: NDArray[np.uint64] | None = None
         if packing.span * vocab_size > 2**64:
             ranks, places = np.unique(keys, return_inverse=True)
             keys = places.astype(np.uint64)
-        whole, follower, counts = _counted(keys, ids, radix)
+        contexts, follower, counts = _counted(keys, ids, radix)
         del keys
-        starts = run_starts(whole)
-        nodes = whole[starts] if ranks is None else ranks[whole[starts]]
+        starts = run_starts(contexts)
+        nodes = contexts[starts] if ranks is None else ranks[contexts[starts]]
         oldest, first_child = packing.tree(nodes)
-        context = np.repeat(np.arange(len(nodes)), np.diff(starts, append=len(whole)))
-        del whole, nodes, ranks
-        # From the longest contexts up: an n-gram of fewer tokens counts as often as it was seen in different longer ones.
+        context = np.repeat(np.arange(len(nodes)), np.diff(starts, append=len(contexts)))
+        del contexts, nodes, ranks
+        # From the longest contexts up: an n-gram of fewer tokens counts as often as it was seen in
+        # different longer ones.
         levels = [(np.append(starts, len(follower)), follower, counts)]
         for level in reversed(range(order - 1)):
             parents = np.repeat(np.arange(len(first_child[level]) - 1), np.diff(first_child[level]))
-            whole, follower, counts = _counted(parents[context].astype(np.uint64), follower, radix)
-            context = whole.astype(np.int64)
-            levels.insert(0, (np.append(run_starts(whole), len(whole)), follower, counts))
-        discounts = np.stack([np.zeros(4), *(discounts_of(counts) for _, _, counts in levels)])
-        first_follower, followers, how_often = (
+            contexts, follower, counts = _counted(
+                parents[context].astype(np.uint64), follower, radix
+            )
+            context = contexts.astype(np.int64)
+            levels.insert(0, (np.append(run_starts(contexts), len(contexts)), follower, counts))
+        discounts = [kneser_ney.discounts_of(counts) for _, _, counts in levels]
+        first_followers, followers, how_often = (
             tuple(_tensor(part) for part in table) for table in zip(*levels, strict=True)
         )
         return cls(
             vocab_size,
             order,
-            torch.from_numpy(discounts.astype(np.float32)),
+            torch.from_numpy(np.stack([np.zeros(4), *discounts]).astype(np.float32)),
             tuple(_tensor(children) for children in first_child),
             tuple(_tensor(tokens) for tokens in oldest),
-            first_follower,
+            first_followers,
             followers,
             how_often,
         )
 
     def __post_init__(self) -> None:
-        every = [
-            torch.arange(len(self.first_follower[level]) - 1)
-            for level in range(min(SUMMED, self.order))
-        ]
-        sums = tuple(
-            self._added_up(level, nodes.to(self.device)) for level, nodes in enumerate(every)
+        totals = tuple(
+            kneser_ney.summed_totals(self, level, torch.arange(len(first) - 1, device=self.device))
+            for level, first in enumerate(self.first_follower[:SUMMED])
         )
-        object.__setattr__(self, "totals", sums)
-        object.__setattr__(self, "_keys", {})
-        object.__setattr__(self, "unigram", self._unigram())
-        object.__setattr__(
-            self, "_struct", self._for_c() if self.discounts.device.type == "cpu" else None
-        )
+        object.__setattr__(self, "totals", totals)
+        object.__setattr__(self, "search_keys", {})
+        object.__setattr__(self, "unigram", kneser_ney.unigram(self))
+        tables = self._native_tables() if self.device.type == "cpu" else None
+        object.__setattr__(self, "_tables", tables)
 
     @property
     def device(self) -> torch.device:
@@ -137,25 +145,32 @@ class Counts:
 
     @property
     def features(self) -> int:
-        """How many numbers `recall` tells of a position's contexts."""
+        """How many features `lookup` gives for a position."""
         return 2 * (self.order - 1)
 
+    @property
+    def pointer(self) -> Any:
+        """The counts for C, on a CPU."""
+        assert self._tables is not None
+        return self._tables.pointer
+
     def tensors(self) -> dict[str, Tensor]:
-        """Everything, by name, each table in the smallest whole numbers that hold it: what is saved."""
+        """All tables by name, each in the smallest integer type that holds it: what is saved."""
         found = {"discounts": self.discounts}
         for name in TABLES:
-            found |= {
-                f"{name}.{level}": _smallest(tensor)
-                for level, tensor in enumerate(getattr(self, name))
-            }
+            for level, tensor in enumerate(getattr(self, name)):
+                found[f"{name}.{level}"] = _smallest(tensor)
         return found
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], vocab_size: int) -> Counts:
-        """What `tensors` gave. ValueError or LookupError where they do not fit together."""
-        order = len(tensors["discounts"]) - 1
-        if not 2 <= order <= LEVELS or tensors["discounts"].shape != (order + 1, 4):
+        """What `tensors` gave. Raises ValueError or LookupError where they do not fit together."""
+        discounts = tensors["discounts"].float()
+        order = len(discounts) - 1
+        if not 2 <= order <= LEVELS or discounts.shape != (order + 1, 4):
             raise ValueError("discounts of no order")
+        if not bool(((discounts >= 0) & (discounts <= torch.arange(4))).all()):
+            raise ValueError("discounts that are not between 0 and their counts")
 
         def levels(name: str) -> tuple[Tensor, ...]:
             number = order - 1 if name == "first_child" else order
@@ -168,14 +183,19 @@ class Counts:
 
         tables = {name: levels(name) for name in TABLES}
         _check(tables, vocab_size, order)
-        return cls(vocab_size, order, tensors["discounts"].float(), **tables)
+        return cls(vocab_size, order, discounts, **tables)
 
     def to(self, device: torch.device) -> Counts:
-        """The same on another device."""
+        """The same counts on another device."""
         if device == self.device:
             return self
-        moved = {name: tensor.to(device) for name, tensor in self.tensors().items()}
-        return Counts.from_tensors(moved, self.vocab_size)
+        moved = {name: [table.to(device) for table in getattr(self, name)] for name in TABLES}
+        tables = {name: tuple(levels) for name, levels in moved.items()}
+        return Counts(self.vocab_size, self.order, self.discounts.to(device), **tables)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Counts:
+        """Itself: nothing in it changes, and the C holds addresses in it."""
+        return self
 
     def distribution(
         self,
@@ -183,241 +203,206 @@ class Counts:
         left_out_BT: Tensor | None = None,
         weights_BTK: Tensor | None = None,
     ) -> Tensor:
-        """p of every token after each position of each text: `[B, T]` to `[B, T, V]`, on the counts' device.
+        """p of every token after each position: `[B, T]` to `[B, T, V]`, on the counts' device.
 
-        With `weights_BTK`, `[B, T, order]`, it is the sum over k of weight k times what the last k tokens alone say.
-
-        `left_out_BT` are the tokens that came next in the counted text itself: each one's own occurrence is taken out
-        again, out of its longest n-gram and, where that was the only one, out of the shorter one's count. So the counts say
-        of their own text what they would had they not seen the token at hand.
+        Args:
+            left_out_BT: The tokens that came next where the inputs are the counted text itself.
+            Each
+                one's own occurrence is taken out: of its longest n-gram's count and, where that was
+                the only one, of the shorter one's. So the counts say of their own text what they
+                would had they not seen that token (leave-one-out).
+            weights_BTK: `[B, T, order]`. The result is the sum over k of weight k times the p that
+                the last k tokens alone give.
         """
-        B, T = inputs_BT.shape
         learns = weights_BTK is not None and weights_BTK.requires_grad and torch.is_grad_enabled()
-        c = None if learns else self._library()  # the C leaves no trace for autograd to follow
-        if c is not None:
-            q_BTV = torch.empty(B, T, self.vocab_size)
-            with _addresses(inputs_BT, left_out_BT, weights_BTK) as (inputs, left_out, weights):
-                c.semigpt_successors(
-                    self.pointer, B * T, T, inputs, left_out, weights, q_BTV.data_ptr()
-                )
-            return q_BTV
-        contexts = self._contexts(inputs_BT)
-        wanted_NK = torch.zeros(B * T, self.order, device=self.device)
-        if weights_BTK is None:
-            wanted_NK[:, -1] = 1.0
-        else:
-            wanted_NK += weights_BTK.flatten(0, 1)
-        left_N = torch.zeros(B * T, device=self.device)
-        levels = self._left_out(contexts, None if left_out_BT is None else left_out_BT.flatten())
-        shares: list[Tensor] = []
-        for level in range(self.order - 1, -1, -1):
-            totals_N4 = levels[level][0]
-            known_N = (contexts[level] >= 0) & (totals_N4[:, 0] > 0)
-            left_N = left_N + wanted_NK[:, level]
-            shares.insert(0, torch.where(known_N, left_N / totals_N4[:, 0].clamp(min=1), 0.0))
-            if level:
-                left_N = torch.where(known_N, left_N * self._rest(level, totals_N4), left_N)
-        # Level 0 is `unigram`, its shares stretched over what is left of the total.
-        whole_14, left_out_N4 = self.totals[0], levels[0][0]
-        stretch_N = whole_14[:, 0] / left_out_N4[:, 0].clamp(min=1)
-        shift_N = self._rest(0, left_out_N4) - self._rest(0, whole_14) * stretch_N
-        nothing_N = left_out_N4[:, 0] == 0
-        stretch_N, shift_N = (
-            torch.where(nothing_N, 0.0, stretch_N),
-            torch.where(nothing_N, 1.0, shift_N) / self.vocab_size,
+        tables = None if learns else self._for_native()  # autograd cannot follow the C
+        if tables is None:
+            return kneser_ney.distribution(self, inputs_BT, left_out_BT, weights_BTK)
+        weights = None if weights_BTK is None else weights_BTK.detach().numpy()
+        return torch.from_numpy(
+            native.distribution(tables, inputs_BT.numpy(), _array(left_out_BT), weights)
         )
-        q_NV = (left_N * stretch_N)[:, None] * self.unigram + (left_N * shift_N)[:, None]
-        for level, weight_N in enumerate(shares):
-            if left_out_BT is not None:
-                _, count_N, taken_N = levels[level]
-                lost_N = taken_N * (self._share(level, count_N) - self._share(level, count_N - 1))
-                q_NV.scatter_add_(1, left_out_BT.reshape(-1, 1), -(weight_N * lost_N)[:, None])
-            if not level:
-                continue
-            rows, places = self._followers(level, contexts[level])
-            share = self._share(level, self.count[level][places])
-            q_NV.view(-1).index_add_(
-                0, rows * self.vocab_size + self.follower[level][places], weight_N[rows] * share
-            )
-        found_BTV: Tensor = q_NV.view(B, T, -1)
-        return found_BTV
 
-    def guesses(
-        self, inputs_BT: Tensor, number: int, left_out_BT: Tensor | None = None
+    def top_k(
+        self, inputs_BT: Tensor, k: int, left_out_BT: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The likeliest tokens after each position and their p, likeliest first: `[B, T, number]` both.
+        """The k likeliest tokens after each position and their p, likeliest first: `[B, T, k]`
+        both.
 
-        `left_out_BT` as in `distribution`.
+        `left_out_BT` as in `distribution`. Raises SettingsError where k is more than the
+        vocabulary.
         """
-        B, T = inputs_BT.shape
-        c = self._library()
-        if c is None:
-            p_BTK, tokens_BTK = self.distribution(inputs_BT, left_out_BT).topk(number, dim=-1)
-            return tokens_BTK, p_BTK
-        tokens_BTK, p_BTK = torch.empty(B, T, number, dtype=torch.int64), torch.empty(B, T, number)
-        with _addresses(inputs_BT, left_out_BT) as (inputs, left_out):
-            c.semigpt_guesses(
-                *(self.pointer, B * T, T, inputs, left_out, number),
-                *(tokens_BTK.data_ptr(), p_BTK.data_ptr()),
+        if not 1 <= k <= self.vocab_size:
+            raise SettingsError(
+                f"the {k} likeliest of {self.vocab_size} tokens cannot be; "
+                f"choose 1 to {self.vocab_size}"
             )
-        return tokens_BTK, p_BTK
+        tables = self._for_native()
+        if tables is None:
+            p_BTK, tokens_BTK = self.distribution(inputs_BT, left_out_BT).topk(k, dim=-1)
+            return tokens_BTK, p_BTK
+        tokens, p = native.top_k(tables, inputs_BT.numpy(), k, _array(left_out_BT))
+        return torch.from_numpy(tokens), torch.from_numpy(p)
 
-    def recall(
+    def lookup(
         self, inputs_BT: Tensor, targets_BT: Tensor | None, *, leave_one_out: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """p of each target (of token 0 where there are none) after the last 0, 1 … order - 1 tokens, `[B, T, order]`, and
-        what is known of its contexts, `[B, T, features]`: of each length ln(1 + its counts in all) and the share left to shorter ones.
+        """p of each target, and features of its contexts.
 
-        With `leave_one_out` the text is the counted one, and each target is left out of the counts as in `distribution`.
+        The first `[B, T, order]`: p of the target (of token 0 without targets) after the last 0, 1
+        ... order - 1 tokens alone. The second `[B, T, features]`: of each context but the empty one
+        ln(1 + its counts in all) and its backoff, 0 and 1 where it was not counted.
+
+        With `leave_one_out` the inputs are the counted text itself, and each target is left out as
+        in `distribution`.
         """
-        B, T = inputs_BT.shape
         targets_BT = torch.zeros_like(inputs_BT) if targets_BT is None else targets_BT
-        c = self._library()
-        if c is not None:
-            p_BTK, features_BTF = torch.empty(B, T, self.order), torch.empty(B, T, self.features)
-            with _addresses(inputs_BT, targets_BT) as (inputs, targets):
-                c.semigpt_recall(
-                    *(self.pointer, B * T, T, inputs, targets, leave_one_out),
-                    *(p_BTK.data_ptr(), features_BTF.data_ptr()),
-                )
-            return p_BTK, features_BTF
-        contexts = self._contexts(inputs_BT)
-        levels = self._left_out(contexts, targets_BT.flatten(), really=leave_one_out)
-        p_N = torch.full((B * T,), 1 / self.vocab_size, device=self.device)
-        said, features = [], []
-        for level, (totals_N4, count_N, taken_N) in enumerate(levels):
-            known_N = (contexts[level] >= 0) & (totals_N4[:, 0] > 0)
-            share_N = self._share(level, count_N - taken_N.to(count_N.dtype)) / totals_N4[
-                :, 0
-            ].clamp(min=1)
-            rest_N = torch.where(known_N, self._rest(level, totals_N4), 1.0)
-            p_N = torch.where(known_N, share_N + rest_N * p_N, p_N)
-            said.append(p_N)
-            if level:
-                features += [torch.where(known_N, totals_N4[:, 0], 0).log1p(), rest_N]
-        return torch.stack(said, dim=1).view(B, T, -1), torch.stack(features, dim=1).view(B, T, -1)
-
-    def _left_out(
-        self, contexts: list[Tensor], targets_N: Tensor | None, *, really: bool = True
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Of each level: the contexts' totals `[N, 4]` without the targets' own occurrences, how often each target was
-        counted, own occurrence and all, and whether that was taken out. Not `really`: nothing is."""
-        if targets_N is None:
-            none_N = torch.zeros_like(contexts[0])
-            return [
-                (self._totals(level, nodes), none_N, none_N > 0)
-                for level, nodes in enumerate(contexts)
-            ]
-        own_N = torch.full_like(targets_N, really, dtype=torch.bool)
-        levels: list[tuple[Tensor, Tensor, Tensor]] = []
-        for level in range(self.order - 1, -1, -1):
-            known_N = contexts[level] >= 0
-            followers = self.first_follower[level], self.follower[level]
-            at_N = self._find(*followers, contexts[level], targets_N)
-            count_N = torch.where(at_N >= 0, self.count[level][at_N.clamp(min=0)], 0)
-            taken_N = own_N & (count_N > 0) & known_N
-            own_N = torch.where(known_N, taken_N & (count_N == 1), own_N)
-            totals_N4 = self._totals(level, contexts[level]).clone()
-            rows = torch.nonzero(taken_N).flatten()
-            totals_N4[rows, 0] -= 1
-            totals_N4[rows, count_N[rows].clamp(max=3).long()] -= 1
-            rows = rows[count_N[rows] > 1]
-            totals_N4[rows, (count_N[rows] - 1).clamp(max=3).long()] += 1
-            levels.insert(0, (totals_N4, count_N, taken_N))
-        return levels
-
-    def _share(self, level: int, count: Tensor) -> Tensor:
-        """Counts less their discount; nothing of nothing."""
-        return count - self.discounts[level + 1][count.clamp(min=0, max=3).long()]
-
-    @property
-    def pointer(self) -> Any:
-        """To the same for C; on a CPU."""
-        assert self._struct is not None
-        return ctypes.byref(self._struct)
-
-    def _library(self) -> ctypes.CDLL | None:
-        return library_or_none(torch.float32) if self.device.type == "cpu" else None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Counts:
-        """Itself: nothing in it changes, and the C holds pointers into it."""
-        return self
-
-    def _contexts(self, inputs_BT: Tensor) -> list[Tensor]:
-        """The node of each level that ends at each position, `[N]` each, -1 where it was not counted."""
-        nodes = [torch.zeros(inputs_BT.numel(), dtype=torch.int64, device=self.device)]
-        for level in range(self.order - 1):
-            token_BT = torch.full_like(inputs_BT, -1)
-            token_BT[:, level:] = inputs_BT[:, : max(inputs_BT.shape[1] - level, 0)]
-            children = self.first_child[level], self.oldest[level + 1]
-            nodes.append(self._find(*children, nodes[-1], token_BT.flatten()))
-        return nodes
-
-    def _find(self, first: Tensor, tokens: Tensor, nodes_N: Tensor, wanted_N: Tensor) -> Tensor:
-        """The place of each wanted token in its node's stretch of `tokens`, -1 where it is not or either is -1."""
-        if not len(tokens):
-            return torch.full_like(nodes_N, -1)
-        keys = self._keys.get(id(tokens))
-        if keys is None:  # node and token as one number: ascending, so that one search finds both
-            nodes = torch.arange(len(first) - 1, device=self.device).repeat_interleave(first.diff())
-            self._keys[id(tokens)] = keys = nodes * self.vocab_size + tokens
-        wanted = nodes_N * self.vocab_size + wanted_N.long()
-        at_N = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-        found_N = (keys[at_N] == wanted) & (wanted_N >= 0)  # a node of -1 has no key
-        return torch.where(found_N, at_N, -1)
-
-    def _followers(self, level: int, nodes_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Of all that followed the contexts: whose, from 0 to N - 1, and its place in `follower` and `count`."""
-        rows = torch.nonzero(nodes_N >= 0).flatten()
-        nodes = nodes_N[rows]
-        first = self.first_follower[level][nodes].long()
-        sizes = self.first_follower[level][nodes + 1].long() - first
-        places = torch.arange(int(sizes.sum()), device=self.device)
-        places += (first - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
-        return rows.repeat_interleave(sizes), places
-
-    def _totals(self, level: int, nodes_N: Tensor) -> Tensor:
-        """Counts in all; followers seen once, twice, three times or more: `[N, 4]`; nothing true of contexts not counted."""
-        return (
-            self.totals[level][nodes_N.clamp(min=0)]
-            if level < SUMMED
-            else self._added_up(level, nodes_N)
+        tables = self._for_native()
+        if tables is None:
+            return kneser_ney.lookup(self, inputs_BT, targets_BT, leave_one_out=leave_one_out)
+        p, features = native.lookup(
+            tables, inputs_BT.numpy(), targets_BT.numpy(), leave_one_out=leave_one_out
         )
+        return torch.from_numpy(p), torch.from_numpy(features)
 
-    def _added_up(self, level: int, nodes_N: Tensor) -> Tensor:
-        rows, places = self._followers(level, nodes_N)
-        count = self.count[level][places]
-        totals_N4 = torch.zeros(len(nodes_N), 4, dtype=torch.int32, device=self.device)
-        totals_N4[:, 0].index_add_(0, rows, count)
-        times_seen = rows * 4 + count.clamp(max=3)
-        totals_N4.view(-1).index_add_(0, times_seen, torch.ones_like(count))
-        return totals_N4
+    def bits(self, ids: npt.ArrayLike) -> float:
+        """The information of a text, `ids` [tokens]: minus the sum of log2 p.
 
-    def _rest(self, level: int, totals_N4: Tensor) -> Tensor:
-        """The share that the contexts leave to shorter ones."""
-        return (totals_N4[:, 1:] * self.discounts[level + 1][1:]).sum(dim=1) / totals_N4[
-            :, 0
-        ].clamp(min=1)
+        The text is not a circle: its first tokens have the contexts there are. The memory that this
+        takes does not grow with it. Raises SettingsError for ids outside the vocabulary.
+        """
+        ids = checked_ids(ids, self.vocab_size)
+        logs = [math.log2(self.unigram[int(token)]) for token in ids[:1]]
+        for start in range(1, len(ids), CHUNK):
+            oldest = max(0, start - (self.order - 1))
+            window_1T = torch.from_numpy(ids[None, oldest : start + CHUNK].astype(np.int64))
+            window_1T = window_1T.to(self.device)
+            p_1TK, _ = self.lookup(window_1T[:, :-1], window_1T[:, 1:])
+            p_T = p_1TK[0, start - 1 - oldest :, -1].cpu().double().numpy()
+            logs.append(float(np.log2(p_T).sum()))
+        return -math.fsum(logs)
 
-    def _unigram(self) -> Tensor:
-        shares = self.count[0] - self.discounts[1][self.count[0].clamp(max=3).long()]
-        unigram_V = torch.zeros(self.vocab_size, device=self.device)
-        unigram_V[self.follower[0].long()] = shares / self.totals[0][0, 0]
-        return unigram_V + self._rest(0, self.totals[0]) / self.vocab_size
+    def _for_native(self) -> native.Tables | None:
+        return self._tables if self._tables is not None and native.available() else None
 
-    def _for_c(self) -> _Counts:
-        struct = _Counts(order=self.order, vocab=self.vocab_size, unigram=self.unigram.data_ptr())
-        struct.discount[: 4 * len(self.discounts)] = self.discounts.flatten().tolist()
-        for name in (*TABLES, "totals"):
-            for level, tensor in enumerate(getattr(self, name)):
-                getattr(struct, name)[level] = tensor.data_ptr()
-        return struct
+    def _native_tables(self) -> native.Tables:
+        levels = {
+            name: [table.numpy() for table in getattr(self, name)] for name in (*TABLES, "totals")
+        }
+        return native.Tables(self.discounts.numpy(), self.unigram.numpy(), levels)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How n-grams are packed into 64 bits, newest token first.
+
+    Sorted, n-grams that share their newest k tokens are then neighbours, for every k.
+
+    A token is a digit. Where these would not fit (order 5 over more than 7,131 tokens, order 6 over
+    more than 1,625) a digit is the rank of two tokens among the pairs that occur: of film reviews,
+    4,420 tokens, half a million of twenty. Where that does not help, or a table of all pairs would
+    be large, the number so far is replaced by its rank among the distinct ones, which costs as much
+    again as all the rest.
+    """
+
+    vocab_size: int
+    order: int
+    dtype: np.dtype[Any]
+    span: int  # all numbers are less
+    base: int  # of a digit that is a pair
+    pairs: Indices | None
+    """[pairs that occur]: newer token * vocab_size + older, ascending; None where a digit is a
+    token."""
+    ranked: dict[int, NDArray[np.uint64]]
+    """Before the token of that age was added: the numbers so far, [distinct], ascending, by
+    rank."""
+
+    @classmethod
+    def of(
+        cls, ids: Ids, vocab_size: int, order: int, *, factor: int = 1
+    ) -> tuple[NDArray[np.uint64], Packing]:
+        """The number of the n-gram that ends at each place of `ids` [tokens], read as a circle.
+
+        Where they can, the numbers times `factor` fit too.
+        """
+        pairs: NDArray[np.intp] | None = None
+        digits, base, most = ids, vocab_size, 2**64 // factor
+        if vocab_size**order > most and vocab_size**2 <= PAIRS:
+            both = ids.astype(np.int64) * vocab_size + np.roll(ids, 1)
+            occurs = np.zeros(vocab_size**2, bool)
+            occurs[both] = True
+            pairs = np.flatnonzero(occurs)
+            digits = (np.cumsum(occurs, dtype=np.uint32) - np.uint32(1))[both]
+            base = max(len(pairs), vocab_size)
+            del both, occurs
+        keys, span = np.zeros(len(ids), np.uint64), 1
+        ranked: dict[int, NDArray[np.uint64]] = {}
+        for age in range(0, order, 1 if pairs is None else 2):
+            last = age == order - 1
+            digit, radix = (ids, vocab_size) if last else (digits, base)
+            if span * radix > most:
+                ranked[age], ranks = np.unique(keys, return_inverse=True)
+                keys, span = ranks.astype(np.uint64), len(ranked[age])
+            keys *= np.uint64(radix)
+            keys += np.roll(digit, age)
+            span *= radix
+        return keys, cls(vocab_size, order, ids.dtype, span, base, pairs, ranked)
+
+    def tree(self, keys: NDArray[np.uint64]) -> tuple[list[Ids], list[Indices]]:
+        """The distinct n-grams, ascending, as `Counts.oldest` and `Counts.first_child`."""
+        tokens: list[Ids] = [np.zeros(0, self.dtype)]
+        first_child: list[Indices] = []
+        for age in reversed(range(self.order)):
+            if self.pairs is not None and age % 2:
+                keys, digit = np.divmod(keys, np.uint64(self.base))
+                newer, oldest = np.divmod(self.pairs[digit], self.vocab_size)
+                keys *= np.uint64(self.vocab_size)
+                keys += newer.astype(np.uint64)
+            else:
+                keys, oldest = np.divmod(keys, np.uint64(self.vocab_size))
+            tokens.insert(1, oldest.astype(self.dtype))
+            if age in self.ranked:
+                keys = self.ranked[age][keys]
+            starts = run_starts(keys)
+            first_child.insert(0, np.append(starts, len(keys)).astype(np.int32))
+            keys = keys[starts]
+        return tokens, first_child
+
+
+def checked_ids(ids: npt.ArrayLike, vocab_size: int) -> Ids:
+    """The ids as a flat array of the smallest unsigned type for the vocabulary, or
+    SettingsError."""
+    array = np.asarray(ids)
+    if array.size == 0:
+        array = array.astype(np.uint8)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise SettingsError(
+            f"token ids must be one row of whole numbers, not {array.dtype} of shape "
+            f"{array.shape}: encode the text with the tokenizer first"
+        )
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) < vocab_size:
+        raise SettingsError(
+            f"token ids from {array.min()} to {array.max()} do not fit a vocabulary of "
+            f"{vocab_size}: use the tokenizer that made them"
+        )
+    return array.astype(np.min_scalar_type(max(vocab_size - 1, 0)), copy=False)
+
+
+def run_starts(ordered: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Where each run of equal values begins. Sorted [n] -> [runs]."""
+    changed = np.empty(len(ordered), bool)
+    changed[:1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=changed[1:])
+    return np.flatnonzero(changed)
 
 
 def _counted(
     contexts: NDArray[np.uint64], followers: NDArray[Any], radix: np.uint64
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
-    """The distinct pairs of a context and its follower, ascending, and how often each occurs; `contexts` is worked in."""
+    """The distinct pairs of a context and its follower, ascending, and how often each occurs.
+
+    `contexts` is overwritten.
+    """
     contexts *= radix
     contexts += followers
     contexts.sort()
@@ -426,11 +411,8 @@ def _counted(
     return context, follower, np.diff(starts, append=len(contexts))
 
 
-@contextlib.contextmanager
-def _addresses(*tensors: Tensor | None) -> Iterator[list[int | None]]:
-    """Where the numbers of each lie in one piece, for as long as they are looked at."""
-    whole = [None if tensor is None else tensor.contiguous() for tensor in tensors]
-    yield [None if tensor is None else tensor.data_ptr() for tensor in whole]
+def _array(ids_BT: Tensor | None) -> NDArray[np.int64] | None:
+    return None if ids_BT is None else ids_BT.numpy()
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
@@ -438,24 +420,23 @@ def _tensor(array: NDArray[Any]) -> Tensor:
 
 
 def _smallest(table: Tensor) -> Tensor:
-    """The same numbers, none below 0, in the smallest kind of whole number."""
+    """The same numbers, none below 0, in the smallest integer type that safetensors has."""
     top = int(table.max()) if len(table) else 0
     return table.to(torch.uint8 if top < 2**8 else torch.int16 if top < 2**15 else torch.int32)
 
 
 def _check(tables: dict[str, tuple[Tensor, ...]], vocab_size: int, order: int) -> None:
-    """ValueError where an index would lead outside: the C trusts them."""
+    """Raise ValueError where an index would lead outside: the C trusts them."""
     size = 1
     for level in range(order):
         oldest, follower, count = (tables[name][level] for name in ("oldest", "follower", "count"))
         if level and not _inside(oldest, vocab_size):
             raise ValueError(f"tokens of level {level} outside the vocabulary")
-        # Something followed every context.
+        # Something followed every context; not every one has children.
         starts = [(tables["first_follower"][level], len(follower), torch.gt)]
         if level < order - 1:
-            starts.append(
-                (tables["first_child"][level], len(tables["oldest"][level + 1]), torch.ge)
-            )
+            children = len(tables["oldest"][level + 1])
+            starts.append((tables["first_child"][level], children, torch.ge))
         for first, end, above in starts:
             steps_up = len(first) == size + 1 and bool(above(first[1:], first[:-1]).all())
             if not steps_up or int(first[0]) != 0 or int(first[-1]) != end:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semigpt.native.gpt_step import library_or_none
+from semigpt.native import ngrams as native
 
 __all__ = ["LONGEST_MATCH", "longest_match"]
 
@@ -21,17 +21,10 @@ def longest_match(ids_BT: Tensor) -> tuple[Tensor, Tensor]:
     the position's token was not seen before, length and token are 0. Compiled C on a CPU with a
     compiler; PyTorch elsewhere, with the same result.
     """
-    c = library_or_none(torch.float32) if ids_BT.device.type == "cpu" else None
-    if c is None:
+    if ids_BT.device.type != "cpu" or not native.available():
         return _longest_match(ids_BT)
-    B, T = ids_BT.shape
-    ids_BT = ids_BT.contiguous()
-    tokens_BT, lengths_BT = torch.empty_like(ids_BT), torch.empty_like(ids_BT)
-    c.semigpt_echoes(
-        *(B, T, ids_BT.data_ptr(), LONGEST_MATCH),
-        *(tokens_BT.data_ptr(), lengths_BT.data_ptr()),
-    )
-    return tokens_BT, lengths_BT
+    tokens, lengths = native.longest_match(ids_BT.numpy(), LONGEST_MATCH)
+    return torch.from_numpy(tokens), torch.from_numpy(lengths)
 
 
 def _longest_match(ids_BT: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from semigpt.config import Recipe
 from semigpt.errors import CheckpointError, SettingsError
-from semigpt.evaluation.baselines import BASELINE_NAMES
+from semigpt.evaluation.information import BASELINE_NAMES
 from semigpt.html import escape
 from semigpt.models import LADDER, model_class
 from semigpt.recipe import Event, train

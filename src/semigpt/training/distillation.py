@@ -35,7 +35,7 @@ class Teacher:
         blocks = min(max(MEASURED_TOKENS // context_length, 1), (len(stream) - 1) // context_length)
         starts = np.arange(blocks, dtype=np.int64) * context_length
         inputs_BT, targets_BT = as_block(stream.windows(starts, context_length + 1))
-        p_BTK, _ = counts.recall(
+        p_BTK, _ = counts.lookup(
             inputs_BT.to(counts.device), targets_BT.to(counts.device), leave_one_out=True
         )
         return cls(counts, -p_BTK[..., -1].double().log().mean().item())
