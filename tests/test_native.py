@@ -94,18 +94,18 @@ def test_logits_equal_pytorchs_read_at_once_or_one_by_one_and_past_the_context(
         )
     more = [[1, 2, 3], [4], [5, 6]]
     np.testing.assert_allclose(ours.feed(more), theirs.feed(more), atol=TOLERANCE)
-    for texts in (ours, theirs):
-        texts.keep([2, 0, 2])
+    for state in (ours, theirs):
+        state.keep([2, 0, 2])
     after = np.array([7, 8, 9])
     np.testing.assert_allclose(ours.step(after), theirs.step(after), atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_texts_logits_are_the_same_bits_in_any_batch(
+def test_the_logits_of_a_sequence_are_the_same_bits_in_any_batch(
     model: GPT, precision: Precision, threads: int
 ) -> None:
-    """The first and the last of 40, 39 … 1: every way to cut rows into tiles, on one or two threads."""
+    """The first and the last of 40, 39 … 1 rows: every way to cut them into tiles."""
     tokens = torch.randint(0, model.settings.vocab_size, (40, 42)).numpy()
     decoder = native_decoder(model, precision, threads)
     among, first, last = (
@@ -116,15 +116,15 @@ def test_a_texts_logits_are_the_same_bits_in_any_batch(
     among.feed(tokens[:, :2].tolist())
     first.feed(tokens[:1, :2].tolist())
     last.feed(tokens[39:, :2].tolist())
-    texts = list(range(40))
+    going_on = list(range(40))
     for place in range(2, 42):
-        logits = among.step(tokens[texts, place])
+        logits = among.step(tokens[going_on, place])
         assert (logits[0] == first.step(tokens[:1, place])).all()
-        if len(texts) > 1:
+        if len(going_on) > 1:
             assert (logits[-1] == last.step(tokens[39:, place])).all()
-            rows = [0, *range(2, len(texts))]
+            rows = [0, *range(2, len(going_on))]
             among.keep(rows)
-            texts = [texts[row] for row in rows]
+            going_on = [going_on[row] for row in rows]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -161,7 +161,7 @@ def test_plain_c_is_right_too(monkeypatch: pytest.MonkeyPatch, model: GPT) -> No
         native.library.cache_clear()
 
 
-def test_texts_drawn_are_those_of_the_plain_path(model: GPT) -> None:
+def test_text_is_that_of_pytorch(model: GPT) -> None:
     syllables = "".join(map(chr, range(0xAC00, 0xAC00 + model.settings.vocab_size)))
     tokenizer = CharTokenizer.plain(syllables)
     native, plain = (Engine(model, tokenizer, native=way) for way in (True, False))
@@ -178,18 +178,18 @@ def test_texts_drawn_are_those_of_the_plain_path(model: GPT) -> None:
 
 
 def test_the_native_draw_is_that_of_numpy(model: GPT) -> None:
-    texts = native_decoder(model).open(1)
+    state = native_decoder(model).open(1)
     forbidden = (np.arange(model.settings.vocab_size) % 3 == 0).astype(np.uint8)
     draw = np.random.default_rng(0)
     for turn in range(200):
-        logits = texts.feed([[turn % 60]]) if turn == 0 else texts.step(np.array([turn % 60]))
+        logits = state.feed([[turn % 60]]) if turn == 0 else state.step(np.array([turn % 60]))
         uniform, temperature = float(draw.random()), float(draw.choice([0.0, 0.3, 1.0, 4.0]))
         allowed = np.where(forbidden, np.float32(-np.inf), logits[0])
         wanted = choose(probabilities(allowed, SamplingSettings(temperature=temperature)), uniform)
-        assert texts.draw([forbidden.ctypes.data], temperature, [uniform]).tolist() == [wanted]
+        assert state.draw([forbidden.ctypes.data], temperature, [uniform]).tolist() == [wanted]
     nothing = np.ones_like(forbidden)
-    texts.step(np.array([1]))
-    assert texts.draw([nothing.ctypes.data], 1.0, [0.5]).tolist() == [-1]
+    state.step(np.array([1]))
+    assert state.draw([nothing.ctypes.data], 1.0, [0.5]).tolist() == [-1]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
