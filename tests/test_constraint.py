@@ -1,4 +1,4 @@
-"""Constrained text: automata that read bytes are those of Python's `re` and UTF-8, whatever the tokenizer."""
+"""Constrained text: automata agree with Python's `re` and UTF-8, whatever the tokenizer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PATTERNS = (
 def reads(automaton: Automaton, data: bytes) -> bool:
     state = automaton.start
     for byte in data:
-        state = automaton.row(state)[byte]
+        state = automaton.transitions(state)[byte]
         if state is None:
             return False
     return automaton.accepts(state)
@@ -155,5 +155,5 @@ def test_a_pattern_that_no_token_can_spell_is_refused(korean_text: str) -> None:
     only = text_constraint(plain, plain.vocab_size, pattern="한빛(Z|전자)")
     state = 1
     for character in "한빛전":
-        state = int(only.after(state)[plain.encode(character)[0]])
+        state = int(only.transitions(state)[plain.encode(character)[0]])
         assert state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semigpt.errors import SettingsError
-from semigpt.generation.beam_search import beam_search
+from semigpt.errors import CheckpointError, SettingsError
+from semigpt.generation.beam_search import Beam, beam_search
 from semigpt.generation.constraint import Constraint, text_constraint
 from semigpt.generation.decoder import make_decoder
 from semigpt.generation.engine import Conversation, Engine, generate_text, stream_text
@@ -27,6 +28,8 @@ from semigpt.generation.sampling import (
     probabilities,
     random_generator,
 )
+from semigpt.generation.stream import Writer
+from semigpt.generation.symbols import SYMBOLS
 from semigpt.huggingface.folder import save_model
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT, GPTSettings
@@ -64,7 +67,8 @@ def test_temperature_top_k_top_p_and_min_p_shape_the_distribution() -> None:
     doubled = probabilities(row, SamplingSettings(temperature=0.5))
     np.testing.assert_allclose(doubled, (2 * torch.tensor(logits)).softmax(0), rtol=1e-6)
     assert kept(logits, temperature=0) == [3]
-    assert np.isfinite(probabilities(row, SamplingSettings(temperature=1e-30))).all()
+    for tiny in (1e-30, 1e-38, 1e-40, 1e-300):
+        assert kept(logits, temperature=tiny) == [3]
     assert kept(logits, top_k=2) == [2, 3]
     assert kept(logits, top_k=99) == [0, 1, 2, 3]
     # 0.644 + 0.237 reach 0.7 together, 0.644 alone does not.
@@ -149,6 +153,9 @@ def test_impossible_settings_get_their_one_line(wrong: dict[str, Any]) -> None:
         {"pattern": r"(.)\1"},
         {"pattern": "a", "choices": ["b"]},
         {"stop_tokens": [10**6]},
+        {"stop_tokens": [-1]},
+        {"sampling": SamplingSettings(logit_bias={10**6: 1.0})},
+        {"sampling": SamplingSettings(logit_bias={-1: 1.0})},
         {"logprobs": -1},
         {"num_samples": 3, "sampling": SamplingSettings(num_beams=2)},
     ],
@@ -176,7 +183,34 @@ def test_many_prompts_of_any_length_are_written_as_each_alone(
             ]
 
 
-def test_greedy_and_beams_find_what_transformers_finds(
+def test_greedy_finds_what_transformers_finds(korean_text: str, tmp_path: Path) -> None:
+    from transformers import Qwen3ForCausalLM
+
+    plain = CharTokenizer.plain(korean_text)
+    torch.manual_seed(0)
+    shape = {"context_length": 16, "width": 32, "num_layers": 1, "num_heads": 2}
+    model = GPT(GPTSettings(vocab_size=plain.vocab_size, **shape))
+    save_model(tmp_path, model, plain, "")
+    theirs = Qwen3ForCausalLM.from_pretrained(tmp_path)
+    prompt = torch.from_numpy(plain.encode("의사").astype(np.int64))[None]
+    for penalties in (
+        {},
+        {"repetition_penalty": 1.5},
+        {"repetition_penalty": 0.3, "no_repeat_ngram_size": 2},
+    ):
+        found = theirs.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=False,
+            max_new_tokens=10,
+            **penalties,
+        )
+        sampling = SamplingSettings(temperature=0, **penalties)
+        text = generate_text(model, plain, "의사", max_new_tokens=10, sampling=sampling)[0]
+        assert plain.encode(text).tolist() == found[0, 2:].tolist()
+
+
+def test_beams_find_what_transformers_finds(
     writer: LanguageModel, tokenizer: CharTokenizer, tmp_path: Path
 ) -> None:
     from transformers import Qwen3ForCausalLM
@@ -201,18 +235,18 @@ def test_greedy_and_beams_find_what_transformers_finds(
                 length_penalty=ask.length_penalty if beams > 1 else None,
                 repetition_penalty=ask.repetition_penalty,
             )[0, len(prompt) :].tolist()
-            if beams == 1:
-                ours = generate_tokens(writer, torch.tensor([prompt]), 10, ask)[
-                    0, len(prompt) :
-                ].tolist()
-                assert ours[: len(found)] == found
-            else:
-                texts = make_decoder(writer).open(1, beams)
-                logits = texts.feed([prompt])
-                past = History(prompt, tokenizer.vocab_size)
-                ends = {tokenizer.end_of_text}
-                ours = beam_search(texts, logits, 10, ask, ends, free, history=past)[0][0]
-                assert ours == [token for token in found if token != tokenizer.end_of_text]
+            state = make_decoder(writer).open(1, beams)
+            past = History(prompt, tokenizer.vocab_size)
+            ours = beam_search(
+                state,
+                state.feed([prompt]),
+                Beam(0.0, [], free.transitions(1), past),
+                ask,
+                max_new_tokens=10,
+                end_tokens={tokenizer.end_of_text},
+                constraint=free,
+            )[0].tokens
+            assert ours == [token for token in found if token != tokenizer.end_of_text]
 
 
 class Anything:
@@ -220,8 +254,8 @@ class Anything:
 
     start = 0
 
-    def row(self, state: int) -> list[int]:
-        return [0] * 256
+    def transitions(self, state: int) -> list[int]:
+        return [0] * SYMBOLS
 
     def accepts(self, state: int) -> bool:
         return True
@@ -231,14 +265,14 @@ def test_log_probabilities_are_the_models_own(
     writer: LanguageModel, tokenizer: CharTokenizer
 ) -> None:
     settings = {"max_new_tokens": 8, "seed": 2, "logprobs": 3, "echo": True}
-    pieces = list(
+    chunks = list(
         stream_text(
             writer, tokenizer, "의사협회는", sampling=SamplingSettings(temperature=2.0), **settings
         )
     )
-    scores = [score for chunk in pieces for score in chunk.scores]
+    scores = [score for chunk in chunks for score in chunk.scores]
     tokens = [tokenizer.end_of_text, *(score.token for score in scores)]
-    assert pieces[0].text == "의사협회는" == tokenizer.decode(tokens[1:6])
+    assert chunks[0].text == "의사협회는" == tokenizer.decode(tokens[1:6])
     with torch.no_grad():
         logits, _ = writer(torch.tensor([tokens]))
     log_BTV = logits.log_softmax(-1)
@@ -278,17 +312,17 @@ def words() -> str:
 
 
 @pytest.fixture(scope="module", params=["unigram", "bpe"])
-def pieces(request: pytest.FixtureRequest, words: str) -> Tokenizer:
+def subwords(request: pytest.FixtureRequest, words: str) -> Tokenizer:
     return train_tokenizer(request.param, [words], vocab_size=280)
 
 
 @pytest.fixture(scope="module")
-def reader(pieces: Tokenizer, words: str) -> GPT:
+def reader(subwords: Tokenizer, words: str) -> GPT:
     """A GPT that has read a little."""
     torch.manual_seed(0)
     shape = {"context_length": 16, "width": 32, "num_layers": 1, "num_heads": 2}
-    model = GPT(GPTSettings(vocab_size=pieces.vocab_size, **shape))
-    tokens = torch.tensor(np.concatenate(list(pieces.encode_documents([words]))).astype(np.int64))
+    model = GPT(GPTSettings(vocab_size=subwords.vocab_size, **shape))
+    tokens = torch.tensor(np.concatenate(list(subwords.encode_documents([words]))).astype(np.int64))
     adam = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(100):
         block = tokens[torch.randint(len(tokens) - 16, (16, 1)) + torch.arange(17)]
@@ -300,12 +334,14 @@ def reader(pieces: Tokenizer, words: str) -> GPT:
 
 
 def all_ways(model: GPT, tokenizer: Tokenizer, prompt: str) -> tuple[np.ndarray, float]:
-    """The probability of each token as the first that says more than the prompt, after as many of the prompt's own as come before
-    it, `[V]`; and how much of it has tokens that begin within the prompt."""
+    """The probability of each first token that says more than the prompt, `[V]`, by enumeration.
+
+    The second value is how much of it has tokens that begin within the prompt.
+    """
     own = [tokenizer.end_of_text, *tokenizer.encode(prompt).tolist()]
     with torch.no_grad():
         log_probability = model(torch.tensor([own]))[0][0].log_softmax(-1).double()
-    written = text_constraint(tokenizer, tokenizer.vocab_size).after(1) > 0
+    written = text_constraint(tokenizer, tokenizer.vocab_size).transitions(1) > 0
     exact, over = np.zeros(tokenizer.vocab_size), 0.0
     for place in range(len(own)):  # of the last token that stays
         reached = sum(float(log_probability[before, own[before + 1]]) for before in range(place))
@@ -326,24 +362,24 @@ def all_ways(model: GPT, tokenizer: Tokenizer, prompt: str) -> tuple[np.ndarray,
 INSIDE = "나라는 한국"
 
 
-def test_a_prompt_is_a_text_not_its_tokens(pieces: Tokenizer, reader: GPT) -> None:
-    """What follows is drawn by the probability of all ways to write it, those too whose token reaches back into the prompt."""
-    exact, over = all_ways(reader, pieces, INSIDE)
+def test_a_prompt_is_a_text_not_its_tokens(subwords: Tokenizer, reader: GPT) -> None:
+    """What follows is drawn by the probability of all ways to write it (token healing)."""
+    exact, over = all_ways(reader, subwords, INSIDE)
     assert 0.1 < over < 0.9, "both ways matter here"
     for native in (None, False):
         ask = {"num_samples": 3000, "max_new_tokens": 1, "seed": 1, "logprobs": 0, "native": native}
         drawn = Counter(
             score.token
-            for chunk in stream_text(reader, pieces, INSIDE, **ask)
+            for chunk in stream_text(reader, subwords, INSIDE, **ask)
             for score in chunk.scores
         )
-        drawn[pieces.end_of_text] = 3000 - drawn.total()
-        found = np.array([drawn[token] / 3000 for token in range(pieces.vocab_size)])
+        drawn[subwords.end_of_text] = 3000 - drawn.total()
+        found = np.array([drawn[token] / 3000 for token in range(subwords.vocab_size)])
         assert abs(found - exact).max() < 0.03
 
 
 def test_a_text_goes_on_behind_its_prompt_wherever_its_tokens_end(
-    pieces: Tokenizer, reader: GPT
+    subwords: Tokenizer, reader: GPT
 ) -> None:
     for prompt in (INSIDE, "나라는 ", "의사협회는", "나", ""):
         for ask in (
@@ -352,47 +388,49 @@ def test_a_text_goes_on_behind_its_prompt_wherever_its_tokens_end(
             {"sampling": SamplingSettings(repetition_penalty=1.2)},
         ):
             settings = {"max_new_tokens": 6, "num_samples": 4, "seed": 2, **ask}
-            texts = generate_text(reader, pieces, prompt, **settings)
-            assert texts == generate_text(reader, pieces, prompt, native=False, **settings)
+            texts = generate_text(reader, subwords, prompt, **settings)
+            assert texts == generate_text(reader, subwords, prompt, native=False, **settings)
             assert [prompt + text for text in texts] == generate_text(
-                reader, pieces, prompt, echo=True, **settings
+                reader, subwords, prompt, echo=True, **settings
             )
             assert "\ufffd" not in "".join(texts)
-            both = generate_text(reader, pieces, ["나라는 ", prompt], **settings)
+            both = generate_text(reader, subwords, ["나라는 ", prompt], **settings)
             assert both[4:] == texts
         for choice in generate_text(
-            reader, pieces, prompt, choices=["맑음", "흐림"], num_samples=4, seed=1
+            reader, subwords, prompt, choices=["맑음", "흐림"], num_samples=4, seed=1
         ):
             assert choice in ("맑음", "흐림")
 
 
 def test_scores_are_of_the_tokens_that_spell_prompt_and_text(
-    pieces: Tokenizer, reader: GPT
+    subwords: Tokenizer, reader: GPT
 ) -> None:
     taken_back = 0
     for seed, beams in ((1, 1), (2, 1), (3, 1), (0, 3)):
         ask = {"sampling": SamplingSettings(num_beams=beams), "seed": seed, "max_new_tokens": 4}
-        written = list(stream_text(reader, pieces, INSIDE, echo=True, logprobs=0, **ask))
+        written = list(stream_text(reader, subwords, INSIDE, echo=True, logprobs=0, **ask))
         scores = [score for chunk in written for score in chunk.scores]
         tokens = [score.token for score in scores]
-        assert pieces.decode(tokens) == "".join(chunk.text for chunk in written)
+        assert subwords.decode(tokens) == "".join(chunk.text for chunk in written)
         with torch.no_grad():
-            log_BTV = reader(torch.tensor([[pieces.end_of_text, *tokens]]))[0].log_softmax(-1)
+            log_BTV = reader(torch.tensor([[subwords.end_of_text, *tokens]]))[0].log_softmax(-1)
         own = [float(log_BTV[0, place, token]) for place, token in enumerate(tokens)]
         assert [score.log_probability for score in scores] == pytest.approx(own, abs=1e-4)
-        prompt = pieces.encode(INSIDE).tolist()
+        prompt = subwords.encode(INSIDE).tolist()
         taken_back += tokens[: len(prompt)] != prompt
     assert taken_back, "some token covers the prompt's end"
 
 
-def test_a_conversation_goes_on_over_the_ends_of_its_lines(pieces: Tokenizer, reader: GPT) -> None:
+def test_a_conversation_goes_on_over_the_ends_of_its_lines(
+    subwords: Tokenizer, reader: GPT
+) -> None:
     lines = ("나라는 ", INSIDE, INSIDE)
     for native in (None, False):
-        engine, conversation = Engine(reader, pieces, native=native), Conversation()
-        read = [pieces.end_of_text]
+        engine, conversation = Engine(reader, subwords, native=native), Conversation()
+        read = [subwords.end_of_text]
         taken_back = 0
         for seed, line in enumerate(lines):
-            own = pieces.encode(line).tolist()
+            own = subwords.encode(line).tolist()
             written = engine.stream(
                 line, conversation=conversation, max_new_tokens=1, logprobs=0, seed=seed
             )
@@ -400,8 +438,8 @@ def test_a_conversation_goes_on_over_the_ends_of_its_lines(pieces: Tokenizer, re
             ways = []
             for back in range(len(own) + 1):
                 kept = read + own[: len(own) - back]
-                covered = b"".join(map(pieces.token_bytes, own[len(own) - back :]))
-                if pieces.token_bytes(score.token).startswith(covered):
+                covered = b"".join(map(subwords.token_bytes, own[len(own) - back :]))
+                if subwords.token_bytes(score.token).startswith(covered):
                     with torch.no_grad():
                         log_V = reader(torch.tensor([kept]))[0][0, -1].log_softmax(-1)
                     if score.log_probability == pytest.approx(float(log_V[score.token]), abs=1e-4):
@@ -429,8 +467,8 @@ def test_lone_surrogates_are_read(writer: LanguageModel, tokenizer: CharTokenize
 
 
 def test_stop_tokens_end_a_text(writer: LanguageModel, tokenizer: CharTokenizer) -> None:
-    pieces = list(stream_text(writer, tokenizer, "의사", max_new_tokens=9, seed=1, logprobs=0))
-    tokens = [score.token for chunk in pieces for score in chunk.scores]
+    chunks = list(stream_text(writer, tokenizer, "의사", max_new_tokens=9, seed=1, logprobs=0))
+    tokens = [score.token for chunk in chunks for score in chunk.scores]
     stopped = list(
         stream_text(
             writer, tokenizer, "의사", max_new_tokens=9, seed=1, logprobs=0, stop_tokens=[tokens[4]]
@@ -452,16 +490,16 @@ def test_seed_decides_the_text(writer: LanguageModel, tokenizer: CharTokenizer) 
 
 @settings(max_examples=20, deadline=None)
 @given(prompt=st.text(max_size=20), seed=st.integers(0, 9))
-def test_pieces_joined_are_the_text_and_korean_never_breaks(
+def test_chunks_joined_are_the_text_and_korean_never_breaks(
     writer: LanguageModel, tokenizer: CharTokenizer, prompt: str, seed: int
 ) -> None:
     """An untrained model draws any byte at any place; what is not UTF-8 must never be drawn."""
-    pieces = list(stream_text(writer, tokenizer, prompt, max_new_tokens=30, seed=seed))
-    text = "".join(chunk.text for chunk in pieces)
+    chunks = list(stream_text(writer, tokenizer, prompt, max_new_tokens=30, seed=seed))
+    text = "".join(chunk.text for chunk in chunks)
     assert text == generate_text(writer, tokenizer, prompt, max_new_tokens=30, seed=seed)[0]
     assert "\ufffd" not in text
-    assert pieces[-1].finish_reason in ("stop", "length")
-    assert all(chunk.finish_reason is None for chunk in pieces[:-1])
+    assert chunks[-1].finish_reason in ("stop", "length")
+    assert all(chunk.finish_reason is None for chunk in chunks[:-1])
 
 
 def test_a_stop_string_ends_the_text_before_it(
@@ -469,13 +507,13 @@ def test_a_stop_string_ends_the_text_before_it(
 ) -> None:
     whole = generate_text(writer, tokenizer, "의사", max_new_tokens=60, seed=3)[0]
     stop = whole[20:23]
-    pieces = list(
+    chunks = list(
         stream_text(
             writer, tokenizer, "의사", max_new_tokens=60, seed=3, stop=[stop, "절대 없을 글"]
         )
     )
-    assert "".join(chunk.text for chunk in pieces) == whole[: whole.index(stop)]
-    assert pieces[-1].finish_reason == "stop"
+    assert "".join(chunk.text for chunk in chunks) == whole[: whole.index(stop)]
+    assert chunks[-1].finish_reason == "stop"
     nearly = generate_text(
         writer, tokenizer, "의사", max_new_tokens=60, seed=3, stop=[whole[-2:] + "…"]
     )
@@ -499,3 +537,119 @@ def test_a_plain_tokenizer_cannot_begin_from_nothing(
 ) -> None:
     with pytest.raises(SettingsError, match="no end-of-text token to begin from"):
         generate_text(writer, CharTokenizer.plain(korean_text), "")
+
+
+def decomposed(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+@pytest.mark.parametrize("kind", ["char", "jamo", "bpe"])
+def test_decomposed_text_is_asked_for_as_the_tokenizer_writes_it(
+    kind: Any, korean_text: str
+) -> None:
+    """Python's strings may come from a macOS file name: 한 as three letters."""
+    size = 300 if kind == "bpe" else None
+    tokenizer = train_tokenizer(kind, [korean_text] * 3, normalization="NFC", vocab_size=size)
+    torch.manual_seed(0)
+    shape = {"context_length": 16, "width": 32, "num_layers": 1, "num_heads": 2}
+    engine = Engine(GPT(GPTSettings(vocab_size=tokenizer.vocab_size, **shape)), tokenizer)
+    ask: dict[str, Any] = {"seed": 1, "max_new_tokens": 60, "num_samples": 2}
+    choices = ["맑음", "흐림"]
+    found = engine.generate("날씨", choices=list(map(decomposed, choices)), **ask)
+    assert set(found) <= set(choices)
+    pattern = "(맑음|[가-힣]{2})"
+    found = engine.generate("날씨", pattern=decomposed(pattern), **ask)
+    assert found == engine.generate("날씨", pattern=pattern, **ask)
+    two = {"pattern": "[가나]{1,9}", **ask}
+    assert any("가" in text for text in engine.generate("", **two))
+    assert "가" not in "".join(engine.generate("", banned=[decomposed("가")], **two))
+    stopped = engine.generate("", stop=[decomposed("가")], **two)
+    assert stopped == engine.generate("", stop=["가"], **two) != engine.generate("", **two)
+    echoed = engine.generate(decomposed("날씨"), echo=True, **ask)
+    assert echoed == engine.generate("날씨", echo=True, **ask)
+
+
+def test_text_is_left_as_it_is_where_the_tokenizer_leaves_it(
+    writer: LanguageModel, tokenizer: CharTokenizer
+) -> None:
+    assert tokenizer.normalization is None
+    letters = decomposed("맑음")
+    assert generate_text(writer, tokenizer, "", choices=[letters], max_new_tokens=60) == [letters]
+
+
+@pytest.mark.parametrize("native", [None, False])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingSettings(),
+        SamplingSettings(temperature=0),
+        SamplingSettings(top_k=3),
+        SamplingSettings(num_beams=2),
+    ],
+    ids=["drawn", "greedy", "top_k", "beams"],
+)
+def test_logits_that_are_not_finite_end_in_one_line(
+    tokenizer: CharTokenizer, native: bool | None, bad: float, sampling: SamplingSettings
+) -> None:
+    torch.manual_seed(0)
+    shape = {"context_length": 16, "width": 32, "num_layers": 1, "num_heads": 2}
+    model = GPT(GPTSettings(vocab_size=tokenizer.vocab_size, **shape))
+    letter = tokenizer.encode("의")[0]
+    with torch.no_grad():
+        model.model.norm.weight.zero_()
+        model.model.norm.weight[0] = 1
+        model.lm_head.weight[letter] = bad
+    with pytest.raises(CheckpointError, match=r"not finite \(NaN or \+inf\)") as refusal:
+        generate_text(model, tokenizer, "의사", native=native, sampling=sampling, seed=1)
+    assert "\n" not in str(refusal.value)
+    if math.isnan(bad) and sampling.num_beams == 1:
+        free = generate_text(
+            model, tokenizer, "의사", native=native, sampling=sampling, seed=1, pattern="[가나]{3}"
+        )
+        assert len(free[0]) == 3, "a token that may not follow may have any logit"
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(
+    writer: LanguageModel, tokenizer: CharTokenizer, korean_text: str
+) -> None:
+    larger = CharTokenizer(korean_text + "뷁")
+    with pytest.raises(
+        SettingsError, match=rf"{larger.vocab_size} tokens, the model {tokenizer.vocab_size}"
+    ):
+        Engine(writer, larger)
+
+
+def test_a_conversation_closed_at_any_chunk_goes_on_as_said(
+    writer: LanguageModel, tokenizer: CharTokenizer
+) -> None:
+    """Nothing is read twice: the log-probabilities are those of the text so far."""
+    for chunks in (1, 2, 4):
+        engine, conversation = Engine(writer, tokenizer), Conversation()
+        stream = engine.stream("의사", conversation=conversation, seed=1, echo=True, logprobs=0)
+        first = [next(stream) for _ in range(chunks)]
+        stream.close()  # type: ignore[attr-defined]
+        tokens = [tokenizer.end_of_text, *(score.token for c in first for score in c.scores)]
+        more = list(
+            engine.stream("는", conversation=conversation, seed=2, max_new_tokens=1, logprobs=0)
+        )
+        tokens += tokenizer.encode("는").tolist()
+        with torch.no_grad():
+            log_V = writer(torch.tensor([tokens]))[0][0, -1].log_softmax(-1)
+        (score,) = [score for chunk in more for score in chunk.scores]
+        assert score.log_probability == pytest.approx(float(log_V[score.token]), abs=1e-4)
+
+
+def test_what_may_become_a_stop_string_is_held_back(tokenizer: CharTokenizer) -> None:
+    writer = Writer(tokenizer, ["은행", "행은"])
+    ids = {character: int(tokenizer.encode(character)[0]) for character in "은이전"}
+    assert [writer.push(ids[character]) for character in "이은은이은"] == [
+        "이",
+        "",
+        "은",
+        "은이",
+        "",
+    ]
+    assert writer.finished is None
+    assert writer.finish("length") == "은"
+    assert writer.finished == "length"

@@ -1,21 +1,25 @@
-"""decode.c beside its oracle, the same model in PyTorch: logits within 1e-4, the same texts, the same bits in any batch."""
+"""decode.c and its oracle, PyTorch: logits within 1e-4, same texts, same bits in any batch."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import semigpt.native.compiler
+from semigpt.errors import SettingsError
 from semigpt.generation import decoder
-from semigpt.generation.decoder import TorchDecoder, make_decoder
-from semigpt.generation.engine import token_steps
+from semigpt.generation.decoder import TorchDecoder, make_decoder, native_decoder
+from semigpt.generation.engine import Engine
 from semigpt.generation.quantize import PRECISIONS, Precision, rounded
 from semigpt.generation.sampling import SamplingSettings, choose, probabilities
 from semigpt.models.bigram import BigramSettings, SemiGPT
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.native import decode as native
-from semigpt.native.decode import NativeDecoder, NativeUnavailableError
+from semigpt.native.decode import NOT_FINITE, NativeUnavailableError
+from semigpt.tokenizers import CharTokenizer
 
 TOLERANCE = 1e-4
 SHAPES = {
@@ -38,7 +42,7 @@ SHAPES = {
         },
         **{"head_dim": 10, "hidden_width": 50, "rope_theta": 500.0, "tie_embeddings": True},
     },
-    # Loops that take several vectors at a time: heads of 7, 7 blocks of 16 positions, draws among 700 tokens.
+    # Loops of several vectors: heads of 7 x 16, 7 blocks of 16 positions, draws among 700 tokens.
     "long": {
         **{"vocab_size": 700, "context_length": 100, "width": 48, "num_layers": 2, "num_heads": 2},
         **{"num_kv_heads": 1, "head_dim": 112, "hidden_width": 272},
@@ -75,7 +79,7 @@ def test_logits_equal_pytorchs_read_at_once_or_one_by_one_and_past_the_context(
 ) -> None:
     length = model.settings.context_length + 16
     tokens = torch.randint(0, model.settings.vocab_size, (3, length + 20)).numpy()
-    ours = NativeDecoder(model, precision, threads).open(3)
+    ours = native_decoder(model, precision, threads).open(3)
     theirs = TorchDecoder(rounded(model, precision)).open(3)
     prompts = [
         tokens[0, :2].tolist(),
@@ -89,37 +93,37 @@ def test_logits_equal_pytorchs_read_at_once_or_one_by_one_and_past_the_context(
         )
     more = [[1, 2, 3], [4], [5, 6]]
     np.testing.assert_allclose(ours.feed(more), theirs.feed(more), atol=TOLERANCE)
-    for texts in (ours, theirs):
-        texts.keep([2, 0, 2])
+    for state in (ours, theirs):
+        state.keep([2, 0, 2])
     after = np.array([7, 8, 9])
     np.testing.assert_allclose(ours.step(after), theirs.step(after), atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_texts_logits_are_the_same_bits_in_any_batch(
+def test_the_logits_of_a_sequence_are_the_same_bits_in_any_batch(
     model: GPT, precision: Precision, threads: int
 ) -> None:
-    """The first and the last of 40, 39 and so on down to 1: every way to cut rows into tiles, on one thread or two."""
+    """The first and the last of 40, 39 … 1 rows: every way to cut them into tiles."""
     tokens = torch.randint(0, model.settings.vocab_size, (40, 42)).numpy()
-    decoder = NativeDecoder(model, precision, threads)
+    decoder = native_decoder(model, precision, threads)
     among, first, last = (
         decoder.open(40),
         decoder.open(1),
-        NativeDecoder(model, precision, 1).open(1),
+        native_decoder(model, precision, 1).open(1),
     )
     among.feed(tokens[:, :2].tolist())
     first.feed(tokens[:1, :2].tolist())
     last.feed(tokens[39:, :2].tolist())
-    texts = list(range(40))
+    going_on = list(range(40))
     for place in range(2, 42):
-        logits = among.step(tokens[texts, place])
+        logits = among.step(tokens[going_on, place])
         assert (logits[0] == first.step(tokens[:1, place])).all()
-        if len(texts) > 1:
+        if len(going_on) > 1:
             assert (logits[-1] == last.step(tokens[39:, place])).all()
-            rows = [0, *range(2, len(texts))]
+            rows = [0, *range(2, len(going_on))]
             among.keep(rows)
-            texts = [texts[row] for row in rows]
+            going_on = [going_on[row] for row in rows]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -127,7 +131,7 @@ def test_a_prompt_read_at_once_gives_the_bits_of_one_read_token_by_token(
     model: GPT, precision: Precision
 ) -> None:
     tokens = torch.randint(0, model.settings.vocab_size, (1, model.settings.context_length)).numpy()
-    decoder = NativeDecoder(model, precision)
+    decoder = native_decoder(model, precision)
     by_one = decoder.open(1)
     for place in range(tokens.shape[1]):
         logits = by_one.step(tokens[:, place])
@@ -141,7 +145,7 @@ def test_plain_c_is_right_too(monkeypatch: pytest.MonkeyPatch, model: GPT) -> No
     try:
         tokens = torch.randint(0, model.settings.vocab_size, (9, 9)).numpy()
         for precision in PRECISIONS:
-            decoder = NativeDecoder(model, precision)
+            decoder = native_decoder(model, precision)
             ours, alone = decoder.open(9), decoder.open(1)
             theirs = TorchDecoder(rounded(model, precision)).open(9)
             np.testing.assert_allclose(
@@ -156,32 +160,77 @@ def test_plain_c_is_right_too(monkeypatch: pytest.MonkeyPatch, model: GPT) -> No
         native.library.cache_clear()
 
 
-def test_texts_drawn_are_those_of_the_plain_path(model: GPT) -> None:
-    prompt = torch.randint(0, model.settings.vocab_size, (4, 9))
+def test_text_is_that_of_pytorch(model: GPT) -> None:
+    syllables = "".join(map(chr, range(0xAC00, 0xAC00 + model.settings.vocab_size)))
+    tokenizer = CharTokenizer.plain(syllables)
+    native, plain = (Engine(model, tokenizer, native=way) for way in (True, False))
+    prompts = [syllables[:9], syllables[9:11]]
     for sampling in (
         SamplingSettings(),
         SamplingSettings(temperature=0),
         SamplingSettings(temperature=0.7, top_k=9),
     ):
-        ways = [token_steps(model, prompt, sampling, seed=5, native=way) for way in (True, False)]
-        for _ in range(30):
-            ours, theirs = map(next, ways)
-            assert ours.tolist() == theirs.tolist()
+        settings = {"seed": 5, "num_samples": 2, "max_new_tokens": 30, "sampling": sampling}
+        texts = native.generate(prompts, **settings)
+        assert texts == plain.generate(prompts, **settings)
+        assert {len(text) for text in texts} == {30}
 
 
 def test_the_native_draw_is_that_of_numpy(model: GPT) -> None:
-    texts = NativeDecoder(model).open(1)
+    state = native_decoder(model).open(1)
     forbidden = (np.arange(model.settings.vocab_size) % 3 == 0).astype(np.uint8)
     draw = np.random.default_rng(0)
     for turn in range(200):
-        logits = texts.feed([[turn % 60]]) if turn == 0 else texts.step(np.array([turn % 60]))
+        logits = state.feed([[turn % 60]]) if turn == 0 else state.step(np.array([turn % 60]))
         uniform, temperature = float(draw.random()), float(draw.choice([0.0, 0.3, 1.0, 4.0]))
         allowed = np.where(forbidden, np.float32(-np.inf), logits[0])
         wanted = choose(probabilities(allowed, SamplingSettings(temperature=temperature)), uniform)
-        assert texts.draw([forbidden.ctypes.data], temperature, [uniform]).tolist() == [wanted]
+        assert state.draw([forbidden.ctypes.data], temperature, [uniform]).tolist() == [wanted]
     nothing = np.ones_like(forbidden)
-    texts.step(np.array([1]))
-    assert texts.draw([nothing.ctypes.data], 1.0, [0.5]).tolist() == [-1]
+    state.step(np.array([1]))
+    assert state.draw([nothing.ctypes.data], 1.0, [0.5]).tolist() == [-1]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_draw_from_logits_that_are_not_finite_says_so(
+    model: GPT, temperature: float, bad: float
+) -> None:
+    V = model.settings.vocab_size
+    state = native_decoder(model).open(3)
+    forbidden = np.zeros((3, V), np.uint8)
+    for token in (0, 17, V - 1):
+        logits = state.feed([[1], [2], [3]])
+        logits[1:, token] = bad
+        forbidden[2] = np.arange(V) == token
+        rows = [row.ctypes.data for row in forbidden]
+        drawn = state.draw(rows, temperature, [0.5] * 3).tolist()
+        assert drawn[1] == NOT_FINITE
+        assert 0 <= drawn[0] < V, "the other rows are drawn as ever"
+        assert 0 <= drawn[2] < V, "what may not follow may have any logit"
+    logits = state.feed([[1], [2], [3]])
+    logits[:] = float("nan")
+    free = [0, 0, 0]
+    assert state.draw(free, temperature, [0.5] * 3).tolist() == [NOT_FINITE] * 3
+
+
+@pytest.mark.parametrize("way", [native_decoder, TorchDecoder])
+@pytest.mark.parametrize("wrong", [-1, 0, 10**8, 2**32])
+def test_an_id_outside_the_vocabulary_is_named(model: GPT, way: Any, wrong: int) -> None:
+    V = model.settings.vocab_size
+    token = wrong or V
+    message = f"token {token} is outside the vocabulary of {V} tokens"
+    state, other = way(model).open(2), way(model).open(2)
+    for each in (state, other):
+        each.feed([[1, 2], [3]])
+    with pytest.raises(SettingsError, match=message):
+        state.feed([[5], [4, token]])
+    with pytest.raises(SettingsError, match=message):
+        other.step(np.array([4, token]))
+    fresh = way(model).open(2)
+    fresh.feed([[1, 2], [3]])
+    after = np.array([6, V - 1])
+    assert (other.step(after) == fresh.step(after)).all(), "a refused step leaves all as it was"
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
@@ -201,7 +250,7 @@ def test_without_a_compiler_generation_goes_on_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, model: GPT
 ) -> None:
     native.library.cache_clear()
-    decoder._say_once.cache_clear()
+    decoder._warn_once.cache_clear()
     monkeypatch.setenv("CC", "no-such-compiler")
     try:
         for _ in range(3):
@@ -213,7 +262,7 @@ def test_without_a_compiler_generation_goes_on_and_says_so_once(
             make_decoder(model, native=True)
     finally:
         native.library.cache_clear()
-        decoder._say_once.cache_clear()
+        decoder._warn_once.cache_clear()
 
 
 def test_other_rungs_are_decoded_by_pytorch() -> None:

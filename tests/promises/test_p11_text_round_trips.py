@@ -15,7 +15,8 @@ from semigpt.tokenizers import CharTokenizer, Kind, Tokenizer, load_tokenizer, t
 
 KOREAN = (
     "기상청은 24일 전국이 대체로 맑겠다고 밝혔다.\n아침 최저기온은 영하 3도에서 5도로 예보됐다.\r\n"
-    "의사협회는 “환자의 안전이 먼저”라고 말했다.  정부는 다음 달까지 대책을 내놓기로 했다. ㅋㅋ\t<|user|>"
+    "의사협회는 “환자의 안전이 먼저”라고 말했다.  "
+    "정부는 다음 달까지 대책을 내놓기로 했다. ㅋㅋ\t<|user|>"
 )
 TRICKY = [
     "",
@@ -26,13 +27,14 @@ TRICKY = [
     "▁Ġĉ 뷁",
     "ㄱㅏㅋㅋㅠㅠ ﾤﾷ",
     unicodedata.normalize("NFD", "한국어 é"),
-    "하\u11ab각\u1100\u1161\u1100",  # a syllable before a final of its own, and letters that stand alone
+    # A syllable before a final of its own, and letters that stand alone.
+    "하\u11ab각\u1100\u1161\u1100",
     "\ufeff👩‍👩‍👧 𠮷\U0010ffff",
     "\ud800\udc00 \ud83d 가\udfff",  # lone surrogates, two of which would make a pair
     "\ufffd",
 ]
 anything = st.characters(exclude_categories=())
-# Left to itself Hypothesis hardly ever draws Hangul or a surrogate: half of what it draws is picked for it.
+# By itself Hypothesis hardly ever draws Hangul or a surrogate, so half of the draws are from these.
 picked = st.sampled_from(
     [*KOREAN, *"뷁각ㅏ\u1112\u1161\u11ab\u11a8\u115f\u1160\u3000\ud83d\ude00\ufffd\0"]
 )

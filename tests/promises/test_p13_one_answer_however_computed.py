@@ -1,4 +1,4 @@
-"""P13: cached equals uncached, batched equals one at a time, accumulated equals the large batch; every rung."""
+"""P13: cached equals uncached, batched equals alone, accumulated equals the large batch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from conftest import VOCABULARY, small_model
 from semigpt.dataset import Dataset
 from semigpt.device import MachineSettings
-from semigpt.generation.engine import token_steps
-from semigpt.generation.sampling import SamplingSettings
+from semigpt.generation.engine import Engine
 from semigpt.models.base import LanguageModel
+from semigpt.tokenizers import CharTokenizer
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.progress import Progress
 from semigpt.training.settings import TrainingSettings
@@ -36,7 +36,7 @@ def test_cached_logits_equal_uncached(model: LanguageModel) -> None:
 
 
 def test_window_slides_past_the_context() -> None:
-    """Past the context a one-layer model sees exactly its last `context_length` tokens, as without a cache."""
+    """Past the context a one-layer model sees exactly its last `context_length` tokens."""
     model = small_model("gpt", num_layers=1).eval()
     tokens = torch.randint(0, VOCABULARY, (2, 40))
     cache = model.new_cache(2)
@@ -60,13 +60,12 @@ def test_many_tokens_at_once_past_the_context_equal_one_by_one() -> None:
 
 
 def test_a_text_does_not_depend_on_the_batch_it_is_drawn_in(model: LanguageModel) -> None:
-    prompt = torch.tensor([[1, 2, 3]])
-
-    def first_row(rows: int) -> list[int]:
-        steps = token_steps(model, prompt.repeat(rows, 1), SamplingSettings(), seed=4)
-        return [int(next(steps)[0]) for _ in range(30)]
-
-    assert first_row(1) == first_row(5)
+    syllables = "".join(map(chr, range(0xAC00, 0xAC00 + VOCABULARY)))
+    engine = Engine(model, CharTokenizer.plain(syllables))
+    settings = {"max_new_tokens": 30, "seed": 4}
+    alone = engine.generate(syllables[1:4], **settings)
+    others = [syllables[7], syllables[1:4], syllables[20:40], syllables[4:7]]
+    assert engine.generate(others, **settings)[1] == alone[0]
 
 
 @pytest.mark.parametrize(
