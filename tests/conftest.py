@@ -11,7 +11,7 @@ import torch
 
 from semigpt.dataset import Dataset, TokenStream
 from semigpt.device import MachineSettings
-from semigpt.models import build_model
+from semigpt.models import LADDER, build_model, model_class
 from semigpt.models.base import LanguageModel
 from semigpt.models.memory import MemoryGPT
 from semigpt.ngrams.counts import Counts
@@ -20,22 +20,7 @@ from semigpt.ngrams.counts import Counts
 torch.set_num_threads(1)
 
 VOCABULARY = 50
-SMALL = {
-    "bigram": {"context_length": 16},
-    "attention": {"context_length": 16},
-    "multihead": {"context_length": 16},
-    "feedforward": {"context_length": 16, "dropout": 0.0},
-    "blocks": {"context_length": 16, "num_layers": 2, "dropout": 0.0},
-    "gpt": {"context_length": 16, "width": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2},
-    # Of a width that the step in C knows, as `gpt` is of one that it does not.
-    "memory": {
-        "context_length": 16,
-        "width": 64,
-        "num_layers": 2,
-        "num_heads": 2,
-        "memory_order": 3,
-    },
-}
+SMALL = {kind: model_class(kind).small for kind in LADDER}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -72,7 +57,7 @@ def model(rung: str) -> LanguageModel:
 
 def machine(backend: str = "auto") -> MachineSettings:
     """The settings of a machine that runs training steps this way."""
-    return MachineSettings(step=backend)  # type: ignore[arg-type]
+    return MachineSettings(backend=backend)  # type: ignore[arg-type]
 
 
 def small_stream() -> np.ndarray[Any, Any]:

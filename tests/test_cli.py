@@ -274,8 +274,8 @@ def test_too_little_memory_is_one_line(
         def fail(options: object) -> int:
             raise error
 
-        monkeypatch.setattr("semigpt.cli.run_text", fail)
-        return main(["text"])
+        monkeypatch.setattr("semigpt.cli.tour.run", fail)
+        return main(["tour"])
 
     for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")):
         assert run(error) == 2
@@ -313,7 +313,7 @@ def test_a_signal_finishes_the_step_saves_and_says_so(
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert "go on with: semigpt train --resume" in errors
+    assert "resume with: semigpt train --resume" in errors
     assert "Traceback" not in errors
     saved = sorted((out / "checkpoints").iterdir())[-1].name
     assert f"saved at step {int(saved.removeprefix('step-')):,}" in errors

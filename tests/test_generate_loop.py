@@ -9,7 +9,6 @@ import torch
 from conftest import VOCABULARY, small_model
 from semigpt.errors import SettingsError
 from semigpt.generation.decoder import make_decoder
-from semigpt.generation.engine import generate_tokens
 from semigpt.generation.sampling import SamplingSettings, probabilities
 from semigpt.models.base import LanguageModel
 
@@ -23,8 +22,11 @@ def test_greedy_text_is_the_engines(model: LanguageModel, rung: str) -> None:
     found = model.generate(PROMPT, length, temperature=0.0)
     assert found.shape == (2, PROMPT.shape[1] + length)
     assert torch.equal(found[:, : PROMPT.shape[1]], PROMPT)
-    expected = generate_tokens(model, PROMPT, length, SamplingSettings(temperature=0.0))
-    assert found.tolist() == expected.tolist()
+    sequences = make_decoder(model).open(len(PROMPT))
+    logits = sequences.feed(PROMPT.tolist())
+    for new_B in found[:, PROMPT.shape[1] :].T.numpy():
+        assert new_B.tolist() == logits.argmax(axis=1).tolist()
+        logits = sequences.step(new_B)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

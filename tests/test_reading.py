@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from semigpt.corpus import Corpus, newsroom, prepare_corpus
+from semigpt.corpus import Corpus, news, prepare_corpus
 from semigpt.corpus.spec import (
     FileSource,
     FolderSource,
@@ -157,7 +157,7 @@ def test_what_identifies_a_source(tmp_path: Path, text_file: Path) -> None:
     assert len(set(found)) == len(sources)
     assert found == [json.dumps(identity(source)) for source in sources]
     assert identity(HubSource("a/b", streaming=False)) == identity(HubSource("a/b"))
-    assert identity(NewsSource(newsroom.DEFAULT_ARTICLES)) == identity(NewsSource())
+    assert identity(NewsSource(news.DEFAULT_ARTICLES)) == identity(NewsSource())
     for path, source in ((text_file, sources[4]), (folder / "a.txt", sources[7])):
         before = identity(source)
         os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))

@@ -25,7 +25,7 @@ from semigpt.corpus.corpus import Corpus
 from semigpt.corpus.staging import StagingProgress, stage
 from semigpt.dataset import Dataset, TokenizingProgress, block_starts, tokenize
 from semigpt.device import pick_device, pick_precision
-from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
+from semigpt.errors import CorpusError, SettingsError, TrainingError
 from semigpt.evaluation.baselines import COUNTED_TOKENS, Baselines
 from semigpt.evaluation.evaluate import check_split
 from semigpt.huggingface.open import open_run
@@ -129,9 +129,10 @@ def train(
     Raises what its parts raise: CorpusError, SettingsError, CheckpointError, TrainingError.
     """
     with contextlib.ExitStack() as held:
-        run = open_unfinished(folder, resume, held)
+        run = open_to_resume(folder, resume, held)
         if run is not None:  # every choice was made when the run began
             recipe = recipe.resumed_from(Recipe.from_tables(run.config()), folder)
+            run.check_unfinished()
         asked, device = recipe, pick_device(recipe.machine.device)
         # The text decides the tokenizer, and its vocabulary the batch size.
         recipe, corpus, tokenizer, dataset = yield from prepare(recipe, stop)
@@ -197,10 +198,10 @@ def train(
 # Its parts
 
 
-def open_unfinished(folder: Path, resume: bool, held: contextlib.ExitStack) -> RunFolder | None:
-    """The run to resume in `folder`, locked for as long as `held`; None where a new one may begin.
+def open_to_resume(folder: Path, resume: bool, held: contextlib.ExitStack) -> RunFolder | None:
+    """The run in `folder`, locked for as long as `held`; None where a new one may begin.
 
-    Raises CheckpointError for a finished run, one that another process trains, or a folder that is no run.
+    Raises CheckpointError for a run that another process trains, or a folder that is no run.
     """
     if not resume and not (folder / "config.toml").is_file():
         RunFolder.check_free(folder)
@@ -208,10 +209,6 @@ def open_unfinished(folder: Path, resume: bool, held: contextlib.ExitStack) -> R
     run = RunFolder.open(folder)
     run.lock()
     held.callback(run.unlock)
-    if run.metadata().get("complete"):
-        raise CheckpointError(
-            f"{folder} is finished; write with it: semigpt generate {folder}, or train from scratch with another --out"
-        )
     return run
 
 

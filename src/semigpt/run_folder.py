@@ -205,6 +205,14 @@ class RunFolder:
             return {}
         return metadata if isinstance(metadata, dict) else {}
 
+    def check_unfinished(self) -> None:
+        """Raise CheckpointError where the run came to its end."""
+        if self.metadata().get("complete"):
+            raise CheckpointError(
+                f"{self.path} is finished; write with it: semigpt generate {self.path}, or train from "
+                "scratch with another --out"
+            )
+
     def size(self) -> int:
         """Bytes of the checkpoints and of model/."""
         folders = (self.checkpoints, self.model_folder)

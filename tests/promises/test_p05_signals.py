@@ -61,7 +61,7 @@ def test_in_an_evaluation(tmp_path: Path, korean_text: str, number: signal.Signa
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert "go on with: semigpt train --resume" in errors
+    assert "resume with: semigpt train --resume" in errors
     assert "Traceback" not in errors
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
@@ -70,7 +70,7 @@ def test_in_an_evaluation(tmp_path: Path, korean_text: str, number: signal.Signa
 def test_a_second_one_exits_at_once(number: signal.Signals) -> None:
     code = (
         "import os, sys, time\n"
-        "from semigpt.cli import stopping\n"
+        "from semigpt.cli.output import stopping\n"
         "with stopping() as stop:\n"
         "    os.kill(os.getpid(), int(sys.argv[1]))\n"
         "    assert stop == [int(sys.argv[1])]\n"
