@@ -118,7 +118,6 @@ def test_decay_falls_on_matrices_alone(rung: str, decayed: Any, optimizer: Any) 
     assert len(free) >= 5
     for name, parameter in model.named_parameters():
         decays = decayed == "all" or name not in free
-        # Muon's "all" still has no matrix without its own decay.
         expected = before[name] * (1 - 1e-2 * 0.5) if decays else before[name]
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-6, atol=0, msg=name)
 
