@@ -87,7 +87,7 @@ def small_stream() -> np.ndarray[Any, Any]:
 
 @pytest.fixture
 def dataset() -> Dataset:
-    """Two splits of a stream that can be learnt: each token follows from the one before, but for some noise."""
+    """Two splits of a learnable stream: each token follows from the one before, but for noise."""
     stream = small_stream()
     streams = {
         "train": TokenStream([stream[:5000]], 1),
@@ -107,7 +107,7 @@ def korean_text() -> str:
 
 
 def shared_data(name: str) -> Path:
-    """A folder of the real corpora beside the repository; the test is skipped where they are not."""
+    """A folder of the real corpora beside the repository; without it the test is skipped."""
     path = Path(__file__).parents[1].parent / "shared" / "data" / name
     if not path.exists():
         pytest.skip(f"the real corpus {name} is not beside this repository")

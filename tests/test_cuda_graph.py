@@ -1,4 +1,4 @@
-"""Captured steps where there is no GPU: `torch.cuda` is a stand-in whose graph runs its step again."""
+"""Captured steps without a GPU: the stand-in for a CUDA graph runs its step again."""
 
 from __future__ import annotations
 

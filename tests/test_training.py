@@ -43,7 +43,7 @@ def test_training_learns_every_rung(rung: str, dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_one_step_is_pinned(dataset: Dataset, optimizer: str) -> None:
-    """A change here means a change of the model's start, the order of blocks, the loss or the update."""
+    """A change here is a change of initialization, order of blocks, loss or update."""
     losses, _ = run(
         "gpt",
         dataset,

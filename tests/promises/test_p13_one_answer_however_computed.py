@@ -1,4 +1,4 @@
-"""P13: cached equals uncached, batched equals one at a time, accumulated equals the large batch; every rung."""
+"""P13: cached equals uncached, batched one at a time, accumulated the large batch; every rung."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_cached_logits_equal_uncached(model: LanguageModel) -> None:
 
 
 def test_window_slides_past_the_context() -> None:
-    """Past the context a one-layer model sees exactly its last `context_length` tokens, as without a cache."""
+    """Past the context a one-layer model sees its last `context_length` tokens, cache or not."""
     model = small_model("gpt", num_layers=1).eval()
     tokens = torch.randint(0, VOCABULARY, (2, 40))
     cache = model.new_cache(2)
