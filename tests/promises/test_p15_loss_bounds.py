@@ -1,4 +1,4 @@
-"""P15: a fresh model's loss is ln V within 5 %, and one batch can be learned by heart; every rung."""
+"""P15: a fresh model's loss is ln V within 5 %, and one batch is learned by heart; every rung."""
 
 from __future__ import annotations
 
