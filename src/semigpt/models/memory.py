@@ -74,9 +74,7 @@ class NgramFeatures(NamedTuple):
 
     token_rows_BTK: Tensor  # rows of `token_features`: likeliest tokens, and the match's
     token_weights_BTK: Tensor  # how far each is trusted: its p, a quarter of the match's length
-    values_BTF: (
-        Tensor  # scaled logarithms of counts, backoff weights, the match's length as one-hot
-    )
+    values_BTF: Tensor  # logarithms of counts, backoff weights, the match's length as one-hot
 
 
 class Lookup(NamedTuple):
