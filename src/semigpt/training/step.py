@@ -119,9 +119,8 @@ class _CheckedStep:
         /,
     ) -> Tensor:
         self._model.check_context(inputs_BT)
-        if (
-            inputs_BT.device.type == "cpu"
-        ):  # a GPU's kernels check, and asking here would wait for it
+        # CUDA's own kernels check ids, and asking here would wait for the GPU.
+        if inputs_BT.device.type != "cuda":
             for ids_BT in (inputs_BT, targets_BT):
                 check_ids(ids_BT, self._model.settings.vocab_size)
         return self._step(inputs_BT, targets_BT, weight, distillation_weight)
