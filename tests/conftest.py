@@ -71,7 +71,7 @@ def small_stream() -> np.ndarray[Any, Any]:
 
 @pytest.fixture
 def dataset() -> Dataset:
-    """Two splits of a stream that can be learnt: each token follows from the one before, but for some noise."""
+    """Two splits of a learnable stream: each token follows from the one before, but for noise."""
     stream = small_stream()
     streams = {
         "train": TokenStream([stream[:5000]], 1),
@@ -84,7 +84,9 @@ def dataset() -> Dataset:
 def korean_text() -> str:
     """A few sentences to encode, train on and continue."""
     return (
-        "기상청은 24일 전국이 대체로 맑겠다고 밝혔다. 아침 최저기온은 영하 3도에서 5도, 낮 최고기온은 8도에서 13도로 예보됐다.\n"
-        "의사협회는 이날 서울에서 기자회견을 열고 “환자의 안전이 먼저”라고 말했다. 정부는 다음 달까지 대책을 내놓기로 했다.\n"
+        "기상청은 24일 전국이 대체로 맑겠다고 밝혔다. "
+        "아침 최저기온은 영하 3도에서 5도, 낮 최고기온은 8도에서 13도로 예보됐다.\n"
+        "의사협회는 이날 서울에서 기자회견을 열고 “환자의 안전이 먼저”라고 말했다. "
+        "정부는 다음 달까지 대책을 내놓기로 했다.\n"
         "한빛전자는 3분기 매출이 1조 2,300억 원으로 지난해보다 7.4% 늘었다고 공시했다.\n"
     )

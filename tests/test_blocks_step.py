@@ -1,4 +1,4 @@
-"""The blocks' training step in C beside its oracle, autograd through the same model: loss and every gradient."""
+"""The blocks' step in C equals its oracle, autograd through the same model, in every gradient."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_dropout_has_its_rate_and_is_off_without_training() -> None:
 
 
 def test_hopeless_and_certain_predictions_cost_what_they_cost() -> None:
-    """Logits hundreds apart, in and across the chunks of the output layer: their probabilities are 0 or 1 to a float."""
+    """Logits hundreds apart, in and across chunks of the output layer: p is 0 or 1 to a float."""
     made = model()
     with torch.no_grad():
         made.lm_head.weight.mul_(300)

@@ -1,4 +1,4 @@
-"""What only a GPU shows: a captured step is the plain one, runs resume to the same bits, auto knows the machine."""
+"""What only a GPU shows: captured steps are the plain ones, runs resume to the same bits."""
 
 from __future__ import annotations
 

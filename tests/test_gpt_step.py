@@ -1,4 +1,4 @@
-"""The training step in C beside its oracle, autograd through the same model: loss and every gradient."""
+"""The GPT's step in C equals its oracle, autograd through the same model, in every gradient."""
 
 from __future__ import annotations
 
@@ -182,7 +182,8 @@ def test_dropout_masks_have_their_rate_and_are_independent() -> None:
     assert abs((first == 0).float().mean() - 0.25) < 0.002
     for seed, site in ((8, 0), (7, 1)):
         other = dropout_mask((1000, 1003), seed, site, 0.25)
-        # Independent: both drop an element as often as chance has it, here, one further, a row further.
+        # Independent: both drop an element as often as chance has it, here, one further, a row
+        # further.
         for shift in (0, 1, 1003):
             both = ((first.flatten() == 0) & (other.flatten().roll(shift) == 0)).float().mean()
             assert abs(both - 0.0625) < 0.002

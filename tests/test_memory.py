@@ -1,4 +1,4 @@
-"""The `memory` rung as any other: its folder, its texts, its mixture; and what only it has."""
+"""The `memory` rung as any other: its folder, its text, its mixture; and what only it has."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_it_goes_on_to_the_same_bits(run: Path, text_file: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("expert", ["net", "counts", "one token", "match"])
 def test_the_mixture_is_the_gates(expert: str) -> None:
-    """Wholly given to one expert, it says what that one does: in whole distributions, and of targets alone."""
+    """With all weight on one expert it is that expert, in distributions and target by target."""
     model = small_model("memory")
     assert isinstance(model, MemoryGPT)
     assert model.counts is not None
@@ -189,7 +189,7 @@ def test_with_nothing_in_its_memory_the_net_speaks_alone() -> None:
 
 
 def test_the_features_are_what_the_counts_and_the_text_say() -> None:
-    """The likeliest token and the match reach the logits, each by the embedding of its own token."""
+    """The likeliest token and the match reach the logits, each by its own embedding."""
     model = small_model("memory")
     assert isinstance(model, MemoryGPT)
     assert model.counts is not None

@@ -1,4 +1,4 @@
-"""Rungs two to five: each written out equals the plainest way to say it, and the book's own loop."""
+"""Rungs two to five: each equals the plainest way to write it, and the book's own loop."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def test_plain_attention_equals_the_fused_kernel() -> None:
 
 
 def test_scores_are_divided_by_the_heads_own_width() -> None:
-    """Where the book divides by the embedding's; a folder of ours must mean in transformers what it means here."""
+    """The book divides by the embedding's; transformers, which loads our folders, does not."""
     q, k, v = torch.ones(1, 2, 4), torch.tensor([[[0.0] * 4, [1.0] * 4]]), torch.eye(2, 4)[None]
-    shares = attend(q, k, v)[0, 1, :2]
-    torch.testing.assert_close(shares, torch.tensor([0.0, 4 / 4**0.5]).softmax(0))
+    weights = attend(q, k, v)[0, 1, :2]
+    torch.testing.assert_close(weights, torch.tensor([0.0, 4 / 4**0.5]).softmax(0))
 
 
 def test_heads_as_a_dimension_equal_heads_in_a_loop() -> None:
@@ -80,7 +80,7 @@ def test_output_layer_and_loss_as_one_equal_autograd(
 
 
 def test_a_hopeless_guess_costs_what_it_costs() -> None:
-    """The target's share of e^-300 is 0 to a float; the loss is 300 all the same."""
+    """The target's probability of e^-300 is 0 to a float; the loss is 300 all the same."""
     weight = torch.tensor([[300.0], [0.0]])
     _, loss = linear_loss(torch.ones(1, 1, 1), weight, None, torch.tensor([[1]]))
     assert loss.item() == pytest.approx(300)
@@ -142,7 +142,7 @@ def test_another_gpt2_is_refused(tmp_path: Path) -> None:
 
 
 class BookHead(nn.Module):
-    """A head of its own: three products, a mask, a softmax. Scaled by its own width, as `attend` says."""
+    """A head of its own: three products, a mask, a softmax, scaled by the head's width."""
 
     def __init__(self, width: int, head_width: int, context_length: int) -> None:
         super().__init__()
@@ -250,12 +250,13 @@ def test_a_thousand_steps_of_the_bigram_are_the_books(dataset: Dataset) -> None:
     book = book_losses(table, list(table.parameters()), dataset, 1000)
     ours = our_losses(model, dataset, 1000)
     assert book[-100:].mean() < book[:100].mean() - 0.5, "it learns something"
-    # Every loss of the thousand; 1e-5 was measured, for the rows here are updated in another order of roundings.
+    # Every loss of the thousand; 1e-5 was measured, for the rows here are updated in another
+    # order of roundings.
     torch.testing.assert_close(ours, book, atol=1e-4, rtol=0)
 
 
 def test_a_thousand_steps_of_blocks_are_the_books(dataset: Dataset) -> None:
-    """In float64, where roundings do not grow into another path within a thousand steps as they do in float32."""
+    """In float64: in float32 roundings grow into another path within a thousand steps."""
     model = small_model("blocks", context_length=8, num_layers=1, num_heads=2, width=16).double()
     assert isinstance(model, BlocksModel)
     oracle = BookBlocks(model).double()

@@ -1,4 +1,4 @@
-"""AdamW for one big table: the rows a batch touches get what dense AdamW gives them; counting gives its optimum."""
+"""AdamW for one table gives each row what dense AdamW does; counting gives its optimum."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def bigram() -> SemiGPT:
 
 def batches(steps: int) -> list[tuple[Tensor, Tensor]]:
     """Blocks of a text where some rows come in every batch and others once in hundreds."""
-    shares = 1 / torch.arange(1.0, V + 1) ** 1.5
+    frequencies = 1 / torch.arange(1.0, V + 1) ** 1.5
     draw = torch.Generator().manual_seed(0)
-    tokens = torch.multinomial(shares, steps * 34, replacement=True, generator=draw).view(
+    tokens = torch.multinomial(frequencies, steps * 34, replacement=True, generator=draw).view(
         steps, 2, 17
     )
     return [(block[:, :-1], block[:, 1:]) for block in tokens]
@@ -66,8 +66,8 @@ def train(model: SemiGPT, optimizer: Optimizer, data: list[tuple[Tensor, Tensor]
         ({}, 1e-5),
         ({"weight_decay": 0.01}, 5e-5),  # dense AdamW rounds each row at each step
         ({"betas": (0.9, 0.95)}, 1e-5),
-        # As large as the gradients: what is left of epsilon's drift shows, most where the first steps' corrections were
-        # steep. 1e-3 was measured.
+        # As large as the gradients: what is left of epsilon's drift shows, most where the first
+        # steps' corrections were steep. 1e-3 was measured.
         ({"epsilon": 1e-4}, 2e-3),
     ],
 )
@@ -106,7 +106,7 @@ def test_rows_are_those_of_dense_adamw(changes: dict[str, object], tolerance: fl
 
 
 def test_the_model_never_reads_a_stale_row() -> None:
-    """Losses, logits and texts alike, with no flush by whoever reads."""
+    """Losses, logits and generated text, with no flush by whoever reads."""
     model = bigram()
     optimizer = Optimizer(model, settings())
     train(model, optimizer, batches(50))
@@ -118,7 +118,7 @@ def test_the_model_never_reads_a_stale_row() -> None:
     weight = model.embedding_token_table.weight.detach()
     torch.testing.assert_close(logits[0].detach(), weight)
     torch.testing.assert_close(drawn_from, weight[[V - 1, V // 2]])
-    train(model, optimizer, batches(3))  # and training goes on after texts were drawn
+    train(model, optimizer, batches(3))  # and training resumes after generation
 
 
 def test_going_on_is_going_on_to_the_bit() -> None:

@@ -43,7 +43,7 @@ def test_training_learns_every_rung(rung: str, dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_one_step_is_pinned(dataset: Dataset, optimizer: str) -> None:
-    """A change here means a change of the model's start, the order of blocks, the loss or the update."""
+    """A change here is a change of initialization, order of blocks, loss or update."""
     losses, _ = run(
         "gpt",
         dataset,
@@ -118,7 +118,6 @@ def test_decay_falls_on_matrices_alone(rung: str, decayed: Any, optimizer: Any) 
     assert len(free) >= 5
     for name, parameter in model.named_parameters():
         decays = decayed == "all" or name not in free
-        # Muon's "all" still has no matrix without its own decay.
         expected = before[name] * (1 - 1e-2 * 0.5) if decays else before[name]
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-6, atol=0, msg=name)
 

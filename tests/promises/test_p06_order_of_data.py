@@ -1,4 +1,4 @@
-"""P6: the blocks of a step are a function of (seed, step, data), however many processes and micro-batches share them."""
+"""P6: the blocks of a step depend on (seed, step, data), not on processes and micro-batches."""
 
 from __future__ import annotations
 

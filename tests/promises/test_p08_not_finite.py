@@ -1,4 +1,4 @@
-"""P8: a loss or gradient that is not finite never reaches the weights and is never hidden from a log."""
+"""P8: a loss or gradient that is not finite never reaches the weights and is always logged."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def recipe(**training: object) -> Recipe:
 
 
 def poison_from(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gradients that are not finite at one step of the run, counted from 1 (a rehearsal comes before it)."""
+    """Gradients that are not finite at one step of the run, counted from 1, rehearsal aside."""
     real = Optimizer.clip_gradients
     calls: dict[int, int] = {}
 
@@ -139,7 +139,7 @@ def test_a_run_that_stopped_may_go_on_skipping(
 
 
 def test_a_spike_is_seen_and_noise_is_not() -> None:
-    """More than 0.5 nats and 5 standard deviations above the running mean, from the 51st step on."""
+    """0.5 nats and 5 standard deviations above the running mean, from the 51st step on."""
     draw = torch.Generator().manual_seed(0)
     progress = Progress()
 

@@ -7,7 +7,7 @@ from semigpt.models.base import LanguageModel
 
 
 def test_no_gradient_flows_back_from_the_future(model: LanguageModel) -> None:
-    """The logits at t are differentiated by the embedded inputs: nothing past t may have a share in them."""
+    """The gradient of the logits at t with respect to embeddings past t is zero."""
     model.eval()
     length, t = 12, 5
     inputs = torch.randperm(VOCABULARY)[:length][

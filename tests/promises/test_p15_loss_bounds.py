@@ -1,4 +1,4 @@
-"""P15: a fresh model's loss is ln V within 5 %, and one batch can be learnt to near zero; every rung."""
+"""P15: a fresh model's loss is ln V within 5 %, and one batch is learned by heart; every rung."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def test_a_fresh_model_knows_nothing(rung: str) -> None:
     assert loss.item() == pytest.approx(math.log(2701), rel=0.05)
 
 
-def test_one_batch_can_be_learnt_by_heart(rung: str) -> None:
+def test_one_batch_can_be_learned_by_heart(rung: str) -> None:
     torch.manual_seed(0)
     # Every token once: what follows is certain, even to a table that sees one token back.
     stream = TokenStream([np.random.default_rng(0).permutation(65).astype(np.uint16)], 1)
     dataset = Dataset({"train": stream}, 65, "", "")
-    # Dropout would keep a part of the answer from the model; the book's rungs are small and want larger rates.
+    # Dropout would keep a part of the answer from the model; the book's rungs are small and want
+    # larger rates.
     table = {"dropout": 0.0} if rung in ("feedforward", "blocks") else {}
     model = build_model(rung, 65, {"context_length": 16, **table})
     rate = {"bigram": 0.3, "feedforward": 0.01, "gpt": 3e-3}.get(rung, 0.02)

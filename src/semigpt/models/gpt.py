@@ -75,7 +75,7 @@ class GPTSettings(ModelSettings):
             )
         if self.head_width % 2:
             raise SettingsError(
-                f"a head of {self.head_width} numbers cannot be rotated in pairs; make it even"
+                f"a head of width {self.head_width} cannot be rotated in pairs; make it even"
             )
         if not 0 <= self.dropout < 1:
             raise SettingsError(f"dropout must be at least 0 and less than 1, not {self.dropout}")

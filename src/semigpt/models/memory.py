@@ -87,9 +87,7 @@ class NgramFeatures(NamedTuple):
 
     token_rows_BTK: Tensor  # rows of `token_features`: likeliest tokens, and the match's
     token_weights_BTK: Tensor  # how far each is trusted: its p, a quarter of the match's length
-    values_BTF: (
-        Tensor  # scaled logarithms of counts, backoff weights, the match's length as one-hot
-    )
+    values_BTF: Tensor  # logarithms of counts, backoff weights, the match's length as one-hot
 
 
 class Lookup(NamedTuple):
@@ -245,9 +243,9 @@ class MemoryGPT(GPT):
     def _log_mixture_weights(self, hidden_BTC: Tensor, context_BTF: Tensor) -> Tensor:
         """ln of the weight of each expert, `[B, T, E]`."""
         C = self.settings.width
-        by_hidden_BTE = hidden_BTC.float() @ self.gate[:, :C].t()
-        by_context_BTE = context_BTF.to(self.gate.device) @ self.gate[:, C:-1].t()
-        return (by_hidden_BTE + by_context_BTE + self.gate[:, -1]).log_softmax(dim=-1)
+        hidden_scores_BTE = hidden_BTC.float() @ self.gate[:, :C].t()
+        context_scores_BTE = context_BTF.to(self.gate.device) @ self.gate[:, C:-1].t()
+        return (hidden_scores_BTE + context_scores_BTE + self.gate[:, -1]).log_softmax(dim=-1)
 
     def _recent(self, seen_BS: Tensor, T: int) -> Tensor:
         """The last T of S tokens and the context that the counts need before them, `[B, R]`."""

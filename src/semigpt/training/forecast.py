@@ -69,14 +69,14 @@ def check_room(
             f"{readable_bytes(free)} free; choose a smaller --size, or more gradient_accumulation"
         )
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    disk, room = (
+    disk, free_disk = (
         checkpoint_disk(3 * FLOAT_BYTES * parameters, parameters, settings.keep),
         shutil.disk_usage(place).free,
     )
-    if disk > room:
+    if disk > free_disk:
         raise SettingsError(
             f"this run needs {readable_bytes(disk)} of disk for checkpoints and {place} has "
-            f"{readable_bytes(room)} free; choose another --out, a smaller --size or --keep 1"
+            f"{readable_bytes(free_disk)} free; choose another --out, a smaller --size or --keep 1"
         )
 
 

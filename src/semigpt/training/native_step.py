@@ -12,6 +12,7 @@ from semigpt.models.gpt import GPT
 from semigpt.models.memory import MemoryGPT
 from semigpt.native import blocks_step, gpt_step
 from semigpt.native.compiler import NativeUnavailableError
+from semigpt.native.gpt_weights import GPTShape, GPTWeights, LayerWeights, Mixture
 from semigpt.ngrams.counts import Counts
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ def available(model: GPT | BlocksModel, *, required: bool) -> bool:
     return True
 
 
-def gpt_shape(model: GPT) -> gpt_step.GPTShape:
+def gpt_shape(model: GPT) -> GPTShape:
     settings = model.settings
-    return gpt_step.GPTShape(
+    return GPTShape(
         vocab_size=settings.vocab_size,
         context_length=settings.context_length,
         num_layers=settings.num_layers,
@@ -69,12 +70,12 @@ def gpt_shape(model: GPT) -> gpt_step.GPTShape:
     )
 
 
-def gpt_weights(model: GPT) -> gpt_step.GPTWeights:
+def gpt_weights(model: GPT) -> GPTWeights:
     blocks: Any = model.model.layers
-    return gpt_step.GPTWeights(
+    return GPTWeights(
         embedding=model.model.embed_tokens.weight,
         layers=tuple(
-            gpt_step.LayerWeights(
+            LayerWeights(
                 attention_norm=block.input_layernorm.weight,
                 qkv=tuple(getattr(block.self_attn, f"{name}_proj").weight for name in "qkv"),
                 q_norm=block.self_attn.q_norm.weight,
@@ -166,7 +167,7 @@ class NativeMemoryStep(NativeGPTStep):
     ) -> Tensor:
         lookup = self._model.lookup(inputs_BT, targets_BT, leave_one_out=True)
         features_BTC = self._model.embed_features(lookup.features)
-        mixture = gpt_step.Mixture(
+        mixture = Mixture(
             lookup.p_BTX.flatten(0, 1),
             lookup.context_BTF.flatten(0, 1),
             self._model.settings.own_loss,

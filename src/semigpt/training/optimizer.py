@@ -213,11 +213,12 @@ def _grouped(
             continue
         # The gate of a memory is an output layer with a bias in it; a table may be one too.
         output = name == "gate" or id(parameter) in tables & outputs
+        matrix = parameter.dim() == 2 and not output
         if id(parameter) in tables - outputs:
             embeddings.append(parameter)
-        elif settings.decayed == "matrices" and (parameter.dim() != 2 or output):
+        elif settings.decayed == "matrices" and not matrix:
             free.append(parameter)
-        elif settings.optimizer == "muon" and not output and "lm_head" not in name:
+        elif settings.optimizer == "muon" and matrix and "lm_head" not in name:
             hidden.append(parameter)
         else:
             decayed.append(parameter)

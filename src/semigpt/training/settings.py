@@ -38,7 +38,7 @@ class TrainingSettings:
     # On a loss or gradient that is not finite.
     on_nonfinite: Literal["stop", "skip"] = "stop"
     # counts: the targets are partly what n-gram counts predict, while the model is behind them.
-    # auto: counts for a long text (semigpt.recipe.TAUGHT_TOKENS).
+    # auto: counts for a long text.
     teacher: Literal["auto", "counts", "none"] = "none"
     # Tokens of the longest n-gram counted; default: the memory's, where the model has one, or 5.
     teacher_order: int | None = None

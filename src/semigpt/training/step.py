@@ -88,16 +88,15 @@ def backend_of(model: LanguageModel, machine: MachineSettings) -> Backend:
     asked = _asked(machine)
     if asked == "plain":
         return "autograd"
-    plain_blocks = not (machine.compile or machine.checkpoint_activations)
-    if isinstance(model, GPT | BlocksModel) and plain_blocks:
+    as_written = not (machine.compile or machine.checkpoint_activations)
+    if isinstance(model, GPT | BlocksModel) and as_written:
         limits = native_step.limits(model)
         if limits is None and native_step.available(model, required=asked == "native"):
             return "native"
         if limits is not None and asked == "native":
             raise SettingsError(f"the step in C takes {limits}; leave machine.backend out")
-    if isinstance(model, GPT) and model.device.type == "cuda":
-        return "autograd" if machine.checkpoint_activations else "cuda graph"
-    return "autograd"
+    captures = isinstance(model, GPT) and model.device.type == "cuda"
+    return "cuda graph" if captures and not machine.checkpoint_activations else "autograd"
 
 
 def _asked(machine: MachineSettings) -> str:
@@ -119,9 +118,8 @@ class _CheckedStep:
         /,
     ) -> Tensor:
         self._model.check_context(inputs_BT)
-        if (
-            inputs_BT.device.type == "cpu"
-        ):  # a GPU's kernels check, and asking here would wait for it
+        # CUDA's own kernels check ids, and asking here would wait for the GPU.
+        if inputs_BT.device.type != "cuda":
             for ids_BT in (inputs_BT, targets_BT):
                 check_ids(ids_BT, self._model.settings.vocab_size)
         return self._step(inputs_BT, targets_BT, weight, distillation_weight)

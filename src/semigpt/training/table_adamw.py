@@ -27,7 +27,7 @@ def touched_rows(weight_VV: Tensor) -> tuple[Tensor, Tensor]:
 class TableAdamW:
     """AdamW for a model that is one table, at the cost of the rows that a batch reads.
 
-    A row that a batch does not read has a gradient of zero, yet AdamW goes on moving it: its
+    A row that a batch does not read has a gradient of zero, yet AdamW keeps moving it: its
     first moment m decays by beta1 a step, its second v by beta2, and the weight follows. Here
     such a row is left alone, and caught up in one go when it is next read (a forward pre-hook on
     the model) or flushed. Missed steps k = 1, 2 … of a row last read at step t would have moved
