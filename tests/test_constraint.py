@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from semigpt.errors import SettingsError
 from semigpt.generation.automata import Automaton, Banned, Pattern, Utf8
 from semigpt.generation.constraint import text_constraint
-from semigpt.generation.engine import generate_text
+from semigpt.generation.engine import generate_text, stream_text
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.tokenizers import CharTokenizer, Tokenizer, train_tokenizer
@@ -90,6 +90,15 @@ def test_exactly_the_well_formed_sequences_can_be_written() -> None:
             assert not reads(automaton, broken)
 
 
+def test_a_pattern_that_costs_too_much_gets_its_one_line() -> None:
+    assert reads(Pattern("(){4000000000}가"), "가".encode()), "nothing, however often, is nothing"
+    nested = "(" * 250 + "가" + ")*" * 250
+    for pattern, message in (("(가나다라){90000}", "too large"), (nested, "nested too deeply")):
+        with pytest.raises(SettingsError, match=message) as refusal:
+            Pattern(pattern)
+        assert "\n" not in str(refusal.value)
+
+
 @given(
     st.text("가나다", max_size=12),
     st.lists(st.text("가나다", min_size=1, max_size=4), min_size=1, max_size=3),
@@ -136,6 +145,20 @@ def test_every_tokenizer_writes_one_of_the_choices(writer: GPT, tokenizer: Token
     texts = generate_text(writer, tokenizer, "날씨", choices=choices, num_samples=12, seed=1)
     assert set(texts) <= set(choices)
     assert len(set(texts)) > 1
+
+
+def test_a_choice_ends_the_text_without_another_token(writer: GPT, tokenizer: Tokenizer) -> None:
+    (choice,) = {"맑음"}
+    ask = {"choices": [choice], "seed": 1, "logprobs": 0}
+    spelled = [
+        score.token
+        for chunk in stream_text(writer, tokenizer, "날씨", **ask)
+        for score in chunk.scores
+    ]
+    assert tokenizer.decode(spelled) == choice
+    for native in (None, False):
+        exact = {"max_new_tokens": len(spelled), "native": native, **ask}
+        assert list(stream_text(writer, tokenizer, "날씨", **exact))[-1].finish_reason == "stop"
 
 
 def test_no_tokenizer_writes_what_is_banned(writer: GPT, tokenizer: Tokenizer) -> None:

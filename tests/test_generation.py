@@ -30,10 +30,12 @@ from semigpt.generation.sampling import (
 )
 from semigpt.generation.stream import Writer
 from semigpt.generation.symbols import SYMBOLS
+from semigpt.generation.token_healing import healing_points
 from semigpt.huggingface.folder import save_model
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.tokenizers import CharTokenizer, Tokenizer, train_tokenizer
+from semigpt.tokenizers.byte_level import ByteTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,7 @@ def test_draws_follow_the_distribution() -> None:
     assert np.abs(counts - 5000 * wanted).max() < 5 * (5000 * 0.25) ** 0.5
     assert counts[2] == 0
     assert choose(np.zeros(3), 0.5) == -1
+    assert choose(np.array([0.0, 0.4, 0.6]), 0.0) == 1, "never a token of probability 0"
     assert choose(wanted, 1 - 1e-17) == 3
 
 
@@ -359,6 +362,29 @@ def all_ways(model: GPT, tokenizer: Tokenizer, prompt: str) -> tuple[np.ndarray,
     return exact / exact.sum(), over / exact.sum()
 
 
+class Fragments(ByteTokenizer):
+    """The bytes, and tokens that begin or end inside a character."""
+
+    OWN = (b"\xea\xb5", b"\xac", "구석".encode(), "구".encode())
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vocab_size += len(self.OWN)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        place = token_id - (self.vocab_size - len(self.OWN))
+        return self.OWN[place] if place >= 0 else super().token_bytes(token_id)
+
+
+def test_a_prompt_is_healed_over_tokens_that_end_inside_a_character() -> None:
+    tokenizer = Fragments()
+    first = tokenizer.vocab_size - len(Fragments.OWN)
+    free = text_constraint(tokenizer, tokenizer.vocab_size)
+    end, healed = healing_points(tokenizer, free, [first, first + 1])
+    assert (end.back, end.covered, healed.back, healed.covered) == (0, "", 2, "구")
+    assert np.flatnonzero(healed.next_states_V).tolist() == [first + 2], "구 itself says no more"
+
+
 INSIDE = "나라는 한국"
 
 
@@ -518,6 +544,32 @@ def test_a_stop_string_ends_the_text_before_it(
         writer, tokenizer, "의사", max_new_tokens=60, seed=3, stop=[whole[-2:] + "…"]
     )
     assert nearly == [whole], "what only began like a stop string is given back"
+
+
+def test_dropout_takes_no_part(tokenizer: CharTokenizer) -> None:
+    torch.manual_seed(0)
+    shape = {"context_length": 16, "width": 32, "num_layers": 1, "num_heads": 2, "dropout": 0.5}
+    model = GPT(GPTSettings(vocab_size=tokenizer.vocab_size, **shape)).train()
+    ask = {"seed": 1, "max_new_tokens": 20}
+    assert generate_text(model, tokenizer, "의사", native=False, **ask) == generate_text(
+        model.eval(), tokenizer, "의사", native=True, **ask
+    )
+
+
+def test_tokens_that_the_tokenizer_lacks_are_never_drawn(tokenizer: CharTokenizer) -> None:
+    torch.manual_seed(0)
+    V = tokenizer.vocab_size + 5
+    shape = {"context_length": 16, "width": 32, "num_layers": 1, "num_heads": 2}
+    model = GPT(GPTSettings(vocab_size=V, **shape))
+    for native in (None, False):
+        ask = {"native": native, "num_samples": 20, "seed": 1, "logprobs": V}
+        scores = [
+            score
+            for chunk in stream_text(model, tokenizer, "의사", max_new_tokens=20, **ask)
+            for score in chunk.scores
+        ]
+        assert all(score.token < tokenizer.vocab_size for score in scores)
+        assert {text for text, _ in scores[0].alternatives} >= {f"<{V - 1}>", f"<{V - 5}>"}
 
 
 def test_closing_the_stream_frees_the_work(writer: LanguageModel, tokenizer: CharTokenizer) -> None:

@@ -246,6 +246,17 @@ def test_rounded_weights_are_within_their_precision(precision: Precision, model:
             assert not torch.equal(parameter, before)
 
 
+def test_a_small_model_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    shape = {"vocab_size": 64, "context_length": 16, "num_layers": 1, "num_heads": 2}
+    megabytes = {64: 1, 640: 9}
+    for width, least in megabytes.items():
+        decoder = native_decoder(GPT(GPTSettings(width=width, **shape)))
+        assert decoder.threads == max(1, min(3, decoder.weights.nbytes // (4 << 20)))
+        assert decoder.weights.nbytes < (least << 20) * 4
+    assert decoder.threads == 3
+
+
 def test_without_a_compiler_generation_goes_on_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, model: GPT
 ) -> None:

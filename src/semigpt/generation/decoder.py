@@ -22,16 +22,8 @@ from semigpt.errors import SettingsError
 from semigpt.generation.quantize import PRECISIONS, Precision, quantize, rounded, rounded_rows
 from semigpt.models.base import Cache, LanguageModel
 from semigpt.models.gpt import GPT
-from semigpt.native.decode import (
-    DecoderWeights,
-    LayerWeights,
-    Matrix,
-    NativeDecoder,
-    NativeUnavailableError,
-    interleave,
-    library,
-    pack,
-)
+from semigpt.native.decode import NativeDecoder, NativeUnavailableError, library
+from semigpt.native.decode_weights import DecoderWeights, LayerWeights, Matrix, interleave, pack
 from semigpt.settings import check_choice
 
 __all__ = [

@@ -1,17 +1,19 @@
-/* One decoding step of a Qwen3-shaped GPT for a few rows at once, on a CPU. The oracle is semigpt.models.gpt.
+/* One decoding step of a Qwen3-shaped GPT for a few rows at once, on a CPU. The oracle is
+   semigpt.models.gpt.
 
-   A step reads every weight once, so it cannot be faster than the weights' bytes over the memory bandwidth. Therefore
-   weights are read in the order they lie in and shared by all rows, a step is one parallel region, and nothing is
-   allocated.
+   A step reads every weight once, so it cannot be faster than the weights' bytes over the memory
+   bandwidth. Therefore weights are read in the order they lie in and shared by all rows, a step is
+   one parallel region, and nothing is allocated.
 
-   Matrices are packed in panels of 16 outputs. For each input k the 16 weights of a panel are adjacent, so a product is
-   one load, and one multiply-add per row, without a sum across lanes. bfloat16 keeps inputs 2k and 2k+1 in one 32-bit
-   lane; int8 keeps four, and a float32 scale for each output and each 32 inputs. Arithmetic is float32 for all three.
-   The order of additions in an output does not depend on the number of rows, so the logits of a sequence are the same
-   bits alone and in any batch.
+   Matrices are packed in panels of 16 outputs. For each input k the 16 weights of a panel are
+   adjacent, so a product is one load, and one multiply-add per row, without a sum across lanes.
+   bfloat16 keeps inputs 2k and 2k+1 in one 32-bit lane; int8 keeps four, and a float32 scale for
+   each output and each 32 inputs. Arithmetic is float32 for all three. The order of additions in an
+   output does not depend on the number of rows, so the logits of a sequence are the same bits alone
+   and in any batch.
 
-   A row is one position of one sequence. C width, H query heads, K key and value heads, D head width, F feed-forward
-   width, V vocabulary, S cache slots. */
+   A row is one position of one sequence. C width, H query heads, K key and value heads, D head
+   width, F feed-forward width, V vocabulary, S cache slots. */
 
 #define _GNU_SOURCE
 #include <sched.h>
@@ -20,7 +22,7 @@
 
 enum { FLOAT32, BFLOAT16, INT8 };
 enum { BLOCK = 32 };
-enum { CHUNK = 256 }; /* tokens whose weights are summed at once; a draw then looks inside one chunk */
+enum { CHUNK = 256 }; /* tokens whose weights a draw sums at once */
 enum { NOTHING_ALLOWED = -1, NOT_FINITE = -2 }; /* drawn instead of a token */
 
 typedef struct {
@@ -45,11 +47,11 @@ typedef struct {
     float *scratch;
 } Model;
 
-/* `panels` panels, from `first` on, times `rows` rows of x. `format`, `panels`, `rows` and `fetch` are constants where
-   this is called. `fetch`: prefetch the next panels meanwhile. */
+/* `panels` panels, from `first` on, times `rows` rows of x. `format`, `panels`, `rows` and
+   `fetch` are constants where this is called. `fetch`: prefetch the next panels meanwhile. */
 static inline __attribute__((always_inline)) void
-tile(const int format, const int panels, const int rows, const int fetch, const Matrix *m, int first, const float *x,
-     int x_stride, float *y, int y_stride) {
+tile(const int format, const int panels, const int rows, const int fetch, const Matrix *m,
+     int first, const float *x, int x_stride, float *y, int y_stride) {
     const int inputs = m->inputs;
     v16 sum[16];
 #pragma GCC unroll 16
@@ -96,7 +98,8 @@ tile(const int format, const int panels, const int rows, const int fetch, const 
 #pragma GCC unroll 8
                 for (int p = 0; p < panels; p++) {
                     const int32_t *four_at = w + ((size_t)p * inputs + k) / 4 * LANES;
-                    if (fetch) __builtin_prefetch(four_at + (size_t)panels * inputs / 4 * LANES, 0, 2);
+                    if (fetch)
+                        __builtin_prefetch(four_at + (size_t)panels * inputs / 4 * LANES, 0, 2);
                     v16i four = *(const v16i *)four_at;
                     v16 a = __builtin_convertvector(four << 24 >> 24, v16);
                     v16 b = __builtin_convertvector(four << 16 >> 24, v16);
@@ -123,15 +126,19 @@ tile(const int format, const int panels, const int rows, const int fetch, const 
 #pragma GCC unroll 8
     for (int p = 0; p < panels; p++)
 #pragma GCC unroll 8
-        for (int r = 0; r < rows; r++) *(v16 *)(y + (size_t)r * y_stride + (first + p) * LANES) = sum[p * rows + r];
+        for (int r = 0; r < rows; r++)
+            *(v16 *)(y + (size_t)r * y_stride + (first + p) * LANES) = sum[p * rows + r];
 }
 
-/* `panels` panels times all rows, eight rows at a time: the panels stay in a near cache meanwhile. */
+/* `panels` panels times all rows, eight rows at a time: the panels stay in a near cache
+   meanwhile. */
 static inline __attribute__((always_inline)) void
-panels_times_rows(const int format, const int panels, const Matrix *m, int p, int rows, const float *x, int x_stride,
-                  float *y, int y_stride) {
-#define TILE(count, fetch) \
-    tile(format, panels, count, fetch, m, p, x + (size_t)r * x_stride, x_stride, y + (size_t)r * y_stride, y_stride), r += count
+panels_times_rows(const int format, const int panels, const Matrix *m, int p, int rows,
+                  const float *x, int x_stride, float *y, int y_stride) {
+#define TILE(count, fetch)                                                                \
+    tile(format, panels, count, fetch, m, p, x + (size_t)r * x_stride, x_stride,          \
+         y + (size_t)r * y_stride, y_stride),                                             \
+        r += count
     int r = 0;
     if (rows >= 8) TILE(8, 1);
     while (r + 8 <= rows) TILE(8, 0);
@@ -141,27 +148,32 @@ panels_times_rows(const int format, const int panels, const Matrix *m, int p, in
 #undef TILE
 }
 
-/* Panels `from` to `to` times all rows. One row takes eight or four panels at once, enough independent sums to hide the
-   latency of the multiply-add. Many rows take two, so that an element of x is loaded once for both; int8 takes one,
-   because its unpacked weights fill the registers. */
+/* Panels `from` to `to` times all rows. One row takes eight or four panels at once, enough
+   independent sums to hide the latency of the multiply-add. Many rows take two, so that an
+   element of x is loaded once for both; int8 takes one, because its unpacked weights fill the
+   registers. */
 static inline __attribute__((always_inline)) void
-panels_from_to(const int format, const Matrix *m, int from, int to, int rows, const float *x, int x_stride, float *y,
-               int y_stride) {
+panels_from_to(const int format, const Matrix *m, int from, int to, int rows, const float *x,
+               int x_stride, float *y, int y_stride) {
     int p = from;
     if (rows == 1) {
         if (format != INT8)
             for (; p + 8 <= to; p += 8) tile(format, 8, 1, 0, m, p, x, x_stride, y, y_stride);
         for (; p + 4 <= to; p += 4) tile(format, 4, 1, 0, m, p, x, x_stride, y, y_stride);
     } else if (format != INT8)
-        for (; p + 2 <= to; p += 2) panels_times_rows(format, 2, m, p, rows, x, x_stride, y, y_stride);
+        for (; p + 2 <= to; p += 2)
+            panels_times_rows(format, 2, m, p, rows, x, x_stride, y, y_stride);
     for (; p < to; p++) panels_times_rows(format, 1, m, p, rows, x, x_stride, y, y_stride);
 }
 
-static void product(int format, const Matrix *m, int from, int to, int rows, const float *x, int x_stride, float *y,
-                    int y_stride) {
-    if (format == FLOAT32) panels_from_to(FLOAT32, m, from, to, rows, x, x_stride, y, y_stride);
-    else if (format == BFLOAT16) panels_from_to(BFLOAT16, m, from, to, rows, x, x_stride, y, y_stride);
-    else panels_from_to(INT8, m, from, to, rows, x, x_stride, y, y_stride);
+static void product(int format, const Matrix *m, int from, int to, int rows, const float *x,
+                    int x_stride, float *y, int y_stride) {
+    if (format == FLOAT32)
+        panels_from_to(FLOAT32, m, from, to, rows, x, x_stride, y, y_stride);
+    else if (format == BFLOAT16)
+        panels_from_to(BFLOAT16, m, from, to, rows, x, x_stride, y, y_stride);
+    else
+        panels_from_to(INT8, m, from, to, rows, x, x_stride, y, y_stride);
 }
 
 /* x / sqrt(mean(x^2) + epsilon) times the weight */
@@ -176,7 +188,8 @@ static void normalise(const float *x, const float *weight, int count, float epsi
 }
 
 /* Normalise a head and rotate each pair (i, i + D/2) by its position's angle. */
-static void normalise_and_rotate(float *x, const float *weight, const float *cos_sin, int D, float epsilon) {
+static void normalise_and_rotate(float *x, const float *weight, const float *cos_sin, int D,
+                                 float epsilon) {
     normalise(x, weight, D, epsilon, x);
     for (int i = 0; i < D / 2; i++) {
         float left = x[i], right = x[i + D / 2], c = cos_sin[i], s = cos_sin[D / 2 + i];
@@ -185,8 +198,8 @@ static void normalise_and_rotate(float *x, const float *weight, const float *cos
     }
 }
 
-/* A barrier that yields its core early. OpenMP's own spins for a millisecond before it yields: on a machine with more
-   busy threads than cores a step then took a hundred times as long. */
+/* A barrier that yields its core early. OpenMP's own spins for a millisecond before it yields:
+   on a machine with more busy threads than cores a step then took a hundred times as long. */
 typedef struct {
     int arrived, generation;
 } Barrier;
@@ -209,7 +222,8 @@ static int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
 /* The attention scores of `count` blocks of 16 slots. */
 static inline __attribute__((always_inline)) void
-score_blocks(const int count, int block, const float *q, const float *keys, int D, float scale, float *scores) {
+score_blocks(const int count, int block, const float *q, const float *keys, int D, float scale,
+             float *scores) {
     v16 a[2] = {}, b[2] = {};
     for (int d = 0; d < D; d += 2)
 #pragma GCC unroll 2
@@ -222,31 +236,37 @@ score_blocks(const int count, int block, const float *q, const float *keys, int 
     for (int i = 0; i < count; i++) *(v16 *)(scores + (block + i) * LANES) = (a[i] + b[i]) * scale;
 }
 
-/* `count` vectors of 16, from `d` on, of the values' weighted mean; `scores` are weights that sum to 1 / `scale`. */
+/* `count` vectors of 16, from `d` on, of the values' weighted mean; `scores` are weights that
+   sum to 1 / `scale`. */
 static inline __attribute__((always_inline)) void
-mix_values(const int count, int d, const float *scores, const float *values, int seen, int wide, float scale,
-           float *mixed) {
+mix_values(const int count, int d, const float *scores, const float *values, int seen, int wide,
+           float scale, float *mixed) {
     v16 part[4][4] = {};
     int t = 0;
     for (; t + 4 <= seen; t += 4)
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
 #pragma GCC unroll 4
-            for (int i = 0; i < count; i++)
-                part[i][j] += *(const v16 *)(values + (size_t)(t + j) * wide + d + i * LANES) * scores[t + j];
+            for (int i = 0; i < count; i++) {
+                const float *value = values + (size_t)(t + j) * wide + d + i * LANES;
+                part[i][j] += *(const v16 *)value * scores[t + j];
+            }
     for (; t < seen; t++)
 #pragma GCC unroll 4
-        for (int i = 0; i < count; i++) part[i][0] += *(const v16 *)(values + (size_t)t * wide + d + i * LANES) * scores[t];
+        for (int i = 0; i < count; i++)
+            part[i][0] += *(const v16 *)(values + (size_t)t * wide + d + i * LANES) * scores[t];
 #pragma GCC unroll 4
     for (int i = 0; i < count; i++)
-        *(v16 *)(mixed + d + i * LANES) = ((part[i][0] + part[i][1]) + (part[i][2] + part[i][3])) * scale;
+        *(v16 *)(mixed + d + i * LANES) =
+            ((part[i][0] + part[i][1]) + (part[i][2] + part[i][3])) * scale;
 }
 
-/* softmax(q keys^T / sqrt(D)) values over the first `seen` slots. Keys lie in blocks of 16 slots, D x 16 each, so that
-   sixteen scores are summed at once; values lie S x round_up(D, 16). Two blocks of keys at once: with four attention
-   took a third longer at D = 64, and prefetching gained nothing. */
-static void attend(const float *q, const float *keys, const float *values, int seen, int D, float *scores,
-                   float *mixed, float *out) {
+/* softmax(q keys^T / sqrt(D)) values over the first `seen` slots. Keys lie in blocks of 16
+   slots, D x 16 each, so that sixteen scores are summed at once; values lie S x round_up(D, 16).
+   Two blocks of keys at once: with four attention took a third longer at D = 64, and prefetching
+   gained nothing. */
+static void attend(const float *q, const float *keys, const float *values, int seen, int D,
+                   float *scores, float *mixed, float *out) {
     const int wide = round_up(D, LANES);
     const float scale = 1.0f / sqrtf((float)D);
     const int blocks = (seen + LANES - 1) / LANES;
@@ -267,144 +287,206 @@ static void attend(const float *q, const float *keys, const float *values, int s
     }
     const float normalizer = 1.0f / sum_lanes(total);
     int d = 0;
-    for (; d + 4 * LANES <= wide; d += 4 * LANES) mix_values(4, d, scores, values, seen, wide, normalizer, mixed);
-    for (; d + 2 * LANES <= wide; d += 2 * LANES) mix_values(2, d, scores, values, seen, wide, normalizer, mixed);
-    for (; d < wide; d += LANES) mix_values(1, d, scores, values, seen, wide, normalizer, mixed);
+    for (; d + 4 * LANES <= wide; d += 4 * LANES)
+        mix_values(4, d, scores, values, seen, wide, normalizer, mixed);
+    for (; d + 2 * LANES <= wide; d += 2 * LANES)
+        mix_values(2, d, scores, values, seen, wide, normalizer, mixed);
+    for (; d < wide; d += LANES)
+        mix_values(1, d, scores, values, seen, wide, normalizer, mixed);
     memcpy(out, mixed, D * sizeof(float));
 }
 
-/* Floats from one row of a product's inputs to the next. Not a power of two: all rows would then compete for the same
-   few lines of the first-level cache. */
+/* Floats from one row of a product's inputs to the next. Not a power of two: all rows would then
+   compete for the same few lines of the first-level cache. */
 static int row_stride(int inputs) { return round_up(inputs, BLOCK) + LANES; }
 
 /* Floats of scratch for `rows` rows and `threads` threads. */
 int64_t semigpt_scratch(const Model *m, int rows, int threads) {
-    int C = row_stride(m->width), A = row_stride(m->heads * m->head_width), F = row_stride(m->hidden);
+    int C = row_stride(m->width), F = row_stride(m->hidden);
+    int A = row_stride(m->heads * m->head_width);
     int Q = m->layers ? m->layer[0].qkv.panels * LANES : 0;
     int64_t own = (int64_t)rows * C + m->slots + LANES + round_up(m->head_width, LANES);
     return (int64_t)rows * (C + C + Q + A + 2 * F + F + m->head_width) + threads * own + 1024;
 }
 
+/* One step: its input, and the activations of its rows in the scratch buffer. A row's stride is Cp
+   in x, added and normed, Q in qkv, A in mixed, G in gate_up, Fp in active, D in angles. */
+typedef struct {
+    const Model *m;
+    int rows, distinct;
+    const int64_t *tokens, *positions;
+    const int32_t *sequences;
+    float *keys, *values;
+    int Cp, Q, A, G, Fp, wide;
+    size_t key_size, value_size; /* of one key head's cache */
+    float *x, *added, *qkv, *mixed, *gate_up, *active, *angles;
+} Step;
+
+/* A thread, of `all`, and its own buffers: the normalised rows, scores of S slots, one head. */
+typedef struct {
+    int me, all;
+    Barrier *barrier;
+    float *normed, *scores, *head;
+} Thread;
+
+/* This thread's part of `total` things in groups of `unit`. */
+static int part_begin(const Thread *t, int total, int unit) {
+    return (int)((int64_t)(total / unit) * t->me / t->all) * unit;
+}
+static int part_end(const Thread *t, int total, int unit) {
+    if (t->me + 1 == t->all) return total;
+    return (int)((int64_t)(total / unit) * (t->me + 1) / t->all) * unit;
+}
+
+/* The embedding and the angles of this thread's rows; zeros where rows are padded. */
+static void embed(const Step *s, const Thread *t) {
+    const Model *m = s->m;
+    const int C = m->width, D = m->head_width;
+    for (int r = t->me; r < s->rows; r += t->all) {
+        const float *embedding = m->embedding + (size_t)s->tokens[r] * C;
+        memcpy(s->x + (size_t)r * s->Cp, embedding, C * sizeof(float));
+        for (int i = 0; i < D / 2; i++) {
+            float angle = (float)s->positions[r] * m->frequencies[i];
+            s->angles[r * D + i] = cosf(angle);
+            s->angles[r * D + D / 2 + i] = sinf(angle);
+        }
+        for (int i = m->heads * D; i < s->A; i++) s->mixed[(size_t)r * s->A + i] = 0;
+        for (int i = m->hidden; i < s->Fp; i++) s->active[(size_t)r * s->Fp + i] = 0;
+    }
+}
+
+/* Normalise one row of x into row `to` of this thread's own buffer. */
+static void normalise_row(const Step *s, const Thread *t, int row, const float *weight, int to) {
+    float *y = t->normed + (size_t)to * s->Cp;
+    normalise(s->x + (size_t)row * s->Cp, weight, s->m->width, s->m->epsilon, y);
+    for (int i = s->m->width; i < s->Cp; i++) y[i] = 0;
+}
+
+/* x += this thread's outputs of the product of `input`. */
+static void add_product(const Step *s, const Thread *t, const Matrix *matrix, const float *input,
+                        int stride) {
+    const int C = s->m->width;
+    const int from = part_begin(t, matrix->panels, 1), to = part_end(t, matrix->panels, 1);
+    product(s->m->format, matrix, from, to, s->rows, input, stride, s->added, s->Cp);
+    const int end = to * LANES < C ? to * LANES : C;
+    for (int r = 0; r < s->rows; r++) {
+        const size_t row = (size_t)r * s->Cp;
+        for (int i = from * LANES; i < end; i++) s->x[row + i] += s->added[row + i];
+    }
+}
+
+/* Put a row's key and value of one key head into their cache. */
+static void store(const Step *s, int layer, int r, int k) {
+    const Model *m = s->m;
+    const int D = m->head_width, slot = (int)(s->positions[r] % m->slots);
+    const size_t at = ((size_t)s->sequences[r] * m->layers + layer) * m->kv_heads + k;
+    float *heads = s->qkv + (size_t)r * s->Q, *key = heads + (m->heads + k) * D;
+    normalise_and_rotate(key, m->layer[layer].k_norm, s->angles + r * D, D, m->epsilon);
+    float *keys = s->keys + at * s->key_size + (size_t)slot / LANES * D * LANES + slot % LANES;
+    for (int d = 0; d < D; d++) keys[(size_t)d * LANES] = key[d];
+    memcpy(s->values + at * s->value_size + (size_t)slot * s->wide,
+           heads + (m->heads + m->kv_heads + k) * D, D * sizeof(float));
+}
+
+/* Attention of a row's query heads that share one key head. */
+static void attend_group(const Step *s, const Thread *t, int layer, int r, int k) {
+    const Model *m = s->m;
+    const int D = m->head_width, group = m->heads / m->kv_heads;
+    const int seen = s->positions[r] < m->slots ? (int)s->positions[r] + 1 : m->slots;
+    const size_t at = ((size_t)s->sequences[r] * m->layers + layer) * m->kv_heads + k;
+    for (int h = k * group; h < (k + 1) * group; h++) {
+        float *query = s->qkv + (size_t)r * s->Q + h * D;
+        normalise_and_rotate(query, m->layer[layer].q_norm, s->angles + r * D, D, m->epsilon);
+        attend(query, s->keys + at * s->key_size, s->values + at * s->value_size, seen, D,
+               t->scores, t->head, s->mixed + (size_t)r * s->A + h * D);
+    }
+}
+
+static void attention(const Step *s, const Thread *t, int layer) {
+    const Layer *l = s->m->layer + layer;
+    const int K = s->m->kv_heads;
+    for (int r = 0; r < s->rows; r++) normalise_row(s, t, r, l->input_norm, r);
+    const int from = part_begin(t, l->qkv.panels, 1), to = part_end(t, l->qkv.panels, 1);
+    product(s->m->format, &l->qkv, from, to, s->rows, t->normed, s->Cp, s->qkv, s->Q);
+    barrier_wait(t->barrier, t->all);
+    const int first = part_begin(t, s->rows * K, 1), last = part_end(t, s->rows * K, 1);
+    for (int i = first; i < last; i++) store(s, layer, i / K, i % K);
+    if (!s->distinct) barrier_wait(t->barrier, t->all);
+    for (int i = first; i < last; i++) attend_group(s, t, layer, i / K, i % K);
+    barrier_wait(t->barrier, t->all);
+    add_product(s, t, &l->o, s->mixed, s->A);
+    barrier_wait(t->barrier, t->all);
+}
+
+/* SwiGLU: down(silu(gate(x)) * up(x)). */
+static void feed_forward(const Step *s, const Thread *t, int layer) {
+    const Layer *l = s->m->layer + layer;
+    for (int r = 0; r < s->rows; r++) normalise_row(s, t, r, l->post_norm, r);
+    const int from = part_begin(t, l->gate_up.panels, 2), to = part_end(t, l->gate_up.panels, 2);
+    product(s->m->format, &l->gate_up, from, to, s->rows, t->normed, s->Cp, s->gate_up, s->G);
+    for (int r = 0; r < s->rows; r++)
+        for (int p = from; p < to; p += 2) {
+            const float *pair = s->gate_up + (size_t)r * s->G + p * LANES;
+            v16 gate = *(const v16 *)pair, up = *(const v16 *)(pair + LANES);
+            v16 result = gate / (1.0f + vexp(-gate)) * up;
+            float *active = s->active + (size_t)r * s->Fp + p / 2 * LANES;
+            if (p / 2 * LANES + LANES <= s->Fp) *(v16 *)active = result;
+        }
+    barrier_wait(t->barrier, t->all);
+    add_product(s, t, &l->down, s->active, s->Fp);
+    barrier_wait(t->barrier, t->all);
+}
+
 /* Read one token in each of `rows` rows, and write the logits after some of them.
 
-   tokens, sequences, positions: of each row: its id, the index of its sequence's cache, and its position there. Rows of
-   one sequence come in the order of their positions; they all fit the cache, or there is only one.
+   tokens, sequences, positions: of each row: its id, the index of its sequence's cache, and its
+   position there. Rows of one sequence come in the order of their positions; they all fit the
+   cache, or there is only one.
    distinct: no two rows are of one sequence.
    keys, values: the caches: sequence, layer, key head, then as `attend` reads them.
-   wanted: the `count` rows whose logits are wanted; logits: count x (16 x panels of the output).
+   wanted: the `count` rows whose logits are wanted.
+   logits: count x (16 x panels of the output).
 
-   Returns -1, or the first row whose id is outside the vocabulary; nothing is read or written then. */
-int semigpt_step(const Model *m, int rows, const int64_t *tokens, const int32_t *sequences, const int64_t *positions,
-                 int distinct, float *keys, float *values, int count, const int32_t *wanted, float *logits, int threads) {
+   Returns -1, or the first row whose id is outside the vocabulary; then nothing is read. */
+int semigpt_step(const Model *m, int rows, const int64_t *tokens, const int32_t *sequences,
+                 const int64_t *positions, int distinct, float *keys, float *values, int count,
+                 const int32_t *wanted, float *logits, int threads) {
     for (int r = 0; r < rows; r++)
         if (tokens[r] < 0 || tokens[r] >= m->vocab) return r;
-    const int C = m->width, H = m->heads, K = m->kv_heads, D = m->head_width, S = m->slots;
-    const int Cp = row_stride(C), A = row_stride(H * D), Fp = row_stride(m->hidden);
-    const int Q = m->layer[0].qkv.panels * LANES, G = m->layer[0].gate_up.panels * LANES;
-    const int wide = round_up(D, LANES);
-    float *x = m->scratch, *added = x + (size_t)rows * Cp, *qkv = added + (size_t)rows * Cp;
-    float *mixed = qkv + (size_t)rows * Q, *gate_up = mixed + (size_t)rows * A, *active = gate_up + (size_t)rows * G;
-    float *angles = active + (size_t)rows * Fp, *own = angles + (size_t)rows * D;
-    const size_t key_size = (size_t)D * round_up(S, LANES), value_size = (size_t)S * wide;
+    const int S = m->slots, D = m->head_width;
+    Step s = {.m = m, .rows = rows, .distinct = distinct, .tokens = tokens, .positions = positions,
+              .sequences = sequences, .keys = keys, .values = values};
+    s.Cp = row_stride(m->width), s.A = row_stride(m->heads * D), s.Fp = row_stride(m->hidden);
+    s.Q = m->layer[0].qkv.panels * LANES, s.G = m->layer[0].gate_up.panels * LANES;
+    s.wide = round_up(D, LANES);
+    s.key_size = (size_t)D * round_up(S, LANES), s.value_size = (size_t)S * s.wide;
+    s.x = m->scratch, s.added = s.x + (size_t)rows * s.Cp, s.qkv = s.added + (size_t)rows * s.Cp;
+    s.mixed = s.qkv + (size_t)rows * s.Q, s.gate_up = s.mixed + (size_t)rows * s.A;
+    s.active = s.gate_up + (size_t)rows * s.G, s.angles = s.active + (size_t)rows * s.Fp;
+    float *own = s.angles + (size_t)rows * D;
     Barrier barrier = {0, 0};
 
 #pragma omp parallel num_threads(threads)
     {
-        const int me = omp_get_thread_num(), all = omp_get_num_threads();
-        float *normed = own + (size_t)me * ((size_t)rows * Cp + S + LANES + wide);
-        float *scores = normed + (size_t)rows * Cp, *head = scores + S + LANES;
-/* This thread's part of `total` things in groups of `unit`. */
-#define PART(total, unit, from, to) \
-    const int from = (int)((int64_t)((total) / (unit)) * me / all) * (unit), \
-              to = me + 1 == all ? (total) : (int)((int64_t)((total) / (unit)) * (me + 1) / all) * (unit)
-#define NORMALISE(weight) \
-    for (int r = 0; r < rows; r++) { \
-        normalise(x + (size_t)r * Cp, weight, C, m->epsilon, normed + (size_t)r * Cp); \
-        for (int i = C; i < Cp; i++) normed[(size_t)r * Cp + i] = 0; \
-    }
-        for (int r = me; r < rows; r += all) {
-            memcpy(x + (size_t)r * Cp, m->embedding + (size_t)tokens[r] * C, C * sizeof(float));
-            for (int i = 0; i < D / 2; i++) {
-                float angle = (float)positions[r] * m->frequencies[i];
-                angles[r * D + i] = cosf(angle);
-                angles[r * D + D / 2 + i] = sinf(angle);
-            }
-            for (int i = H * D; i < A; i++) mixed[(size_t)r * A + i] = 0;
-            for (int i = m->hidden; i < Fp; i++) active[(size_t)r * Fp + i] = 0;
-        }
-        barrier_wait(&barrier, all);
+        Thread t = {omp_get_thread_num(), omp_get_num_threads(), &barrier, NULL, NULL, NULL};
+        t.normed = own + (size_t)t.me * ((size_t)rows * s.Cp + S + LANES + s.wide);
+        t.scores = t.normed + (size_t)rows * s.Cp, t.head = t.scores + S + LANES;
+        embed(&s, &t);
+        barrier_wait(&barrier, t.all);
         for (int layer = 0; layer < m->layers; layer++) {
-            const Layer *l = m->layer + layer;
-            NORMALISE(l->input_norm)
-            {
-                PART(l->qkv.panels, 1, from, to);
-                product(m->format, &l->qkv, from, to, rows, normed, Cp, qkv, Q);
-            }
-            barrier_wait(&barrier, all);
-            const int heads = rows * K;
-            PART(heads, 1, first, last);
-            for (int i = first; i < last; i++) {
-                const int r = i / K, k = i % K, slot = (int)(positions[r] % S);
-                const size_t at = ((size_t)sequences[r] * m->layers + layer) * K + k;
-                float *key = qkv + (size_t)r * Q + (H + k) * D;
-                normalise_and_rotate(key, l->k_norm, angles + r * D, D, m->epsilon);
-                for (int d = 0; d < D; d++) keys[at * key_size + (size_t)(slot / LANES * D + d) * LANES + slot % LANES] = key[d];
-                memcpy(values + at * value_size + (size_t)slot * wide, qkv + (size_t)r * Q + (H + K + k) * D, D * sizeof(float));
-            }
-            if (!distinct) barrier_wait(&barrier, all);
-            for (int i = first; i < last; i++) {
-                const int r = i / K, k = i % K, seen = positions[r] < S ? (int)positions[r] + 1 : S;
-                const size_t at = ((size_t)sequences[r] * m->layers + layer) * K + k;
-                for (int h = k * (H / K); h < (k + 1) * (H / K); h++) {
-                    float *query = qkv + (size_t)r * Q + h * D;
-                    normalise_and_rotate(query, l->q_norm, angles + r * D, D, m->epsilon);
-                    attend(query, keys + at * key_size, values + at * value_size, seen, D, scores, head,
-                           mixed + (size_t)r * A + h * D);
-                }
-            }
-            barrier_wait(&barrier, all);
-            {
-                PART(l->o.panels, 1, from, to);
-                product(m->format, &l->o, from, to, rows, mixed, A, added, Cp);
-                const int end = to * LANES < C ? to * LANES : C;
-                for (int r = 0; r < rows; r++)
-                    for (int i = from * LANES; i < end; i++) x[(size_t)r * Cp + i] += added[(size_t)r * Cp + i];
-            }
-            barrier_wait(&barrier, all);
-            NORMALISE(l->post_norm)
-            {
-                PART(l->gate_up.panels, 2, from, to);
-                product(m->format, &l->gate_up, from, to, rows, normed, Cp, gate_up, G);
-                for (int r = 0; r < rows; r++)
-                    for (int p = from; p < to; p += 2) {
-                        v16 gate = *(const v16 *)(gate_up + (size_t)r * G + p * LANES);
-                        v16 up = *(const v16 *)(gate_up + (size_t)r * G + (p + 1) * LANES);
-                        v16 result = gate / (1.0f + vexp(-gate)) * up;
-                        float *to_row = active + (size_t)r * Fp + p / 2 * LANES;
-                        if (p / 2 * LANES + LANES <= Fp) *(v16 *)to_row = result;
-                    }
-            }
-            barrier_wait(&barrier, all);
-            {
-                PART(l->down.panels, 1, from, to);
-                product(m->format, &l->down, from, to, rows, active, Fp, added, Cp);
-                const int end = to * LANES < C ? to * LANES : C;
-                for (int r = 0; r < rows; r++)
-                    for (int i = from * LANES; i < end; i++) x[(size_t)r * Cp + i] += added[(size_t)r * Cp + i];
-            }
-            barrier_wait(&barrier, all);
+            attention(&s, &t, layer);
+            feed_forward(&s, &t, layer);
         }
-        for (int j = 0; j < count; j++) {
-            normalise(x + (size_t)wanted[j] * Cp, m->final_norm, C, m->epsilon, normed + (size_t)j * Cp);
-            for (int i = C; i < Cp; i++) normed[(size_t)j * Cp + i] = 0;
-        }
-        PART(m->output.panels, 1, from, to);
-        product(m->format, &m->output, from, to, count, normed, Cp, logits, m->output.panels * LANES);
+        for (int j = 0; j < count; j++) normalise_row(&s, &t, wanted[j], m->final_norm, j);
+        const int panels = m->output.panels;
+        const int from = part_begin(&t, panels, 1), to = part_end(&t, panels, 1);
+        product(m->format, &m->output, from, to, count, t.normed, s.Cp, logits, panels * LANES);
     }
     return -1;
 }
 
-/* Replace a row of V logits by exp((logit - top) / temperature), and write the sum of each chunk. Returns the total. */
+/* Replace a row of V logits by exp((logit - top) / temperature), and write the sum of each
+   chunk. Returns the total. */
 static double exponentials(float *row, int V, float top, float temperature, double *sums) {
     const float sharpness = 1.0f / temperature;
     double total = 0;
@@ -436,19 +518,23 @@ static int find_token(const float *row, int V, const double *sums, double target
             if (sum > target && row[i] > 0) return i;
         }
     }
-    /* Rounding can put the target just above the sum; then it is the last token that can be drawn. */
+    /* Rounding can put the target just above the sum; then it is the last token that can be
+       drawn. */
     if (last < 0)
         for (last = V - 1; last > 0 && row[last] == 0; last--) {}
     return last;
 }
 
-/* Draw one token per row from softmax(logits / temperature) over the tokens where `forbidden` is 0, by inverting the
-   cumulative sum at `uniforms` in [0, 1); at temperature 0 take the likeliest. The logits are overwritten.
+/* Draw one token per row from softmax(logits / temperature) over the tokens where `forbidden` is 0,
+   by inverting the cumulative sum at `uniforms` in [0, 1); at temperature 0 take the likeliest. The
+   logits are overwritten.
 
-   forbidden: of each row V bytes, or null; sums: room for V / CHUNK + 1.
-   tokens: NOTHING_ALLOWED where every token is forbidden, NOT_FINITE where an allowed logit is NaN or +infinity. */
-void semigpt_draw(int rows, int V, int stride, float *logits, const uint8_t *const *forbidden, float temperature,
-                  const double *uniforms, double *sums, int64_t *tokens) {
+   forbidden: of each row V bytes, or null.
+   sums: V / CHUNK + 1 elements to work in.
+   tokens: NOTHING_ALLOWED where every token is forbidden, NOT_FINITE where an allowed logit is NaN
+   or +infinity. */
+void semigpt_draw(int rows, int V, int stride, float *logits, const uint8_t *const *forbidden,
+                  float temperature, const double *uniforms, double *sums, int64_t *tokens) {
     for (int r = 0; r < rows; r++) {
         float *row = logits + (size_t)r * stride;
         const uint8_t *no = forbidden[r];

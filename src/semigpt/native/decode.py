@@ -1,8 +1,8 @@
 """Decoding in C: `decode.c`, one step of a Qwen3-shaped GPT on a CPU without PyTorch's dispatch.
 
 A token of the 4 x 128 model takes PyTorch some 120 operations of 2 to 3 µs each, more than its
-arithmetic; here it is one call. This module takes plain arrays: `semigpt.generation.decoder` makes
-them from a model, and decides whether to. The oracle is the same model in PyTorch (tests).
+arithmetic; here it is one call. `semigpt.generation.decoder` decides whether to make it. The oracle
+is the same model in PyTorch (tests).
 
 Shapes: B sequences, V vocabulary.
 """
@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,23 +21,25 @@ from numpy.typing import NDArray
 
 from semigpt.errors import SettingsError
 from semigpt.native.compiler import NativeUnavailableError, compiled
+from semigpt.native.decode_weights import (
+    LANES,
+    MATRICES,
+    NORMS,
+    DecoderWeights,
+    Matrix,
+    aligned,
+    round_up,
+)
 
 __all__ = [
     "NOT_FINITE",
-    "DecoderWeights",
-    "LayerWeights",
-    "Matrix",
     "NativeDecoder",
     "NativeState",
     "NativeUnavailableError",
-    "interleave",
     "library",
-    "pack",
 ]
 
 SOURCE = Path(__file__).with_name("decode.c")
-LANES = 16  # outputs of a panel, as in decode.c
-INPUT_BLOCK = 32  # inputs are padded to a multiple, as decode.c expects
 DRAW_CHUNK = 256  # tokens summed at once by a draw, as in decode.c
 ROWS = 64  # most rows of one call; a longer prompt is read in several
 NOT_FINITE = -2
@@ -57,15 +58,13 @@ class _Matrix(ctypes.Structure):
     )
 
 
-_MATRICES = ("qkv", "o", "gate_up", "down")
-_NORMS = ("input_norm", "post_norm", "q_norm", "k_norm")
 _SIZES = ("layers", "width", "heads", "kv_heads", "head_width", "hidden", "vocab", "slots")
 
 
 class _Layer(ctypes.Structure):
     _fields_ = (
-        *((name, _Matrix) for name in _MATRICES),
-        *((name, ctypes.c_void_p) for name in _NORMS),
+        *((name, _Matrix) for name in MATRICES),
+        *((name, ctypes.c_void_p) for name in NORMS),
     )
 
 
@@ -101,101 +100,6 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """A matrix in the panels that decode.c describes, made by `pack`."""
-
-    weights: NDArray[Any]
-    scales: Floats | None
-    panels: int
-    inputs: int
-
-
-def pack(weights: NDArray[Any], scales: Floats | None = None) -> Matrix:
-    """Lay out a matrix `[outputs, inputs]` as decode.c reads it, padded with zeros.
-
-    weights: float32; the upper 16 bits of bfloat16 as uint16; or int8
-    scales: of int8 weights, `[outputs, inputs / 32]`
-    """
-    if scales is not None:
-        scales = _aligned(_panels(scales, 1).transpose(0, 2, 1))
-    together = {0: 1, 1: 2, 2: 4}[FORMATS[weights.dtype]]  # inputs in one 32-bit lane
-    panels = _panels(weights, INPUT_BLOCK)
-    count, _, inputs = panels.shape
-    lanes = panels.reshape(count, LANES, -1, together).transpose(0, 2, 1, 3)
-    return Matrix(_aligned(lanes), scales, count, inputs)
-
-
-def _panels(matrix: NDArray[Any], multiple: int) -> NDArray[Any]:
-    """`[outputs / 16, 16, columns]`, padded to whole panels and a multiple of columns."""
-    rows, columns = -matrix.shape[0] % LANES, -matrix.shape[1] % multiple
-    if rows or columns:
-        matrix = np.pad(matrix, ((0, rows), (0, columns)))
-    return matrix.reshape(-1, LANES, matrix.shape[1])
-
-
-def interleave(gate: Floats, up: Floats) -> Floats:
-    """A panel of gate, a panel of up, and so on: `[2 x outputs rounded up to 16, inputs]`."""
-    return np.stack((_panels(gate, 1), _panels(up, 1)), axis=1).reshape(-1, gate.shape[1])
-
-
-@dataclass(frozen=True)
-class LayerWeights:
-    """One layer.
-
-    qkv: queries, keys and values, one below the other
-    gate_up: as `interleave` gives them
-    """
-
-    qkv: Matrix
-    o: Matrix
-    gate_up: Matrix
-    down: Matrix
-    input_norm: Floats
-    post_norm: Floats
-    q_norm: Floats
-    k_norm: Floats
-
-
-@dataclass(frozen=True)
-class DecoderWeights:
-    """A model as decode.c reads it. All matrices have one format.
-
-    frequencies: of the rotary positions, in radians per position, `[head_width / 2]`
-    embedding: `[vocab_size, width]`
-    """
-
-    width: int
-    num_heads: int
-    num_kv_heads: int
-    head_width: int
-    hidden_width: int
-    vocab_size: int
-    context_length: int
-    epsilon: float
-    frequencies: Floats
-    embedding: Floats
-    final_norm: Floats
-    output: Matrix
-    layers: Sequence[LayerWeights]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of everything that a step may read."""
-        return sum(array.nbytes for array in self._arrays())
-
-    def _arrays(self) -> Iterator[NDArray[Any]]:
-        yield from (self.frequencies, self.embedding, self.final_norm)
-        matrices = [self.output]
-        for layer in self.layers:
-            matrices += [getattr(layer, name) for name in _MATRICES]
-            yield from (getattr(layer, name) for name in _NORMS)
-        for matrix in matrices:
-            yield matrix.weights
-            if matrix.scales is not None:
-                yield matrix.scales
-
-
 class NativeDecoder:
     """Opens sequences that decode.c continues; a `Decoder` of `semigpt.generation.decoder`.
 
@@ -206,8 +110,8 @@ class NativeDecoder:
         self.library = library()
         self.weights, self.threads = weights, threads
         self.vocab_size, self.context_length = weights.vocab_size, weights.context_length
-        self.slots = _round_up(weights.context_length, LANES)
-        self.logits_stride = _round_up(weights.vocab_size, LANES)
+        self.slots = round_up(weights.context_length, LANES)
+        self.logits_stride = round_up(weights.vocab_size, LANES)
         self._held: list[NDArray[Any]] = []  # C has pointers into these
         self._model = self._structure(weights)
         self.address = ctypes.addressof(self._model)
@@ -217,9 +121,9 @@ class NativeDecoder:
     def _structure(self, weights: DecoderWeights) -> _Model:
         layers = (_Layer * len(weights.layers))()
         for target, layer in zip(layers, weights.layers, strict=True):
-            for name in _MATRICES:
+            for name in MATRICES:
                 setattr(target, name, _matrix(getattr(layer, name)))
-            for name in _NORMS:
+            for name in NORMS:
                 setattr(target, name, self._hold(getattr(layer, name)))
         return _Model(
             format=FORMATS[weights.output.weights.dtype],
@@ -247,7 +151,7 @@ class NativeDecoder:
         """Make the scratch buffer large enough for steps of so many rows."""
         if rows > self._scratch_rows:
             size = self.library.semigpt_scratch(self.address, rows, self.threads)
-            self._scratch = _aligned(np.zeros(size, np.float32))
+            self._scratch = aligned(np.zeros(size, np.float32))
             self._model.scratch = self._scratch.ctypes.data
             self._scratch_rows = rows
 
@@ -263,7 +167,7 @@ class NativeState:
         self._decoder = decoder
         weights = decoder.weights
         heads = len(weights.layers) * weights.num_kv_heads
-        value_width = _round_up(weights.head_width, LANES)
+        value_width = round_up(weights.head_width, LANES)
         self._keys = _zeros(capacity, heads, decoder.slots * weights.head_width)
         self._values = _zeros(capacity, heads, decoder.context_length * value_width)
         self._caches = np.arange(count, dtype=np.int32)  # the index of each sequence's cache
@@ -276,7 +180,7 @@ class NativeState:
         decoder.reserve(count)
         self._tokens = np.zeros(count, np.int64)
         self._every_row = np.arange(count, dtype=np.int32)
-        self._logits = _aligned(np.zeros((count, decoder.logits_stride), np.float32))
+        self._logits = aligned(np.zeros((count, decoder.logits_stride), np.float32))
         self._view = self._logits[:, : decoder.vocab_size]
         self._uniforms = np.zeros(count)
         self._sums = np.zeros(decoder.vocab_size // DRAW_CHUNK + 1)
@@ -401,19 +305,6 @@ class NativeState:
 def _matrix(matrix: Matrix) -> _Matrix:
     scales = 0 if matrix.scales is None else matrix.scales.ctypes.data
     return _Matrix(matrix.weights.ctypes.data, scales, matrix.panels, matrix.inputs)
-
-
-def _round_up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
-
-
-def _aligned(array: NDArray[Any]) -> NDArray[Any]:
-    """A copy that begins at a multiple of 64 bytes, so that no vector straddles two cache lines."""
-    memory = np.empty(array.nbytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
 
 
 def _zeros(*shape: int) -> Floats:
