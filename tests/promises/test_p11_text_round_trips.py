@@ -15,7 +15,8 @@ from semigpt.tokenizers import CharTokenizer, Kind, Tokenizer, load_tokenizer, t
 
 KOREAN = (
     "기상청은 24일 전국이 대체로 맑겠다고 밝혔다.\n아침 최저기온은 영하 3도에서 5도로 예보됐다.\r\n"
-    "의사협회는 “환자의 안전이 먼저”라고 말했다.  정부는 다음 달까지 대책을 내놓기로 했다. ㅋㅋ\t<|user|>"
+    "의사협회는 “환자의 안전이 먼저”라고 말했다.  정부는 다음 달까지 대책을 내놓기로 했다. "
+    "ㅋㅋ\t<|user|>"
 )
 TRICKY = [
     "",
@@ -26,13 +27,13 @@ TRICKY = [
     "▁Ġĉ 뷁",
     "ㄱㅏㅋㅋㅠㅠ ﾤﾷ",
     unicodedata.normalize("NFD", "한국어 é"),
-    "하\u11ab각\u1100\u1161\u1100",  # a syllable before a final of its own, and letters that stand alone
+    "하\u11ab각\u1100\u1161\u1100",  # a syllable before a stray final, and stray letters
     "\ufeff👩‍👩‍👧 𠮷\U0010ffff",
     "\ud800\udc00 \ud83d 가\udfff",  # lone surrogates, two of which would make a pair
     "\ufffd",
 ]
 anything = st.characters(exclude_categories=())
-# Left to itself Hypothesis hardly ever draws Hangul or a surrogate: half of what it draws is picked for it.
+# By itself Hypothesis hardly ever draws Hangul or a surrogate: half of what it draws is picked.
 picked = st.sampled_from(
     [*KOREAN, *"뷁각ㅏ\u1112\u1161\u11ab\u11a8\u115f\u1160\u3000\ud83d\ude00\ufffd\0"]
 )
@@ -73,8 +74,8 @@ def check_round_trip(tokenizer: Tokenizer, text: str) -> None:
     assert not set(ids.tolist()) & set(tokenizer.special_tokens.values())
     assert tokenizer.decode(ids) == expected(tokenizer, text)
     stream = tokenizer.stream()
-    pieces = [stream.push(i) for i in ids.tolist()]
-    assert "".join([*pieces, stream.finish()]) == expected(tokenizer, text)
+    chunks = [stream.push(i) for i in ids.tolist()]
+    assert "".join([*chunks, stream.finish()]) == expected(tokenizer, text)
 
 
 def test_any_string_comes_back_and_streams_in_whole_characters(tokenizer: Tokenizer) -> None:
@@ -89,8 +90,8 @@ def test_what_is_streamed_is_what_is_decoded_for_any_ids(name: str, data: Any) -
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1) | st.integers(0, 330)))
     ids = [i % tokenizer.vocab_size for i in ids]
     stream = tokenizer.stream()
-    pieces = [stream.push(i) for i in ids]
-    assert "".join([*pieces, stream.finish()]) == tokenizer.decode(ids)
+    chunks = [stream.push(i) for i in ids]
+    assert "".join([*chunks, stream.finish()]) == tokenizer.decode(ids)
 
 
 def test_a_tokenizer_saved_and_loaded_gives_the_same_ids(
