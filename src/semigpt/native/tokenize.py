@@ -40,8 +40,7 @@ def library(*defines: str) -> ctypes.CDLL:
 
 @cache
 def available() -> bool:
-    """Whether tokenize.c can be compiled; asked, and tried, once. Without it nothing is said: the
-    `tokenizers` library is as right and not much slower than the rest of reading a text."""
+    """Whether tokenize.c can be used; tried once. Silent: the library is a good second."""
     try:
         library()
     except NativeUnavailableError:

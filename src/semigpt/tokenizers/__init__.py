@@ -61,11 +61,9 @@ def train_tokenizer(
 
     Args:
         vocab_size: The most tokens of the whole vocabulary; by default 8,000 for `bpe` and
-        `unigram`,
-            and all characters for the others.
+            `unigram`, and all characters for the others.
         min_count: How often a character (`char`, `jamo`) or a pair (`bpe`) must occur to get a
-        token.
-            `byte` has nothing to learn and reads nothing.
+            token. `byte` has nothing to learn and reads nothing.
 
     Raises TokenizerError for a vocabulary too small for the alphabet, or an unknown kind.
     """

@@ -49,9 +49,8 @@ class CharTokenizer(Tokenizer):
 
     Args:
         characters: A text or any collection of characters. Each distinct one becomes a token, in
-        code
-            point order. Lone surrogates are left to the bytes, since no JSON file can hold them. A
-            text (not a collection) is normalized first.
+            code point order. Lone surrogates are left to the bytes, since no JSON file can hold
+            them. A text (not a collection) is normalized first.
         normalization: What `encode` applies first.
         special_tokens: They come last, after <|endoftext|> and the bytes.
 

@@ -38,9 +38,9 @@ def learn_pieces(words: Mapping[str, int], num_pieces: int) -> dict[bytes, float
     """The pieces that make `words` likeliest: log-probabilities in nats, by the pieces' bytes.
 
     Args:
-        words: How often each word occurs. No piece crosses words. No lone surrogates. num_pieces:
-        How many pieces besides the 256 bytes. Fewer come back where fewer substrings occur
-            twice.
+        words: How often each word occurs. No piece crosses words. No lone surrogates.
+        num_pieces: How many pieces besides the 256 bytes. Fewer come back where fewer substrings
+            occur twice.
 
     The likeliest piece is first, and of two as likely the one of lower bytes.
     """
