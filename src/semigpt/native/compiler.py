@@ -28,8 +28,8 @@ __all__ = ["NativeUnavailableError", "check_memory", "compiled"]
 logger = logging.getLogger(__name__)
 
 HEADERS = Path(__file__).parent
-# Tried in this order. Compilers for x86 take -march=native, some for ARM only -mcpu=native, and any may
-# lack OpenMP.
+# Tried in this order. Compilers for x86 take -march=native, some for ARM only -mcpu=native, and any
+# may lack OpenMP.
 FLAGS = (
     ("-O3", "-march=native", "-fopenmp"),
     ("-O3", "-mcpu=native", "-fopenmp"),
