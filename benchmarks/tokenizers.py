@@ -28,8 +28,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from semigpt.native import tokenize as native
 from semigpt.tokenizers import BPETokenizer, CharTokenizer, load_tokenizer
-from semigpt.tokenizers import bpe as bpe_module
 
 NSMC = Path(__file__).parents[1].parent / "shared" / "data" / "nsmc"
 
@@ -212,7 +212,7 @@ def child(
 def encoding_speed(folder: Path, documents: list[str]) -> dict[str, float]:
     tokenizer = load_tokenizer(folder)
     if "LIBRARY" in os.environ:
-        bpe_module.library_or_none = lambda: None
+        native.available = lambda: False
     if "ONE_CORE" in os.environ and hasattr(os, "sched_setaffinity"):
         # One thread of the library alone is not one core: Python's side runs beside it on another.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,3 +92,19 @@ def korean_text() -> str:
         "정부는 다음 달까지 대책을 내놓기로 했다.\n"
         "한빛전자는 3분기 매출이 1조 2,300억 원으로 지난해보다 7.4% 늘었다고 공시했다.\n"
     )
+
+
+@contextlib.contextmanager
+def little_memory(megabytes: int) -> Iterator[None]:
+    """At most so much address space beyond what the process has, for C that must find no memory."""
+    if sys.platform != "linux":
+        pytest.skip("RLIMIT_AS is Linux's")
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (megabytes << 20), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

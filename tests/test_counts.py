@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import sys
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from conftest import little_memory
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.native import gpt_step
 from semigpt.native import ngrams as native
@@ -383,29 +381,13 @@ def test_what_cannot_be_counted_is_said_in_one_line(counts: Counts) -> None:
 # Faults of the C
 
 
-@contextlib.contextmanager
-def little_memory() -> Iterator[None]:
-    """No more than 64 MB of address space beyond what the process has."""
-    if sys.platform != "linux":
-        pytest.skip("RLIMIT_AS is Linux's")
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
 def test_c_without_memory_raises_memory_error() -> None:
     if not native.available():
         pytest.skip("no C compiler")
     huge = native.Tables(np.zeros((3, 4), np.float32), np.zeros(1, np.float32), {})
     huge.vocab = 2**30
     step = gpt_step.library(torch.float32)
-    with little_memory():
+    with little_memory(64):
         with pytest.raises(MemoryError, match="semigpt_top_k"):
             native.top_k(huge, np.zeros((0, 4), np.int64), 3)
         with pytest.raises(MemoryError, match="semigpt_longest_match"):

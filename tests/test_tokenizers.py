@@ -16,7 +16,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import little_memory
 from semigpt.errors import TokenizerError
+from semigpt.native import tokenize as native
 from semigpt.tokenizers import (
     BPETokenizer,
     ByteTokenizer,
@@ -33,7 +35,7 @@ from semigpt.tokenizers import (
 )
 from semigpt.tokenizers.base import Ids
 from semigpt.tokenizers.bpe_trainer import learn_merges
-from semigpt.tokenizers.byte_level import ByteLevelTokenizer, WordTokenizer, library_or_none
+from semigpt.tokenizers.byte_level import ByteLevelTokenizer, WordTokenizer
 
 TEXT = "한국어 언어 모델을 만든다.\n"
 
@@ -41,7 +43,8 @@ TEXT = "한국어 언어 모델을 만든다.\n"
 def test_importing_the_tokenizers_imports_no_heavy_library() -> None:
     program = (
         "import sys, semigpt.tokenizers as t; t.CharTokenizer('가나').encode('나가');"
-        "print([m for m in ('torch', 'transformers', 'datasets', 'tokenizers') if m in sys.modules])"
+        "heavy = ('torch', 'transformers', 'datasets', 'tokenizers');"
+        "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -86,7 +89,7 @@ def test_a_plain_vocabulary_names_the_character_it_lacks_and_its_place() -> None
     with pytest.raises(TokenizerError, match=r"character 2 of the text, '뷁'"):
         tokenizer.encode("가나뷁")
     with pytest.raises(TokenizerError, match="character 100000 of the text"):
-        tokenizer.encode("가" * 100_000 + "뷁")  # far enough to be in another piece
+        tokenizer.encode("가" * 100_000 + "뷁")  # far enough to be in another chunk
     with pytest.raises(TokenizerError, match="character 1 of the text is a lone surrogate"):
         CharTokenizer.plain("가\ud800")
     with pytest.raises(TokenizerError, match="empty"):
@@ -109,7 +112,7 @@ def test_a_syllable_is_its_letters_and_stray_letters_are_bytes() -> None:
     assert composing.decode(composing.encode("\u1112\u1161\u11ab")) == "한"
 
 
-def test_long_texts_are_cut_in_pieces_that_leave_no_trace() -> None:
+def test_long_texts_are_encoded_in_chunks_that_leave_no_seam() -> None:
     text = ("가나다 뷁\ud83d\ude00" * 60_000)[: 5 * 65536 + 1]
     for tokenizer in (CharTokenizer("가나다 "), JamoTokenizer("ㅋ"), ByteTokenizer()):
         ids = tokenizer.encode(text)
@@ -234,7 +237,8 @@ def test_merges_are_those_of_the_tokenizers_library(words: dict[str, int]) -> No
     )
     theirs = [tuple(merge) for merge in json.loads(engine.to_str())["model"]["merges"]]
 
-    # The library numbers bytes in the order of their letters, which decides between pairs seen as often.
+    # The library numbers bytes in the order of their letters, which decides between pairs seen as
+    # often.
     rank = {letter: i for i, letter in enumerate(sorted(letters))}
     renumbered = {
         bytes(rank[letters[byte]] for byte in word.encode()): n for word, n in words.items()
@@ -259,9 +263,9 @@ def test_bpe_puts_frequent_words_in_one_token() -> None:
 
 
 STRANGE = [
-    "'", " ", "  ", "\n", "\t", "s", "t", "re", "ve", "ll", "d", "m", "한국", "어", "하하하", "ㅋㅋ", "1", "2026", "²", "Ⅷ", "٣",
-    "_", "!", "''", "\u3000", "\xa0", "\x85", "\u200b", "\u180e", "é", "e\u0301", "\u1112\u1161", "漢", "😀", "\x00", "\uffff",
-    "\U0010ffff",
+    "'", " ", "  ", "\n", "\t", "s", "t", "re", "ve", "ll", "d", "m", "한국", "어", "하하하",
+    "ㅋㅋ", "1", "2026", "²", "Ⅷ", "٣", "_", "!", "''", "\u3000", "\xa0", "\x85", "\u200b",
+    "\u180e", "é", "e\u0301", "\u1112\u1161", "漢", "😀", "\x00", "\uffff", "\U0010ffff",
 ]  # fmt: skip
 
 
@@ -289,7 +293,7 @@ def pieces(strange_texts: list[str]) -> UnigramTokenizer:
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "unigram of alike pieces"])
-@pytest.mark.parametrize("defines", [(), ("WORDS=2", "KEPT=1024")])
+@pytest.mark.parametrize("defines", [(), ("CACHE_SLOTS=2", "CACHE_BYTES=1024")])
 def test_the_encoder_in_c_gives_the_librarys_ids(
     strange_texts: list[str],
     pairs: BPETokenizer,
@@ -298,11 +302,11 @@ def test_the_encoder_in_c_gives_the_librarys_ids(
     kind: str,
     defines: tuple[str, ...],
 ) -> None:
-    """With words kept, and with little room for them: moved to more places, and forgotten."""
-    library = library_or_none(*defines)
-    if library is None:
+    """With words cached, and with a small cache: moved to more slots, and emptied."""
+    if not native.available():
         pytest.skip("no C compiler")
-    monkeypatch.setattr(bpe, "library_or_none", lambda: library)
+    library = native.library(*defines)
+    monkeypatch.setattr(native, "library", lambda: library)
     tokenizer: WordTokenizer
     match kind:
         case "bpe":
@@ -340,8 +344,9 @@ def test_the_encoder_in_c_gives_the_librarys_ids(
 
 
 def test_the_encoder_in_c_cuts_where_gpt_2_does() -> None:
-    """With merges that reach across: the last letter of 's, 't, 'm, 'd, 're, 've and 'll, and the next one."""
-    if library_or_none() is None:
+    """With merges that reach across: the last letter of 's, 't, 'm, 'd, 're, 've and 'll, and the
+    next one."""
+    if not native.available():
         pytest.skip("no C compiler")
     tokenizer = BPETokenizer([(ord(letter), ord("x")) for letter in "stmdel"])
     texts = [
@@ -370,7 +375,7 @@ def test_without_a_compiler_the_library_encodes(
 ) -> None:
     texts = [TEXT, "하하하 it's"]
     before = [ids.tolist() for ids in pairs.encode_documents(texts)]
-    monkeypatch.setattr(bpe, "library_or_none", lambda: None)
+    monkeypatch.setattr(native, "available", lambda: False)
     asked = []
     encode = ByteLevelTokenizer._encode_batch
 
@@ -381,6 +386,40 @@ def test_without_a_compiler_the_library_encodes(
     monkeypatch.setattr(ByteLevelTokenizer, "_encode_batch", noted)
     assert [ids.tolist() for ids in pairs.encode_documents(texts)] == before
     assert asked == [texts]
+
+
+def test_a_unigram_score_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    scores = {bytes([byte]): -5.0 for byte in range(256)}
+    for score in (float("nan"), float("-inf")):
+        with pytest.raises(TokenizerError, match="score of piece b'ab' must be finite"):
+            UnigramTokenizer(scores | {b"ab": score})
+    path = saved(tmp_path, UnigramTokenizer(scores | {b"ab": -3.25}))
+    path.write_text(path.read_text(encoding="utf-8").replace("-3.25", "NaN"), encoding="utf-8")
+    with pytest.raises(TokenizerError, match="must be finite"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("-inf")])
+def test_the_encoder_in_c_ends_whatever_the_scores_are(score: float) -> None:
+    if not native.available():
+        pytest.skip("no C compiler")
+    pieces = [*(bytes([byte]) for byte in range(256)), b"abc"]
+    classes = np.ones(0x110000, np.uint8)
+    encoder = native.unigram_encoder(pieces, np.full(257, score), classes)
+    assert encoder("abcabc" * 20).tolist() == list(b"abcabc" * 20)
+
+
+def test_the_encoder_in_c_without_memory_raises_memory_error() -> None:
+    if not native.available():
+        pytest.skip("no C compiler")
+    classes = np.ones(0x110000, np.uint8)
+    handle = native.library().semigpt_bpe_new(2**58, None, classes.ctypes.data)
+    with pytest.raises(MemoryError, match="an encoder's tables"):
+        native.Encoder(handle, classes)
+    encoder = native.bpe_encoder(np.zeros((0, 3), np.int32), classes)
+    with little_memory(200), pytest.raises(MemoryError, match="semigpt_encode"):
+        encoder("a" * (16 << 20))  # one word, whose workspace is nine times as much and more
+    assert encoder("ab").tolist() == list(b"ab")
 
 
 def test_too_small_a_vocabulary_is_one_clear_error() -> None:

@@ -1,4 +1,5 @@
-"""The trainer of Unigram's pieces: what it counts, what it keeps, and how likely the text is with it."""
+"""The trainer of Unigram's pieces: what it counts, what it keeps, and how likely the text is with
+it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from semigpt.corpus import prepare_corpus
 from semigpt.tokenizers import UnigramTokenizer
 from semigpt.tokenizers.byte_level import _count_words, _scores, byte_letters
-from semigpt.tokenizers.unigram_trainer import CUT, LONGEST, _Lattice, learn_pieces
+from semigpt.tokenizers.unigram_trainer import LONGEST, LONGEST_WORD, _Lattice, learn_pieces
 
 WORDS = {" 가나": 9, "가나다": 5, "나다나다": 4, "다": 7, "abab": 3, "가": 2, "뷁": 1}
 
@@ -130,8 +131,10 @@ def test_frequent_words_are_pieces_and_rare_characters_bytes() -> None:
 
 
 def test_a_long_word_is_cut() -> None:
-    whole, rest = divmod(1000, CUT)
-    assert learn_pieces({"ㅋ" * 1000: 1}, 3) == learn_pieces({"ㅋ" * CUT: whole, "ㅋ" * rest: 1}, 3)
+    whole, rest = divmod(1000, LONGEST_WORD)
+    assert learn_pieces({"ㅋ" * 1000: 1}, 3) == learn_pieces(
+        {"ㅋ" * LONGEST_WORD: whole, "ㅋ" * rest: 1}, 3
+    )
 
 
 def test_the_text_is_likelier_than_with_the_librarys_pieces() -> None:

@@ -75,8 +75,8 @@ def check_round_trip(tokenizer: Tokenizer, text: str) -> None:
     assert not set(ids.tolist()) & set(tokenizer.special_tokens.values())
     assert tokenizer.decode(ids) == expected(tokenizer, text)
     stream = tokenizer.stream()
-    pieces = [stream.push(i) for i in ids.tolist()]
-    assert "".join([*pieces, stream.finish()]) == expected(tokenizer, text)
+    chunks = [stream.push(i) for i in ids.tolist()]
+    assert "".join([*chunks, stream.finish()]) == expected(tokenizer, text)
 
 
 def test_any_string_comes_back_and_streams_in_whole_characters(tokenizer: Tokenizer) -> None:
@@ -91,8 +91,8 @@ def test_what_is_streamed_is_what_is_decoded_for_any_ids(name: str, data: Any) -
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1) | st.integers(0, 330)))
     ids = [i % tokenizer.vocab_size for i in ids]
     stream = tokenizer.stream()
-    pieces = [stream.push(i) for i in ids]
-    assert "".join([*pieces, stream.finish()]) == tokenizer.decode(ids)
+    chunks = [stream.push(i) for i in ids]
+    assert "".join([*chunks, stream.finish()]) == tokenizer.decode(ids)
 
 
 def test_a_tokenizer_saved_and_loaded_gives_the_same_ids(

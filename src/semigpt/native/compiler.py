@@ -28,8 +28,8 @@ __all__ = ["NativeUnavailableError", "check_memory", "compiled"]
 logger = logging.getLogger(__name__)
 
 HEADERS = Path(__file__).parent
-# Tried in this order: x86 compilers know -march=native, some for ARM only -mcpu=native, and a
-# compiler may lack OpenMP.
+# Tried in this order. Compilers for x86 take -march=native, some for ARM only -mcpu=native, and any
+# may lack OpenMP.
 FLAGS = (
     ("-O3", "-march=native", "-fopenmp"),
     ("-O3", "-mcpu=native", "-fopenmp"),
@@ -127,8 +127,7 @@ def _compile(command: Sequence[str], source: Path, defines: tuple[str, ...], pat
 
 
 def _compiler_identity(command: Sequence[str]) -> bytes:
-    """What tells one compiler from another without starting it, which would cost 5 ms in every
-    process.
+    """What identifies a compiler without starting it, which would cost 5 ms in every process.
 
     A program's name stands for all files of that name on the PATH. The first may be a wrapper, such
     as ccache's link named `gcc`, and a later one the compiler itself.

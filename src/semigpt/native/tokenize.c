@@ -1,8 +1,9 @@
-/* Byte-level BPE and Unigram with GPT-2's words, as the `tokenizers` library encodes: the same ids, BPE's
-   some five times as fast.
+/* Byte-level BPE and Unigram over GPT-2's words: the ids of the `tokenizers` library, which is the
+   oracle. semigpt.native.tokenize calls this.
 
-   A text is cut into words, each word into tokens once, and what came out is kept by its bytes: of film reviews, nine
-   words of ten have been seen before. An encoder belongs to one thread; the text is valid UTF-8. */
+   A text is cut into words, each word into tokens once, and the result is cached by the word's
+   bytes: of film reviews, nine words of ten have been seen before. An encoder belongs to one
+   thread. Text is valid UTF-8. */
 
 #include <math.h>
 #include <stdint.h>
@@ -10,25 +11,26 @@
 #include <string.h>
 
 enum { OTHER, LETTER, NUMBER, SPACE };
-enum { LONGEST = 64 }; /* bytes of a word that is kept */
-#ifndef WORDS
-#define WORDS (1 << 16) /* places for them at first */
+enum { LONGEST = 64 }; /* bytes of a word that is cached */
+#ifndef CACHE_SLOTS
+#define CACHE_SLOTS (1 << 16) /* for words, at first */
 #endif
-#ifndef KEPT
-#define KEPT (1 << 24) /* bytes of words and ids kept, past which all is forgotten: four times as many are no faster */
+#ifndef CACHE_BYTES
+#define CACHE_BYTES (1 << 24) /* of words and ids, past which the cache is emptied */
 #endif
 
-/* Of BPE; or a step in Unigram's trie, from the node `left` by the byte `right` to the node `id`, where the piece `rank` ends
-   (-1: none). */
+/* A slot of the hash table. For BPE: merge `rank` of symbols `left` and `right` makes `id`. For
+   Unigram, whose pieces lie in a trie: byte `right` leads from node `left` to node `id`, where
+   piece `rank` ends (-1: none). */
 typedef struct {
-    uint64_t pair; /* left << 32 | right, + 1: 0 is an empty place */
+    uint64_t key; /* left << 32 | right, + 1: 0 is an empty slot */
     int32_t rank, id;
-} merge;
+} rule;
 
 typedef struct {
     uint64_t hash;
-    uint32_t at;           /* in `kept`, the bytes and then, from the next multiple of 4 on, the ids */
-    uint16_t length, ids;  /* length 0 is an empty place */
+    uint32_t at;          /* in `cache`: the bytes and, from the next multiple of 4 on, the ids */
+    uint16_t length, ids; /* length 0 is an empty slot */
 } word;
 
 typedef struct {
@@ -38,22 +40,23 @@ typedef struct {
 
 typedef struct {
     const uint8_t *classes;
-    merge *merges;
-    uint64_t merge_mask;
+    rule *rules;
+    uint64_t rule_mask;
     double *scores; /* Unigram's, by piece; NULL for BPE */
     word *words;
     uint64_t word_mask, word_count;
-    uint8_t *kept;
-    uint64_t kept_length, kept_room;
-    /* Of the word at hand: symbols and their neighbours, and what may be merged, the lowest rank and then place first. For
-       Unigram, by the bytes up to there: the last piece of the likeliest cut, where it begins, and the cut's score. */
+    uint8_t *cache;
+    uint64_t cache_length, cache_capacity;
+    /* Workspace for one word. For BPE: its symbols, their neighbours, and the merges that may come
+       next, the lowest rank first and then the leftmost. For Unigram, by end: the last piece of the
+       likeliest cut up to there (symbol), where it begins (before), and the cut's score (best). */
     int32_t *symbol, *before, *behind;
     candidate *heap;
     double *best;
-    uint64_t room;
+    uint64_t capacity;
 } encoder;
 
-static uint64_t mixed(uint64_t x) {
+static uint64_t mix(uint64_t x) {
     x ^= x >> 32, x *= 0xD6E8FEB86659FD93u, x ^= x >> 32;
     return x * 0xD6E8FEB86659FD93u;
 }
@@ -62,83 +65,87 @@ static uint64_t hash_of(const uint8_t *text, uint64_t length) {
     uint64_t hash = length, part;
     for (; length >= 8; text += 8, length -= 8) {
         memcpy(&part, text, 8);
-        hash = mixed(hash ^ part);
+        hash = mix(hash ^ part);
     }
     part = 0;
     memcpy(&part, text, length);
-    hash = mixed(hash ^ part);
+    hash = mix(hash ^ part);
     return hash ^ hash >> 32;
 }
 
-static merge *place_of(const encoder *e, int32_t left, int32_t right) {
-    uint64_t pair = ((uint64_t)left << 32 | (uint32_t)right) + 1, at = mixed(pair);
+static uint64_t key_of(int32_t left, int32_t right) {
+    return ((uint64_t)left << 32 | (uint32_t)right) + 1;
+}
+
+/* The slot of a pair: its own, or the empty one where it belongs. */
+static rule *find(const encoder *e, int32_t left, int32_t right) {
+    uint64_t key = key_of(left, right), at = mix(key);
     for (at ^= at >> 32;; at++) {
-        merge *found = &e->merges[at & e->merge_mask];
-        if (found->pair == pair || !found->pair) return found;
+        rule *found = &e->rules[at & e->rule_mask];
+        if (found->key == key || !found->key) return found;
     }
 }
 
-void semigpt_bpe_free(void *of) {
-    encoder *e = of;
+void semigpt_encoder_free(void *encoder_or_null) {
+    encoder *e = encoder_or_null;
     if (!e) return;
-    free(e->merges), free(e->scores), free(e->words), free(e->kept);
+    free(e->rules), free(e->scores), free(e->words), free(e->cache);
     free(e->symbol), free(e->before), free(e->behind), free(e->heap), free(e->best);
     free(e);
 }
 
-/* With room for so many merges, or steps; NULL where there is no memory. */
+/* An encoder with slots for `count` rules; NULL where there is no memory. */
 static encoder *new_encoder(uint64_t count, const uint8_t *classes) {
     encoder *e = calloc(1, sizeof *e);
     if (!e) return NULL;
-    uint64_t room = 64;
-    while (room < 3 * count) room *= 2;
+    uint64_t slots = 64;
+    while (slots < 3 * count) slots *= 2;
     e->classes = classes;
-    e->merges = calloc(room, sizeof *e->merges);
-    e->merge_mask = room - 1;
-    e->words = calloc(WORDS, sizeof *e->words);
-    e->word_mask = WORDS - 1;
-    e->kept = malloc(e->kept_room = 1 << 20);
-    if (!e->merges || !e->words || !e->kept) return semigpt_bpe_free(e), NULL;
+    e->rules = calloc(slots, sizeof *e->rules);
+    e->rule_mask = slots - 1;
+    e->words = calloc(CACHE_SLOTS, sizeof *e->words);
+    e->word_mask = CACHE_SLOTS - 1;
+    e->cache = malloc(e->cache_capacity = 1 << 20);
+    if (!e->rules || !e->words || !e->cache) return semigpt_encoder_free(e), NULL;
     return e;
 }
 
-static merge merge_of(int32_t left, int32_t right, int32_t rank, int32_t id) {
-    return (merge){((uint64_t)left << 32 | (uint32_t)right) + 1, rank, id};
-}
-
-/* `merges` [count, 3]: left, right and what they make; the first goes first. `classes` [0x110000] outlives the encoder.
-   NULL where there is no memory. */
+/* `merges` [count, 3]: left, right and what they make; the first goes first. `classes` [0x110000]
+   outlives the encoder. NULL where there is no memory. */
 void *semigpt_bpe_new(int64_t count, const int32_t *merges, const uint8_t *classes) {
     encoder *e = new_encoder((uint64_t)count, classes);
     for (int64_t i = 0; e && i < count; i++) {
-        merge *place = place_of(e, merges[3 * i], merges[3 * i + 1]);
-        if (!place->pair) *place = merge_of(merges[3 * i], merges[3 * i + 1], (int32_t)i, merges[3 * i + 2]);
+        int32_t left = merges[3 * i], right = merges[3 * i + 1];
+        rule *slot = find(e, left, right);
+        if (!slot->key) *slot = (rule){key_of(left, right), (int32_t)i, merges[3 * i + 2]};
     }
     return e;
 }
 
-/* `pieces`: the bytes of `count` pieces, one after the other, piece i from ends[i - 1] to ends[i]; all 256 bytes are among
-   them. `scores` [count]. */
-void *semigpt_unigram_new(
-    int64_t count, const uint8_t *pieces, const int64_t *ends, const double *scores, const uint8_t *classes) {
+/* `pieces`: the bytes of `count` pieces, one after the other, piece i from ends[i - 1] to ends[i].
+   All 256 bytes are among them. `scores` [count]. NULL where there is no memory. */
+void *semigpt_unigram_new(int64_t count, const uint8_t *pieces, const int64_t *ends,
+                          const double *scores, const uint8_t *classes) {
     encoder *e = new_encoder((uint64_t)ends[count - 1], classes);
     if (!e) return NULL;
     e->scores = malloc((uint64_t)count * sizeof *scores);
-    if (!e->scores) return semigpt_bpe_free(e), NULL;
+    if (!e->scores) return semigpt_encoder_free(e), NULL;
     memcpy(e->scores, scores, (uint64_t)count * sizeof *scores);
     int32_t nodes = 1;
     for (int64_t i = 0, at = 0; i < count; i++) {
-        merge *step = NULL;
+        rule *step = NULL;
         for (int32_t node = 0; at < ends[i]; node = step->id, at++) {
-            step = place_of(e, node, pieces[at]);
-            if (!step->pair) *step = merge_of(node, pieces[at], -1, nodes++);
+            step = find(e, node, pieces[at]);
+            if (!step->key) *step = (rule){key_of(node, pieces[at]), -1, nodes++};
         }
         if (step) step->rank = (int32_t)i;
     }
     return e;
 }
 
-static int earlier(candidate a, candidate b) { return a.rank < b.rank || (a.rank == b.rank && a.at < b.at); }
+static int earlier(candidate a, candidate b) {
+    return a.rank < b.rank || (a.rank == b.rank && a.at < b.at);
+}
 
 static void push(candidate *heap, uint64_t *size, candidate x) {
     uint64_t at = (*size)++;
@@ -158,30 +165,32 @@ static candidate pop(candidate *heap, uint64_t *size) {
     return first;
 }
 
-/* The word's symbols after every merge, into `ids`: how many. */
-static int64_t merged(encoder *e, const uint8_t *text, uint64_t length, uint32_t *ids) {
+/* BPE: the word's symbols after every merge, into `ids`. Returns how many. */
+static int64_t merge(encoder *e, const uint8_t *text, uint64_t length, uint32_t *ids) {
     int32_t *symbol = e->symbol, *before = e->before, *behind = e->behind;
     candidate *heap = e->heap;
     uint64_t size = 0;
     for (uint64_t i = 0; i < length; i++) {
-        symbol[i] = text[i], before[i] = (int32_t)i - 1, behind[i] = i + 1 < length ? (int32_t)i + 1 : -1;
+        symbol[i] = text[i];
+        before[i] = (int32_t)i - 1;
+        behind[i] = i + 1 < length ? (int32_t)i + 1 : -1;
     }
     for (uint64_t i = 0; i + 1 < length; i++) {
-        merge *m = place_of(e, symbol[i], symbol[i + 1]);
-        if (m->pair) push(heap, &size, (candidate){m->rank, (uint32_t)i});
+        rule *m = find(e, symbol[i], symbol[i + 1]);
+        if (m->key) push(heap, &size, (candidate){m->rank, (uint32_t)i});
     }
     while (size) {
         candidate next = pop(heap, &size);
         int32_t left = (int32_t)next.at, right = behind[left];
         if (symbol[left] < 0 || right < 0) continue;
-        merge *m = place_of(e, symbol[left], symbol[right]);
-        if (!m->pair || m->rank != next.rank) continue; /* of symbols that are gone */
+        rule *m = find(e, symbol[left], symbol[right]);
+        if (!m->key || m->rank != next.rank) continue; /* the symbols have changed since */
         symbol[left] = m->id, symbol[right] = -1;
         behind[left] = behind[right];
         if (behind[right] >= 0) before[behind[right]] = left;
-        if (before[left] >= 0 && (m = place_of(e, symbol[before[left]], symbol[left]))->pair)
+        if (before[left] >= 0 && (m = find(e, symbol[before[left]], symbol[left]))->key)
             push(heap, &size, (candidate){m->rank, (uint32_t)before[left]});
-        if (behind[left] >= 0 && (m = place_of(e, symbol[left], symbol[behind[left]]))->pair)
+        if (behind[left] >= 0 && (m = find(e, symbol[left], symbol[behind[left]]))->key)
             push(heap, &size, (candidate){m->rank, (uint32_t)left});
     }
     int64_t count = 0;
@@ -189,133 +198,168 @@ static int64_t merged(encoder *e, const uint8_t *text, uint64_t length, uint32_t
     return count;
 }
 
-/* The pieces of the word's likeliest cut, into `ids`: how many. Of two cuts as likely, that with the longer last piece. */
+/* Unigram: the pieces of the word's likeliest cut (Viterbi), into `ids`. Returns how many. Of two
+   cuts as likely, the one with the longer last piece. */
 static int64_t cut(encoder *e, const uint8_t *text, uint64_t length, uint32_t *ids) {
     int32_t *last = e->symbol, *begins = e->before;
     double *best = e->best;
-    for (uint64_t i = 1; i <= length; i++) best[i] = -INFINITY;
     best[0] = 0;
+    /* A single byte ends everywhere: the way back below has an end whatever the scores are. */
+    for (uint64_t end = 1; end <= length; end++) {
+        best[end] = -INFINITY;
+        begins[end] = (int32_t)end - 1;
+        last[end] = find(e, 0, text[end - 1])->rank;
+    }
     for (uint64_t begin = 0; begin < length; begin++) {
         int32_t node = 0;
         for (uint64_t end = begin; end < length; end++) {
-            const merge *step = place_of(e, node, text[end]);
-            if (!step->pair) break;
+            const rule *step = find(e, node, text[end]);
+            if (!step->key) break;
             node = step->id;
-            if (step->rank < 0 || !(best[begin] + e->scores[step->rank] > best[end + 1])) continue;
-            best[end + 1] = best[begin] + e->scores[step->rank];
+            if (step->rank < 0) continue;
+            double score = best[begin] + e->scores[step->rank];
+            if (!(score > best[end + 1])) continue;
+            best[end + 1] = score;
             last[end + 1] = step->rank, begins[end + 1] = (int32_t)begin;
         }
     }
     int64_t count = 0;
     for (uint64_t end = length; end; end = (uint64_t)begins[end]) count++;
-    for (uint64_t end = length, i = (uint64_t)count; end; end = (uint64_t)begins[end]) ids[--i] = (uint32_t)last[end];
+    for (uint64_t end = length, i = (uint64_t)count; end; end = (uint64_t)begins[end])
+        ids[--i] = (uint32_t)last[end];
     return count;
 }
 
-static int64_t tokens_of(encoder *e, const uint8_t *text, uint64_t length, uint32_t *ids) {
-    return e->scores ? cut(e, text, length, ids) : merged(e, text, length, ids);
+static int64_t tokenize(encoder *e, const uint8_t *text, uint64_t length, uint32_t *ids) {
+    return e->scores ? cut(e, text, length, ids) : merge(e, text, length, ids);
 }
 
-/* Room for a word of so many bytes; 0 where there is none. A merge takes one candidate and adds two at most. */
-static int make_room(encoder *e, uint64_t length) {
-    if (length < e->room) return 1;
-    uint64_t room = 2 * length + 64;
+/* Workspace for a word of `length` bytes. Returns 0 where there is no memory. A merge takes one
+   candidate from the heap and adds two at most. */
+static int reserve(encoder *e, uint64_t length) {
+    if (length < e->capacity) return 1;
+    uint64_t capacity = 2 * length + 64;
     free(e->symbol), free(e->before), free(e->behind), free(e->heap), free(e->best);
-    e->symbol = malloc(room * sizeof *e->symbol), e->before = malloc(room * sizeof *e->before);
-    e->behind = malloc(room * sizeof *e->behind), e->heap = malloc(3 * room * sizeof *e->heap);
-    e->best = malloc(room * sizeof *e->best);
-    e->room = e->symbol && e->before && e->behind && e->heap && e->best ? room : 0;
-    return e->room > 0;
+    e->symbol = malloc(capacity * sizeof *e->symbol);
+    e->before = malloc(capacity * sizeof *e->before);
+    e->behind = malloc(capacity * sizeof *e->behind);
+    e->heap = malloc(3 * capacity * sizeof *e->heap);
+    e->best = malloc(capacity * sizeof *e->best);
+    int whole = e->symbol && e->before && e->behind && e->heap && e->best;
+    e->capacity = whole ? capacity : 0;
+    return whole;
 }
 
-static int more_words(encoder *e) {
-    uint64_t room = 2 * (e->word_mask + 1);
-    word *wider = calloc(room, sizeof *wider);
+static void empty_cache(encoder *e) {
+    memset(e->words, 0, (e->word_mask + 1) * sizeof *e->words);
+    e->word_count = e->cache_length = 0;
+}
+
+/* Twice as many slots for words. Returns 0 where there is no memory. */
+static int grow_cache(encoder *e) {
+    uint64_t slots = 2 * (e->word_mask + 1);
+    word *wider = calloc(slots, sizeof *wider);
     if (!wider) return 0;
     for (uint64_t i = 0; i <= e->word_mask; i++) {
         if (!e->words[i].length) continue;
         uint64_t at = e->words[i].hash;
-        while (wider[at & (room - 1)].length) at++;
-        wider[at & (room - 1)] = e->words[i];
+        while (wider[at & (slots - 1)].length) at++;
+        wider[at & (slots - 1)] = e->words[i];
     }
     free(e->words);
-    e->words = wider, e->word_mask = room - 1;
+    e->words = wider, e->word_mask = slots - 1;
     return 1;
 }
 
-static int64_t encoded_word(encoder *e, const uint8_t *text, uint64_t length, uint32_t *ids) {
+/* The ids of one word. Returns how many; -1 where there is no memory. */
+static int64_t encode_word(encoder *e, const uint8_t *text, uint64_t length, uint32_t *ids) {
     if (length == 1) return ids[0] = text[0], 1;
-    if (length > LONGEST) return make_room(e, length) ? tokens_of(e, text, length, ids) : -1;
+    if (length > LONGEST) return reserve(e, length) ? tokenize(e, text, length, ids) : -1;
+    /* Known already? */
     uint64_t hash = hash_of(text, length), at = hash;
     for (;; at++) {
         const word *w = &e->words[at & e->word_mask];
         if (!w->length) break;
-        if (w->hash == hash && w->length == length && !memcmp(e->kept + w->at, text, length)) {
-            memcpy(ids, e->kept + ((w->at + length + 3) & ~(uint64_t)3), 4 * w->ids);
+        if (w->hash == hash && w->length == length && !memcmp(e->cache + w->at, text, length)) {
+            memcpy(ids, e->cache + ((w->at + length + 3) & ~(uint64_t)3), 4 * w->ids);
             return w->ids;
         }
     }
-    if (!make_room(e, length)) return -1;
-    int64_t count = tokens_of(e, text, length, ids);
-    if (e->kept_length + 8 * LONGEST > KEPT) {
-        memset(e->words, 0, (e->word_mask + 1) * sizeof *e->words);
-        e->word_count = e->kept_length = 0, at = hash;
+    if (!reserve(e, length)) return -1;
+    int64_t count = tokenize(e, text, length, ids);
+    /* Make space in the cache. */
+    if (e->cache_length + 8 * LONGEST > CACHE_BYTES) {
+        empty_cache(e);
+        at = hash;
     }
-    if (e->kept_length + 8 * LONGEST > e->kept_room) {
-        uint8_t *wider = realloc(e->kept, 2 * e->kept_room);
-        if (!wider) return count; /* not kept, no harm done */
-        e->kept = wider, e->kept_room *= 2;
+    if (e->cache_length + 8 * LONGEST > e->cache_capacity) {
+        uint8_t *wider = realloc(e->cache, 2 * e->cache_capacity);
+        if (!wider) return count; /* not cached, no harm done */
+        e->cache = wider, e->cache_capacity *= 2;
     }
-    uint64_t first = e->kept_length, then = (first + length + 3) & ~(uint64_t)3;
-    memcpy(e->kept + first, text, length);
-    memcpy(e->kept + then, ids, 4 * count);
-    e->words[at & e->word_mask] = (word){hash, (uint32_t)first, (uint16_t)length, (uint16_t)count};
-    e->kept_length = then + 4 * count;
-    if (2 * ++e->word_count > e->word_mask && !more_words(e)) {
-        memset(e->words, 0, (e->word_mask + 1) * sizeof *e->words);
-        e->word_count = e->kept_length = 0;
-    }
+    /* Add the word. */
+    uint64_t first = e->cache_length, then = (first + length + 3) & ~(uint64_t)3;
+    memcpy(e->cache + first, text, length);
+    memcpy(e->cache + then, ids, 4 * count);
+    e->words[at & e->word_mask] =
+        (word){hash, (uint32_t)first, (uint16_t)length, (uint16_t)count};
+    e->cache_length = then + 4 * count;
+    if (2 * ++e->word_count > e->word_mask && !grow_cache(e)) empty_cache(e);
     return count;
 }
 
-static uint64_t width_at(const uint8_t *text) { return *text < 0x80 ? 1 : *text < 0xE0 ? 2 : *text < 0xF0 ? 3 : 4; }
+/* The bytes of the character at `text`. */
+static uint64_t width_at(const uint8_t *text) {
+    return *text < 0x80 ? 1 : *text < 0xE0 ? 2 : *text < 0xF0 ? 3 : 4;
+}
 
 static int class_at(const encoder *e, const uint8_t *t) {
-    uint32_t point = *t < 0x80   ? *t
-                     : *t < 0xE0 ? (t[0] & 0x1Fu) << 6 | (t[1] & 0x3Fu)
-                     : *t < 0xF0 ? (t[0] & 0x0Fu) << 12 | (t[1] & 0x3Fu) << 6 | (t[2] & 0x3Fu)
-                                 : (t[0] & 0x07u) << 18 | (t[1] & 0x3Fu) << 12 | (t[2] & 0x3Fu) << 6 | (t[3] & 0x3Fu);
+    uint32_t point;
+    switch (width_at(t)) {
+        case 1: point = *t; break;
+        case 2: point = (t[0] & 0x1Fu) << 6 | (t[1] & 0x3Fu); break;
+        case 3: point = (t[0] & 0x0Fu) << 12 | (t[1] & 0x3Fu) << 6 | (t[2] & 0x3Fu); break;
+        default:
+            point = (t[0] & 0x07u) << 18 | (t[1] & 0x3Fu) << 12 | (t[2] & 0x3Fu) << 6 |
+                    (t[3] & 0x3Fu);
+    }
     return e->classes[point];
 }
 
+/* The end of the run of characters of one class. */
 static const uint8_t *run_end(const encoder *e, const uint8_t *at, const uint8_t *end, int class) {
     while (at < end && class_at(e, at) == class) at += width_at(at);
     return at;
 }
 
-/* Where the word that begins at `at` ends:
+/* The end of the word that begins at `at`:
    's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
 static const uint8_t *word_end(const encoder *e, const uint8_t *at, const uint8_t *end) {
     if (*at == '\'' && end - at >= 2) {
         if (strchr("stmd", at[1]) && at[1]) return at + 2;
-        if (end - at >= 3 && (!memcmp(at + 1, "re", 2) || !memcmp(at + 1, "ve", 2) || !memcmp(at + 1, "ll", 2))) return at + 3;
+        if (end - at >= 3 && (!memcmp(at + 1, "re", 2) || !memcmp(at + 1, "ve", 2) ||
+                              !memcmp(at + 1, "ll", 2)))
+            return at + 3;
     }
     int class = class_at(e, at);
     if (class != SPACE) return run_end(e, at, end, class);
-    if (*at == ' ' && at + 1 < end && (class = class_at(e, at + 1)) != SPACE) return run_end(e, at + 1, end, class);
+    if (*at == ' ' && at + 1 < end && (class = class_at(e, at + 1)) != SPACE)
+        return run_end(e, at + 1, end, class);
+    /* A run of white space leaves its last character to the word behind it. */
     const uint8_t *last = at, *behind = at;
     while (behind < end && class_at(e, behind) == SPACE) last = behind, behind += width_at(behind);
     return behind == end || last == at ? behind : last;
 }
 
-/* The ids of a text of `length` bytes, into `ids`, which has room for as many: how many; -1 where there is no memory. */
-int64_t semigpt_bpe_encode(void *with, const uint8_t *text, int64_t length, uint32_t *ids) {
+/* The ids of a text of `length` bytes, into `ids`, which has room for as many. Returns how many; -1
+   where there is no memory. */
+int64_t semigpt_encode(void *with, const uint8_t *text, int64_t length, uint32_t *ids) {
     encoder *e = with;
     const uint8_t *end = text + length;
     int64_t count = 0;
     while (text < end) {
         const uint8_t *behind = word_end(e, text, end);
-        int64_t more = encoded_word(e, text, (uint64_t)(behind - text), ids + count);
+        int64_t more = encode_word(e, text, (uint64_t)(behind - text), ids + count);
         if (more < 0) return -1;
         count += more, text = behind;
     }

@@ -207,10 +207,9 @@ class Counts:
 
         Args:
             left_out_BT: The tokens that came next where the inputs are the counted text itself.
-            Each
-                one's own occurrence is taken out: of its longest n-gram's count and, where that was
-                the only one, of the shorter one's. So the counts say of their own text what they
-                would had they not seen that token (leave-one-out).
+                Each one's own occurrence is taken out: of its longest n-gram's count and, where
+                that was the only one, of the shorter one's. So the counts say of their own text
+                what they would had they not seen that token (leave-one-out).
             weights_BTK: `[B, T, order]`. The result is the sum over k of weight k times the p that
                 the last k tokens alone give.
         """

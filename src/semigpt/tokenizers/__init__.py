@@ -1,10 +1,34 @@
 """Text to ids and back: characters (the book's), bytes, jamo, byte-level BPE and Unigram."""
 
-from semigpt.tokenizers.base import Kind, Normalization, StreamDecoder, Tokenizer
-from semigpt.tokenizers.byte_level import BPETokenizer, ByteTokenizer, UnigramTokenizer
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semigpt.errors import TokenizerError
+from semigpt.tokenizers.base import (
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    Kind,
+    Normalization,
+    StreamDecoder,
+    Tokenizer,
+    batches,
+    fingerprint_of,
+)
+from semigpt.tokenizers.byte_level import (
+    BPETokenizer,
+    ByteTokenizer,
+    UnigramTokenizer,
+    reserved_tokens,
+)
 from semigpt.tokenizers.char import CharTokenizer
 from semigpt.tokenizers.jamo import JamoTokenizer
-from semigpt.tokenizers.kinds import count_characters, load_tokenizer, train_tokenizer
 
 __all__ = [
     "BPETokenizer",
@@ -20,3 +44,139 @@ __all__ = [
     "load_tokenizer",
     "train_tokenizer",
 ]
+
+DEFAULT_VOCAB_SIZE = 8000  # of BPE and Unigram
+
+
+def train_tokenizer(
+    kind: Kind,
+    documents: Iterable[str],
+    *,
+    vocab_size: int | None = None,
+    min_count: int = 1,
+    normalization: Normalization | None = None,
+    special_tokens: Sequence[str] = (),
+) -> Tokenizer:
+    """Train a tokenizer of `kind` on `documents`, which are read once, as they come.
+
+    Args:
+        vocab_size: The most tokens of the whole vocabulary; by default 8,000 for `bpe` and
+            `unigram`, and all characters for the others.
+        min_count: How often a character (`char`, `jamo`) or a pair (`bpe`) must occur to get a
+            token. `byte` has nothing to learn and reads nothing.
+
+    Raises TokenizerError for a vocabulary too small for the alphabet, or an unknown kind.
+    """
+    options: dict[str, Any] = {"normalization": normalization, "special_tokens": special_tokens}
+    match kind:
+        case "char":
+            counts = count_characters(documents, normalization)
+            return CharTokenizer.from_counts(
+                counts, min_count=min_count, max_vocab_size=vocab_size, **options
+            )
+        case "jamo":
+            counts = count_characters(documents, normalization)
+            return JamoTokenizer.from_counts(
+                counts, min_count=min_count, max_vocab_size=vocab_size, **options
+            )
+        case "byte":
+            if vocab_size is not None:
+                reserved_tokens(vocab_size, special_tokens)
+            return ByteTokenizer(**options)
+        case "bpe":
+            size = vocab_size or DEFAULT_VOCAB_SIZE
+            return BPETokenizer.train(documents, vocab_size=size, min_count=min_count, **options)
+        case "unigram":
+            return UnigramTokenizer.train(
+                documents, vocab_size=vocab_size or DEFAULT_VOCAB_SIZE, **options
+            )
+    raise TokenizerError(
+        f"no tokenizer of kind {kind!r}; there are char, byte, jamo, bpe and unigram"
+    )
+
+
+def count_characters(
+    documents: Iterable[str], normalization: Normalization | None = None
+) -> dict[str, int]:
+    """How often each character occurs in `documents`, by code point."""
+    counts = np.zeros(0x110000, np.int64)
+    for batch in batches(documents, 1 << 20):
+        text = "".join(
+            unicodedata.normalize(normalization, document) if normalization else document
+            for document in batch
+        )
+        code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        counts += np.bincount(code_points, minlength=len(counts))
+    return {chr(code_point): int(counts[code_point]) for code_point in np.flatnonzero(counts)}
+
+
+def load_tokenizer(folder: Path | str) -> Tokenizer:
+    """The tokenizer that `Tokenizer.save` wrote into `folder`, with the same ids.
+
+    Raises TokenizerError, naming the file, for a folder without one, a file that is not JSON or not
+    a tokenizer that semigpt wrote, and ids other than those it was saved with.
+    """
+    path = Path(folder) / TOKENIZER_FILE
+    document = _read_json(path)
+    try:
+        tokenizer = _from_tokenizer_json(document)
+        same = fingerprint_of(document) == tokenizer.fingerprint
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise TokenizerError(
+            f"{path} is not a tokenizer that semigpt wrote ({type(error).__name__}: {error})"
+        ) from error
+    except TokenizerError as error:
+        raise TokenizerError(f"{path}: {error}") from error
+    if not same:
+        raise TokenizerError(
+            f"{path} was not written by semigpt, or was changed since: "
+            f"its ids are not those of a {tokenizer.kind} tokenizer with its tokens"
+        )
+    config_path = path.with_name(CONFIG_FILE)
+    if config_path.exists():
+        expected = _read_json(config_path).get("fingerprint", tokenizer.fingerprint)
+        if expected != tokenizer.fingerprint:
+            raise TokenizerError(
+                f"{path} is not the one that {config_path.name} was saved with (its fingerprint "
+                f"begins {tokenizer.fingerprint[:8]}, not {str(expected)[:8]}); copy both files "
+                "from one folder"
+            )
+    return tokenizer
+
+
+def _from_tokenizer_json(document: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer of the kind that the document's structure shows."""
+    match document:
+        case {"model": {"type": "Unigram"}}:
+            return UnigramTokenizer.from_tokenizer_json(document)
+        case {
+            "model": {"type": "BPE"},
+            "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, *_]},
+        }:
+            return CharTokenizer.from_tokenizer_json(document)
+        case {
+            "model": {"type": "BPE"},
+            "decoder": {"type": "Sequence", "decoders": [{"type": "Fuse"}, *_]},
+        }:
+            return JamoTokenizer.from_tokenizer_json(document)
+        case {"model": {"type": "BPE"}, "pre_tokenizer": {"type": "ByteLevel", "use_regex": False}}:
+            return ByteTokenizer.from_tokenizer_json(document)
+        case {"model": {"type": "BPE"}, "pre_tokenizer": {"type": "ByteLevel"}}:
+            return BPETokenizer.from_tokenizer_json(document)
+    raise TokenizerError(
+        "not a tokenizer of a kind that semigpt makes (char, byte, jamo, bpe, unigram)"
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TokenizerError(
+            f"no tokenizer in {path.parent}: {path.name}: {error.strerror or error}"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise TokenizerError(f"{path} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise TokenizerError(f"{path} holds no JSON object; is it a tokenizer.json?")
+    return document

@@ -1,11 +1,12 @@
-"""What every tokenizer is: a two-way street between text and ids, and one `tokenizer.json`.
+"""What every tokenizer does: text to ids, ids to text, and one `tokenizer.json`.
 
-`token_bytes(id)` is the primitive. Decoding is the tokens' bytes joined and read as UTF-8, and streaming is
-the same with the bytes of an unfinished character held back, so a printed piece never shows half a
-syllable.
+`token_bytes(id)` is the primitive. Decoding joins the tokens' bytes and reads them as UTF-8.
+Streaming does the same and holds back the bytes of an unfinished character, so that printed text
+never shows half a syllable.
 
-Python strings may hold lone surrogates, which UTF-8 has no bytes for. Here they take the three bytes UTF-8
-would give them (Python's `surrogatepass`), so that any string at all comes back exactly.
+Python strings may hold lone surrogates, which UTF-8 has no bytes for. Here they take the three
+bytes that UTF-8 would give them (Python's `surrogatepass`), so that every string comes back
+exactly.
 """
 
 from __future__ import annotations
@@ -48,14 +49,15 @@ class Tokenizer(ABC):
     """Text to ids and back.
 
     Special tokens mark what is not text. `encode` never gives one, not even for text that spells it
-    ("<|endoftext|>" is 13 ordinary characters), so no document can end another early; `encode_documents`
-    puts them in. `AutoTokenizer` on the saved folder differs there on purpose of its own: it reads that
+    ("<|endoftext|>" is 13 ordinary characters), so no document can end another early;
+    `encode_documents` adds them. `AutoTokenizer` on the saved folder differs there: it reads that
     spelling as the special token.
     """
 
     kind: ClassVar[Kind]
     normalization: Normalization | None
-    """What `encode` applies first, saved as the normalizer of `tokenizer.json`; None keeps text as it is."""
+    """What `encode` applies first, saved as the normalizer of `tokenizer.json`; None for
+    nothing."""
     vocab_size: int
     special_tokens: Mapping[str, int]
     """The spelling and id of each special token."""
@@ -66,7 +68,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def token_bytes(self, token_id: int) -> bytes:
-        """The UTF-8 bytes a token stands for, not always whole characters; empty for a special token."""
+        """The UTF-8 bytes of a token, not always whole characters; empty for a special token."""
 
     @abstractmethod
     def tokenizer_json(self) -> dict[str, Any]:
@@ -84,35 +86,42 @@ class Tokenizer(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, of what `tokenizer.json` says of ids and text: tokenizers that share it
-        give
-        the same ids."""
+        """SHA-256, in hexadecimal, of what decides ids and text in `tokenizer.json`.
+
+        Tokenizers with the same fingerprint give the same ids.
+        """
         return fingerprint_of(self.tokenizer_json())
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`: any sequence, array or tensor of one dimension. Special tokens are left out.
+        """The text of `ids`, a sequence, array or tensor of one dimension, without special tokens.
 
-        Bytes that are not UTF-8, such as the start of a character whose end is missing, become U+FFFD as in
-        Python's `errors="replace"`. Raises TokenizerError for an id outside the vocabulary.
+        Bytes that are not UTF-8, such as the start of a character whose end is missing, become
+        U+FFFD as in Python's `errors="replace"`. Raises TokenizerError for an id outside the
+        vocabulary.
         """
         row = as_row(ids)
         self._check_range(row)
         return read_utf8(b"".join(map(self.token_bytes, row.tolist())), final=True)[0]
 
     def stream(self) -> StreamDecoder:
-        """A decoder that takes ids one at a time; its pieces joined are `decode` of all of them."""
+        """A decoder that takes ids one at a time; its chunks joined are `decode` of all of them."""
         return StreamDecoder(self)
 
     def encode_documents(self, documents: Iterable[str]) -> Iterator[Ids]:
-        """Each document's ids, and <|endoftext|> behind them where there is one. Reads as it goes: never
-        more than a small batch of documents is held."""
+        """Each document's ids, and <|endoftext|> after them where there is one.
+
+        Documents are read as they are needed: no more than a small batch is held.
+        """
         ending = np.array([] if self.end_of_text is None else [self.end_of_text], self.dtype)
         for document in documents:
             yield np.concatenate([self.encode(document), ending])
 
     def token_text(self, token_id: int) -> str:
-        """A token as a person may read it: its characters with control characters escaped (`\\n`), a special
-        token's spelling, or its bytes (`<0xEA>`) where they are no whole characters."""
+        """A token as a person may read it.
+
+        Its characters with control characters escaped (`\\n`), a special token's spelling, or its
+        bytes (`<0xEA>`) where they are not whole characters.
+        """
         data = self.token_bytes(token_id)
         if not data:
             return next(spelling for spelling, i in self.special_tokens.items() if i == token_id)
@@ -122,10 +131,11 @@ class Tokenizer(ABC):
             return "".join(byte_token(byte) for byte in data)
 
     def save(self, folder: Path, *, context_length: int | None = None) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json` into `folder`, which is made if need be.
+        """Write `tokenizer.json` and `tokenizer_config.json` into `folder`, creating it if
+        necessary.
 
-        `AutoTokenizer` loads them with no code of ours. `context_length` tells it the longest text a model
-        takes, in tokens.
+        `AutoTokenizer` loads them with no code of ours. `context_length` tells it the longest text
+        that a model takes, in tokens. Raises TokenizerError where nothing can be written.
         """
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -150,20 +160,21 @@ class Tokenizer(ABC):
         return self.vocab_size
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(vocab_size={self.vocab_size}, normalization={self.normalization!r})"
+        settings = f"vocab_size={self.vocab_size}, normalization={self.normalization!r}"
+        return f"{type(self).__name__}({settings})"
 
     def _check_range(self, row: NDArray[np.integer[Any]]) -> None:
         """Raise TokenizerError for an id outside the vocabulary."""
         if row.size and (row.min() < 0 or row.max() >= self.vocab_size):
             place = int(np.flatnonzero((row < 0) | (row >= self.vocab_size))[0])
             raise TokenizerError(
-                f"id {row[place]} at position {place} is outside the vocabulary of {self.vocab_size} tokens; "
-                "was it made by another tokenizer?"
+                f"id {row[place]} at position {place} is outside the vocabulary of "
+                f"{self.vocab_size} tokens; was it made by another tokenizer?"
             )
 
 
 class StreamDecoder:
-    """Decodes ids as they come, for printing while a model writes: only whole characters come out."""
+    """Decodes ids as a model generates them, in whole characters."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._token_bytes = tokenizer.token_bytes
@@ -175,13 +186,14 @@ class StreamDecoder:
         return text
 
     def finish(self) -> str:
-        """What is left once no more ids come: U+FFFD where a character was never completed, else nothing."""
+        """What is left after the last id: U+FFFD for a character never completed, else nothing."""
         text, self._pending = read_utf8(self._pending, final=True)
         return text
 
 
 def as_row(ids: Iterable[int]) -> NDArray[np.integer[Any]]:
-    """A sequence, array or tensor of ids as a 1-D array of integers; TokenizerError for what is none."""
+    """A sequence, array or tensor of ids as a 1-D array of integers; TokenizerError for what is
+    none."""
     if hasattr(ids, "detach"):  # a tensor, perhaps on a GPU, where NumPy cannot read it
         ids = ids.detach().cpu()
     row = np.asarray(ids if hasattr(ids, "__array__") else list(ids))
@@ -193,25 +205,27 @@ def as_row(ids: Iterable[int]) -> NDArray[np.integer[Any]]:
 
 
 def read_utf8(data: bytes, *, final: bool) -> tuple[str, bytes]:
-    """`data` read as UTF-8, and the bytes at its end that may yet become a character (none if `final`).
+    """`data` read as UTF-8, and the bytes at its end that may yet become a character (none if
+    `final`).
 
-    Lone surrogates are read too; each maximal part that cannot belong to any character becomes one U+FFFD,
-    as Unicode (3.9, "U+FFFD substitution of maximal subparts") recommends and Python's `errors="replace"`
-    does.
+    Lone surrogates are read too. Each maximal part that cannot belong to any character becomes one
+    U+FFFD, as Unicode recommends (3.9, "U+FFFD substitution of maximal subparts") and Python's
+    `errors="replace"` does.
     """
-    pieces: list[str] = []
+    parts: list[str] = []
     while True:
         try:
             text, length = codecs.utf_8_decode(data, "surrogatepass", final)
         except UnicodeDecodeError as error:
-            pieces += [data[: error.start].decode("utf-8", "surrogatepass"), "\ufffd"]
+            parts += [data[: error.start].decode("utf-8", "surrogatepass"), "\ufffd"]
             data = data[error.end :]
         else:
-            return "".join([*pieces, text]) if pieces else text, data[length:]
+            return "".join([*parts, text]) if parts else text, data[length:]
 
 
 def byte_token(byte: int) -> str:
-    """The name of a byte's own token, `<0xEA>`, as SentencePiece and the `tokenizers` library spell it."""
+    """The name of a byte's own token, `<0xEA>`, as SentencePiece and the `tokenizers` library spell
+    it."""
     return f"<0x{byte:02X}>"
 
 
@@ -229,10 +243,76 @@ def batches(documents: Iterable[str], characters: int) -> Iterator[list[str]]:
         yield batch
 
 
+def tokenizer_document(
+    tokenizer: Tokenizer,
+    *,
+    normalizer: dict[str, Any] | None,
+    pre_tokenizer: dict[str, Any] | None,
+    decoder: dict[str, Any],
+    model: dict[str, Any],
+) -> dict[str, Any]:
+    """The content of `tokenizer.json`, with the special tokens of `tokenizer`."""
+    flags = {
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": i, "content": spelling, **flags}
+            for spelling, i in tokenizer.special_tokens.items()
+        ],
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": None,
+        "decoder": decoder,
+        "model": model,
+    }
+
+
+def bpe_model(tokens: Sequence[str], merges: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
+    """The `model` of `tokenizer.json` for BPE: tokens by id, and merges."""
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": {token: i for i, token in enumerate(tokens)},
+        "merges": [list(merge) for merge in merges],
+    }
+
+
+def normalizer_json(normalization: Normalization | None) -> dict[str, Any] | None:
+    """The `normalizer` of `tokenizer.json`."""
+    return None if normalization is None else {"type": normalization}
+
+
+def normalization_of(normalizer: Mapping[str, Any] | None) -> Normalization | None:
+    """The normalization that a `normalizer` of `tokenizer.json` is."""
+    return "NFC" if normalizer == {"type": "NFC"} else None
+
+
+def special_tokens_of(document: Mapping[str, Any]) -> list[str]:
+    """The special tokens of a `tokenizer.json` besides <|endoftext|>."""
+    spellings = [token["content"] for token in document["added_tokens"]]
+    return [spelling for spelling in spellings if spelling != END_OF_TEXT]
+
+
 def fingerprint_of(document: Mapping[str, Any]) -> str:
-    """SHA-256, in hexadecimal, of the parts of a `tokenizer.json` that decide ids and text, as JSON with
-    sorted keys
-    and no spaces: the same after `transformers` has loaded the file and saved it again."""
+    """SHA-256, in hexadecimal, of the parts of a `tokenizer.json` that decide ids and text.
+
+    They are hashed as JSON with sorted keys and no spaces: the same after `transformers` has loaded
+    the file and saved it again.
+    """
     parts = {
         part: document[part]
         for part in ("added_tokens", "normalizer", "pre_tokenizer", "model", "decoder")
@@ -241,24 +321,13 @@ def fingerprint_of(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def added_token(spelling: str, token_id: int) -> dict[str, Any]:
-    """A special token's entry under `added_tokens` in `tokenizer.json`."""
-    flags = {
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": True,
-    }
-    return {"id": token_id, "content": spelling, **flags}
-
-
 def check_special_tokens(special_tokens: Sequence[str]) -> None:
     """Raise TokenizerError unless each is a spelling that can be told from ordinary tokens."""
     for place, spelling in enumerate(special_tokens):
         if len(spelling) < 2 or spelling != spelling.strip() or not spelling.isprintable():
             raise TokenizerError(
-                f"special token {spelling!r} must be two or more printable characters, as in <|user|>"
+                f"special token {spelling!r} must be two or more printable characters, such as "
+                "<|user|>"
             )
         if spelling in (*special_tokens[:place], *map(byte_token, range(256))):
             raise TokenizerError(

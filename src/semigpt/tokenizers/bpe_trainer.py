@@ -1,11 +1,12 @@
 """Learn the merges of byte-level BPE.
 
-Byte-pair encoding (Sennrich, Haddow and Birch 2016, arXiv:1508.07909) over bytes (Radford and others 2019):
-the two neighbouring symbols seen together most often become one symbol, again and again.
+Byte-pair encoding (Sennrich, Haddow and Birch 2016, arXiv:1508.07909) over bytes (Radford and
+others 2019): the two neighbouring symbols that occur together most often become one symbol, again
+and again.
 
-These are the merges, in the same order, that the `tokenizers` library's `BpeTrainer` learns from the same
-words: a test holds the two together. It is here because it is faster: 8,000 tokens from 18 MB of Korean take
-3 s with the counting of the words, 7 to 14 s in the library, 3 to 3.5 s in rustbpe, on two cores.
+The merges are those of the `tokenizers` library's `BpeTrainer` for the same words, in the same
+order; a test compares them. This trainer is here because it is two to four times as fast
+(docs/choices.md).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ __all__ = ["learn_merges"]
 
 Places = NDArray[np.int64]
 Candidate = tuple[int, int, Places]
-"""Minus how often a pair occurs, or once did; the pair; where it does, or once did."""
+"""Minus a pair's count, the pair, and its places. Both may be out of date: the count is too high,
+and some places are gone."""
 
 _NO_SYMBOL = -1
 _ABSORBED = -2
@@ -31,15 +33,19 @@ _SHIFT = 32  # a pair of ids is one number, left << 32 | right, so that pairs so
 def learn_merges(
     words: Mapping[bytes, int], num_merges: int, *, min_count: int = 1
 ) -> list[tuple[int, int]]:
-    """The merges that best shorten `words`, the most frequent pair first, each a pair of ids.
+    """The merges of `words`, the most frequent pair first, each a pair of ids.
 
-    `words` counts the pre-tokens, which no merge crosses. Ids 0 to 255 are the bytes, and merge i makes the
-    id 256 + i. Of two pairs seen as often, the one of lower ids goes first. Fewer than `num_merges` come
-    back where no pair is left that occurs `min_count` times.
+    Args:
+        words: How often each word occurs. No merge crosses words.
+        num_merges: Fewer come back where no pair is left that occurs `min_count` times.
+
+    Ids 0 to 255 are the bytes, and merge i makes the id 256 + i. Of two pairs as frequent, the one
+    of lower ids goes first.
     """
-    # All words lie in one row, a boundary before, between and behind them; sorted, since words that begin
-    # alike are reached together and share the processor's cache. A symbol that spans several places keeps
-    # its id in the first, and its length in the first and the last: either neighbour is one step away.
+    # All words lie in one row, with a boundary before, between and after them. They are sorted,
+    # since words that begin alike are reached together and share the processor's cache. A symbol
+    # that spans several places keeps its id in the first, and its length in the first and the last:
+    # either neighbour is one step away.
     row = sorted(words)
     sizes = np.array([len(word) for word in row], np.int64)
     counts = np.array([words[word] for word in row], np.int64)
@@ -51,10 +57,10 @@ def learn_merges(
     weights = np.zeros(len(symbols), np.int64)
     weights[inside] = np.repeat(counts, sizes)
 
-    # A pair (x, new) exists only where `new` has just been made, so its count never grows afterwards: what
-    # was counted then is an upper bound, corrected when the pair comes to the head of the queue. The queue
-    # holds each batch of pairs by its best: of half a million pairs, only the few that ever come near the
-    # head cost more than a place in an array.
+    # A pair (x, new) appears only where `new` has just been made, so its count never grows
+    # afterwards: the first count is an upper bound, corrected when the pair comes to the head of
+    # the queue. The queue holds each batch of pairs by its best one: of half a million pairs, only
+    # the few that come near the head cost more than a place in an array.
     first = np.flatnonzero((symbols[:-1] >= 0) & (symbols[1:] >= 0))
     queue: list[tuple[*Candidate, Iterator[Candidate]]] = []
     _queue_batch(queue, _candidates(_pairs(symbols[first], symbols[first + 1]), first, weights))
@@ -88,7 +94,7 @@ def learn_merges(
 
         before = left - lengths[left - 1]
         has_before = symbols[before] >= 0
-        # Where two merged places touch, the pair of them belongs to the second, which has it before itself.
+        # Where two merged places touch, their pair is counted at the second, as the one before it.
         has_behind = (symbols[behind] >= 0) & (symbols[behind] != new_id)
         before, left, behind = before[has_before], left[has_behind], behind[has_behind]
         pairs = np.concatenate([_pairs(symbols[before], new_id), _pairs(new_id, symbols[behind])])
@@ -103,7 +109,7 @@ def _pairs(left: NDArray[Any] | int, right: NDArray[Any] | int) -> NDArray[np.in
 def _queue_batch(
     queue: list[tuple[*Candidate, Iterator[Candidate]]], batch: Iterator[Candidate]
 ) -> None:
-    """Queue the next of a batch, and the rest behind it."""
+    """Queue the next candidate of a batch, with the rest of the batch."""
     for candidate in batch:
         heapq.heappush(queue, (*candidate, batch))
         return
@@ -112,7 +118,8 @@ def _queue_batch(
 def _candidates(
     pairs: NDArray[np.int64], places: Places, weights: NDArray[np.int64]
 ) -> Iterator[Candidate]:
-    """The distinct pairs among `pairs`, which lie at `places`: the heaviest first, then that of lower ids."""
+    """The distinct pairs of `pairs`, which lie at `places`: the most frequent first, then lower
+    ids."""
     if not len(pairs):
         return
     order = np.argsort(pairs)
@@ -125,7 +132,8 @@ def _candidates(
 
 
 def _without_overlaps(left: Places, right: Places) -> tuple[Places, Places]:
-    """Of the places of a pair of equal ids, those that a reader from the left merges: `aaaa` at 0 and 2."""
+    """Of the places of a pair of equal ids, those that are merged from the left: `aaaa` at 0 and
+    2."""
     order = np.argsort(left)
     left, right = left[order], right[order]
     index = np.arange(len(left))

@@ -1,45 +1,47 @@
-"""Tokenizers whose alphabet is the 256 bytes, so that no text is outside them: bytes, byte-level BPE and
+"""Tokenizers whose alphabet is the 256 bytes, so that every text encodes: bytes, byte-level BPE,
 Unigram.
 
-Ids 0 to 255 are the bytes themselves, what was learnt comes behind them, special tokens are last. In
-`tokenizer.json` each byte is written as GPT-2's letter for it (Radford and others 2019): printable ones
-stand for themselves, the others for the letters from U+0100 on.
+Ids 0 to 255 are the bytes, then come the tokens that were learned, then the special tokens. In
+`tokenizer.json` each byte is written as GPT-2's letter for it (Radford and others 2019): printable
+bytes stand for themselves, the others for the letters from U+0100 on.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
+import math
 import os
 import re
 import threading
 import unicodedata
 from abc import abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, cached_property
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import TokenizerError
-from semigpt.native import compiler
-from semigpt.native.compiler import NativeUnavailableError, compiled
+from semigpt.native import tokenize as native
 from semigpt.tokenizers.base import (
     END_OF_TEXT,
     Ids,
     Kind,
     Normalization,
     Tokenizer,
-    added_token,
     as_row,
     batches,
+    bpe_model,
     check_special_tokens,
+    normalization_of,
+    normalizer_json,
     read_utf8,
+    special_tokens_of,
+    tokenizer_document,
 )
 from semigpt.tokenizers.bpe_trainer import learn_merges
 from semigpt.tokenizers.unigram_trainer import learn_pieces
@@ -48,15 +50,17 @@ if TYPE_CHECKING:
     import tokenizers
 
 __all__ = [
+    "BYTE_LEVEL",
     "BPETokenizer",
     "ByteLevelTokenizer",
     "ByteTokenizer",
     "UnigramTokenizer",
     "WordTokenizer",
     "byte_letters",
+    "reserved_tokens",
 ]
 
-_BYTE_LEVEL = {
+BYTE_LEVEL = {
     "type": "ByteLevel",
     "add_prefix_space": False,
     "trim_offsets": True,
@@ -64,10 +68,10 @@ _BYTE_LEVEL = {
 }
 _SURROGATES = re.compile("([\ud800-\udfff]+)")
 
-# GPT-2's words: a word, a number or a run of signs, each with the space before it, and runs of white space.
-# Python's `re` has no \p{L} and \p{N}, so numerals that are not digits (², Ⅷ) count as letters here: 17 of
-# nsmc's 390,000 distinct words differ. It only decides what is learnt; encoding uses the exact
-# expression of the `tokenizers` library.
+# GPT-2's words: a word, a number or a run of signs, each with the space before it, and runs of
+# white space. Python's `re` has no \p{L} and \p{N}, so numerals that are not digits (², Ⅷ) count as
+# letters here: 17 of 390,000 distinct words of film reviews differ. It only decides what is
+# learned; encoding uses the exact expression of the `tokenizers` library.
 _WORDS = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
 
 
@@ -82,22 +86,23 @@ def byte_letters() -> tuple[str, ...]:
 class ByteLevelTokenizer(Tokenizer):
     """A tokenizer over bytes, encoded by the `tokenizers` library.
 
-    `pieces` are the bytes of each token that is not special, the 256 single bytes first.
+    Args:
+        tokens: The bytes of each token that is not special, the 256 single bytes first.
     """
 
     def __init__(
         self,
-        pieces: Sequence[bytes],
+        tokens: Sequence[bytes],
         normalization: Normalization | None,
         special_tokens: Sequence[str],
     ) -> None:
         check_special_tokens([END_OF_TEXT, *special_tokens])
-        self._pieces = [*pieces, *[b""] * (1 + len(special_tokens))]
+        self._tokens = [*tokens, *[b""] * (1 + len(special_tokens))]
         self.normalization = normalization
         self.special_tokens = {
-            spelling: len(pieces) + i for i, spelling in enumerate([END_OF_TEXT, *special_tokens])
+            spelling: len(tokens) + i for i, spelling in enumerate([END_OF_TEXT, *special_tokens])
         }
-        self.vocab_size = len(self._pieces)
+        self.vocab_size = len(self._tokens)
 
     @abstractmethod
     def _model_json(self) -> dict[str, Any]:
@@ -107,7 +112,8 @@ class ByteLevelTokenizer(Tokenizer):
         """See `Tokenizer.encode`."""
         if self.normalization is not None:
             text = unicodedata.normalize(self.normalization, text)
-        # The library takes no lone surrogates: what lies between them goes to it, they become single bytes.
+        # The library takes no lone surrogates: they become single bytes, and it encodes what lies
+        # between.
         parts = _SURROGATES.split(text)
         ids = [
             part.encode("utf-8", "surrogatepass") if i % 2 else self._engine.encode(part).ids
@@ -116,8 +122,11 @@ class ByteLevelTokenizer(Tokenizer):
         return np.fromiter(chain.from_iterable(ids), self.dtype)
 
     def encode_documents(self, documents: Iterable[str]) -> Iterator[Ids]:
-        """See `Tokenizer.encode_documents`. Documents are encoded on every core, 65,000 characters at a time (with more
-        the cores wait longer for each other), at most as many batches ahead of what is asked for as there are threads."""
+        """See `Tokenizer.encode_documents`.
+
+        Documents are encoded on every core, in batches of 65,000 characters (larger ones make the
+        cores wait longer for each other), at most as many batches ahead as there are threads.
+        """
         threads = self._threads()
         with ThreadPoolExecutor(threads) as pool:
             waiting: deque[Future[list[Ids]]] = deque()
@@ -129,12 +138,12 @@ class ByteLevelTokenizer(Tokenizer):
                 yield from waiting.popleft().result()
 
     def _threads(self) -> int:
-        """The library spreads a batch over the cores; a second batch fills the time in which Python, on one core, turns the
-        first one's ids into an array."""
+        """Two: the library spreads a batch over the cores, and a second batch fills the time in
+        which Python turns the ids of the first into an array."""
         return 2
 
     def _encode_batch(self, batch: list[str]) -> list[Ids]:
-        """The ids of each document, with <|endoftext|> behind them."""
+        """The ids of each document, with <|endoftext|> after them."""
         if self.normalization is not None:
             batch = [unicodedata.normalize(self.normalization, text) for text in batch]
         encodings = self._engine.encode_batch_fast([_SURROGATES.sub("", text) for text in batch])
@@ -150,22 +159,17 @@ class ByteLevelTokenizer(Tokenizer):
         ]
 
     def token_bytes(self, token_id: int) -> bytes:
-        return self._pieces[token_id]
+        return self._tokens[token_id]
 
     def tokenizer_json(self) -> dict[str, Any]:
-        return {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [
-                added_token(spelling, i) for spelling, i in self.special_tokens.items()
-            ],
-            "normalizer": None if self.normalization is None else {"type": self.normalization},
-            "pre_tokenizer": _BYTE_LEVEL,
-            "post_processor": None,
-            "decoder": _BYTE_LEVEL,
-            "model": self._model_json(),
-        }
+        """See `Tokenizer.tokenizer_json`."""
+        return tokenizer_document(
+            self,
+            normalizer=normalizer_json(self.normalization),
+            pre_tokenizer=BYTE_LEVEL,
+            decoder=BYTE_LEVEL,
+            model=self._model_json(),
+        )
 
     @cached_property
     def _engine(self) -> tokenizers.Tokenizer:
@@ -177,14 +181,14 @@ class ByteLevelTokenizer(Tokenizer):
         )
 
     def _spelled(self) -> list[str]:
-        """Each piece in GPT-2's letters."""
+        """Each token in GPT-2's letters."""
         letters = byte_letters()
-        return ["".join(letters[byte] for byte in piece) for piece in self._pieces if piece]
+        return ["".join(letters[byte] for byte in token) for token in self._tokens if token]
 
 
 @final
 class ByteTokenizer(ByteLevelTokenizer):
-    """One token a byte of UTF-8, and nothing to train."""
+    """One token a byte of UTF-8; nothing is learned."""
 
     kind: ClassVar[Kind] = "byte"
 
@@ -197,7 +201,8 @@ class ByteTokenizer(ByteLevelTokenizer):
     def from_tokenizer_json(cls, document: Mapping[str, Any]) -> Self:
         """The tokenizer that `tokenizer_json` gave `document` for."""
         return cls(
-            normalization=normalization_of(document), special_tokens=special_tokens_of(document)
+            normalization=normalization_of(document["normalizer"]),
+            special_tokens=special_tokens_of(document),
         )
 
     def encode(self, text: str) -> Ids:
@@ -218,59 +223,54 @@ class ByteTokenizer(ByteLevelTokenizer):
 
     def tokenizer_json(self) -> dict[str, Any]:
         """See `Tokenizer.tokenizer_json`."""
-        return super().tokenizer_json() | {"pre_tokenizer": _BYTE_LEVEL | {"use_regex": False}}
+        return super().tokenizer_json() | {"pre_tokenizer": BYTE_LEVEL | {"use_regex": False}}
 
     def _model_json(self) -> dict[str, Any]:
-        return bpe_model_json(self._spelled(), [])
+        return bpe_model(self._spelled())
 
 
 class WordTokenizer(ByteLevelTokenizer):
-    """A tokenizer that cuts each of GPT-2's words by itself: by `bpe.c` where there is a compiler, with the same ids."""
+    """A tokenizer that encodes each of GPT-2's words by itself.
+
+    tokenize.c does it where there is a compiler, with the library's ids.
+    """
 
     @abstractmethod
-    def _encoder(self, library: ctypes.CDLL) -> _Encoder:
-        """One for the thread that asks."""
+    def _new_encoder(self) -> native.Encoder:
+        """An encoder for the thread that asks."""
 
     def _encode_batch(self, batch: list[str]) -> list[Ids]:
-        library = library_or_none()
-        if library is None:
+        if not native.available():
             return super()._encode_batch(batch)
         encoder = getattr(self._own, "encoder", None)
         if encoder is None:
-            encoder = self._own.encoder = self._encoder(library)
+            encoder = self._own.encoder = self._new_encoder()
         if self.normalization is not None:
             batch = [unicodedata.normalize(self.normalization, text) for text in batch]
         end_of_text = np.array([self.end_of_text], self.dtype)
-        return [
-            np.concatenate(
-                (
-                    self.encode(text)
-                    if _SURROGATES.search(text)
-                    else encoder(text).astype(self.dtype),
-                    end_of_text,
-                )
-            )
-            for text in batch
-        ]
+        found = []
+        for text in batch:
+            ids = self.encode(text) if _SURROGATES.search(text) else encoder(text)
+            found.append(np.concatenate((ids.astype(self.dtype, copy=False), end_of_text)))
+        return found
 
     def _threads(self) -> int:
-        """The C keeps to one core; past eight the rest, which is Python, is no faster."""
-        return min(max(os.cpu_count() or 1, 2), 8) if library_or_none() else super()._threads()
+        """The C keeps to one core; past eight threads Python, which is the rest, is no faster."""
+        return min(max(os.cpu_count() or 1, 2), 8) if native.available() else super()._threads()
 
     @cached_property
     def _own(self) -> threading.local:
-        """What each thread has of its own: an encoder."""
+        """What belongs to each thread: an encoder."""
         return threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the encoders, which belong to their threads: a tokenizer may be copied and sent to other processes."""
+        """Without the encoders, so that a tokenizer can be copied and sent to other processes."""
         return {name: value for name, value in vars(self).items() if name != "_own"}
 
 
 @final
 class BPETokenizer(WordTokenizer):
-    """Byte-level BPE with GPT-2's words, as GPT-2 and all that followed it; llama.cpp calls its words
-    `gpt-2`.
+    """Byte-level BPE with GPT-2's words (llama.cpp's pre-tokenizer `gpt-2`).
 
     Merge i of `merges`, a pair of ids, makes the token 256 + i.
     """
@@ -285,10 +285,10 @@ class BPETokenizer(WordTokenizer):
         special_tokens: Sequence[str] = (),
     ) -> None:
         self.merges = list(merges)
-        pieces = [bytes([byte]) for byte in range(256)]
+        tokens = [bytes([byte]) for byte in range(256)]
         for left, right in self.merges:
-            pieces.append(pieces[left] + pieces[right])
-        super().__init__(pieces, normalization, special_tokens)
+            tokens.append(tokens[left] + tokens[right])
+        super().__init__(tokens, normalization, special_tokens)
 
     @classmethod
     def train(
@@ -300,9 +300,12 @@ class BPETokenizer(WordTokenizer):
         normalization: Normalization | None = None,
         special_tokens: Sequence[str] = (),
     ) -> Self:
-        """Learn merges until the vocabulary, special tokens included, has `vocab_size` tokens, or no pair is
-        left that occurs `min_count` times. Raises TokenizerError for a size without room for the bytes."""
-        num_merges = vocab_size - room_for_bytes(vocab_size, special_tokens)
+        """Learn merges until the vocabulary, special tokens included, has `vocab_size` tokens.
+
+        Fewer where no pair is left that occurs `min_count` times. Raises TokenizerError for a size
+        that the bytes alone exceed.
+        """
+        num_merges = vocab_size - reserved_tokens(vocab_size, special_tokens)
         counts = _count_words(documents, normalization)
         words = {word.encode("utf-8", "surrogatepass"): count for word, count in counts.items()}
         merges = learn_merges(words, num_merges, min_count=min_count)
@@ -314,77 +317,33 @@ class BPETokenizer(WordTokenizer):
         vocab = document["model"]["vocab"]
         return cls(
             [(vocab[left], vocab[right]) for left, right in document["model"]["merges"]],
-            normalization=normalization_of(document),
+            normalization=normalization_of(document["normalizer"]),
             special_tokens=special_tokens_of(document),
         )
 
-    def _encoder(self, library: ctypes.CDLL) -> _Encoder:
-        ids = {piece: i for i, piece in enumerate(self._pieces)}
-        made = [
-            (left, right, ids[self._pieces[left] + self._pieces[right]])
+    def _new_encoder(self) -> native.Encoder:
+        ids = {token: i for i, token in enumerate(self._tokens)}
+        merges = [
+            (left, right, ids[self._tokens[left] + self._tokens[right]])
             for left, right in self.merges
         ]
-        table = np.array(made, np.int32).reshape(-1, 3)
-        return _Encoder(library, library.semigpt_bpe_new, len(table), table.ctypes.data)
+        table = np.array(merges, np.int32).reshape(-1, 3)
+        return native.bpe_encoder(table, character_classes())
 
     def _model_json(self) -> dict[str, Any]:
         spelled = self._spelled()
-        return bpe_model_json(
-            spelled, [[spelled[left], spelled[right]] for left, right in self.merges]
-        )
-
-
-class _Encoder:
-    """`bpe.c`, for one thread: a text of no lone surrogates to its ids. `new` makes it of `arguments`."""
-
-    def __init__(
-        self, library: ctypes.CDLL, new: Callable[..., int | None], *arguments: Any
-    ) -> None:
-        self._classes = character_classes()
-        self._library = library
-        self._encoder = new(*arguments, self._classes.ctypes.data)
-        if not self._encoder:
-            raise MemoryError
-
-    def __call__(self, text: str) -> NDArray[np.uint32]:
-        coded = text.encode()
-        ids = np.empty(len(coded), np.uint32)
-        count = self._library.semigpt_bpe_encode(self._encoder, coded, len(coded), ids.ctypes.data)
-        if count < 0:
-            raise MemoryError
-        return ids[:count]
-
-    def __del__(self) -> None:
-        self._library.semigpt_bpe_free(self._encoder)
-
-
-@cache
-def library_or_none(*defines: str) -> ctypes.CDLL | None:
-    """bpe.c; None where it cannot be compiled, and the `tokenizers` library does it all."""
-    try:
-        loaded = compiled(Path(compiler.__file__).with_name("tokenize.c"), *defines)
-    except NativeUnavailableError:
-        return None
-    p, n = ctypes.c_void_p, ctypes.c_int64
-    text = ctypes.c_char_p
-    for name, arguments, result in (
-        ("bpe_new", (n, p, p), p),
-        ("unigram_new", (n, text, p, p, p), p),
-        ("bpe_encode", (p, text, n, p), n),
-        ("bpe_free", (p,), None),
-    ):
-        function = getattr(loaded, f"semigpt_{name}")
-        function.argtypes, function.restype = arguments, result
-    return loaded
+        return bpe_model(spelled, [(spelled[left], spelled[right]) for left, right in self.merges])
 
 
 @cache
 def character_classes() -> NDArray[np.uint8]:
-    """Of every code point: 1 a letter, 2 a numeral, 3 white space, 0 anything else, by the very expressions of the `tokenizers`
-    library."""
+    """Of every code point: 1 a letter, 2 a numeral, 3 white space, 0 anything else: `[0x110000]`.
+
+    Found with the expressions of the `tokenizers` library, so that they are its classes.
+    """
     from tokenizers import Regex, normalizers
 
-    # No plane from the fourth on has letters, numerals or space, and to ask of all would take 0.7 s.
+    # No plane from the fourth on has letters, numerals or space; asking of all would take 0.7 s.
     points = np.concatenate((np.arange(0xD800), np.arange(0xE000, 0x40000)))
     text = "".join(map(chr, points.tolist()))
     classes = np.zeros(0x110000, np.uint8)
@@ -396,10 +355,11 @@ def character_classes() -> NDArray[np.uint8]:
 
 @final
 class UnigramTokenizer(WordTokenizer):
-    """A Unigram language model over bytes (Kudo 2018, arXiv:1804.10959): of all ways to cut a word into
-    pieces, that of the highest probability.
+    """A Unigram language model over bytes (Kudo 2018, arXiv:1804.10959).
 
-    `scores` is the log-probability of each piece; the 256 single bytes must be among them.
+    Of all ways to cut a word into pieces, it takes the one of the highest probability. `scores` is
+    the log-probability of each piece; the 256 single bytes must be among them. Raises
+    TokenizerError for a score that is not finite.
     """
 
     kind: ClassVar[Kind] = "unigram"
@@ -414,6 +374,9 @@ class UnigramTokenizer(WordTokenizer):
         single = [bytes([byte]) for byte in range(256)]
         pieces = [*single, *(piece for piece in scores if len(piece) > 1)]
         self.scores = {piece: scores[piece] for piece in pieces}
+        for piece, score in self.scores.items():
+            if not math.isfinite(score):
+                raise TokenizerError(f"the score of piece {piece!r} must be finite, not {score}")
         super().__init__(pieces, normalization, special_tokens)
 
     @classmethod
@@ -425,9 +388,12 @@ class UnigramTokenizer(WordTokenizer):
         normalization: Normalization | None = None,
         special_tokens: Sequence[str] = (),
     ) -> Self:
-        """Learn at most `vocab_size` tokens, special tokens included: fewer where the text has no more substrings that
-        come twice and are worth a token. Raises TokenizerError for a size without room for the bytes."""
-        num_pieces = vocab_size - room_for_bytes(vocab_size, special_tokens)
+        """Learn at most `vocab_size` tokens, special tokens included.
+
+        Fewer where the text has no more substrings that occur twice and are worth a token. Raises
+        TokenizerError for a size that the bytes alone exceed.
+        """
+        num_pieces = vocab_size - reserved_tokens(vocab_size, special_tokens)
         words = _count_words((_SURROGATES.sub("", text) for text in documents), normalization)
         scores = learn_pieces(words, num_pieces)
         return cls(scores, normalization=normalization, special_tokens=special_tokens)
@@ -437,15 +403,13 @@ class UnigramTokenizer(WordTokenizer):
         """The tokenizer that `tokenizer_json` gave `document` for."""
         return cls(
             _scores(document["model"]["vocab"]),
-            normalization=normalization_of(document),
+            normalization=normalization_of(document["normalizer"]),
             special_tokens=special_tokens_of(document),
         )
 
-    def _encoder(self, library: ctypes.CDLL) -> _Encoder:
-        pieces, scores = b"".join(self.scores), np.array(list(self.scores.values()), np.float64)
-        ends = np.cumsum([len(piece) for piece in self.scores], dtype=np.int64)
-        new = library.semigpt_unigram_new
-        return _Encoder(library, new, len(ends), pieces, ends.ctypes.data, scores.ctypes.data)
+    def _new_encoder(self) -> native.Encoder:
+        scores = np.array(list(self.scores.values()), np.float64)
+        return native.unigram_encoder(list(self.scores), scores, character_classes())
 
     def _model_json(self) -> dict[str, Any]:
         vocab = [list(entry) for entry in zip(self._spelled(), self.scores.values(), strict=True)]
@@ -462,45 +426,21 @@ def _count_words(documents: Iterable[str], normalization: Normalization | None) 
     return counts
 
 
-def bpe_model_json(spelled: Sequence[str], merges: list[list[str]]) -> dict[str, Any]:
-    """A BPE model of these tokens, by id, for `tokenizer.json`."""
-    return {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": None,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "byte_fallback": False,
-        "ignore_merges": False,
-        "vocab": {token: i for i, token in enumerate(spelled)},
-        "merges": merges,
-    }
+def reserved_tokens(vocab_size: int, special_tokens: Sequence[str]) -> int:
+    """How many tokens the bytes and the special tokens take.
 
-
-def room_for_bytes(vocab_size: int, special_tokens: Sequence[str]) -> int:
-    """How many tokens bytes and special tokens take; TokenizerError if `vocab_size` has no room for them."""
+    Raises TokenizerError where that is more than `vocab_size`.
+    """
     taken = 256 + 1 + len(special_tokens)
     if vocab_size < taken:
         raise TokenizerError(
-            f"a vocabulary of {vocab_size} is too small: bytes and special tokens alone need {taken}"
+            f"a vocabulary of {vocab_size} is too small: "
+            f"bytes and special tokens alone need {taken}"
         )
     return taken
 
 
-def normalization_of(document: Mapping[str, Any]) -> Normalization | None:
-    """The normalization that a `tokenizer.json` asks for."""
-    return "NFC" if document["normalizer"] == {"type": "NFC"} else None
-
-
-def special_tokens_of(document: Mapping[str, Any]) -> list[str]:
-    """The special tokens of a `tokenizer.json` besides <|endoftext|>."""
-    return [
-        token["content"] for token in document["added_tokens"] if token["content"] != END_OF_TEXT
-    ]
-
-
 def _scores(vocab: Iterable[tuple[str, float]]) -> dict[bytes, float]:
-    """Unigram's list of spelled pieces and their log-probabilities, by bytes."""
+    """The log-probability of each piece's bytes, from the spelled `vocab` of `tokenizer.json`."""
     byte_of = {letter: byte for byte, letter in enumerate(byte_letters())}
     return {bytes(byte_of[letter] for letter in spelled): score for spelled, score in vocab}

@@ -1,11 +1,13 @@
 """Learn the pieces of a Unigram language model.
 
-A word's probability is the sum over all ways to cut it into pieces of the product of theirs (Kudo 2018, "Subword
-Regularization", arXiv:1804.10959). Begun with every frequent substring, the pieces' probabilities are fitted by
-expectation and maximization, and those that the text can best do without are taken away, again and again.
+A word's probability is the sum over all ways to cut it into pieces of the product of theirs (Kudo
+2018, "Subword Regularization", arXiv:1804.10959). Training starts with every frequent substring. It
+fits the pieces' probabilities by expectation and maximization, removes those that the text needs
+least, and repeats.
 
-It is here because it is faster than the `tokenizers` library's trainer (`docs/log.md`), and because a piece of it is always
-whole characters: the library cuts bytes, so some of its pieces begin in the middle of a syllable.
+It is here because it is faster than the `tokenizers` library's trainer, and because a piece is
+always whole characters: the library cuts bytes, so some of its pieces begin in the middle of a
+syllable.
 """
 
 from __future__ import annotations
@@ -17,50 +19,58 @@ from numpy.typing import NDArray
 
 __all__ = ["learn_pieces"]
 
-# Bytes of a piece: three syllables, a space before them or none, or a Latin word. A net learns most from short ones: `tiny`, 800
-# steps of film reviews, bits per character with pieces of up to 16 bytes 3.706, 13 3.695, 10 3.682, 7 3.667; of what five minutes
-# read, 10 3.584, 7, which are more of them, 3.588 (docs/log.md).
+# Bytes of a piece: three syllables with or without a space before them, or a Latin word. A net
+# learns most from short ones: bits per character with up to 16 bytes 3.706, 10 3.682, 7 3.667
+# (docs/choices.md).
 LONGEST = 10
-CUT = 16  # characters after which a longer word, such as a line of ㅋ, goes on as another
-SEEDS = 20  # as many substrings to begin with as there are to be pieces in the end, times this
-KEPT = 0.75  # of the pieces, after each round
-TINY = 1e-300  # sixteen signs of four unheard-of bytes each are less likely still
-PRIOR = 0.5  # taken off each count: exp(digamma(c)) is c - 1/2, nearly, the mean-field estimate under a Dirichlet prior
+LONGEST_WORD = 16  # characters; a longer one, such as a line of ㅋ, is cut into several
+SEEDS_PER_PIECE = 20  # substrings to start with, for each piece that is wanted
+KEPT_FRACTION = 0.75  # of the pieces, in each round
+TINY = 1e-300  # sixteen characters of four unseen bytes each are less likely still
+# Subtracted from each count: exp(digamma(c)) is about c - 1/2, the mean-field estimate under a
+# Dirichlet prior.
+PRIOR = 0.5
 
 Places = NDArray[np.int64]
 
 
 def learn_pieces(words: Mapping[str, int], num_pieces: int) -> dict[bytes, float]:
-    """The log-probabilities, in nats, of the 256 bytes and of `num_pieces` longer pieces with which `words` are likeliest.
+    """The pieces that make `words` likeliest: log-probabilities in nats, by the pieces' bytes.
 
-    `words` counts the pre-tokens, which no piece crosses; no lone surrogates in them. Fewer come back where not as many
-    substrings occur twice. The likeliest is first, and of two alike the one of lower bytes.
+    Args:
+        words: How often each word occurs. No piece crosses words. No lone surrogates.
+        num_pieces: How many pieces besides the 256 bytes. Fewer come back where fewer substrings
+            occur twice.
+
+    The likeliest piece is first, and of two as likely the one of lower bytes.
     """
-    lattice = _Lattice(words, SEEDS * num_pieces)
+    lattice = _Lattice(words, SEEDS_PER_PIECE * num_pieces)
     while True:
         lattice.fit()
         lattice.fit()
         if lattice.removable <= num_pieces:
             return lattice.scores()
-        lattice.prune(max(num_pieces, int(KEPT * lattice.removable)))
+        lattice.prune(max(num_pieces, int(KEPT_FRACTION * lattice.removable)))
 
 
 class _Lattice:
-    """All words, and every piece at every place where it stands in one.
+    """All words, and every piece at every place where it occurs in one.
 
-    Words are sorted by length, the longest first, and lie in columns: `n[j]` words have a place j, the one after j
-    characters, and those places are a row at `first[j]`. So the place l characters before is as far away for a whole row,
-    and a sum over all ways to cut all words is a few sums over rows.
+    Words are sorted by length, the longest first, and are the columns of a table. `n[j]` words have
+    a place j, after j characters, and those places are a row that starts at `first[j]`. The place l
+    characters before is then equally far away for a whole row, and a sum over all ways to cut all
+    words is a few sums over rows.
 
-    The pieces of l characters end at `ends[l - 1]`, in order, and are `ids[l - 1]` there. Ids below `len(letters)` are the
-    characters, all of which stay; those that are not `whole` are not pieces, but spelt in bytes.
+    The pieces of l characters end at `ends[l - 1]`, in order, and are `ids[l - 1]` there. Ids below
+    `len(letters)` are the characters, all of which stay; those that are not `whole` are not pieces
+    but spelled in bytes.
     """
 
     def __init__(self, words: Mapping[str, int], num_seeds: int) -> None:
         parts: dict[str, int] = {}
         for word, count in words.items():
-            for begin in range(0, len(word), CUT):
-                part = word[begin : begin + CUT]
+            for begin in range(0, len(word), LONGEST_WORD):
+                part = word[begin : begin + LONGEST_WORD]
                 parts[part] = parts.get(part, 0) + count
         self.words = sorted(parts, key=lambda word: (-len(word), word))
         self.weight = np.array([parts[word] for word in self.words], np.float64)
@@ -83,7 +93,7 @@ class _Lattice:
         self._seed(letter_at, num_seeds)
 
     def _seed(self, letter_at: Places, num_seeds: int) -> None:
-        """Begin with all characters, and with those substrings that cover most of the text, of those that occur twice."""
+        """Start with all characters, and the repeated substrings that cover most of the text."""
         num_letters = len(self.letters)
         letter_bytes = (self.spelled < 256).sum(axis=1)
         weights = np.concatenate([self.weight[:n] for n in self.n])
@@ -91,7 +101,7 @@ class _Lattice:
         counts = [np.bincount(letter_at[places], weights[places], num_letters)]
         self.ends, self.ids = [places], [letter_at[places]]
         one_end = [np.zeros(num_letters, np.int64)]
-        # At a place: the number of the substring that ends there, and its bytes.
+        # At each place: the number of the substring that ends there, and its bytes.
         found = np.where(np.arange(len(letter_at)) < self.n[0], -1, letter_at)
         size = letter_bytes[letter_at]
         for length in range(2, min(LONGEST, self.rows) + 1):
@@ -121,9 +131,9 @@ class _Lattice:
             begin += len(count)
         self.length = np.repeat(np.arange(1, len(counts) + 1), [len(count) for count in counts])
         self.count = np.concatenate(counts)
-        # One place where each piece ends: what it says, and how else it may be cut, is read there.
+        # One place where each piece ends: there its text is read, and how else it may be cut.
         self.end = np.concatenate(one_end)
-        # Those of one byte are that byte.
+        # A character of one byte is that byte.
         self.whole = letter_bytes > 1
         self._keep(chosen)
 
@@ -131,13 +141,13 @@ class _Lattice:
         return slice(int(self.first[j]), int(self.first[j]) + n)
 
     def _keep(self, kept: NDArray[np.bool_]) -> None:
-        """Nothing but these pieces; then the probabilities that their counts give."""
+        """Drop all other pieces, then compute the probabilities that the counts give."""
         number = np.cumsum(kept) - 1
         for i, ids in enumerate(self.ids):
             still = kept[ids]
             self.ends[i], self.ids[i] = self.ends[i][still], number[ids[still]]
         self.length, self.end, self.count = self.length[kept], self.end[kept], self.count[kept]
-        # Where row j begins among the places at which pieces of a length end.
+        # Where row j starts among the places at which pieces of a length end.
         self.starts = [np.searchsorted(ends, self.first).tolist() for ends in self.ends]
         self._maximize()
 
@@ -147,7 +157,7 @@ class _Lattice:
         return len(self.length) - len(self.letters) + int(self.whole.sum())
 
     def _maximize(self) -> None:
-        """Probabilities by the counts; characters that are no pieces have their bytes'."""
+        """Probabilities from the counts; a character that is no piece has its bytes' product."""
         letters = len(self.letters)
         self.whole &= self.count[:letters] > PRIOR
         spelt = np.where(self.whole, 0.0, self.count[:letters])
@@ -161,19 +171,23 @@ class _Lattice:
         self.p[:letters][~self.whole] = self.byte_p[self.spelled[~self.whole]].prod(axis=1)
 
     def fit(self) -> None:
-        """How often each piece is expected, over all ways to cut every word, and the probabilities that follow."""
+        """One round of expectation and maximization.
+
+        Count how often each piece is expected over all ways to cut every word (forward-backward),
+        then set the probabilities.
+        """
         forward = np.zeros(int(self.first[-1]))
         forward[self._row(0, self.n[0])] = 1.0
-        shares = [self.p[ids] for ids in self.ids]
+        expected = [self.p[ids] for ids in self.ids]
         for j in range(1, self.rows + 1):
             for length, starts in enumerate(self.starts[:j], start=1):
                 here = slice(starts[j], starts[j + 1])
                 ends = self.ends[length - 1][here]
                 begins = ends - (self.first[j] - self.first[j - length])
-                forward[ends] += forward[begins] * shares[length - 1][here]
+                forward[ends] += forward[begins] * expected[length - 1][here]
         backward = np.zeros_like(forward)
         for j in range(self.rows, 0, -1):
-            # The words that end here are the last of the row.
+            # The words that end in this row are its last.
             longer = self.n[j + 1] if j < self.rows else 0
             row = self._row(j, self.n[j])
             backward[row][longer:] = self.weight[longer : self.n[j]] / np.maximum(
@@ -183,15 +197,17 @@ class _Lattice:
                 here = slice(starts[j], starts[j + 1])
                 ends = self.ends[length - 1][here]
                 begins = ends - (self.first[j] - self.first[j - length])
-                share = shares[length - 1][here]
-                share *= backward[ends]
-                backward[begins] += share
-                share *= forward[begins]  # how often the piece is expected at this place
-        self.count = np.bincount(np.concatenate(self.ids), np.concatenate(shares), len(self.length))
+                here_expected = expected[length - 1][here]
+                here_expected *= backward[ends]
+                backward[begins] += here_expected
+                here_expected *= forward[begins]  # at this place
+        self.count = np.bincount(
+            np.concatenate(self.ids), np.concatenate(expected), len(self.length)
+        )
         self._maximize()
 
     def prune(self, keep: int) -> None:
-        """Keep those pieces whose absence would cost the text most."""
+        """Keep the pieces whose removal would cost the text most."""
         letters = len(self.letters)
         log_p = np.log(np.maximum(self.p, TINY))  # what is never seen goes first
         log_total = np.log(self.total)
@@ -208,9 +224,8 @@ class _Lattice:
             word = self.end[pieces] - self.first[row]
             best = np.full((length + 1, len(pieces)), -np.inf)
             best[0] = 0.0
-            last = np.zeros(
-                (length + 1, len(pieces)), np.int64
-            )  # the piece that a best cut ends with
+            # The last piece of each best cut.
+            last = np.zeros((length + 1, len(pieces)), np.int64)
             for j in range(1, length + 1):
                 place = self.first[row - length + j] + word
                 for size in range(1, min(j, length - 1) + 1):
@@ -218,7 +233,7 @@ class _Lattice:
                     found = best[j - size][there] + log_p[at]
                     better = found > best[j][there]
                     best[j][there[better]], last[j][there[better]] = found[better], at[better]
-            # The pieces it is cut into would be seen more often.
+            # Without it, the pieces of its best cut would be seen more often.
             without, left = np.zeros(len(pieces)), np.full(len(pieces), length)
             while left.any():
                 at = last[left, np.arange(len(pieces))]
@@ -235,14 +250,15 @@ class _Lattice:
         self._keep(kept)
 
     def _find(self, length: int, places: Places) -> tuple[Places, Places]:
-        """The pieces of that many characters that end at `places`, and at which of them there is one."""
+        """The pieces of `length` characters that end at `places`, and at which places there is
+        one."""
         ends = self.ends[length - 1]
         index = np.minimum(np.searchsorted(ends, places), len(ends) - 1)
         there = np.flatnonzero(ends[index] == places) if len(ends) else np.zeros(0, np.int64)
         return self.ids[length - 1][index[there]], there
 
     def scores(self) -> dict[bytes, float]:
-        """Of bytes and pieces, to six digits."""
+        """The log-probabilities of bytes and pieces, to six digits."""
         letters = len(self.letters)
         found = {bytes([byte]): self.byte_p[byte] for byte in range(256)}
         for i in np.flatnonzero(self.whole):
