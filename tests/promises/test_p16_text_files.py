@@ -64,6 +64,13 @@ def test_every_encoding_reads_the_same(tmp_path: Path, encoding: str, compressio
         assert any(encoding.removesuffix(" big-endian") in finding for finding in corpus.findings)
 
 
+def test_utf_8_that_is_valid_cp949_too_is_read_as_utf_8(tmp_path: Path) -> None:
+    texts = [f"{i} 바람 마음 그림" for i in range(100)]
+    content = "\n".join(texts).encode()
+    assert "諛붾엺" in content.decode("cp949")
+    assert sorted(everything(prepare(tmp_path, "a.txt", content))) == sorted(texts)
+
+
 def test_tables_and_json_lines_are_decoded_too(tmp_path: Path) -> None:
     table = "번호,document\r\n" + "\r\n".join(f'{i},"{text}"' for i, text in enumerate(SENTENCES))
     lines = "\n".join(json.dumps({"document": text}, ensure_ascii=False) for text in SENTENCES)
