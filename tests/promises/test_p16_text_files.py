@@ -174,7 +174,11 @@ BROKEN = {
         TEXT.encode("cp949") + b"\n\xff\xff",
         "not valid CP949 at line 121",
     ),
-    "UTF-16 cut in half": ("e.txt", TEXT.encode("utf-16")[:-1], "not valid UTF-16 at line 120"),
+    "UTF-16 cut in half": (
+        "e.txt",
+        TEXT.encode("utf-16")[:-1],
+        f"not valid UTF-16 at line 120, byte {len(TEXT.encode('utf-16')) - 2} ",
+    ),
     "JSON cut": ("f.jsonl", b'{"text": "a"}\n\n{"text": "b"', "line 3: not JSON"),
     "JSON of another shape": ("g.jsonl", b'{"text": "a"}\n["b"]', "line 2: a list, not an object"),
     "JSON too deep": ("h.jsonl", b'{"text": ' + b"[" * 200_000, "line 1: not JSON"),
