@@ -107,7 +107,7 @@ def test_the_run_stops_and_names_its_last_good_checkpoint(
     assert "\n" not in message
     assert "at step 11, blocks 80 to 87 of seed 0; the weights were not touched" in message
     assert "the last good checkpoint, step-00000008, is intact" in message
-    assert f"semigpt train --resume {tmp_path / 'run'} --on-nonfinite skip" in message
+    assert f"semigpt train --resume {tmp_path / 'run'} --set training.on_nonfinite=skip" in message
     newest = RunFolder.open(tmp_path / "run").newest()
     assert newest is not None
     assert all(tensor.isfinite().all() for tensor in newest.tensors["model"].values())

@@ -64,6 +64,13 @@ def test_every_encoding_reads_the_same(tmp_path: Path, encoding: str, compressio
         assert any(encoding.removesuffix(" big-endian") in finding for finding in corpus.findings)
 
 
+def test_utf_8_that_is_valid_cp949_too_is_read_as_utf_8(tmp_path: Path) -> None:
+    texts = [f"{i} 바람 마음 그림" for i in range(100)]
+    content = "\n".join(texts).encode()
+    assert "諛붾엺" in content.decode("cp949")
+    assert sorted(everything(prepare(tmp_path, "a.txt", content))) == sorted(texts)
+
+
 def test_tables_and_json_lines_are_decoded_too(tmp_path: Path) -> None:
     table = "번호,document\r\n" + "\r\n".join(f'{i},"{text}"' for i, text in enumerate(SENTENCES))
     lines = "\n".join(json.dumps({"document": text}, ensure_ascii=False) for text in SENTENCES)
@@ -167,7 +174,11 @@ BROKEN = {
         TEXT.encode("cp949") + b"\n\xff\xff",
         "not valid CP949 at line 121",
     ),
-    "UTF-16 cut in half": ("e.txt", TEXT.encode("utf-16")[:-1], "not valid UTF-16 at line 120"),
+    "UTF-16 cut in half": (
+        "e.txt",
+        TEXT.encode("utf-16")[:-1],
+        f"not valid UTF-16 at line 120, byte {len(TEXT.encode('utf-16')) - 2} ",
+    ),
     "JSON cut": ("f.jsonl", b'{"text": "a"}\n\n{"text": "b"', "line 3: not JSON"),
     "JSON of another shape": ("g.jsonl", b'{"text": "a"}\n["b"]', "line 2: a list, not an object"),
     "JSON too deep": ("h.jsonl", b'{"text": ' + b"[" * 200_000, "line 1: not JSON"),

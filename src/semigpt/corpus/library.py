@@ -10,7 +10,6 @@ import logging
 import sys
 import warnings
 from collections.abc import Generator, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,19 +78,20 @@ def quietly(steps: Generator[Step, None, Result]) -> Generator[Step, None, Resul
 
     What is thrown in, GeneratorExit too, reaches `steps` where it waits.
     """
-    advance = partial(next, steps)
+    thrown: BaseException | None = None
     while True:
         with quiet_datasets():
             try:
-                step = advance()
+                step = next(steps) if thrown is None else steps.throw(thrown)
             except StopIteration as done:
                 result: Result = done.value
                 return result
-        advance = partial(next, steps)
+            finally:
+                thrown = None  # or it and this frame would keep each other, and open files, alive
         try:
             yield step
         except BaseException as error:
-            advance = partial(steps.throw, error)
+            thrown = error
 
 
 # Errors in one line

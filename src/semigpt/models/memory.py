@@ -331,13 +331,13 @@ class MemoryGPT(GPT):
         own_type = {"model_type": self.model_type(), "architectures": ["MemoryGPT"]}
         return {**own_type, **shape, "torch_dtype": "float32"}
 
-    def auxiliary(self) -> dict[str, dict[str, Tensor]]:
+    def auxiliary_tensors(self) -> dict[str, dict[str, Tensor]]:
         if self.counts is None:
             return {}
         tensors = {name: tensor.cpu() for name, tensor in self.counts.tensors().items()}
         return {COUNTS_FILE: tensors}
 
-    def load_auxiliary(self, found: dict[str, dict[str, Tensor]]) -> None:
+    def load_auxiliary_tensors(self, found: dict[str, dict[str, Tensor]]) -> None:
         """Raises SettingsError, ValueError or LookupError for counts that do not fit."""
         if COUNTS_FILE in found:
             self.set_counts(Counts.from_tensors(found[COUNTS_FILE], self.settings.vocab_size))
