@@ -447,6 +447,34 @@ def test_what_clean_writes_is_read_back_split_by_split(tmp_path: Path) -> None:
     assert "semigpt text clean" in card
 
 
+def test_half_a_pair_is_written_as_a_mark_though_nobody_asked(tmp_path: Path) -> None:
+    report = clean(
+        write(tmp_path / "a.jsonl", ["가\ud83d 나"]), tmp_path / "out", fixes=frozenset()
+    )
+    assert read(tmp_path / "out") == ["가\ufffd 나"]
+    assert report.rows["surrogates"].repaired == 1
+
+
+def test_check_repairs_nothing_and_shows_three_examples(tmp_path: Path) -> None:
+    report = check(write(tmp_path / "a.jsonl", ["", *(f"<b>{i}</b>번째 글" for i in range(5))]))
+    assert all(row.repaired == 0 for row in report.rows.values())
+    html = report.rows["html"]
+    assert (html.documents, html.places) == (5, 10)
+    assert [(e.document, e.found, e.became) for e in html.examples] == [
+        (i + 2, f"<b>{i}</b>번째 글", "") for i in range(3)
+    ]
+    assert report.rows["empty"].examples == []
+
+
+def test_the_report_and_the_card_name_the_splits_as_they_are_used(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for split in ("test", "train", "validation"):
+        pq.write_table(pa.table({"text": [f"{split}에 있는 글"]}), source / f"{split}.parquet")
+    report = clean(str(source), tmp_path / "out")
+    assert list(report.kept or {}) == ["train", "validation", "test"]
+
+
 def test_shards_are_numbered_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "ROW_GROUP_CHARACTERS", 2000)
     monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
@@ -596,6 +624,27 @@ def test_a_folder_that_exists_is_refused_and_stays(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="out: it exists already"):
         clean(write(tmp_path / "a.jsonl", DAMAGED), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_link_to_nowhere_is_refused_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CorpusError, match="out: it exists already"):
+        clean(write(tmp_path / "a.jsonl", DAMAGED), tmp_path / "out")
+    assert (tmp_path / "out").is_symlink()
+
+
+def test_a_text_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
+    spec = write(tmp_path / "a.jsonl", ["짧다", " "])
+    with pytest.raises(CorpusError, match="nothing is left of it to write"):
+        clean(spec, tmp_path / "out", min_characters=5)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    spec = write(tmp_path / "a.jsonl", DAMAGED)
+    with pytest.raises(CorpusError, match="cannot be written .*name another folder with --out"):
+        clean(spec, tmp_path / "file" / "out")
 
 
 def test_a_broken_source_leaves_nothing_behind(tmp_path: Path) -> None:
