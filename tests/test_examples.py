@@ -29,7 +29,7 @@ def test_python_does_all_of_it(tmp_path: Path, korean_text: str) -> None:
     assert done.returncode == 0, done.stderr
     step, measured, written, saved = done.stdout.split("\n", 3)
     assert step.startswith("step 3: loss ")
-    assert "bits a character" in measured
+    assert "bits per character" in measured
     assert written.startswith("정부는")
     assert "model-from-python" in saved
     model, tokenizer = (

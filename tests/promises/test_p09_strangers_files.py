@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # last: a file there is called tokenizers.py
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 from fuzz_readers import READERS, fuzz, make_specimens
 from semigpt.errors import SemigptError
 
