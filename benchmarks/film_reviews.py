@@ -167,12 +167,12 @@ def commit_of(checkout: Path) -> str:
     """The commit of the checkout in brackets; empty where git does not tell."""
     command = ["git", "-C", str(checkout), "rev-parse", "--show-prefix", "HEAD"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(
             "\n"
         )
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return "" if told[0] else f" ({told[1][:7]})"  # a prefix: the repository is someone else's
+    return "" if lines[0] else f" ({lines[1][:7]})"  # a prefix: the repository is someone else's
 
 
 def write_folder(films: dict[str, list[Film]], folder: Path) -> list[str]:
