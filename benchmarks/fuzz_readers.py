@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from semigpt.checkpoint import RunFolder
-from semigpt.dataset import open_dataset, write_stream
+from semigpt.run_folder import RunFolder
+from semigpt.dataset import open_dataset
 from semigpt.errors import SemigptError
-from semigpt.interop.huggingface import load_model, save_model
+from semigpt.huggingface.folder import load_model, save_model
 from semigpt.models import build_model
 from semigpt.recipe import Recipe
 from semigpt.settings import read_toml
+from semigpt.shards import ShardWriter
 from semigpt.tokenizers import CharTokenizer, load_tokenizer
 
 __all__ = ["READERS", "fuzz", "make_specimens"]
@@ -38,7 +39,7 @@ def read_checkpoint(folder: Path) -> None:
     run = RunFolder(folder)
     run.newest()
     run.rows("metrics")
-    run.facts()
+    run.metadata()
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -69,12 +70,15 @@ def make_specimens(place: Path) -> Path:
     tensors = {group: {"x": torch.ones(20)} for group in ("model", "optimizer", "random")}
     for step in (1, 2):
         run.append("metrics", {"step": step, "loss": 1.0})
-        run.write_facts({"baselines": {"uniform": 3.0}})
+        run.write_metadata({"baselines": {"uniform": 3.0}})
         run.save(tensors, {"progress": {"step": step}}, step=step, keep=2)
     data = place / "open_dataset"
     data.mkdir()
     dtype = np.dtype(np.uint16)
-    entry = write_stream(data, "train", iter([np.arange(100, dtype=dtype)] * 3), dtype, shard=200)
+    with ShardWriter(data, "train", dtype, tokens_per_shard=200) as writer:
+        for _ in range(3):
+            writer.add(np.arange(100, dtype=dtype))
+        entry = writer.finish()
     manifest = {
         "format": 1, "vocab_size": 100, "dtype": "uint16", "corpus": "c", "tokenizer": "t",
         "splits": {"train": entry},
@@ -82,7 +86,7 @@ def make_specimens(place: Path) -> Path:
     (data / "manifest.json").write_text(json.dumps(manifest))
     (place / "read_toml").mkdir()
     (place / "read_toml" / "config.toml").write_text(
-        '[data]\nspec = "news"\n\n[model]\nrung = "gpt"\nwidth = 64\n\n'
+        '[data]\nspec = "news"\n\n[model]\nkind = "gpt"\nwidth = 64\n\n'
         '[training]\nsteps = 10\nsave_every = "2m"\n'
         "[optimizer]\nbetas = [0.9, 0.95]\nlearning_rate = 1e-3\n"
     )

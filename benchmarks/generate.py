@@ -28,9 +28,9 @@ from pathlib import Path
 import torch
 
 from semigpt.generation.engine import Engine
-from semigpt.generation.precision import PRECISIONS
+from semigpt.generation.quantize import PRECISIONS
 from semigpt.generation.sampling import SamplingSettings
-from semigpt.interop.huggingface import save_model
+from semigpt.huggingface.folder import save_model
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.tokenizers import CharTokenizer
 

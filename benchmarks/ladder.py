@@ -25,10 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semigpt.dataset import Dataset
-from semigpt.ladder import LadderSettings, rung_recipe
 from semigpt.recipe import prepare
+from semigpt.studies.ladder import LadderSettings, rung_recipe
 from semigpt.training.optimizer import Optimizer
-from semigpt.training.trainer import Progress, training_steps
+from semigpt.training.progress import Progress
+from semigpt.training.trainer import training_steps
 
 BATCH, CONTEXT, WIDTH, HEADS, LAYERS, DROPOUT = 32, 8, 32, 4, 4, 0.1
 

@@ -17,10 +17,10 @@ import math
 import sys
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
-from semigpt.chart import Level, Series, escape, line_chart
 from semigpt.errors import SemigptError, SettingsError
+from semigpt.html import escape
+from semigpt.report.charts import Level, Series, svg_file
 
 __all__ = ["draw", "samples_shown"]
 
@@ -33,39 +33,6 @@ BASELINES = {
     "kneser_ney_5": "5-gram (Kneser-Ney)",
 }
 EARLY_SECONDS = 20.0
-SVG = "http://www.w3.org/2000/svg"
-# Colours are written out, not CSS variables: more programs that show SVG know them.
-LIGHT = {
-    "paper": "#fcfcfa", "ink": "#1c1b19", "soft": "#66635d", "rule": "#e2dfd8",
-    "faint": "#b9b5ac", "floor": "#ece9e2", "model": "#0069b4",
-}  # fmt: skip
-DARK = {
-    "paper": "#171614", "ink": "#ebe8e1", "soft": "#a19c92", "rule": "#33312d",
-    "faint": "#6a665e", "floor": "#2b2824", "model": "#5aa5f0",
-}  # fmt: skip
-COLOURS = """
-text {{ fill: {soft}; }}
-text.strong {{ fill: {ink}; }}
-.paper {{ fill: {paper}; }}
-.grid {{ stroke: {rule}; }}
-.axis {{ stroke: {faint}; }}
-.floor {{ fill: {floor}; }}
-.level {{ stroke: {soft}; }}
-.line {{ stroke: {model}; }}
-.line.faint {{ stroke: {faint}; }}
-.dot circle {{ fill: {model}; }}
-.dot circle.reach, .dot.faint circle {{ fill: none; }}
-"""
-STYLE = f"""
-text {{ font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; }}
-text.strong {{ font-weight: 600; }}
-.level {{ fill: none; stroke-dasharray: 1 3; }}
-.level.leader {{ stroke-dasharray: none; opacity: .5; }}
-.line {{ fill: none; stroke-width: 2; stroke-linejoin: round; }}
-.line.faint, .line.leader, .line.onward {{ stroke-width: 1; }}
-{COLOURS.format(**LIGHT)}
-@media (prefers-color-scheme: dark) {{ {COLOURS.format(**DARK)} }}
-"""
 
 
 def read_rows(run: Path, name: str) -> list[Row]:
@@ -96,33 +63,15 @@ def draw(run: Path) -> str:
     ]
     if facts.get("source_entropy") is not None:
         levels.append(Level("entropy of the source", facts["source_entropy"], floor=True))
-    figure = line_chart(
+    if not validation:
+        raise SettingsError(f"{run} has not been evaluated yet; train until its first evaluation")
+    return svg_file(
         [Series("this model", validation), Series("training loss", training, faint=True)],
         title="Bits per character on validation text against seconds of training",
         x_label="seconds of training",
         y_label="bits per character",
         levels=levels,
     )
-    return standalone(figure)
-
-
-def standalone(figure: str) -> str:
-    """The first drawing of a chart's HTML figure as an SVG document, with its own background."""
-    drawing = ElementTree.fromstring(figure).find("svg")
-    if drawing is None:
-        raise SettingsError("this run has no evaluation to draw")
-    _, _, width, height = (float(part) for part in drawing.get("viewBox", "").split())
-    margin = 14
-    drawing.set("xmlns", SVG)
-    drawing.set("viewBox", f"{-margin} {-margin} {width + 2 * margin:g} {height + 2 * margin:g}")
-    drawing.set("width", f"{width + 2 * margin:g}")
-    drawing.set("height", f"{height + 2 * margin:g}")
-    style = ElementTree.Element("style")
-    style.text = STYLE
-    place = {"x": str(-margin), "y": str(-margin), "width": "100%", "height": "100%", "rx": "6"}
-    drawing.insert(0, style)
-    drawing.insert(1, ElementTree.Element("rect", {"class": "paper", **place}))
-    return ElementTree.tostring(drawing, encoding="unicode") + "\n"
 
 
 def samples_shown(run: Path) -> list[tuple[float, float, str]]:

@@ -229,7 +229,7 @@ def train_nanogpt(job: Table) -> Table:
 
 def peer_bits(model: Any, job: Table) -> float:
     """Bits per character on the test split, by `semigpt evaluate`'s own code."""
-    from semigpt.evaluation import evaluate
+    from semigpt.evaluation.evaluate import evaluate
     from semigpt.models.base import LanguageModel, ModelSettings
     from semigpt.recipe import prepare
 
@@ -265,7 +265,8 @@ def contestant_steps(job: Table) -> tuple[Any, Iterator[object]]:
         from semigpt.device import pick_precision
         from semigpt.recipe import prepare
         from semigpt.training.optimizer import Optimizer
-        from semigpt.training.trainer import Progress, training_steps
+        from semigpt.training.progress import Progress
+        from semigpt.training.trainer import training_steps
 
         optimizer_table = {"optimizer": "adamw"} if name == "semigpt-adamw" else {}
         recipe = recipe_of(job["data"], shape, **optimizer_table)
@@ -415,8 +416,9 @@ def semigpt_run(
 def prepare_text(data: str, cache: Path) -> tuple[Table, Any]:
     """Prepare text, ids and baselines in `cache`; return the 5-gram's row and the dataset."""
     os.environ["SEMIGPT_CACHE"] = str(cache)
-    from semigpt.evaluation import check_split, measure_baselines
-    from semigpt.kneser_ney import KneserNey
+    from semigpt.evaluation.baselines import measure_baselines
+    from semigpt.evaluation.evaluate import check_split
+    from semigpt.ngrams.kneser_ney import KneserNey
     from semigpt.recipe import prepare
 
     corpus, _, dataset = prepare(recipe_of(data))

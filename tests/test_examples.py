@@ -16,7 +16,9 @@ def test_python_does_all_of_it(tmp_path: Path, korean_text: str) -> None:
     """Under 40 lines, from a text to a folder that loads; SEMIGPT_CACHE is the tests' own."""
     script = EXAMPLES / "train_in_python.py"
     assert len(script.read_text(encoding="utf-8").splitlines()) < 40
-    lines = [f"{number}번 소식. {line}" for number in range(60) for line in korean_text.splitlines()]
+    lines = [
+        f"{number}번 소식. {line}" for number in range(60) for line in korean_text.splitlines()
+    ]
     (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-W", "error", str(script), "text.txt", "3"],

@@ -60,14 +60,18 @@ MALICE = {
     "huge tensor": safetensors(
         {"x": {"dtype": "F32", "shape": [HUGE, HUGE], "data_offsets": [0, 4]}}, b"\0" * 4
     ),
-    "negative": safetensors({"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, b"\0" * 4),
+    "negative": safetensors(
+        {"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, b"\0" * 4
+    ),
     "deep header": safetensors(DEEP),
     "no type": safetensors({"x": {"shape": [1], "data_offsets": [0, 4]}}, b"\0" * 4),
     "overlap": safetensors(
         {n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in ("a", "b")}, b"\0" * 4
     ),
     "huge array": npy(f"{{'descr': '<u2', 'fortran_order': False, 'shape': ({HUGE},), }}"),
-    "objects": npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", pickle.dumps(Trap())),
+    "objects": npy(
+        "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", pickle.dumps(Trap())
+    ),
     "code in a header": npy("__import__('os')._exit(3)"),
     "json list": b"[1, 2]",
     "splits that are no table": b'{"format": 1, "splits": [1], "dtype": "uint8", "vocab_size": 3}',
@@ -83,14 +87,18 @@ def test_a_malicious_file_in_any_place_gets_one_line(
     def reached(*_: object, **__: object) -> None:
         raise AssertionError("a path to pickle was taken")
 
-    class Reached(pickle.Unpickler):  # a class still: libraries derive theirs from it when they are imported
+    class Reached(
+        pickle.Unpickler
+    ):  # a class still: libraries derive theirs from it when they are imported
         __init__ = reached
 
     for owner, name in ((pickle, "load"), (pickle, "loads"), (torch, "load")):
         monkeypatch.setattr(owner, name, reached)
     monkeypatch.setattr(pickle, "Unpickler", Reached)
     folder = specimens / reader
-    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"):
+    for file in sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
+    ):
         content = file.read_bytes()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         file.write_bytes(MALICE[malice])
@@ -158,7 +166,8 @@ def test_no_reader_of_ours_knows_how_to_execute() -> None:
         / "tour"
         / "session.py"  # it runs the lines of the tour's own pages, to show what they give
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if forbidden.search(line) and not re.search(r"\.eval\(|trust_remote_code\W*(`|:|\.|,)|#", line)
+        if forbidden.search(line)
+        and not re.search(r"\.eval\(|trust_remote_code\W*(`|:|\.|,)|#", line)
     ]
     assert found == []
 
