@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(
+    str(Path(__file__).parents[2] / "benchmarks")
+)  # last: a file there is called tokenizers.py
 from fuzz_readers import READERS, fuzz, make_specimens
 from semigpt.errors import SemigptError
 
