@@ -26,11 +26,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from semigpt.generation.quantize import PRECISIONS
-from semigpt.huggingface.folder import save_model
 
 from semigpt.generation.engine import Engine
+from semigpt.generation.quantize import PRECISIONS
 from semigpt.generation.sampling import SamplingSettings
+from semigpt.huggingface.folder import save_model
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.tokenizers import CharTokenizer
 

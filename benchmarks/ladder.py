@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from semigpt.studies.ladder import LadderSettings, rung_recipe
-from semigpt.training.progress import Progress
 from torch import Tensor, nn
 
 from semigpt.dataset import Dataset
 from semigpt.recipe import prepare
+from semigpt.studies.ladder import LadderSettings, rung_recipe
 from semigpt.training.optimizer import Optimizer
+from semigpt.training.progress import Progress
 from semigpt.training.trainer import training_steps
 
 BATCH, CONTEXT, WIDTH, HEADS, LAYERS, DROPOUT = 32, 8, 32, 4, 4, 0.1

@@ -18,10 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from semigpt.errors import SemigptError, SettingsError
 from semigpt.html import escape
 from semigpt.report.charts import Level, Series, svg_file
-
-from semigpt.errors import SemigptError, SettingsError
 
 __all__ = ["draw", "samples_shown"]
 

@@ -230,7 +230,6 @@ def train_nanogpt(job: Table) -> Table:
 def peer_bits(model: Any, job: Table) -> float:
     """Bits per character on the test split, by `semigpt evaluate`'s own code."""
     from semigpt.evaluation.evaluate import evaluate
-
     from semigpt.models.base import LanguageModel, ModelSettings
     from semigpt.recipe import prepare
 
@@ -263,11 +262,10 @@ def contestant_steps(job: Table) -> tuple[Any, Iterator[object]]:
     torch.manual_seed(0)
     shape, name, vocab_size = job["shape"], job["contestant"], job["vocab_size"]
     if name.startswith("semigpt"):
-        from semigpt.training.progress import Progress
-
         from semigpt.device import pick_precision
         from semigpt.recipe import prepare
         from semigpt.training.optimizer import Optimizer
+        from semigpt.training.progress import Progress
         from semigpt.training.trainer import training_steps
 
         optimizer_table = {"optimizer": "adamw"} if name == "semigpt-adamw" else {}
@@ -421,7 +419,6 @@ def prepare_text(data: str, cache: Path) -> tuple[Table, Any]:
     from semigpt.evaluation.baselines import measure_baselines
     from semigpt.evaluation.evaluate import check_split
     from semigpt.ngrams.kneser_ney import KneserNey
-
     from semigpt.recipe import prepare
 
     corpus, _, dataset = prepare(recipe_of(data))
