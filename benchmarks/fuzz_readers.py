@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from semigpt.run_folder import RunFolder
 from semigpt.dataset import open_dataset
 from semigpt.errors import SemigptError
 from semigpt.huggingface.folder import load_model, save_model
 from semigpt.models import build_model
 from semigpt.recipe import Recipe
+from semigpt.run_folder import RunFolder
 from semigpt.settings import read_toml
 from semigpt.shards import ShardWriter
 from semigpt.tokenizers import CharTokenizer, load_tokenizer
