@@ -106,6 +106,18 @@ def test_every_script_that_is_named_exists(page: Path) -> None:
         assert (ROOT / name).is_file(), f"{page.name}: {name}"
 
 
+def test_every_page_that_the_code_names_exists() -> None:
+    """Comments refer to the measurements behind them as docs/choices.md#anchor."""
+    sources = [path for kind in ("py", "c", "h") for path in (ROOT / "src").rglob(f"*.{kind}")]
+    for path in sources:
+        for name, anchor in re.findall(
+            r"docs/([\w.]+\.md)(?:#([\w-]+))?", path.read_text(encoding="utf-8")
+        ):
+            page = ROOT / "docs" / name
+            assert page.is_file(), f"{path.name}: {name}"
+            assert not anchor or anchor in slugs(page), f"{path.name}: {name}#{anchor}"
+
+
 def test_the_readmes_have_the_same_commands_and_headings() -> None:
     english, korean = ROOT / "README.md", ROOT / "README.ko.md"
     assert code_and_prose(english)[0] == code_and_prose(korean)[0]
