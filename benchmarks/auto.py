@@ -48,10 +48,10 @@ def first_documents(documents: Iterator[str], characters: int) -> Iterator[str]:
 
 def write_corpus(folder: Path, spec: str, millions: float) -> None:
     """Write the beginning of SPEC's training split, and its held-out splits cut short."""
+    from semigpt import prepare_corpus
     from semigpt.evaluation.evaluate import check_split
-    from semigpt.recipe import Recipe, prepare
 
-    corpus, _, _ = prepare(Recipe.from_tables({"data": {"spec": spec}}))
+    corpus = prepare_corpus(spec)
     folder.mkdir()
     for split, characters in (
         ("train", int(millions * 1e6)),

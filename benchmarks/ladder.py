@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from semigpt.dataset import Dataset
 from semigpt.recipe import prepare
+from semigpt.storage import run_to_end
 from semigpt.studies.ladder import LadderSettings, rung_recipe
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Progress
@@ -104,15 +105,15 @@ def book_steps(model: nn.Module, text: Tensor) -> Iterator[None]:
         yield
 
 
-def our_steps(rung: str, dataset: Dataset, data: dict[str, Any]) -> Iterator[object]:
-    """The rung as `semigpt ladder --book` trains it."""
+def our_steps(rung: str, data: dict[str, Any]) -> tuple[Dataset, Iterator[object]]:
+    """The rung as `semigpt ladder --book` trains it: its text, and its loop."""
     settings = LadderSettings(
         rungs=(rung,), steps=10**9, book=True, data=data, machine={}, sample={}
     )
-    recipe = rung_recipe(settings, rung)
-    model = recipe.build_model(dataset.vocab_size)
+    recipe, _, _, dataset = run_to_end(prepare(rung_recipe(settings, rung)))
+    model = recipe.build_model()
     optimizer = Optimizer(model, recipe.optimizer)
-    return training_steps(model, dataset, optimizer, recipe.training, Progress())
+    return dataset, training_steps(model, dataset, optimizer, recipe.training, Progress())
 
 
 def compare(
@@ -145,21 +146,17 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    data = {"spec": options.data}
-    settings = LadderSettings(
-        rungs=("bigram",), steps=1, book=True, data=data, machine={}, sample={}
-    )
-    _, _, dataset = prepare(rung_recipe(settings, "bigram"))
-    stream = dataset.stream("train")
-    text = torch.from_numpy(stream.read(0, len(stream)).astype("int64"))
     result: dict[str, Any] = {
         "data": options.data,
-        "vocab_size": dataset.vocab_size,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
     for rung, book in (("bigram", BookBigram), ("blocks", BookBlocks)):
-        theirs, ours = book_steps(book(dataset.vocab_size), text), our_steps(rung, dataset, data)
+        dataset, ours = our_steps(rung, {"spec": options.data})
+        stream = dataset.stream("train")
+        text = torch.from_numpy(stream.read(0, len(stream)).astype("int64"))
+        theirs = book_steps(book(dataset.vocab_size), text)
+        result["vocab_size"] = dataset.vocab_size
         book_ms, our_ms = compare(
             lambda it=theirs: next(it), lambda it=ours: next(it), options.seconds
         )
@@ -178,7 +175,7 @@ def main() -> None:
         print(json.dumps(result))
     else:
         print(
-            f"{options.data}, {dataset.vocab_size:,} tokens, {torch.get_num_threads()} threads, "
+            f"{options.data}, {result['vocab_size']:,} tokens, {result['threads']} threads, "
             f"torch {torch.__version__}"
         )
 

@@ -232,13 +232,19 @@ def peer_bits(model: Any, job: Table) -> float:
     from semigpt.evaluation.evaluate import evaluate
     from semigpt.models.base import LanguageModel, ModelSettings
     from semigpt.recipe import prepare
+    from semigpt.storage import run_to_end
+
+    class PeerSettings(ModelSettings):
+        @property
+        def parameter_count(self) -> int:
+            return sum(parameter.numel() for parameter in model.parameters())
 
     class Peer(LanguageModel):
         def __init__(self) -> None:
             super().__init__()
             self.inner = model
             length = job["shape"]["context"]
-            self.settings = ModelSettings(vocab_size=job["vocab_size"], context_length=length)
+            self.settings = PeerSettings(vocab_size=job["vocab_size"], context_length=length)
 
         def forward(self, inputs_BT: Any, targets_BT: Any = None) -> tuple[Any, Any]:
             # Without targets nanoGPT returns the last position's logits alone.
@@ -249,7 +255,11 @@ def peer_bits(model: Any, job: Table) -> float:
         def huggingface_config(self) -> Table:
             raise NotImplementedError  # only needed for saving, and this model is not saved
 
-    corpus, tokenizer, _ = prepare(recipe_of(job["data"]))
+        @classmethod
+        def defaults(cls, size: Any) -> dict[str, Table]:
+            raise NotImplementedError  # only needed for a recipe, and this model has none
+
+    _, corpus, tokenizer, _ = run_to_end(prepare(recipe_of(job["data"])))
     result = evaluate(Peer(), tokenizer, corpus, "test", counted_on=corpus, xz=False)
     return result.information.bits_per_character
 
@@ -264,14 +274,15 @@ def contestant_steps(job: Table) -> tuple[Any, Iterator[object]]:
     if name.startswith("semigpt"):
         from semigpt.device import pick_precision
         from semigpt.recipe import prepare
+        from semigpt.storage import run_to_end
         from semigpt.training.optimizer import Optimizer
         from semigpt.training.progress import Progress
         from semigpt.training.trainer import training_steps
 
         optimizer_table = {"optimizer": "adamw"} if name == "semigpt-adamw" else {}
         recipe = recipe_of(job["data"], shape, **optimizer_table)
-        _, _, dataset = prepare(recipe)
-        ours = recipe.build_model(vocab_size)
+        recipe, _, _, dataset = run_to_end(prepare(recipe))
+        ours = recipe.build_model()
         ours.compute_dtype = pick_precision(torch.device("cpu"), "auto")
         optimizer = Optimizer(ours, recipe.optimizer)
         return ours, training_steps(ours, dataset, optimizer, recipe.training, Progress())
@@ -420,8 +431,9 @@ def prepare_text(data: str, cache: Path) -> tuple[Table, Any]:
     from semigpt.evaluation.evaluate import check_split
     from semigpt.ngrams.kneser_ney import KneserNey
     from semigpt.recipe import prepare
+    from semigpt.storage import run_to_end
 
-    corpus, _, dataset = prepare(recipe_of(data))
+    _, corpus, _, dataset = run_to_end(prepare(recipe_of(data)))
     check_split(corpus, "test")
     measure_baselines(corpus, "validation", counted_on=corpus, xz=False)
     baselines = measure_baselines(corpus, "test", counted_on=corpus, xz=False)
@@ -518,11 +530,12 @@ def summary(name: str, runs: list[Table]) -> Table:
 def measure_throughput(options: argparse.Namespace, names: list[str]) -> Table:
     """Characters per second of every contestant, in rounds of turns, at each shape."""
     from semigpt.recipe import prepare
+    from semigpt.storage import run_to_end
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         tokens = Path(folder) / "train.bin"
-        _, _, dataset = prepare(recipe_of(options.data))
+        _, _, _, dataset = run_to_end(prepare(recipe_of(options.data)))
         write_tokens(dataset, tokens)
         job: Table = {"data": options.data, "vocab_size": dataset.vocab_size, "tokens": str(tokens)}
         job["device"] = "cpu"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import math
 import sys
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 from semigpt.errors import CorpusError, SettingsError
 
@@ -42,6 +44,83 @@ def test_no_script_has_the_name_of_a_library(path: Path) -> None:
     """A script's folder comes first on sys.path when it runs, so its siblings would shadow libraries."""
     spec = importlib.util.find_spec(path.stem)
     assert spec is None or spec.origin is None or Path(spec.origin).parent == BENCHMARKS
+
+
+@pytest.fixture
+def text(tmp_path: Path, korean_text: str) -> str:
+    """A file with as little text as can be split and trained on."""
+    lines = [f"{i}번 소식. {line}" for i in range(60) for line in korean_text.splitlines()]
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(("rung", "book"), [("bigram", "BookBigram"), ("blocks", "BookBlocks")])
+def test_the_ladder_and_the_book_take_a_step(rung: str, book: str, text: str) -> None:
+    script = load("ladder")
+    dataset, ours = script.our_steps(rung, {"spec": text})
+    stream = dataset.stream("train")
+    ids = torch.from_numpy(stream.read(0, len(stream)).astype("int64"))
+    assert next(ours).step == 1
+    theirs = script.book_steps(getattr(script, book)(dataset.vocab_size), ids)
+    assert next(theirs) is None
+
+
+PEER = """
+import torch
+from types import SimpleNamespace as GPTConfig
+
+class GPT(torch.nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.table = torch.nn.Embedding(config.vocab_size, config.vocab_size)
+        torch.nn.init.zeros_(self.table.weight)
+
+    def forward(self, inputs, targets=None):
+        logits = self.table(inputs)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return logits, loss
+
+    def configure_optimizers(self, decay, rate, betas, device):
+        return torch.optim.AdamW(self.parameters(), lr=rate)
+"""
+
+
+def test_a_peer_trains_and_is_measured_as_our_own_models_are(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for nanoGPT, whose fresh table gives every token the same probability."""
+    script = load("train")
+    (tmp_path / "model.py").write_text(PEER)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("SEMIGPT_CACHE", "")  # which the script sets: to be put back in the end
+    monkeypatch.delitem(sys.modules, "model", raising=False)
+    counted, dataset = script.prepare_text(text, tmp_path / "cache")
+    script.write_tokens(dataset, tmp_path / "train.bin")
+    shape = {"layers": 1, "width": 16, "heads": 1, "context": 8, "batch": 2}
+    job = {"data": text, "vocab_size": dataset.vocab_size, "device": "cpu", "shape": shape}
+    job |= {"peer": str(tmp_path), "tokens": str(tmp_path / "train.bin")}
+    model, _ = script.nanogpt(job)
+    monkeypatch.delitem(sys.modules, "model")
+    bits = script.peer_bits(model, job)
+    # Every character is a token; the ends of documents are a few more.
+    assert 1 <= bits / math.log2(dataset.vocab_size) < 1.05
+    assert 0 < counted["bits_per_character"] < bits
+    for contestant in ("nanogpt", "semigpt", "semigpt-adamw"):
+        _, steps = script.contestant_steps({**job, "contestant": contestant})
+        next(steps)
+    sys.modules.pop("model", None)
+
+
+def test_a_corpus_of_the_automatic_choices_is_the_beginning_of_the_text(
+    text: str, tmp_path: Path
+) -> None:
+    load("auto").write_corpus(tmp_path / "corpus", text, 0.001)
+    lines = (tmp_path / "corpus" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    lengths = [len(json.loads(line)["text"]) for line in lines]
+    assert sum(lengths[:-1]) < 1000 <= sum(lengths)
+    names = ["test.jsonl", "train.jsonl", "validation.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "corpus").iterdir()) == names
 
 
 def test_a_film_has_the_split_that_the_benchmarks_were_measured_on() -> None:
