@@ -429,7 +429,7 @@ def prepare_text(data: str, cache: Path) -> tuple[Table, Any]:
     os.environ["SEMIGPT_CACHE"] = str(cache)
     from semigpt.evaluation.baselines import measure_baselines
     from semigpt.evaluation.evaluate import check_split
-    from semigpt.ngrams.kneser_ney import KneserNey
+    from semigpt.ngrams.counts import Counts
     from semigpt.recipe import prepare
     from semigpt.storage import run_to_end
 
@@ -440,7 +440,7 @@ def prepare_text(data: str, cache: Path) -> tuple[Table, Any]:
     stream = dataset.stream("train")
     ids = stream.read(0, len(stream))
     begin = time.perf_counter()
-    KneserNey.fit(ids, dataset.vocab_size, order=5)
+    Counts.fit(ids, dataset.vocab_size, order=5)
     seconds = time.perf_counter() - begin
     row = {"bits_per_character": baselines.kneser_ney_5, "characters": len(ids), "seconds": seconds}
     return row, dataset
