@@ -1,10 +1,10 @@
-"""Damage every file that semigpt reads, at random, and see that each reader answers with one line or reads it.
+"""Damage every file that semigpt reads, at random: a reader reads it or refuses it in one line.
 
     python benchmarks/fuzz_readers.py --minutes 10
 
-Damage is of bytes (flipped, cut, doubled, put in), of JSON (a value anywhere replaced by one of a wicked list) and of
-the sizes in binary headers. What is not a SemigptError of one line is a finding: it is printed with the seed that
-makes it again, and the exit code is 1.
+Damage is of bytes (flipped, cut, doubled, put in), of JSON (a value anywhere replaced by one of a
+wicked list) and of the sizes in binary headers. Anything but a SemigptError of one line is a
+finding: it is printed with the seed that reproduces it, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -50,14 +50,16 @@ READERS: dict[str, Callable[[Path], object]] = {
     "read_toml": lambda folder: Recipe.from_tables(read_toml(folder / "config.toml")),
 }
 WICKED: list[Any] = [
-    None, True, 0, -1, 1.5, float("inf"), 2**31, 2**63, 2**70, 10**400, "", "\x00", "../../etc/passwd", "가" * 5000,
-    [], {}, [[[]]], [None], {"": None}, "NaN", "F32", "O",
+    None, True, 0, -1, 1.5, float("inf"), 2**31, 2**63, 2**70, 10**400, "", "\x00",
+    "../../etc/passwd", "가" * 5000, [], {}, [[[]]], [None], {"": None}, "NaN", "F32", "O",
 ]  # fmt: skip
 
 
 def make_specimens(place: Path) -> Path:
-    """A small whole folder for each reader."""
-    text = "기상청은 24일 전국이 대체로 맑겠다고 밝혔다. 의사협회는 이날 서울에서 기자회견을 열었다."
+    """A small valid folder for each reader."""
+    text = (
+        "기상청은 24일 전국이 대체로 맑겠다고 밝혔다. 의사협회는 이날 서울에서 기자회견을 열었다."
+    )
     tokenizer = CharTokenizer(text)
     shape = {"context_length": 8, "width": 16, "num_layers": 1, "num_heads": 2}
     for name in ("load_model", "load_tokenizer"):
@@ -77,18 +79,22 @@ def make_specimens(place: Path) -> Path:
         for _ in range(3):
             writer.add(np.arange(100, dtype=dtype))
         entry = writer.finish()
-    manifest = {"format": 1, "vocab_size": 100, "dtype": "uint16", "corpus": "c", "tokenizer": "t"}
-    (data / "manifest.json").write_text(json.dumps({**manifest, "splits": {"train": entry}}))
+    manifest = {
+        "format": 1, "vocab_size": 100, "dtype": "uint16", "corpus": "c", "tokenizer": "t",
+        "splits": {"train": entry},
+    }  # fmt: skip
+    (data / "manifest.json").write_text(json.dumps(manifest))
     (place / "read_toml").mkdir()
     (place / "read_toml" / "config.toml").write_text(
-        '[data]\nspec = "news"\n\n[model]\nrung = "gpt"\nwidth = 64\n\n[training]\nsteps = 10\nsave_every = "2m"\n'
+        '[data]\nspec = "news"\n\n[model]\nkind = "gpt"\nwidth = 64\n\n'
+        '[training]\nsteps = 10\nsave_every = "2m"\n'
         "[optimizer]\nbetas = [0.9, 0.95]\nlearning_rate = 1e-3\n"
     )
     return place
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:
-    """The file with something wrong in it."""
+    """The file's bytes with one kind of damage."""
     kind = draw.randrange(6)
     if kind == 0:
         try:
@@ -112,7 +118,7 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
         case 4:
             return content[:at] + draw.randbytes(draw.randrange(1, 50)) + content[at:]
         case _:
-            # Sizes lie in the first bytes of binary files; numbers in the text of others.
+            # Binary files hold sizes in their first bytes.
             size = draw.choice((0, 1, 8, 100, 2**31, 2**40, 2**63, 2**64 - 1)).to_bytes(8, "little")
             return size + content[8:]
 
@@ -135,7 +141,7 @@ def _replaced(value: Any, draw: random.Random) -> Any:
 
 
 def fuzz(folder: Path, reader: str, *, seed: int, cases: int) -> None:
-    """Damage one file at a time, `cases` times; AssertionError at a finding."""
+    """Damage one file at a time, `cases` times; AssertionError for a finding."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     for case in range(seed, seed + cases):
         draw = random.Random(case)
@@ -147,7 +153,9 @@ def fuzz(folder: Path, reader: str, *, seed: int, cases: int) -> None:
             READERS[reader](folder)
         except SemigptError as error:
             if "\n" in str(error):
-                raise AssertionError(f"{reader}, case {case}: more than a line for {file.name}") from error
+                raise AssertionError(
+                    f"{reader}, case {case}: more than one line for {file.name}"
+                ) from error
         except Exception as error:
             raise AssertionError(
                 f"{reader}, case {case}, {file.name}: {type(error).__name__}: {error}"
@@ -178,7 +186,10 @@ def main() -> int:
                     print(error)
                 done += 25
             seed += 25
-    print(f"{done:,} cases in {options.minutes:g} minutes over {', '.join(READERS)}: {findings} findings")
+    print(
+        f"{done:,} cases in {options.minutes:g} minutes over {', '.join(READERS)}: "
+        f"{findings} findings"
+    )
     return int(findings > 0)
 
 

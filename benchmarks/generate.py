@@ -1,10 +1,16 @@
-"""Characters a second of ways to generate from the same weights, in one run: a 32-character prompt, 256 new characters.
+"""Generated characters per second, by every way to run the same weights, in one process.
 
-    python -P benchmarks/generate.py [--json] [--repeat 3] [--width 128]
+    python benchmarks/generate.py [--json] [--repeat 3] [--width 128]
 
-Ways: decode.c in three precisions, our PyTorch path, transformers with its KV cache and, where `xllamacpp` and `gguf`
-are installed, llama.cpp at the same precisions. Every way draws at temperature 0.8 without cuts, one text and 16 texts
-side by side; weights are random, which changes nothing about speed. The best of `--repeat` runs counts, after one to warm up.
+Ways: decode.c in three precisions, our PyTorch path, transformers with its KV cache and, where
+`xllamacpp` and `gguf` are installed, llama.cpp at the same precisions. The prompt has 32 characters
+and 256 new ones are written. Every way samples at temperature 0.8 with no other cut, one sequence
+and a batch of 16. Weights are random, which changes nothing about speed. The best of `--repeat`
+runs counts, after one to warm up.
+
+llama.cpp reads a GGUF file that this script writes for the measurement: its tokens stand for
+themselves, so it measures speed and no text. llama.cpp's own converter takes no folder of
+semigpt's.
 """
 
 from __future__ import annotations
@@ -33,17 +39,19 @@ SHAPES = {
     128: {"width": 128, "num_layers": 4, "num_heads": 4, "context_length": 512},
     384: {"width": 384, "num_layers": 6, "num_heads": 6, "context_length": 512},
 }
-Way = Callable[[int], int]  # texts side by side → characters written
+Way = Callable[[int], int]  # batch size → characters written
 
 
 def our_way(engine: Engine, prompt: str) -> Way:
-    """`Engine.stream`, text and all: UTF-8 kept whole, pieces joined."""
+    """`Engine.stream`, its text work included."""
 
-    def run(texts: int) -> int:
+    def run(batch_size: int) -> int:
         written = 0
         settings = SamplingSettings(temperature=0.8)
-        for piece in engine.stream([prompt] * texts, max_new_tokens=NEW, sampling=settings, seed=0):
-            written += len(piece.text)
+        for chunk in engine.stream(
+            [prompt] * batch_size, max_new_tokens=NEW, sampling=settings, seed=0
+        ):
+            written += len(chunk.text)
         return written
 
     return run
@@ -55,24 +63,24 @@ def transformers_way(folder: Path, prompt: list[int]) -> Way:
 
     model = AutoModelForCausalLM.from_pretrained(folder)
 
-    def run(texts: int) -> int:
+    def run(batch_size: int) -> int:
         with torch.inference_mode():
             model.generate(
-                torch.tensor([prompt] * texts),
-                attention_mask=torch.ones(texts, len(prompt), dtype=torch.int64),
+                torch.tensor([prompt] * batch_size),
+                attention_mask=torch.ones(batch_size, len(prompt), dtype=torch.int64),
                 do_sample=True,
                 temperature=0.8,
                 top_k=0,
                 min_new_tokens=NEW,
                 max_new_tokens=NEW,
             )
-        return texts * NEW
+        return batch_size * NEW
 
     return run
 
 
 def write_gguf(path: Path, model: GPT, tokenizer: CharTokenizer, precision: str) -> None:
-    """The model as llama.cpp reads a Qwen3: the same weights, each token one byte-level piece of its own."""
+    """Write the model as llama.cpp reads a Qwen3: the same weights, and a stand-in vocabulary."""
     import gguf
 
     kinds = {
@@ -94,16 +102,16 @@ def write_gguf(path: Path, model: GPT, tokenizer: CharTokenizer, precision: str)
     writer.add_layer_norm_rms_eps(settings.norm_epsilon)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
-    pieces = [chr(0x4E00 + token) for token in range(settings.vocab_size)]
-    writer.add_token_list(pieces)
-    writer.add_token_types([gguf.TokenType.NORMAL] * len(pieces))
-    writer.add_token_merges([f"{pieces[0]} {pieces[1]}"])
+    names = [chr(0x4E00 + token) for token in range(settings.vocab_size)]
+    writer.add_token_list(names)
+    writer.add_token_types([gguf.TokenType.NORMAL] * len(names))
+    writer.add_token_merges([f"{names[0]} {names[1]}"])
     writer.add_bos_token_id(tokenizer.end_of_text or 0)
     writer.add_eos_token_id(tokenizer.end_of_text or 0)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, settings.num_layers)
+    targets = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, settings.num_layers)
     for name, tensor in model.huggingface_state().items():
         array = tensor.float().numpy()
-        target = names.get_name(name, try_suffixes=(".weight",))
+        target = targets.get_name(name, try_suffixes=(".weight",))
         kind = kinds[precision] if array.ndim == 2 else gguf.GGMLQuantizationType.F32
         writer.add_tensor(target, gguf.quants.quantize(array, kind), raw_dtype=kind)
     writer.write_header_to_file()
@@ -113,7 +121,7 @@ def write_gguf(path: Path, model: GPT, tokenizer: CharTokenizer, precision: str)
 
 
 def llama_cpp_way(path: Path, prompt: list[int]) -> Way:
-    """llama.cpp's server through xllamacpp, in this process: its own batching of parallel requests, no penalties."""
+    """llama.cpp's server through xllamacpp, in this process; it batches the parallel requests."""
     import threading
 
     import xllamacpp
@@ -140,31 +148,35 @@ def llama_cpp_way(path: Path, prompt: list[int]) -> Way:
     def one(counts: list[int]) -> None:
         answer = server.handle_completions(request)
         counts.append(
-            answer["usage"]["completion_tokens"] if "usage" in answer else answer["tokens_predicted"]
+            answer["usage"]["completion_tokens"]
+            if "usage" in answer
+            else answer["tokens_predicted"]
         )
 
-    def run(texts: int) -> int:
+    def run(batch_size: int) -> int:
         counts: list[int] = []
-        threads = [threading.Thread(target=one, args=(counts,)) for _ in range(texts)]
+        threads = [threading.Thread(target=one, args=(counts,)) for _ in range(batch_size)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        if len(counts) != texts:
+        if len(counts) != batch_size:
             raise RuntimeError("llama.cpp did not answer every request")
         return sum(counts)
 
     return run
 
 
-def speed(way: Way, texts: int, repeat: int) -> float:
-    """Characters a second, the best of `repeat` runs, and of as many more as fit in two seconds: a machine with other
-    work to do is seldom free for a whole run."""
-    way(texts)
+def speed(way: Way, batch_size: int, repeat: int) -> float:
+    """Characters per second: the best of `repeat` runs, and of as many more as fit in two seconds.
+
+    More runs, because a machine with other work to do is seldom free for a whole one.
+    """
+    way(batch_size)
     best, runs, started = 0.0, 0, time.perf_counter()
     while runs < repeat or time.perf_counter() - started < 2:
         begin = time.perf_counter()
-        written = way(texts)
+        written = way(batch_size)
         best, runs = max(best, written / (time.perf_counter() - begin)), runs + 1
     return best
 
@@ -177,7 +189,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--width", type=int, choices=SHAPES, help="this shape alone")
     options = parser.parse_args()
-    # 3,237 tokens, as the characters of the film reviews of nsmc.
+    # 3,237 tokens, as many as a part of the film reviews has characters.
     characters = "".join(map(chr, range(0xAC00, 0xAC00 + 2980)))
     tokenizer = CharTokenizer(characters)
     prompt = characters[:PROMPT_LENGTH]
@@ -189,18 +201,20 @@ def main() -> None:
         torch.manual_seed(0)
         model = GPT(GPTSettings(vocab_size=tokenizer.vocab_size, **shape)).eval()
         with torch.no_grad():
-            # The end of the text would cut texts short: its logit, and those of bytes that are no text, are low.
+            # The end-of-text token would end sequences early, and bytes would be no text.
             model.lm_head.weight[: 3237 - 2980] *= 0
         ids = tokenizer.encode(prompt).tolist()
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             save_model(folder, model, tokenizer, "")
-            # Each is made when its turn comes: llama.cpp's threads stay behind the server that made them.
+            # Each is made when its turn comes: llama.cpp's threads outlive the server.
             ways: list[tuple[str, Callable[[], Way]]] = [
                 *(
                     (
                         f"semigpt, native, {p}",
-                        partial(our_way, Engine(model, tokenizer, precision=p, native=True), prompt),
+                        partial(
+                            our_way, Engine(model, tokenizer, precision=p, native=True), prompt
+                        ),
                     )
                     for p in PRECISIONS
                 ),
@@ -217,18 +231,19 @@ def main() -> None:
                     ways.append((f"llama.cpp, {precision}", partial(llama_cpp_way, path, ids)))
             for label, make in ways:
                 way = make()
-                for texts in (1, 16):
+                for batch_size in (1, 16):
                     rows.append(
                         {
                             "width": width,
-                            "texts": texts,
+                            "batch_size": batch_size,
                             "way": label,
-                            "speed": speed(way, texts, options.repeat),
+                            "characters_per_second": speed(way, batch_size, options.repeat),
                         }
                     )
                     if not options.json:
                         print(
-                            f"{width:4} {texts:3} {label:36} {rows[-1]['speed']:10,.0f} characters/s",
+                            f"{width:4} {batch_size:3} {label:36} "
+                            f"{rows[-1]['characters_per_second']:10,.0f} characters/s",
                             flush=True,
                         )
     if options.json:

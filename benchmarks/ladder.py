@@ -1,12 +1,14 @@
-"""The ladder's bigram and blocks beside the book's own loop, in one run: how many times as fast a step is.
+"""How many times as fast a step of the ladder's bigram and blocks is as one of the book's own loop.
 
     python benchmarks/ladder.py [--data SPEC] [--threads N] [--json]
 
-The book's loop is re-written here from its description: a batch stacked block by block, one nn.Linear a head for each of
-query, key and value and a Python loop over the heads, cross-entropy of all logits, torch.optim.AdamW as it comes. Both
-sides learn from the same text at the book's size (32 blocks of 8, width 32, 4 layers of 4 heads, dropout 0.1 on every
-branch); ours is what `semigpt ladder --book` runs, batch, update and report. Rounds of the two alternate, so that a machine
-that others use slows both, and the medians of all steps are compared.
+The book is 한권으로 끝내는 실전 LLM 파인튜닝, chapter 2. Its loop is re-written here from its
+description: a batch stacked block by block, one nn.Linear per head for each of query, key and value
+and a Python loop over the heads, cross-entropy of all logits, torch.optim.AdamW at its defaults.
+Both sides train on the same text at the book's size (batch 32, context 8, width 32, 4 layers of 4
+heads, dropout 0.1 on every branch). Ours is what `semigpt ladder --book` runs: batch, update and
+report. Rounds of the two alternate, so that other work on the machine slows both, and the medians
+of all steps are compared.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,13 +26,13 @@ from torch import Tensor, nn
 
 from semigpt.dataset import Dataset
 from semigpt.recipe import prepare
+from semigpt.storage import run_to_end
 from semigpt.studies.ladder import LadderSettings, rung_recipe
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Progress
 from semigpt.training.trainer import training_steps
 
 BATCH, CONTEXT, WIDTH, HEADS, LAYERS, DROPOUT = 32, 8, 32, 4, 4, 0.1
-NSMC = Path(__file__).parents[2] / "shared" / "data" / "nsmc"
 
 
 class BookBigram(nn.Module):
@@ -71,7 +72,9 @@ class BookBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm_1(x)
-        x = x + self.dropout(self.projection(torch.cat([head(normed) for head in self.heads], dim=-1)))
+        x = x + self.dropout(
+            self.projection(torch.cat([head(normed) for head in self.heads], dim=-1))
+        )
         return x + self.network(self.norm_2(x))
 
 
@@ -88,7 +91,7 @@ class BookBlocks(nn.Module):
 
 
 def book_steps(model: nn.Module, text: Tensor) -> Iterator[None]:
-    """The book's loop, a step at a time."""
+    """The book's loop, one step at a time."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     while True:
         starts = torch.randint(len(text) - CONTEXT, (BATCH,))
@@ -102,17 +105,21 @@ def book_steps(model: nn.Module, text: Tensor) -> Iterator[None]:
         yield
 
 
-def our_steps(rung: str, dataset: Dataset, data: dict[str, Any]) -> Iterator[object]:
-    """The rung as `semigpt ladder --book` trains it."""
-    settings = LadderSettings(rungs=(rung,), steps=10**9, book=True, data=data, machine={}, sample={})
-    recipe = rung_recipe(settings, rung)
-    model = recipe.build_model(dataset.vocab_size)
+def our_steps(rung: str, data: dict[str, Any]) -> tuple[Dataset, Iterator[object]]:
+    """The rung as `semigpt ladder --book` trains it: its text, and its loop."""
+    settings = LadderSettings(
+        rungs=(rung,), steps=10**9, book=True, data=data, machine={}, sample={}
+    )
+    recipe, _, _, dataset = run_to_end(prepare(rung_recipe(settings, rung)))
+    model = recipe.build_model()
     optimizer = Optimizer(model, recipe.optimizer)
-    return training_steps(model, dataset, optimizer, recipe.training, Progress())
+    return dataset, training_steps(model, dataset, optimizer, recipe.training, Progress())
 
 
-def compare(first: Callable[[], object], second: Callable[[], object], seconds: float) -> tuple[float, float]:
-    """The median milliseconds of either, called in alternating rounds of half a second."""
+def compare(
+    first: Callable[[], object], second: Callable[[], object], seconds: float
+) -> tuple[float, float]:
+    """The median milliseconds of each, called in alternating rounds of half a second."""
     times: tuple[list[float], list[float]] = ([], [])
     for step in (first, second):
         for _ in range(5):
@@ -128,44 +135,48 @@ def compare(first: Callable[[], object], second: Callable[[], object], seconds: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--data", default=str(NSMC) if NSMC.is_dir() else "news")
-    parser.add_argument("--threads", type=int, help="of torch, for both sides (default: torch's own)")
-    parser.add_argument("--seconds", type=float, default=12.0, help="a comparison (default: 12)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="news", metavar="SPEC", help="the text (default: news)")
+    parser.add_argument("--threads", type=int, help="of torch, for both sides (default: torch's)")
+    parser.add_argument("--seconds", type=float, default=12.0, help="per comparison (default: 12)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    data = {"spec": options.data}
-    settings = LadderSettings(rungs=("bigram",), steps=1, book=True, data=data, machine={}, sample={})
-    _, _, dataset = prepare(rung_recipe(settings, "bigram"))
-    stream = dataset.stream("train")
-    text = torch.from_numpy(stream.read(0, len(stream)).astype("int64"))
     result: dict[str, Any] = {
         "data": options.data,
-        "vocab_size": dataset.vocab_size,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
     for rung, book in (("bigram", BookBigram), ("blocks", BookBlocks)):
-        theirs, ours = book_steps(book(dataset.vocab_size), text), our_steps(rung, dataset, data)
-        book_ms, our_ms = compare(lambda it=theirs: next(it), lambda it=ours: next(it), options.seconds)
+        dataset, ours = our_steps(rung, {"spec": options.data})
+        stream = dataset.stream("train")
+        text = torch.from_numpy(stream.read(0, len(stream)).astype("int64"))
+        theirs = book_steps(book(dataset.vocab_size), text)
+        result["vocab_size"] = dataset.vocab_size
+        book_ms, our_ms = compare(
+            lambda it=theirs: next(it), lambda it=ours: next(it), options.seconds
+        )
         result[rung] = {
-            "book_ms_a_step": round(book_ms, 3),
-            "ms_a_step": round(our_ms, 3),
+            "book_ms_per_step": round(book_ms, 3),
+            "ms_per_step": round(our_ms, 3),
             "ratio": round(book_ms / our_ms, 2),
             "characters_per_second": round(BATCH * CONTEXT / our_ms * 1000),
         }
         if not options.json:
             print(
-                f"{rung:8} the book's {book_ms:7.2f} ms a step, ours {our_ms:6.2f}: {book_ms / our_ms:.1f} x"
+                f"{rung:8} the book's {book_ms:7.2f} ms per step, ours {our_ms:6.2f}: "
+                f"{book_ms / our_ms:.1f} x"
             )
     if options.json:
         print(json.dumps(result))
     else:
         print(
-            f"{options.data}, {dataset.vocab_size:,} characters, {torch.get_num_threads()} threads, torch {torch.__version__}"
+            f"{options.data}, {result['vocab_size']:,} tokens, {result['threads']} threads, "
+            f"torch {torch.__version__}"
         )
 
 

@@ -1,35 +1,44 @@
-"""What so many minutes of training give, and how fast training runs, beside others' loops, in one run.
+"""What minutes of training give, and how fast training runs, beside other projects, in one run.
 
-    python -P benchmarks/train.py [--data SPEC] [--peer PATH] [--minutes 2] [--seeds 3] [--only NAME,…] [--reach] [--out FILE] [--json]
-    python -P benchmarks/train.py --throughput [--peer PATH] [--seconds 5] [--rounds 5] [--width 128] [--only …] [--json]
+    python benchmarks/train.py [--data SPEC] [--peer PATH] [--minutes 2] [--seeds 3] [--only NAME,…]
+                               [--reach] [--out FILE] [--json]
+    python benchmarks/train.py --throughput [--data SPEC] [--peer PATH] [--seconds 5] [--rounds 5]
+                               [--width 128] [--only NAME,…] [--json]
 
-PATH is a checkout of karpathy/nanoGPT, whose model.py is imported from there; its licence and commit are told with the
-result. Everything runs on the CPU, with torch's own number of threads (OMP_NUM_THREADS changes it for all alike), but with
-`--device cuda` the trained contestants of QUALITY run on the GPU.
+PATH is a checkout of karpathy/nanoGPT, whose model.py is imported from there; its licence and
+commit are printed with the result. Everything runs on the CPU with torch's own number of threads
+(OMP_NUM_THREADS changes it for all alike). With `--device cuda` the trained contestants of QUALITY
+run on the GPU.
 
-QUALITY: bits a character on the test split after a wall clock of so many minutes, contestants in turn, seed by seed.
-  nanogpt   the setting its README documents for a CPU (4 layers of 128, blocks of 64, 12 a step, float32, no compile) with
-            the rates of config/train_shakespeare_char.py, its cosine laid over the clock; it saves and evaluates nothing. On a
-            GPU that file's model and batch (6 layers of 384, blocks of 256, 64 a step), as train.py runs it there: bfloat16
-            by autocast, TF32, compiled, the next batch copied while the GPU is busy; no dropout, for a text this long
-  semigpt   `semigpt train --minutes M'` as a user runs it
+QUALITY: bits per character on the test split after M minutes of wall clock, contestants in turn,
+seed by seed.
+  nanogpt     the setting that its README documents for a CPU (4 layers, width 128, context 64,
+              batch 12, float32, no compile) with the rates of config/train_shakespeare_char.py, its
+              cosine laid over the clock; it saves and evaluates nothing. On a GPU that file's model
+              and batch (6 layers, width 384, context 256, batch 64), as train.py runs it there:
+              bfloat16 by autocast, TF32, compiled, the next batch copied while the GPU is busy; no
+              dropout, since the text is not repeated
+  semigpt     `semigpt train --minutes M'` as a user runs it
   characters  the same with --tokenizer char
-  memory    the same with --memory, where `semigpt train` has it
-  5-gram    counted, not trained: interpolated modified Kneser-Ney, with its seconds of counting
-Each is a process of its own and its clock begins when it is started: imports, compilers, forecast, evaluations, saving and
-the report are on it. nanoGPT stops at the first step past the end. M' is M less what a first run of a second takes beside
-its training, so the whole command takes M; what it did take stands in the table. The text, its split, its ids and the
-baselines are prepared before, once for all, in a cache of the benchmark's own; each run of semigpt gets a fresh copy of it,
-so nothing that one run compiles or counts helps the next. What is prepared are characters: where semigpt picks another
-tokenizer, its training is on the clock too. All read the same text and all are measured as `semigpt evaluate` measures:
-windows of the context that overlap by half, end-of-text marks paid for, bits a character of the text.
-FILE keeps a line for each run, and a run it holds is not made again: hours of them may be stopped and gone on with.
-`--reach` runs semigpt for one minute more (--reach-minutes) and says whether that reaches nanoGPT's final figure.
+  memory      the same with --memory
+  5-gram      counted, not trained: interpolated modified Kneser-Ney, with its seconds of counting
+Each is a process of its own, and its clock begins when it is started: imports, compilers, forecast,
+evaluations, saving and the report are on it. nanoGPT stops at the first step past the end. M' is M
+less what a first run of one second takes beside its training, so the whole command takes M; the
+table has what it did take. The text, its split, its ids and the baselines are prepared once, in a
+cache of the benchmark's own. Each run of semigpt gets a fresh copy of it, so nothing that one run
+compiles or counts helps the next. Only characters are prepared: if semigpt picks another tokenizer,
+training it is on the clock. All read the same text and all are measured as `semigpt evaluate`
+measures: windows of the context that overlap by half, end-of-text tokens included, bits per
+character of the text. FILE keeps a line per run, and a run that it holds is not repeated: hours of
+them may be stopped and resumed. `--reach` also runs semigpt for one minute (--reach-minutes) and
+says whether it reaches nanoGPT's final figure.
 
-THROUGHPUT: characters a second at two shapes, each contestant in a process of its own that waits while the others have
-their turn: rounds A B C A B C …, two steps of warming up not counted, the median of the rounds. A ratio is the median of
-the rounds' ratios. nanoGPT, transformers' GPT-2 and litgpt's Llama (the last two where installed): float32, torch.optim.AdamW,
-a plain loop; semigpt's `gpt` through its own trainer, in the precision it picks, with its own optimizer and with AdamW alone.
+THROUGHPUT: characters per second at two shapes. Each contestant is a process of its own that waits
+while the others have their turn: rounds A B C A B C …, two warm-up steps not counted, the median of
+the rounds. A ratio is the median of the rounds' ratios. nanoGPT, transformers' GPT-2 and litgpt's
+Llama (the last two where installed): float32, torch.optim.AdamW, a plain loop; semigpt's `gpt`
+through its own trainer, in the precision it picks, with its own optimizer and with AdamW alone.
 """
 
 from __future__ import annotations
@@ -56,7 +65,7 @@ from typing import IO, Any, NoReturn
 
 from semigpt.errors import SemigptError, SettingsError
 
-# Nothing heavy is imported above: a peer's start-up is on its clock, and semigpt's imports are no part of it.
+# Nothing heavy is imported above: a peer's start-up is on its clock, without semigpt's imports.
 
 QUALITY = ("nanogpt", "semigpt", "characters", "memory", "5-gram")
 FLAGS = {"memory": ["--memory"], "characters": ["--tokenizer", "char"]}
@@ -83,27 +92,34 @@ SHAPES = (
 GPU_SHAPE = {"layers": 6, "width": 384, "heads": 6, "context": 256, "batch": 64}
 TOP_RATE, LOW_RATE, WARM_STEPS = 1e-3, 1e-4, 100  # nanoGPT's config/train_shakespeare_char.py
 PROBE_MINUTES = 1 / 60
-SEMIGPT = (sys.executable, "-P", "-m", "semigpt")
+SEMIGPT = (sys.executable, "-m", "semigpt")
 Table = dict[str, Any]
 
 
 def recipe_of(data: str, shape: Table | None = None, **optimizer: str) -> Any:
-    """The recipe of `semigpt train --data DATA`, at a given shape and with a given optimizer where they are named."""
+    """The recipe of `semigpt train --data DATA`, with this shape and optimizer where given."""
     from semigpt.recipe import Recipe
 
     tables: dict[str, Table] = {"data": {"spec": data}, "optimizer": optimizer}
     tables["tokenizer"] = {"kind": "char"}  # as the peers read it
     if shape is not None:
-        names = {"layers": "num_layers", "width": "width", "heads": "num_heads", "context": "context_length"}
+        names = {
+            "layers": "num_layers",
+            "width": "width",
+            "heads": "num_heads",
+            "context": "context_length",
+        }
         tables["model"] = {theirs: shape[ours] for ours, theirs in names.items()}
         tables["training"] = {"batch_size": shape["batch"], "steps": 10**9}
     return Recipe.from_tables(tables)
 
 
 def write_tokens(dataset: Any, path: Path) -> None:
-    """The training split's ids as nanoGPT keeps them: 16 bits each, end to end."""
+    """Write the training split's ids as nanoGPT keeps them: 16 bits each, end to end."""
     if dataset.vocab_size > 1 << 16:
-        raise SettingsError(f"16 bits do not hold {dataset.vocab_size:,} tokens; name another --data")
+        raise SettingsError(
+            f"16 bits do not hold {dataset.vocab_size:,} tokens; name another --data"
+        )
     stream = dataset.stream("train")
     stream.read(0, len(stream)).astype("uint16").tofile(path)
 
@@ -112,12 +128,13 @@ def write_tokens(dataset: Any, path: Path) -> None:
 
 
 def nanogpt(job: Table) -> tuple[Any, Any]:
-    """nanoGPT's model and optimizer; what its README and its config do not say is as train.py has it."""
+    """nanoGPT's model and optimizer; what README and config leave open is as in its train.py."""
     sys.path.insert(0, job["peer"])
     module = importlib.import_module("model")
     names = {"block_size": "context", "n_layer": "layers", "n_head": "heads", "n_embd": "width"}
     sizes = {theirs: job["shape"][ours] for theirs, ours in names.items()}
-    model = module.GPT(module.GPTConfig(vocab_size=job["vocab_size"], dropout=0.0, bias=False, **sizes))
+    config = module.GPTConfig(vocab_size=job["vocab_size"], dropout=0.0, bias=False, **sizes)
+    model = module.GPT(config)
     model.to(job["device"])
     return model, model.configure_optimizers(0.1, TOP_RATE, (0.9, 0.99), job["device"])
 
@@ -129,20 +146,23 @@ def plain_steps(
     clip: float = math.inf,
     rate: Callable[[int], float] | None = None,
 ) -> Iterator[int]:
-    """A plain loop, an update at a time: blocks at random places of a memory map, stacked."""
+    """A plain loop, one update at a time: blocks at random places of a memory map, stacked."""
     import numpy as np
     import torch
 
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     text = np.memmap(job["tokens"], dtype=np.uint16, mode="r")
-    length, rows = job["shape"]["context"], job["shape"]["batch"]
+    length, batch_size = job["shape"]["context"], job["shape"]["batch"]
 
     def blocks(starts: list[int]) -> torch.Tensor:
-        found = torch.stack([torch.from_numpy(text[i : i + length].astype(np.int64)) for i in starts])
-        return found if job["device"] == "cpu" else found.pin_memory().to(job["device"], non_blocking=True)
+        rows = [torch.from_numpy(text[i : i + length].astype(np.int64)) for i in starts]
+        block = torch.stack(rows)
+        if job["device"] == "cpu":
+            return block
+        return block.pin_memory().to(job["device"], non_blocking=True)
 
     def batch() -> tuple[torch.Tensor, torch.Tensor]:
-        starts = torch.randint(len(text) - length, (rows,)).tolist()
+        starts = torch.randint(len(text) - length, (batch_size,)).tolist()
         return blocks(starts), blocks([start + 1 for start in starts])
 
     inputs, targets = batch()
@@ -162,7 +182,7 @@ def plain_steps(
 
 
 def train_nanogpt(job: Table) -> Table:
-    """Train nanoGPT until its clock has run out, then measure it as semigpt measures its own."""
+    """Train nanoGPT until its time is up, then measure it as semigpt measures its own."""
     import torch
 
     torch.manual_seed(job["seed"])
@@ -173,8 +193,8 @@ def train_nanogpt(job: Table) -> Table:
         if step < WARM_STEPS:
             return TOP_RATE * (step + 1) / (WARM_STEPS + 1)
         warm = min(warm, time.time())
-        share = min((time.time() - warm) / max(end - warm, 1e-9), 1.0)
-        return LOW_RATE + (TOP_RATE - LOW_RATE) * (1 + math.cos(math.pi * share)) / 2
+        fraction = min((time.time() - warm) / max(end - warm, 1e-9), 1.0)
+        return LOW_RATE + (TOP_RATE - LOW_RATE) * (1 + math.cos(math.pi * fraction)) / 2
 
     model, optimizer = nanogpt(job)
     gpu, trained = job["device"] == "cuda", model
@@ -191,7 +211,9 @@ def train_nanogpt(job: Table) -> Table:
     while time.time() < end:
         done = next(steps)
         tokens += job["shape"]["batch"] * job["shape"]["context"]
-        if gpu and done % 10 == 0:  # as often as train.py asks for its loss: kernels queue no further
+        if (
+            gpu and done % 10 == 0
+        ):  # as often as its train.py reads the loss: kernels queue no further
             torch.cuda.synchronize()
     if gpu:
         torch.cuda.synchronize()
@@ -206,33 +228,44 @@ def train_nanogpt(job: Table) -> Table:
 
 
 def peer_bits(model: Any, job: Table) -> float:
-    """Bits a character on the test split, by `semigpt evaluate`'s own code."""
+    """Bits per character on the test split, by `semigpt evaluate`'s own code."""
     from semigpt.evaluation.evaluate import evaluate
     from semigpt.models.base import LanguageModel, ModelSettings
     from semigpt.recipe import prepare
+    from semigpt.storage import run_to_end
+
+    class PeerSettings(ModelSettings):
+        @property
+        def parameter_count(self) -> int:
+            return sum(parameter.numel() for parameter in model.parameters())
 
     class Peer(LanguageModel):
         def __init__(self) -> None:
             super().__init__()
             self.inner = model
             length = job["shape"]["context"]
-            self.settings = ModelSettings(vocab_size=job["vocab_size"], context_length=length)
+            self.settings = PeerSettings(vocab_size=job["vocab_size"], context_length=length)
 
         def forward(self, inputs_BT: Any, targets_BT: Any = None) -> tuple[Any, Any]:
-            # Without targets nanoGPT gives the last place's logits alone.
-            answer: tuple[Any, Any] = self.inner(inputs_BT, inputs_BT if targets_BT is None else targets_BT)
+            # Without targets nanoGPT returns the last position's logits alone.
+            targets_BT = inputs_BT if targets_BT is None else targets_BT
+            answer: tuple[Any, Any] = self.inner(inputs_BT, targets_BT)
             return answer
 
         def huggingface_config(self) -> Table:
-            raise NotImplementedError  # asked of models that are saved, which this one is not
+            raise NotImplementedError  # only needed for saving, and this model is not saved
 
-    corpus, tokenizer, _ = prepare(recipe_of(job["data"]))
+        @classmethod
+        def defaults(cls, size: Any) -> dict[str, Table]:
+            raise NotImplementedError  # only needed for a recipe, and this model has none
+
+    _, corpus, tokenizer, _ = run_to_end(prepare(recipe_of(job["data"])))
     result = evaluate(Peer(), tokenizer, corpus, "test", counted_on=corpus, xz=False)
     return result.information.bits_per_character
 
 
 def contestant_steps(job: Table) -> tuple[Any, Iterator[object]]:
-    """A contestant of the throughput, by its name: its model and its loop."""
+    """A contestant of the throughput by its name: its model and its loop."""
     import torch
     import torch.nn.functional as F
 
@@ -241,19 +274,23 @@ def contestant_steps(job: Table) -> tuple[Any, Iterator[object]]:
     if name.startswith("semigpt"):
         from semigpt.device import pick_precision
         from semigpt.recipe import prepare
+        from semigpt.storage import run_to_end
         from semigpt.training.optimizer import Optimizer
         from semigpt.training.progress import Progress
         from semigpt.training.trainer import training_steps
 
-        recipe = recipe_of(job["data"], shape, **({"optimizer": "adamw"} if name == "semigpt-adamw" else {}))
-        _, _, dataset = prepare(recipe)
-        ours = recipe.build_model(vocab_size)
+        optimizer_table = {"optimizer": "adamw"} if name == "semigpt-adamw" else {}
+        recipe = recipe_of(job["data"], shape, **optimizer_table)
+        recipe, _, _, dataset = run_to_end(prepare(recipe))
+        ours = recipe.build_model()
         ours.compute_dtype = pick_precision(torch.device("cpu"), "auto")
         optimizer = Optimizer(ours, recipe.optimizer)
         return ours, training_steps(ours, dataset, optimizer, recipe.training, Progress())
     if name == "nanogpt":
         model, theirs = nanogpt(job)
-        return model, plain_steps(job, lambda inputs, targets: model(inputs, targets)[1], theirs, 1.0)
+        return model, plain_steps(
+            job, lambda inputs, targets: model(inputs, targets)[1], theirs, 1.0
+        )
     sizes = {"n_embd": shape["width"], "n_layer": shape["layers"], "n_head": shape["heads"]}
     if name == "transformers":
         from transformers import GPT2Config, GPT2LMHeadModel
@@ -265,7 +302,11 @@ def contestant_steps(job: Table) -> tuple[Any, Iterator[object]]:
     else:
         litgpt = importlib.import_module("litgpt")
         settings = {"block_size": shape["context"], "padded_vocab_size": vocab_size, **sizes}
-        settings |= {"norm_class_name": "RMSNorm", "mlp_class_name": "LLaMAMLP", "rotary_percentage": 1.0}
+        settings |= {
+            "norm_class_name": "RMSNorm",
+            "mlp_class_name": "LLaMAMLP",
+            "rotary_percentage": 1.0,
+        }
         settings |= {"parallel_residual": False, "bias": False}
         settings["intermediate_size"] = math.ceil(shape["width"] * 8 / 3 / 64) * 64  # as semigpt's
         model = litgpt.GPT(litgpt.Config(vocab_size=vocab_size, **settings))
@@ -280,7 +321,7 @@ def contestant_steps(job: Table) -> tuple[Any, Iterator[object]]:
 
 
 def take_turns(job: Table, output: IO[str]) -> None:
-    """Warm up, say so, then train for the seconds of a turn at each line that comes."""
+    """Warm up, print the model's facts, then train for one turn per line of standard input."""
     model, steps = contestant_steps(job)
     for _ in range(2):
         next(steps)
@@ -297,7 +338,7 @@ def take_turns(job: Table, output: IO[str]) -> None:
 
 
 def run_job(job: Table) -> None:
-    """What this file does in a contestant's process; what a library prints goes to standard error."""
+    """The work of a contestant's process; what a library prints goes to standard error."""
     output, sys.stdout = sys.stdout, sys.stderr
     if "contestant" in job:
         take_turns(job, output)
@@ -309,21 +350,24 @@ def run_job(job: Table) -> None:
 
 
 def job_command(job: Table) -> list[str]:
-    return [sys.executable, "-P", __file__, "--job", json.dumps(job)]
+    return [sys.executable, __file__, "--job", json.dumps(job)]
 
 
 def failed(who: str, errors: IO[bytes]) -> SettingsError:
-    """A process that ended badly, in one line: its own last one."""
+    """The error for a process that failed, with the last line that it printed."""
     errors.seek(0)
     lines = errors.read().decode("utf-8", "replace").split("\n")
-    return SettingsError(f"{who} failed: {next(filter(str.strip, reversed(lines)), 'it said nothing')}")
+    last = next(filter(str.strip, reversed(lines)), "it said nothing")
+    return SettingsError(f"{who} failed: {last}")
 
 
 def answer_of(who: str, command: list[str], **environment: str) -> tuple[Table, float]:
-    """A process's last line as an object, and its whole seconds."""
+    """The last line of a process as an object, and the seconds that the process took."""
     with tempfile.TemporaryFile() as errors:
         begin = time.perf_counter()
-        done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=errors)
+        done = subprocess.run(
+            command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=errors
+        )
         seconds = time.perf_counter() - begin
         if done.returncode:
             raise failed(who, errors)
@@ -332,7 +376,7 @@ def answer_of(who: str, command: list[str], **environment: str) -> tuple[Table, 
 
 
 def turns(job: Table) -> Generator[Table]:
-    """A process of the throughput: its facts once it is warm, then a turn's answer each time it is asked."""
+    """A process of the throughput: its facts once it is warm, then a turn's result per `next`."""
     pipe = subprocess.PIPE
     with (
         tempfile.TemporaryFile() as errors,
@@ -359,21 +403,21 @@ def semigpt_run(
     device: str = "cpu",
     measured: bool = True,
 ) -> Table:
-    """`semigpt train`, then `semigpt evaluate`, over a copy of the prepared text and nothing else."""
+    """`semigpt train`, then `semigpt evaluate`, over a fresh copy of the prepared text."""
     with tempfile.TemporaryDirectory() as name:
         cache, run = str(Path(name) / "cache"), str(Path(name) / "run")
         shutil.copytree(prepared, cache)
-        train = ["train", "--data", data, "--minutes", f"{minutes:.5f}", "--seed", str(seed), *flags]
-        train += ["--device", device, "--out", run, "--json"]
+        train = ["train", "--data", data, "--minutes", f"{minutes:.5f}", "--seed", str(seed)]
+        train += [*flags, "--device", device, "--out", run, "--json"]
         done, whole = answer_of("semigpt train", [*SEMIGPT, *train], SEMIGPT_CACHE=cache)
         figures: Table = {}
         if measured:
-            evaluate = ["evaluate", run, "--split", "test", "--no-xz", "--device", device, "--json"]
+            evaluate = ["evaluate", run, "--split", "test", "--no-xz", "--json", "--device", device]
             figures, _ = answer_of("semigpt evaluate", [*SEMIGPT, *evaluate], SEMIGPT_CACHE=cache)
     read = done["tokens"] * figures["characters"] / figures["tokens"] if figures else math.nan
     return {
         "bits_per_character": figures.get("bits_per_character", math.nan),
-        "characters": read,  # as many to a token as in the test split
+        "characters": read,  # at the test split's characters per token
         "characters_per_second": read / done["seconds"],
         "start_and_end_seconds": whole - done["seconds"],
         "seconds": whole,
@@ -381,14 +425,15 @@ def semigpt_run(
 
 
 def prepare_text(data: str, cache: Path) -> tuple[Table, Any]:
-    """Stage the text, its ids and the baselines in `cache`; the counted 5-gram's row, and the dataset."""
+    """Prepare text, ids and baselines in `cache`; return the 5-gram's row and the dataset."""
     os.environ["SEMIGPT_CACHE"] = str(cache)
     from semigpt.evaluation.baselines import measure_baselines
     from semigpt.evaluation.evaluate import check_split
     from semigpt.ngrams.counts import Counts
     from semigpt.recipe import prepare
+    from semigpt.storage import run_to_end
 
-    corpus, _, dataset = prepare(recipe_of(data))
+    _, corpus, _, dataset = run_to_end(prepare(recipe_of(data)))
     check_split(corpus, "test")
     measure_baselines(corpus, "validation", counted_on=corpus, xz=False)
     baselines = measure_baselines(corpus, "test", counted_on=corpus, xz=False)
@@ -403,12 +448,13 @@ def prepare_text(data: str, cache: Path) -> tuple[Table, Any]:
 
 def measure_quality(options: argparse.Namespace, names: list[str]) -> Table:
     """Every contestant in turn, seed by seed."""
-    runs: dict[str, list[Table]] = {name: [] for name in [*names, *(["reach"] if options.reach else [])]}
+    runs: dict[str, list[Table]] = {name: [] for name in names}
+    if options.reach:
+        runs["reach"] = []
     beside: dict[str, float] = {}  # minutes that a command takes beside its training, by its flags
-    lines = (
-        options.out.read_text(encoding="utf-8").splitlines() if options.out and options.out.exists() else []
-    )
-    kept = [json.loads(line) for line in lines]
+    kept: list[Table] = []
+    if options.out and options.out.exists():
+        kept = [json.loads(line) for line in options.out.read_text(encoding="utf-8").splitlines()]
     device = options.device
     asked = {"data": options.data, "minutes": options.minutes, "device": device}
     with tempfile.TemporaryDirectory() as folder:
@@ -423,17 +469,25 @@ def measure_quality(options: argparse.Namespace, names: list[str]) -> Table:
             if name == "5-gram":
                 return counted
             if name == "nanogpt":
-                return answer_of(name, job_command({**job, "seed": seed, "started": time.time()}))[0]
+                return answer_of(name, job_command({**job, "seed": seed, "started": time.time()}))[
+                    0
+                ]
             flags = FLAGS.get(name, [])
             if str(flags) not in beside:
-                # So short a run would not be compiled by itself; the one that is measured will be.
-                whole = ["--set", "machine.compile=true"] if device == "cuda" and name != "memory" else []
+                # So short a run is not compiled by default; the one that is measured will be.
+                compiled = device == "cuda" and name != "memory"
                 probe = semigpt_run(
-                    options.data, flags + whole, seed, PROBE_MINUTES, cache, device=device, measured=False
+                    options.data,
+                    flags + (["--set", "machine.compile=true"] if compiled else []),
+                    seed,
+                    PROBE_MINUTES,
+                    cache,
+                    device=device,
+                    measured=False,
                 )
                 beside[str(flags)] = probe["start_and_end_seconds"] / 60
             minutes = options.reach_minutes if name == "reach" else options.minutes
-            # At least the probe's second, where the start takes longer than there is: the table says so.
+            # Where starting takes longer than there is, one second is left: the table shows it.
             minutes = max(minutes - beside[str(flags)], PROBE_MINUTES)
             return semigpt_run(options.data, flags, seed, minutes, cache, device=device)
 
@@ -448,33 +502,40 @@ def measure_quality(options: argparse.Namespace, names: list[str]) -> Table:
                 runs[name].append(
                     {key: value for key, value in last.items() if key == "seed" or key not in this}
                 )
-                say(f"{name}, seed {seed}: {last['bits_per_character']:.4f} in {last['seconds']:.1f} s")
-    result: Table = {"minutes": options.minutes, "rows": [summary(name, runs[name]) for name in names]}
+                bits, seconds = last["bits_per_character"], last["seconds"]
+                say(f"{name}, seed {seed}: {bits:.4f} in {seconds:.1f} s")
+    rows = [summary(name, runs[name]) for name in names]
+    result: Table = {"minutes": options.minutes, "rows": rows}
     figures = {row["contestant"]: row["bits_per_character"] for row in result["rows"]}
     target = figures.get("nanogpt", math.nan)
     for row in result["rows"] if "nanogpt" in figures else []:
         row["difference_to_nanogpt"] = row["bits_per_character"] - target
     if options.reach:
         reached = sum(run["bits_per_character"] <= target for run in runs["reach"])
-        result["reach"] = {**summary("semigpt", runs["reach"]), "target": target, "reached": reached}
+        result["reach"] = {
+            **summary("semigpt", runs["reach"]),
+            "target": target,
+            "reached": reached,
+        }
     return result
 
 
 def summary(name: str, runs: list[Table]) -> Table:
-    """The means over a contestant's runs, and how far apart its figures lie."""
+    """The means over a contestant's runs, and the spread of its bits per character."""
     figures = [run["bits_per_character"] for run in runs]
     means = {key: statistics.mean(run[key] for run in runs) for key in runs[0] if key != "seed"}
     return {"contestant": name, **means, "spread": max(figures) - min(figures), "runs": runs}
 
 
 def measure_throughput(options: argparse.Namespace, names: list[str]) -> Table:
-    """Rounds of turns at each shape."""
+    """Characters per second of every contestant, in rounds of turns, at each shape."""
     from semigpt.recipe import prepare
+    from semigpt.storage import run_to_end
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         tokens = Path(folder) / "train.bin"
-        _, _, dataset = prepare(recipe_of(options.data))
+        _, _, _, dataset = run_to_end(prepare(recipe_of(options.data)))
         write_tokens(dataset, tokens)
         job: Table = {"data": options.data, "vocab_size": dataset.vocab_size, "tokens": str(tokens)}
         job["device"] = "cpu"
@@ -489,13 +550,25 @@ def measure_throughput(options: argparse.Namespace, names: list[str]) -> Table:
                 for number in range(options.rounds):
                     for name, turn in asked.items():
                         speeds[name].append(next(turn)["speed"])
-                    say(f"{shape['layers']} x {shape['width']}: round {number + 1} of {options.rounds}")
+                    size = f"{shape['layers']} x {shape['width']}"
+                    say(f"{size}: round {number + 1} of {options.rounds}")
             for name, found in speeds.items():
                 ratio = statistics.median(map(truediv, found, speeds[names[0]]))
-                row = {"contestant": name, "shape": shape, "ratio": ratio, **facts[name], "speeds": found}
+                row = {
+                    "contestant": name,
+                    "shape": shape,
+                    "ratio": ratio,
+                    **facts[name],
+                    "speeds": found,
+                }
                 row |= {"lowest": min(found), "highest": max(found)}
                 rows.append({**row, "characters_per_second": statistics.median(found)})
-    return {"seconds": options.seconds, "rounds": options.rounds, "compared_with": names[0], "rows": rows}
+    return {
+        "seconds": options.seconds,
+        "rounds": options.rounds,
+        "compared_with": names[0],
+        "rows": rows,
+    }
 
 
 # What a person sees
@@ -506,7 +579,7 @@ def say(message: str) -> None:
 
 
 def peer_facts(peer: Path) -> str:
-    """Whose code runs: the licence's first line, and the commit or, outside a repository, the file's digest."""
+    """The first line of the peer's licence, and its commit or, without git, its file's digest."""
     digest = hashlib.sha256((peer / "model.py").read_bytes()).hexdigest()
     licence, version = "no LICENSE file", f"model.py {digest[:12]} (SHA-256)"
     with contextlib.suppress(OSError, IndexError):
@@ -514,8 +587,9 @@ def peer_facts(peer: Path) -> str:
         licence = text.strip().splitlines()[0]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         command = ["git", "-C", str(peer), "rev-parse", "--show-prefix", "HEAD"]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-        version = version if told[0] else f"commit {told[1]}"  # a prefix: the repository is someone else's
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        prefix, commit = done.stdout.splitlines()[:2]
+        version = version if prefix else f"commit {commit}"  # a prefix: someone else's repository
     return f"{licence}, {version}"
 
 
@@ -526,8 +600,10 @@ def show(result: Table) -> None:
 
     console = Console(highlight=False, soft_wrap=True, width=max(Console().width, 118))
     columns = COLUMNS[result["measurement"]]
-    told = f"{result['minutes']:g} minutes" if "minutes" in result else f"turns of {result['seconds']:g} s"
-    grid = Grid("", title=f"{result['data']}, {told}", title_justify="left")
+    length = f"turns of {result['seconds']:g} s"
+    if "minutes" in result:
+        length = f"{result['minutes']:g} minutes"
+    grid = Grid("", title=f"{result['data']}, {length}", title_justify="left")
     for key in columns:
         grid.add_column(key.replace("_", " "), justify="right")
     shape: Table | None = None
@@ -540,11 +616,14 @@ def show(result: Table) -> None:
         grid.add_row(row["contestant"], *cells)
     console.print(grid)
     if "compared_with" in result:
-        console.print(f"ratio: to {result['compared_with']}, the median of {result['rounds']} rounds")
+        console.print(
+            f"ratio: to {result['compared_with']}, the median of {result['rounds']} rounds"
+        )
     if reach := result.get("reach"):
         console.print(
-            f"semigpt in {reach['seconds']:.1f} s: {reach['bits_per_character']:.4f} bits a character; at or below "
-            f"nanogpt's {reach['target']:.4f} in {reach['reached']} of {len(reach['runs'])} runs"
+            f"semigpt in {reach['seconds']:.1f} s: {reach['bits_per_character']:.4f} bits per "
+            f"character; at or below nanogpt's {reach['target']:.4f} in {reach['reached']} of "
+            f"{len(reach['runs'])} runs"
         )
     if result["peer"]:
         console.print(f"nanogpt: {result['peer']}")
@@ -557,17 +636,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def contestants(options: argparse.Namespace) -> list[str]:
-    """Those that can take part, with a line for each of the rest; SettingsError where one that was named cannot."""
+    """The contestants that can take part; a line for each that cannot.
+
+    Raises SettingsError for one that was named and cannot.
+    """
     known = SPEED if options.throughput else QUALITY
     named = options.only.split(",") if options.only else known
     libraries = [name for name in ("transformers", "litgpt") if not importlib.util.find_spec(name)]
     missing = dict.fromkeys(libraries, "it is not installed")
     if options.peer is None:
         missing["nanogpt"] = "no --peer PATH names its checkout"
-    if "memory" in named and not options.throughput:
-        told = subprocess.run([*SEMIGPT, "train", "--help"], capture_output=True, text=True).stdout
-        if "--memory" not in told:
-            missing["memory"] = "`semigpt train` has no --memory"
     for name in named:
         if name not in known:
             raise SettingsError(f"no contestant {name!r}; there are {', '.join(known)}")
@@ -582,21 +660,30 @@ def parse() -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="news", metavar="SPEC", help="the text (default: news)")
     parser.add_argument("--peer", type=Path, metavar="PATH", help="a checkout of nanoGPT")
-    parser.add_argument("--minutes", type=float, default=2.0, help="each one's wall clock (default: 2)")
+    parser.add_argument(
+        "--minutes", type=float, default=2.0, help="each one's wall clock (default: 2)"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each (default: 3)")
-    parser.add_argument("--only", metavar="NAME,…", help=f"{', '.join(QUALITY)}; or {', '.join(SPEED)}")
-    parser.add_argument("--reach", action="store_true", help="does semigpt reach nanoGPT's figure sooner?")
+    parser.add_argument(
+        "--only", metavar="NAME,…", help=f"some of {', '.join(QUALITY)}; or of {', '.join(SPEED)}"
+    )
+    parser.add_argument(
+        "--reach", action="store_true", help="does semigpt reach nanoGPT's figure sooner?"
+    )
     parser.add_argument("--reach-minutes", type=float, default=1.0, help="how soon (default: 1)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep each run, and go on from those kept")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what trains (default: cpu)")
-    parser.add_argument("--throughput", action="store_true", help="characters a second instead")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of a turn (default: 5)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="keep each run there, and do not repeat those kept"
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="for training (default: cpu)"
+    )
+    parser.add_argument("--throughput", action="store_true", help="characters per second instead")
+    parser.add_argument("--seconds", type=float, default=5.0, help="per turn (default: 5)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
-    parser.add_argument("--width", type=int, choices=[s["width"] for s in SHAPES], help="this shape alone")
+    widths = [shape["width"] for shape in SHAPES]
+    parser.add_argument("--width", type=int, choices=widths, help="this shape alone")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
-    if not sys.flags.safe_path:
-        raise SettingsError("start it as python -P: tokenizers.py beside it has a library's name")
     options = parser.parse_args()
     for name in ("minutes", "seeds", "reach_minutes", "seconds", "rounds"):
         if not 0 < getattr(options, name) < math.inf:
@@ -614,13 +701,15 @@ def main() -> int:
             return 0
         names = contestants(options)
         if options.reach and (options.throughput or "nanogpt" not in names):
-            raise SettingsError("--reach compares with nanogpt: give --peer PATH, and leave --throughput out")
+            raise SettingsError(
+                "--reach compares with nanogpt: give --peer PATH, and leave --throughput out"
+            )
         import torch
 
         if options.device == "cuda" and options.throughput:
             raise SettingsError("the throughput is measured on a CPU: leave --device out")
         if options.device == "cuda" and not torch.cuda.is_available():
-            raise SettingsError("there is no NVIDIA GPU here that torch sees: leave --device out")
+            raise SettingsError("torch sees no NVIDIA GPU here: leave --device out")
 
         measure = measure_throughput if options.throughput else measure_quality
         result: Table = {

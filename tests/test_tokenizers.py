@@ -30,9 +30,6 @@ from semigpt.tokenizers import (
     load_tokenizer,
     train_tokenizer,
 )
-from semigpt.tokenizers import (
-    byte_level as bpe,
-)
 from semigpt.tokenizers.base import Ids
 from semigpt.tokenizers.bpe_trainer import learn_merges
 from semigpt.tokenizers.byte_level import ByteLevelTokenizer, WordTokenizer
@@ -222,9 +219,10 @@ def test_training_twice_gives_the_same_tokenizer_within_the_size_asked_for(kind:
 )
 @settings(max_examples=60, deadline=None)
 def test_merges_are_those_of_the_tokenizers_library(words: dict[str, int]) -> None:
-    from semigpt.tokenizers.byte_level import byte_letters
     from tokenizers import Tokenizer as Engine
     from tokenizers import models, pre_tokenizers, trainers
+
+    from semigpt.tokenizers.byte_level import byte_letters
 
     engine = Engine(models.BPE())
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

@@ -1,13 +1,19 @@
-"""How fast the tokenizers are, as ratios measured in one run, and how much memory encoding a stream takes.
+"""Speed of the tokenizers as ratios measured in one run, and the memory of encoding a stream.
 
-    python benchmarks/tokenizers.py [--json] [--megabytes 18] [--data FOLDER]
+    python benchmarks/compare_tokenizers.py [--json] [--megabytes 18] [--data FOLDER]
 
-The text is the training split of a data set folder (by default nsmc beside this repository), read with `datasets`. What
-is compared: character encoding and decoding with the book's comprehensions; learning 8,000 byte-level BPE tokens with the
-`tokenizers` library's own trainer and, where they are installed (`pip install rustbpe sentencepiece`), with rustbpe, which
-must learn the same tokens, and with sentencepiece, which learns other ones (of characters, not of bytes) and is there for
-orientation alone; BPE encoding on every core with one core, and with the `tokenizers` library on every core. Contestants take turns, so that what else the machine does
-falls on all of them.
+The text is the training split of a data set folder with a column `document` (default: film_reviews,
+which benchmarks/film_reviews.py makes), read with `datasets`. Compared are:
+
+- character encoding and decoding with the book's comprehensions (한권으로 끝내는 실전 LLM 파인튜닝,
+  chapter 2);
+- learning 8,000 byte-level BPE tokens with the `tokenizers` library's own trainer and, where they
+  are installed (`pip install rustbpe sentencepiece`), with rustbpe, which must learn the same
+  tokens, and with sentencepiece, which learns other ones (of characters, not of bytes) and only
+  gives an idea;
+- BPE encoding on all cores with one core, and with the `tokenizers` library on all cores.
+
+Contestants take turns, so that other work on the machine slows all of them.
 """
 
 from __future__ import annotations
@@ -31,21 +37,28 @@ from typing import Any
 from semigpt.native import tokenize as native
 from semigpt.tokenizers import BPETokenizer, CharTokenizer, load_tokenizer
 
-NSMC = Path(__file__).parents[1].parent / "shared" / "data" / "nsmc"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=NSMC)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("film_reviews"),
+        metavar="FOLDER",
+        help="a data set folder",
+    )
     parser.add_argument("--megabytes", type=float, default=18)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--part", choices=["encode", "memory"], help=argparse.SUPPRESS)
     parser.add_argument("--tokenizer", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.data.exists():
-        parser.error(f"there is no {options.data}; name a data set folder with --data")
+        parser.error(
+            f"there is no {options.data}: make it with benchmarks/film_reviews.py, or name another "
+            "data set folder with --data"
+        )
     if options.part == "memory":
         print(json.dumps(memory(options.tokenizer)))
         return
@@ -55,7 +68,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         CharTokenizer(map(chr, range(0xAC00, 0xD7A4))).save(Path(folder) / "char")
-        # First, while this process is small: on Linux a child's peak begins at its parent's.
+        # First, while this process is small: on Linux a child's peak starts at its parent's.
         results = child("memory", Path(folder) / "char", options)
         documents = read(options.data, options.megabytes)
         results |= {"megabytes": round(size(documents), 1), "cores": os.cpu_count() or 1}
@@ -65,11 +78,12 @@ def main() -> None:
         print(json.dumps(results, indent=2))
     else:
         for name, value in results.items():
-            print(f"{name:42} {value:,.2f}" if isinstance(value, float) else f"{name:42} {value}")
+            shown = f"{value:,.2f}" if isinstance(value, float) else value
+            print(f"{name:42} {shown}")
 
 
 def read(folder: Path, megabytes: float) -> list[str]:
-    """Documents of the training split until they are as many megabytes of UTF-8."""
+    """Documents of the training split, until they have that many megabytes of UTF-8."""
     from datasets import load_dataset
 
     documents: list[str] = []
@@ -88,7 +102,7 @@ def size(documents: list[str]) -> float:
 
 
 def seconds(function: Callable[[], Any], repeats: int = 5) -> float:
-    """The median time of a call."""
+    """The median time of one call."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -119,20 +133,24 @@ def characters(documents: list[str]) -> dict[str, float]:
         "book, encode MB/s": megabytes / book_encode,
         "char, encode MB/s": megabytes / encode,
         "char, encode, times the book": book_encode / encode,
-        "char, encode with rare ones as bytes, times": book_encode / seconds(lambda: half.encode(text)),
+        "char, encode with rare ones as bytes, times": (
+            book_encode / seconds(lambda: half.encode(text))
+        ),
         "book, decode MB/s": megabytes / book_decode,
         "char, decode MB/s": megabytes / decode,
         "char, decode, times the book": book_decode / decode,
-        "char, decode with rare ones as bytes, times": book_decode / seconds(lambda: half.decode(half_ids)),
+        "char, decode with rare ones as bytes, times": (
+            book_decode / seconds(lambda: half.decode(half_ids))
+        ),
     }
 
 
-# GPT-2's words (Radford and others 2019), as the `tokenizers` library's ByteLevel cuts them.
+# GPT-2's words (Radford and others 2019), as the `tokenizers` library's ByteLevel splits them.
 WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
 def trainers_of_bpe(documents: list[str], folder: Path) -> dict[str, Callable[[], Any]]:
-    """Each trainer of 8,000 tokens by its name; ours ends in the saved tokenizer.json."""
+    """Every trainer of 8,000 tokens by name; ours ends with the saved tokenizer.json."""
     from tokenizers import Tokenizer as Engine
     from tokenizers import models, pre_tokenizers, trainers
 
@@ -141,7 +159,8 @@ def trainers_of_bpe(documents: list[str], folder: Path) -> dict[str, Callable[[]
         engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         engine.train_from_iterator(
-            documents, trainers.BpeTrainer(vocab_size=8000, initial_alphabet=alphabet, show_progress=False)
+            documents,
+            trainers.BpeTrainer(vocab_size=8000, initial_alphabet=alphabet, show_progress=False),
         )
 
     contestants: dict[str, Callable[[], Any]] = {
@@ -158,15 +177,17 @@ def trainers_of_bpe(documents: list[str], folder: Path) -> dict[str, Callable[[]
 
         tokenizer = BPETokenizer.train(documents)
         ours = [tokenizer.token_bytes(i) for i in range(7999)]
-        assert [bytes(piece) for piece, _ in by_rustbpe().get_mergeable_ranks()] == ours, "other tokens"
+        theirs_by_rank = [bytes(token) for token, _ in by_rustbpe().get_mergeable_ranks()]
+        assert theirs_by_rank == ours, "rustbpe learnt other tokens"
         contestants["rustbpe"] = by_rustbpe
     if importlib.util.find_spec("sentencepiece"):
         import sentencepiece
 
         lines = [line for document in documents for line in document.split("\n") if line]
-        contestants["sentencepiece (other tokens)"] = lambda: sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines), model_writer=io.BytesIO(), vocab_size=8000, model_type="bpe",
-            byte_fallback=True, character_coverage=1.0, minloglevel=2,
+        trainer = sentencepiece.SentencePieceTrainer
+        contestants["sentencepiece (other tokens)"] = lambda: trainer.train(
+            sentence_iterator=iter(lines), model_writer=io.BytesIO(), vocab_size=8000,
+            model_type="bpe", byte_fallback=True, character_coverage=1.0, minloglevel=2,
         )  # fmt: skip
     return contestants
 
@@ -181,25 +202,31 @@ def bpe(documents: list[str], folder: Path, options: argparse.Namespace) -> dict
         for name, train in contestants.items():
             times[name].append(seconds(train, 1))
     took = {name: statistics.median(values) for name, values in times.items()}
-    fastest = min(value for name, value in took.items() if name != "semigpt" and "other" not in name)
+    fastest = min(
+        value for name, value in took.items() if name != "semigpt" and "other" not in name
+    )
     every_core = child("encode", folder / "bpe", options)["MB/s"]
-    one_core = child("encode", folder / "bpe", options, {"RAYON_NUM_THREADS": "1", "ONE_CORE": "1"})["MB/s"]
+    alone = {"RAYON_NUM_THREADS": "1", "ONE_CORE": "1"}
+    one_core = child("encode", folder / "bpe", options, alone)["MB/s"]
     library = child("encode", folder / "bpe", options, {"LIBRARY": "1"})["MB/s"]
     return {
         **{f"bpe, train seconds, {name}": value for name, value in took.items()},
         "bpe, train, ours over the fastest other": took["semigpt"] / fastest,
         "bpe, encode MB/s, one core": one_core,
-        "bpe, encode MB/s, every core": every_core,
-        "bpe, encode, every core over one": every_core / one_core,
-        "bpe, encode MB/s, every core, tokenizers": library,
+        "bpe, encode MB/s, all cores": every_core,
+        "bpe, encode, all cores over one": every_core / one_core,
+        "bpe, encode MB/s, all cores, tokenizers": library,
         "bpe, encode, times the tokenizers library": every_core / library,
     }
 
 
 def child(
-    part: str, tokenizer: Path, options: argparse.Namespace, environment: dict[str, str] | None = None
+    part: str,
+    tokenizer: Path,
+    options: argparse.Namespace,
+    environment: dict[str, str] | None = None,
 ) -> dict[str, float]:
-    """One part in a process of its own: the library's threads are fixed for a process, and so is its peak memory."""
+    """One part in a process of its own: threads of the library and peak memory are per process."""
     command = [sys.executable, __file__, "--part", part, "--tokenizer", str(tokenizer)]
     command += ["--data", str(options.data), "--megabytes", str(options.megabytes)]
     done = subprocess.run(
@@ -214,7 +241,7 @@ def encoding_speed(folder: Path, documents: list[str]) -> dict[str, float]:
     if "LIBRARY" in os.environ:
         native.available = lambda: False
     if "ONE_CORE" in os.environ and hasattr(os, "sched_setaffinity"):
-        # One thread of the library alone is not one core: Python's side runs beside it on another.
+        # One thread of the library is not one core: Python's side would run beside it on another.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
     def encode() -> None:
@@ -225,7 +252,7 @@ def encoding_speed(folder: Path, documents: list[str]) -> dict[str, float]:
 
 
 def memory(folder: Path) -> dict[str, float]:
-    """How far the process's peak grows while 100 MB of text, made as it goes, are written to a file as ids."""
+    """Growth of the process's peak while 100 MB of generated text are written to a file as ids."""
     tokenizer = load_tokenizer(folder)
     assert isinstance(tokenizer, CharTokenizer)
     pool = "".join(tokenizer.characters)
@@ -253,5 +280,4 @@ def memory(folder: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.path.remove(str(Path(__file__).parent))  # where this file would be found as the `tokenizers` library
     main()

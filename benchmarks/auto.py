@@ -1,14 +1,19 @@
-"""The table behind the dial: what so many minutes give on so much text, with which flags.
+"""The table behind the automatic choices: bits per character by text length, minutes and flags.
 
-    python -P benchmarks/dial.py --data SPEC [--characters 1 5 22] [--minutes 1 5 20 60] [--try=FLAGS …] [--out FILE]
+    python benchmarks/auto.py --data SPEC [--characters 1 5 22] [--minutes 1 5 20 60]
+                              [--try=FLAGS …] [--out FILE]
 
-For each number of millions of characters, a corpus of the first so many of SPEC's training split, and for each number of minutes
-`semigpt train --minutes M FLAGS` on it as a user runs it, then `semigpt evaluate --split test`. SPEC's own validation and
-test splits, cut to 300,000 characters, are every corpus's: so bits a character compare across a row and down a column.
-FILE (default: dial.jsonl) keeps a line for each run, and a run it holds is not made again: the whole takes hours, and may be
-stopped. The table is printed from it.
+For each number C of millions of characters, the corpus is the first C million of SPEC's training
+split. For each number M of minutes, `semigpt train --minutes M FLAGS` runs on it as a user would
+run it, then `semigpt evaluate --split test`. All corpora share SPEC's validation and test splits,
+cut to 300,000 characters, so bits per character compare across rows and columns. FILE (default:
+auto.jsonl) keeps a line per run, and a run that it holds is not repeated: the whole takes hours,
+and may be stopped and resumed. The table is printed from FILE.
 
-    python -P benchmarks/dial.py --data nsmc --characters 1 --minutes 5 --try="--size tiny" --try=--memory
+    python benchmarks/auto.py --data film_reviews --characters 1 --minutes 5 \\
+        --try="--size tiny" --try=--memory
+
+`film_reviews` is the folder that benchmarks/film_reviews.py makes.
 """
 
 from __future__ import annotations
@@ -28,12 +33,12 @@ from typing import Any
 from semigpt.errors import SemigptError, SettingsError
 
 HELD_OUT = 300_000  # characters of validation and of test
-SEMIGPT = (sys.executable, "-P", "-m", "semigpt")
+SEMIGPT = (sys.executable, "-m", "semigpt")
 Row = dict[str, Any]
 
 
 def first_documents(documents: Iterator[str], characters: int) -> Iterator[str]:
-    """As many whole documents as it takes."""
+    """Whole documents until they have that many characters."""
     for text in documents:
         if characters <= 0:
             return
@@ -42,11 +47,11 @@ def first_documents(documents: Iterator[str], characters: int) -> Iterator[str]:
 
 
 def write_corpus(folder: Path, spec: str, millions: float) -> None:
-    """The first so many characters of SPEC's training split, beside its held-out splits cut short."""
+    """Write the beginning of SPEC's training split, and its held-out splits cut short."""
+    from semigpt import prepare_corpus
     from semigpt.evaluation.evaluate import check_split
-    from semigpt.recipe import Recipe, prepare
 
-    corpus, _, _ = prepare(Recipe.from_tables({"data": {"spec": spec}}))
+    corpus = prepare_corpus(spec)
     folder.mkdir()
     for split, characters in (
         ("train", int(millions * 1e6)),
@@ -60,8 +65,10 @@ def write_corpus(folder: Path, spec: str, millions: float) -> None:
 
 
 def answer(command: list[str], **environment: str) -> Row:
-    """The object that a command of semigpt prints; SettingsError with its last line where it fails."""
-    done = subprocess.run([*SEMIGPT, *command], env=os.environ | environment, capture_output=True, text=True)
+    """The object that a command of semigpt prints; SettingsError with its last line if it fails."""
+    done = subprocess.run(
+        [*SEMIGPT, *command], env=os.environ | environment, capture_output=True, text=True
+    )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise SettingsError(f"semigpt {' '.join(command)}: {last}")
@@ -70,13 +77,24 @@ def answer(command: list[str], **environment: str) -> Row:
 
 
 def measure(corpus: Path, minutes: float, flags: str, seed: int, cache: str) -> Row:
-    """One run: its bits a character on the test split, and how much it read."""
+    """One run: its bits per character on the test split, and how much it read."""
     with tempfile.TemporaryDirectory() as folder:
         run = str(Path(folder) / "run")
         length = ["--minutes", f"{minutes:g}", "--seed", str(seed)]
-        train = ["train", "--data", str(corpus), *length, *shlex.split(flags), "--out", run, "--json"]
+        train = [
+            "train",
+            "--data",
+            str(corpus),
+            *length,
+            *shlex.split(flags),
+            "--out",
+            run,
+            "--json",
+        ]
         done = answer(train, SEMIGPT_CACHE=cache)
-        figures = answer(["evaluate", run, "--split", "test", "--no-xz", "--json"], SEMIGPT_CACHE=cache)
+        figures = answer(
+            ["evaluate", run, "--split", "test", "--no-xz", "--json"], SEMIGPT_CACHE=cache
+        )
     counted = {"5-gram": figures["baselines"]["kneser_ney_5"]}
     return {
         "bits_per_character": figures["bits_per_character"],
@@ -86,7 +104,7 @@ def measure(corpus: Path, minutes: float, flags: str, seed: int, cache: str) -> 
 
 
 def show(rows: list[Row]) -> None:
-    """A line for each way to train, a column for each text and time; the best of a column is starred."""
+    """Print a row per set of flags, a column per text and time; the best of a column is starred."""
     from rich.console import Console
     from rich.table import Table
 
@@ -97,18 +115,21 @@ def show(rows: list[Row]) -> None:
     grid = Table("")
     mean = {
         column: {
-            flags: sum(r["bits_per_character"] for r in runs) / len(runs) for flags, runs in ways.items()
+            flags: sum(r["bits_per_character"] for r in runs) / len(runs)
+            for flags, runs in ways.items()
         }
         for column, ways in cells.items()
     }
     for characters, minutes in sorted(cells):
         grid.add_column(f"{characters:g} M, {minutes:g} min", justify="right")
     for flags in dict.fromkeys(row["flags"] for row in rows):
-        told = [
-            f"{ways[flags]:.3f}{' *' if ways[flags] == min(ways.values()) else ''}" if flags in ways else ""
+        cells_of_row = [
+            f"{ways[flags]:.3f}{' *' if ways[flags] == min(ways.values()) else ''}"
+            if flags in ways
+            else ""
             for _, ways in sorted(mean.items())
         ]
-        grid.add_row(flags or "as it comes", *told)
+        grid.add_row(flags or "defaults", *cells_of_row)
     counted = [f"{next(iter(ways.values()))[0]['5-gram']:.3f}" for _, ways in sorted(cells.items())]
     grid.add_row("5-gram", *counted)
     Console(highlight=False, soft_wrap=True, width=max(Console().width, 118)).print(grid)
@@ -119,18 +140,22 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data", required=True, metavar="SPEC", help="the text; with its own test split at best"
+        "--data", required=True, metavar="SPEC", help="the text, best with a test split of its own"
     )
-    parser.add_argument("--characters", type=float, nargs="+", default=[1, 5, 22], help="millions of them")
+    parser.add_argument(
+        "--characters",
+        type=float,
+        nargs="+",
+        default=[1, 5, 22],
+        help="of training text, in millions",
+    )
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 5, 20, 60])
-    again = "of semigpt train, as --try=FLAGS; again for more"
-    parser.add_argument("--try", dest="ways", action="append", metavar="FLAGS", help=again)
+    more = "flags of semigpt train, as --try=FLAGS; may be given again"
+    parser.add_argument("--try", dest="ways", action="append", metavar="FLAGS", help=more)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--out", type=Path, default=Path("dial.jsonl"), help="what was measured, line by line"
+        "--out", type=Path, default=Path("auto.jsonl"), help="the results, one line per run"
     )
-    if not sys.flags.safe_path:
-        raise SettingsError("start it as python -P: tokenizers.py beside it has a library's name")
     return parser.parse_args()
 
 
@@ -145,22 +170,26 @@ def main() -> int:
             for characters, minutes, flags in itertools.product(
                 options.characters, options.minutes, options.ways or [""]
             ):
-                cell = dict(zip(names, (options.data, characters, minutes, flags, options.seed), strict=True))
+                asked = (options.data, characters, minutes, flags, options.seed)
+                cell = dict(zip(names, asked, strict=True))
                 if tuple(cell.values()) in held:
                     continue
                 corpus = Path(folder) / f"{characters:g}M"
                 if not corpus.exists():
                     write_corpus(corpus, options.data, characters)
-                row = {**cell, **measure(corpus, minutes, flags, options.seed, str(Path(folder) / "cache"))}
+                cache = str(Path(folder) / "cache")
+                row = {**cell, **measure(corpus, minutes, flags, options.seed, cache)}
                 rows.append(row)
                 with options.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 print(
-                    f"{characters:g} M, {minutes:g} min, {flags or 'as it comes'}: ", file=sys.stderr, end=""
+                    f"{characters:g} M, {minutes:g} min, {flags or 'defaults'}: "
+                    f"{row['bits_per_character']:.4f}",
+                    file=sys.stderr,
+                    flush=True,
                 )
-                print(f"{row['bits_per_character']:.4f}", file=sys.stderr, flush=True)
     except SemigptError as error:
-        print(f"dial.py: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"auto.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     show(rows)
     return 0
