@@ -46,7 +46,16 @@ SOME = {  # ways that not every rung has
 }
 GENERATE = {
     "drawn": ["--seed", "1", "--num-samples", "3", "--temperature", "0.9", "--top-p", "0.95"],
-    "penalties": ["--seed", "2", "--top-k", "40", "--repetition-penalty", "1.2", "--no-repeat-ngram-size", "4"],
+    "penalties": [
+        "--seed",
+        "2",
+        "--top-k",
+        "40",
+        "--repetition-penalty",
+        "1.2",
+        "--no-repeat-ngram-size",
+        "4",
+    ],
     "plain": ["--seed", "1", "--no-native"],
     "beams": ["--num-beams", "3"],
     "pattern": ["--seed", "1", "--pattern", "[가-힣 ]{5,30}", "--ban", "니다"],
@@ -55,7 +64,9 @@ GENERATE = {
 
 
 def semigpt(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, "-m", "semigpt", *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "semigpt", *arguments], capture_output=True, text=True
+    )
     if check and done.returncode:
         raise SystemExit(f"semigpt {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}")
     return done
@@ -85,8 +96,27 @@ def train(rung: str, settings: list[str], run: Path) -> None:
     for plain in keys:
         flags = [f for s in settings for f in ("--set", plain if s == "PLAIN" else s)]
         done = semigpt(
-            *("train", "--data", "news", "--model", rung, "--size", "tiny", "--steps", "12", "--seed", "3"),
-            *("--out", str(run), "--set", "training.eval_every=6", "--set", "training.eval_blocks=8"),
+            *(
+                "train",
+                "--data",
+                "news",
+                "--model",
+                rung,
+                "--size",
+                "tiny",
+                "--steps",
+                "12",
+                "--seed",
+                "3",
+            ),
+            *(
+                "--out",
+                str(run),
+                "--set",
+                "training.eval_every=6",
+                "--set",
+                "training.eval_blocks=8",
+            ),
             *("--set", "sample.max_new_tokens=40", "--set", "machine.threads=2", *flags),
             check=plain == keys[-1],
         )
@@ -122,7 +152,11 @@ def measured(only: str, folder: Path) -> Iterator[tuple[str, str]]:
             ids = [token["id"] for token in json.loads(done.stdout)["tokenizers"][0]["tokens"]]
             yield f"tokenizer: {kind}", digest([json.dumps(ids).encode()])
     if not only:
-        cached = [p.read_bytes() for p in Path(os.environ["SEMIGPT_CACHE"]).rglob("*") if p.suffix in (".npy", ".txt")]
+        cached = [
+            p.read_bytes()
+            for p in Path(os.environ["SEMIGPT_CACHE"]).rglob("*")
+            if p.suffix in (".npy", ".txt")
+        ]
         yield "corpus and token shards", digest(sorted(cached))
 
 
@@ -130,7 +164,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Digests of what seeded runs leave.")
     parser.add_argument("--write", type=Path, metavar="FILE")
     parser.add_argument("--against", type=Path, metavar="FILE")
-    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name holds this, such as 'gpt: '")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="cases whose name holds this, such as 'gpt: '"
+    )
     options = parser.parse_args()
     before = {} if options.against is None else json.loads(options.against.read_text())
     found, differences = {}, 0
@@ -140,7 +176,9 @@ def main() -> int:
             found[name] = value
             same = name not in before or before[name] == value
             differences += not same
-            print(f"{value}  {name}" + ("" if same else f"   DIFFERS from {before[name]}"), flush=True)
+            print(
+                f"{value}  {name}" + ("" if same else f"   DIFFERS from {before[name]}"), flush=True
+            )
     if options.write is not None:
         options.write.write_text(json.dumps(found, indent=1) + "\n")
     print(f"{len(found)} digests, {differences} differ")

@@ -19,7 +19,10 @@ TABLES = {
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"model": {**TABLES["model"], "num_layers": 2}}, r"begun with other settings: model\.num_layers was 1, is 2"),
+        (
+            {"model": {**TABLES["model"], "num_layers": 2}},
+            r"begun with other settings: model\.num_layers was 1, is 2",
+        ),
         (
             {"model": {**TABLES["model"], "context_length": 8}},
             r"model\.context_length was 16, is 8",
