@@ -3,10 +3,11 @@
     python benchmarks/same_bits.py --write before.json      # in one checkout
     python benchmarks/same_bits.py --against before.json    # in another
 
-Every rung is trained for a few steps on the bundled corpus in several ways (compiled kernels and plain PyTorch, dropout,
-a teacher, gradient accumulation, bfloat16), then asked for text. A digest is kept of the weights, the optimizer, the
-random state, the metrics, the corpus, the token shards, each tokenizer's ids and the generated text. Names of keys and
-files do not count, so a rename is no difference. Exit code 1 where anything differs.
+Every rung is trained for a few steps on the bundled corpus in several ways (compiled kernels and
+plain PyTorch, dropout, a teacher, gradient accumulation, bfloat16), then asked for text. A digest
+is kept of the weights, the optimizer, the random state, the metrics, the corpus, the token shards,
+each tokenizer's ids and the generated text. Names of keys and files do not count, so a rename is no
+difference. Exit code 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def digest(parts: Iterable[bytes]) -> str:
 
 
 def tensors(path: Path) -> str:
-    """Of the tensors' dtypes, shapes and bytes in an order of their own: their names do not count."""
+    """Of the tensors' dtypes, shapes and bytes, sorted: their names do not count."""
     arrays = load_file(path).values()
     return digest(sorted(f"{a.dtype} {a.shape} ".encode() + a.tobytes() for a in arrays))
 

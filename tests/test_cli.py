@@ -196,7 +196,10 @@ def test_any_prompt_works(
 def test_evaluate_json_has_every_key(run: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert main(["evaluate", str(run), "--json"]) == 0
     result = json.loads(capfdbinary.readouterr().out)
-    keys = "loss_nats_per_token perplexity bits_per_character bits_per_byte tokens characters bytes baselines source_entropy"
+    keys = (
+        "loss_nats_per_token perplexity bits_per_character bits_per_byte tokens characters bytes "
+        "baselines source_entropy"
+    )
     assert set(result) == set(keys.split())
     assert all(value > 0 for value in result["baselines"].values())
     assert main(["evaluate", str(run), "--split", "validation", "--no-xz"]) == 0

@@ -177,6 +177,9 @@ def child(wait=False):
         os._exit(0)
     return pid
 
+def resumable():
+    return any(folder.glob(".semigpt-*/journal/state.json"))
+
 start = time.monotonic()
 assert os.waitpid(child(), 0)[1] == 0
 whole = time.monotonic() - start
@@ -186,7 +189,7 @@ for kills in range(6):
     # The first one is killed as soon as there is something to resume: it waits there.
     pid = child(wait=not kills)
     begun, wait = time.monotonic(), draw.uniform(0.05, 0.95) * whole
-    while time.monotonic() - begun < wait if kills else not any(folder.glob(".semigpt-*/journal/state.json")):
+    while time.monotonic() - begun < wait if kills else not resumable():
         assert time.monotonic() - begun < 60
         time.sleep(0.0005)
     os.kill(pid, signal.SIGKILL)

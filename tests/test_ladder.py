@@ -52,7 +52,10 @@ def test_every_rung_ends_in_the_table_and_as_a_run_of_its_own(corpus: Path, tmp_
     ]
     listed = json.loads((tmp_path / "ladder.json").read_text(encoding="utf-8"))
     assert [row["rung"] for row in listed] == list(LADDER) == [row.rung for row in rows]
-    names = "rung parameters val_loss val_loss_se bits_per_character characters_per_second seconds steps sample"
+    names = (
+        "rung parameters val_loss val_loss_se bits_per_character characters_per_second seconds "
+        "steps sample"
+    )
     for row in listed:
         assert set(names.split()) <= row.keys()
         assert row["steps"] == 4

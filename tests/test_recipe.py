@@ -138,10 +138,20 @@ def test_a_run_leaves_what_the_design_draws(tmp_path: Path, text_file: Path) -> 
         if path.is_file() and "checkpoints" not in path.parts
     }
     assert made == {
-        "config.toml", "metrics.jsonl", "timings.jsonl", "samples.jsonl", "metadata.json", "report.html", ".lock",
-        "model/config.json", "model/generation_config.json", "model/model.safetensors", "model/README.md",
-        "model/tokenizer.json", "model/tokenizer_config.json",
-    }  # fmt: skip
+        "config.toml",
+        "metrics.jsonl",
+        "timings.jsonl",
+        "samples.jsonl",
+        "metadata.json",
+        "report.html",
+        ".lock",
+        "model/config.json",
+        "model/generation_config.json",
+        "model/model.safetensors",
+        "model/README.md",
+        "model/tokenizer.json",
+        "model/tokenizer_config.json",
+    }
     assert len(list((run / "checkpoints").iterdir())) == 2, "the two newest stay"
     rows = RunFolder.open(run).rows("metrics")
     assert [row["step"] for row in rows if "val_loss" in row] == list(range(0, 31, 3))
@@ -151,7 +161,9 @@ def test_a_run_leaves_what_the_design_draws(tmp_path: Path, text_file: Path) -> 
 def test_a_text_that_is_read_many_times_is_read_with_dropout(
     tmp_path: Path, text_file: Path
 ) -> None:
-    """Chosen when the run begins, kept in its config, and no obstacle to going on with the same command."""
+    """Chosen when the run begins, kept in its config, and no obstacle to resuming with the same
+    command.
+    """
 
     def asked(**changes: object) -> Recipe:
         tables = recipe(text_file, steps=4000).tables()
@@ -216,7 +228,9 @@ def test_a_text_that_is_read_once_is_read_whole() -> None:
 
 
 def test_weights_decay_where_a_text_is_read_again(tmp_path: Path, text_file: Path) -> None:
-    """Chosen when the run begins, kept in its config, and no obstacle to going on with the same command."""
+    """Chosen when the run begins, kept in its config, and no obstacle to resuming with the same
+    command.
+    """
 
     def begun(
         folder: str, steps: int, *, resume: bool = False, **optimizer: object
@@ -251,7 +265,9 @@ def test_weights_decay_where_a_text_is_read_again(tmp_path: Path, text_file: Pat
 def test_a_long_text_is_cut_into_longer_tokens(
     tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Chosen when the run begins, kept in its config, and no obstacle to going on with the same command."""
+    """Chosen when the run begins, kept in its config, and no obstacle to resuming with the same
+    command.
+    """
 
     def begun(
         folder: str, *, rung: str = "gpt", resume: bool = False, **tokenizer: object
@@ -459,7 +475,7 @@ def test_the_length_of_a_run_in_unigram_tokens(
 def test_the_size_is_the_machines_and_a_run_keeps_its_own(
     tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second measurement, or a newer dial, is no obstacle to going on with the same command."""
+    """A second measurement, or a newer dial, is no obstacle to resuming with the same command."""
 
     def asked(**model: object) -> Recipe:
         tables = recipe(text_file, steps=None, minutes=5).tables()
@@ -515,7 +531,9 @@ def test_its_config_reproduces_a_run(tmp_path: Path, text_file: Path) -> None:
 def test_a_run_left_in_the_middle_goes_on_to_the_same_bits(
     tmp_path: Path, text_file: Path, rung: str, accumulation: int
 ) -> None:
-    """P1, by walking away between two steps: whatever was written after the last checkpoint is done again."""
+    """P1, by walking away between two steps: whatever was written after the last checkpoint is done
+    again.
+    """
     settings = recipe(text_file, rung, gradient_accumulation=accumulation)
     list(train(settings, tmp_path / "whole"))
     leave_in_the_middle(settings, tmp_path / "left")

@@ -1,4 +1,6 @@
-"""What is written is whole or not there, and nothing but semigpt's own temporary folders is ever removed."""
+"""What is written is whole or not there, and nothing but semigpt's own temporary folders is ever
+removed.
+"""
 
 from __future__ import annotations
 

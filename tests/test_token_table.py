@@ -40,7 +40,9 @@ def text_file(tmp_path_factory: pytest.TempPathFactory, korean_text: str) -> Pat
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Models this small are slower on two threads, and a hundred times slower where another process wants the cores."""
+    """Models this small are slower on two threads, and a hundred times slower where another process
+    wants the cores.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,6 @@
-"""The tour: every chapter in both languages, the lines shown are the lines run, the numbers are the text's own."""
+"""The tour: every chapter in both languages, the lines shown are the lines run, the numbers are the
+text's own.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,8 @@ def spec(book: Path) -> str:
 @pytest.fixture(scope="module")
 def told(spec: str) -> dict[str, str]:
     """The whole tour in each language, with the same seed and steps."""
-    return {lang: "\n\n".join(tour(spec, lang=lang, steps=30, seed=3)) for lang in ("ko", "en")}  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    return {lang: "\n\n".join(tour(spec, lang=lang, steps=30, seed=3)) for lang in ("ko", "en")}
 
 
 def headings(text: str) -> list[str]:
@@ -138,7 +141,9 @@ def test_korean_is_korean_and_english_is_english(told: dict[str, str]) -> None:
 
 
 def test_typed_into_python_the_lines_give_the_answers_shown(told: dict[str, str]) -> None:
-    """The claim of the first page, held to by doctest: every line in a session that knows nothing of the tour."""
+    """The claim of the first page, held to by doctest: every line in a session that knows nothing
+    of the tour.
+    """
     test = doctest.DocTestParser().get_doctest(told["ko"], {}, "tour", None, None)
     assert len(test.examples) > 100
     wrong: list[str] = []

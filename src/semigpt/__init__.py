@@ -1,6 +1,7 @@
 """semigpt: a language model of your own from Korean text, from one table to a GPT.
 
-The names below are the public door; each is imported when first asked for, so that `import semigpt` costs nothing.
+The names below are the public ones. Each is imported when first asked for, so `import semigpt`
+costs nothing.
 """
 
 from importlib import import_module

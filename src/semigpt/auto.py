@@ -1,9 +1,10 @@
 """Every automatic choice: what a run does where its settings leave it open.
 
-Each function takes plain numbers (minutes, characters, epochs, GFLOP/s) and answers one question. What was measured for
-it stands in docs/choices.md under the name of the function. `semigpt.config.Recipe` applies the answers and keeps them
-in the run's config.toml, so a run that is resumed never asks again. A rung names the questions that were measured for
-it in `LanguageModel.auto`; the others keep their settings' own defaults.
+Each function takes plain numbers (minutes, characters, epochs, GFLOP/s) and answers one question.
+What was measured for it stands in docs/choices.md under the name of the function.
+`semigpt.config.Recipe` applies the answers and keeps them in the run's config.toml, so a run that
+is resumed never asks again. A rung names the questions that were measured for it in
+`LanguageModel.auto`; the others keep their settings' own defaults.
 """
 
 from __future__ import annotations
@@ -57,15 +58,18 @@ def model_size(minutes: float, gigaflops: float) -> Size:
 
 
 def tokens_per_minute(parameters: int, gigaflops: float, *, gpu: bool = False) -> float:
-    """About how many tokens a `gpt` trains on in a minute: within a quarter of what was measured on three machines."""
+    """About how many tokens a `gpt` trains on in a minute: within a quarter of what was measured on
+    three machines.
+    """
     return 60 / (6.5e-9 * parameters / gigaflops + (0.35e-6 if gpu else 17e-6))
 
 
 def tokenizer_kind(characters: int, tokens_to_read: float) -> Literal["char", "unigram"]:
-    """The tokenizer with which a run learns most that reads so many Unigram tokens of a training text.
+    """The tokenizer with which a run learns most that reads so many Unigram tokens of a training
+    text.
 
-    Tokens of two characters cover twice the text in the same time, and are memorised sooner when the text repeats.
-    docs/choices.md#tokenizer-kind.
+    Tokens of two characters cover twice the text in the same time, and are memorised sooner when
+    the text repeats. docs/choices.md#tokenizer-kind.
     """
     seldom = tokens_to_read <= UNIGRAM_EPOCHS * characters / 2
     return "unigram" if characters >= UNIGRAM_CHARACTERS and seldom else "char"
@@ -77,15 +81,18 @@ def unigram_vocab_size(characters: int) -> int:
 
 
 def documents_step(characters: int) -> int:
-    """Learn BPE or Unigram from every n-th document: some six million characters say as much as all of them."""
+    """Learn BPE or Unigram from every n-th document: some six million characters say as much as all
+    of them.
+    """
     return max(-(-characters // TOKENIZER_CHARACTERS), 1)
 
 
 def batch_size(size_batch: int, steps: float, characters: int) -> int:
     """The batch size of a run that could make so many steps of `size_batch` sequences.
 
-    The longer a run of a long text, the less a step's noise matters beside what larger batches save.
-    `tiny`, five minutes of film reviews: 12 sequences 3.692 bits per character, 24 3.664. docs/choices.md#batch-size.
+    The longer a run of a long text, the less a step's noise matters beside what larger batches
+    save. `tiny`, five minutes of film reviews: 12 sequences 3.692 bits per character, 24 3.664.
+    docs/choices.md#batch-size.
     """
     if characters >= LONG_CHARACTERS:
         for limit in BATCH_STEPS:
@@ -100,7 +107,8 @@ def dropout(epochs: float) -> float:
 
 
 def weight_decay(epochs: float) -> float:
-    """The weight decay of a run that reads its text so many times: what is read once cannot be memorised.
+    """The weight decay of a run that reads its text so many times: what is read once cannot be
+    memorised.
 
     docs/choices.md#weight-decay.
     """
@@ -116,7 +124,8 @@ def teaches(tokens: int) -> bool:
 
 
 def compiles(device_type: str, seconds: float) -> bool:
-    """Whether torch.compile pays for itself in a run of so many seconds: on an NVIDIA GPU, from a minute on.
+    """Whether torch.compile pays for itself in a run of so many seconds: on an NVIDIA GPU, from a
+    minute on.
 
     On a CPU the compiled C step is faster than what it gives. docs/choices.md#compile.
     """
@@ -124,7 +133,9 @@ def compiles(device_type: str, seconds: float) -> bool:
 
 
 def evaluations(minutes: float | None, seconds_per_evaluation: float) -> int:
-    """How often a run is evaluated: ten times, or fewer (two at least) where that would take over 5 % of its minutes."""
+    """How often a run is evaluated: ten times, or fewer (two at least) where that would take over 5
+    % of its minutes.
+    """
     if (
         minutes is None
         or seconds_per_evaluation * EVALUATIONS <= EVALUATION_FRACTION * 60 * minutes
@@ -134,8 +145,10 @@ def evaluations(minutes: float | None, seconds_per_evaluation: float) -> int:
 
 
 def checkpoint_due(seconds: float, since_last: float, spent: float, next_cost: float) -> bool:
-    """Whether a run of so many seconds saves a checkpoint now: half a minute apart, 2 % of its time in all at most.
+    """Whether a run of so many seconds saves a checkpoint now: half a minute apart, 2 % of its time
+    in all at most.
 
-    spent: seconds that saving has taken so far. next_cost: seconds that the next checkpoint is expected to take.
+    spent: seconds that saving has taken so far. next_cost: seconds that the next checkpoint is
+    expected to take.
     """
     return since_last >= SAVING_PAUSE and spent + next_cost <= SAVING_FRACTION * seconds

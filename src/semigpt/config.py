@@ -20,7 +20,8 @@ from semigpt.training.settings import TrainingSettings
 
 __all__ = ["DataSettings", "Recipe", "SampleSettings", "TokenizerSettings"]
 
-# Settings that an automatic choice of `semigpt.auto` fills in once the text, or the run's length, is known.
+# Settings that an automatic choice of `semigpt.auto` fills in once the text, or the run's length,
+# is known.
 AUTOMATIC = (
     "machine.compile",
     "model.dropout",
@@ -28,7 +29,8 @@ AUTOMATIC = (
     "tokenizer.kind",
     "tokenizer.vocab_size",
 )
-# What a resumed run may have another value of: nothing that its weights depend on, but for the steps it skips.
+# What a resumed run may have another value of: nothing that its weights depend on, but for the
+# steps it skips.
 MAY_CHANGE = {"training.keep", "training.save_every", "training.on_nonfinite", "machine.device"}
 RENAMED = {("model", "rung"): "kind", ("machine", "step"): "backend"}
 LENGTHS = ("steps", "tokens", "minutes")
@@ -36,7 +38,7 @@ LENGTHS = ("steps", "tokens", "minutes")
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Where the text comes from: see `semigpt.corpus.spec` for the grammar of `spec` and `split`."""
+    """Where the text comes from; `semigpt.corpus.spec` has the grammar of `spec` and `split`."""
 
     spec: str = "news"
     column: str | None = None
@@ -45,7 +47,7 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSettings:
-    """The kind of tokenizer, trained on the training split; or a folder that holds a trained one."""
+    """The kind of tokenizer, trained on the training split; or a folder that holds one."""
 
     kind: Kind | None = None  # None: `auto.tokenizer_kind` chooses
     vocab_size: int | None = (
@@ -84,7 +86,8 @@ class SampleSettings:
 class Recipe:
     """Everything that reproduces a run; `config.toml` is its tables.
 
-    `model` is the shape of the rung `kind`. Its vocabulary is 0 until the tokenizer is known (`for_tokenizer`).
+    `model` is the shape of the rung `kind`. Its vocabulary is 0 until the tokenizer is known
+    (`for_tokenizer`).
     """
 
     data: DataSettings
@@ -211,7 +214,7 @@ class Recipe:
         return recipe
 
     def unigram_tokens_to_read(self, characters: int) -> float:
-        """How many tokens the run would read of a training split so long, if they were Unigram's."""
+        """How many Unigram tokens the run would read of so long a training split."""
         length = self.training
         if length.minutes is not None:
             vocab_size = self.tokenizer.vocab_size or auto.unigram_vocab_size(characters)
@@ -227,7 +230,8 @@ class Recipe:
     # Resuming
 
     def resumed_from(self, saved: Recipe, folder: Path) -> Recipe:
-        """This recipe for the run that began as `saved`: what it does not ask for stays as it was chosen then.
+        """This recipe for the run that began as `saved`: what it does not ask for stays as it was
+        chosen then.
 
         Raises SettingsError, showing the difference, where it asks for something else.
         """
@@ -241,7 +245,9 @@ class Recipe:
         return resumed
 
     def check_same(self, saved: Recipe, folder: Path) -> None:
-        """Raise SettingsError, showing the difference, where the run `saved` in `folder` began otherwise."""
+        """Raise SettingsError, showing the difference, where the run `saved` in `folder` began
+        otherwise.
+        """
         was, now = (
             {f"{t}.{k}": v for t, table in recipe.tables().items() for k, v in table.items()}
             for recipe in (saved, self)
@@ -263,7 +269,9 @@ TABLES = [f.name for f in fields(Recipe) if f.name not in ("kind", "size", "defa
 def _checked_tables(
     tables: Mapping[str, Mapping[str, Any]], where: str
 ) -> dict[str, dict[str, Any]]:
-    """A copy with every table there. Raises SettingsError for an unknown table or a key of another place."""
+    """A copy with every table there. Raises SettingsError for an unknown table or a key of another
+    place.
+    """
     for name, table in tables.items():
         if name not in TABLES or not isinstance(table, Mapping):
             raise SettingsError(f"unknown table [{name}] in {where}: {nearest(name, TABLES)}")

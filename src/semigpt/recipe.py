@@ -1,7 +1,7 @@
 """The story of a run: text, tokenizer, blocks, model, training, evaluation, samples.
 
-`train` is an iterator of events. It computes, writes the run folder and yields what happened; whoever iterates decides
-what to show.
+`train` is an iterator of events. It computes, writes the run folder and yields what happened;
+whoever iterates decides what to show.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Preparing:
-    """Text is being read, or turned into tokens; what is written so far is resumed if the run stops here."""
+    """Text is being read, or turned into tokens; what is written so far is resumed if the run stops
+    here.
+    """
 
     what: str  # "reading: 1,200 documents, 3,400,000 characters"
     fraction: float | None  # of this work, done; None where nobody knows
@@ -93,7 +95,9 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Forecasted:
-    """What a new run is going to take; `advice` is how to have it in ten minutes, where it takes longer."""
+    """What a new run is going to take; `advice` is how to have it in ten minutes, where it takes
+    longer.
+    """
 
     forecast: Forecast
     advice: str
@@ -122,8 +126,8 @@ def train(
 ) -> Iterator[Event]:
     """Run a recipe into a run folder; if this very run was left there unfinished, resume it.
 
-    resume: demand that there be a run to resume
-    stop:   asked after each step and each event of the preparation. Where it says yes the run is saved and ends, ready
+    resume: demand that there be a run to resume stop: asked after each step and each event of the
+    preparation. Where it says yes the run is saved and ends, ready
             to be resumed; in the preparation that is a KeyboardInterrupt.
 
     Raises what its parts raise: CorpusError, SettingsError, CheckpointError, TrainingError.
@@ -189,7 +193,8 @@ def train(
                     break
         except TrainingError as error:
             raise TrainingError(
-                f"{error}; {run.last_good()}. Resume without these blocks: semigpt train --resume {folder} "
+                f"{error}; {run.last_good()}. Resume without these blocks: semigpt train --resume "
+                f"{folder} "
                 "--set training.on_nonfinite=skip; or train from scratch with a lower learning_rate"
             ) from None
         yield training.finish(complete=not stopped)
@@ -215,7 +220,8 @@ def open_to_resume(folder: Path, resume: bool, held: contextlib.ExitStack) -> Ru
 def prepare(
     recipe: Recipe, stop: Callable[[], bool] = lambda: False
 ) -> Generator[Preparing, None, tuple[Recipe, Corpus, Tokenizer, Dataset]]:
-    """Text to token shards, all found again at once by a second run; the recipe with what the text decides.
+    """Text to token shards, all found again at once by a second run; the recipe with what the text
+    decides.
 
     Raises CorpusError where a split is too short for a block.
     """
@@ -245,7 +251,9 @@ P = TypeVar("P", StagingProgress, TokenizingProgress)
 def _until_stopped(
     work: Generator[P, None, T], tell: Callable[[P], str], stop: Callable[[], bool]
 ) -> Generator[Preparing, None, T]:
-    """What `work` returns, its progress as events; interrupted, and so ready to be resumed, where `stop` says yes."""
+    """What `work` returns, its progress as events; interrupted, and so ready to be resumed, where
+    `stop` says yes.
+    """
     with contextlib.closing(work):
         while True:
             try:
@@ -265,7 +273,9 @@ def _writing(progress: TokenizingProgress) -> str:
 
 
 def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
-    """The tokenizer of the settings, trained on the corpus once and kept beside it; `char` where no kind is named."""
+    """The tokenizer of the settings, trained on the corpus once and kept beside it; `char` where no
+    kind is named.
+    """
     if settings.folder is not None:
         return load_tokenizer(Path(settings.folder))
     kind = settings.kind or "char"
@@ -313,7 +323,8 @@ def count_ngrams(recipe: Recipe, dataset: Dataset, device: torch.device) -> Coun
     stream = dataset.stream("train")
     ids = stream.read(0, min(len(stream), COUNTED_TOKENS))
     counts = Counts.fit(ids, dataset.vocab_size, order or auto.TEACHER_ORDER)
-    # A model's own lookups are answered faster by C on the CPU (3 ms for 3,072 contexts) than by PyTorch on a GPU (33).
+    # A model's own lookups are answered faster by C on the CPU (3 ms for 3,072 contexts) than by
+    # PyTorch on a GPU (33).
     return counts if own_order is not None and native_ngrams.available() else counts.to(device)
 
 
@@ -350,7 +361,9 @@ def rehearse(
     counts: Counts | None,
     teacher: Teacher | None,
 ) -> tuple[Recipe, Forecast]:
-    """Forecast the run on models that are thrown away, and make the choices that depend on its length."""
+    """Forecast the run on models that are thrown away, and make the choices that depend on its
+    length.
+    """
 
     def rehearsed(tried: Recipe) -> Forecast:
         model = fresh_model(tried, device, counts)
@@ -396,7 +409,8 @@ def dropout_of(recipe: Recipe) -> float:
 def advice(asked: Recipe, recipe: Recipe, forecast: Forecast) -> str:
     """How to have a model in ten minutes, where this run takes longer; empty where it does not.
 
-    A smaller size's time is reckoned from its parameters and its tokens per step, to which time is about proportional.
+    A smaller size's time is reckoned from its parameters and its tokens per step, to which time is
+    about proportional.
     """
     if forecast.seconds <= 600 or recipe.training.minutes is not None:
         return ""

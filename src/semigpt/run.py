@@ -154,7 +154,9 @@ class TrainingRun:
     # Resuming
 
     def restore_newest(self) -> Checkpoint | None:
-        """Restore the newest checkpoint and cut the logs back to it; None, and empty logs, before the first."""
+        """Restore the newest checkpoint and cut the logs back to it; None, and empty logs, before
+        the first.
+        """
         checkpoint = self.run.newest()
         if checkpoint is not None:
             self._restore(checkpoint)
@@ -164,7 +166,9 @@ class TrainingRun:
         return checkpoint
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        """Restore a checkpoint, bit for bit. Raises CheckpointError where it is of another run or version."""
+        """Restore a checkpoint, bit for bit. Raises CheckpointError where it is of another run or
+        version.
+        """
         check_same(checkpoint, self.identity)
         try:
             self.progress = Progress(**checkpoint.metadata["progress"])
@@ -174,7 +178,8 @@ class TrainingRun:
             restore(self.model, self.optimizer, checkpoint)
         except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
-                f"{checkpoint.folder} does not hold what this version saves ({type(error).__name__}: "
+                f"{checkpoint.folder} does not hold what this version saves "
+                f"({type(error).__name__}: "
                 f"{' '.join(str(error).split())}); train from scratch with another --out"
             ) from None
         self._saved_at = self.progress.seconds
@@ -248,7 +253,9 @@ class TrainingRun:
             self._append_seconds(report.step, report.seconds)
 
     def evaluation_due(self, before: float, report: StepReport) -> bool:
-        """Whether the step that `report` tells of, `before` which that fraction of the run was done, is evaluated."""
+        """Whether the step that `report` tells of, `before` which that fraction of the run was
+        done, is evaluated.
+        """
         if report.fraction >= 1:
             return True
         if self.settings.eval_every is not None:
@@ -271,7 +278,9 @@ class TrainingRun:
         )
 
     def save(self) -> None:
-        """Write a checkpoint of this moment, and the best weights if model/ has not got them: it may be resumed."""
+        """Write a checkpoint of this moment, and the best weights if model/ has not got them: it
+        may be resumed.
+        """
         spent = self.saving_seconds
         self._save_model()
         begin = time.monotonic()
@@ -348,7 +357,9 @@ def passages(corpus: Corpus, count: int = 3, characters: int = 300) -> list[str]
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of every generator that training draws from (dropout's: the order of data needs none)."""
+    """The state of every generator that training draws from (dropout's: the order of data needs
+    none).
+    """
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -367,7 +378,9 @@ def restore(model: LanguageModel, optimizer: Optimizer, checkpoint: Checkpoint) 
 
 
 def check_same(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> None:
-    """Raise CheckpointError, showing the difference, where resuming would be with other text, ids or shapes."""
+    """Raise CheckpointError, showing the difference, where resuming would be with other text, ids
+    or shapes.
+    """
     for what, now in identity.items():
         before = checkpoint.metadata.get(what)
         if before == now:
@@ -384,6 +397,7 @@ def check_same(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> None:
         else:
             difference = f"its fingerprint was {str(before)[:12]}, is {str(now)[:12]}"
         raise CheckpointError(
-            f"{checkpoint.folder} was trained with another {what}: {difference}; bring back the old one, or train from scratch "
+            f"{checkpoint.folder} was trained with another {what}: {difference}; bring back the "
+            "old one, or train from scratch "
             "with another --out"
         )

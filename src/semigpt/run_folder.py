@@ -1,20 +1,19 @@
 """The run folder, and the only module that knows it.
 
     runs/NAME/
-      config.toml          everything that reproduces the run
-      metrics.jsonl        one line a report: the same bits for the same run, killed or not
-      timings.jsonl        one line a report: the clock's side of it
-      samples.jsonl        what the model wrote at each evaluation
-      model/               the Hugging Face folder
-      checkpoints/step-00000500/    weights, optimizer, random state, progress and a manifest of their SHA-256
-      metadata.json           what the report tells beside the curves: baselines, sizes, surprisal by character
-      report.html
+      config.toml everything that reproduces the run metrics.jsonl one line a report: the same bits
+      for the same run, killed or not timings.jsonl one line a report: the clock's side of it
+      samples.jsonl what the model wrote at each evaluation model/ the Hugging Face folder
+      checkpoints/step-00000500/ weights, optimizer, random state, progress and a manifest of their
+      SHA-256 metadata.json what the report tells beside the curves: baselines, sizes, surprisal by
+      character report.html
 
-A checkpoint is complete or invisible: it is written to a temporary folder, every file and the folder flushed to
-disk, then renamed. The one before it stays until the new one has been read back and found whole.
+A checkpoint is complete or invisible: it is written to a temporary folder, every file and the
+folder flushed to disk, then renamed. The one before it stays until the new one has been read back
+and found whole.
 
-One training at a time: who trains holds a lock on the folder's `.lock`, which the operating system lets go of with
-the process, however it ended.
+One training at a time: who trains holds a lock on the folder's `.lock`, which the operating system
+lets go of with the process, however it ended.
 """
 
 from __future__ import annotations
@@ -78,7 +77,9 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
-        """A new run folder, locked, holding its config; CheckpointError if the place is taken or cannot be written."""
+        """A new run folder, locked, holding its config; CheckpointError if the place is taken or
+        cannot be written.
+        """
         cls.check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -95,7 +96,9 @@ class RunFolder:
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Raise CheckpointError where a new run would lie over something; what a run killed at birth left is nothing."""
+        """Raise CheckpointError where a new run would lie over something; what a run killed at
+        birth left is nothing.
+        """
         if path.is_dir():
             taken = any(
                 not (p.name == ".lock" or p.name.endswith(".partial")) for p in path.iterdir()
@@ -110,8 +113,9 @@ class RunFolder:
     def lock(self) -> None:
         """Be the only one that trains here, until `unlock` or the end of the process.
 
-        Raises CheckpointError, naming the process, where another one is. The lock is the operating system's
-        (flock; on Windows msvcrt's), so a process that dies, by SIGKILL too, leaves none behind; the file stays.
+        Raises CheckpointError, naming the process, where another one is. The lock is the operating
+        system's (flock; on Windows msvcrt's), so a process that dies, by SIGKILL too, leaves none
+        behind; the file stays.
         """
         path = self.path / ".lock"
         try:
@@ -125,7 +129,8 @@ class RunFolder:
             holder = " ".join(file.read(100).split()) or "another process"
             file.close()
             raise CheckpointError(
-                f"{self.path} is being trained by {holder}; wait for it to end, or train into another --out"
+                f"{self.path} is being trained by {holder}; wait for it to end, or train into "
+                "another --out"
             ) from None
         try:
             file.seek(0)
@@ -155,7 +160,8 @@ class RunFolder:
             )
         if not run.config_file.is_file():
             raise CheckpointError(
-                f"{path} is not a run folder (no config.toml in it); name one that `semigpt train` made"
+                f"{path} is not a run folder (no config.toml in it); name one that `semigpt train` "
+                "made"
             )
         return run
 
@@ -169,7 +175,7 @@ class RunFolder:
         return path
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Replace config.toml, for a run that goes on with another of the settings it may change."""
+        """Replace config.toml, for a run resumed with another value of what it may change."""
         replace_file(self.config_file, write_toml(config).encode())
 
     def config(self) -> dict[str, Any]:
@@ -198,7 +204,9 @@ class RunFolder:
         )
 
     def metadata(self) -> dict[str, Any]:
-        """What `write_metadata` kept; empty where nothing has been, or a crash left nothing to read."""
+        """What `write_metadata` kept; empty where nothing has been, or a crash left nothing to
+        read.
+        """
         try:
             metadata = json.loads(self.metadata_file.read_bytes().decode("utf-8", "surrogatepass"))
         except (OSError, ValueError, RecursionError):
@@ -209,7 +217,8 @@ class RunFolder:
         """Raise CheckpointError where the run came to its end."""
         if self.metadata().get("complete"):
             raise CheckpointError(
-                f"{self.path} is finished; write with it: semigpt generate {self.path}, or train from "
+                f"{self.path} is finished; write with it: semigpt generate {self.path}, or train "
+                "from "
                 "scratch with another --out"
             )
 
@@ -235,8 +244,8 @@ class RunFolder:
     ) -> Path:
         """Write the checkpoint of `step`; the `keep` newest stay, this one included.
 
-        The logs' lengths go into it, so that going on cuts them back to this moment. Raises CheckpointError, the
-        checkpoints before it as they were, where a file cannot be written.
+        The logs' lengths go into it, so that going on cuts them back to this moment. Raises
+        CheckpointError, the checkpoints before it as they were, where a file cannot be written.
         """
         from safetensors import SafetensorError
         from safetensors.torch import save_file
@@ -282,7 +291,8 @@ class RunFolder:
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise CheckpointError(
-                f"cannot write the checkpoint {final}: {_reason(error)}; {self.last_good()}: free some disk or mend its "
+                f"cannot write the checkpoint {final}: {_reason(error)}; {self.last_good()}: free "
+                "some disk or mend its "
                 f"permissions, then `semigpt train --resume {self.path}`"
             ) from None
         for old in self._folders()[:-keep]:
@@ -298,7 +308,9 @@ class RunFolder:
         return "no checkpoint had been saved before it"
 
     def verify(self, folder: Path) -> dict[str, Any]:
-        """The metadata of a checkpoint whose every file is as its manifest says; CheckpointError names one that is not."""
+        """The metadata of a checkpoint whose every file is as its manifest says; CheckpointError
+        names one that is not.
+        """
         names = {*(f"{group}.safetensors" for group in TENSOR_FILES), "progress.json"}
         try:
             manifest = read_json(folder / "manifest.json")
@@ -315,7 +327,8 @@ class RunFolder:
                 raise CheckpointError(f"{folder / name} cannot be read: {error.strerror}") from None
             if not whole:
                 raise CheckpointError(
-                    f"{folder / name} is not what was saved (its SHA-256 differs from the manifest's)"
+                    f"{folder / name} is not what was saved (its SHA-256 differs from the "
+                    "manifest's)"
                 )
         try:
             metadata = read_json(folder / "progress.json")
@@ -333,7 +346,8 @@ class RunFolder:
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole; None before the first one.
 
-        Raises CheckpointError, naming what is wrong with the newest, where there are some and none is whole.
+        Raises CheckpointError, naming what is wrong with the newest, where there are some and none
+        is whole.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -352,7 +366,8 @@ class RunFolder:
         if problem is None:
             return None
         raise CheckpointError(
-            f"{problem}; no whole checkpoint is left in {self.checkpoints}: bring the files back, or train from scratch with "
+            f"{problem}; no whole checkpoint is left in {self.checkpoints}: bring the files back, "
+            "or train from scratch with "
             "another --out"
         )
 
@@ -365,8 +380,8 @@ class RunFolder:
                 yield str(error)
 
     def rewind(self, checkpoint: Checkpoint | None) -> None:
-        """Cut the logs back to the moment of a checkpoint (None: of the run's birth), and remove the checkpoints
-        after it: they are not whole.
+        """Cut the logs back to the moment of a checkpoint (None: of the run's birth), and remove
+        the checkpoints after it: they are not whole.
 
         Raises CheckpointError, having changed nothing, where a log is shorter than it was then.
         """
@@ -377,7 +392,8 @@ class RunFolder:
         for name, length in lengths.items():
             if sizes[name] < length:
                 raise CheckpointError(
-                    f"{self.logs[name]} is cut off: {sizes[name]:,} bytes where the checkpoint was saved with {length:,}; "
+                    f"{self.logs[name]} is cut off: {sizes[name]:,} bytes where the checkpoint was "
+                    f"saved with {length:,}; "
                     "bring it back, or train from scratch with another --out"
                 )
         try:

@@ -1,16 +1,19 @@
-"""Files and folders that are whole or not there: atomic writes, locks, digests, and folders that can be resumed.
+"""Files and folders that are whole or not there: atomic writes, locks, digests, and folders that
+can be resumed.
 
-A resumable folder is written under a temporary name beside its final one and renamed when it is complete:
+A resumable folder is written under a temporary name beside its final one and renamed when it is
+complete:
 
     PARENT/.semigpt-KEY-RANDOM.lock     marks the folder as ours; locked by the process at work
     PARENT/.semigpt-KEY-RANDOM/
       journal/state.json                how much of the folder is certain to be on the disk
       ...                               the files themselves
 
-A process that wants the folder of a KEY takes over one that a dead process left with a journal, or starts its own.
-Processes that write the same folder at once never wait for each other: the last to finish finds the others' work done.
-A folder without a journal is removed with its process, or by the next process that comes by. One with a journal is kept
-for a week. Nothing is ever removed but a folder whose lock file bears our mark.
+A process that wants the folder of a KEY takes over one that a dead process left with a journal, or
+starts its own. Processes that write the same folder at once never wait for each other: the last to
+finish finds the others' work done. A folder without a journal is removed with its process, or by
+the next process that comes by. One with a journal is kept for a week. Nothing is ever removed but a
+folder whose lock file bears our mark.
 """
 
 from __future__ import annotations
@@ -54,7 +57,8 @@ PREFIX = ".semigpt-"
 MARK = b"semigpt: the folder of this name is semigpt's own and temporary\n"
 JOURNAL = Path("journal") / "state.json"
 RESUMABLE_SECONDS = 7 * 24 * 3600.0
-# At most this much work is done twice. Each journal waits for the disk: 0.05 to 0.3 s for the 200 MB of this time.
+# At most this much work is done twice. Each journal waits for the disk: 0.05 to 0.3 s for the 200
+# MB of this time.
 JOURNAL_SECONDS = 10.0
 STOPPED = (KeyboardInterrupt, SystemExit)
 
@@ -124,8 +128,8 @@ def replace_file(path: Path, content: bytes) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
-    Raises ValueError, its message without the path, for a missing file, one larger than any of ours, one nested deeper
-    than Python's stack, or one that holds no object.
+    Raises ValueError, its message without the path, for a missing file, one larger than any of
+    ours, one nested deeper than Python's stack, or one that holds no object.
     """
     try:
         if path.stat().st_size > LARGEST_JSON:
@@ -162,13 +166,15 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 def try_lock(file: IO[Any]) -> bool:
     """Lock an open file for this process; False where another one holds it.
 
-    The operating system releases the lock when the file is closed or the process ends, by SIGKILL too.
+    The operating system releases the lock when the file is closed or the process ends, by SIGKILL
+    too.
     """
     try:
         if sys.platform == "win32":
             import msvcrt
 
-            # A byte past the end: locked bytes cannot be read by others, and the content names the holder.
+            # A byte past the end: locked bytes cannot be read by others, and the content names the
+            # holder.
             file.seek(1 << 30)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
@@ -181,7 +187,9 @@ def try_lock(file: IO[Any]) -> bool:
 
 
 def _lock_path(path: Path) -> IO[bytes] | None:
-    """The lock file, opened and locked; None where another process holds it or removed it meanwhile."""
+    """The lock file, opened and locked; None where another process holds it or removed it
+    meanwhile.
+    """
     try:
         file = path.open("r+b")
     except OSError:
@@ -200,7 +208,9 @@ def _lock_path(path: Path) -> IO[bytes] | None:
 
 
 def discard_folder(folder: Path) -> None:
-    """Remove a folder, renamed out of sight first so that a crash leaves no half of one under its name."""
+    """Remove a folder, renamed out of sight first so that a crash leaves no half of one under its
+    name.
+    """
     hidden = folder.with_name(f".{folder.name}.{os.getpid()}.old.partial")
     try:
         folder.rename(hidden)
@@ -232,7 +242,8 @@ def resumable_folder(
 ) -> Iterator[Path]:
     """A temporary folder in `parent`, removed on the way out unless `publish` gave it its name.
 
-    key:           letters and digits that say what the folder is to hold. One of this key that a dead process left with
+    key: letters and digits that say what the folder is to hold. One of this key that a dead process
+    left with
                    a journal is taken over. "" for a folder that nobody resumes.
     from_scratch:  what is left of the key is removed first
     resumed_after: exceptions after which the folder stays, if it has a journal
@@ -263,7 +274,7 @@ def has_resumable(parent: Path, key: str) -> bool:
 
 
 def publish(temporary: Path, folder: Path, *, replace: bool = False) -> None:
-    """Give a complete folder its name, unless one of that name is there and is not to be replaced."""
+    """Give a complete folder its name, unless one is there that is not to be replaced."""
     shutil.rmtree(temporary / JOURNAL.parent, ignore_errors=True)
     fsync(temporary)
     if replace and folder.is_dir():

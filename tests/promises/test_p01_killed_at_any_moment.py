@@ -1,6 +1,7 @@
 """P1: a run killed by SIGKILL at any moment ends in the bits of one that was never killed.
 
-A few kills of one rung; `semigpt torture --kills 100` is the same by the hundred, and CI runs it over every rung.
+A few kills of one rung; `semigpt torture --kills 100` is the same by the hundred, and CI runs it
+over every rung.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def recipe() -> Recipe:
 
 
 def test_killed_runs_end_in_the_same_bits() -> None:
-    """In an interpreter of its own: torch must not have computed before the trainings are forked."""
+    """In an interpreter of its own: torch must not have computed before the fork."""
     command = [
         sys.executable,
         "-m",

@@ -1,4 +1,6 @@
-"""P2: a checkpoint is complete or invisible, whatever file operation of a save goes wrong, and however."""
+"""P2: a checkpoint is complete or invisible, whatever file operation of a save goes wrong, and
+however.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,12 @@ CRASHED = 77
 
 
 class Faults:
-    """Every operation on files that a save makes, counted; the one numbered `at` goes wrong in the way of `kind`.
+    """Every operation on files that a save makes, counted; the one numbered `at` goes wrong in the
+    way of `kind`.
 
-    `error`: it fails with EIO. `short`: what is written stops half way, as on a full disk. `crash`: the process is gone
-    before it. `power`: so is the machine, and what was never flushed is half there.
+    `error`: it fails with EIO. `short`: what is written stops half way, as on a full disk. `crash`:
+    the process is gone before it. `power`: so is the machine, and what was never flushed is half
+    there.
     """
 
     def __init__(
@@ -140,7 +144,7 @@ def operations(tmp_path: Path) -> list[str]:
 
 
 def in_a_process(work: Callable[[], None]) -> int:
-    """The exit code of `work` in a forked process, which uses files and nothing of torch's threads."""
+    """The exit code of `work` in a forked process, which uses no thread of torch's."""
     process = os.fork()
     if process == 0:
         code = 1

@@ -1,4 +1,6 @@
-"""P3: a changed or cut-off file is refused by its name, and the newest valid checkpoint is taken instead."""
+"""P3: a changed or cut-off file is refused by its name, and the newest valid checkpoint is taken
+instead.
+"""
 
 from __future__ import annotations
 
@@ -100,8 +102,13 @@ def test_every_token_shard(tmp_path: Path, harm: object) -> None:
             writer.add(np.arange(100, dtype=dtype))
         entry = writer.finish()
     manifest = {
-        "format": 1, "vocab_size": 100, "dtype": "uint16", "corpus": "c", "tokenizer": "t", "splits": {"train": entry},
-    }  # fmt: skip
+        "format": 1,
+        "vocab_size": 100,
+        "dtype": "uint16",
+        "corpus": "c",
+        "tokenizer": "t",
+        "splits": {"train": entry},
+    }
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     assert len(open_dataset(tmp_path).stream("train")) == 500
     for file in sorted(tmp_path.glob("*.npy")):

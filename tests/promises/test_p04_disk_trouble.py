@@ -1,4 +1,6 @@
-"""P4: a full disk, a read-only folder, a file that vanishes: one clear line, and the last good checkpoint intact."""
+"""P4: a full disk, a read-only folder, a file that vanishes: one clear line, and the last good
+checkpoint intact.
+"""
 
 from __future__ import annotations
 
@@ -151,7 +153,9 @@ def test_a_disk_or_memory_too_small_is_refused_before_anything_is_written(
 
 
 def test_two_trainings_in_one_folder(tmp_path: Path) -> None:
-    """The second is refused by the first's lock, which goes with its process, whatever became of that."""
+    """The second is refused by the first's lock, which goes with its process, whatever became of
+    that.
+    """
     run = RunFolder.create(tmp_path / "run", {})
     with pytest.raises(
         CheckpointError,

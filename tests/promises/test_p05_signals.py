@@ -1,6 +1,8 @@
-"""P5: the first SIGINT or SIGTERM finishes the step, saves and exits with 128 + its number; a second one exits at once.
+"""P5: the first SIGINT or SIGTERM finishes the step, saves and exits with 128 + its number; a
+second one exits at once.
 
-(That both signals do so in the middle of training is a test of the command line, tests/test_cli.py.)
+(That both signals do so in the middle of training is a test of the command line,
+tests/test_cli.py.)
 """
 
 from __future__ import annotations
@@ -52,10 +54,14 @@ def wait_for(path: Path, content: str = "") -> None:
 def test_in_an_evaluation(tmp_path: Path, korean_text: str, number: signal.Signals) -> None:
     """Evaluating after every step, on many blocks: nearly all of the time passes there."""
     process = begin(
-        tmp_path, korean_text,
-        "training.steps=100000", "training.batch_size=2", "training.eval_every=1", "training.eval_blocks=2000",
+        tmp_path,
+        korean_text,
+        "training.steps=100000",
+        "training.batch_size=2",
+        "training.eval_every=1",
+        "training.eval_blocks=2000",
         "sample.max_new_tokens=1",
-    )  # fmt: skip
+    )
     wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 1,')
     time.sleep(0.03)
     process.send_signal(number)

@@ -1,4 +1,4 @@
-"""P7: going on with another tokenizer, corpus or model shape is refused, with the difference shown."""
+"""P7: resuming with another tokenizer, corpus or shape is refused, with the difference shown."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def test_each_changed_in_turn(
         text.write_text(
             text.read_text(encoding="utf-8") + f"\n\n{changes['text']}", encoding="utf-8"
         )
-    asked = Recipe.from_tables({**tables, **{k: v for k, v in changes.items() if k != "text"}})  # type: ignore[dict-item]
+    # type: ignore[dict-item]
+    asked = Recipe.from_tables({**tables, **{k: v for k, v in changes.items() if k != "text"}})
     with pytest.raises((CheckpointError, SettingsError), match=says):
         list(train(asked, tmp_path / "run", resume=True))
     after = sorted(

@@ -115,8 +115,18 @@ def test_a_malicious_file_in_any_place_gets_one_line(
         assert taken < 300_000, f"{file.name}: {taken} kB"
 
 
-@pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim",
-                                 "intermediate_size", "max_position_embeddings"])  # fmt: skip
+@pytest.mark.parametrize(
+    "key",
+    [
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "head_dim",
+        "intermediate_size",
+        "max_position_embeddings",
+    ],
+)
 @pytest.mark.parametrize("value", [10**6, 10**12, 2**63, 2**70, 0, -1, 1.5, "many", None, [], {}])
 def test_a_config_that_asks_for_the_impossible(specimens: Path, key: str, value: object) -> None:
     file = specimens / "load_model" / "config.json"
@@ -158,7 +168,8 @@ def test_a_dataset_whose_manifest_vouches_for_a_huge_shard(specimens: Path) -> N
 
 def test_no_reader_of_ours_knows_how_to_execute() -> None:
     forbidden = re.compile(
-        r"\bpickle\.|import pickle|torch\.load\b|allow_pickle=True|trust_remote_code|\beval\(|\bexec\(|joblib|dill"
+        r"\bpickle\.|import pickle|torch\.load\b|allow_pickle=True|trust_remote_code"
+        r"|\beval\(|\bexec\(|joblib|dill"
     )
     found = [
         f"{path.name}:{number}: {line.strip()}"

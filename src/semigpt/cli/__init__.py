@@ -1,10 +1,12 @@
-"""`semigpt`: parse, call, print. What a script reads goes to standard output, everything else to standard error.
+"""`semigpt`: parse, call, print. What a script reads goes to standard output, everything else to
+standard error.
 
-A file holds a command: its flags and what it does. Exit codes: 0 done; 1 the answer is no (a check that found a
-difference); 2 something the user can put right, said in one line; 130 and 143 stopped by SIGINT or SIGTERM, what there
-was to save saved.
+A file holds a command: its flags and what it does. Exit codes: 0 done; 1 the answer is no (a check
+that found a difference); 2 something the user can put right, said in one line; 130 and 143 stopped
+by SIGINT or SIGTERM, what there was to save saved.
 
-Nothing heavy is imported here: `semigpt --help` answers in a tenth of a second, and each command imports what it needs.
+Nothing heavy is imported here: `semigpt --help` answers in a tenth of a second, and each command
+imports what it needs.
 """
 
 from __future__ import annotations

@@ -281,7 +281,7 @@ def write_chunks(chunks: Iterator[Chunk], *, show: bool) -> None:
 
 
 def converse(engine: Engine, prompt: str, settings: dict[str, Any], *, show: bool) -> None:
-    """Write, take a line from standard input, continue behind it: one text, read by the model once."""
+    """Write, take a line from standard input, continue behind it: one text, read once."""
     from semigpt.generation.engine import Conversation
 
     conversation = Conversation()

@@ -98,7 +98,9 @@ def run(options: argparse.Namespace) -> int:
 def show_ladder(
     settings: LadderSettings, folder: Path, *, stop: Callable[[], bool] = lambda: False
 ) -> list[Row]:
-    """Climb, with a live table on standard error, or a plain line a rung where that is no terminal; the rows reached."""
+    """Climb, with a live table on standard error, or a plain line a rung where that is no terminal;
+    the rows reached.
+    """
     from rich.live import Live
     from rich.table import Table
     from rich.text import Text

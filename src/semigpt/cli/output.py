@@ -51,7 +51,9 @@ def write_json(value: Any) -> None:
 
 @contextlib.contextmanager
 def reading() -> Iterator[Callable[[int, int], None]]:
-    """A function that shows how much text has been read: one line that changes, on a terminal alone."""
+    """A function that shows how much text has been read: one line that changes, on a terminal
+    alone.
+    """
 
     def tell(documents: int, characters: int) -> None:
         if sys.stderr.isatty():
@@ -67,7 +69,9 @@ def reading() -> Iterator[Callable[[int, int], None]]:
 
 @contextlib.contextmanager
 def stopping() -> Iterator[list[int | None]]:
-    """The first SIGINT or SIGTERM is put in the list, to be heeded between two steps; a second one ends at once."""
+    """The first SIGINT or SIGTERM is put in the list, to be heeded between two steps; a second one
+    ends at once.
+    """
     seen: list[int | None] = [None]
 
     def take(number: int, frame: object) -> None:

@@ -1,6 +1,7 @@
 """What a person sees in the terminal while a model trains, and the tables after it.
 
-Bars, tables and messages go to standard error; the result, a line or an object for a script, to standard output.
+Bars, tables and messages go to standard error; the result, a line or an object for a script, to
+standard output.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ def error_console() -> Console:
 
 
 def printable(text: str) -> str:
-    """Text that any terminal takes: a lone surrogate, which UTF-8 has no bytes for, is shown as U+FFFD."""
+    """Text that any terminal takes: a lone surrogate, which UTF-8 has no bytes for, is shown as
+    U+FFFD.
+    """
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 class _TimeLeft(ProgressColumn):
-    """Minutes and seconds to the end, from the fraction of the run, or of the text, that is done."""
+    """Minutes and seconds to the end, from the fraction that is done."""
 
     def render(self, task: Task) -> Text:
         seconds, fraction, begun = (task.fields[name] for name in ("seconds", "fraction", "begun"))
@@ -48,7 +51,7 @@ class _TimeLeft(ProgressColumn):
 
 
 class TrainingDisplay:
-    """The bar and the lines above it; where there is no terminal, a plain line at each evaluation."""
+    """The bar and the lines above it; without a terminal, a plain line at each evaluation."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.console = error_console()
@@ -74,7 +77,9 @@ class TrainingDisplay:
         self.smooth: float | None = None
 
     def show_preparing(self, event: Preparing) -> None:
-        """How much of the text is read, and then of its tokens written: each timed from where it began."""
+        """How much of the text is read, and then of its tokens written: each timed from where it
+        began.
+        """
         now, fraction = time.monotonic(), event.fraction
         if fraction is None:
             self.bar.update(self.task, what=event.what)
@@ -105,7 +110,8 @@ class TrainingDisplay:
         say(f"[bold]tokens[/]   {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,}")
         dtype = str(event.model.compute_dtype).removeprefix("torch.")
         say(
-            f"[bold]model[/]    {event.model.kind}, {event.model.parameter_count():,} parameters, on {event.device} in {dtype}"
+            f"[bold]model[/]    {event.model.kind}, {event.model.parameter_count():,} parameters, "
+            f"on {event.device} in {dtype}"
         )
         say(
             f"[bold]run[/]      {escape(str(event.run.path))}"
@@ -129,7 +135,8 @@ class TrainingDisplay:
         if self.recipe.training.minutes is not None:
             length = f"in {readable_time(forecast.seconds)} about {forecast.steps:,} steps"
         self.console.print(
-            f"[bold]forecast[/] {length}, {forecast.epochs:.2g} epochs, {readable_bytes(forecast.memory)} of memory, "
+            f"[bold]forecast[/] {length}, {forecast.epochs:.2g} epochs, "
+            f"{readable_bytes(forecast.memory)} of memory, "
             f"{readable_bytes(forecast.disk)} of disk for checkpoints"
             + (f"; dropout {event.dropout:g}" if event.dropout else "")
             + (event.advice and f"; {event.advice}")
@@ -140,7 +147,8 @@ class TrainingDisplay:
         report = event.report
         if report.skipped:
             self.console.print(
-                f"[yellow]step {report.step:,}[/]: loss {report.loss}, gradient norm {report.gradient_norm}: skipped"
+                f"[yellow]step {report.step:,}[/]: loss {report.loss}, gradient norm "
+                f"{report.gradient_norm}: skipped"
             )
             return
         if report.spike:
@@ -169,7 +177,8 @@ class TrainingDisplay:
         sample = printable(self.recipe.sample.prompt + event.sample).replace("\n", " ")
         self.console.print(
             f"[bold]step {event.step:,}[/]: {event.bits_per_character:.3f} bits per character "
-            f"[dim](validation loss {event.estimate.loss:.3f} ± {event.estimate.standard_error:.3f} nats)[/]"
+            f"[dim](validation loss {event.estimate.loss:.3f} ± "
+            f"{event.estimate.standard_error:.3f} nats)[/]"
         )
         self.console.print(Text(f"  {sample}", style="cyan"))
 
@@ -199,7 +208,8 @@ class TrainingDisplay:
                 f"[yellow]{event.skipped:,} steps skipped[/]: their loss or gradient was not finite"
             )
         say(
-            f"saving took {event.saving_fraction:.1%} of the time, and {event.last_save_seconds:.1f} s at "
+            f"saving took {event.saving_fraction:.1%} of the time, and "
+            f"{event.last_save_seconds:.1f} s at "
             f"its end{self.how_far_off(event)}"
         )
         say("")
@@ -213,15 +223,18 @@ class TrainingDisplay:
         if forecast is None or not event.complete:
             return ""
         if self.recipe.training.minutes is None:
-            took = f"{readable_time(event.seconds)} where {readable_time(forecast.seconds)} were forecast"
+            expected = readable_time(forecast.seconds)
+            took = f"{readable_time(event.seconds)} where {expected} were forecast"
             off = event.seconds / forecast.seconds - 1
         else:
             took = f"{event.step:,} steps where {forecast.steps:,} were forecast"
             off = event.step / forecast.steps - 1
         return (
             f"; the run took {took} ({off:+.0%}), {readable_bytes(event.memory)} of memory "
-            f"({event.memory / max(forecast.memory, 1) - 1:+.0%}), {readable_bytes(event.disk)} of disk "
-            f"({event.disk / max(forecast.disk, 1) - 1:+.0%}, its most while a checkpoint is written)"
+            f"({event.memory / max(forecast.memory, 1) - 1:+.0%}), {readable_bytes(event.disk)} of "
+            "disk "
+            f"({event.disk / max(forecast.disk, 1) - 1:+.0%}, its most while a checkpoint is "
+            "written)"
         )
 
 
@@ -241,7 +254,9 @@ def bits_table(
     floor: float | None,
     digits: int = 3,
 ) -> Table:
-    """Bits per character by name, highest first; `mine` is the model's row, `floor` the source's own entropy."""
+    """Bits per character by name, highest first; `mine` is the model's row, `floor` the source's
+    own entropy.
+    """
     table = Table(title=title, title_justify="left")
     table.add_column(column)
     table.add_column("", justify="right")

@@ -21,9 +21,11 @@ __all__ = ["Token", "find_tokenizer", "print_tokens", "tokens_of", "visible"]
 
 
 def find_tokenizer(name: str, corpus: Callable[[], Corpus]) -> Tokenizer:
-    """The tokenizer of a folder that holds one, of a run folder, or one of a kind trained on a corpus.
+    """The tokenizer of a folder that holds one, of a run folder, or one of a kind trained on a
+    corpus.
 
-    `corpus` is asked for only where a kind is named. Raises TokenizerError where the name is none of these.
+    `corpus` is asked for only where a kind is named. Raises TokenizerError where the name is none
+    of these.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -32,7 +34,8 @@ def find_tokenizer(name: str, corpus: Callable[[], Corpus]) -> Tokenizer:
         return load_tokenizer(inner if is_run else folder)
     if name not in get_args(Kind):
         raise TokenizerError(
-            f"no tokenizer {name!r}: name a tokenizer's folder, a run folder, or one of {', '.join(get_args(Kind))}"
+            f"no tokenizer {name!r}: name a tokenizer's folder, a run folder, or one of "
+            f"{', '.join(get_args(Kind))}"
         )
     from semigpt.config import TokenizerSettings
     from semigpt.recipe import prepare_tokenizer
@@ -43,7 +46,7 @@ def find_tokenizer(name: str, corpus: Callable[[], Corpus]) -> Tokenizer:
 
 @dataclass(frozen=True)
 class Token:
-    """A token of a text. `text` is `Tokenizer.token_text`, `bytes` are what it stands for in UTF-8."""
+    """A token of a text: `Tokenizer.token_text`, and what it stands for in UTF-8."""
 
     id: int
     text: str
@@ -65,7 +68,8 @@ _STYLES = ("black on bright_cyan", "black on bright_yellow")
 def print_tokens(console: Console, tokens: Iterable[Token]) -> None:
     """Each token above its id and its bytes, as many side by side as the console is wide.
 
-    Colours alternate from token to token; a console that is no terminal gets the same columns without them.
+    Colours alternate from token to token; a console that is no terminal gets the same columns
+    without them.
     """
     rows: tuple[Text, Text, Text] = (Text(), Text(), Text())
     used = 0
@@ -93,8 +97,9 @@ def print_tokens(console: Console, tokens: Iterable[Token]) -> None:
 def visible(text: str) -> str:
     """A token's text with what a terminal would not show made seen.
 
-    A space is ␣; a conjoining letter (U+1100 …), which terminals draw over its neighbour, is the letter that stands
-    alone, a final one with a hyphen before it, as in -ㄴ; a mark that has nothing to stand on gets a circle.
+    A space is ␣; a conjoining letter (U+1100 …), which terminals draw over its neighbour, is the
+    letter that stands alone, a final one with a hyphen before it, as in -ㄴ; a mark that has
+    nothing to stand on gets a circle.
     """
     if len(text) == 1:
         name = unicodedata.name(text, "")

@@ -182,10 +182,12 @@ def train_into(
     min_count: int | None = None,
     special_tokens: Sequence[str] = (),
 ) -> Tokenizer:
-    """Train a tokenizer on the training split and save it in `folder`, which appears whole or not at all.
+    """Train a tokenizer on the training split and save it in `folder`, which appears whole or not
+    at all.
 
-    Raises SettingsError for a setting that cannot work or that `kind` has no use for, TokenizerError for a
-    vocabulary too small for the alphabet and for a folder that is there already or cannot be written.
+    Raises SettingsError for a setting that cannot work or that `kind` has no use for,
+    TokenizerError for a vocabulary too small for the alphabet and for a folder that is there
+    already or cannot be written.
     """
     import tempfile
 

@@ -1,8 +1,9 @@
 """The Hugging Face folder: what a saved model is from its first save.
 
-`gpt` is a Qwen3 to transformers, vLLM and MLX, `blocks` a GPT-2 with ReLU to transformers. llama.cpp's converter takes
-neither: it knows a tokenizer by a hash of its ids, and so none that was learnt here. The other rungs' folders have the
-same files and say in `config.json` and in their card that they need semigpt.
+`gpt` is a Qwen3 to transformers, vLLM and MLX, `blocks` a GPT-2 with ReLU to transformers.
+llama.cpp's converter takes neither: it knows a tokenizer by a hash of its ids, and so none that was
+learnt here. The other rungs' folders have the same files and say in `config.json` and in their card
+that they need semigpt.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["load_model", "model_card", "save_model"]
 
-# A config.json that asks for more than this many times the weights there are is refused before it is built.
+# A config.json that asks for more than this many times the weights there are is refused before it
+# is built.
 LARGEST_SURPLUS = 2
 SMALL_BUILD = 1_000_000  # parameters that are built whatever the weights hold, to name what differs
 LARGEST_TABLES = 1 << 30  # bytes of tables that a context_length alone decides
@@ -39,10 +41,11 @@ def save_model(
     *,
     state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write the whole folder; `state` are earlier weights of the model, by `huggingface_state`, to be written instead.
+    """Write the whole folder; `state` are earlier weights of the model, by `huggingface_state`, to
+    be written instead.
 
-    Each file is replaced atomically and the weights come last: a reader who comes meanwhile loads the model before or
-    the model after. Raises CheckpointError where a file cannot be written.
+    Each file is replaced atomically and the weights come last: a reader who comes meanwhile loads
+    the model before or the model after. Raises CheckpointError where a file cannot be written.
     """
     from safetensors.torch import save
 
@@ -75,36 +78,45 @@ def _json(table: dict[str, Any]) -> bytes:
 
 
 def model_card(model: LanguageModel, facts: Mapping[str, str]) -> str:
-    """The folder's README.md: front matter that the Hub reads, what the model is, and how to load it."""
+    """The folder's README.md: front matter that the Hub reads, what the model is, and how to load
+    it.
+    """
     loads_elsewhere = not model.huggingface_config()["model_type"].startswith("semigpt")
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     if loads_elsewhere:
         use = (
             "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            'model = AutoModelForCausalLM.from_pretrained("FOLDER")\ntokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```\n\n'
+            'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
+            'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```\n\n'
             "A text begins behind the `<|endoftext|>` token: put its id before the prompt's."
         )
     else:
         use = (
-            f"The `{model.kind}` rung is semigpt's own shape and **needs semigpt**; transformers cannot build it.\n\n"
+            f"The `{model.kind}` rung is semigpt's own shape and **needs semigpt**; transformers "
+            "cannot build it.\n\n"
             "```python\nfrom semigpt import load_model, load_tokenizer\n\n"
             'model, tokenizer = load_model("FOLDER"), load_tokenizer("FOLDER")\n```'
         )
     library = "transformers" if loads_elsewhere else "semigpt"
     return (
-        f"---\nlanguage: ko\nlibrary_name: {library}\npipeline_tag: text-generation\ntags:\n- semigpt\n- korean\n---\n\n"
-        f"# A `{model.kind}` model of Korean text\n\nTrained with semigpt from random weights.\n\n| | |\n|---|---|\n{lines}\n\n"
-        f"## Use\n\n{use}\n\n## Limits\n\nA small model of one corpus: it writes what its corpus sounds like, knows no "
+        f"---\nlanguage: ko\nlibrary_name: {library}\npipeline_tag: text-generation\ntags:\n- "
+        "semigpt\n- korean\n---\n\n"
+        f"# A `{model.kind}` model of Korean text\n\nTrained with semigpt from random "
+        f"weights.\n\n| | |\n|---|---|\n{lines}\n\n"
+        f"## Use\n\n{use}\n\n## Limits\n\nA small model of one corpus: it writes what its corpus "
+        "sounds like, knows no "
         "facts, and may repeat passages of the text it learnt from.\n"
     )
 
 
 def load_model(folder: Path | str) -> LanguageModel:
-    """The model of a folder that `save_model` wrote, or of any Qwen3 or GPT-2 folder of a shape we build.
+    """The model of a folder that `save_model` wrote, or of any Qwen3 or GPT-2 folder of a shape we
+    build.
 
-    The size that config.json asks for is compared with that of the weights before memory is taken for it.
-    Raises CheckpointError, naming the file, for one that was changed or cut off since it was saved and, for weights
-    that do not fit, naming the first leaves with the shape expected and the shape found.
+    The size that config.json asks for is compared with that of the weights before memory is taken
+    for it. Raises CheckpointError, naming the file, for one that was changed or cut off since it
+    was saved and, for weights that do not fit, naming the first leaves with the shape expected and
+    the shape found.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -114,7 +126,8 @@ def load_model(folder: Path | str) -> LanguageModel:
     for path in (config_file, weights_file):
         if not path.is_file():
             raise CheckpointError(
-                f"no {path.name} in {folder}: no model has been saved there yet; train one, or name another folder"
+                f"no {path.name} in {folder}: no model has been saved there yet; train one, or "
+                "name another folder"
             )
     header = read_header(weights_file)
     metadata = header.pop("__metadata__", {})
@@ -126,14 +139,16 @@ def load_model(folder: Path | str) -> LanguageModel:
         )
     if other := {str(entry["dtype"]) for entry in header.values()} - {"F64", "F32", "F16", "BF16"}:
         raise CheckpointError(
-            f"{weights_file} holds numbers of type {', '.join(sorted(other))}; semigpt reads floating ones"
+            f"{weights_file} holds numbers of type {', '.join(sorted(other))}; semigpt reads "
+            "floating ones"
         )
     check_digests(folder, metadata)
     try:
         state = load_file(weights_file)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{weights_file} cannot be read ({error}); it is cut off or changed: save the model again"
+            f"{weights_file} cannot be read ({error}); it is cut off or changed: save the model "
+            "again"
         ) from None
     model.load_huggingface_state(state)
     for path in (folder / name for name in model.auxiliary_files if (folder / name).is_file()):
@@ -148,7 +163,9 @@ def load_model(folder: Path | str) -> LanguageModel:
 
 
 def _build(config_file: Path, elements: int) -> tuple[LanguageModel, dict[str, tuple[int, ...]]]:
-    """A fresh model of the shape in config.json, and its leaves' shapes; `elements` is how many numbers its weights hold."""
+    """A fresh model of the shape in config.json, and its leaves' shapes; `elements` is how many
+    numbers its weights hold.
+    """
     try:
         config = read_json(config_file)
         cls = _class_of(config["model_type"])

@@ -1,8 +1,9 @@
-"""Digests of a model folder's files, kept in its weights; and the header of weights, read before memory is taken.
+"""Digests of a model folder's files, kept in its weights; and the header of weights, read before
+memory is taken.
 
-`model.safetensors` carries, in the metadata that its format leaves free, its own SHA-256 and those of the files it
-was saved with. Every loader of the ecosystem ignores them, and a folder without them, from elsewhere, is
-taken as it is.
+`model.safetensors` carries, in the metadata that its format leaves free, its own SHA-256 and those
+of the files it was saved with. Every loader of the ecosystem ignores them, and a folder without
+them, from elsewhere, is taken as it is.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ ALIGNMENT = 8
 
 
 def with_digests(content: bytes, folder: Path) -> bytes:
-    """The bytes of a safetensors file with the digests of itself and of the files saved with it in `folder` in its metadata.
+    """The bytes of a safetensors file with the digests of itself and of the files saved with it in
+    `folder` in its metadata.
 
-    Its own digest is that of the file with 64 zeros in the digest's place. The metadata is written in order: the
-    library's own order changes from process to process, and the same model must give the same bytes.
+    Its own digest is that of the file with 64 zeros in the digest's place. The metadata is written
+    in order: the library's own order changes from process to process, and the same model must give
+    the same bytes.
     """
     size = _header_size(content[:8], len(content))
     header: dict[str, Any] = json.loads(content[8 : 8 + size])
@@ -55,9 +58,11 @@ def with_digests(content: bytes, folder: Path) -> bytes:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file: `dtype`, `shape` and `data_offsets` by tensor, and `__metadata__`.
+    """The header of a safetensors file: `dtype`, `shape` and `data_offsets` by tensor, and
+    `__metadata__`.
 
-    Nothing but the header is read, and it no longer than the file. CheckpointError for a file that is none.
+    Nothing but the header is read, and it no longer than the file. CheckpointError for a file that
+    is none.
     """
     try:
         length = path.stat().st_size
@@ -80,13 +85,15 @@ def read_header(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is not a whole safetensors file ({' '.join(str(error).split())}); save the model again"
+            f"{path} is not a whole safetensors file ({' '.join(str(error).split())}); save the "
+            "model again"
         ) from None
     return header  # type: ignore[no-any-return]
 
 
 def check_digests(folder: Path, metadata: dict[str, Any]) -> None:
-    """Raise CheckpointError, naming the file, where one is not as it was when the weights were saved.
+    """Raise CheckpointError, naming the file, where one is not as it was when the weights were
+    saved.
 
     `metadata` is the table of that name in the header of the folder's model.safetensors.
     """
@@ -109,7 +116,8 @@ def check_digests(folder: Path, metadata: dict[str, Any]) -> None:
             (folder / name).is_file() and sha256_file(folder / name) == metadata[name]
         ):
             raise CheckpointError(
-                f"{folder / name} is not the one that the weights were saved with; bring it back, or save the model again"
+                f"{folder / name} is not the one that the weights were saved with; bring it back, "
+                "or save the model again"
             )
 
 

@@ -1,4 +1,6 @@
-"""A trained model and its tokenizer, wherever they lie: the light door, which brings nothing that only training needs."""
+"""A trained model and its tokenizer, wherever they lie: the light door, which brings nothing that
+only training needs.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ __all__ = ["open_run"]
 
 
 def open_run(path: Path | str) -> tuple[RunFolder | None, LanguageModel, Tokenizer]:
-    """The trained model and its tokenizer of a run folder, or of any Hugging Face folder of a shape we build.
+    """The trained model and its tokenizer of a run folder, or of any Hugging Face folder of a shape
+    we build.
 
-    Raises CheckpointError for a run that has no model yet, and what `load_model` and `load_tokenizer` raise.
+    Raises CheckpointError for a run that has no model yet, and what `load_model` and
+    `load_tokenizer` raise.
     """
     path = Path(path)
     if (path / "config.json").is_file():

@@ -1,4 +1,6 @@
-"""The ladder of models: each rung a class under `LanguageModel`, listed here and known nowhere else by name."""
+"""The ladder of models: each rung a class under `LanguageModel`, listed here and known nowhere else
+by name.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,13 @@ def model_class(kind: str) -> type[LanguageModel]:
 
 
 def model_settings(kind: str, table: Mapping[str, Any], where: str = "[model]") -> ModelSettings:
-    """A rung's settings from plain values. Raises SettingsError, naming `where`, if they cannot be."""
+    """A rung's settings from plain values. Raises SettingsError, naming `where`."""
     return from_table(model_class(kind).Settings, table, where)
 
 
 def build_model(kind: str, vocab_size: int, table: Mapping[str, Any]) -> LanguageModel:
-    """A fresh model of a rung. `table` holds its settings but for the vocabulary; see `model_settings`."""
+    """A fresh model of a rung. `table` holds its settings but for the vocabulary; see
+    `model_settings`.
+    """
     settings = model_settings(kind, {**table, "vocab_size": vocab_size})
     return model_class(kind)(settings)

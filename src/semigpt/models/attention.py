@@ -113,8 +113,8 @@ class _EmbeddingModel(LanguageModel):
 
     @classmethod
     def defaults(cls, size: Size) -> dict[str, dict[str, Any]]:
-        # Batches and rates of `tiny` by 24 s each: docs/choices.md#rates. No dropout: within minutes a text is read a
-        # few times at most, and there is little to memorise.
+        # Batches and rates of `tiny` by 24 s each: docs/choices.md#rates. No dropout: within
+        # minutes a text is read a few times at most, and there is little to memorise.
         width, layers = {"tiny": (64, 2), "small": (128, 4), "base": (256, 6), "large": (512, 8)}[
             size
         ]

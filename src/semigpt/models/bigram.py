@@ -42,7 +42,8 @@ class SemiGPT(LanguageModel):
 
     @classmethod
     def defaults(cls, size: Size) -> dict[str, dict[str, Any]]:
-        # A row is touched seldom, so its moments must last: beta2 0.95 4.20 nats, 0.999 3.72 (docs/choices.md#rates).
+        # A row is touched seldom, so its moments must last: beta2 0.95 4.20 nats, 0.999 3.72
+        # (docs/choices.md#rates).
         return {
             "model": {"context_length": 64},
             "training": {"batch_size": 64},

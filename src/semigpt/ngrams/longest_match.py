@@ -16,10 +16,10 @@ LONGEST_MATCH = 8  # tokens; a longer match counts as this long
 def longest_match(ids_BT: Tensor) -> tuple[Tensor, Tensor]:
     """The token that followed the longest earlier match of the newest tokens, and its length.
 
-    For each position of `[B, T]` ids: tokens `[B, T]` and lengths `[B, T]`, 0 to `LONGEST_MATCH`. The
-    match is of the tokens that end at the position. Of several longest ones the latest counts. Where
-    the position's token was not seen before, length and token are 0. Compiled C on a CPU with a
-    compiler; PyTorch elsewhere, with the same result.
+    For each position of `[B, T]` ids: tokens `[B, T]` and lengths `[B, T]`, 0 to `LONGEST_MATCH`.
+    The match is of the tokens that end at the position. Of several longest ones the latest counts.
+    Where the position's token was not seen before, length and token are 0. Compiled C on a CPU with
+    a compiler; PyTorch elsewhere, with the same result.
     """
     if ids_BT.device.type != "cpu" or not native.available():
         return _longest_match(ids_BT)

@@ -1,13 +1,14 @@
-"""`semigpt torture`: does a run that is killed again and again end in the same bits as one that was left alone?
+"""`semigpt torture`: does a run that is killed again and again end in the same bits as one that was
+left alone?
 
-A small model is trained on a small part of the bundled corpus, once in peace. Then runs of the same recipe are killed
-by SIGKILL, half of them at any moment, half while a checkpoint is being written, and each time resumed by the
-same command; after some kills a run is let go to its end. Its weights, optimizer, random state and logs must be byte
-for byte the first run's.
+A small model is trained on a small part of the bundled corpus, once in peace. Then runs of the same
+recipe are killed by SIGKILL, half of them at any moment, half while a checkpoint is being written,
+and each time resumed by the same command; after some kills a run is let go to its end. Its weights,
+optimizer, random state and logs must be byte for byte the first run's.
 
-Each training is a process of its own, forked from this one, which has torch imported but never used: that saves a
-start of two seconds a kill, and is safe because no thread of torch's runs yet. For the same reason nothing here may
-compute before the fork.
+Each training is a process of its own, forked from this one, which has torch imported but never
+used: that saves a start of two seconds a kill, and is safe because no thread of torch's runs yet.
+For the same reason nothing here may compute before the fork.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ RECIPE: dict[str, dict[str, Any]] = {
 
 
 def small_tables(rung: str, **training: Any) -> dict[str, dict[str, Any]]:
-    """The tables of a recipe that trains a small model of a rung in two seconds; `training` changes some of them."""
+    """The tables of a recipe that trains a small model of a rung in two seconds; `training` changes
+    some of them.
+    """
     cls = model_class(rung)
     shape = dict(cls.small)
     if any(field.name == "dropout" for field in fields(cls.Settings)):
@@ -79,7 +82,8 @@ class Trial:
 def crash_test(
     rungs: Sequence[str] | None = None, *, kills: int = 10, seed: int = 0
 ) -> Iterator[Trial]:
-    """`kills` kills a rung, half of them over a run that accumulates its gradient over two micro-batches.
+    """`kills` kills a rung, half of them over a run that accumulates its gradient over two
+    micro-batches.
 
     Raises SettingsError for an unknown rung, or where processes cannot be forked (Windows).
     """
@@ -96,7 +100,9 @@ def crash_test(
 
 
 def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: int) -> Trial:
-    """One rung: an undisturbed run, then killed ones, `KILLS_PER_RUN` kills each at most, compared with it."""
+    """One rung: an undisturbed run, then killed ones, `KILLS_PER_RUN` kills each at most, compared
+    with it.
+    """
     tables = small_tables(rung, gradient_accumulation=gradient_accumulation, teacher_order=3)
     draw = random.Random(f"{seed} {rung} {gradient_accumulation}")
     start = time.monotonic()

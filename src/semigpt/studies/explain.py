@@ -1,6 +1,8 @@
-"""`semigpt train --explain`: how a recipe would run on this machine, what else was tried, and what each way takes.
+"""`semigpt train --explain`: how a recipe would run on this machine, what else was tried, and what
+each way takes.
 
-Everything is measured on the recipe's own model and batches, a second or two each; nothing is trained or written.
+Everything is measured on the recipe's own model and batches, a second or two each; nothing is
+trained or written.
 """
 
 from __future__ import annotations
@@ -107,7 +109,9 @@ class Trial:
         return f"{1000 * self.seconds:.1f} ms a step"
 
     def seconds_with(self, machine: MachineSettings) -> float:
-        """Seconds per step with other settings of the machine: the median of the steps that fit `SECONDS`."""
+        """Seconds per step with other settings of the machine: the median of the steps that fit
+        `SECONDS`.
+        """
         if machine.threads is not None:
             torch.set_num_threads(machine.threads)
         recipe = replace(self.recipe, machine=machine)
@@ -230,7 +234,8 @@ def compile_choice(trial: Trial) -> Choice:
             "compile", by_clock, f"{why}; automatic only where minutes end the run", force
         )
     why = (
-        "10 to 40 s before the first step; it pays on a GPU from a minute on, and on a CPU the step "
+        "10 to 40 s before the first step; it pays on a GPU from a minute on, and on a CPU the "
+        "step "
         "in C is faster"
     )
     return Choice("compile", "yes" if machine.compile else "no", why, force)

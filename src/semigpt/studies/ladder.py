@@ -1,7 +1,8 @@
 """`semigpt ladder`: every rung on the same text, side by side: what each idea buys.
 
-Each rung is an ordinary run in `FOLDER/RUNG/`, trained by `recipe.train`: it can be looked at, resumed, generated
-from and evaluated like any other. The table, the page and `ladder.json` are made from those folders alone.
+Each rung is an ordinary run in `FOLDER/RUNG/`, trained by `recipe.train`: it can be looked at,
+resumed, generated from and evaluated like any other. The table, the page and `ladder.json` are made
+from those folders alone.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ BASELINES = ("unigram", "bigram", "kneser_ney_5")
 
 @dataclass(frozen=True, kw_only=True)
 class LadderSettings:
-    """Which rungs, on what, and how long each: `steps` alike for all, or `minutes`, each with its own good settings.
+    """Which rungs, on what, and how long each: `steps` alike for all, or `minutes`, each with its
+    own good settings.
 
-    `book` sets the book's batch of 32 blocks of 8, its learning rate of 1e-2, torch.optim.AdamW's own defaults, and
-    an evaluation every 300 steps. `data`, `machine` and `sample` are tables of a recipe.
+    `book` sets the book's batch of 32 blocks of 8, its learning rate of 1e-2, torch.optim.AdamW's
+    own defaults, and an evaluation every 300 steps. `data`, `machine` and `sample` are tables of a
+    recipe.
     """
 
     rungs: tuple[str, ...] = tuple(LADDER)
@@ -71,8 +74,8 @@ def rung_recipe(settings: LadderSettings, rung: str) -> Recipe:
     model: dict[str, Any] = {"kind": rung}
     optimizer: dict[str, Any] = {}
     if settings.book:
-        # 4,096 blocks of 8 are 33,000 characters: a standard error of some 0.015 nats, where the book's rungs lie
-        # 0.05 apart. No teacher: what the shape alone buys.
+        # 4,096 blocks of 8 are 33,000 characters: a standard error of some 0.015 nats, where the
+        # book's rungs lie 0.05 apart. No teacher: what the shape alone buys.
         training |= {"batch_size": 32, "order": "random", "eval_every": 300, "eval_blocks": 4096}
         training |= {"teacher": "none"}
         model |= model_class(rung).book
@@ -144,8 +147,9 @@ def climb(
 ) -> Iterator[Climb]:
     """Train rung after rung in `folder`, writing the table and the page again after each.
 
-    A rung that is finished with the same settings is not trained again, one that is not is resumed. `stop` ends the
-    climb as it ends a run: saved, to be resumed by the same command. Raises what `recipe.train` raises.
+    A rung that is finished with the same settings is not trained again, one that is not is resumed.
+    `stop` ends the climb as it ends a run: saved, to be resumed by the same command. Raises what
+    `recipe.train` raises.
     """
     recipes = {rung: rung_recipe(settings, rung) for rung in settings.rungs}
     rows: list[Row] = []
@@ -209,8 +213,8 @@ def rung_row(run: RunFolder) -> Row:
 def step_seconds(timings: Sequence[Mapping[str, Any]]) -> float:
     """What a step takes by a run's clock, from the stretches between its lines.
 
-    A stretch with an evaluation or a checkpoint in it stands out by its length and is left out: those of at most 1.5 times
-    the median count.
+    A stretch with an evaluation or a checkpoint in it stands out by its length and is left out:
+    those of at most 1.5 times the median count.
     """
     stretches: list[tuple[float, int]] = [
         (after["seconds"] - before["seconds"], after["step"] - before["step"])
@@ -243,7 +247,8 @@ def headline(settings: LadderSettings) -> str:
         length = f"{settings.steps:,} step{'s' * (settings.steps != 1)}"
     else:
         length = f"{settings.minutes:g} minute{'s' * (settings.minutes != 1)}"
-    return f"{settings.data.get('spec', 'news')}: {length} per rung{', the book’s settings' if settings.book else ''}"
+    book = ", the book’s settings" if settings.book else ""
+    return f"{settings.data.get('spec', 'news')}: {length} per rung{book}"
 
 
 COLUMNS = (
@@ -275,7 +280,8 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 BOOK_NOTE = (
-    "The book's losses are its own, on its own news corpus (naver-news-summarization-ko) after 49,800 steps of 32 blocks of 8; "
+    "The book's losses are its own, on its own news corpus (naver-news-summarization-ko) after "
+    "49,800 steps of 32 blocks of 8; "
     "losses of different texts cannot be compared, their order can."
 )
 
@@ -298,7 +304,8 @@ def markdown(settings: LadderSettings, rows: Sequence[Row]) -> str:
 
 STYLE = """
 table.ladder { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-table.ladder th, table.ladder td { padding: .3em .6em; text-align: right; border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
+table.ladder th, table.ladder td { padding: .3em .6em; text-align: right;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
 table.ladder th:nth-child(-n+2), table.ladder td:nth-child(-n+2) { text-align: left; }
 table.ladder td:not(:nth-child(2)) { white-space: nowrap; }
 table.ladder td:nth-child(2) { min-width: 9em; overflow-wrap: normal; }
@@ -309,7 +316,9 @@ p.sample { white-space: pre-wrap; overflow-wrap: anywhere; }
 
 
 def html_page(folder: Path, settings: LadderSettings, rows: Sequence[Row]) -> str:
-    """The page: table, curves of all rungs against steps and against seconds, baselines drawn in, a sample a rung."""
+    """The page: table, curves of all rungs against steps and against seconds, baselines drawn in, a
+    sample a rung.
+    """
     head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
     body = "".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells(row))}</tr>" for row in rows
@@ -350,12 +359,14 @@ def html_page(folder: Path, settings: LadderSettings, rows: Sequence[Row]) -> st
         for series, x_label in ((by_steps, "steps"), (by_seconds, "seconds"))
     )
     samples = "".join(
-        f'<section class="sample"><h3>{escape(row.rung)}</h3><p class="sample" lang="ko">{escape(row.sample)}</p></section>'
+        f'<section class="sample"><h3>{escape(row.rung)}</h3>'
+        f'<p class="sample" lang="ko">{escape(row.sample)}</p></section>'
         for row in rows
     )
     content = (
         f"<h1>The ladder</h1><p>{escape(headline(settings))}</p>"
-        f'<div class="wide"><table class="ladder"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div class="wide"><table class="ladder"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
         f'<p class="soft">Loss in nats per token, ± its standard error. {escape(BOOK_NOTE)}</p>'
         f"<h2>Learning</h2>{charts}<h2>What each writes</h2>{samples}"
     )

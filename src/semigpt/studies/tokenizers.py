@@ -1,7 +1,9 @@
-"""The kinds of tokenizer side by side on one text: what they cost, what they survive, and what a model learns with them.
+"""The kinds of tokenizer side by side on one text: what they cost, what they survive, and what a
+model learns with them.
 
-A loss a token says nothing between tokenizers, since a longer token carries more. What can be compared is the cost
-of the same text, in bits per character, of the same model trained for the same time.
+A loss a token says nothing between tokenizers, since a longer token carries more. What can be
+compared is the cost of the same text, in bits per character, of the same model trained for the same
+time.
 """
 
 from __future__ import annotations
@@ -46,8 +48,9 @@ UNSEEN = {
     "hanja": range(0x4E00, 0xA000),
     "emoji": range(0x1F600, 0x1F650),
 }
-# What breaks tokenizers that lose something: spaces, line ends, controls, spelt special tokens and bytes, decomposed
-# Hangul, letters alone, joined emoji, the last code point, and surrogates without their other half.
+# What breaks tokenizers that lose something: spaces, line ends, controls, spelt special tokens and
+# bytes, decomposed Hangul, letters alone, joined emoji, the last code point, and surrogates without
+# their other half.
 HARD_TEXTS = (
     "  두 칸  ",
     "\t\n\r\n\0\x7f",
@@ -63,12 +66,13 @@ HARD_TEXTS = (
 class Measured:
     """What a tokenizer of a kind makes of the test split (at most its first 4,000,000 characters).
 
-    exact:          whether every document, and every one of a few hard texts, comes back as it was
-    unseen:         tokens per character for syllables, hanja and emoji that are not in the training split; None where
+    exact: whether every document, and every one of a few hard texts, comes back as it was unseen:
+    tokens per character for syllables, hanja and emoji that are not in the training split; None
+    where
                     it holds them all
-    nfd:            tokens of the decomposed text (NFD) for one of the composed text, with normalisation to NFC on
-    nfd_unnormalized: the same with it off
-    encode, decode: 10⁶ bytes of UTF-8 a second, the fastest of three passes
+    nfd: tokens of the decomposed text (NFD) for one of the composed text, with normalisation to NFC
+    on nfd_unnormalized: the same with it off encode, decode: 10⁶ bytes of UTF-8 a second, the
+    fastest of three passes
     """
 
     kind: Kind
@@ -87,8 +91,8 @@ class Measured:
 class Trained:
     """The model of a kind after its time.
 
-    bits_per_character: on the whole validation split, of the weights with the lowest loss
-    curve:              (seconds, bits per character) at each evaluation, on blocks that lie evenly over that split
+    bits_per_character: on the whole validation split, of the weights with the lowest loss curve:
+    (seconds, bits per character) at each evaluation, on blocks that lie evenly over that split
     """
 
     kind: Kind
@@ -103,7 +107,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is known so far; `baselines` and `source_entropy` (bits per character) once a model has been trained."""
+    """What is known so far; `baselines` and `source_entropy` (bits per character) once a model has
+    been trained.
+    """
 
     data: str
     split_characters: int
@@ -168,7 +174,8 @@ class Comparison:
         )
         size = self.settings["size"]
         return (
-            f"{text} A {size} gpt was trained on each for {length}; its bits per character are those of the whole "
+            f"{text} A {size} gpt was trained on each for {length}; its bits per character are "
+            "those of the whole "
             "validation split."
         )
 
@@ -190,12 +197,17 @@ class Comparison:
         )
         body.append(f'<div class="measures"><table><tr>{cells}</tr>{lines}</table></div>')
         body.append(f'<p class="soft">{escape(self.conditions())}</p>')
-        style = ".measures { overflow-x: auto; } .measures :is(td, th) { padding-right: 1.6rem; white-space: nowrap; }"
+        style = (
+            ".measures { overflow-x: auto; } "
+            ".measures :is(td, th) { padding-right: 1.6rem; white-space: nowrap; }"
+        )
         style += " .measures :is(td, th) + * { text-align: right; }"
         return page(title, "\n".join(body), style)
 
     def _chart(self) -> str:
-        """Bits per character against seconds; what counting achieves, and the source itself, as levels."""
+        """Bits per character against seconds; what counting achieves, and the source itself, as
+        levels.
+        """
         named = (("unigram", "letters"), ("bigram", "letter pairs"), ("kneser_ney_5", "5-gram"))
         known = self.baselines or {}
         levels = [
@@ -207,7 +219,8 @@ class Comparison:
         top = max((level.y for level in levels), default=None)
         return line_chart(
             [Series(row.kind, row.curve) for row in self.trained],
-            title=f"The same model on each tokenizer for the same {'time' if timed else 'number of steps'}",
+            title="The same model on each tokenizer for the same "
+            f"{'time' if timed else 'number of steps'}",
             x_label="seconds of training",
             y_label="bits per character",
             levels=levels,
@@ -215,7 +228,9 @@ class Comparison:
         )
 
     def write(self, folder: Path) -> None:
-        """Write compare.json, compare.md and compare.html, each whole; the folder is made if need be."""
+        """Write compare.json, compare.md and compare.html, each whole; the folder is made if need
+        be.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         replace_file(
             folder / "compare.json", (json.dumps(self.as_dict(), indent=2) + "\n").encode()
@@ -246,14 +261,17 @@ def compare(
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Comparison]:
-    """Train a tokenizer of each kind and measure it; then, where `tables` holds a `training` table, a model on each.
+    """Train a tokenizer of each kind and measure it; then, where `tables` holds a `training` table,
+    a model on each.
 
-    `tables` are those of a recipe (`data`, `tokenizer`, `model`, `training`, `machine`), but for the kind. A comparison
-    comes after each measurement, a row longer than the one before, and is written in `out`, which must be new; the
-    models' run folders are `out/KIND`. `say` hears how it goes, `progress` (documents, characters) while text is read.
-    Where `stop` says yes, the model at work is saved unfinished and left out, and no other is begun.
+    `tables` are those of a recipe (`data`, `tokenizer`, `model`, `training`, `machine`), but for
+    the kind. A comparison comes after each measurement, a row longer than the one before, and is
+    written in `out`, which must be new; the models' run folders are `out/KIND`. `say` hears how it
+    goes, `progress` (documents, characters) while text is read. Where `stop` says yes, the model at
+    work is saved unfinished and left out, and no other is begun.
 
-    Raises SettingsError, CorpusError and TokenizerError before anything is written, and what `recipe.train` raises.
+    Raises SettingsError, CorpusError and TokenizerError before anything is written, and what
+    `recipe.train` raises.
     """
     if not kinds:
         raise SettingsError(f"no kinds to compare; name some of {', '.join(get_args(Kind))}")
@@ -319,8 +337,11 @@ def compare(
 
 
 def measure(tokenizer: Tokenizer, documents: Sequence[str], seen: Mapping[str, int]) -> Measured:
-    """Measure a tokenizer on `documents`, at least one character in NFC; `seen` are those of its training split."""
-    # `normalization` is asked for at each call of `encode`: a copy without it is the same tokenizer, on the same tables.
+    """Measure a tokenizer on `documents`, at least one character in NFC; `seen` are those of its
+    training split.
+    """
+    # `normalization` is asked for at each call of `encode`: a copy without it is the same
+    # tokenizer, on the same tables.
     bare = copy.copy(tokenizer)
     bare.normalization = None
     size = sum(map(utf8_length, documents))
@@ -363,7 +384,9 @@ def train_one(
     stop: Callable[[], bool],
     say: Callable[[str], None],
 ) -> Comparison:
-    """Train one kind's model in `folder`; the comparison with it, or as it was where `stop` cut the run short."""
+    """Train one kind's model in `folder`; the comparison with it, or as it was where `stop` cut the
+    run short.
+    """
     kind = recipe.tokenizer.kind
     assert kind is not None
     prepared: Prepared | None = None
