@@ -56,6 +56,16 @@ def test_one_step_is_pinned(dataset: Dataset, optimizer: str) -> None:
     assert losses == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.parametrize("parts", [2, 8])
+def test_the_loss_of_a_step_is_the_mean_over_its_micro_batches(
+    dataset: Dataset, parts: int
+) -> None:
+    (whole,), _ = run("attention", dataset, TrainingSettings(steps=1, batch_size=8))
+    training = TrainingSettings(steps=1, batch_size=8, gradient_accumulation=parts)
+    (accumulated,), _ = run("attention", dataset, training)
+    assert accumulated == pytest.approx(whole, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("budget", "steps"),
     [({"steps": 7}, 7), ({"tokens": 16 * 8 * 5}, 5), ({"tokens": 16 * 8 * 5 - 1}, 5)],
