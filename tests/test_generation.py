@@ -107,8 +107,8 @@ def test_frequency_presence_and_bias_are_added_as_openai_says() -> None:
     for token in (0, 0, 1):
         history.push(token)
     settings = SamplingSettings(frequency_penalty=0.5, presence_penalty=0.25, logit_bias={2: 7.0})
-    row = adjusted(np.zeros(4, np.float32), settings, history)
-    assert row.tolist() == [-1.25, -0.75, 7.0, 0.0], "of the prompt nothing counts"
+    row = adjusted(np.array([1, 2, 3, 4], np.float32), settings, history)
+    assert row.tolist() == [-0.25, 1.25, 10.0, 4.0], "of the prompt nothing counts"
 
 
 def test_draws_follow_the_distribution() -> None:
@@ -161,6 +161,8 @@ def test_impossible_settings_get_their_one_line(wrong: dict[str, Any]) -> None:
         {"sampling": SamplingSettings(logit_bias={-1: 1.0})},
         {"logprobs": -1},
         {"num_samples": 3, "sampling": SamplingSettings(num_beams=2)},
+        {"conversation": Conversation(), "num_samples": 2},
+        {"conversation": Conversation(), "sampling": SamplingSettings(num_beams=2)},
     ],
     ids=str,
 )

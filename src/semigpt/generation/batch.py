@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from semigpt.errors import SettingsError
 from semigpt.generation.constraint import DEAD, START, Constraint
 from semigpt.generation.decoder import Decoder, DecoderState
 from semigpt.generation.sampling import (
@@ -46,7 +47,10 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Request:
-    """What `Engine.stream` was asked for, checked and encoded; see there for the fields."""
+    """What `Engine.stream` was asked for, encoded; see there for the fields.
+
+    Raises SettingsError for what cannot be met.
+    """
 
     prompts: list[Prompt]
     max_new_tokens: int
@@ -59,6 +63,26 @@ class Request:
     logprobs: int | None
     echo: bool
     conversation: Conversation | None
+
+    def __post_init__(self) -> None:
+        samples, beams = self.num_samples, self.sampling.num_beams
+        if self.max_new_tokens < 0:
+            raise SettingsError(f"max_new_tokens must be 0 or more, not {self.max_new_tokens}")
+        if samples < 1:
+            raise SettingsError(f"num_samples must be at least 1, not {samples}")
+        if self.logprobs is not None and self.logprobs < 0:
+            raise SettingsError(f"logprobs must be 0 or more, not {self.logprobs}")
+        if not all(self.stop):
+            raise SettingsError("a stop string must not be empty")
+        if 1 < beams < samples:
+            raise SettingsError(
+                f"num_samples {samples} is more than num_beams {beams}; "
+                "search with more beams or ask for fewer samples"
+            )
+        if self.conversation is not None and (len(self.prompts), samples, beams) != (1, 1, 1):
+            raise SettingsError(
+                "a conversation takes one prompt, one sample and no beams at a time"
+            )
 
     def history(self, prompt: Prompt, point: HealingPoint) -> History | None:
         """The history of a prompt whose new text begins at `point`; None where none is needed."""

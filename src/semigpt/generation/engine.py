@@ -103,15 +103,9 @@ class Engine:
         """
         sampling = sampling or SamplingSettings()
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        self._check(prompts, max_new_tokens, sampling, num_samples, stop_tokens, logprobs)
-        if any(not text for text in stop):
-            raise SettingsError("a stop string must not be empty")
-        if conversation is not None and (
-            len(prompts) != 1 or num_samples != 1 or sampling.num_beams > 1
-        ):
-            raise SettingsError(
-                "a conversation takes one prompt, one sample and no beams at a time"
-            )
+        V = self.model.settings.vocab_size
+        check_ids("logit_bias token", list(sampling.logit_bias), V)
+        check_ids("stop token", stop_tokens, V)
         constraint = self._constraint(pattern, choices, banned)
         ends = (*stop_tokens, self.tokenizer.end_of_text)
         request = Request(
@@ -136,30 +130,6 @@ class Engine:
         for chunk in self.stream(prompt, **settings):
             texts[chunk.sample] = texts.get(chunk.sample, "") + chunk.text
         return [texts[sample] for sample in sorted(texts)]
-
-    def _check(
-        self,
-        prompts: Sequence[str],
-        max_new_tokens: int,
-        sampling: SamplingSettings,
-        num_samples: int,
-        stop_tokens: Sequence[int],
-        logprobs: int | None,
-    ) -> None:
-        if max_new_tokens < 0:
-            raise SettingsError(f"max_new_tokens must be 0 or more, not {max_new_tokens}")
-        if num_samples < 1:
-            raise SettingsError(f"num_samples must be at least 1, not {num_samples}")
-        if logprobs is not None and logprobs < 0:
-            raise SettingsError(f"logprobs must be 0 or more, not {logprobs}")
-        V = self.model.settings.vocab_size
-        check_ids("logit_bias token", list(sampling.logit_bias), V)
-        check_ids("stop token", stop_tokens, V)
-        if 1 < sampling.num_beams < num_samples:
-            raise SettingsError(
-                f"num_samples {num_samples} is more than num_beams {sampling.num_beams}; "
-                "search with more beams or ask for fewer samples"
-            )
 
     def _constraint(
         self, pattern: str | None, choices: Sequence[str], banned: Sequence[str]

@@ -205,8 +205,8 @@ def probabilities(logits_V: Row, settings: SamplingSettings) -> NDArray[np.float
     weights_V: NDArray[np.float64] = np.exp(logits_V).astype(np.float64)
     if settings.top_p is not None and settings.top_p < 1:
         _truncate_to_top_p(weights_V, settings.top_p)
-    if settings.min_p:
-        weights_V[weights_V < settings.min_p * weights_V.max()] = 0
+    if settings.min_p:  # the largest weight is 1
+        weights_V[weights_V < settings.min_p] = 0
     weights_V /= weights_V.sum()
     return weights_V
 
