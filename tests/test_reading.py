@@ -290,6 +290,14 @@ def test_a_folder_of_files_is_one_text(tmp_path: Path, text_file: Path) -> None:
     assert any("메모.pdf" in finding for finding in corpus.findings)
 
 
+def test_many_files_make_few_notes(tmp_path: Path) -> None:
+    for i in range(40):
+        (tmp_path / f"{i}.txt").write_text("\n".join(LINES), encoding="cp949")
+    findings = prepare(tmp_path).findings
+    assert sum("is in CP949" in finding for finding in findings) == 19
+    assert sum("one document a line" in finding for finding in findings) == 1
+
+
 def test_files_named_by_split_keep_their_splits(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("\n".join(LINES), encoding="cp949")
     (tmp_path / "dev.txt").write_text("검증 하나\n검증 둘", encoding="utf-8")
