@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from semigpt.corpus import Corpus, news, prepare_corpus
+from semigpt.corpus.library import quiet_datasets
+from semigpt.corpus.reading import Reading
+from semigpt.corpus.sources import open_source
 from semigpt.corpus.spec import (
     FileSource,
     FolderSource,
@@ -244,6 +248,35 @@ def test_json_files_share_their_column_and_one_without_it_is_named(tmp_path: Pat
         prepare(tmp_path)
 
 
+def test_a_reading_resumes_after_any_document(tmp_path: Path) -> None:
+    """The state is JSON, and the resumed reading ends as one that was not stopped."""
+    folder = tmp_path / "글"
+    folder.mkdir()
+    (folder / "a.txt").write_text("\n".join(LINES[:5]), encoding="cp949")
+    (folder / "b.txt").write_text("\n\n".join(LINES[5:9]), encoding="utf-16")
+    (folder / "c.jsonl").write_text('{"text": "하나"}\n\n{"text": "둘"}', encoding="utf-8")
+
+    def opened() -> Reading:
+        return open_source(parse_spec(str(folder)), None, tmp_path)
+
+    def found(reading: Reading) -> tuple[object, ...]:
+        return reading.column, reading.notes, reading.encodings, reading.columns
+
+    with quiet_datasets():
+        whole = opened()
+        expected = [text for text, _ in whole.splits[""]()]
+        assert len(expected) == 11
+        assert whole.encodings == {"CP949": 1, "UTF-16": 1, "UTF-8": 1}
+        for number in range(1, 11):
+            first = opened()
+            texts = [text for text, _ in islice(first.splits[""](), number)]
+            second = opened()
+            second.resume(json.loads(json.dumps(first.state())))
+            texts += [text for text, _ in second.splits[""]()]
+            assert texts == expected
+            assert found(second) == found(whole)
+
+
 # --- folders
 
 
@@ -255,6 +288,14 @@ def test_a_folder_of_files_is_one_text(tmp_path: Path, text_file: Path) -> None:
     corpus = prepare(tmp_path)
     assert everything(corpus) == sorted([*LINES, "아래에 있는 글"])
     assert any("메모.pdf" in finding for finding in corpus.findings)
+
+
+def test_many_files_make_few_notes(tmp_path: Path) -> None:
+    for i in range(40):
+        (tmp_path / f"{i}.txt").write_text("\n".join(LINES), encoding="cp949")
+    findings = prepare(tmp_path).findings
+    assert sum("is in CP949" in finding for finding in findings) == 19
+    assert sum("one document a line" in finding for finding in findings) == 1
 
 
 def test_files_named_by_split_keep_their_splits(tmp_path: Path) -> None:

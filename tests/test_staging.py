@@ -31,7 +31,7 @@ from semigpt.corpus import Corpus, StagingProgress, open_corpus, prepare_corpus,
 from semigpt.corpus.duplicates import Seen
 from semigpt.corpus.reading import Reading
 from semigpt.corpus.splits import plan_splits
-from semigpt.corpus.text import normalize
+from semigpt.corpus.text import normalize, scan_text
 from semigpt.errors import CorpusError
 
 LINES = [f"{i}번째 문장, 오늘의 값은 {i * i % 97}." for i in range(2000)]
@@ -699,7 +699,12 @@ def test_what_was_read_is_not_read_again(
     monkeypatch.setattr(
         "semigpt.corpus.writer.normalize", lambda text: normalized.append(text) or normalize(text)
     )
+    scanned: list[str] = []
+    monkeypatch.setattr(
+        "semigpt.corpus.files.scan_text", lambda *file: scanned.append(file[1]) or scan_text(*file)
+    )
     steps, corpus = run(stage(spec, cache=cache))
+    assert not scanned, "the journal keeps the encoding of the file at hand"
     assert len(normalized) < 0.6 * len(MANY + LINES)
     assert steps[0].documents > kept // 2
     documents = [step.documents for step in steps]
