@@ -1,4 +1,4 @@
-"""The tour: every chapter in both languages, the lines shown are the lines run, the numbers are the text's own."""
+"""The tour: every chapter in both languages; the lines shown are those that ran."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.tour import opening_text, tour
-from semigpt.tour.session import Session, columns
+from semigpt.tour.loader import Block, blocks, columns, pages, read_chapters
+from semigpt.tour.session import Session
 
 KOREAN = [
     "첫 문서",
@@ -74,7 +75,9 @@ def book(tmp_path_factory: pytest.TempPathFactory, korean_text: str) -> Path:
     """One text file of the reader's own, its sentences coming again in other orders."""
     lines = korean_text.splitlines()
     path = tmp_path_factory.mktemp("text") / "글.txt"
-    path.write_text("\n".join(lines[i % 3] + lines[(i * i) % 3] for i in range(20)), encoding="utf-8")
+    path.write_text(
+        "\n".join(lines[i % 3] + lines[(i * i) % 3] for i in range(20)), encoding="utf-8"
+    )
     return path
 
 
@@ -120,7 +123,8 @@ def test_every_chapter_comes_in_order_in_both_languages(told: dict[str, str]) ->
 def test_both_languages_run_the_same_code_to_the_same_answers(told: dict[str, str]) -> None:
     assert code(told["ko"]) == code(told["en"])
     numbers = {
-        lang: [set(re.findall(r"\d[\d,.]*\d|\d", part)) for part in prose(told[lang])] for lang in told
+        lang: [set(re.findall(r"\d[\d,.]*\d|\d", part)) for part in prose(told[lang])]
+        for lang in told
     }
     for title, korean, english in zip(ENGLISH, numbers["ko"], numbers["en"], strict=True):
         assert korean == english, title
@@ -135,7 +139,7 @@ def test_korean_is_korean_and_english_is_english(told: dict[str, str]) -> None:
 
 
 def test_typed_into_python_the_lines_give_the_answers_shown(told: dict[str, str]) -> None:
-    """The claim of the first page, held to by doctest: every line in a session that knows nothing of the tour."""
+    """What the first page claims, in a session that knows nothing of the tour."""
     test = doctest.DocTestParser().get_doctest(told["ko"], {}, "tour", None, None)
     assert len(test.examples) > 100
     wrong: list[str] = []
@@ -173,8 +177,9 @@ def test_a_sentence_of_the_text_comes_back_from_its_ids(told: dict[str, str], bo
 
 def test_pytorch_says_itself_what_is_wrong(told: dict[str, str], book: Path) -> None:
     V = len(set(book.read_text(encoding="utf-8")))
-    message = f"    Traceback (most recent call last):\n        ...\n    RuntimeError: Expected target size [4, {V}], got [4, 8]"
-    assert f"    >>> F.cross_entropy(logits, targets)\n{message}" in told["ko"]
+    message = f"RuntimeError: Expected target size [4, {V}], got [4, 8]"
+    traceback = f"    Traceback (most recent call last):\n        ...\n    {message}"
+    assert f"    >>> F.cross_entropy(logits, targets)\n{traceback}" in told["ko"]
     assert re.search(r"torch\.int32\)\)\n.+\n.+\n    RuntimeError: .*Int", told["ko"])
 
 
@@ -193,7 +198,8 @@ def test_only_the_last_place_feels_a_changed_last_character(told: dict[str, str]
 
 def test_the_variance_grows_with_d_and_the_division_takes_it_back(told: dict[str, str]) -> None:
     found = re.findall(
-        r"d=(\d+): variance ([\d.]+) → ([\d.]+), share ([\d.]+) → ([\d.]+)", "\n".join(code(told["ko"]))
+        r"d=(\d+): variance ([\d.]+) → ([\d.]+), share ([\d.]+) → ([\d.]+)",
+        "\n".join(code(told["ko"])),
     )
     assert [row[0] for row in found] == ["8", "32", "128"]
     for d, raw, divided, share, divided_share in (map(float, row) for row in found):
@@ -236,7 +242,9 @@ def test_training_walks_toward_the_counts(spec: str) -> None:
     assert before != after
 
 
-def test_other_text_than_the_seed_alone_changes_what_is_drawn(spec: str, told: dict[str, str]) -> None:
+def test_other_text_than_the_seed_alone_changes_what_is_drawn(
+    spec: str, told: dict[str, str]
+) -> None:
     other = "\n\n".join(tour(spec, lang="ko", steps=30, seed=4))
     assert headings(other) == KOREAN
     assert answer(other, "before") != answer(told["ko"], "before")
@@ -297,13 +305,8 @@ def test_several_documents_are_read_back_to_back(tmp_path: Path, korean_text: st
 
 
 def test_a_session_shows_each_statement_with_its_answer() -> None:
-    session = Session("en")
-    shown = session.run("""
-        x = 2
-        x + 1
-        for i in range(x):
-            print(i)
-    """)
+    session = Session()
+    shown = session.run("x = 2\n\nx + 1\nfor i in range(x):\n    print(i)")
     assert shown.splitlines() == [
         "    >>> x = 2",
         "    >>> x + 1",
@@ -319,8 +322,154 @@ def test_a_session_shows_each_statement_with_its_answer() -> None:
         session.run("x / 0")
 
 
+def test_a_decorated_function_is_shown_from_its_decorator_on() -> None:
+    shown = Session().run("import functools\n@functools.cache\ndef one():\n    return 1\none()")
+    assert shown.splitlines()[1:] == [
+        "    >>> @functools.cache",
+        "    ... def one():",
+        "    ...     return 1",
+        "    >>> one()",
+        "    1",
+    ]
+
+
+def test_code_knows_the_session_alone_and_sentences_know_both() -> None:
+    session = Session({"SEED": 7, "unit": "원"})
+    assert session.run("SEED, 'SEEDS'") == "    >>> 7, 'SEEDS'\n    (7, 'SEEDS')"
+    session.run("price = 1200")
+    assert (
+        session.fill("{price:,}{unit}, `{unit!r}`, {[price, 0][:1]}") == "1,200원, `'원'`, [1200]"
+    )
+    with pytest.raises(NameError):
+        session.run("unit")
+
+
+CHAPTER = """\
+# 1. Title
+
+Two sentences.
+One paragraph of {len(name)}.
+
+<!-- let: name = "a" * 3 -->
+
+<!-- if: len(name) == 3 -->
+
+Three.
+
+<!-- else -->
+
+Not {nobody}.
+
+```python
+never
+```
+
+<!-- end -->
+
+<!-- if: False -->
+
+Not {nobody}.
+
+<!-- end -->
+
+```python
+a = 1
+
+b = 2
+```
+
+```python raises
+1 / 0
+```
+
+Last of {name}."""
+
+
+def test_a_chapter_is_its_blocks() -> None:
+    assert list(blocks(CHAPTER)) == [
+        Block("heading", "1. Title"),
+        Block("paragraph", "Two sentences.\nOne paragraph of {len(name)}."),
+        Block("let", 'name = "a" * 3'),
+        Block("if", "len(name) == 3"),
+        Block("paragraph", "Three."),
+        Block("else", ""),
+        Block("paragraph", "Not {nobody}."),
+        Block("code", "never"),
+        Block("end", ""),
+        Block("if", "False"),
+        Block("paragraph", "Not {nobody}."),
+        Block("end", ""),
+        Block("code", "a = 1\n\nb = 2"),
+        Block("mistake", "1 / 0"),
+        Block("paragraph", "Last of {name}."),
+    ]
+
+
+def test_a_chapter_is_shown_block_by_block() -> None:
+    assert list(pages(CHAPTER, Session({"name": "name"}))) == [
+        "1. Title\n========",
+        "Two sentences. One paragraph of 4.",
+        "Three.",
+        "    >>> a = 1\n    >>> b = 2",
+        "    >>> 1 / 0\n    Traceback (most recent call last):\n        ...\n"
+        "    ZeroDivisionError: division by zero",
+        "Last of aaa.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "mark", ["<!-- fi: x -->", "<!-- else: x -->", "<!-- if -->", "```\nx\n```", "```python\nx"]
+)
+def test_a_mark_that_means_nothing_is_refused(mark: str) -> None:
+    with pytest.raises(ValueError, match="not a block|neither"):
+        list(blocks(f"Text.\n\n{mark}\n\nMore."))
+
+
+def test_both_languages_have_the_same_blocks_and_the_same_code() -> None:
+    """File by file, only headings, sentences and their values differ."""
+    chapters = {lang: read_chapters(lang) for lang in ("ko", "en")}  # type: ignore[arg-type]
+    assert len(chapters["ko"]) == len(chapters["en"]) == len(KOREAN)
+    for number, (korean, english) in enumerate(zip(*chapters.values(), strict=True), 1):
+        pairs = list(zip(blocks(korean), blocks(english), strict=True))
+        for ko, en in pairs:
+            assert ko.kind == en.kind, number
+            assert ko.kind in ("heading", "paragraph", "let") or ko.text == en.text, number
+        for title in pairs[0]:
+            assert title.kind == "heading", number
+            assert title.text.startswith(f"{number}. "), number
+
+
+def test_conditions_do_not_nest() -> None:
+    for chapter in [*read_chapters("ko"), *read_chapters("en")]:
+        marks = [block.kind for block in blocks(chapter) if block.kind in ("if", "else", "end")]
+        assert re.fullmatch("(if( else)? end ?)*", " ".join(marks))
+
+
+def test_a_gpu_is_named_where_there_is_one() -> None:
+    (chapter,) = (text for text in read_chapters("ko") if "pick_device" in text)
+    sentences = chapter[chapter.rindex("```") + 3 :].lstrip("\n")
+    session = Session()
+    session.run("import torch\ndevice = torch.device('cuda')")
+    (said,) = pages(sentences, session)
+    assert said.startswith("이 컴퓨터에서는 cuda 장치가 골라졌습니다.")
+
+
+def test_a_text_that_is_too_long_is_cut_and_that_is_said(
+    spec: str, book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening_text, "__defaults__", (300,))
+    page = "\n\n".join(takewhile(lambda page: not page.startswith("2. "), tour(spec, lang="en")))
+    assert answer(page, "len(text)") == "300"
+    length = len(book.read_text(encoding="utf-8"))
+    assert f"The whole text has {length:,}; so that nobody waits, the tour uses its first 300." in (
+        page.replace("\n", " ")
+    )
+
+
 def test_sentences_fit_a_terminal(told: dict[str, str]) -> None:
     assert columns("한글 ok") == 7
     for lang in told:
         for part in prose(told[lang]):
-            assert all(columns(unicodedata.normalize("NFC", line)) <= 88 for line in part.splitlines())
+            assert all(
+                columns(unicodedata.normalize("NFC", line)) <= 88 for line in part.splitlines()
+            )
