@@ -15,8 +15,9 @@ import pytest
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.tour import opening_text, tour
-from semigpt.tour.loader import Block, blocks, columns, pages, read_chapters
+from semigpt.tour.loader import Block, blocks, columns, pages, read_chapters, wrapped
 from semigpt.tour.session import Session
+from semigpt.tour.text import first_sentence
 
 KOREAN = [
     "첫 문서",
@@ -281,6 +282,18 @@ def test_a_text_shorter_than_two_blocks_is_one_line_and_nothing_else(tmp_path: P
         next(tour(str(path)))
 
 
+def test_two_blocks_are_just_enough(tmp_path: Path) -> None:
+    for length in (17, 18):
+        path = tmp_path / f"{length}.txt"
+        path.write_text("가나다라마바사아자차카타파하거너더러"[:length], encoding="utf-8")
+        pages = tour(str(path), lang="ko", steps=1)
+        if length < 18:
+            with pytest.raises(CorpusError):
+                next(pages)
+        else:
+            assert headings("\n\n".join(pages)) == KOREAN
+
+
 @pytest.mark.parametrize(
     "wrong", [{"lang": "fr"}, {"seconds": 0}, {"seconds": math.inf}, {"steps": 0}, {"seed": -1}]
 )
@@ -335,7 +348,7 @@ def test_a_decorated_function_is_shown_from_its_decorator_on() -> None:
 
 def test_code_knows_the_session_alone_and_sentences_know_both() -> None:
     session = Session({"SEED": 7, "unit": "원"})
-    assert session.run("SEED, 'SEEDS'") == "    >>> 7, 'SEEDS'\n    (7, 'SEEDS')"
+    assert session.run("SEED, 'SEEDS SEEDy'") == "    >>> 7, 'SEEDS SEEDy'\n    (7, 'SEEDS SEEDy')"
     session.run("price = 1200")
     assert (
         session.fill("{price:,}{unit}, `{unit!r}`, {[price, 0][:1]}") == "1,200원, `'원'`, [1200]"
@@ -464,6 +477,19 @@ def test_a_text_that_is_too_long_is_cut_and_that_is_said(
     assert f"The whole text has {length:,}; so that nobody waits, the tour uses its first 300." in (
         page.replace("\n", " ")
     )
+
+
+def test_a_sentence_is_the_first_that_says_something() -> None:
+    assert first_sentence("- \n!\n가. 오늘은 비가 왔다! 내일은?") == "가."
+    assert first_sentence("1\n오늘은 비가 왔다! 내일은?") == "오늘은 비가 왔다!"
+    assert first_sentence("아" * 50) == "아" * 40
+    assert first_sentence("!") == "!"
+
+
+def test_a_paragraph_is_broken_where_the_next_word_would_not_fit() -> None:
+    assert wrapped("a" * 80 + " 한글 한글바") == "a" * 80 + " 한글\n한글바"
+    assert wrapped("a" * 80 + "  한글abc\nd") == "a" * 80 + " 한글abc\nd"
+    assert columns("a" * 80 + " 한글abc") == 88
 
 
 def test_sentences_fit_a_terminal(told: dict[str, str]) -> None:
