@@ -3,7 +3,6 @@
     ko, en      the chapters, in Markdown that is run: the same code in both languages
     loader      reads a chapter and shows it in a terminal
     session     a Python session whose lines and answers are what is shown
-    text        what the tour reads of a corpus
 
 Every line of code shown is the line that ran. Every number, in the code's answers and in the
 sentences between them, is computed then and there. Typed into a Python prompt, the lines give the
@@ -13,18 +12,21 @@ same answers.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.settings import check_choice
 from semigpt.tour.loader import Lang, pages, read_chapters
 from semigpt.tour.session import Session
-from semigpt.tour.text import first_sentence, opening_text, whole_length
 
-__all__ = ["opening_text", "tour"]
+__all__ = ["tour"]
 
 TRAINED_MODELS = 5  # the table and the four rungs above it share the time for training evenly
-BLOCK = 8  # the chapters' context length
+BLOCK = 8  # the chapters' block_size
+LONGEST_TEXT = 2_000_000  # characters; more would add seconds of waiting and nothing to see
+LONGEST_SENTENCE = 40  # characters
+ENOUGH_STEPS = 300  # of each model, before the tour says which guesses best
 
 
 def tour(
@@ -60,21 +62,28 @@ def tour(
             "CORPUS": f"{spec!r}{options}",
             "LENGTH": f"minutes={minutes:.3g}" if steps is None else f"steps={steps}",
             "SEED": seed,
+            "LONGEST_TEXT": LONGEST_TEXT,
+            "ENOUGH_STEPS": ENOUGH_STEPS,
             "first_sentence": first_sentence,
             "math": math,
-            "whole_length": whole_length,
         }
     )
     first, *others = read_chapters(lang)
     # Run before anything is shown: an unreadable text is one line of error, not half a page.
     opening = list(pages(first, session))
-    length = len(session["text"])
+    length = len(session["ko_text"])
     if length < 2 * (BLOCK + 1):
         raise CorpusError(
-            f"the text has {length} characters, fewer than the {2 * (BLOCK + 1)} a tour needs: a "
-            f"block of {BLOCK} with its last target to learn from, and one to hold out; give it a "
-            "longer text with --data"
+            f"the part of the text to learn from has {length} characters, fewer than the "
+            f"{2 * (BLOCK + 1)} a tour needs: a block of {BLOCK} with its last target to train on, "
+            "and one to validate on; give it a longer text with --data"
         )
     yield from opening
     for chapter in others:
         yield from pages(chapter, session)
+
+
+def first_sentence(text: str) -> str:
+    """The text's first sentence that says something, cut where it is long."""
+    sentences = (found.strip() for found in re.findall(r"[^.!?\n]+[.!?]?", text))
+    return next((found for found in sentences if len(found) > 1), text)[:LONGEST_SENTENCE]

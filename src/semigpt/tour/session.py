@@ -55,11 +55,12 @@ class Session:
         return self._shown(source, mistaken=True)
 
     def _shown(self, source: str, *, mistaken: bool) -> str:
-        source = re.sub(r"\b[A-Z]+\b", lambda word: str(self.values.get(word[0], word[0])), source)
+        source = re.sub(r"\b[A-Z_]+\b", lambda word: str(self.values.get(word[0], word[0])), source)
         lines, shown = source.splitlines(), []
         for statement in ast.parse(source).body:
             first, *others = lines[_first_line(statement) - 1 : statement.end_lineno]
-            shown += [f">>> {first}", *(f"... {line}" for line in others)]
+            # At Python's prompt an empty line would end the statement.
+            shown += [f">>> {first}", *(f"... {line}" for line in others if line)]
             try:
                 answer = self._answer(statement)
             except Exception as error:
