@@ -1,34 +1,36 @@
 """A Python session that writes itself down: what is shown is what ran.
 
-The tour could print code it has prepared beside numbers it has computed, and the two would drift apart. Here each
-line of code is a string that is run in one namespace and shown with its true answer, as Python's prompt shows it.
+Code printed beside numbers computed elsewhere would drift apart from them. Here each statement is
+run in one namespace and shown with its true answer, as Python's prompt shows it. What is evaluated
+is the package's own chapters, never a reader's text.
 """
 
 from __future__ import annotations
 
 import ast
 import io
-import unicodedata
+import re
+from collections.abc import Mapping, Sequence
 from functools import partial
-from textwrap import dedent, indent
-from typing import Any, Literal
+from string import Formatter
+from textwrap import indent
+from typing import Any
 
-__all__ = ["Lang", "Session", "columns"]
+__all__ = ["Session"]
 
-Lang = Literal["ko", "en"]
-LINE = 88  # columns a sentence may take
 MARGIN = "    "
 
 
 class Session:
-    """The pages' one Python session, and the language in which it is talked about.
+    """One Python session, and `values` that the sentences about it use beside its names.
 
-    `heading`, `say`, `run` and `mistake` return what to show: a paragraph without its last line break.
+    The code that runs sees its own names alone, so the lines shown work in a session that knows
+    nothing of the tour. Only a word in capitals, such as SEED, is replaced in the code by the value
+    of that name, before the code is shown and run.
     """
 
-    def __init__(self, lang: Lang) -> None:
-        self.lang = lang
-        self._chapter = 0
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        self.values = dict(values or {})
         self._printed = io.StringIO()
         self._names: dict[str, Any] = {"print": partial(print, file=self._printed)}
 
@@ -36,36 +38,29 @@ class Session:
         """What a name stands for in the session now."""
         return self._names[name]
 
-    def heading(self, ko: str, en: str) -> str:
-        """The next chapter's number and name."""
-        self._chapter += 1
-        title = f"{self._chapter}. {ko if self.lang == 'ko' else en}"
-        return f"{title}\n{'=' * columns(title)}"
+    def evaluate(self, expression: str) -> Any:
+        """The value of a Python expression over the session's names and `values`."""
+        return eval(expression, {**self._names, **self.values})
 
-    def say(self, ko: str, en: str) -> str:
-        """A few sentences, broken at spaces into lines."""
-        lines = [""]
-        for word in (ko if self.lang == "ko" else en).split():
-            if lines[-1] and columns(lines[-1]) + 1 + columns(word) > LINE:
-                lines.append(word)
-            else:
-                lines[-1] = f"{lines[-1]} {word}".lstrip()
-        return "\n".join(lines)
+    def fill(self, sentence: str) -> str:
+        """The sentence, with the value of each `{expression}`, formatted as by `str.format`."""
+        return _Sentence(self.evaluate).format(sentence)
 
     def run(self, source: str) -> str:
-        """Run lines of Python and show each statement with its answer."""
+        """Run lines of Python; the lines, each statement followed by its answer."""
         return self._shown(source, mistaken=False)
 
     def mistake(self, source: str) -> str:
-        """The same with one wrong line, shown with the message of the error it raises."""
+        """The same for lines of which one is wrong: its answer is the error's message."""
         return self._shown(source, mistaken=True)
 
     def _shown(self, source: str, *, mistaken: bool) -> str:
-        source = dedent(source).strip()
+        source = re.sub(r"\b[A-Z_]+\b", lambda word: str(self.values.get(word[0], word[0])), source)
         lines, shown = source.splitlines(), []
         for statement in ast.parse(source).body:
             first, *others = lines[_first_line(statement) - 1 : statement.end_lineno]
-            shown += [f">>> {first}", *(f"... {line}" for line in others)]
+            # At Python's prompt an empty line would end the statement.
+            shown += [f">>> {first}", *(f"... {line}" for line in others if line)]
             try:
                 answer = self._answer(statement)
             except Exception as error:
@@ -90,11 +85,16 @@ class Session:
         return self._printed.getvalue()
 
 
+class _Sentence(Formatter):
+    """`str.format` whose fields are expressions."""
+
+    def __init__(self, evaluate: Any) -> None:
+        self._evaluate = evaluate
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return self._evaluate(field_name), field_name
+
+
 def _first_line(statement: ast.stmt) -> int:
     decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
     return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
-
-
-def columns(text: str) -> int:
-    """How many columns of a terminal a text takes: a Hangul syllable takes two."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
