@@ -234,7 +234,7 @@ def test_the_book_is_named_once_on_the_first_page(told: dict[str, str]) -> None:
 
 
 def test_the_books_steps_are_written_out_and_ours_equal_them(told: dict[str, str]) -> None:
-    """What the tour says to be equal is, and there is no line of that kind that is not listed here."""
+    """What the tour calls equal is equal, and no line of that kind is missing here."""
     shown = statements(told["ko"])
     for number, lines in shown.items():
         wanted = WRITTEN_OUT.get(number, [])
@@ -653,5 +653,5 @@ def test_sentences_and_code_fit_a_terminal(told: dict[str, str]) -> None:
         lines = [line for part in prose(page) for line in part.splitlines()]
         assert [line for line in lines if columns(unicodedata.normalize("NFC", line)) > 88] == []
         for lines in statements(page).values():
-            # After `    >>> `, 8 columns. The line that names the reader's own file is as long as that.
+            # After `    >>> `, 8 columns; but the line that names the reader's own file.
             assert [line for line in lines if columns(line) > 80 and "corpus(" not in line] == []

@@ -1,7 +1,7 @@
 """semigpt: a language model of your own from Korean text, from one table to a GPT.
 
-The names below are the public ones. Each is imported when first asked for, so `import semigpt`
-costs nothing.
+The names in `__all__` are the public ones; whatever else a module holds may change. Each is
+imported when first asked for, so `import semigpt` costs nothing.
 """
 
 from importlib import import_module
@@ -10,46 +10,61 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "CharTokenizer": "semigpt.tokenizers",
-    "GPT": "semigpt.models.gpt",
-    "GPTSettings": "semigpt.models.gpt",
-    "ModelSettings": "semigpt.models.base",
-    "Optimizer": "semigpt.training.optimizer",
-    "OptimizerSettings": "semigpt.training.optimizer",
-    "Progress": "semigpt.training.progress",
-    "Recipe": "semigpt.recipe",
-    "SamplingSettings": "semigpt.generation.sampling",
-    "SemiGPT": "semigpt.models.bigram",
-    "SemigptError": "semigpt.errors",
-    "TrainingSettings": "semigpt.training.settings",
-    "estimate_loss": "semigpt.evaluation.evaluate",
-    "evaluate": "semigpt.evaluation.evaluate",
-    "generate_text": "semigpt.generation.engine",
-    "load_model": "semigpt.huggingface.folder",
-    "load_tokenizer": "semigpt.tokenizers",
-    "open_run": "semigpt.recipe",
-    "prepare_corpus": "semigpt.corpus.staging",
-    "prepare_dataset": "semigpt.dataset",
-    "save_model": "semigpt.huggingface.folder",
-    "stream_text": "semigpt.generation.engine",
-    "train": "semigpt.recipe",
-    "training_steps": "semigpt.training.trainer",
+    "semigpt.config": ("Recipe",),
+    "semigpt.corpus.corpus": ("Corpus",),
+    "semigpt.corpus.staging": ("prepare_corpus",),
+    "semigpt.dataset": ("Dataset", "prepare_dataset"),
+    "semigpt.errors": ("SemigptError",),
+    "semigpt.evaluation.evaluate": ("Evaluation", "estimate_loss", "evaluate"),
+    "semigpt.generation.engine": ("Engine", "generate_text", "stream_text"),
+    "semigpt.generation.sampling": ("SamplingSettings",),
+    "semigpt.huggingface.folder": ("load_model", "save_model"),
+    "semigpt.huggingface.open": ("open_run",),
+    "semigpt.models": ("build_model",),
+    "semigpt.models.bigram": ("BigramSettings", "SemiGPT"),
+    "semigpt.models.gpt": ("GPT", "GPTSettings"),
+    "semigpt.recipe": ("train",),
+    "semigpt.tokenizers": (
+        "BPETokenizer",
+        "ByteTokenizer",
+        "CharTokenizer",
+        "JamoTokenizer",
+        "UnigramTokenizer",
+        "load_tokenizer",
+        "train_tokenizer",
+    ),
+    "semigpt.training.optimizer": ("Optimizer", "OptimizerSettings"),
+    "semigpt.training.progress": ("Progress",),
+    "semigpt.training.settings": ("TrainingSettings",),
+    "semigpt.training.trainer": ("training_steps",),
 }
-__all__ = ["__version__", *_HOMES]
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = ["__version__", *sorted(_HOME_OF)]
 
 if TYPE_CHECKING:
+    from semigpt.config import Recipe
+    from semigpt.corpus.corpus import Corpus
     from semigpt.corpus.staging import prepare_corpus
-    from semigpt.dataset import prepare_dataset
+    from semigpt.dataset import Dataset, prepare_dataset
     from semigpt.errors import SemigptError
-    from semigpt.evaluation.evaluate import estimate_loss, evaluate
-    from semigpt.generation.engine import generate_text, stream_text
+    from semigpt.evaluation.evaluate import Evaluation, estimate_loss, evaluate
+    from semigpt.generation.engine import Engine, generate_text, stream_text
     from semigpt.generation.sampling import SamplingSettings
     from semigpt.huggingface.folder import load_model, save_model
-    from semigpt.models.base import ModelSettings
-    from semigpt.models.bigram import SemiGPT
+    from semigpt.huggingface.open import open_run
+    from semigpt.models import build_model
+    from semigpt.models.bigram import BigramSettings, SemiGPT
     from semigpt.models.gpt import GPT, GPTSettings
-    from semigpt.recipe import Recipe, open_run, train
-    from semigpt.tokenizers import CharTokenizer, load_tokenizer
+    from semigpt.recipe import train
+    from semigpt.tokenizers import (
+        BPETokenizer,
+        ByteTokenizer,
+        CharTokenizer,
+        JamoTokenizer,
+        UnigramTokenizer,
+        load_tokenizer,
+        train_tokenizer,
+    )
     from semigpt.training.optimizer import Optimizer, OptimizerSettings
     from semigpt.training.progress import Progress
     from semigpt.training.settings import TrainingSettings
@@ -57,9 +72,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'semigpt' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:
