@@ -35,7 +35,7 @@ from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import BPETokenizer, train_tokenizer
 from semigpt.training import forecast
 from semigpt.training.distillation import Teacher
-from semigpt.training.forecast import evaluations_of, planned
+from semigpt.training.forecast import planned
 from semigpt.training.settings import TrainingSettings
 from semigpt.training.step import Step, make_step
 
@@ -199,19 +199,19 @@ def test_a_short_run_is_looked_at_less_often(
 ) -> None:
     """Where looking would take its time; how often is kept for going on."""
     minute = TrainingSettings(minutes=1.0)
-    assert [evaluations_of(minute, seconds) for seconds in (0.0, 0.3, 0.65, 1.0, 40.0)] == [
+    assert [auto.evaluations(1.0, seconds) for seconds in (0.0, 0.3, 0.65, 1.0, 40.0)] == [
         10,
         10,
         4,
         3,
         2,
     ]
-    assert evaluations_of(TrainingSettings(steps=30), 40.0) == 10, (
+    assert auto.evaluations(None, 40.0) == 10, (
         "the clock has no say in a run of so many steps"
     )
     assert [planned(minute, 16, 0.01, seconds)[0] for seconds in (0.3, 1.0)] == [5700, 5700]
     asked = recipe(text_file, steps=None, minutes=0.02, save_every=20)
-    monkeypatch.setattr(forecast, "EVALUATING_SHARE", 1e-9)
+    monkeypatch.setattr(auto, "EVALUATION_FRACTION", 1e-9)
     leave_in_the_middle(asked, tmp_path / "run")
     monkeypatch.undo()
     list(train(asked, tmp_path / "run"))

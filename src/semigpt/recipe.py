@@ -26,7 +26,7 @@ from semigpt.corpus.staging import StagingProgress, stage
 from semigpt.dataset import Dataset, TokenizingProgress, block_starts, tokenize
 from semigpt.device import pick_device, pick_precision
 from semigpt.errors import CorpusError, SettingsError, TrainingError
-from semigpt.evaluation.baselines import COUNTED_TOKENS, Baselines
+from semigpt.evaluation.baselines import COUNTED_TOKENS
 from semigpt.evaluation.evaluate import check_split
 from semigpt.huggingface.open import open_run
 from semigpt.models.base import LanguageModel
@@ -34,12 +34,12 @@ from semigpt.models.gpt import GPT
 from semigpt.models.memory import MemoryGPT
 from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts
-from semigpt.run import Evaluated, Finished, TrainingRun, measure
+from semigpt.run import Evaluated, Finished, Prepared, Text, TrainingRun, measure
 from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher
-from semigpt.training.forecast import Forecast, check_room, forecast_run
+from semigpt.training.forecast import Forecast, check_resources, forecast_run
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import StepReport
 from semigpt.training.step import make_step
@@ -79,21 +79,6 @@ class Preparing:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Text, tokenizer and model are there; training is about to begin, or to resume."""
-
-    corpus: Corpus
-    tokenizer: Tokenizer
-    dataset: Dataset
-    model: LanguageModel
-    device: torch.device
-    baselines: Baselines
-    source_entropy: float | None
-    run: RunFolder
-    resumed_at: int | None
-
-
-@dataclass(frozen=True)
 class Forecasted:
     """What a new run is going to take; `advice` is how to have it in ten minutes, where it takes
     longer.
@@ -126,77 +111,65 @@ def train(
 ) -> Iterator[Event]:
     """Run a recipe into a run folder; if this very run was left there unfinished, resume it.
 
-    resume: demand that there be a run to resume stop: asked after each step and each event of the
-    preparation. Where it says yes the run is saved and ends, ready
-            to be resumed; in the preparation that is a KeyboardInterrupt.
+    With `resume` there must be a run to resume. `stop` is asked after each step, and after each
+    event of the preparation. Where it says yes the run is saved and ends, ready to be resumed; in
+    the preparation that is a KeyboardInterrupt.
 
     Raises what its parts raise: CorpusError, SettingsError, CheckpointError, TrainingError.
     """
+    asked = recipe
     with contextlib.ExitStack() as held:
         run = open_to_resume(folder, resume, held)
         if run is not None:  # every choice was made when the run began
             recipe = recipe.resumed_from(Recipe.from_tables(run.config()), folder)
             run.check_unfinished()
-        asked, device = recipe, pick_device(recipe.machine.device)
+        device = pick_device(recipe.machine.device)
         # The text decides the tokenizer, and its vocabulary the batch size.
-        recipe, corpus, tokenizer, dataset = yield from prepare(recipe, stop)
-        check_room(
-            recipe.model.parameter_count,
-            tokenizer.vocab_size,
-            recipe.model.context_length,
-            recipe.training,
-            folder,
-            device,
-        )
+        recipe, text = yield from prepare(recipe, stop)
+        check_resources(recipe.model, recipe.training, folder, device)
         if recipe.machine.threads is not None:
             torch.set_num_threads(recipe.machine.threads)
-        counts = count_ngrams(recipe, dataset, device)
-        teacher = make_teacher(recipe, dataset, counts)
-        forecast: Forecast | None
-        if run is None:
-            # The run's length decides dropout, weight decay and whether to compile.
-            recipe, forecast = rehearse(recipe, tokenizer, dataset, device, counts, teacher)
+        counts = count_ngrams(recipe, text.dataset, device)
+        teacher = make_teacher(recipe, text.dataset, counts)
+        new = run is None
+        if run is None:  # its length decides dropout, weight decay and whether to compile
+            recipe, forecast = rehearse(recipe, text, device, counts, teacher)
+            run = RunFolder.create(folder, recipe.tables())
+            held.callback(run.unlock)
         else:
             forecast = saved_forecast(run)
         model = fresh_model(recipe, device, counts)
         optimizer = Optimizer(model, recipe.optimizer)
         step = make_step(model, recipe.machine, teacher)
-        new = run is None
-        if run is None:
-            run = RunFolder.create(folder, recipe.tables())
-            held.callback(run.unlock)
-        training = TrainingRun(run, recipe, corpus, tokenizer, dataset, model, optimizer, forecast)
+        training = TrainingRun(run, recipe, text, model, optimizer, forecast)
         checkpoint = None if new else training.restore_newest()
         progress = training.progress
-        yield Prepared(
-            *(corpus, tokenizer, dataset, model, device, training.baselines),
-            *(training.source_entropy, run, None if new else progress.step),
-        )
+        yield training.prepared(None if new else progress.step)
         if new and forecast is not None:
             yield Forecasted(forecast, advice(asked, recipe, forecast), dropout_of(recipe))
         run.write_metadata(training.metadata)
         if checkpoint is None:
             yield training.evaluate()
-        stopped, before = False, progress.fraction(recipe.training)
-        try:
+        stopped = False
+        with naming_the_last_good(run):
             for report in training_steps(
-                model, dataset, optimizer, recipe.training, progress, step=step, teacher=teacher
+                model,
+                text.dataset,
+                optimizer,
+                recipe.training,
+                progress,
+                step=step,
+                teacher=teacher,
             ):
                 training.log(report)
                 yield Stepped(report)
-                if training.evaluation_due(before, report):
+                if training.evaluation_due(report):
                     yield training.evaluate()
-                before, stopped = report.fraction, stop() and report.fraction < 1
+                stopped = stop() and report.fraction < 1
                 if stopped or training.save_due(report):
                     training.save()
                 if stopped:
                     break
-        except TrainingError as error:
-            raise TrainingError(
-                f"{error}; {run.last_good()}. Resume without these blocks: semigpt train --resume "
-                f"{folder} "
-                "--set training.on_nonfinite=skip; or train from scratch with a lower learning_rate"
-            ) from None
         yield training.finish(complete=not stopped)
 
 
@@ -217,9 +190,22 @@ def open_to_resume(folder: Path, resume: bool, held: contextlib.ExitStack) -> Ru
     return run
 
 
+@contextlib.contextmanager
+def naming_the_last_good(run: RunFolder) -> Iterator[None]:
+    """Add to a TrainingError which checkpoint is intact, and how to resume from it."""
+    try:
+        yield
+    except TrainingError as error:
+        raise TrainingError(
+            f"{error}; {run.last_good()}. Resume without these blocks: semigpt train --resume "
+            f"{run.path} --set training.on_nonfinite=skip; or train from scratch with a lower "
+            "learning_rate"
+        ) from None
+
+
 def prepare(
     recipe: Recipe, stop: Callable[[], bool] = lambda: False
-) -> Generator[Preparing, None, tuple[Recipe, Corpus, Tokenizer, Dataset]]:
+) -> Generator[Preparing, None, tuple[Recipe, Text]]:
     """Text to token shards, all found again at once by a second run; the recipe with what the text
     decides.
 
@@ -242,7 +228,7 @@ def prepare(
             block_starts(tokens, context, 1, order="epoch", seed=0, step=0)
         except CorpusError as error:
             raise CorpusError(f"the {split} split of {corpus.spec} is too short: {error}") from None
-    return recipe, corpus, tokenizer, dataset
+    return recipe, Text(corpus, tokenizer, dataset)
 
 
 P = TypeVar("P", StagingProgress, TokenizingProgress)
@@ -355,8 +341,7 @@ def fresh_model(recipe: Recipe, device: torch.device, counts: Counts | None) -> 
 
 def rehearse(
     recipe: Recipe,
-    tokenizer: Tokenizer,
-    dataset: Dataset,
+    text: Text,
     device: torch.device,
     counts: Counts | None,
     teacher: Teacher | None,
@@ -368,9 +353,9 @@ def rehearse(
     def rehearsed(tried: Recipe) -> Forecast:
         model = fresh_model(tried, device, counts)
         step = make_step(model, tried.machine, teacher)
-        evaluate = partial(measure, model, tokenizer, dataset, tried.training, tried.sample)
+        evaluate = partial(measure, model, text, tried.training, tried.sample)
         return forecast_run(
-            model, step, dataset, tried.optimizer, tried.training, evaluate, teacher
+            model, step, text.dataset, tried.optimizer, tried.training, evaluate, teacher
         )
 
     forecast, machine = rehearsed(recipe), recipe.machine

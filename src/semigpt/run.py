@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from semigpt.config import Recipe, SampleSettings
 from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
 from semigpt.errors import CheckpointError
-from semigpt.evaluation.baselines import measure_baselines
+from semigpt.evaluation.baselines import Baselines, measure_baselines
 from semigpt.evaluation.evaluate import LossEstimate, estimate_loss, source_entropy
 from semigpt.evaluation.information import bits
 from semigpt.evaluation.surprisal import surprisal
@@ -37,6 +37,29 @@ from semigpt.training.trainer import blocks_of
 __all__ = ["Evaluated", "TrainingRun", "measure"]
 
 METRICS_EVERY = 10  # steps; a line of metrics.jsonl each
+
+
+class Text(NamedTuple):
+    """A text ready to be trained on."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    dataset: Dataset
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Text, tokenizer and model are there; training is about to begin, or to resume."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    dataset: Dataset
+    model: LanguageModel
+    device: torch.device
+    baselines: Baselines
+    source_entropy: float | None
+    run: RunFolder
+    resumed_at: int | None  # the step
 
 
 @dataclass(frozen=True)
@@ -72,27 +95,26 @@ class Finished:
 
 def measure(
     model: LanguageModel,
-    tokenizer: Tokenizer,
-    dataset: Dataset,
+    text: Text,
     settings: TrainingSettings,
     sample: SampleSettings,
 ) -> tuple[LossEstimate, str]:
     """The loss on the validation split's fixed blocks, and a text as the model writes it now."""
     estimate = estimate_loss(
         model,
-        dataset.stream("validation"),
+        text.dataset.stream("validation"),
         context_length=model.settings.context_length,
         blocks=settings.eval_blocks,
     )
-    text = generate_text(
+    sampled = generate_text(
         model,
-        tokenizer,
+        text.tokenizer,
         sample.prompt,
         max_new_tokens=sample.max_new_tokens,
         sampling=sample.sampling(),
         seed=settings.seed,
     )[0]
-    return estimate, text
+    return estimate, sampled
 
 
 class TrainingRun:
@@ -105,19 +127,19 @@ class TrainingRun:
         self,
         run: RunFolder,
         recipe: Recipe,
-        corpus: Corpus,
-        tokenizer: Tokenizer,
-        dataset: Dataset,
+        text: Text,
         model: LanguageModel,
         optimizer: Optimizer,
         forecast: Forecast | None,
     ) -> None:
         self.run, self.recipe, self.settings = run, recipe, recipe.training
-        self.corpus, self.tokenizer, self.dataset = corpus, tokenizer, dataset
+        self.text = text
+        corpus, tokenizer, dataset = text
         self.model, self.optimizer = model, optimizer
         self.forecast = forecast
         self.evaluations = auto.EVALUATIONS if forecast is None else forecast.evaluations
         self.progress = Progress()
+        self._fraction = 0.0  # of the run, done before the step at hand
         self.best = math.inf  # the lowest validation loss so far
         self.saving_seconds = 0.0  # spent on checkpoints and model/ so far
         self._checkpoint_cost = 0.0  # seconds that the next checkpoint is expected to take
@@ -151,6 +173,13 @@ class TrainingRun:
             "tokenizer": {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size},
         }
 
+    def prepared(self, resumed_at: int | None) -> Prepared:
+        """The event of a run that is about to begin, or to resume."""
+        return Prepared(
+            *(*self.text, self.model, self.model.device, self.baselines),
+            *(self.source_entropy, self.run, resumed_at),
+        )
+
     # Resuming
 
     def restore_newest(self) -> Checkpoint | None:
@@ -183,13 +212,14 @@ class TrainingRun:
                 f"{' '.join(str(error).split())}); train from scratch with another --out"
             ) from None
         self._saved_at = self.progress.seconds
+        self._fraction = self.progress.fraction(self.settings)
 
     # Measuring and logging
 
     def evaluate(self) -> Evaluated:
         """Measure and log, and keep the weights where they are the best so far."""
         step, sample = self.progress.step, self.recipe.sample
-        estimate, text = measure(self.model, self.tokenizer, self.dataset, self.settings, sample)
+        estimate, text = measure(self.model, self.text, self.settings, sample)
         result = Evaluated(
             step=step,
             estimate=estimate,
@@ -225,6 +255,7 @@ class TrainingRun:
         self.run.append("timings", {"step": step, "seconds": round(seconds, 3)})
 
     def _card(self, result: Evaluated) -> dict[str, str]:
+        corpus, tokenizer, _ = self.text
         baselines = (
             f"{self.baselines.kneser_ney_5:.3f} by a 5-gram of characters, "
             f"{self.baselines.bigram:.3f} by a bigram"
@@ -232,8 +263,8 @@ class TrainingRun:
         return {
             "parameters": f"{self.model.parameter_count():,}",
             "context length": f"{self.model.settings.context_length} tokens",
-            "tokenizer": f"{self.tokenizer.kind}, {self.tokenizer.vocab_size:,} tokens",
-            "text": f"`{self.corpus.spec}`, {self.corpus.characters('train'):,} characters",
+            "tokenizer": f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens",
+            "text": f"`{corpus.spec}`, {corpus.characters('train'):,} characters",
             "trained for": f"{result.step:,} steps, {self.progress.tokens_seen:,} tokens",
             "bits per character on unseen text": f"{result.bits_per_character:.3f} ({baselines})",
         }
@@ -252,10 +283,9 @@ class TrainingRun:
             self._append({name: getattr(report, name) for name in names})
             self._append_seconds(report.step, report.seconds)
 
-    def evaluation_due(self, before: float, report: StepReport) -> bool:
-        """Whether the step that `report` tells of, `before` which that fraction of the run was
-        done, is evaluated.
-        """
+    def evaluation_due(self, report: StepReport) -> bool:
+        """Whether the model is evaluated after this step; asked once for each step."""
+        before, self._fraction = self._fraction, report.fraction
         if report.fraction >= 1:
             return True
         if self.settings.eval_every is not None:
@@ -308,7 +338,7 @@ class TrainingRun:
             return
         state, card = self._unsaved
         begin = time.monotonic()
-        save_model(self.run.model_folder, self.model, self.tokenizer, card, state=state)
+        save_model(self.run.model_folder, self.model, self.text.tokenizer, card, state=state)
         self._model_cost = time.monotonic() - begin
         self._unsaved = None
         if self.progress.step:
@@ -319,8 +349,10 @@ class TrainingRun:
     def finish(self, *, complete: bool) -> Finished:
         """Write the report, and say how the run ended. The caller has saved."""
         best_model = load_model(self.run.model_folder).to(self.model.device)
-        texts = passages(self.corpus)
-        self.metadata["surprisal"] = [surprisal(best_model, self.tokenizer, text) for text in texts]
+        texts = passages(self.text.corpus)
+        self.metadata["surprisal"] = [
+            surprisal(best_model, self.text.tokenizer, text) for text in texts
+        ]
         self.run.write_metadata(self.metadata)
         write_report(self.run, complete=complete)
         self.run.write_metadata({**self.metadata, "complete": complete})

@@ -57,7 +57,7 @@ class Choice:
 def explain(recipe: Recipe) -> Iterator[Choice]:
     """Each choice in turn. Raises what preparing the recipe's text and model raises."""
     asked = recipe
-    recipe, corpus, tokenizer, dataset = run_to_end(prepare(recipe))
+    recipe, (corpus, tokenizer, dataset) = run_to_end(prepare(recipe))
     device = pick_device(recipe.machine.device)
     counts = count_ngrams(recipe, dataset, device)
     teacher = make_teacher(recipe, dataset, counts)

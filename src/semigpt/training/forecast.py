@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
+from semigpt import auto
 from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError
-from semigpt.models.base import LanguageModel
+from semigpt.models.base import LanguageModel, ModelSettings
 from semigpt.training.distillation import Teacher
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.progress import Progress
@@ -25,13 +26,10 @@ from semigpt.training.settings import TrainingSettings
 from semigpt.training.step import Step
 from semigpt.training.trainer import training_steps
 
-__all__ = ["EVALUATIONS", "Forecast", "check_room", "forecast_run", "peak_memory", "readable_bytes"]
+__all__ = ["Forecast", "check_resources", "forecast_run", "peak_memory", "readable_bytes"]
 
 REHEARSED_STEPS = 30  # at most, after one that is not counted
 REHEARSED_SECONDS = 1.0
-# Evaluations of a run without `eval_every`; fewer, but at least 2, where they would take more than
-# this fraction of its minutes. Ten took 6.8 s of a run of 30; docs/choices.md#evaluations.
-EVALUATIONS, EVALUATING_FRACTION = 10, 0.05
 FLOAT_BYTES = 4  # weights, gradients and the optimizer's moments are float32
 
 
@@ -44,24 +42,21 @@ class Forecast:
     seconds: float  # of the run's clock
     memory: int  # bytes, the process's most (on a GPU: the GPU's)
     disk: int  # bytes of checkpoints and model, at their most
-    evaluations: int = EVALUATIONS  # spread evenly, where `eval_every` does not say
+    evaluations: int = auto.EVALUATIONS  # spread evenly, where `eval_every` does not say
 
 
-def check_room(
-    parameters: int,
-    vocab_size: int,
-    context_length: int,
-    settings: TrainingSettings,
-    folder: Path,
-    device: torch.device,
+def check_resources(
+    model: ModelSettings, settings: TrainingSettings, folder: Path, device: torch.device
 ) -> None:
     """Raise SettingsError where memory or disk have less free than the least that the run needs.
 
     In memory: weights, gradients and one moment, and a micro-batch's logits with their gradient. On
     disk: the checkpoints to keep, one more while it is written, and the model twice.
     """
+    parameters = model.parameter_count
     rows = settings.batch_size // settings.gradient_accumulation
-    memory = FLOAT_BYTES * (3 * parameters + 2 * rows * context_length * vocab_size)
+    logits = rows * model.context_length * model.vocab_size
+    memory = FLOAT_BYTES * (3 * parameters + 2 * logits)
     free = available_memory(device)
     if free is not None and memory > free:
         raise SettingsError(
@@ -69,14 +64,12 @@ def check_room(
             f"{readable_bytes(free)} free; choose a smaller --size, or more gradient_accumulation"
         )
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    disk, free_disk = (
-        checkpoint_disk(3 * FLOAT_BYTES * parameters, parameters, settings.keep),
-        shutil.disk_usage(place).free,
-    )
+    disk = checkpoint_disk(3 * FLOAT_BYTES * parameters, parameters, settings.keep)
+    free_disk = shutil.disk_usage(place).free
     if disk > free_disk:
         raise SettingsError(
             f"this run needs {readable_bytes(disk)} of disk for checkpoints and {place} has "
-            f"{readable_bytes(free_disk)} free; choose another --out, a smaller --size or --keep 1"
+            f"{readable_bytes(free_disk)} free; choose another --out, a smaller --size or --set training.keep=1"
         )
 
 
@@ -143,18 +136,8 @@ def forecast_run(
         seconds=seconds,
         memory=memory,
         disk=checkpoint_disk(FLOAT_BYTES * parameters + optimizer_bytes, parameters, settings.keep),
-        evaluations=evaluations_of(settings, seconds_per_evaluation),
+        evaluations=auto.evaluations(settings.minutes, seconds_per_evaluation),
     )
-
-
-def evaluations_of(settings: TrainingSettings, seconds_per_evaluation: float) -> int:
-    """How many evaluations a run without `eval_every` has."""
-    if settings.minutes is None:
-        return EVALUATIONS
-    allowed = EVALUATING_FRACTION * 60 * settings.minutes
-    if seconds_per_evaluation * EVALUATIONS <= allowed:
-        return EVALUATIONS
-    return max(int(allowed / seconds_per_evaluation), 2)
 
 
 def planned(
@@ -164,7 +147,7 @@ def planned(
     seconds_per_evaluation: float,
 ) -> tuple[int, float]:
     """How many steps a run will make, and its seconds."""
-    evaluations = evaluations_of(settings, seconds_per_evaluation)
+    evaluations = auto.evaluations(settings.minutes, seconds_per_evaluation)
     if settings.minutes is not None:
         seconds = 60 * settings.minutes
         if settings.eval_every is None:
