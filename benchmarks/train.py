@@ -259,7 +259,7 @@ def peer_bits(model: Any, job: Table) -> float:
         def defaults(cls, size: Any) -> dict[str, Table]:
             raise NotImplementedError  # only needed for a recipe, and this model has none
 
-    _, corpus, tokenizer, _ = run_to_end(prepare(recipe_of(job["data"])))
+    _, (corpus, tokenizer, _) = run_to_end(prepare(recipe_of(job["data"])))
     result = evaluate(Peer(), tokenizer, corpus, "test", counted_on=corpus, xz=False)
     return result.information.bits_per_character
 
@@ -281,7 +281,7 @@ def contestant_steps(job: Table) -> tuple[Any, Iterator[object]]:
 
         optimizer_table = {"optimizer": "adamw"} if name == "semigpt-adamw" else {}
         recipe = recipe_of(job["data"], shape, **optimizer_table)
-        recipe, _, _, dataset = run_to_end(prepare(recipe))
+        recipe, (_, _, dataset) = run_to_end(prepare(recipe))
         ours = recipe.build_model()
         ours.compute_dtype = pick_precision(torch.device("cpu"), "auto")
         optimizer = Optimizer(ours, recipe.optimizer)
@@ -433,7 +433,7 @@ def prepare_text(data: str, cache: Path) -> tuple[Table, Any]:
     from semigpt.recipe import prepare
     from semigpt.storage import run_to_end
 
-    _, corpus, _, dataset = run_to_end(prepare(recipe_of(data)))
+    _, (corpus, _, dataset) = run_to_end(prepare(recipe_of(data)))
     check_split(corpus, "test")
     measure_baselines(corpus, "validation", counted_on=corpus, xz=False)
     baselines = measure_baselines(corpus, "test", counted_on=corpus, xz=False)
@@ -535,7 +535,7 @@ def measure_throughput(options: argparse.Namespace, names: list[str]) -> Table:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         tokens = Path(folder) / "train.bin"
-        _, _, _, dataset = run_to_end(prepare(recipe_of(options.data)))
+        _, (_, _, dataset) = run_to_end(prepare(recipe_of(options.data)))
         write_tokens(dataset, tokens)
         job: Table = {"data": options.data, "vocab_size": dataset.vocab_size, "tokens": str(tokens)}
         job["device"] = "cpu"

@@ -131,13 +131,11 @@ def train(
             torch.set_num_threads(recipe.machine.threads)
         counts = count_ngrams(recipe, text.dataset, device)
         teacher = make_teacher(recipe, text.dataset, counts)
-        new = run is None
+        new, forecast = run is None, saved_forecast(run)
         if run is None:  # its length decides dropout, weight decay and whether to compile
             recipe, forecast = rehearse(recipe, text, device, counts, teacher)
             run = RunFolder.create(folder, recipe.tables())
             held.callback(run.unlock)
-        else:
-            forecast = saved_forecast(run)
         model = fresh_model(recipe, device, counts)
         optimizer = Optimizer(model, recipe.optimizer)
         step = make_step(model, recipe.machine, teacher)
@@ -378,9 +376,9 @@ def rehearse(
     return recipe.for_length(forecast.epochs), forecast
 
 
-def saved_forecast(run: RunFolder) -> Forecast | None:
-    """The forecast that the run began with, where this version can read it."""
-    saved = run.metadata().get("forecast")
+def saved_forecast(run: RunFolder | None) -> Forecast | None:
+    """The forecast that a run to resume began with, where this version can read it."""
+    saved = None if run is None else run.metadata().get("forecast")
     with contextlib.suppress(TypeError):
         return Forecast(**saved) if saved else None
     return None

@@ -69,7 +69,8 @@ def check_resources(
     if disk > free_disk:
         raise SettingsError(
             f"this run needs {readable_bytes(disk)} of disk for checkpoints and {place} has "
-            f"{readable_bytes(free_disk)} free; choose another --out, a smaller --size or --set training.keep=1"
+            f"{readable_bytes(free_disk)} free; choose another --out, a smaller --size or "
+            "--set training.keep=1"
         )
 
 
