@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from semigpt.config import Recipe, TokenizerSettings
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.device import MachineSettings
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
+from semigpt.huggingface.folder import save_model
 from semigpt.models import model_class
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
@@ -30,10 +32,9 @@ from semigpt.recipe import (
     prepare_tokenizer,
     train,
 )
-from semigpt.run import Evaluated, Finished
+from semigpt.run import Evaluated, Finished, Text, measure
 from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import BPETokenizer, train_tokenizer
-from semigpt.training import forecast
 from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import planned
 from semigpt.training.settings import TrainingSettings
@@ -206,9 +207,7 @@ def test_a_short_run_is_looked_at_less_often(
         3,
         2,
     ]
-    assert auto.evaluations(None, 40.0) == 10, (
-        "the clock has no say in a run of so many steps"
-    )
+    assert auto.evaluations(None, 40.0) == 10, "the clock has no say in a run of so many steps"
     assert [planned(minute, 16, 0.01, seconds)[0] for seconds in (0.3, 1.0)] == [5700, 5700]
     asked = recipe(text_file, steps=None, minutes=0.02, save_every=20)
     monkeypatch.setattr(auto, "EVALUATION_FRACTION", 1e-9)
@@ -679,3 +678,41 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
     assert newest.metadata["step"] == 15
     assert all(math.isfinite(row.get("loss", 0.0)) for row in run.rows("metrics"))
     assert json.dumps(run.rows("metrics"), allow_nan=False)
+
+
+def test_saving_takes_its_fraction_of_the_time_and_a_last_save(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow the disk and however often the model improves; the best weights are not lost."""
+    monkeypatch.setattr(
+        "semigpt.run.save_model", lambda *given, **how: (time.sleep(0.1), save_model(*given, **how))
+    )
+    asked = recipe(text_file, steps=60, eval_every=2, save_every=None)
+    events = list(train(asked, tmp_path / "run"))
+    last = events[-1]
+    assert isinstance(last, Finished)
+    evaluations = [event for event in events if isinstance(event, Evaluated)]
+    assert sum(event.best for event in evaluations) > 10, "or there is nothing to save"
+    assert last.saving_fraction <= auto.SAVING_FRACTION + 0.1 / last.seconds
+    assert last.last_save_seconds > 0.1
+    _, model, _ = open_run(tmp_path / "run")
+    prepared = next(event for event in events if isinstance(event, Prepared))
+    estimate, _ = measure(
+        model,
+        Text(prepared.corpus, prepared.tokenizer, prepared.dataset),
+        asked.training,
+        asked.sample,
+    )
+    assert estimate.loss == min(event.estimate.loss for event in evaluations)
+
+
+def test_a_run_killed_before_model_has_its_best_weights_resumes_with_them(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint never goes without the best weights so far."""
+    monkeypatch.setattr(auto, "SAVING_FRACTION", 0.0)
+    settings = recipe(text_file, eval_every=3)
+    list(train(settings, tmp_path / "whole"))
+    leave_in_the_middle(settings, tmp_path / "left")
+    list(train(settings, tmp_path / "left"))
+    assert files_of(tmp_path / "left") == files_of(tmp_path / "whole")
