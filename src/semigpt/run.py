@@ -208,8 +208,8 @@ class TrainingRun:
         except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{checkpoint.folder} does not hold what this version saves "
-                f"({type(error).__name__}: "
-                f"{' '.join(str(error).split())}); train from scratch with another --out"
+                f"({type(error).__name__}: {' '.join(str(error).split())}); train from scratch "
+                "with another --out"
             ) from None
         self._saved_at = self.progress.seconds
         self._fraction = self.progress.fraction(self.settings)

@@ -1,19 +1,22 @@
 """The run folder, and the only module that knows it.
 
     runs/NAME/
-      config.toml everything that reproduces the run metrics.jsonl one line a report: the same bits
-      for the same run, killed or not timings.jsonl one line a report: the clock's side of it
-      samples.jsonl what the model wrote at each evaluation model/ the Hugging Face folder
-      checkpoints/step-00000500/ weights, optimizer, random state, progress and a manifest of their
-      SHA-256 metadata.json what the report tells beside the curves: baselines, sizes, surprisal by
-      character report.html
+      config.toml      everything that reproduces the run
+      metrics.jsonl    a line a report: the same bits for the same run, killed or not
+      timings.jsonl    a line a report: the clock's side of it
+      samples.jsonl    what the model wrote at each evaluation
+      metadata.json    for the report: baselines, sizes, the surprisal of some passages
+      model/           the Hugging Face folder
+      report.html
+      checkpoints/step-00000500/
+                       weights, optimizer, random state, progress, and a manifest of their SHA-256
 
-A checkpoint is complete or invisible: it is written to a temporary folder, every file and the
+A checkpoint is complete or invisible. It is written to a temporary folder, every file and the
 folder flushed to disk, then renamed. The one before it stays until the new one has been read back
-and found whole.
+and verified.
 
-One training at a time: who trains holds a lock on the folder's `.lock`, which the operating system
-lets go of with the process, however it ended.
+One process trains in a run folder at a time: it holds a lock on the folder's `.lock`, which the
+operating system releases with the process, however it ended.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ TENSOR_FILES = ("model", "optimizer", "random")
 
 
 def _reason(error: Exception) -> str:
-    """Why a write failed, in the system's words; safetensors hands them on inside its own error."""
+    """Why a write failed, in the system's words, which safetensors passes on in its own error."""
     return (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
 
 
@@ -77,8 +80,9 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
-        """A new run folder, locked, holding its config; CheckpointError if the place is taken or
-        cannot be written.
+        """Make a run folder, locked and with its config.
+
+        Raises CheckpointError if the place is taken or cannot be written.
         """
         cls.check_free(path)
         try:
@@ -90,14 +94,16 @@ class RunFolder:
             ) from None
         run = cls(path)
         run.lock()
-        cls.check_free(path)  # another training may have begun here between the look and the lock
+        cls.check_free(path)  # another process may have begun here before the lock was held
         replace_file(run.config_file, write_toml(config).encode())
         return run
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Raise CheckpointError where a new run would lie over something; what a run killed at
-        birth left is nothing.
+        """Raise CheckpointError where a new run would overwrite something.
+
+        A lock and half-written files, which are all that a run killed at its start leaves, do not
+        count.
         """
         if path.is_dir():
             taken = any(
@@ -111,11 +117,9 @@ class RunFolder:
             )
 
     def lock(self) -> None:
-        """Be the only one that trains here, until `unlock` or the end of the process.
+        """Lock the folder for training, until `unlock` or the end of the process.
 
-        Raises CheckpointError, naming the process, where another one is. The lock is the operating
-        system's (flock; on Windows msvcrt's), so a process that dies, by SIGKILL too, leaves none
-        behind; the file stays.
+        Raises CheckpointError, naming the process, where another one holds it.
         """
         path = self.path / ".lock"
         try:
@@ -144,15 +148,14 @@ class RunFolder:
     def unlock(self) -> None:
         """Let another process train here."""
         if self._lock is not None:
-            with contextlib.suppress(
-                OSError
-            ):  # a full disk, once more: closing writes what `lock` could not
+            # Closing writes what `lock` could not where the disk was full, and may fail again.
+            with contextlib.suppress(OSError):
                 self._lock.close()
             self._lock = None
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """A run folder that is there; CheckpointError if it is not one."""
+        """An existing run folder. Raises CheckpointError if `path` is none."""
         run = cls(path)
         if not path.is_dir():
             raise CheckpointError(
@@ -183,7 +186,7 @@ class RunFolder:
         return read_toml(self.config_file)
 
     def append(self, log: str, row: Mapping[str, Any]) -> None:
-        """Add a line to one of the logs."""
+        """Add a line to one of the logs. Raises CheckpointError where it cannot be written."""
         try:
             with self.logs[log].open("a", encoding="utf-8", errors="surrogatepass") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -197,16 +200,14 @@ class RunFolder:
         return read_json_lines(self.logs[log])
 
     def write_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """Keep what the report tells beside the curves."""
+        """Write what the report shows beside the curves."""
         replace_file(
             self.metadata_file,
             json.dumps(metadata, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"),
         )
 
     def metadata(self) -> dict[str, Any]:
-        """What `write_metadata` kept; empty where nothing has been, or a crash left nothing to
-        read.
-        """
+        """What `write_metadata` wrote; empty where there is nothing to read."""
         try:
             metadata = json.loads(self.metadata_file.read_bytes().decode("utf-8", "surrogatepass"))
         except (OSError, ValueError, RecursionError):
@@ -218,8 +219,7 @@ class RunFolder:
         if self.metadata().get("complete"):
             raise CheckpointError(
                 f"{self.path} is finished; write with it: semigpt generate {self.path}, or train "
-                "from "
-                "scratch with another --out"
+                "from scratch with another --out"
             )
 
     def size(self) -> int:
@@ -244,8 +244,8 @@ class RunFolder:
     ) -> Path:
         """Write the checkpoint of `step`; the `keep` newest stay, this one included.
 
-        The logs' lengths go into it, so that going on cuts them back to this moment. Raises
-        CheckpointError, the checkpoints before it as they were, where a file cannot be written.
+        It records the logs' lengths, so that resuming cuts them back to this moment. Raises
+        CheckpointError where a file cannot be written; older checkpoints stay as they were.
         """
         from safetensors import SafetensorError
         from safetensors.torch import save_file
@@ -257,17 +257,11 @@ class RunFolder:
             if not self.checkpoints.exists():
                 self.checkpoints.mkdir()
                 fsync(self.path)
-            lengths = {
-                name: path.stat().st_size if path.exists() else 0
-                for name, path in self.logs.items()
-            }
             temporary.mkdir()
             for group in TENSOR_FILES:
-                save_file(
-                    {k: v.contiguous() for k, v in tensors[group].items()},
-                    temporary / f"{group}.safetensors",
-                )
-            progress = {"step": step, "logs": lengths, **metadata}
+                contiguous = {name: t.contiguous() for name, t in tensors[group].items()}
+                save_file(contiguous, temporary / f"{group}.safetensors")
+            progress = {"step": step, "logs": self._log_sizes(), **metadata}
             (temporary / "progress.json").write_text(
                 json.dumps(progress, indent=1), encoding="utf-8"
             )
@@ -275,16 +269,12 @@ class RunFolder:
             (temporary / "manifest.json").write_text(
                 json.dumps(manifest, indent=1), encoding="utf-8"
             )
-            for path in (
-                *temporary.iterdir(),
-                *(log for log in self.logs.values() if log.exists()),
-            ):
+            logs = [log for log in self.logs.values() if log.exists()]
+            for path in (*temporary.iterdir(), *logs):
                 fsync(path)
             fsync(temporary)
-            if final.exists():
-                discard_folder(
-                    final
-                )  # of this very step, and found damaged when the run went on from one before it
+            if final.exists():  # found damaged, when the run was resumed from an older one
+                discard_folder(final)
             temporary.rename(final)
             fsync(self.checkpoints)
             self.verify(final)
@@ -292,8 +282,7 @@ class RunFolder:
             shutil.rmtree(temporary, ignore_errors=True)
             raise CheckpointError(
                 f"cannot write the checkpoint {final}: {_reason(error)}; {self.last_good()}: free "
-                "some disk or mend its "
-                f"permissions, then `semigpt train --resume {self.path}`"
+                f"some disk or mend its permissions, then `semigpt train --resume {self.path}`"
             ) from None
         for old in self._folders()[:-keep]:
             discard_folder(old)
@@ -308,8 +297,9 @@ class RunFolder:
         return "no checkpoint had been saved before it"
 
     def verify(self, folder: Path) -> dict[str, Any]:
-        """The metadata of a checkpoint whose every file is as its manifest says; CheckpointError
-        names one that is not.
+        """The metadata of a checkpoint, every file of which is as its manifest says.
+
+        Raises CheckpointError, naming the first that is not.
         """
         names = {*(f"{group}.safetensors" for group in TENSOR_FILES), "progress.json"}
         try:
@@ -344,10 +334,9 @@ class RunFolder:
         return metadata
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole; None before the first one.
+        """The newest checkpoint that is intact; None before the first one.
 
-        Raises CheckpointError, naming what is wrong with the newest, where there are some and none
-        is whole.
+        Raises CheckpointError, naming what is wrong with the newest, where none is intact.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -367,8 +356,7 @@ class RunFolder:
             return None
         raise CheckpointError(
             f"{problem}; no whole checkpoint is left in {self.checkpoints}: bring the files back, "
-            "or train from scratch with "
-            "another --out"
+            "or train from scratch with another --out"
         )
 
     def damaged(self) -> Iterator[str]:
@@ -380,21 +368,19 @@ class RunFolder:
                 yield str(error)
 
     def rewind(self, checkpoint: Checkpoint | None) -> None:
-        """Cut the logs back to the moment of a checkpoint (None: of the run's birth), and remove
-        the checkpoints after it: they are not whole.
+        """Cut the logs back to a checkpoint (None: to the run's start), and remove newer ones.
 
-        Raises CheckpointError, having changed nothing, where a log is shorter than it was then.
+        Newer checkpoints are damaged. Raises CheckpointError, having changed nothing, where a log
+        is shorter than it was when the checkpoint was saved.
         """
         lengths = dict.fromkeys(self.logs, 0) if checkpoint is None else checkpoint.metadata["logs"]
-        sizes = {
-            name: path.stat().st_size if path.exists() else 0 for name, path in self.logs.items()
-        }
+        sizes = self._log_sizes()
         for name, length in lengths.items():
             if sizes[name] < length:
                 raise CheckpointError(
                     f"{self.logs[name]} is cut off: {sizes[name]:,} bytes where the checkpoint was "
-                    f"saved with {length:,}; "
-                    "bring it back, or train from scratch with another --out"
+                    f"saved with {length:,}; bring it back, or train from scratch with another "
+                    "--out"
                 )
         try:
             for name, length in lengths.items():
@@ -408,6 +394,12 @@ class RunFolder:
             if checkpoint is None or folder.name > checkpoint.folder.name:
                 discard_folder(folder)
         self._remove_partial()
+
+    def _log_sizes(self) -> dict[str, int]:
+        """Bytes of each log, 0 for one that is not there."""
+        return {
+            name: path.stat().st_size if path.exists() else 0 for name, path in self.logs.items()
+        }
 
     def _folders(self) -> list[Path]:
         return sorted(self.checkpoints.glob("step-*")) if self.checkpoints.is_dir() else []

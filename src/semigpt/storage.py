@@ -242,9 +242,8 @@ def resumable_folder(
 ) -> Iterator[Path]:
     """A temporary folder in `parent`, removed on the way out unless `publish` gave it its name.
 
-    key: letters and digits that say what the folder is to hold. One of this key that a dead process
-    left with
-                   a journal is taken over. "" for a folder that nobody resumes.
+    key:           letters and digits that say what the folder is to hold. A folder of this key
+                   that a dead process left with a journal is taken over. "" is never resumed.
     from_scratch:  what is left of the key is removed first
     resumed_after: exceptions after which the folder stays, if it has a journal
     """

@@ -232,8 +232,7 @@ class TrainingDisplay:
         return (
             f"; the run took {took} ({off:+.0%}), {readable_bytes(event.memory)} of memory "
             f"({event.memory / max(forecast.memory, 1) - 1:+.0%}), {readable_bytes(event.disk)} of "
-            "disk "
-            f"({event.disk / max(forecast.disk, 1) - 1:+.0%}, its most while a checkpoint is "
+            f"disk ({event.disk / max(forecast.disk, 1) - 1:+.0%}, its most while a checkpoint is "
             "written)"
         )
 

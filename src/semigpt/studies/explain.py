@@ -235,7 +235,6 @@ def compile_choice(trial: Trial) -> Choice:
         )
     why = (
         "10 to 40 s before the first step; it pays on a GPU from a minute on, and on a CPU the "
-        "step "
-        "in C is faster"
+        "step in C is faster"
     )
     return Choice("compile", "yes" if machine.compile else "no", why, force)

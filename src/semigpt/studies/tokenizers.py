@@ -66,13 +66,12 @@ HARD_TEXTS = (
 class Measured:
     """What a tokenizer of a kind makes of the test split (at most its first 4,000,000 characters).
 
-    exact: whether every document, and every one of a few hard texts, comes back as it was unseen:
-    tokens per character for syllables, hanja and emoji that are not in the training split; None
-    where
-                    it holds them all
-    nfd: tokens of the decomposed text (NFD) for one of the composed text, with normalisation to NFC
-    on nfd_unnormalized: the same with it off encode, decode: 10⁶ bytes of UTF-8 a second, the
-    fastest of three passes
+    exact:  whether every document, and every one of a few hard texts, comes back as it was
+    unseen: tokens per character for syllables, hanja and emoji that are not in the training
+            split; None where it holds them all
+    nfd:    tokens of the decomposed text (NFD) per token of the composed one, normalized to NFC
+    nfd_unnormalized: the same without normalization
+    encode, decode: 10^6 bytes of UTF-8 per second, the fastest of three passes
     """
 
     kind: Kind
@@ -91,8 +90,8 @@ class Measured:
 class Trained:
     """The model of a kind after its time.
 
-    bits_per_character: on the whole validation split, of the weights with the lowest loss curve:
-    (seconds, bits per character) at each evaluation, on blocks that lie evenly over that split
+    bits_per_character: on the whole validation split, of the weights with the lowest loss
+    curve: (seconds, bits per character) at each evaluation, on blocks spread over that split
     """
 
     kind: Kind
@@ -107,8 +106,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is known so far; `baselines` and `source_entropy` (bits per character) once a model has
-    been trained.
+    """What is known so far.
+
+    `baselines` and `source_entropy` are in bits per character, and there once a model is trained.
     """
 
     data: str
@@ -175,8 +175,7 @@ class Comparison:
         size = self.settings["size"]
         return (
             f"{text} A {size} gpt was trained on each for {length}; its bits per character are "
-            "those of the whole "
-            "validation split."
+            "those of the whole validation split."
         )
 
     def html(self) -> str:
