@@ -469,6 +469,24 @@ def test_a_table_escapes_what_it_shows():
     Document(shown)
 
 
+def test_a_chart_grows_where_its_names_need_the_height():
+    levels = [Level(f"level {number}", 1 + number / 100) for number in range(30)]
+    picture = svg_file(
+        [Series("model", [(0, 1.0), (1, 2.0)])],
+        title="t",
+        x_label="x",
+        y_label="y",
+        levels=levels,
+        height=200,
+    )
+    names = re.findall(r'y="([\d.]+)" dy=".35em">(?:level|model)', picture)
+    heights = sorted(map(float, names))
+    assert len(heights) == 31
+    assert all(below - above >= 14.9 for above, below in pairwise(heights))
+    bottom = float(re.search(r'class="axis" d="M[\d.]+ ([\d.]+)H', picture)[1])
+    assert heights[-1] <= bottom
+
+
 def test_short_numbers_are_short():
     values = [0, 0.0003, 1.871, 11.21, 123.4, 12345.6, 2.5e7, math.inf]
     assert [short_number(v) for v in values] == [
