@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from semigpt.cli import main
 from semigpt.corpus import news, prepare_corpus
 from semigpt.corpus.doctor import shards, workers
+from semigpt.corpus.doctor.changes import visible
 from semigpt.corpus.doctor.findings import BY_NAME, FIXES, LOSSLESS, PERSONAL, TEXT_FINDINGS
 from semigpt.corpus.doctor.mojibake import repair_mojibake
 from semigpt.corpus.doctor.near_duplicates import near_index
@@ -130,7 +131,7 @@ def test_a_repair_of_what_stands_behind_another_finding_is_counted_too(tmp_path:
     "text",
     [
         "3 < 5 이고 7 > 2", "<The Thing>과 <GG전야>", "AT&T; R&D; 대한&민국;", "(>ㅁ<)b",
-        "a<b 그리고 c>d", "&amp 아님",
+        "a<b 그리고 c>d", "&amp 아님", "&notes; &copyleft;",
     ],
 )  # fmt: skip
 def test_signs_that_are_not_html_stay(text: str) -> None:
@@ -166,7 +167,18 @@ def test_no_text_takes_quadratic_time(piece: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["ㅋㅋㅜㅜ", "ㅋㅠㅋㅠㅋㅠ", "ㅎㅏㅎㅏ", "ㄱㅅ", "ㅇㅓ", "ㅠㅠㅠ", "ㄷㄷㄷ", "ㅇㅋ"]
+    "text",
+    [
+        "ㅋㅋㅜㅜ",
+        "ㅋㅠㅋㅠㅋㅠ",
+        "ㅋㅠㅎㅠ",
+        "ㅎㅏㅎㅏ",
+        "ㄱㅅ",
+        "ㅇㅓ",
+        "ㅠㅠㅠ",
+        "ㄷㄷㄷ",
+        "ㅇㅋ",
+    ],
 )
 def test_laughing_and_crying_are_not_words(text: str) -> None:
     assert found(text) == {}
@@ -466,6 +478,21 @@ def test_check_repairs_nothing_and_shows_three_examples(tmp_path: Path) -> None:
     assert report.rows["empty"].examples == []
 
 
+def test_examples_are_few_in_a_chunk_and_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"<b>{i}</b>번째 글" for i in range(8)]
+    results = examine(texts, make_plan(FIXES, None, None, None))
+    assert [bool(result.hits[0].found) for result in results] == [True] * 3 + [False] * 5
+    monkeypatch.setattr(workers, "CHUNK_CHARACTERS", 150)
+    report = check(write(tmp_path / "a.jsonl", texts), workers=1)
+    assert [example.document for example in report.rows["html"].examples] == [1, 2, 3]
+
+
+def test_what_has_no_glyph_is_shown_as_an_escape() -> None:
+    assert visible("가\u1112\u1161\u200b\u3164\ud83d나") == r"가\u1112\u1161\u200b\u3164\ud83d나"
+
+
 def test_the_report_and_the_card_name_the_splits_as_they_are_used(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
@@ -538,12 +565,13 @@ def test_near_duplicates_of_nine_tenths_are_found_and_of_six_are_not() -> None:
 
 
 def test_a_document_of_just_enough_characters_stays(tmp_path: Path) -> None:
-    clean(
-        write(tmp_path / "a.jsonl", ["네 글자", " 다섯 글자 ", "하나"]),
-        tmp_path / "out",
-        min_characters=5,
-    )
+    spec = write(tmp_path / "a.jsonl", ["네 글자", " 다섯 글자 ", "   하나   ", " \n\t "])
+    report = clean(spec, tmp_path / "out", min_characters=5)
     assert read(tmp_path / "out") == [" 다섯 글자 "]
+    assert {name: report.rows[name].repaired for name in ("tiny", "empty")} == {
+        "tiny": 2,
+        "empty": 1,
+    }
 
 
 def test_memory_does_not_grow_with_the_corpus(
