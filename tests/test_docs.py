@@ -102,7 +102,9 @@ def test_every_relative_link_and_anchor_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_script_that_is_named_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    for name in re.findall(r"\b(?:benchmarks|examples|docs)/\w[\w.]*\.(?:py|md|svg)\b", text):
+    for name in re.findall(
+        r"\b(?:benchmarks|docs|examples|tests)/[\w./]*\w\.(?:py|md|svg)\b", text
+    ):
         assert (ROOT / name).is_file(), f"{page.name}: {name}"
 
 
