@@ -34,7 +34,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from semigpt.tokenizers import BPETokenizer, CharTokenizer, byte_level, load_tokenizer
+from semigpt.native import tokenize as native
+from semigpt.tokenizers import BPETokenizer, CharTokenizer, load_tokenizer
 
 
 def main() -> None:
@@ -238,7 +239,7 @@ def child(
 def encoding_speed(folder: Path, documents: list[str]) -> dict[str, float]:
     tokenizer = load_tokenizer(folder)
     if "LIBRARY" in os.environ:
-        byte_level.library_or_none = lambda *defines: None
+        native.available = lambda: False
     if "ONE_CORE" in os.environ and hasattr(os, "sched_setaffinity"):
         # One thread of the library is not one core: Python's side would run beside it on another.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
