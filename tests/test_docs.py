@@ -1,4 +1,4 @@
-"""The Markdown files can be followed: commands parse, links and files exist, the READMEs are level."""
+"""The Markdown can be followed: commands parse, links and files exist, the READMEs are level."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_every_script_that_is_named_exists(page: Path) -> None:
 
 
 def test_every_page_that_the_code_names_exists() -> None:
-    """Comments refer to the measurements behind them as docs/choices.md#anchor."""
+    """Comments refer to a page and a section of it for the measurements behind them."""
     sources = [path for kind in ("py", "c", "h") for path in (ROOT / "src").rglob(f"*.{kind}")]
     for path in sources:
         for name, anchor in re.findall(
