@@ -1,4 +1,4 @@
-"""The scripts in benchmarks/: names, the film reviews, a step of each, the README's picture."""
+"""The scripts in benchmarks/ that others build on: the film reviews, the README's picture."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def checkout_of(folder: Path, films: dict[str, list[str]]) -> Path:
 
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
 def test_no_script_has_the_name_of_a_library(path: Path) -> None:
-    """A script's folder comes first on sys.path, so its siblings would shadow libraries."""
+    """A script's folder comes first on sys.path when it runs, so its siblings would shadow
+    libraries.
+    """
     spec = importlib.util.find_spec(path.stem)
     assert spec is None or spec.origin is None or Path(spec.origin).parent == BENCHMARKS
 
@@ -184,7 +186,9 @@ def test_the_folder_is_whole_and_says_which_file_has_other_bytes(tmp_path: Path)
 
 
 def test_the_picture_and_the_samples_are_of_one_run(tmp_path: Path) -> None:
-    """Every baseline is named; the samples are the first, the one nearest 20 s, the last."""
+    """Every baseline is named in the drawing; the samples are the first, the one nearest 20 s, the
+    last.
+    """
     script = load("readme_picture")
     baselines = {"uniform": 10.6, "unigram": 7.0, "bigram": 4.4, "kneser_ney_5": 1.7, "xz": None}
     facts = {"baselines": baselines, "source_entropy": 0.5, "tokens_per_character": 1.0}

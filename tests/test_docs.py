@@ -1,4 +1,6 @@
-"""The Markdown can be followed: commands parse, links and files exist, the READMEs are level."""
+"""What the Markdown files say can be followed: commands parse, links and files are there, both
+READMEs are level.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def code_and_prose(page: Path) -> tuple[list[list[str]], str]:
 
 
 def commands_of(page: Path) -> Iterator[list[str]]:
-    """Each command of semigpt on a page as its words, in blocks of code and between backticks."""
+    """Each command of semigpt on a page, as its words: in blocks of code, and in the text between
+    backticks.
+    """
     blocks, prose = code_and_prose(page)
     lines = [line.removeprefix("$ ") for block in blocks for line in block]
     for mention in re.findall(r"`(semigpt [^`]+)`", prose):
