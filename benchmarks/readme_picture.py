@@ -88,6 +88,13 @@ def samples_shown(run: Path) -> list[tuple[float, float, str]]:
     return [(clock[row["step"]], bits[row["step"]], row["prompt"] + row["text"]) for row in chosen]
 
 
+def excerpt(text: str, characters: int) -> str:
+    """The beginning of a text on one line, cut behind a sentence where that leaves half of it."""
+    shown = text[:characters].strip()
+    end = shown.rfind(".") + 1
+    return (shown[:end] if end >= characters / 2 else shown).replace("\n", " ↵ ")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -106,8 +113,7 @@ def main() -> int:
         return 2
     for head in ("**{:.0f} s**, {:.2f} bits", "**{:.0f}초**, {:.2f}비트"):
         for seconds, bits, text in samples:
-            shown = escape(text[: options.characters].strip()).replace("\n", " ↵ ")
-            print(f"> {head.format(seconds, bits)}: {shown}\n>")
+            print(f"> {head.format(seconds, bits)}: {escape(excerpt(text, options.characters))}\n>")
         print()
     print(f"the picture is in {options.out}", file=sys.stderr)
     return 0

@@ -214,3 +214,5 @@ def test_the_picture_and_the_samples_are_of_one_run(tmp_path: Path) -> None:
     ]
     with pytest.raises(SettingsError, match="no .*metrics.jsonl"):
         script.read_rows(tmp_path / "elsewhere", "metrics")
+    assert script.excerpt("비가 왔다. 눈이", 8) == "비가 왔다."
+    assert script.excerpt("비.\n눈이 온다고 했", 9) == "비. ↵ 눈이 온다고"

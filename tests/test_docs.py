@@ -106,12 +106,14 @@ def test_every_relative_link_and_anchor_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_script_that_is_named_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    for name in re.findall(r"\b(?:benchmarks|examples|docs)/\w[\w.]*\.(?:py|md|svg)\b", text):
+    for name in re.findall(
+        r"\b(?:benchmarks|docs|examples|tests)/[\w./]*\w\.(?:py|md|svg)\b", text
+    ):
         assert (ROOT / name).is_file(), f"{page.name}: {name}"
 
 
 def test_every_page_that_the_code_names_exists() -> None:
-    """Comments refer to the measurements behind them as docs/choices.md#anchor."""
+    """Comments refer to a page and a section of it for the measurements behind them."""
     sources = [path for kind in ("py", "c", "h") for path in (ROOT / "src").rglob(f"*.{kind}")]
     for path in sources:
         for name, anchor in re.findall(
