@@ -1,1 +1,1 @@
-
+"""How well a model knows a text, in units that people compare."""

@@ -1,1 +1,1 @@
-
+"""Text from a model: sampling, constraints, batches, beams."""

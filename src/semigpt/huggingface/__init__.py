@@ -1,1 +1,1 @@
-
+"""The model folder that the ecosystem loads."""

@@ -1,1 +1,1 @@
-
+"""Charts, and one HTML page per run."""

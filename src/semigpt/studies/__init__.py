@@ -1,1 +1,1 @@
-
+"""Experiments over whole runs: the ladder, tokenizers, crashes, and how a step runs here."""
