@@ -123,6 +123,7 @@ WRITTEN_OUT = {  # the book's own steps, and the lines that hold semigpt's own w
         "            next_ids = torch.multinomial(probabilities, num_samples=1)",
         "            inputs = torch.cat((inputs, next_ids), dim=1)",
         "torch.equal(our_probabilities, probabilities)",
+        "torch.equal(ours.generate(start, 10, seed=SEED), written)",
     ],
     18: [
         "torch.allclose(weights @ x, averages, atol=1e-6)",
@@ -243,7 +244,7 @@ def test_the_books_steps_are_written_out_and_ours_equal_them(told: dict[str, str
         assert equalities == [line for line in wanted if is_equality(line)], number
     pairs = re.findall(r"^    >>> (.+)\n    (?!>>>)(.+)$", told["ko"], re.MULTILINE)
     answers = [shown for line, shown in pairs if is_equality(line)]
-    assert answers == ["True"] * 16
+    assert answers == ["True"] * 17
 
 
 def test_the_whole_class_is_shown_at_last(told: dict[str, str]) -> None:
