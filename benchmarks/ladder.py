@@ -110,7 +110,7 @@ def our_steps(rung: str, data: dict[str, Any]) -> tuple[Dataset, Iterator[object
     settings = LadderSettings(
         rungs=(rung,), steps=10**9, book=True, data=data, machine={}, sample={}
     )
-    recipe, _, _, dataset = run_to_end(prepare(rung_recipe(settings, rung)))
+    recipe, (_, _, dataset) = run_to_end(prepare(rung_recipe(settings, rung)))
     model = recipe.build_model()
     optimizer = Optimizer(model, recipe.optimizer)
     return dataset, training_steps(model, dataset, optimizer, recipe.training, Progress())

@@ -92,24 +92,24 @@ def test_a_peer_trains_and_is_measured_as_our_own_models_are(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for nanoGPT, whose fresh table gives every token the same probability."""
-    script = load("train")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
+    script, contestants = load("train"), load("contestants")
     (tmp_path / "model.py").write_text(PEER)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("SEMIGPT_CACHE", "")  # which the script sets: to be put back in the end
     monkeypatch.delitem(sys.modules, "model", raising=False)
     counted, dataset = script.prepare_text(text, tmp_path / "cache")
-    script.write_tokens(dataset, tmp_path / "train.bin")
+    contestants.write_tokens(dataset, tmp_path / "train.bin")
     shape = {"layers": 1, "width": 16, "heads": 1, "context": 8, "batch": 2}
     job = {"data": text, "vocab_size": dataset.vocab_size, "device": "cpu", "shape": shape}
     job |= {"peer": str(tmp_path), "tokens": str(tmp_path / "train.bin")}
-    model, _ = script.nanogpt(job)
+    model, _ = contestants.nanogpt(job)
     monkeypatch.delitem(sys.modules, "model")
-    bits = script.peer_bits(model, job)
+    bits = contestants.peer_bits(model, job)
     # Every character is a token; the ends of documents are a few more.
     assert 1 <= bits / math.log2(dataset.vocab_size) < 1.05
     assert 0 < counted["bits_per_character"] < bits
     for contestant in ("nanogpt", "semigpt", "semigpt-adamw"):
-        _, steps = script.contestant_steps({**job, "contestant": contestant})
+        _, steps = contestants.contestant_steps({**job, "contestant": contestant})
         next(steps)
     sys.modules.pop("model", None)
 
