@@ -342,9 +342,10 @@ def show(result: Table) -> None:
 
     console = Console(highlight=False, soft_wrap=True, width=max(Console().width, 118))
     columns = COLUMNS[result["measurement"]]
-    length = f"turns of {result['seconds']:g} s"
     if "minutes" in result:
         length = f"{result['minutes']:g} minutes"
+    else:
+        length = f"turns of {result['seconds']:g} s"
     grid = Grid("", title=f"{result['data']}, {length}", title_justify="left")
     for key in columns:
         grid.add_column(key.replace("_", " "), justify="right")

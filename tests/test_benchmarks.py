@@ -114,6 +114,24 @@ def test_a_peer_trains_and_is_measured_as_our_own_models_are(
     sys.modules.pop("model", None)
 
 
+def test_both_measurements_are_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
+    script = load("train")
+    about = {"data": "news", "peer": "MIT", "torch": "2", "threads": 1}
+    run = {"characters": 9, "characters_per_second": 3.0, "start_and_end_seconds": 1, "seconds": 4}
+    rows = [script.summary("nanogpt", [{"seed": 0, "bits_per_character": 1.25, **run}])]
+    script.show({"measurement": "quality", "minutes": 2.0, "rows": rows, **about})
+    told = capsys.readouterr().out
+    assert "news, 2 minutes" in told
+    assert "1.2500" in told
+    row = {"contestant": "nanogpt", "shape": script.SHAPES[0], "ratio": 1.0, **run}
+    turns = {"seconds": 3.0, "rounds": 5, "compared_with": "nanogpt", "rows": [row]}
+    script.show({"measurement": "throughput", **turns, **about})
+    assert "turns of 3 s" in capsys.readouterr().out
+
+
 def test_a_corpus_of_the_automatic_choices_is_the_beginning_of_the_text(
     text: str, tmp_path: Path
 ) -> None:
