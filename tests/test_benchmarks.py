@@ -143,6 +143,21 @@ def test_a_corpus_of_the_automatic_choices_is_the_beginning_of_the_text(
     assert sorted(path.name for path in (tmp_path / "corpus").iterdir()) == names
 
 
+def test_the_best_flags_of_each_text_and_time_are_starred(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = {"characters": 1.0, "minutes": 5.0, "5-gram": 4.258}
+    rows = [
+        {**row, "flags": "", "bits_per_character": 4.2},
+        {**row, "flags": "--memory", "bits_per_character": 4.1},
+    ]
+    load("auto").show(rows)
+    shown = capsys.readouterr().out
+    assert "4.100 *" in shown
+    assert "4.200 *" not in shown
+    assert "4.258" in shown
+
+
 def test_a_film_has_the_split_that_the_benchmarks_were_measured_on() -> None:
     split_of = load("film_reviews").split_of
     assert {film: split_of(film) for film in ("10001", "100110", "100399", "10017")} == {
