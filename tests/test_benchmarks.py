@@ -92,26 +92,44 @@ def test_a_peer_trains_and_is_measured_as_our_own_models_are(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for nanoGPT, whose fresh table gives every token the same probability."""
-    script = load("train")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
+    script, contestants = load("train"), load("contestants")
     (tmp_path / "model.py").write_text(PEER)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("SEMIGPT_CACHE", "")  # which the script sets: to be put back in the end
     monkeypatch.delitem(sys.modules, "model", raising=False)
     counted, dataset = script.prepare_text(text, tmp_path / "cache")
-    script.write_tokens(dataset, tmp_path / "train.bin")
+    contestants.write_tokens(dataset, tmp_path / "train.bin")
     shape = {"layers": 1, "width": 16, "heads": 1, "context": 8, "batch": 2}
     job = {"data": text, "vocab_size": dataset.vocab_size, "device": "cpu", "shape": shape}
     job |= {"peer": str(tmp_path), "tokens": str(tmp_path / "train.bin")}
-    model, _ = script.nanogpt(job)
+    model, _ = contestants.nanogpt(job)
     monkeypatch.delitem(sys.modules, "model")
-    bits = script.peer_bits(model, job)
+    bits = contestants.peer_bits(model, job)
     # Every character is a token; the ends of documents are a few more.
     assert 1 <= bits / math.log2(dataset.vocab_size) < 1.05
     assert 0 < counted["bits_per_character"] < bits
     for contestant in ("nanogpt", "semigpt", "semigpt-adamw"):
-        _, steps = script.contestant_steps({**job, "contestant": contestant})
+        _, steps = contestants.contestant_steps({**job, "contestant": contestant})
         next(steps)
     sys.modules.pop("model", None)
+
+
+def test_both_measurements_are_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
+    script = load("train")
+    about = {"data": "news", "peer": "MIT", "torch": "2", "threads": 1}
+    run = {"characters": 9, "characters_per_second": 3.0, "start_and_end_seconds": 1, "seconds": 4}
+    rows = [script.summary("nanogpt", [{"seed": 0, "bits_per_character": 1.25, **run}])]
+    script.show({"measurement": "quality", "minutes": 2.0, "rows": rows, **about})
+    told = capsys.readouterr().out
+    assert "news, 2 minutes" in told
+    assert "1.2500" in told
+    row = {"contestant": "nanogpt", "shape": script.SHAPES[0], "ratio": 1.0, **run}
+    turns = {"seconds": 3.0, "rounds": 5, "compared_with": "nanogpt", "rows": [row]}
+    script.show({"measurement": "throughput", **turns, **about})
+    assert "turns of 3 s" in capsys.readouterr().out
 
 
 def test_a_corpus_of_the_automatic_choices_is_the_beginning_of_the_text(
@@ -123,6 +141,21 @@ def test_a_corpus_of_the_automatic_choices_is_the_beginning_of_the_text(
     assert sum(lengths[:-1]) < 1000 <= sum(lengths)
     names = ["test.jsonl", "train.jsonl", "validation.jsonl"]
     assert sorted(path.name for path in (tmp_path / "corpus").iterdir()) == names
+
+
+def test_the_best_flags_of_each_text_and_time_are_starred(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = {"characters": 1.0, "minutes": 5.0, "5-gram": 4.258}
+    rows = [
+        {**row, "flags": "", "bits_per_character": 4.2},
+        {**row, "flags": "--memory", "bits_per_character": 4.1},
+    ]
+    load("auto").show(rows)
+    shown = capsys.readouterr().out
+    assert "4.100 *" in shown
+    assert "4.200 *" not in shown
+    assert "4.258" in shown
 
 
 def test_a_film_has_the_split_that_the_benchmarks_were_measured_on() -> None:
