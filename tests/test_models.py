@@ -15,6 +15,11 @@ from semigpt.models.bigram import BigramSettings, SemiGPT
 from semigpt.models.gpt import GPT, GPTSettings, attend
 
 
+def test_a_model_without_a_vocabulary_is_refused(rung: str) -> None:
+    with pytest.raises(SettingsError, match="vocab_size of at least 1"):
+        build_model(rung, 0, SMALL[rung])
+
+
 def test_the_books_interface(model: LanguageModel) -> None:
     inputs, targets = torch.randint(0, VOCABULARY, (4, 8)), torch.randint(0, VOCABULARY, (4, 8))
     logits, loss = model(inputs, targets)

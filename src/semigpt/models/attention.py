@@ -138,6 +138,7 @@ class _EmbeddingModel(LanguageModel):
 
     def __init__(self, settings: AttentionSettings, *, output_bias: bool = True) -> None:
         super().__init__()
+        settings.require_vocabulary()
         self.settings = settings
         self.token_embedding = nn.Embedding(settings.vocab_size, settings.width)
         self.position_embedding = nn.Embedding(settings.context_length, settings.width)

@@ -41,6 +41,11 @@ class ModelSettings(ABC):
         if self.vocab_size < 0:
             raise SettingsError(f"vocab_size must be 0 or more, not {self.vocab_size}")
 
+    def require_vocabulary(self) -> None:
+        """Raise SettingsError where no vocabulary was given: a model needs one."""
+        if not self.vocab_size:
+            raise SettingsError("a model needs a vocab_size of at least 1; take the tokenizer's")
+
     @property
     @abstractmethod
     def parameter_count(self) -> int:

@@ -57,6 +57,7 @@ class SemiGPT(LanguageModel):
 
     def __init__(self, settings: BigramSettings) -> None:
         super().__init__()
+        settings.require_vocabulary()
         self.settings = settings
         self.embedding_token_table = nn.Embedding(settings.vocab_size, settings.vocab_size)
         # The book starts from nn.Embedding's standard normal logits, whose loss is ln V + 1/2 nats.

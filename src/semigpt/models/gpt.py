@@ -399,6 +399,7 @@ class GPT(LanguageModel):
 
     def __init__(self, settings: GPTSettings) -> None:
         super().__init__()
+        settings.require_vocabulary()
         self.settings = settings
         rows = settings.padded_vocab_size
         self.model = Decoder(settings, rows)
