@@ -45,7 +45,7 @@ def test_targets_are_inputs_shifted_by_one() -> None:
     )
 
 
-@pytest.mark.parametrize("length", [17, 100, 1601, 4097])
+@pytest.mark.parametrize("length", [17, 96, 100, 1601, 4097])
 def test_an_epoch_visits_each_block_once(length: int) -> None:
     context, blocks = 16, (length - 1) // 16
     for epoch in range(3):
@@ -118,6 +118,14 @@ def test_text_shorter_than_a_block_is_refused_with_both_lengths() -> None:
     with pytest.raises(CorpusError, match=r"8 tokens.*context_length 8.*at most 7"):
         block_starts(8, 8, 1, order="epoch", seed=0, step=0)
     assert block_starts(9, 8, 1, order="epoch", seed=0, step=0).tolist() == [0]
+
+
+def test_each_process_takes_its_own_rows_of_the_batch() -> None:
+    dataset = dataset_of(stream_of(1000))
+    whole = dataset.batch("train", 8, 6, step=3)
+    parts = [dataset.batch("train", 8, 6, step=3, rank=rank, world_size=3) for rank in range(3)]
+    for together, of_each in zip(whole, zip(*parts, strict=True), strict=True):
+        assert together.tolist() == [row for part in of_each for row in part.tolist()]
 
 
 def test_processes_share_a_batch_evenly_or_not_at_all() -> None:
