@@ -298,6 +298,16 @@ def test_a_stop_between_two_documents_loses_nothing(tmp_path: Path, way: str) ->
 
 
 @pytest.mark.usefixtures("often")
+def test_a_stop_in_a_later_split_keeps_the_splits_before_it(tmp_path: Path) -> None:
+    corpus, tokenizer = staged(tmp_path)
+    train = corpus.characters("train") + corpus.document_count("train")
+    events = tokenize(corpus, tokenizer)
+    reached = next(event.tokens for event in events if event.tokens > train)
+    events.close()
+    assert next(tokenize(corpus, tokenizer)).tokens > reached
+
+
+@pytest.mark.usefixtures("often")
 def test_a_fault_while_tokenizing_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
