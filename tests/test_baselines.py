@@ -29,7 +29,9 @@ UNSEEN = "나는 어제 학교에서 비를 맞았다. 친구와 책을 읽었�
 
 
 def encode(text: str, alphabet: str) -> np.ndarray:
-    """Ids by place in the alphabet; characters outside it take ids after it, as unseen byte tokens do."""
+    """Ids by place in the alphabet; characters outside it take ids after it, as unseen byte tokens
+    do.
+    """
     ids = {c: i for i, c in enumerate(sorted(set(alphabet)))}
     for c in text:
         ids.setdefault(c, len(ids))
@@ -41,7 +43,8 @@ TRAIN, TEST = encode(TEXT, TEXT), encode(UNSEEN, TEXT)
 
 
 def test_unigram_and_bigram_are_witten_bell_by_hand() -> None:
-    # 0 1 0 1 0 2: N = 6 of T = 3 kinds; after 0 came 1, 1, 2 (two kinds); after 1 came 0, 0; after 2 nothing.
+    # 0 1 0 1 0 2: N = 6 of T = 3 kinds; after 0 came 1, 1, 2 (two kinds); after 1 came 0, 0; after
+    # 2 nothing.
     train = [0, 1, 0, 1, 0, 2]
     p = [(3 + 3 / 4) / 9, (2 + 3 / 4) / 9, (1 + 3 / 4) / 9, (3 / 4) / 9]
     assert sum(p) == pytest.approx(1)

@@ -196,7 +196,8 @@ for kills in range(6):
     # The first one is killed as soon as there is something to resume: it waits there.
     pid = child(wait=not kills)
     begun, wait = time.monotonic(), draw.uniform(0.05, 0.95) * whole
-    while time.monotonic() - begun < wait if kills else not any(folder.glob(".semigpt-*/journal/state.json")):
+    journals = lambda: any(folder.glob(".semigpt-*/journal/state.json"))
+    while time.monotonic() - begun < wait if kills else not journals():
         assert time.monotonic() - begun < 60
         time.sleep(0.0005)
     os.kill(pid, signal.SIGKILL)
@@ -305,6 +306,29 @@ def test_a_stop_in_a_later_split_keeps_the_splits_before_it(tmp_path: Path) -> N
     reached = next(event.tokens for event in events if event.tokens > train)
     events.close()
     assert next(tokenize(corpus, tokenizer)).tokens > reached
+
+
+@pytest.mark.usefixtures("often")
+def test_a_shard_that_a_power_cut_shortened_is_written_from_scratch(tmp_path: Path) -> None:
+    corpus, tokenizer = staged(tmp_path)
+    whole = prepare_dataset(corpus, tokenizer).stream("train").read(0, 1 << 30).tolist()
+    (folder,) = corpus.folder.glob("tokens-*")
+    folder.rename(corpus.folder / "whole")
+    events = tokenize(corpus, tokenizer)
+    assert next(events).tokens < next(event.tokens for event in events if event.tokens > 50_000)
+    events.close()
+    (shard,) = corpus.folder.glob(".semigpt-*/train-00000.npy")
+    shard.write_bytes(shard.read_bytes()[:-5000])
+    assert next(tokenize(corpus, tokenizer)).tokens < 50_000
+    assert prepare_dataset(corpus, tokenizer).stream("train").read(0, 1 << 30).tolist() == whole
+
+
+def test_each_tokenizer_has_shards_of_its_own(tmp_path: Path) -> None:
+    streams = [
+        prepare_dataset(Corpus(tmp_path), CharTokenizer(alphabet)).stream("train")  # type: ignore[arg-type]
+        for alphabet in ("가나다라마", "마라다나가하")
+    ]
+    assert streams[0].read(0, 9).tolist() != streams[1].read(0, 9).tolist()
 
 
 @pytest.mark.usefixtures("often")

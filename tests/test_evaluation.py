@@ -1,4 +1,6 @@
-"""Evaluation: every token once, with half a context behind it, in units that do not depend on the tokenizer."""
+"""Evaluation: every token once, with half a context behind it, in units that do not depend on the
+tokenizer.
+"""
 
 from __future__ import annotations
 

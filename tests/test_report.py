@@ -1,4 +1,6 @@
-"""The report's page and its charts: whole with any part missing, safe with any text, and readable names."""
+"""The report's page and its charts: whole with any part missing, safe with any text, and readable
+names.
+"""
 
 import math
 import re
@@ -248,7 +250,8 @@ def test_the_curve_is_cut_above_the_baseline_that_was_passed(run, bits, above):
 
 def test_a_long_run_makes_a_small_file(run):
     rows = "".join(
-        f'{{"step":{i},"tokens_seen":{i},"loss":{3 + i % 7},"learning_rate":0.001,"gradient_norm":{i % 5}}}\n'
+        f'{{"step":{i},"tokens_seen":{i},"loss":{3 + i % 7},'
+        f'"learning_rate":0.001,"gradient_norm":{i % 5}}}\n'
         for i in range(0, 200_000, 10)
     )
     run.logs["metrics"].write_text(rows, encoding="utf-8")
