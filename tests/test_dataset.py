@@ -196,8 +196,7 @@ for kills in range(6):
     # The first one is killed as soon as there is something to resume: it waits there.
     pid = child(wait=not kills)
     begun, wait = time.monotonic(), draw.uniform(0.05, 0.95) * whole
-    journals = lambda: any(folder.glob(".semigpt-*/journal/state.json"))
-    while time.monotonic() - begun < wait if kills else not journals():
+    while time.monotonic() - begun < wait if kills else not any(folder.glob(".semigpt-*/journal/state.json")):
         assert time.monotonic() - begun < 60
         time.sleep(0.0005)
     os.kill(pid, signal.SIGKILL)

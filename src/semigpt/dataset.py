@@ -154,8 +154,8 @@ def block_starts(
     if length < context_length + 1:
         raise CorpusError(
             f"the text has {length} tokens, fewer than one block of "
-            f"context_length {context_length} and its last target; "
-            f"give it more text or a context_length of at most {max(length - 1, 0)}"
+            f"context_length {context_length} and its last target; give it more text or a context_length of at most "
+            f"{max(length - 1, 0)}"
         )
     if order == "random":
         return _generator(seed, step, 0xB10C).integers(0, length - context_length, size=batch_size)

@@ -260,7 +260,7 @@ def _content(
     x_label: str,
     y_label: str,
 ) -> str:
-    """What is inside the <svg>, bottom up: floor, grid, levels, lines, leaders, dots and names."""
+    """What is inside the <svg>: floor, grid, levels, lines, leaders, dots and names, in this order."""
     names = [
         _Name(level.label, level.y, "level", (frame.right, frame.y(level.y))) for level in levels
     ]
