@@ -19,9 +19,7 @@ UNSEEN = "나는 어제 학교에서 비를 맞았다. 친구와 책을 읽었�
 
 
 def encode(text: str, alphabet: str) -> np.ndarray:
-    """Ids by place in the alphabet; characters outside it take ids after it, as unseen byte tokens
-    do.
-    """
+    """Ids by place in the alphabet; characters outside it take ids after it, as unseen byte tokens do."""
     ids = {c: i for i, c in enumerate(sorted(set(alphabet)))}
     for c in text:
         ids.setdefault(c, len(ids))
@@ -33,9 +31,7 @@ TRAIN, TEST = encode(TEXT, TEXT), encode(UNSEEN, TEXT)
 
 
 class Textbook:
-    """Modified Kneser–Ney as the paper writes it: dictionaries, sums over the vocabulary,
-    recursion.
-    """
+    """Modified Kneser–Ney as the paper writes it: dictionaries, sums over the vocabulary, recursion."""
 
     def __init__(self, ids, vocab_size, order, *, leave_out=None):
         ids = [int(i) for i in ids]
@@ -148,9 +144,8 @@ def test_leave_one_out_is_counting_without_that_token(order: int) -> None:
 def test_a_vocabulary_too_large_for_packed_keys_counts_the_same(
     vocab_size: int, order: int
 ) -> None:
-    # 60,000^5 does not fit 64 bits: n-grams are ranked on the way. 60,000^10 ranks them several
-    # times. 5,000^6 goes by ranks of pairs, 5,000^7 with a token left over, and six pairs do not
-    # fit either.
+    # 60,000^5 does not fit 64 bits: n-grams are ranked on the way. 60,000^10 ranks them several times. 5,000^6 goes by
+    # ranks of pairs, 5,000^7 with a token left over, and six pairs do not fit either.
     spread = (TRAIN.astype(np.uint32) * 1009) % vocab_size
     asked = (TEST.astype(np.uint32) * 1009) % vocab_size
     book = Textbook(spread, vocab_size, order)
