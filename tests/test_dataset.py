@@ -45,7 +45,7 @@ def test_targets_are_inputs_shifted_by_one() -> None:
     )
 
 
-@pytest.mark.parametrize("length", [17, 100, 1601, 4097])
+@pytest.mark.parametrize("length", [17, 96, 100, 1601, 4097])
 def test_an_epoch_visits_each_block_once(length: int) -> None:
     context, blocks = 16, (length - 1) // 16
     for epoch in range(3):
@@ -118,6 +118,14 @@ def test_text_shorter_than_a_block_is_refused_with_both_lengths() -> None:
     with pytest.raises(CorpusError, match=r"8 tokens.*context_length 8.*at most 7"):
         block_starts(8, 8, 1, order="epoch", seed=0, step=0)
     assert block_starts(9, 8, 1, order="epoch", seed=0, step=0).tolist() == [0]
+
+
+def test_each_process_takes_its_own_rows_of_the_batch() -> None:
+    dataset = dataset_of(stream_of(1000))
+    whole = dataset.batch("train", 8, 6, step=3)
+    parts = [dataset.batch("train", 8, 6, step=3, rank=rank, world_size=3) for rank in range(3)]
+    for together, of_each in zip(whole, zip(*parts, strict=True), strict=True):
+        assert together.tolist() == [row for part in of_each for row in part.tolist()]
 
 
 def test_processes_share_a_batch_evenly_or_not_at_all() -> None:
@@ -290,6 +298,39 @@ def test_a_stop_between_two_documents_loses_nothing(tmp_path: Path, way: str) ->
     ]
     assert contents[0] == contents[1]
     assert list(corpus.folder.glob(".semigpt-*")) == []
+
+
+@pytest.mark.usefixtures("often")
+def test_a_stop_in_a_later_split_keeps_the_splits_before_it(tmp_path: Path) -> None:
+    corpus, tokenizer = staged(tmp_path)
+    train = corpus.characters("train") + corpus.document_count("train")
+    events = tokenize(corpus, tokenizer)
+    reached = next(event.tokens for event in events if event.tokens > train)
+    events.close()
+    assert next(tokenize(corpus, tokenizer)).tokens > reached
+
+
+@pytest.mark.usefixtures("often")
+def test_a_shard_that_a_power_cut_shortened_is_written_from_scratch(tmp_path: Path) -> None:
+    corpus, tokenizer = staged(tmp_path)
+    whole = prepare_dataset(corpus, tokenizer).stream("train").read(0, 1 << 30).tolist()
+    (folder,) = corpus.folder.glob("tokens-*")
+    folder.rename(corpus.folder / "whole")
+    events = tokenize(corpus, tokenizer)
+    assert next(events).tokens < next(event.tokens for event in events if event.tokens > 50_000)
+    events.close()
+    (shard,) = corpus.folder.glob(".semigpt-*/train-00000.npy")
+    shard.write_bytes(shard.read_bytes()[:-5000])
+    assert next(tokenize(corpus, tokenizer)).tokens < 50_000
+    assert prepare_dataset(corpus, tokenizer).stream("train").read(0, 1 << 30).tolist() == whole
+
+
+def test_each_tokenizer_has_shards_of_its_own(tmp_path: Path) -> None:
+    streams = [
+        prepare_dataset(Corpus(tmp_path), CharTokenizer(alphabet)).stream("train")  # type: ignore[arg-type]
+        for alphabet in ("가나다라마", "마라다나가하")
+    ]
+    assert streams[0].read(0, 9).tolist() != streams[1].read(0, 9).tolist()
 
 
 @pytest.mark.usefixtures("often")
