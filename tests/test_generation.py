@@ -385,6 +385,9 @@ def test_a_prompt_is_healed_over_tokens_that_end_inside_a_character() -> None:
     end, healed = healing_points(tokenizer, free, [first, first + 1])
     assert (end.back, end.covered, healed.back, healed.covered) == (0, "", 2, "구")
     assert np.flatnonzero(healed.next_states_V).tolist() == [first + 2], "구 itself says no more"
+    asked = text_constraint(tokenizer, tokenizer.vocab_size, pattern="석")
+    healed = healing_points(tokenizer, asked, [first, first + 1])[-1]
+    assert (healed.back, healed.next_states_V[first + 2] > 0) == (2, True), "구 is not asked for"
 
 
 INSIDE = "나라는 한국"
