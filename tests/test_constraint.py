@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from semigpt.generation.engine import generate_text, stream_text
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.tokenizers import CharTokenizer, Tokenizer, train_tokenizer
+from semigpt.tokenizers.byte_level import ByteTokenizer
 
 PATTERNS = (
     r"",
@@ -175,8 +177,24 @@ def test_a_pattern_that_no_token_can_spell_is_refused(korean_text: str) -> None:
         text_constraint(plain, plain.vocab_size, pattern="한빛Z")
     with pytest.raises(SettingsError, match="cannot be written"):
         text_constraint(plain, plain.vocab_size, choices=["한빛"], banned=["빛"])
+    every_byte = ByteTokenizer()
+    with pytest.raises(SettingsError, match="cannot be written"):
+        text_constraint(every_byte, 256, choices=["한빛"], banned=["빛"])
     only = text_constraint(plain, plain.vocab_size, pattern="한빛(Z|전자)")
     state = 1
     for character in "한빛전":
         state = int(only.transitions(state)[plain.encode(character)[0]])
         assert state
+    two_ways = text_constraint(plain, plain.vocab_size, pattern="한(빛Z|자)")
+    behind = two_ways.transitions(int(two_ways.transitions(1)[plain.encode("한")[0]]))
+    assert np.flatnonzero(behind).tolist() == plain.encode("자").tolist(), "빛 leads to no end"
+
+
+def test_without_an_end_of_text_a_pattern_ends_as_soon_as_it_is_met(korean_text: str) -> None:
+    plain = CharTokenizer.plain(korean_text)
+    torch.manual_seed(0)
+    shape = {"context_length": 16, "width": 32, "num_layers": 1, "num_heads": 2}
+    model = GPT(GPTSettings(vocab_size=plain.vocab_size, **shape))
+    chunks = list(stream_text(model, plain, "의사", pattern="한빛+", max_new_tokens=9, seed=1))
+    assert "".join(chunk.text for chunk in chunks) == "한빛"
+    assert chunks[-1].finish_reason == "stop"

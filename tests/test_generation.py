@@ -254,6 +254,59 @@ def test_beams_find_what_transformers_finds(
             assert ours == [token for token in found if token != tokenizer.end_of_text]
 
 
+class Enumerated:
+    """A decoder's state of a model whose logits are a fixed function of the tokens so far."""
+
+    def __init__(self) -> None:
+        self.sequences: list[tuple[int, ...]] = [()]
+
+    @staticmethod
+    def log_probabilities(tokens: tuple[int, ...]) -> np.ndarray:
+        logits = np.random.default_rng(list(tokens)).normal(0, 2, 4).astype(np.float32)
+        return logits - np.logaddexp.reduce(logits)
+
+    def feed(self, sequences: Any = None) -> np.ndarray:
+        return np.stack([self.log_probabilities(tokens) for tokens in self.sequences])
+
+    def step(self, tokens: np.ndarray) -> np.ndarray:
+        self.sequences = [(*s, t) for s, t in zip(self.sequences, tokens.tolist(), strict=True)]
+        return self.feed()
+
+    def keep(self, rows: list[int]) -> None:
+        self.sequences = [self.sequences[row] for row in rows]
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 3.0])
+def test_beams_enough_for_all_find_the_best_of_all(power: float) -> None:
+    end, length = 3, 3
+    scores: dict[tuple[int, ...], float] = {}
+
+    def enumerate_from(tokens: tuple[int, ...], total: float) -> None:
+        if len(tokens) == length or end in tokens:
+            scores[tokens] = total / len(tokens) ** power
+            return
+        for token, log_probability in enumerate(Enumerated.log_probabilities(tokens)):
+            enumerate_from((*tokens, token), total + float(log_probability))
+
+    enumerate_from((), 0.0)
+    state = Enumerated()
+    tokenizer = CharTokenizer.plain("가나다라")
+    free = Constraint(tokenizer, 4, [Anything()])
+    found = beam_search(
+        state,
+        state.feed(),
+        Beam(0.0, [], free.transitions(1)),
+        SamplingSettings(num_beams=64, length_penalty=power),
+        max_new_tokens=length,
+        end_tokens={end},
+        constraint=free,
+    )
+    best = sorted(scores, key=lambda tokens: -scores[tokens])
+    assert [tuple(f.tokens) for f in found] == [tuple(t for t in b if t != end) for b in best]
+    assert [f.score for f in found] == pytest.approx([scores[b] for b in best], rel=1e-5)
+    assert [f.finish_reason for f in found] == ["stop" if end in b else "length" for b in best]
+
+
 class Anything:
     """No constraint: transformers knows none."""
 
@@ -385,6 +438,9 @@ def test_a_prompt_is_healed_over_tokens_that_end_inside_a_character() -> None:
     end, healed = healing_points(tokenizer, free, [first, first + 1])
     assert (end.back, end.covered, healed.back, healed.covered) == (0, "", 2, "구")
     assert np.flatnonzero(healed.next_states_V).tolist() == [first + 2], "구 itself says no more"
+    asked = text_constraint(tokenizer, tokenizer.vocab_size, pattern="석")
+    healed = healing_points(tokenizer, asked, [first, first + 1])[-1]
+    assert (healed.back, healed.next_states_V[first + 2] > 0) == (2, True), "구 is not asked for"
 
 
 INSIDE = "나라는 한국"
@@ -396,11 +452,13 @@ def test_a_prompt_is_a_text_not_its_tokens(subwords: Tokenizer, reader: GPT) -> 
     assert 0.1 < over < 0.9, "both ways matter here"
     for native in (None, False):
         ask = {"num_samples": 3000, "max_new_tokens": 1, "seed": 1, "logprobs": 0, "native": native}
-        drawn = Counter(
-            score.token
-            for chunk in stream_text(reader, subwords, INSIDE, **ask)
-            for score in chunk.scores
+        chunks = [chunk for chunk in stream_text(reader, subwords, INSIDE, **ask) if chunk.scores]
+        drawn = Counter(chunk.scores[0].token for chunk in chunks)
+        healed = sum(
+            len(subwords.token_bytes(chunk.scores[0].token)) > len(chunk.text.encode())
+            for chunk in chunks
         )
+        assert healed / 3000 == pytest.approx(over, abs=0.025), "three standard errors"
         drawn[subwords.end_of_text] = 3000 - drawn.total()
         found = np.array([drawn[token] / 3000 for token in range(subwords.vocab_size)])
         assert abs(found - exact).max() < 0.03
@@ -707,3 +765,9 @@ def test_what_may_become_a_stop_string_is_held_back(tokenizer: CharTokenizer) ->
     assert writer.finished is None
     assert writer.finish("length") == "은"
     assert writer.finished == "length"
+    writer = Writer(tokenizer, ["은은이"])
+    assert [writer.push(ids[character]) for character in "은은은이"] == ["", "", "은", ""]
+    assert writer.finished == "stop"
+    writer = Writer(tokenizer, ["은이", "이은이"])
+    assert [writer.push(ids[character]) for character in "이은이"] == ["", "", ""]
+    assert writer.finished == "stop", "the one that begins first ends the text"

@@ -18,7 +18,7 @@ from semigpt.generation.sampling import SamplingSettings, choose, probabilities
 from semigpt.models.bigram import BigramSettings, SemiGPT
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.native import decode as native
-from semigpt.native.decode import NOT_FINITE, NativeUnavailableError
+from semigpt.native.decode import NativeUnavailableError
 from semigpt.tokenizers import CharTokenizer
 
 TOLERANCE = 1e-4
@@ -197,21 +197,21 @@ def test_a_draw_from_logits_that_are_not_finite_says_so(
     model: GPT, temperature: float, bad: float
 ) -> None:
     V = model.settings.vocab_size
-    state = native_decoder(model).open(3)
-    forbidden = np.zeros((3, V), np.uint8)
+    state = native_decoder(model).open(2)
     for token in (0, 17, V - 1):
-        logits = state.feed([[1], [2], [3]])
-        logits[1:, token] = bad
-        forbidden[2] = np.arange(V) == token
-        rows = [row.ctypes.data for row in forbidden]
-        drawn = state.draw(rows, temperature, [0.5] * 3).tolist()
-        assert drawn[1] == NOT_FINITE
-        assert 0 <= drawn[0] < V, "the other rows are drawn as ever"
-        assert 0 <= drawn[2] < V, "what may not follow may have any logit"
-    logits = state.feed([[1], [2], [3]])
-    logits[:] = float("nan")
-    free = [0, 0, 0]
-    assert state.draw(free, temperature, [0.5] * 3).tolist() == [NOT_FINITE] * 3
+        for row, text in ((0, "sequence 0"), (1, "sequence 1")):
+            logits = state.feed([[1], [2]])
+            logits[row, token] = bad
+            with pytest.raises(FloatingPointError, match=text):
+                state.draw([0, 0], temperature, [0.5, 0.5])
+        logits = state.feed([[1], [2]])
+        logits[:, token] = bad
+        forbidden = (np.arange(V) == token).astype(np.uint8)
+        drawn = state.draw([forbidden.ctypes.data] * 2, temperature, [0.5, 0.5])
+        assert ((drawn >= 0) & (drawn < V)).all(), "what may not follow may have any logit"
+    state.feed([[1], [2]])[:] = float("nan")
+    with pytest.raises(FloatingPointError, match="sequence 0"):
+        state.draw([0, 0], temperature, [0.5, 0.5])
 
 
 @pytest.mark.parametrize("way", [native_decoder, TorchDecoder])

@@ -27,7 +27,7 @@ from semigpt.generation.sampling import (
 from semigpt.generation.scoring import Scorer
 from semigpt.generation.stream import Chunk, TokenScore, Writer
 from semigpt.generation.token_healing import MOST_TOKENS_BACK, HealingPoint, Prompt, read_prompts
-from semigpt.native.decode import NOT_FINITE, NativeState
+from semigpt.native.decode import NativeState
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = ["Conversation", "Request", "draw", "next_tokens"]
@@ -231,8 +231,6 @@ class _Batch:
     ) -> str:
         """Take one token into a sequence, and return the text that can be shown."""
         request, writer = self._request, slot.writer
-        if token == NOT_FINITE:
-            raise not_finite()
         if token in request.end_tokens or token < 0:
             return writer.finish("stop")
         if logits_V is not None:
@@ -260,12 +258,16 @@ def next_tokens(
     """Draw one token for each sequence, `[B]`; -1 where none may follow.
 
     The logits may be overwritten.
-    Raises CheckpointError for NaN or +inf among the logits, or gives `NOT_FINITE` in that row.
+    Raises CheckpointError where an allowed logit is NaN or +inf.
     """
     uniforms = [slot.random.random() for slot in slots]
     if sampling.plain and isinstance(state, NativeState):
         rows = [slot.address(constraint) for slot in slots]
-        return state.draw(rows, 0.0 if sampling.greedy else sampling.temperature, uniforms)
+        temperature = 0.0 if sampling.greedy else sampling.temperature
+        try:
+            return state.draw(rows, temperature, uniforms)
+        except FloatingPointError:
+            raise not_finite() from None
     tokens = np.empty(len(slots), np.int64)
     for row, (slot, uniform) in enumerate(zip(slots, uniforms, strict=True)):
         logits_V = logits[row]

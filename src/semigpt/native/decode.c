@@ -23,7 +23,6 @@
 enum { FLOAT32, BFLOAT16, INT8 };
 enum { BLOCK = 32 };
 enum { CHUNK = 256 }; /* tokens whose weights a draw sums at once */
-enum { NOTHING_ALLOWED = -1, NOT_FINITE = -2 }; /* drawn instead of a token */
 
 typedef struct {
     const void *weights;
@@ -531,10 +530,11 @@ static int find_token(const float *row, int V, const double *sums, double target
 
    forbidden: of each row V bytes, or null.
    sums: V / CHUNK + 1 elements to work in.
-   tokens: NOTHING_ALLOWED where every token is forbidden, NOT_FINITE where an allowed logit is NaN
-   or +infinity. */
-void semigpt_draw(int rows, int V, int stride, float *logits, const uint8_t *const *forbidden,
-                  float temperature, const double *uniforms, double *sums, int64_t *tokens) {
+   tokens: -1 where every token is forbidden.
+
+   Returns -1, or the first row of which an allowed logit is NaN or +infinity. */
+int semigpt_draw(int rows, int V, int stride, float *logits, const uint8_t *const *forbidden,
+                 float temperature, const double *uniforms, double *sums, int64_t *tokens) {
     for (int r = 0; r < rows; r++) {
         float *row = logits + (size_t)r * stride;
         const uint8_t *no = forbidden[r];
@@ -552,8 +552,9 @@ void semigpt_draw(int rows, int V, int stride, float *logits, const uint8_t *con
         const float top = largest_lane(largest);
         int finite = top < INFINITY;
         for (int i = 0; i < LANES; i++) finite &= !nan[i];
-        if (!finite || top == -INFINITY) {
-            tokens[r] = finite ? NOTHING_ALLOWED : NOT_FINITE;
+        if (!finite) return r;
+        if (top == -INFINITY) {
+            tokens[r] = -1;
         } else if (temperature == 0) {
             int i = 0;
             while (row[i] != top) i++;
@@ -563,4 +564,5 @@ void semigpt_draw(int rows, int V, int stride, float *logits, const uint8_t *con
             tokens[r] = find_token(row, V, sums, uniforms[r] * total);
         }
     }
+    return -1;
 }

@@ -32,7 +32,6 @@ from semigpt.native.decode_weights import (
 )
 
 __all__ = [
-    "NOT_FINITE",
     "NativeDecoder",
     "NativeState",
     "NativeUnavailableError",
@@ -42,8 +41,6 @@ __all__ = [
 SOURCE = Path(__file__).with_name("decode.c")
 DRAW_CHUNK = 256  # tokens summed at once by a draw, as in decode.c
 ROWS = 64  # most rows of one call; a longer prompt is read in several
-NOT_FINITE = -2
-"""What `NativeState.draw` gives for a row with NaN or +inf among its allowed logits."""
 FORMATS = {np.dtype(np.float32): 0, np.dtype(np.uint16): 1, np.dtype(np.int8): 2}
 
 Floats = NDArray[np.float32]
@@ -96,7 +93,7 @@ def library() -> ctypes.CDLL:
         *(number, number, number, pointer, pointer, ctypes.c_float),
         *(pointer, pointer, pointer),
     )
-    loaded.semigpt_draw.restype = None
+    loaded.semigpt_draw.restype = number
     return loaded
 
 
@@ -265,23 +262,24 @@ class NativeState:
 
         The logits are overwritten.
 
-        forbidden: of each sequence the address of V bytes, 1 for each token that may not follow, or
-            0
+        forbidden: of each sequence 0, or the address of V bytes, 1 where a token may not follow
         temperature: 0 takes the likeliest
         uniforms: a number in [0, 1) for each sequence
 
-        Returns -1 where every token is forbidden, `NOT_FINITE` where an allowed logit is NaN or
-        +inf.
+        Returns -1 where every token is forbidden. Raises FloatingPointError where an allowed logit
+        is NaN or +inf.
         """
         self._forbidden[:] = forbidden
         self._uniforms[:] = uniforms
         decoder = self._decoder
         logits, rows, *outputs = self._draw_addresses
-        decoder.library.semigpt_draw(
+        wrong = decoder.library.semigpt_draw(
             *(len(self._drawn), decoder.vocab_size, decoder.logits_stride),
             *(logits, rows, temperature),
             *outputs,
         )
+        if wrong >= 0:
+            raise FloatingPointError(f"the logits of sequence {wrong} are not finite")
         return self._drawn
 
     def keep(self, rows: Sequence[int]) -> None:
