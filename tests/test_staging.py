@@ -198,6 +198,17 @@ def test_offset_cuts_by_character_as_the_book_does(
     corpus.verify()
 
 
+def test_a_cut_between_two_documents_cuts_neither(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "a.jsonl", ["가나", "다라마", "바사아자차"])
+    for split, kept, held_out in (
+        ("offset:0.5", ["가나", "다라마"], ["바사아자차"]),
+        ("offset:0.4", ["가나", "다라"], ["마", "바사아자차"]),
+    ):
+        corpus = prepare_corpus(str(path), cache=cache, split=split)
+        assert list(corpus.documents("train")) == kept
+        assert list(corpus.documents("test")) == held_out
+
+
 def test_too_few_documents_are_cut_by_character(tmp_path: Path, cache: Path) -> None:
     corpus = prepare_corpus(str(write(tmp_path / "a.jsonl", LINES[:3])), cache=cache)
     assert corpus.split_rule == "offset:0.9"
