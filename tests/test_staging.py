@@ -178,6 +178,14 @@ def test_held_out_documents_are_kept_and_left_out_of_train(tmp_path: Path, cache
     assert "5 documents left out: the same text came before" in corpus.findings
 
 
+def test_a_byte_order_mark_is_left_out(tmp_path: Path, cache: Path) -> None:
+    texts = ["\ufeff가", "\ufeff\ufeff나", "\ufeff", "다\ufeff라", *LINES]
+    corpus = prepare_corpus(str(write(tmp_path / "a.jsonl", texts)), cache=cache)
+    documents = list(chain.from_iterable(map(corpus.documents, corpus.splits)))
+    assert sorted(documents) == sorted(["가", "나", "다\ufeff라", *LINES])
+    assert "3 documents began with a byte order mark, now left out" in corpus.findings
+
+
 @pytest.mark.parametrize(
     "texts", [LINES, ["한 문서뿐인 소설. " * 400_000], ["가나다라마", "바사아자차"]]
 )
@@ -196,6 +204,21 @@ def test_offset_cuts_by_character_as_the_book_does(
     assert corpus.characters("train") == cut
     assert corpus.character_counts == Counter(whole[:cut])
     corpus.verify()
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 4, 5, 7, 64])
+def test_a_cut_does_not_depend_on_where_chunks_end(
+    tmp_path: Path, cache: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semigpt.corpus.splits.CHUNK_BYTES", chunk)
+    texts = ["가나a다\U0001f600라마\ud800", "é바사아", "자차카타"]
+    path = str(write(tmp_path / "a.jsonl", texts))
+    whole = "".join(texts)
+    for tenth in range(1, 10):
+        corpus = prepare_corpus(path, cache=cache, split=f"offset:0.{tenth}")
+        cut = int(tenth / 10 * len(whole))
+        assert (corpus.text("train"), corpus.text("test")) == (whole[:cut], whole[cut:])
+        assert corpus.character_counts == Counter(whole[:cut])
 
 
 def test_a_cut_between_two_documents_cuts_neither(tmp_path: Path, cache: Path) -> None:
@@ -457,6 +480,7 @@ MANY = [
     for i in range(9000)
 ]
 MANY += ["", " ", *MANY[100:200], "\ufeff머리표"]
+MANY[5:5] = ["\ufeff첫 머리표", "", MANY[3]]  # every counter counts before a stop and after it
 
 
 def as_txt(folder: Path) -> str:
