@@ -232,7 +232,19 @@ def test_a_cut_between_two_documents_cuts_neither(tmp_path: Path, cache: Path) -
         assert list(corpus.documents("test")) == held_out
 
 
-def test_too_few_documents_are_cut_by_character(tmp_path: Path, cache: Path) -> None:
+def test_an_own_split_without_text_is_named(tmp_path: Path, cache: Path) -> None:
+    for split, texts in {"train": LINES, "validation": LINES[:9], "test": [" "]}.items():
+        write(tmp_path / "a" / f"{split}.jsonl", texts)
+    with pytest.raises(CorpusError, match="no text in its test split: cut train instead, with"):
+        prepare_corpus(str(tmp_path / "a"), cache=cache)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 10.0])
+def test_too_few_documents_are_cut_by_character(
+    tmp_path: Path, cache: Path, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the journal of the first reading, by document, is on the disk."""
+    monkeypatch.setattr(storage, "JOURNAL_SECONDS", seconds)
     corpus = prepare_corpus(str(write(tmp_path / "a.jsonl", LINES[:3])), cache=cache)
     assert corpus.split_rule == "offset:0.9"
     assert corpus.text("train") + corpus.text("test") == "".join(LINES[:3])
@@ -301,6 +313,23 @@ def test_the_information_of_the_bundled_corpus_is_summed(cache: Path) -> None:
     assert titles.source_bits("train") is None, "the grammar knows what documents weigh, not titles"
     cut = prepare_corpus("news", split="offset:0.5", cache=cache)
     assert cut.source_bits("train") is None, "a document cut in two has no information of its own"
+
+
+@pytest.mark.usefixtures("newsroom")
+@pytest.mark.parametrize("document", ["\ufeff기사", "가\u0301나 기\u1100\u1161"])
+def test_a_document_that_is_changed_has_unknown_information(
+    cache: Path, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = semigpt.corpus.newsroom.rows
+
+    def one_changed(split: str, **arguments: int) -> Iterator[SimpleNamespace]:
+        yield from rows(split, **arguments)
+        if split == "train":
+            yield SimpleNamespace(document=document, information=1.0)
+
+    monkeypatch.setattr(semigpt.corpus.newsroom, "rows", one_changed)
+    corpus = prepare_corpus("news", cache=cache)
+    assert [corpus.source_bits(split) for split in corpus.splits] == [None, 10.0, 10.0]
 
 
 # --- once, whole, and found again
