@@ -248,6 +248,34 @@ def test_json_files_share_their_column_and_one_without_it_is_named(tmp_path: Pat
         prepare(tmp_path)
 
 
+def test_a_column_of_numbers_stays_as_written(tmp_path: Path) -> None:
+    numbers = [f"{i:04d}" for i in range(200)]
+    for separator, name in ((",", "a.csv"), ("\t", "a.tsv")):
+        rows = "\n".join(f"가{separator}{number}" for number in numbers)
+        (tmp_path / name).write_text(f"title{separator}text\n{rows}", encoding="utf-8")
+        assert everything(prepare(tmp_path / name)) == numbers
+
+
+def test_a_column_with_gaps_holds_text(tmp_path: Path) -> None:
+    rows = [{"text": None}, {"text": "가"}, {"n": 1}, {"text": "나", "n": None}, {"text": None}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    corpus = prepare(tmp_path / "a.jsonl", column="text")
+    assert corpus.text("train") + corpus.text("test") == "가나"
+
+
+def test_a_resumed_reading_names_the_line_of_an_error(tmp_path: Path) -> None:
+    rows = [json.dumps({"text": line}) for line in LINES[:150]]
+    (tmp_path / "a.jsonl").write_text("\n".join([*rows, "{"]), encoding="utf-8")
+    source = parse_spec(str(tmp_path / "a.jsonl"))
+    with quiet_datasets():
+        first = open_source(source, None, tmp_path)
+        assert len(list(islice(first.splits[""](), 120))) == 120
+        second = open_source(source, None, tmp_path)
+        second.resume(first.state())
+        with pytest.raises(CorpusError, match=r"a\.jsonl, line 151: not JSON"):
+            list(second.splits[""]())
+
+
 def test_a_reading_resumes_after_any_document(tmp_path: Path) -> None:
     """The state is JSON, and the resumed reading ends as one that was not stopped."""
     folder = tmp_path / "글"

@@ -178,6 +178,14 @@ def test_held_out_documents_are_kept_and_left_out_of_train(tmp_path: Path, cache
     assert "5 documents left out: the same text came before" in corpus.findings
 
 
+def test_a_byte_order_mark_is_left_out(tmp_path: Path, cache: Path) -> None:
+    texts = ["\ufeff가", "\ufeff\ufeff나", "\ufeff", "다\ufeff라", *LINES]
+    corpus = prepare_corpus(str(write(tmp_path / "a.jsonl", texts)), cache=cache)
+    documents = list(chain.from_iterable(map(corpus.documents, corpus.splits)))
+    assert sorted(documents) == sorted(["가", "나", "다\ufeff라", *LINES])
+    assert "3 documents began with a byte order mark, now left out" in corpus.findings
+
+
 @pytest.mark.parametrize(
     "texts", [LINES, ["한 문서뿐인 소설. " * 400_000], ["가나다라마", "바사아자차"]]
 )
@@ -198,7 +206,45 @@ def test_offset_cuts_by_character_as_the_book_does(
     corpus.verify()
 
 
-def test_too_few_documents_are_cut_by_character(tmp_path: Path, cache: Path) -> None:
+@pytest.mark.parametrize("chunk", [1, 2, 3, 4, 5, 7, 64])
+def test_a_cut_does_not_depend_on_where_chunks_end(
+    tmp_path: Path, cache: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semigpt.corpus.splits.CHUNK_BYTES", chunk)
+    texts = ["가나a다\U0001f600라마\ud800", "é바사아", "자차카타"]
+    path = str(write(tmp_path / "a.jsonl", texts))
+    whole = "".join(texts)
+    for tenth in range(1, 10):
+        corpus = prepare_corpus(path, cache=cache, split=f"offset:0.{tenth}")
+        cut = int(tenth / 10 * len(whole))
+        assert (corpus.text("train"), corpus.text("test")) == (whole[:cut], whole[cut:])
+        assert corpus.character_counts == Counter(whole[:cut])
+
+
+def test_a_cut_between_two_documents_cuts_neither(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "a.jsonl", ["가나", "다라마", "바사아자차"])
+    for split, kept, held_out in (
+        ("offset:0.5", ["가나", "다라마"], ["바사아자차"]),
+        ("offset:0.4", ["가나", "다라"], ["마", "바사아자차"]),
+    ):
+        corpus = prepare_corpus(str(path), cache=cache, split=split)
+        assert list(corpus.documents("train")) == kept
+        assert list(corpus.documents("test")) == held_out
+
+
+def test_an_own_split_without_text_is_named(tmp_path: Path, cache: Path) -> None:
+    for split, texts in {"train": LINES, "validation": LINES[:9], "test": [" "]}.items():
+        write(tmp_path / "a" / f"{split}.jsonl", texts)
+    with pytest.raises(CorpusError, match="no text in its test split: cut train instead, with"):
+        prepare_corpus(str(tmp_path / "a"), cache=cache)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 10.0])
+def test_too_few_documents_are_cut_by_character(
+    tmp_path: Path, cache: Path, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the journal of the first reading, by document, is on the disk."""
+    monkeypatch.setattr(storage, "JOURNAL_SECONDS", seconds)
     corpus = prepare_corpus(str(write(tmp_path / "a.jsonl", LINES[:3])), cache=cache)
     assert corpus.split_rule == "offset:0.9"
     assert corpus.text("train") + corpus.text("test") == "".join(LINES[:3])
@@ -267,6 +313,23 @@ def test_the_information_of_the_bundled_corpus_is_summed(cache: Path) -> None:
     assert titles.source_bits("train") is None, "the grammar knows what documents weigh, not titles"
     cut = prepare_corpus("news", split="offset:0.5", cache=cache)
     assert cut.source_bits("train") is None, "a document cut in two has no information of its own"
+
+
+@pytest.mark.usefixtures("newsroom")
+@pytest.mark.parametrize("document", ["\ufeff기사", "가\u0301나 기\u1100\u1161"])
+def test_a_document_that_is_changed_has_unknown_information(
+    cache: Path, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = semigpt.corpus.newsroom.rows
+
+    def one_changed(split: str, **arguments: int) -> Iterator[SimpleNamespace]:
+        yield from rows(split, **arguments)
+        if split == "train":
+            yield SimpleNamespace(document=document, information=1.0)
+
+    monkeypatch.setattr(semigpt.corpus.newsroom, "rows", one_changed)
+    corpus = prepare_corpus("news", cache=cache)
+    assert [corpus.source_bits(split) for split in corpus.splits] == [None, 10.0, 10.0]
 
 
 # --- once, whole, and found again
@@ -446,6 +509,7 @@ MANY = [
     for i in range(9000)
 ]
 MANY += ["", " ", *MANY[100:200], "\ufeff머리표"]
+MANY[5:5] = ["\ufeff첫 머리표", "", MANY[3]]  # every counter counts before a stop and after it
 
 
 def as_txt(folder: Path) -> str:

@@ -40,6 +40,7 @@ __all__ = [
 READING_ORDER = ("test", "validation", "train")
 HELD_OUT_FRACTION = 0.05
 COUNTED_AT_ONCE = 1 << 20  # characters: each count clears a million bins
+CHUNK_BYTES = 1 << 20
 CODE_POINTS = 0x110000
 
 
@@ -246,8 +247,8 @@ def cut_by_character(train: SplitWriter, fraction: float, spec: str) -> SplitWri
         kept_ends.append(place)
     with train.path.open("r+b") as file:
         file.seek(place)
-        while chunk := file.read(1 << 20):
-            # A megabyte may end inside a character: the rest of it is at most three bytes more.
+        while chunk := file.read(CHUNK_BYTES):
+            # A chunk may end inside a character: the rest of it is at most three bytes more.
             while (byte := file.read(1)) and byte[0] & 0xC0 == 0x80:
                 chunk += byte
             if byte:
@@ -269,7 +270,7 @@ def _byte_of_character(path: Path, character: int) -> int:
     """At which byte the character with this index begins."""
     place = 0
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
+        while chunk := file.read(CHUNK_BYTES):
             # Every byte of UTF-8 but those of the form 10xxxxxx begins a character.
             begins = np.flatnonzero((np.frombuffer(chunk, np.uint8) & 0xC0) != 0x80)
             if character < len(begins):

@@ -28,7 +28,7 @@ from semigpt.corpus.reading import Reading
 from semigpt.corpus.sources import open_source
 from semigpt.corpus.spec import HubSource, Source, identity, parse_spec
 from semigpt.corpus.splits import cut_by_character, parse_split_rule, plan_splits
-from semigpt.corpus.writer import STAGING_VERSION, CorpusWriter, clear, counted
+from semigpt.corpus.writer import STAGING_VERSION, CorpusWriter, counted
 from semigpt.errors import CorpusError
 from semigpt.storage import (
     STOPPED,
@@ -186,7 +186,6 @@ def _write(
             f"{counted(writer.documents, 'document')} cannot be split by document: the text is cut "
             "by character, the first nine tenths are train and the rest is both validation and test"
         )
-        clear(folder)
         writer = yield from _read(open_source(source, column, scratch), spec, TOO_FEW, folder)
     shutil.rmtree(scratch)
     writer.write_manifest(spec, notes)

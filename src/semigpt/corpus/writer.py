@@ -28,7 +28,7 @@ from semigpt.corpus.splits import SplitPlan, SplitWriter, append_numbers, read_n
 from semigpt.corpus.text import normalize
 from semigpt.storage import JOURNAL, read_journal, write_journal
 
-__all__ = ["STAGING_VERSION", "CorpusWriter", "clear", "counted"]
+__all__ = ["STAGING_VERSION", "CorpusWriter", "counted"]
 
 # Part of a corpus's key: raised where other documents, or other bytes, are written.
 STAGING_VERSION = 2
@@ -69,7 +69,7 @@ class CorpusWriter:
             ):
                 writer._resume(state)
                 return writer
-        clear(folder)
+        _clear(folder)
         (folder / JOURNAL.parent).mkdir()
         writer.splits = {name: SplitWriter(folder, name) for name in plan.written}
         return writer
@@ -213,7 +213,7 @@ class CorpusWriter:
         return found
 
 
-def clear(folder: Path) -> None:
+def _clear(folder: Path) -> None:
     """Remove what was written of a corpus, its journal first."""
     shutil.rmtree(folder / JOURNAL.parent, ignore_errors=True)
     for left in folder.glob("*.*"):
