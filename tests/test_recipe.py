@@ -154,6 +154,10 @@ def test_a_run_leaves_what_the_design_draws(tmp_path: Path, text_file: Path) -> 
         "model/tokenizer_config.json",
     }
     assert len(list((run / "checkpoints").iterdir())) == 2, "the two newest stay"
+    best = min(event.bits_per_character for event in evaluations)
+    shown = f"finished, 30 steps, {best:.3f} bits per character"
+    assert shown in repr(RunFolder.open(run))
+    assert f"{best:.3f} bits per character" in RunFolder.open(run)._repr_html_()
     rows = RunFolder.open(run).rows("metrics")
     assert [row["step"] for row in rows if "val_loss" in row] == list(range(0, 31, 3))
     assert not any("seconds" in row for row in rows), "metrics hold nothing that the clock decides"

@@ -948,3 +948,11 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path, cache: Path) -> None
         megabytes.append(int(peak))
     assert path.stat().st_size > 60e6
     assert megabytes[1] - megabytes[0] < 30
+
+
+def test_a_corpus_shows_itself(corpus: Corpus) -> None:
+    characters = f"{corpus.characters('train'):,} characters"
+    assert repr(corpus).startswith(f"<Corpus {corpus.spec}: train {characters}")
+    assert "PosixPath" not in repr(corpus)
+    html = corpus._repr_html_()
+    assert f"{characters}, {corpus.document_count('train'):,} documents" in html

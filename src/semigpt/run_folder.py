@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from semigpt import html
 from semigpt.errors import CheckpointError
 from semigpt.settings import read_toml, write_toml
 from semigpt.storage import (
@@ -77,6 +78,25 @@ class RunFolder:
         self.metadata_file = path / "metadata.json"
         self.report_file = path / "report.html"
         self._lock: IO[str] | None = None
+
+    def __repr__(self) -> str:
+        return f"<RunFolder {self.path}: {', '.join(value for _, value in self._shown())}>"
+
+    def _repr_html_(self) -> str:
+        return html.table(f"Run {self.path}", self._shown())
+
+    def _shown(self) -> list[tuple[str, str]]:
+        """(name, value) of what a person wants to know first."""
+        metadata, evaluations = self.metadata(), self.rows("metrics")
+        rows = [("state", "finished" if metadata.get("complete") else "not finished")]
+        measured = [row for row in evaluations if "bits_per_character" in row]
+        if measured:
+            best = min(measured, key=lambda row: row["bits_per_character"])
+            rows.append(("steps", f"{measured[-1]['step']:,} steps"))
+            rows.append(("best", f"{best['bits_per_character']:.3f} bits per character"))
+        if "parameters" in metadata:
+            rows.append(("size", f"{metadata['parameters']:,} parameters"))
+        return rows
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:

@@ -9,13 +9,14 @@ manifest.json     where the text came from, counts, digests
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from semigpt import html
 from semigpt.errors import CorpusError
 from semigpt.storage import fsync, sha256_file
 
@@ -41,7 +42,7 @@ class SplitMetadata:
     sha256: dict[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Corpus:
     """A staged corpus. Made by `prepare_corpus` and `open_corpus`.
 
@@ -61,12 +62,23 @@ class Corpus:
     column: str | None
     split_rule: str
     fingerprint: str
-    character_counts: dict[str, int] = field(repr=False)
-    findings: list[str] = field(repr=False)
-    metadata: dict[str, SplitMetadata] = field(repr=False)
+    character_counts: dict[str, int]
+    findings: list[str]
+    metadata: dict[str, SplitMetadata]
     duplicates: int = 0
     empties: int = 0
     revision: str | None = None
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{name} {self.characters(name):,} characters" for name in self.splits)
+        return f"<Corpus {self.spec}: {splits}>"
+
+    def _repr_html_(self) -> str:
+        def row(split: str) -> tuple[str, str]:
+            documents = f"{self.document_count(split):,} documents"
+            return split, f"{self.characters(split):,} characters, {documents}"
+
+        return html.table(f"Corpus {self.spec}", map(row, self.splits))
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -207,7 +207,7 @@ class Comparison:
         """Bits per character against seconds; what counting achieves, and the source itself, as
         levels.
         """
-        named = (("unigram", "letters"), ("bigram", "letter pairs"), ("kneser_ney_5", "5-gram"))
+        named = (("unigram", "unigram"), ("bigram", "bigram"), ("kneser_ney_5", "5-gram"))
         known = self.baselines or {}
         levels = [
             Level(name, value) for key, name in named if (value := known.get(key)) is not None
