@@ -12,7 +12,8 @@ from semigpt.errors import SettingsError
 from semigpt.models import build_model
 from semigpt.models.base import LanguageModel
 from semigpt.models.bigram import BigramSettings, SemiGPT
-from semigpt.models.gpt import GPT, GPTSettings, attend
+from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.models.layers import attend
 
 
 def test_a_model_without_a_vocabulary_is_refused(rung: str) -> None:

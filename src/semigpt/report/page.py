@@ -214,7 +214,7 @@ def _surprise(facts: Row) -> str:
     legend = "".join(f'<i class="s{shade}">{edge}</i>' for shade, edge in enumerate(edges))
     parts = [
         f'{title}<p class="soft">Text the model has not seen. The stronger the colour, the more '
-        "bits a character needs: one bit is a chance of 1 in 2, three bits 1 in 8, ten bits 1 in "
+        "bits per character: one bit is a chance of 1 in 2, three bits 1 in 8, ten bits 1 in "
         "1,000."
         f'</p><p class="legend soft"><span>bits per character, from</span>{legend}</p>'
     ]

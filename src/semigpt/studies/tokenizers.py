@@ -284,16 +284,7 @@ def compare(
         )
     if out is not None:
         check_free(out)
-    recipes = {
-        kind: Recipe.from_tables(
-            {
-                **tables,
-                "tokenizer": {**tables.get("tokenizer", {}), "kind": kind},
-                "training": training,
-            }
-        )
-        for kind in kinds
-    }
+    recipes = {kind: recipe_of(tables, kind, training) for kind in kinds}
     recipe = recipes[kinds[0]]
     if training:
         pick_device(recipe.machine.device)
@@ -333,6 +324,14 @@ def compare(
         comparison = train_one(comparison, recipes[kind], out / kind, stop, say)
         comparison.write(out)
         yield comparison
+
+
+def recipe_of(
+    tables: Mapping[str, Mapping[str, Any]], kind: str, training: Mapping[str, Any]
+) -> Recipe:
+    """The recipe of one kind's model."""
+    tokenizer = {**tables.get("tokenizer", {}), "kind": kind}
+    return Recipe.from_tables({**tables, "tokenizer": tokenizer, "training": training})
 
 
 def measure(tokenizer: Tokenizer, documents: Sequence[str], seen: Mapping[str, int]) -> Measured:
