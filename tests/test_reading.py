@@ -373,6 +373,14 @@ def test_a_readme_declares_configurations_splits_and_separators(tmp_path: Path) 
         prepare(f"{tmp_path}#config=en")
 
 
+def test_a_readme_that_declares_another_kind_is_read_by_the_library(tmp_path: Path) -> None:
+    card = "---\nconfigs:\n- config_name: ko\n  data_files: 글.json\n---\n"
+    (tmp_path / "README.md").write_text(card, encoding="utf-8")
+    rows = "\n".join(json.dumps({"text": line}) for line in LINES)
+    (tmp_path / "글.json").write_text(rows, encoding="utf-8")
+    assert everything(prepare(tmp_path)) == sorted(LINES)
+
+
 def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
     from datasets import Dataset, DatasetDict, disable_progress_bars
 
