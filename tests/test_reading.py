@@ -256,6 +256,13 @@ def test_a_column_of_numbers_stays_as_written(tmp_path: Path) -> None:
         assert everything(prepare(tmp_path / name)) == numbers
 
 
+def test_control_characters_inside_json_stay(tmp_path: Path) -> None:
+    content = '{"text": "가\0나"}\n{"text": "다\x07\x1f라"}\n{"text": "\t마"}'
+    (tmp_path / "a.jsonl").write_text(content, encoding="utf-8")
+    corpus = prepare(tmp_path / "a.jsonl")
+    assert corpus.text("train") + corpus.text("test") == "가\0나다\x07\x1f라\t마"
+
+
 def test_a_column_with_gaps_holds_text(tmp_path: Path) -> None:
     rows = [{"text": None}, {"text": "가"}, {"n": 1}, {"text": "나", "n": None}, {"text": None}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -373,6 +380,21 @@ def test_a_readme_declares_configurations_splits_and_separators(tmp_path: Path) 
         prepare(f"{tmp_path}#config=en")
 
 
+def test_a_readme_that_declares_another_kind_is_read_by_the_library(tmp_path: Path) -> None:
+    card = "---\nconfigs:\n- config_name: ko\n  data_files: 글.json\n---\n"
+    (tmp_path / "README.md").write_text(card, encoding="utf-8")
+    rows = "\n".join(json.dumps({"text": line}) for line in LINES)
+    (tmp_path / "글.json").write_text(rows, encoding="utf-8")
+    assert everything(prepare(tmp_path)) == sorted(LINES)
+
+
+def test_a_readme_that_declares_a_missing_file_is_refused(tmp_path: Path, text_file: Path) -> None:
+    card = "---\nconfigs:\n- config_name: ko\n  data_files: 없음.csv\n---\n"
+    (tmp_path / "README.md").write_text(card, encoding="utf-8")
+    with pytest.raises(CorpusError, match="cannot be read as a dataset"):
+        prepare(tmp_path)
+
+
 def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
     from datasets import Dataset, DatasetDict, disable_progress_bars
 
@@ -387,3 +409,5 @@ def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
     assert {split: list(corpus.documents(split)) for split in corpus.splits} == splits
     assert everything(prepare(tmp_path / "one")) == sorted(LINES)
     assert everything(prepare(f"{tmp_path / 'all'}#split=train")) == sorted(LINES)
+    with pytest.raises(CorpusError, match="without configurations: leave config= out"):
+        prepare(f"{tmp_path / 'all'}#config=ko")
