@@ -241,3 +241,17 @@ def test_counts_of_another_order_or_vocabulary_are_refused() -> None:
         small_model("memory", memory_order=1)
     with pytest.raises(SettingsError, match="ngram_top_k must be more than 0"):
         small_model("memory", ngram_top_k=0)
+
+
+def test_features_are_scaled_counts_backoff_weights_and_the_length_of_the_match() -> None:
+    model = small_model("memory")
+    assert isinstance(model, MemoryGPT)
+    inputs, targets = torch.randint(0, 4, (2, 2, 12))
+    lookup = model.lookup(inputs, targets, leave_one_out=True)
+    _, lengths = longest_match(inputs)
+    one_hot = torch.nn.functional.one_hot(lengths, LONGEST_MATCH + 1).float()
+    logarithms, backoff = lookup.context_BTF[..., ::2], lookup.context_BTF[..., 1::2]
+    expected = torch.cat((0.1 * logarithms, backoff, one_hot), dim=2)
+    torch.testing.assert_close(lookup.features.values_BTF, expected)
+    trust = lookup.features.token_weights_BTK[..., -1]
+    torch.testing.assert_close(trust, (lengths / 4).clamp(max=1))
