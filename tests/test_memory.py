@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import VOCABULARY, machine, small_model
+from conftest import VOCABULARY, machine, small_model, small_stream
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.huggingface.folder import load_model
 from semigpt.models.memory import MemoryGPT
@@ -255,3 +255,19 @@ def test_features_are_scaled_counts_backoff_weights_and_the_length_of_the_match(
     torch.testing.assert_close(lookup.features.values_BTF, expected)
     trust = lookup.features.token_weights_BTK[..., -1]
     torch.testing.assert_close(trust, (lengths / 4).clamp(max=1))
+
+
+@pytest.mark.parametrize("leave_one_out", [True, False])
+def test_a_batch_of_the_counted_text_is_looked_up_without_itself(leave_one_out: bool) -> None:
+    """Both what the gate weighs and what the net reads."""
+    model = small_model("memory")
+    assert isinstance(model, MemoryGPT)
+    assert model.counts is not None
+    windows = torch.from_numpy(small_stream()[:51].astype("int64")).view(3, 17)
+    inputs, targets = windows[:, :-1], windows[:, 1:]
+    lookup = model.lookup(inputs, targets, leave_one_out=leave_one_out)
+    p = model.counts.distribution(inputs, targets if leave_one_out else None)
+    order = model.settings.memory_order
+    of_targets = p.gather(2, targets[..., None])[..., 0]
+    torch.testing.assert_close(lookup.p_BTX[..., order - 1], of_targets)
+    torch.testing.assert_close(lookup.token_weights_BTK[..., :-1], p.topk(2).values)
