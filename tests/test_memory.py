@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import VOCABULARY, machine, small_model
+from conftest import VOCABULARY, machine, small_model, small_stream
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.huggingface.folder import load_model
 from semigpt.models.memory import MemoryGPT
@@ -241,3 +241,33 @@ def test_counts_of_another_order_or_vocabulary_are_refused() -> None:
         small_model("memory", memory_order=1)
     with pytest.raises(SettingsError, match="ngram_top_k must be more than 0"):
         small_model("memory", ngram_top_k=0)
+
+
+def test_features_are_scaled_counts_backoff_weights_and_the_length_of_the_match() -> None:
+    model = small_model("memory")
+    assert isinstance(model, MemoryGPT)
+    inputs, targets = torch.randint(0, 4, (2, 2, 12))
+    lookup = model.lookup(inputs, targets, leave_one_out=True)
+    _, lengths = longest_match(inputs)
+    one_hot = torch.nn.functional.one_hot(lengths, LONGEST_MATCH + 1).float()
+    logarithms, backoff = lookup.context_BTF[..., ::2], lookup.context_BTF[..., 1::2]
+    expected = torch.cat((0.1 * logarithms, backoff, one_hot), dim=2)
+    torch.testing.assert_close(lookup.features.values_BTF, expected)
+    trust = lookup.features.token_weights_BTK[..., -1]
+    torch.testing.assert_close(trust, (lengths / 4).clamp(max=1))
+
+
+@pytest.mark.parametrize("leave_one_out", [True, False])
+def test_a_batch_of_the_counted_text_is_looked_up_without_itself(leave_one_out: bool) -> None:
+    """Both what the gate weighs and what the net reads."""
+    model = small_model("memory")
+    assert isinstance(model, MemoryGPT)
+    assert model.counts is not None
+    windows = torch.from_numpy(small_stream()[:51].astype("int64")).view(3, 17)
+    inputs, targets = windows[:, :-1], windows[:, 1:]
+    lookup = model.lookup(inputs, targets, leave_one_out=leave_one_out)
+    p = model.counts.distribution(inputs, targets if leave_one_out else None)
+    order = model.settings.memory_order
+    of_targets = p.gather(2, targets[..., None])[..., 0]
+    torch.testing.assert_close(lookup.p_BTX[..., order - 1], of_targets)
+    torch.testing.assert_close(lookup.token_weights_BTK[..., :-1], p.topk(2).values)

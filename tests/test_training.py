@@ -6,11 +6,13 @@ import math
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from conftest import VOCABULARY, small_model
-from semigpt.dataset import Dataset
+from semigpt.dataset import Dataset, as_block
+from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError, TrainingError
 from semigpt.models.gpt import GPT
 from semigpt.ngrams.counts import Counts
@@ -19,6 +21,7 @@ from semigpt.training.muon import Muon
 from semigpt.training.optimizer import Optimizer, OptimizerSettings, learning_rate_scale
 from semigpt.training.progress import Progress
 from semigpt.training.settings import TrainingSettings
+from semigpt.training.step import make_step
 from semigpt.training.trainer import training_steps
 
 
@@ -267,12 +270,15 @@ def test_a_teacher_has_weight_while_it_is_ahead(dataset: Dataset) -> None:
     counts = Counts.fit(dataset.stream("train").read(0, 5000), VOCABULARY, order=3)
     teacher = Teacher.of(counts, dataset.stream("train"), 16)
     assert 1.28 < teacher.loss < 2.2, "leave-one-out: the noise, 1.28 nats, cannot be known"
+    inputs, targets = as_block(dataset.stream("train").windows(np.arange(0, 4992, 16), 17))
+    known = counts.distribution(inputs).gather(2, targets[..., None]).log().mean()
+    assert teacher.loss > 0.05 - known.item(), "what it has seen itself does not count"
     weights = [
         teacher.distillation_weight(Progress(step=9, loss_mean=teacher.loss + gap))
         for gap in (-0.1, 0.0, 0.1, 0.2, 5.0)
     ]
     assert weights[:2] == [0.0, 0.0]
-    assert 0 < weights[2] < weights[3] < weights[4] == 1.0
+    assert weights[2:] == pytest.approx([0.1 / 0.35, 0.2 / 0.35, 1.0])
     assert teacher.distillation_weight(Progress()) == 1.0
 
 
@@ -287,3 +293,33 @@ def test_distilled_models_learn_sooner(rung: str, dataset: Dataset) -> None:
         steps = training_steps(model, dataset, optimizer, settings, Progress(), teacher=teacher)
         last.append(sum([report.loss for report in steps][-10:]) / 10)
     assert last[1] < last[0] - 0.01
+
+
+def test_the_learning_rate_follows_the_schedule(dataset: Dataset) -> None:
+    model = small_model("attention")
+    settings = OptimizerSettings(learning_rate=1e-2, warmup=0.3, decay=0.5)
+    training = TrainingSettings(steps=10, batch_size=4)
+    reports = training_steps(model, dataset, Optimizer(model, settings), training, Progress())
+    found = [report.learning_rate for report in reports]
+    expected = [1e-2 * learning_rate_scale(step / 10, settings) for step in range(10)]
+    assert found == pytest.approx(expected)
+    assert len(set(found)) > 5
+
+
+def test_each_step_has_the_teachers_weight_of_the_moment(dataset: Dataset) -> None:
+    model, progress = small_model("attention"), Progress()
+    counts = Counts.fit(dataset.stream("train").read(0, 5000), VOCABULARY, order=3)
+    teacher = Teacher(counts, loss=math.log(VOCABULARY))
+    run_step = make_step(model, MachineSettings(), teacher)
+    weights = []
+
+    def step(*batch: Any) -> torch.Tensor:
+        weights.append(batch[3])
+        assert batch[3] == teacher.distillation_weight(progress)
+        return run_step(*batch)
+
+    training = TrainingSettings(steps=30, batch_size=4)
+    optimizer = Optimizer(model, OptimizerSettings(learning_rate=1e-2))
+    list(training_steps(model, dataset, optimizer, training, progress, step=step, teacher=teacher))
+    assert weights[0] == 1.0
+    assert weights[-1] < 1.0
