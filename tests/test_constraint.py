@@ -92,6 +92,15 @@ def test_exactly_the_well_formed_sequences_can_be_written() -> None:
             assert not reads(automaton, broken)
 
 
+def test_a_repetition_has_its_bounds_and_no_symbol_leads_nowhere() -> None:
+    for n in range(9):
+        assert reads(Pattern("가{2,4}"), ("가" * n).encode()) == (2 <= n <= 4)
+        assert reads(Pattern("(가나?){3,}"), ("가" * n).encode()) == (n >= 3)
+    dead_end = Pattern(r"가[^\s\S]|나")
+    first = dead_end.transitions(dead_end.start)
+    assert [symbol for symbol, after in enumerate(first) if after] == ["나".encode()[0]]
+
+
 def test_a_pattern_that_costs_too_much_gets_its_one_line() -> None:
     assert reads(Pattern("(){4000000000}가"), "가".encode()), "nothing, however often, is nothing"
     nested = "(" * 250 + "가" + ")*" * 250

@@ -215,43 +215,49 @@ def test_greedy_finds_what_transformers_finds(korean_text: str, tmp_path: Path) 
         assert plain.encode(text).tolist() == found[0, 2:].tolist()
 
 
-def test_beams_find_what_transformers_finds(
-    writer: LanguageModel, tokenizer: CharTokenizer, tmp_path: Path
-) -> None:
+def test_beams_find_what_transformers_finds(tokenizer: CharTokenizer, tmp_path: Path) -> None:
+    """The end of the text is likely here, so that beams end at unlike lengths."""
     from transformers import Qwen3ForCausalLM
 
-    save_model(tmp_path, writer, tokenizer, "")
+    torch.manual_seed(2)
+    shape = {"context_length": 16, "width": 32, "num_layers": 1, "num_heads": 2}
+    model = GPT(GPTSettings(vocab_size=tokenizer.vocab_size, **shape))
+    end = tokenizer.end_of_text
+    with torch.no_grad():
+        model.lm_head.weight *= 8
+        model.lm_head.weight[end] *= 3
+    save_model(tmp_path, model, tokenizer, "")
     theirs = Qwen3ForCausalLM.from_pretrained(tmp_path)
-    prompt = [tokenizer.end_of_text, *tokenizer.encode("의사").tolist()]
     free = Constraint(tokenizer, tokenizer.vocab_size, [Anything()])
-    for beams in (1, 2, 5):
-        for ask in (
-            SamplingSettings(temperature=0, num_beams=beams),
-            SamplingSettings(
-                temperature=0, num_beams=beams, length_penalty=0.5, repetition_penalty=1.5
-            ),
-        ):
+    lengths = set()
+    for text in ("의사", "정부는", "맑", "기상청"):
+        prompt = [end, *tokenizer.encode(text).tolist()]
+        for beams, power, penalty in ((1, 1.0, 1.0), (2, 1.0, 1.0), (5, 1.0, 1.0), (5, 0.5, 1.5)):
+            ask = SamplingSettings(
+                temperature=0, num_beams=beams, length_penalty=power, repetition_penalty=penalty
+            )
             found = theirs.generate(
                 torch.tensor([prompt]),
                 attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
                 do_sample=False,
                 num_beams=beams,
                 max_new_tokens=10,
-                length_penalty=ask.length_penalty if beams > 1 else None,
-                repetition_penalty=ask.repetition_penalty,
+                length_penalty=power if beams > 1 else None,
+                repetition_penalty=penalty,
             )[0, len(prompt) :].tolist()
-            state = make_decoder(writer).open(1, beams)
-            past = History(prompt, tokenizer.vocab_size)
+            state = make_decoder(model).open(1, beams)
             ours = beam_search(
                 state,
                 state.feed([prompt]),
-                Beam(0.0, [], free.transitions(1), past),
+                Beam(0.0, [], free.transitions(1), History(prompt, tokenizer.vocab_size)),
                 ask,
                 max_new_tokens=10,
-                end_tokens={tokenizer.end_of_text},
+                end_tokens={end},
                 constraint=free,
             )[0].tokens
-            assert ours == [token for token in found if token != tokenizer.end_of_text]
+            assert ours == [token for token in found if token != end]
+            lengths.add(len(ours))
+    assert len(lengths) > 2, lengths
 
 
 class Enumerated:

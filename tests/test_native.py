@@ -13,7 +13,7 @@ from semigpt.errors import SettingsError
 from semigpt.generation import decoder
 from semigpt.generation.decoder import TorchDecoder, make_decoder, native_decoder
 from semigpt.generation.engine import Engine
-from semigpt.generation.quantize import PRECISIONS, Precision, rounded
+from semigpt.generation.quantize import PRECISIONS, Precision, rounded, rounded_rows
 from semigpt.generation.sampling import SamplingSettings, choose, probabilities
 from semigpt.models.bigram import BigramSettings, SemiGPT
 from semigpt.models.gpt import GPT, GPTSettings
@@ -255,6 +255,16 @@ def test_a_small_model_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None
         assert decoder.threads == max(1, min(3, decoder.weights.nbytes // (4 << 20)))
         assert decoder.weights.nbytes < (least << 20) * 4
     assert decoder.threads == 3
+
+
+def test_bfloat16_rounds_ties_to_even() -> None:
+    ties = np.array([[1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 1 + 2**-7]], np.float32)
+    wanted = torch.from_numpy(ties).bfloat16().float().numpy()
+    assert (
+        rounded_rows(ties, "bfloat16").tolist()
+        == wanted.tolist()
+        == [[1, 1 + 2**-6, -1, 1 + 2**-7]]
+    )
 
 
 def test_without_a_compiler_generation_goes_on_and_says_so_once(
