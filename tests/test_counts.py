@@ -206,9 +206,15 @@ def test_leave_one_out_is_counting_without_that_token(way: str, order: int) -> N
 
 
 def test_without_the_only_token_all_are_alike(way: str) -> None:
-    single = Counts.fit(np.array([3, 4], np.uint16), V, 2)
-    q = single.distribution(torch.tensor([[3]]), torch.tensor([[4]]))
-    torch.testing.assert_close(q.sum(), torch.tensor(1.0))
+    for text in ([3], [3, 3], [3, 4]):
+        single = Counts.fit(text, V, 2)
+        inputs, targets = torch.tensor([text[:1]]), torch.tensor([text[-1:]])
+        q = single.distribution(inputs, targets)[0, 0]
+        torch.testing.assert_close(q.sum(), torch.tensor(1.0))
+        p, _ = single.lookup(inputs, targets, leave_one_out=True)
+        torch.testing.assert_close(q[text[-1]], p[0, 0, -1])
+        if len(text) == 1:
+            torch.testing.assert_close(q, torch.full((V,), 1 / V))
 
 
 # Weights, the likeliest, features
