@@ -232,7 +232,8 @@ def test_beams_find_what_transformers_finds(tokenizer: CharTokenizer, tmp_path: 
     lengths = set()
     for text in ("의사", "정부는", "맑", "기상청"):
         prompt = [end, *tokenizer.encode(text).tolist()]
-        for beams, power, penalty in ((1, 1.0, 1.0), (2, 1.0, 1.0), (5, 1.0, 1.0), (5, 0.5, 1.5)):
+        asked = ((1, 1.0, 1.0), (2, 1.0, 1.0), (3, 2.0, 1.0), (5, 1.0, 1.0), (5, 0.5, 1.5))
+        for beams, power, penalty in asked:
             ask = SamplingSettings(
                 temperature=0, num_beams=beams, length_penalty=power, repetition_penalty=penalty
             )
@@ -610,6 +611,20 @@ def test_a_stop_string_ends_the_text_before_it(
         writer, tokenizer, "의사", max_new_tokens=60, seed=3, stop=[whole[-2:] + "…"]
     )
     assert nearly == [whole], "what only began like a stop string is given back"
+
+
+def test_a_temperature_too_small_for_float32_is_greedy(
+    writer: LanguageModel, tokenizer: CharTokenizer
+) -> None:
+    for native in (None, False):
+        ask = {"native": native, "seed": 1, "max_new_tokens": 12}
+        tiny, greedy = (
+            generate_text(
+                writer, tokenizer, "의사", sampling=SamplingSettings(temperature=t), **ask
+            )
+            for t in (1e-42, 0)
+        )
+        assert tiny == greedy
 
 
 def test_dropout_takes_no_part(tokenizer: CharTokenizer) -> None:

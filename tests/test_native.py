@@ -257,6 +257,17 @@ def test_a_small_model_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None
     assert decoder.threads == 3
 
 
+def test_training_the_model_on_does_not_change_a_decoder_made_before() -> None:
+    torch.manual_seed(0)
+    model = GPT(GPTSettings(**SHAPES["square"]))
+    decoder = native_decoder(model)
+    before = decoder.open(1).feed([[1, 2, 3]]).copy()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert (decoder.open(1).feed([[1, 2, 3]]) == before).all()
+
+
 def test_bfloat16_rounds_ties_to_even() -> None:
     ties = np.array([[1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 1 + 2**-7]], np.float32)
     wanted = torch.from_numpy(ties).bfloat16().float().numpy()
