@@ -56,6 +56,11 @@ def test_expected_counts_are_those_over_all_ways_to_cut_each_word() -> None:
                 expected[piece] += count * probability / sum(likely)
     lattice.fit()
     assert dict(zip(pieces, lattice.count.tolist(), strict=True)) == pytest.approx(expected)
+    # The mean-field estimate: a count less one half, over the sum of all such.
+    whole = np.flatnonzero(lattice.whole)
+    seen = [*whole, *range(len(lattice.letters), len(pieces))]
+    for i in seen:
+        assert lattice.p[i] == pytest.approx(max(lattice.count[i] - 0.5, 0) / lattice.total)
 
 
 def test_what_costs_least_to_do_without_goes_first() -> None:
