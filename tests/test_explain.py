@@ -51,7 +51,7 @@ def test_explain_says_what_and_why_and_trains_nothing(
         "allocator",
         "compile",
     }
-    assert "ms" in choices["step"]["why"]
+    assert "ms" in choices["backend"]["why"]
     assert all(
         choice["chosen"] and choice["why"] and choice["force"] for choice in choices.values()
     )
@@ -75,7 +75,7 @@ def test_checkpointed_activations_give_the_same_gradient() -> None:
 @pytest.mark.parametrize("setting", ["machine.backend=fast", "machine.threads=0"])
 def test_impossible_machines_are_refused(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--set", setting]) == 2
-    assert "machine" in capsys.readouterr().err or "threads" in setting
+    assert setting.split("=")[0].removeprefix("machine.") in capsys.readouterr().err
     assert main(["train", "--set", "machine.backend=native", "--set", "machine.compile=true"]) == 2
 
 

@@ -111,7 +111,7 @@ def test_the_books_settings_are_the_books(corpus: Path) -> None:
     for rung in LADDER:
         recipe = rung_recipe(settings(corpus), rung)
         optimizer, training = recipe.optimizer, recipe.training
-        assert (training.batch_size, recipe.model["context_length"], training.eval_every) == (
+        assert (training.batch_size, recipe.model.context_length, training.eval_every) == (
             32,
             8,
             300,
@@ -124,7 +124,7 @@ def test_the_books_settings_are_the_books(corpus: Path) -> None:
         assert (optimizer.weight_decay, optimizer.decayed, optimizer.clip) == (0.01, "all", 0.0)
         assert (optimizer.schedule, optimizer.warmup, training.order) == ("constant", 0.0, "random")
     shape = rung_recipe(settings(corpus), "blocks").model
-    assert [shape[name] for name in ("width", "num_layers", "num_heads", "dropout")] == [
+    assert [getattr(shape, name) for name in ("width", "num_layers", "num_heads", "dropout")] == [
         32,
         4,
         4,
