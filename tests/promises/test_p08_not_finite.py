@@ -163,7 +163,7 @@ def test_a_spike_is_seen_and_noise_is_not() -> None:
 
 
 def test_a_spike_stands_out_of_the_noise_of_its_own_run() -> None:
-    """Where the loss itself varies by 0.3 nats, one more nat is not a spike and two and a half are."""
+    """Where the loss varies by 0.3 nats, one nat more is no spike; two and a half are."""
     draw = torch.Generator().manual_seed(0)
     progress = Progress()
     for _ in range(400):
