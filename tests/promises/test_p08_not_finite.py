@@ -154,3 +154,14 @@ def test_a_spike_is_seen_and_noise_is_not() -> None:
     assert spikes(4.0)
     early = Progress()
     assert not any(early.watch(loss) for loss in (3.0, 3.0, 9.0)), "nobody knows yet what is usual"
+
+
+def test_a_spike_stands_out_of_the_noise_of_its_own_run() -> None:
+    """Where the loss varies by 0.3 nats, one nat more is no spike; two and a half are."""
+    draw = torch.Generator().manual_seed(0)
+    progress = Progress()
+    for _ in range(400):
+        assert not progress.watch(3.0 + 0.3 * torch.randn(1, generator=draw).item())
+        progress.step += 1
+    assert not progress.watch(4.0)
+    assert progress.watch(5.5)
