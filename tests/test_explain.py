@@ -46,7 +46,7 @@ def test_explain_says_what_and_why_and_trains_nothing(
         "dropout",
         "weight decay",
         "precision",
-        "step",
+        "backend",
         "threads",
         "allocator",
         "compile",

@@ -32,7 +32,11 @@ AUTOMATIC = (
 # What a resumed run may have another value of: nothing that its weights depend on, but for the
 # steps it skips.
 MAY_CHANGE = {"training.keep", "training.save_every", "training.on_nonfinite", "machine.device"}
-RENAMED = {("model", "rung"): "kind", ("machine", "step"): "backend"}
+RENAMED = {
+    ("model", "rung"): "kind",
+    ("model", "guesses"): "ngram_top_k",
+    ("machine", "step"): "backend",
+}
 LENGTHS = ("steps", "tokens", "minutes")
 
 
