@@ -170,7 +170,8 @@ def _existing(body: str, path: Path) -> list[Path]:
         return [path]
     if not glob.has_magic(body):
         raise CorpusError(f"{body}: no such file or folder{_hub_hint(body)}")
-    names = glob.glob(str(path), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+    # Path.glob takes no absolute pattern.
+    names = glob.glob(str(path), recursive=True)  # noqa: PTH207
     paths = sorted(Path(name) for name in names if Path(name).is_file())
     if not paths:
         raise CorpusError(f"{body}: no file matches this pattern")

@@ -24,8 +24,8 @@ __all__ = [
 
 # The prefilter of seven findings, of which most text has none.
 STRANGE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff"
-    "\ufdd0-\ufdef\ufeff\uffa0-\uffdc\ufff9-\uffff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ud800-\udfff\ufdd0-\ufdef\ufeff\uffa0-\uffdc\ufff9-\uffff]"
 )
 BYTE_ORDER_MARK = re.compile("\\A\ufeff+")
 SURROGATE = re.compile("[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]")

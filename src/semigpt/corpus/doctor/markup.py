@@ -7,13 +7,13 @@ import re
 __all__ = ["HTML", "HTML_SIGN", "plain"]
 
 _BLOCKS = (
-    "address|article|aside|blockquote|br|dd|div|dl|dt|figcaption|figure|footer|form|h[1-6]|header|hr"
-    "|li|main|nav|ol|p|pre|section|table|tbody|td|tfoot|th|thead|tr|ul"
+    "address|article|aside|blockquote|br|dd|div|dl|dt|figcaption|figure|footer|form|h[1-6]|header"
+    "|hr|li|main|nav|ol|p|pre|section|table|tbody|td|tfoot|th|thead|tr|ul"
 )
 _INLINE = (
     "a|abbr|b|big|body|button|center|cite|code|em|embed|font|head|html|i|iframe|img|input|ins|label"
-    "|link|mark|meta|noscript|object|option|q|s|select|small|span|strike|strong|sub|sup|svg|textarea"
-    "|title|tt|u|video"
+    "|link|mark|meta|noscript|object|option|q|s|select|small|span|strike|strong|sub|sup|svg"
+    "|textarea|title|tt|u|video"
 )
 # No repeated group is possessive: before Python 3.11.5 these match wrongly (gh-101955). Each turn
 # has only one way to match anyway.
