@@ -274,7 +274,7 @@ def test_a_split_rule_that_cannot_be_is_refused(tmp_path: Path, cache: Path, rul
 
 @pytest.fixture
 def small_news(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A newsroom of one sentence: what is tested is the staging and not the grammar."""
+    """News of one sentence: what is tested is the staging and not the grammar."""
 
     def rows(split: str, *, articles: int, seed: int, first: int = 0) -> Iterator[SimpleNamespace]:
         for i in range(first, articles):
@@ -315,19 +315,19 @@ def test_the_information_of_the_bundled_corpus_is_summed(cache: Path) -> None:
     assert cut.source_bits("train") is None, "a document cut in two has no information of its own"
 
 
-@pytest.mark.usefixtures("newsroom")
+@pytest.mark.usefixtures("small_news")
 @pytest.mark.parametrize("document", ["\ufeff기사", "가\u0301나 기\u1100\u1161"])
 def test_a_document_that_is_changed_has_unknown_information(
     cache: Path, document: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = semigpt.corpus.newsroom.rows
+    rows = semigpt.corpus.news.rows
 
     def one_changed(split: str, **arguments: int) -> Iterator[SimpleNamespace]:
         yield from rows(split, **arguments)
         if split == "train":
             yield SimpleNamespace(document=document, information=1.0)
 
-    monkeypatch.setattr(semigpt.corpus.newsroom, "rows", one_changed)
+    monkeypatch.setattr(semigpt.corpus.news, "rows", one_changed)
     corpus = prepare_corpus("news", cache=cache)
     assert [corpus.source_bits(split) for split in corpus.splits] == [None, 10.0, 10.0]
 
