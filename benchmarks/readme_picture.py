@@ -45,10 +45,10 @@ def read_rows(run: Path, name: str) -> list[Row]:
 
 def draw(run: Path) -> str:
     """The picture of a run as an SVG document."""
-    facts: Row = json.loads((run / "facts.json").read_text(encoding="utf-8"))
+    metadata: Row = json.loads((run / "metadata.json").read_text(encoding="utf-8"))
     metrics = read_rows(run, "metrics")
     clock = {row["step"]: float(row["seconds"]) for row in read_rows(run, "timings")}
-    bits_per_nat = facts["tokens_per_character"] / math.log(2)
+    bits_per_nat = metadata["tokens_per_character"] / math.log(2)
     timed = [row for row in metrics if row["step"] in clock]
     validation = [
         (clock[row["step"]], row["bits_per_character"])
@@ -57,12 +57,12 @@ def draw(run: Path) -> str:
     ]
     training = [(clock[row["step"]], row["loss"] * bits_per_nat) for row in timed if "loss" in row]
     levels = [
-        Level(label, facts["baselines"][key])
+        Level(label, metadata["baselines"][key])
         for key, label in BASELINES.items()
-        if facts["baselines"].get(key) is not None
+        if metadata["baselines"].get(key) is not None
     ]
-    if facts.get("source_entropy") is not None:
-        levels.append(Level("entropy of the source", facts["source_entropy"], floor=True))
+    if metadata.get("source_entropy") is not None:
+        levels.append(Level("entropy of the source", metadata["source_entropy"], floor=True))
     if not validation:
         raise SettingsError(f"{run} has not been evaluated yet; train until its first evaluation")
     return svg_file(

@@ -224,8 +224,8 @@ def test_the_picture_and_the_samples_are_of_one_run(tmp_path: Path) -> None:
     """
     script = load("readme_picture")
     baselines = {"uniform": 10.6, "unigram": 7.0, "bigram": 4.4, "kneser_ney_5": 1.7, "xz": None}
-    facts = {"baselines": baselines, "source_entropy": 0.5, "tokens_per_character": 1.0}
-    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    metadata = {"baselines": baselines, "source_entropy": 0.5, "tokens_per_character": 1.0}
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
     steps = (0, 10, 20, 30)
     logs = {
         "metrics": [{"step": step, "bits_per_character": 10.0 - step / 10} for step in steps],

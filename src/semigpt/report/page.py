@@ -51,18 +51,18 @@ def write_report(run: RunFolder, *, complete: bool | None = None) -> Path:
         config = run.config()
     except (SemigptError, OSError):
         config = {}
-    facts = run.metadata()
+    metadata = run.metadata()
     if complete is None:
-        complete = bool(facts.get("complete"))
+        complete = bool(metadata.get("complete"))
     metrics, timings, samples = run.rows("metrics"), run.rows("timings"), run.rows("samples")
     evaluations = [row for row in metrics if _number(row, "bits_per_character") is not None]
     best = min(evaluations, key=lambda row: row["bits_per_character"], default=None)
     parts = (
-        _headline(run, facts, best, metrics),
-        _figures(facts, metrics, timings),
-        _curves(facts, metrics, evaluations),
+        _headline(run, metadata, best, metrics),
+        _figures(metadata, metrics, timings),
+        _curves(metadata, metrics, evaluations),
         _samples(samples, evaluations, timings),
-        _surprise(facts),
+        _surprise(metadata),
         _settings(config),
         _next_steps(run, config, complete=complete),
     )
@@ -74,7 +74,7 @@ def write_report(run: RunFolder, *, complete: bool | None = None) -> Path:
 # The parts of the page, in its order
 
 
-def _headline(run: RunFolder, facts: Row, best: Row | None, metrics: Sequence[Row]) -> str:
+def _headline(run: RunFolder, metadata: Row, best: Row | None, metrics: Sequence[Row]) -> str:
     name = f'<p class="soft">semigpt · {escape(run.path.name)}</p>'
     if best is None:
         state = f"{_last(metrics, 'step'):,.0f} steps in" if metrics else "not a step in"
@@ -87,11 +87,11 @@ def _headline(run: RunFolder, facts: Row, best: Row | None, metrics: Sequence[Ro
     sentences = [f"At each character it is as uncertain as a fair choice among {_choices(own)}."]
     if error is not None and error >= 0.005:
         sentences.append(f"The standard error is {error:.2f} bits.")
-    measured = sorted(_baselines(facts, BASELINE_NAMES), key=lambda pair: -pair[1])
+    measured = sorted(_baselines(metadata, BASELINE_NAMES), key=lambda pair: -pair[1])
     if measured:
         named = ", ".join(f"{name} {value:.2f}" for name, value in measured)
         sentences.append(f"The baselines need: {named}.")
-    if (source := _number(facts, "source_entropy")) is not None:
+    if (source := _number(metadata, "source_entropy")) is not None:
         sentences.append(f"The source itself needs {source:.2f}: no model can be below.")
     headline = (
         f"This model needs <strong>{own:.2f} bits per character</strong> on text it has not seen."
@@ -99,12 +99,12 @@ def _headline(run: RunFolder, facts: Row, best: Row | None, metrics: Sequence[Ro
     return f"{name}<h1>{headline}</h1><p>{escape(' '.join(sentences))}</p>"
 
 
-def _figures(facts: Row, metrics: Sequence[Row], timings: Sequence[Row]) -> str:
-    corpus, tokenizer = _part(facts, "corpus"), _part(facts, "tokenizer")
+def _figures(metadata: Row, metrics: Sequence[Row], timings: Sequence[Row]) -> str:
+    corpus, tokenizer = _part(metadata, "corpus"), _part(metadata, "tokenizer")
     seconds, tokens_seen = _last(timings, "seconds"), _last(metrics, "tokens_seen")
-    ratio = _number(facts, "tokens_per_character")
+    ratio = _number(metadata, "tokens_per_character")
     cells = []
-    if (parameters := _number(facts, "parameters")) is not None:
+    if (parameters := _number(metadata, "parameters")) is not None:
         cells.append((_counted(parameters), "parameters"))
     if (characters := _number(corpus, "characters")) is not None:
         documents = _number(corpus, "documents")
@@ -129,12 +129,12 @@ def _figures(facts: Row, metrics: Sequence[Row], timings: Sequence[Row]) -> str:
     return f'<dl class="figures">{"".join(divs)}</dl>'
 
 
-def _curves(facts: Row, metrics: Sequence[Row], evaluations: Sequence[Row]) -> str:
-    levels = [Level(name, value) for name, value in _baselines(facts, LEVEL_NAMES)]
-    if (source := _number(facts, "source_entropy")) is not None:
+def _curves(metadata: Row, metrics: Sequence[Row], evaluations: Sequence[Row]) -> str:
+    levels = [Level(name, value) for name, value in _baselines(metadata, LEVEL_NAMES)]
+    if (source := _number(metadata, "source_entropy")) is not None:
         levels.append(Level("the source", source, floor=True))
     curves = [Series("model", _points(evaluations, "bits_per_character"))]
-    if (ratio := _number(facts, "tokens_per_character")) is not None:
+    if (ratio := _number(metadata, "tokens_per_character")) is not None:
         scale = ratio / math.log(2)  # nats per token → bits per character
         curves.append(
             Series("training", [(x, y * scale) for x, y in _points(metrics, "loss")], faint=True)
@@ -149,7 +149,7 @@ def _curves(facts: Row, metrics: Sequence[Row], evaluations: Sequence[Row]) -> s
             x_label="steps",
             y_label="bits per character",
             levels=levels,
-            y_max=_cut(facts, evaluations),
+            y_max=_cut(metadata, evaluations),
         )
         if evaluations or metrics
         else '<p class="missing">No curve yet: the log of this run is empty.</p>'
@@ -165,7 +165,7 @@ def _curves(facts: Row, metrics: Sequence[Row], evaluations: Sequence[Row]) -> s
     return "".join(parts)
 
 
-def _cut(facts: Row, evaluations: Sequence[Row]) -> float | None:
+def _cut(metadata: Row, evaluations: Sequence[Row]) -> float | None:
     """Where the chart is cut off: the first losses are far above all that matters later.
 
     Somewhat above the lower of bigram and unigram that the model is below by now; None where it is
@@ -174,7 +174,7 @@ def _cut(facts: Row, evaluations: Sequence[Row]) -> float | None:
     if not evaluations:
         return None
     now = evaluations[-1]["bits_per_character"]
-    for _, value in _baselines(facts, {"bigram": "", "unigram": ""}):
+    for _, value in _baselines(metadata, {"bigram": "", "unigram": ""}):
         if now < value:
             return value * 1.1
     return None
@@ -189,15 +189,15 @@ def _samples(samples: Sequence[Row], evaluations: Sequence[Row], timings: Sequen
     parts.append('<p class="soft">From the first evaluation to the last.</p>')
     for row in _evenly(samples, SHOWN_SAMPLES):
         step, prompt, text = row.get("step"), str(row.get("prompt", "")), str(row.get("text", ""))
-        facts = [f"step {step:,}" if isinstance(step, int) else "a sample"]
+        labels = [f"step {step:,}" if isinstance(step, int) else "a sample"]
         if step in measured:
-            facts.append(f"{measured[step]:.2f} bits")
+            labels.append(f"{measured[step]:.2f} bits")
         if seconds := clock.get(step):
-            facts.append(_duration(seconds))
+            labels.append(_duration(seconds))
         if len(text) > SHOWN_CHARACTERS:
             text = f"{text[:SHOWN_CHARACTERS]}…"
         begin = f"<b>{escape(prompt)}</b>" if prompt else ""
-        head = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
+        head = "".join(f"<span>{escape(label)}</span>" for label in labels)
         parts.append(
             f'<section class="sample"><h3>{head}</h3>'
             f'<p lang="ko">{begin}{escape(text)}</p></section>'
@@ -205,9 +205,9 @@ def _samples(samples: Sequence[Row], evaluations: Sequence[Row], timings: Sequen
     return "".join(parts)
 
 
-def _surprise(facts: Row) -> str:
+def _surprise(metadata: Row) -> str:
     title = "<h2>What surprises it</h2>"
-    passages = facts.get("surprisal") or []
+    passages = metadata.get("surprisal") or []
     if not passages:
         return f'{title}<p class="missing">Not measured yet: it is when a run ends.</p>'
     edges = ("0", *(f"{edge:g}" for edge in SHADES))
@@ -284,9 +284,9 @@ def _number(row: Row, key: str) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _baselines(facts: Row, names: Mapping[str, str]) -> list[tuple[str, float]]:
+def _baselines(metadata: Row, names: Mapping[str, str]) -> list[tuple[str, float]]:
     """(name, bits per character) of the baselines that were measured, in the order of `names`."""
-    found = _part(facts, "baselines")
+    found = _part(metadata, "baselines")
     return [
         (name, value) for key, name in names.items() if (value := _number(found, key)) is not None
     ]
