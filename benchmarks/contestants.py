@@ -163,7 +163,7 @@ def peer_bits(model: Any, job: Table) -> float:
     """Bits per character on the test split, by `semigpt evaluate`'s own code."""
     from semigpt.evaluation.evaluate import evaluate
     from semigpt.models.base import LanguageModel, ModelSettings
-    from semigpt.recipe import prepare
+    from semigpt.preparation import prepare
     from semigpt.storage import run_to_end
 
     class PeerSettings(ModelSettings):
@@ -205,7 +205,7 @@ def contestant_steps(job: Table) -> tuple[Any, Iterator[object]]:
     shape, name, vocab_size = job["shape"], job["contestant"], job["vocab_size"]
     if name.startswith("semigpt"):
         from semigpt.device import pick_precision
-        from semigpt.recipe import prepare
+        from semigpt.preparation import prepare
         from semigpt.storage import run_to_end
         from semigpt.training.optimizer import Optimizer
         from semigpt.training.progress import Progress

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semigpt.dataset import Dataset
-from semigpt.recipe import prepare
+from semigpt.preparation import prepare
 from semigpt.storage import run_to_end
 from semigpt.studies.ladder import LadderSettings, rung_recipe
 from semigpt.training.optimizer import Optimizer

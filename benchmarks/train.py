@@ -172,7 +172,7 @@ def prepare_text(data: str, cache: Path) -> tuple[Table, Any]:
     from semigpt.evaluation.baselines import measure_baselines
     from semigpt.evaluation.evaluate import check_split
     from semigpt.ngrams.counts import Counts
-    from semigpt.recipe import prepare
+    from semigpt.preparation import prepare
     from semigpt.storage import run_to_end
 
     _, (corpus, _, dataset) = run_to_end(prepare(recipe_of(data)))
@@ -271,7 +271,7 @@ def summary(name: str, runs: list[Table]) -> Table:
 
 def measure_throughput(options: argparse.Namespace, names: list[str]) -> Table:
     """Characters per second of every contestant, in rounds of turns, at each shape."""
-    from semigpt.recipe import prepare
+    from semigpt.preparation import prepare
     from semigpt.storage import run_to_end
 
     rows = []

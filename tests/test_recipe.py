@@ -22,16 +22,8 @@ from semigpt.huggingface.folder import save_model
 from semigpt.models import model_class
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
-from semigpt.recipe import (
-    Event,
-    Forecasted,
-    Prepared,
-    Preparing,
-    Stepped,
-    open_run,
-    prepare_tokenizer,
-    train,
-)
+from semigpt.preparation import prepare_tokenizer
+from semigpt.recipe import Event, Forecasted, Prepared, Preparing, Stepped, open_run, train
 from semigpt.run import Evaluated, Finished, Text, measure
 from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import BPETokenizer, train_tokenizer
@@ -437,6 +429,7 @@ def test_a_run_by_the_clock_is_compiled_where_that_pays(
         return make_step(model, replace(machine, compile=False), teacher)
 
     monkeypatch.setattr("semigpt.recipe.make_step", make)
+    monkeypatch.setattr("semigpt.preparation.make_step", make)
     assert auto.compiles("cuda", 60)
     assert not auto.compiles("cuda", 59)
     assert not auto.compiles("cpu", 60)

@@ -38,7 +38,7 @@ def find_tokenizer(name: str, corpus: Callable[[], Corpus]) -> Tokenizer:
             f"{', '.join(get_args(Kind))}"
         )
     from semigpt.config import TokenizerSettings
-    from semigpt.recipe import prepare_tokenizer
+    from semigpt.preparation import prepare_tokenizer
 
     kind: Any = name
     return prepare_tokenizer(TokenizerSettings(kind=kind), corpus())

@@ -27,7 +27,7 @@ from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.ngrams.counts import Counts
-from semigpt.recipe import count_ngrams, fresh_model, has_teacher, make_teacher, prepare
+from semigpt.preparation import count_ngrams, fresh_model, has_teacher, make_teacher, prepare
 from semigpt.storage import run_to_end
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher

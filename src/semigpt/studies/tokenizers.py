@@ -26,7 +26,8 @@ from semigpt.evaluation.evaluate import check_split, total_information
 from semigpt.evaluation.information import bits
 from semigpt.html import escape
 from semigpt.huggingface.folder import load_model
-from semigpt.recipe import Prepared, Stepped, prepare_tokenizer, train
+from semigpt.preparation import prepare_tokenizer
+from semigpt.recipe import Prepared, Stepped, train
 from semigpt.report.charts import Level, Series, line_chart
 from semigpt.report.document import page
 from semigpt.report.layout import short_number
