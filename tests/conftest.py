@@ -60,7 +60,7 @@ def model(rung: str) -> LanguageModel:
 
 def machine(backend: str = "auto") -> MachineSettings:
     """The settings of a machine that runs training steps this way."""
-    return MachineSettings(backend=backend)  # type: ignore[arg-type]
+    return MachineSettings(backend=backend)
 
 
 def small_stream() -> np.ndarray[Any, Any]:

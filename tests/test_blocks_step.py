@@ -43,7 +43,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
 def model(**changes: object) -> BlocksModel:
     torch.manual_seed(0)
     shape = {"vocab_size": V, "num_layers": 2, "dropout": 0.0, **BOOK, **changes}
-    made = BlocksModel(BlocksSettings(**shape))  # type: ignore[arg-type]
+    made = BlocksModel(BlocksSettings(**shape))
     with torch.no_grad():  # norms of one and shifts of nothing would hide mistakes
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)

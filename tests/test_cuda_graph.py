@@ -137,7 +137,7 @@ def test_parameters_that_a_step_does_not_reach_keep_their_gradient() -> None:
     steps = CapturedSteps(model)
 
     def keep_reached(graph: Graph, made: Noisy, arguments: tuple[Any, ...], loss: Tensor) -> None:
-        graph.model, graph.step = made.linear, made.learn  # type: ignore[assignment]
+        graph.model, graph.step = made.linear, made.learn
         graph.arguments, graph.loss = arguments, loss
         graph.gradients = [parameter.grad for parameter in made.linear.parameters()]
 

@@ -85,7 +85,7 @@ def test_random_starts_are_uniform_to_the_last_that_fits() -> None:
 @pytest.mark.parametrize("order", ["epoch", "random"])
 def test_batch_is_a_function_of_seed_and_step(order: str) -> None:
     def starts(**change: int) -> list[int]:
-        return block_starts(5000, 8, 16, order=order, **{"seed": 1, "step": 7, **change}).tolist()  # type: ignore[arg-type]
+        return block_starts(5000, 8, 16, order=order, **{"seed": 1, "step": 7, **change}).tolist()
 
     assert starts() == starts()
     assert starts() != starts(seed=2)
@@ -155,10 +155,10 @@ def test_second_preparation_opens_what_the_first_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = CharTokenizer("가나다라마")
-    first = prepare_dataset(Corpus(tmp_path), tokenizer)  # type: ignore[arg-type]
+    first = prepare_dataset(Corpus(tmp_path), tokenizer)
     assert first.stream("train").read(0, 99).tolist() == [0, 1, 2, 5, 3, 4, 5]
     monkeypatch.setattr(CharTokenizer, "encode_documents", lambda *_: pytest.fail("encoded again"))
-    again = prepare_dataset(Corpus(tmp_path), tokenizer)  # type: ignore[arg-type]
+    again = prepare_dataset(Corpus(tmp_path), tokenizer)
     assert again.stream("train").read(0, 99).tolist() == first.stream("train").read(0, 99).tolist()
     assert [path.name for path in tmp_path.glob(".semigpt-*")] == []
 
@@ -327,7 +327,7 @@ def test_a_shard_that_a_power_cut_shortened_is_written_from_scratch(tmp_path: Pa
 
 def test_each_tokenizer_has_shards_of_its_own(tmp_path: Path) -> None:
     streams = [
-        prepare_dataset(Corpus(tmp_path), CharTokenizer(alphabet)).stream("train")  # type: ignore[arg-type]
+        prepare_dataset(Corpus(tmp_path), CharTokenizer(alphabet)).stream("train")
         for alphabet in ("가나다라마", "마라다나가하")
     ]
     assert streams[0].read(0, 9).tolist() != streams[1].read(0, 9).tolist()
@@ -347,7 +347,7 @@ def test_a_fault_while_tokenizing_leaves_nothing_behind(
 
 
 def test_a_dataset_shows_its_splits(tmp_path: Path) -> None:
-    dataset = prepare_dataset(Corpus(tmp_path), CharTokenizer("가나다라마"))  # type: ignore[arg-type]
+    dataset = prepare_dataset(Corpus(tmp_path), CharTokenizer("가나다라마"))
     assert repr(dataset) == "<Dataset: train 7 tokens, validation 2 tokens; vocabulary of 262>"
     assert "7 tokens, 2 documents" in dataset._repr_html_()
     assert repr(dataset.stream("train")) == "<TokenStream: 7 tokens, 2 documents>"
@@ -355,7 +355,7 @@ def test_a_dataset_shows_its_splits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
 def test_a_damaged_shard_is_refused_by_name(tmp_path: Path, damage: str) -> None:
-    prepare_dataset(Corpus(tmp_path), CharTokenizer("가나다라마"))  # type: ignore[arg-type]
+    prepare_dataset(Corpus(tmp_path), CharTokenizer("가나다라마"))
     shard = next(tmp_path.glob("tokens-*/train-00000.npy"))
     content = bytearray(shard.read_bytes())
     match damage:

@@ -97,4 +97,4 @@ def test_machine_settings_that_cannot_work_are_refused(
     settings: dict[str, object], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        MachineSettings(**settings)  # type: ignore[arg-type]
+        MachineSettings(**settings)

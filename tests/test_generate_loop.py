@@ -38,7 +38,7 @@ def test_the_engine_draws_from_the_loops_probabilities(
 
     def spy(p_BV: torch.Tensor, **how: object) -> torch.Tensor:
         drawn_from.append(p_BV.numpy())
-        return multinomial(p_BV, **how)  # type: ignore[arg-type]
+        return multinomial(p_BV, **how)
 
     monkeypatch.setattr(torch, "multinomial", spy)
     text = model.generate(PROMPT, 8, seed=1, temperature=temperature).tolist()
@@ -88,4 +88,4 @@ def test_impossible_requests_are_refused(
     inputs: torch.Tensor, settings: dict[str, float], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        small_model("bigram").generate(inputs, **{"max_new_tokens": 3, **settings})  # type: ignore[arg-type]
+        small_model("bigram").generate(inputs, **{"max_new_tokens": 3, **settings})

@@ -56,7 +56,7 @@ def writer(tokenizer: CharTokenizer) -> LanguageModel:
 
 def kept(logits: list[float], **settings: float) -> list[int]:
     """The tokens that may be drawn."""
-    row = probabilities(np.array(logits, np.float32), SamplingSettings(**settings))  # type: ignore[arg-type]
+    row = probabilities(np.array(logits, np.float32), SamplingSettings(**settings))
     assert row.sum() == pytest.approx(1)
     return np.flatnonzero(row).tolist()
 
@@ -657,7 +657,7 @@ def test_closing_the_stream_frees_the_work(writer: LanguageModel, tokenizer: Cha
     writer.train()
     stream = stream_text(writer, tokenizer, "의사", max_new_tokens=10_000)
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert writer.training, "left as it was found"
 
 
@@ -761,7 +761,7 @@ def test_a_conversation_closed_at_any_chunk_goes_on_as_said(
         engine, conversation = Engine(writer, tokenizer), Conversation()
         stream = engine.stream("의사", conversation=conversation, seed=1, echo=True, logprobs=0)
         first = [next(stream) for _ in range(chunks)]
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
         tokens = [tokenizer.end_of_text, *(score.token for c in first for score in c.scores)]
         more = list(
             engine.stream("는", conversation=conversation, seed=2, max_new_tokens=1, logprobs=0)

@@ -45,7 +45,7 @@ def model(kind: type[GPT] = GPT, dtype: torch.dtype = torch.float32, **changes: 
         "num_heads": 2,
         **changes,
     }
-    made = kind((MemorySettings if kind is MemoryGPT else GPTSettings)(**shape))  # type: ignore[arg-type]
+    made = kind((MemorySettings if kind is MemoryGPT else GPTSettings)(**shape))
     with torch.no_grad():
         for (
             parameter

@@ -41,7 +41,7 @@ def settings(corpus: Path, **changes: object) -> LadderSettings:
     }
     return LadderSettings(
         **{**tables, "steps": 4, "book": True, "rungs": ("bigram", "blocks"), **changes}
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_every_rung_ends_in_the_table_and_as_a_run_of_its_own(corpus: Path, tmp_path: Path) -> None:

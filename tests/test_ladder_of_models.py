@@ -115,7 +115,7 @@ class MeanModel(LanguageModel):
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("made_up")
-    module.MeanModel = MeanModel  # type: ignore[attr-defined]
+    module.MeanModel = MeanModel
     monkeypatch.setitem(sys.modules, "made_up", module)
     monkeypatch.setitem(LADDER, "mean", "made_up:MeanModel")
 

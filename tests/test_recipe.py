@@ -435,8 +435,8 @@ def test_a_run_by_the_clock_is_compiled_where_that_pays(
     assert not auto.compiles("cpu", 60)
     assert "compile" not in model_class("memory").auto
     monkeypatch.setattr(auto, "compiles", lambda device, seconds: True)
-    by_clock, by_steps = recipe(text_file, steps=None, minutes=1), recipe(text_file)
-    for settings, name in ((by_clock, "clock"), (by_steps, "steps")):
+    timed, by_steps = recipe(text_file, steps=None, minutes=1), recipe(text_file)
+    for settings, name in ((timed, "clock"), (by_steps, "steps")):
         begin(settings, tmp_path / name)
         chosen = works and name == "clock"
         assert RunFolder.open(tmp_path / name).config()["machine"]["compile"] is chosen
@@ -444,7 +444,7 @@ def test_a_run_by_the_clock_is_compiled_where_that_pays(
     assert [record.getMessage() for record in caplog.records] == (
         [] if works else ["training without torch.compile: no Triton"]
     )
-    begin(by_clock, tmp_path / "clock", resume=True)
+    begin(timed, tmp_path / "clock", resume=True)
     assert len(compiled) == 3 * works
 
 
@@ -457,12 +457,12 @@ def test_the_length_of_a_run_in_unigram_tokens(
     paces = []
     for pace in (300.0, 2400.0):
         monkeypatch.setattr("semigpt.config.gigaflops", lambda machine, pace=pace: pace)
-        by_clock = recipe(text_file, steps=None, minutes=2)
-        paces.append(by_clock.unigram_tokens_to_read(22_000_000))
+        timed = recipe(text_file, steps=None, minutes=2)
+        paces.append(timed.unigram_tokens_to_read(22_000_000))
         assert paces[-1] == 2 * auto.tokens_per_minute(
             replace(asked.model, vocab_size=8000).parameter_count, pace
         )
-        assert by_clock.unigram_tokens_to_read(1_000_000) > paces[-1], (
+        assert timed.unigram_tokens_to_read(1_000_000) > paces[-1], (
             "a smaller vocabulary, a smaller net"
         )
     assert paces[0] < paces[1]

@@ -246,7 +246,7 @@ def our_losses(model: LanguageModel, dataset: Dataset, steps: int) -> Tensor:
 
 def test_a_thousand_steps_of_the_bigram_are_the_books(dataset: Dataset) -> None:
     model, table = small_model("bigram", context_length=8), nn.Embedding(VOCABULARY, VOCABULARY)
-    table.load_state_dict({"weight": model.embedding_token_table.weight.detach().clone()})  # type: ignore[union-attr]
+    table.load_state_dict({"weight": model.embedding_token_table.weight.detach().clone()})
     book = book_losses(table, list(table.parameters()), dataset, 1000)
     ours = our_losses(model, dataset, 1000)
     assert book[-100:].mean() < book[:100].mean() - 0.5, "it learns something"

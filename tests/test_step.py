@@ -45,7 +45,7 @@ def test_backends() -> None:
     assert backend_of(small_model("memory"), machine()) == "native"
     assert backend_of(small_model("memory"), machine("plain")) == "autograd"
     for changes in ({"compile": True}, {"checkpoint_activations": True}):
-        settings = replace(machine(), **changes)  # type: ignore[arg-type]
+        settings = replace(machine(), **changes)
         assert backend_of(small_model("memory"), settings) == "autograd"
     assert backend_of(small_model("attention"), machine("native")) == "autograd"
 

@@ -44,7 +44,7 @@ def settings(**changes: object) -> OptimizerSettings:
     }
     return OptimizerSettings(
         **{**values, "schedule": "constant", "warmup": 0.0, "clip": 0.0, **changes}
-    )  # type: ignore[arg-type]
+    )
 
 
 def train(model: SemiGPT, optimizer: Optimizer, data: list[tuple[Tensor, Tensor]]) -> list[float]:
@@ -145,8 +145,8 @@ def test_clipping_is_the_dense_clipping() -> None:
     model, dense = bigram(), bigram()
     optimizer = Optimizer(model, settings(clip=0.01))
     for inputs, targets in batches(3):  # micro-batches that share rows
-        model(inputs, targets)[1].backward()  # type: ignore[union-attr]
-        dense(inputs, targets)[1].backward()  # type: ignore[union-attr]
+        model(inputs, targets)[1].backward()
+        dense(inputs, targets)[1].backward()
     norm = optimizer.clip_gradients()
     expected = torch.nn.utils.clip_grad_norm_(dense.parameters(), 0.01)
     torch.testing.assert_close(norm, expected)
@@ -160,7 +160,7 @@ def test_who_brings_an_optimizer_of_their_own_gets_a_dense_gradient() -> None:
     """The book's loop, `torch.optim.AdamW(model.parameters())`, works on the model as it comes."""
     model = bigram()
     inputs, targets = batches(1)[0]
-    model(inputs, targets)[1].backward()  # type: ignore[union-attr]
+    model(inputs, targets)[1].backward()
     torch.optim.AdamW(model.parameters()).step()
     assert model.embedding_token_table.weight.any()
 
@@ -202,7 +202,7 @@ def test_training_walks_toward_the_counts() -> None:
     dataset = Dataset({"train": TokenStream([ids.astype(np.uint8)], 1)}, 12, "", "")
     best = SemiGPT.from_counts(dataset, prior=1e-3)
     inputs, targets = torch.from_numpy(ids[:-1])[None], torch.from_numpy(ids[1:])[None]
-    optimum = best(inputs, targets)[1].item()  # type: ignore[union-attr]
+    optimum = best(inputs, targets)[1].item()
     model = SemiGPT(BigramSettings(vocab_size=12, context_length=1))
     losses = train(model, Optimizer(model, settings(learning_rate=0.1)), [(inputs, targets)] * 500)
     assert losses[0] == pytest.approx(math.log(12))

@@ -196,14 +196,14 @@ def bpe_folder(bpe: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_the_pieces_are_the_text(kind: str, text: str) -> None:
     tokenizer = train_tokenizer(
         kind, ["대한민국 만세"] * 5, vocab_size={"bpe": 270, "unigram": 270}.get(kind)
-    )  # type: ignore[arg-type]
+    )
     parts = tokens_of(tokenizer, text)
     assert [part.id for part in parts] == tokenizer.encode(text).tolist()
     if kind != "jamo":  # whose bytes are those of letters, composed afterwards
         assert b"".join(part.bytes for part in parts) == text.encode("utf-8", "surrogatepass")
     console = Console(file=io.StringIO(), width=80)
     print_tokens(console, parts)
-    console.file.getvalue().encode()  # type: ignore[attr-defined]  # any terminal can print it
+    console.file.getvalue().encode()  # any terminal can print it
 
 
 def test_show_prints_pieces_above_ids_above_bytes(
@@ -229,7 +229,7 @@ def test_show_prints_pieces_above_ids_above_bytes(
 def test_pieces_stand_above_their_ids_however_wide_they_are(bpe: Tokenizer) -> None:
     console = Console(file=io.StringIO(), width=200)
     print_tokens(console, tokens_of(bpe, "대한민국 만세"))
-    top, ids, _, _ = console.file.getvalue().split("\n")[:4]  # type: ignore[attr-defined]
+    top, ids, _, _ = console.file.getvalue().split("\n")[:4]
     columns = [at for at in range(len(ids)) if ids[at] != " " and (at == 0 or ids[at - 1] == " ")]
     width = 0
     starts = []
@@ -243,7 +243,7 @@ def test_pieces_stand_above_their_ids_however_wide_they_are(bpe: Tokenizer) -> N
 def test_no_line_is_wider_than_the_console(bpe: Tokenizer) -> None:
     console = Console(file=io.StringIO(), width=40)
     print_tokens(console, tokens_of(bpe, "대한민국 만세 " * 20))
-    lines = console.file.getvalue().split("\n")  # type: ignore[attr-defined]
+    lines = console.file.getvalue().split("\n")
     assert len(lines) > 12
     assert 30 < max(map(cell_len, lines)) <= 40
 
@@ -252,14 +252,14 @@ def test_colours_alternate_on_a_terminal_alone(bpe: Tokenizer) -> None:
     parts = tokens_of(bpe, "대한 뷁뷁")
     colourful = Console(file=io.StringIO(), width=200, force_terminal=True, color_system="standard")
     print_tokens(colourful, parts)
-    first_line = colourful.file.getvalue().split("\n")[0]  # type: ignore[attr-defined]
+    first_line = colourful.file.getvalue().split("\n")[0]
     backgrounds = [code for code in first_line.split("\x1b[") if code.startswith("30;")]
     assert len(backgrounds) == len(parts)
     assert len({code.split("m")[0] for code in backgrounds[0::2]}) == 1
     assert backgrounds[0].split("m")[0] != backgrounds[1].split("m")[0]
     plain = Console(file=io.StringIO(), width=200)
     print_tokens(plain, parts)
-    assert "\x1b" not in plain.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b" not in plain.file.getvalue()
 
 
 def test_what_a_terminal_would_not_show_is_made_seen() -> None:
@@ -356,14 +356,14 @@ def test_measures_are_what_they_are_called() -> None:
     assert (byte.nfd, byte.nfd_unnormalized) == (1, pytest.approx(31 / 16))
     jamo = measure(train_tokenizer("jamo", documents, normalization="NFC"), documents, seen)
     assert jamo.characters_per_token == pytest.approx(6 / 11)
-    assert 2 < jamo.unseen["syllable"] < 3  # type: ignore[operator]  # 1 in 28 has no final
+    assert 2 < jamo.unseen["syllable"] < 3  # 1 in 28 has no final
     assert min(jamo.encode, jamo.decode, byte.encode, byte.decode) > 0
 
 
 def test_a_tokenizer_that_loses_something_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Lossy(CharTokenizer):  # type: ignore[misc]
+    class Lossy(CharTokenizer):
         def decode(self, ids: object) -> str:
-            return super().decode(ids).replace("  ", " ")  # type: ignore[arg-type]
+            return super().decode(ids).replace("  ", " ")
 
     documents = ["가나 다"]
     assert measure(CharTokenizer("가나 다", normalization="NFC"), documents, {}).exact

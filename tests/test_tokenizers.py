@@ -191,7 +191,7 @@ def test_token_text_shows_bytes_and_control_characters() -> None:
 @pytest.mark.parametrize("kind", ["char", "byte", "jamo", "bpe", "unigram"])
 def test_documents_end_where_end_of_text_says(kind: str) -> None:
     documents = [TEXT, "", "\ud800<|endoftext|>", TEXT * 3]
-    tokenizer = train_tokenizer(kind, documents, vocab_size=400)  # type: ignore[arg-type]
+    tokenizer = train_tokenizer(kind, documents, vocab_size=400)
     rows = list(tokenizer.encode_documents(documents))
     assert [tokenizer.decode(row) for row in rows] == documents
     for row, document in zip(rows, documents, strict=True):
@@ -203,7 +203,7 @@ def test_documents_end_where_end_of_text_says(kind: str) -> None:
 def test_training_twice_gives_the_same_tokenizer_within_the_size_asked_for(kind: str) -> None:
     documents = [TEXT, "모델은 언어를 배운다. ", "언어 모델"] * 5
     first, second = (
-        train_tokenizer(kind, iter(documents), vocab_size=340, special_tokens=["<|user|>"])  # type: ignore[arg-type]
+        train_tokenizer(kind, iter(documents), vocab_size=340, special_tokens=["<|user|>"])
         for _ in range(2)
     )
     assert first.kind == kind
@@ -427,9 +427,9 @@ def test_too_small_a_vocabulary_is_one_clear_error() -> None:
         train_tokenizer("char", [TEXT], vocab_size=257)
     for kind in ("byte", "bpe", "unigram", "jamo"):
         with pytest.raises(TokenizerError, match="a vocabulary of 100 is too small"):
-            train_tokenizer(kind, [TEXT], vocab_size=100)  # type: ignore[arg-type]
+            train_tokenizer(kind, [TEXT], vocab_size=100)
     with pytest.raises(TokenizerError, match="no tokenizer of kind 'word'"):
-        train_tokenizer("word", [TEXT])  # type: ignore[arg-type]
+        train_tokenizer("word", [TEXT])
 
 
 @pytest.mark.parametrize("spelling", ["가", "", " <|a|>", "<|endoftext|>", "<0x41>", "a\nb"])
@@ -506,7 +506,7 @@ def test_a_folder_that_holds_no_tokenizer_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["char", "jamo", "bpe", "unigram"])
 def test_ids_changed_by_hand_are_refused(tmp_path: Path, kind: str) -> None:
-    path = saved(tmp_path, train_tokenizer(kind, [TEXT] * 3, vocab_size=360))  # type: ignore[arg-type]
+    path = saved(tmp_path, train_tokenizer(kind, [TEXT] * 3, vocab_size=360))
     document = json.loads(path.read_text(encoding="utf-8"))
     vocab = document["model"]["vocab"]
     if isinstance(vocab, dict):

@@ -161,7 +161,7 @@ def text(book: Path) -> str:
 @pytest.fixture(scope="module")
 def told(spec: str) -> dict[str, str]:
     """The whole tour in each language, with the same seed and steps."""
-    return {lang: "\n\n".join(tour(spec, lang=lang, steps=30, seed=3)) for lang in ("ko", "en")}  # type: ignore[arg-type]
+    return {lang: "\n\n".join(tour(spec, lang=lang, steps=30, seed=3)) for lang in ("ko", "en")}
 
 
 def headings(text: str) -> list[str]:
@@ -443,7 +443,7 @@ def test_two_blocks_are_just_enough(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_is_refused(spec: str, wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
-        next(tour(spec, **wrong))  # type: ignore[arg-type]
+        next(tour(spec, **wrong))
 
 
 def test_a_session_shows_each_statement_with_its_answer() -> None:
@@ -580,7 +580,7 @@ def test_a_mark_that_means_nothing_is_refused(mark: str) -> None:
 
 def test_both_languages_have_the_same_blocks_and_the_same_code() -> None:
     """File by file, only headings, sentences and their values differ."""
-    chapters = {lang: read_chapters(lang) for lang in ("ko", "en")}  # type: ignore[arg-type]
+    chapters = {lang: read_chapters(lang) for lang in ("ko", "en")}
     assert len(chapters["ko"]) == len(chapters["en"]) == len(KOREAN)
     for number, (korean, english) in enumerate(zip(*chapters.values(), strict=True), 1):
         pairs = list(zip(blocks(korean), blocks(english), strict=True))

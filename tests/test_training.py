@@ -29,7 +29,7 @@ def run(
     rung: str, dataset: Dataset, training: TrainingSettings, **optimizer: object
 ) -> tuple[list[float], torch.nn.Module]:
     model = small_model(rung)
-    settings = OptimizerSettings(**{"learning_rate": 1e-2, **optimizer})  # type: ignore[arg-type]
+    settings = OptimizerSettings(**{"learning_rate": 1e-2, **optimizer})
     reports = list(training_steps(model, dataset, Optimizer(model, settings), training, Progress()))
     return [report.loss for report in reports], model
 
@@ -88,7 +88,7 @@ def test_budget_in_minutes_ends_by_the_clock(dataset: Dataset) -> None:
 @pytest.mark.parametrize("budget", [{}, {"steps": 1, "minutes": 1.0}])
 def test_exactly_one_budget(budget: dict[str, float]) -> None:
     with pytest.raises(SettingsError, match="exactly one of steps, tokens and minutes"):
-        TrainingSettings(**budget)  # type: ignore[arg-type]
+        TrainingSettings(**budget)
 
 
 def test_schedules_start_low_reach_the_top_and_end_at_the_final_rate() -> None:
@@ -203,7 +203,7 @@ def test_impossible_optimizer_settings_are_refused(
     settings: dict[str, object], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        OptimizerSettings(**settings)  # type: ignore[arg-type]
+        OptimizerSettings(**settings)
 
 
 def test_a_batch_that_cannot_be_cut_is_refused() -> None:

@@ -46,7 +46,7 @@ def test_every_file_of_a_checkpoint(tmp_path: Path, harm: object) -> None:
     for file in sorted(whole.joinpath("step-00000002").iterdir()):
         for _ in range(20):
             victim = run.checkpoints / "step-00000002" / file.name
-            victim.write_bytes(harm(file.read_bytes(), draw))  # type: ignore[operator]
+            victim.write_bytes(harm(file.read_bytes(), draw))
             newest = run.newest()
             assert newest is not None
             assert newest.metadata["step"] == 1, file.name
@@ -55,7 +55,7 @@ def test_every_file_of_a_checkpoint(tmp_path: Path, harm: object) -> None:
             assert "step-00000002" in line
             victim.write_bytes(file.read_bytes())
     victim.unlink()
-    assert run.newest().metadata["step"] == 1  # type: ignore[union-attr]
+    assert run.newest().metadata["step"] == 1
 
 
 @HARMS
@@ -81,7 +81,7 @@ def test_every_file_of_a_model_folder(
             continue
         content = file.read_bytes()
         for _ in range(15):
-            file.write_bytes(harm(content, draw))  # type: ignore[operator]
+            file.write_bytes(harm(content, draw))
             with pytest.raises(SemigptError, match=file.name.replace(".", r"\.")):
                 load_model(folder)
             file.write_bytes(content)
@@ -114,7 +114,7 @@ def test_every_token_shard(tmp_path: Path, harm: object) -> None:
     for file in sorted(tmp_path.glob("*.npy")):
         content = file.read_bytes()
         for _ in range(20):
-            file.write_bytes(harm(content, draw))  # type: ignore[operator]
+            file.write_bytes(harm(content, draw))
             with pytest.raises(CorpusError, match=file.name.replace(".", r"\.")):
                 open_dataset(tmp_path)
             file.write_bytes(content)

@@ -49,7 +49,6 @@ def test_each_changed_in_turn(
         text.write_text(
             text.read_text(encoding="utf-8") + f"\n\n{changes['text']}", encoding="utf-8"
         )
-    # type: ignore[dict-item]
     asked = Recipe.from_tables({**tables, **{k: v for k, v in changes.items() if k != "text"}})
     with pytest.raises((CheckpointError, SettingsError), match=says):
         list(train(asked, tmp_path / "run", resume=True))

@@ -36,7 +36,7 @@ def poisoned_step(model: LanguageModel, at: int, kind: str) -> Step:
             return loss
         if kind != "gradient":
             return loss * float(kind)
-        next(p for p in model.parameters() if p.dim() == 2).grad.mul_(math.inf)  # type: ignore[union-attr]
+        next(p for p in model.parameters() if p.dim() == 2).grad.mul_(math.inf)
         return loss
 
     return poisoned
@@ -48,7 +48,7 @@ def test_a_poisoned_batch_never_reaches_the_weights(
     dataset: Dataset, rung: str, kind: str, optimizer: str
 ) -> None:
     model = small_model(rung)
-    optimizer_ = Optimizer(model, OptimizerSettings(optimizer=optimizer))  # type: ignore[arg-type]
+    optimizer_ = Optimizer(model, OptimizerSettings(optimizer=optimizer))
     settings = TrainingSettings(steps=5, batch_size=4)
     step = poisoned_step(model, 3, kind)
     steps = training_steps(model, dataset, optimizer_, settings, Progress(), step=step)

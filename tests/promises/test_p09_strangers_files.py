@@ -161,7 +161,7 @@ def test_a_dataset_whose_manifest_vouches_for_a_huge_shard(specimens: Path) -> N
         except SemigptError:
             assert tokens
         else:
-            assert len(read.stream("train")) == tokens == 0  # type: ignore[attr-defined]
+            assert len(read.stream("train")) == tokens == 0
     (folder / "evil.npy").unlink()
     manifest_file.write_bytes(content)
 

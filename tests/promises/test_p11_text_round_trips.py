@@ -45,10 +45,10 @@ unicode_strings = strings.filter(lambda text: not any("\ud800" <= c <= "\udfff" 
 def make(name: str) -> Tokenizer:
     kind, _, normalization = name.partition("-")
     return train_tokenizer(
-        kind,  # type: ignore[arg-type]
+        kind,
         [KOREAN] * 3,
         vocab_size={"bpe": 330, "unigram": 300}.get(kind),
-        normalization=normalization or None,  # type: ignore[arg-type]
+        normalization=normalization or None,
         special_tokens=["<|user|>"],
     )
 

@@ -55,8 +55,8 @@ def test_many_tokens_at_once_past_the_context_equal_one_by_one() -> None:
     for cache, pieces in ((one, [10] + [1] * 20), (many, [10, 12, 8])):
         for piece in tokens.split(pieces, dim=1):
             logits = model.next_logits(piece, cache)
-        cache.last = logits  # type: ignore[union-attr]
-    torch.testing.assert_close(many.last, one.last, atol=1e-5, rtol=1e-4)  # type: ignore[union-attr]
+        cache.last = logits
+    torch.testing.assert_close(many.last, one.last, atol=1e-5, rtol=1e-4)
 
 
 def test_a_text_does_not_depend_on_the_batch_it_is_drawn_in(model: LanguageModel) -> None:

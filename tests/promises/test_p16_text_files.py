@@ -237,7 +237,7 @@ def test_a_scan_does_not_depend_on_where_chunks_end(
         False,
         True,
         False,
-    ]  # type: ignore[attr-defined]
+    ]
     monkeypatch.setattr("semigpt.corpus.text.CHUNK_BYTES", chunk)
     assert scans() == whole
 

@@ -591,8 +591,8 @@ static double forward_backward(const Step *s, const Workspace *ws, int unit, int
     return loss;
 }
 
-/* gradient (+)= s->weight * the threads' sums, which are `stride` floats apart, from float `from` up
-   to `to`. */
+/* gradient (+)= s->weight * the threads' sums, from float `from` up to `to`; the sums are `stride`
+   floats apart. */
 static void accumulate(const Step *s, int weight, const float *partial, int64_t stride, int threads,
                        int64_t from, int64_t to) {
     float *gradient = s->gradients[weight];

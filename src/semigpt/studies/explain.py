@@ -229,10 +229,8 @@ def compile_choice(trial: Trial) -> Choice:
     if machine.compile is None and pays:
         compiled = trial.seconds_with(replace(machine, compile=True))
         why = f"{1000 * compiled:.1f} ms a step, {1000 * trial.seconds:.1f} without"
-        by_clock = "yes" if training.minutes is not None else "no"
-        return Choice(
-            "compile", by_clock, f"{why}; automatic only where minutes end the run", force
-        )
+        value = "yes" if training.minutes is not None else "no"
+        return Choice("compile", value, f"{why}; automatic only where minutes end the run", force)
     why = (
         "10 to 40 s before the first step; it pays on a GPU from a minute on, and on a CPU the "
         "step in C is faster"

@@ -78,14 +78,14 @@ def make_step(
         elif isinstance(model, GPT):
             step = native_step.NativeGPTStep(model, counts)
         elif isinstance(model, BlocksModel):
-            forced = _asked(machine) == "native"
+            forced = machine.backend == "native"
             step = native_step.NativeBlocksStep(model, counts, autograd, always=forced)
     return _CheckedStep(model, step)
 
 
 def backend_of(model: LanguageModel, machine: MachineSettings) -> Backend:
     """The backend that `make_step` picks. Raises SettingsError as it does."""
-    asked = _asked(machine)
+    asked = machine.backend
     if asked == "plain":
         return "autograd"
     as_written = not (machine.compile or machine.checkpoint_activations)
@@ -97,10 +97,6 @@ def backend_of(model: LanguageModel, machine: MachineSettings) -> Backend:
             raise SettingsError(f"the step in C takes {limits}; leave machine.backend out")
     captures = isinstance(model, GPT) and model.device.type == "cuda"
     return "cuda graph" if captures and not machine.checkpoint_activations else "autograd"
-
-
-def _asked(machine: MachineSettings) -> str:
-    return machine.backend
 
 
 class _CheckedStep:

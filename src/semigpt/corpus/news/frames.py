@@ -69,7 +69,8 @@ class Particle(NamedTuple):
 Element: TypeAlias = Literal | Wording | Mention | Attribute | Computation | Particle
 
 _NOTATION = re.compile(
-    r"\{(?=[^}])(?:=(?P<computed>\w+)|(?P<name>\w+)(?:\.(?P<attribute>\w+))?)?(?::(?P<particle>\w+))?\}"
+    r"\{(?=[^}])(?:=(?P<computed>\w+)|(?P<name>\w+)(?:\.(?P<attribute>\w+))?)?"
+    r"(?::(?P<particle>\w+))?\}"
     r"|\[(?P<options>[^\[\]]*)\]"
 )
 _STRAY = re.compile(r"[{}\[\]|]")
