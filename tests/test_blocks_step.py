@@ -117,7 +117,7 @@ def test_with_dropout_they_are_autograds_under_the_same_masks(threads: None) -> 
     drawn = blocks_step.random_bytes(L, B, T, C)
     dropped = blocks_step.dropped_of_256(0.3)
     assert dropped == 77
-    # [U, 2 L, T, C, 16] to [2 L, B, T, C]
+    # [U, 2 L, T, C, lanes] to [2 L, B, T, C]
     masks = (drawn >= dropped).float().permute(1, 0, 4, 2, 3).flatten(1, 2)[:, :B] * (
         256 / (256 - dropped)
     )
@@ -131,7 +131,8 @@ def test_with_dropout_they_are_autograds_under_the_same_masks(threads: None) -> 
 def test_dropout_has_its_rate_and_is_off_without_training() -> None:
     torch.manual_seed(0)
     drawn = blocks_step.random_bytes(4, 32, 8, 32)
-    assert drawn.shape == (2, 8, 8, 32, 16)
+    lanes = blocks_step.unit_sequences()
+    assert drawn.shape == (32 // lanes, 8, 8, 32, lanes)
     rate = (drawn < 26).double().mean()
     assert rate.item() == pytest.approx(26 / 256, abs=5 * (0.1 * 0.9 / drawn.numel()) ** 0.5)
     assert (drawn < 26).double().mean(dim=(0, 2, 3, 4)).std() < 0.01, (
@@ -246,7 +247,11 @@ def test_few_long_sequences_go_the_plain_way_unless_forced(
         return torch.zeros(())
 
     monkeypatch.setattr(blocks_step.BlocksStep, "__call__", native)
-    for backend, B, T in (("auto", 15, 17), ("auto", 16, 17), ("auto", 15, 16), ("native", 15, 17)):
+    unit = blocks_step.unit_sequences()
+    for backend, B, T in (
+        *(("auto", unit - 1, 17), ("auto", unit, 17)),
+        *(("auto", unit - 1, 16), ("native", unit - 1, 17)),
+    ):
         make_step(made, machine(backend))(*batch(B, T))
     assert len(taken) == 3
 

@@ -1,10 +1,10 @@
 /* A training step of the `blocks` rung on a CPU, the loss and every gradient. Autograd over
    semigpt.models.attention is the oracle; semigpt.native.blocks_step calls this.
 
-   The lanes of a vector are sixteen sequences. Sums over features and over positions are then sums
+   The lanes of a vector are sequences. Sums over features and over positions are then sums
    of vectors, never within one: norms, softmaxes and attention of heads of 8 over 8 positions fill
    whole vectors, and a query computes no key that it must not see. An activation [T, F] is T * F
-   vectors. A batch is cut into units of sixteen sequences, the last padded with sequences whose
+   vectors. A batch is cut into units of LANES sequences, the last padded with sequences whose
    loss does not count.
 
    A unit runs forward, through the output layer and back by itself, while its activations are in
@@ -21,7 +21,6 @@
 #include "vectors.h"
 
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
 
 enum { TOKENS, POSITIONS, FIRST_LAYER };
 enum {
@@ -30,9 +29,12 @@ enum {
 };
 enum { FINAL_NORM, FINAL_SHIFT, HEAD, LAST_WEIGHTS }; /* after the layers */
 
-/* The output layer computes 48 tokens' logits at 8 positions of 16 sequences at a time. At width 32
+/* The output layer computes 48 tokens' logits at 8 positions of LANES sequences at a time. At width 32
    the logits, the rows and the weights take 47 KB, about a first-level cache. */
 enum { CHUNK = 48, ROWS = 8 };
+
+/* Outputs that a product computes at a time, at four positions: their sums stay in registers. */
+enum { OUTPUTS = REGISTERS / 8 };
 
 /* Mirrored by `_Step` in semigpt.native.blocks_step. */
 typedef struct {
@@ -40,7 +42,7 @@ typedef struct {
     int32_t dropped; /* of 256: an element is dropped where its random byte is less */
     float epsilon, weight;
     const int64_t *ids, *targets; /* [B, T] */
-    const uint8_t *mask;          /* [units, 2 L, T, C, 16]: random bytes, a branch after another */
+    const uint8_t *mask;          /* [units, 2 L, T, C, LANES]: random bytes of each branch */
     const float *const *weights;
     float *const *gradients;
     const uint8_t *add;           /* for each gradient: add to what is there */
@@ -49,14 +51,16 @@ typedef struct {
     double *losses;               /* a thread */
 } Step;
 
-typedef uint8_t v16b __attribute__((vector_size(16), aligned(1), may_alias));
+typedef uint8_t vbyte __attribute__((vector_size(LANES), aligned(1), may_alias));
 
 INLINE int smaller_int(int a, int b) { return a < b ? a : b; }
 INLINE int64_t larger_int64(int64_t a, int64_t b) { return a > b ? a : b; }
 
-INLINE v16 vsqrt(v16 x) {
-#ifdef __AVX512F__
-    return (v16)_mm512_sqrt_ps((__m512)x);
+INLINE vfloat vsqrt(vfloat x) {
+#if LANES == 16 && defined(__AVX512F__)
+    return (vfloat)_mm512_sqrt_ps((__m512)x);
+#elif LANES == 8 && defined(__AVX__)
+    return (vfloat)_mm256_sqrt_ps((__m256)x);
 #else
     for (int i = 0; i < LANES; i++) x[i] = sqrtf(x[i]);
     return x;
@@ -66,37 +70,40 @@ INLINE v16 vsqrt(v16 x) {
 #ifdef __clang__
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (v16i){__VA_ARGS__})
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
 #endif
-#define EXCHANGE(step, low, high)                      \
+/* Where lane i of each of two vectors, `step` apart in a matrix, comes from when their blocks of
+   `step` lanes are exchanged: 0 to LANES - 1 are lanes of the first, LANES and up of the second. */
+#define UPPER(i, step) ((i) & (step) ? LANES + (i) - (step) : (i))
+#define LOWER(i, step) ((i) & (step) ? LANES + (i) : (i) + (step))
+#define EXCHANGE(step)                                        \
     UNROLL for (int i = 0; i < LANES; i++) if (!(i & step)) { \
-        v16 a = x[i], b = x[i + step];                 \
-        x[i] = SHUFFLE(a, b, low);                     \
-        x[i + step] = SHUFFLE(a, b, high);             \
+        vfloat a = x[i], b = x[i + step];                     \
+        x[i] = SHUFFLE(a, b, EACH_LANE(UPPER, step));         \
+        x[i + step] = SHUFFLE(a, b, EACH_LANE(LOWER, step));  \
     }
-#define LIST(...) __VA_ARGS__
 
-/* Transpose sixteen vectors as a matrix. */
-INLINE void transpose(v16 x[LANES]) {
-    EXCHANGE(1, LIST(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
-             LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
-    EXCHANGE(2, LIST(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
-             LIST(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
-    EXCHANGE(4, LIST(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
-             LIST(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
-    EXCHANGE(8, LIST(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
-             LIST(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+/* Transpose LANES vectors as a matrix. */
+INLINE void transpose(vfloat x[LANES]) {
+    EXCHANGE(1)
+    EXCHANGE(2)
+#if LANES > 4
+    EXCHANGE(4)
+#endif
+#if LANES > 8
+    EXCHANGE(8)
+#endif
 }
 
-INLINE void store_or_add(float *p, v16 x, int add) {
+INLINE void store_or_add(float *p, vfloat x, int add) {
     if (add) x += loadf(p);
     storef(p, x);
 }
 
 /* y [T, F] summed over positions and sequences: the gradient of a bias. */
-static void column_sums(int T, int F, const v16 *y, float *sums, int add) {
+static void column_sums(int T, int F, const vfloat *y, float *sums, int add) {
     for (int f = 0; f < F; f += LANES) {
-        v16 x[LANES];
+        vfloat x[LANES];
         for (int i = 0; i < LANES; i++) {
             x[i] = y[f + i];
             for (int t = 1; t < T; t++) x[i] += y[(size_t)t * F + f + i];
@@ -107,11 +114,11 @@ static void column_sums(int T, int F, const v16 *y, float *sums, int add) {
     }
 }
 
-/* x [T, F] with the sequences in lanes as rows [T, 16, F] of floats. */
-static void to_rows(int T, int F, const v16 *x, float *rows) {
+/* x [T, F] with the sequences in lanes as rows [T, LANES, F] of floats. */
+static void to_rows(int T, int F, const vfloat *x, float *rows) {
     for (int t = 0; t < T; t++)
         for (int f = 0; f < F; f += LANES) {
-            v16 block[LANES];
+            vfloat block[LANES];
             memcpy(block, x + (size_t)t * F + f, sizeof block);
             transpose(block);
             for (int b = 0; b < LANES; b++)
@@ -122,40 +129,39 @@ static void to_rows(int T, int F, const v16 *x, float *rows) {
 /* What happens to a product before it is stored. */
 enum { PLAIN, RELU, BRANCH };
 typedef struct {
-    const v16 *residual; /* BRANCH: the stream that the branch is added to, [T, O] */
-    const uint8_t *mask; /* BRANCH: [T, O, 16], or NULL */
+    const vfloat *residual; /* BRANCH: the stream that the branch is added to, [T, O] */
+    const uint8_t *mask; /* BRANCH: [T, O, LANES], or NULL */
     int dropped;
 } Epilogue;
 
 /* 0 where an element is dropped, else the factor that keeps the mean. */
-INLINE v16 dropout_factor(const uint8_t *mask, int dropped) {
-    v16i random = __builtin_convertvector(*(const v16b *)mask, v16i);
-    return (v16)((v16i)splat(256.0f / (256 - dropped)) & (random >= dropped));
+INLINE vfloat dropout_factor(const uint8_t *mask, int dropped) {
+    vint random = __builtin_convertvector(*(const vbyte *)mask, vint);
+    return (vfloat)((vint)splat(256.0f / (256 - dropped)) & (random >= dropped));
 }
 
-/* y = x Wᵀ + bias at `count` positions, four outputs at a time; y's positions are `stride` vectors
-   stride. Where O is not a multiple of four its last row is computed again, into what follows
-   it. */
-INLINE void linear_at(const int count, const int kind, int I, int O, int stride, const v16 *x,
-                      const float *w, const float *bias, Epilogue epilogue, v16 *y) {
-    for (int o = 0; o < O; o += 4) {
-        const float *row[4];
-        v16 sum[4][4];
-        UNROLL for (int j = 0; j < 4; j++) {
+/* y = x Wᵀ + bias at `count` positions, OUTPUTS at a time; y's positions are `stride` vectors apart.
+   Where O is not a multiple of OUTPUTS its last row is computed again, into what follows it. */
+INLINE void linear_at(const int count, const int kind, int I, int O, int stride, const vfloat *x,
+                      const float *w, const float *bias, Epilogue epilogue, vfloat *y) {
+    for (int o = 0; o < O; o += OUTPUTS) {
+        const float *row[OUTPUTS];
+        vfloat sum[OUTPUTS][4];
+        UNROLL for (int j = 0; j < OUTPUTS; j++) {
             row[j] = w + (size_t)smaller_int(o + j, O - 1) * I;
             UNROLL for (int t = 0; t < count; t++) sum[j][t] = splat(bias ? bias[o + j] : 0);
         }
         for (int i = 0; i < I; i++) {
-            v16 in[4];
+            vfloat in[4];
             UNROLL for (int t = 0; t < count; t++) in[t] = x[(size_t)t * I + i];
-            UNROLL for (int j = 0; j < 4; j++) {
+            UNROLL for (int j = 0; j < OUTPUTS; j++) {
                 float factor = row[j][i];
                 UNROLL for (int t = 0; t < count; t++) sum[j][t] += factor * in[t];
             }
         }
-        UNROLL for (int t = 0; t < count; t++) UNROLL for (int j = 0; j < 4; j++) {
+        UNROLL for (int t = 0; t < count; t++) UNROLL for (int j = 0; j < OUTPUTS; j++) {
             size_t at = (size_t)t * stride + o + j;
-            v16 value = sum[j][t];
+            vfloat value = sum[j][t];
             if (kind == RELU) value = larger(splat(0), value); /* in this order NaN stays NaN */
             if (kind == BRANCH) {
                 if (epilogue.mask)
@@ -170,8 +176,8 @@ INLINE Epilogue epilogue_at(Epilogue e, int t, int stride) {
     return (Epilogue){e.residual ? e.residual + (size_t)t * stride : 0,
                       e.mask ? e.mask + (size_t)t * stride * LANES : 0, e.dropped};
 }
-INLINE void linear(const int kind, int T, int I, int O, int stride, const v16 *x, const float *w,
-                   const float *bias, Epilogue epilogue, v16 *y) {
+INLINE void linear(const int kind, int T, int I, int O, int stride, const vfloat *x, const float *w,
+                   const float *bias, Epilogue epilogue, vfloat *y) {
     int t = 0;
     for (; t + 4 <= T; t += 4)
         linear_at(4, kind, I, O, stride, x + (size_t)t * I, w, bias,
@@ -183,30 +189,30 @@ INLINE void linear(const int kind, int T, int I, int O, int stride, const v16 *x
 
 /* d_x of y = x Wᵀ; through the ReLU whose output is x, where kind is RELU. */
 INLINE void input_gradient_at(const int count, const int kind, int I, int O, int stride,
-                              const v16 *d_y, const float *w, const v16 *relu, int add, v16 *d_x) {
-    for (int i = 0; i < I; i += 4) {
-        v16 sum[4][4];
-        UNROLL for (int j = 0; j < 4; j++) UNROLL for (int t = 0; t < count; t++)
+                              const vfloat *d_y, const float *w, const vfloat *relu, int add, vfloat *d_x) {
+    for (int i = 0; i < I; i += OUTPUTS) {
+        vfloat sum[OUTPUTS][4];
+        UNROLL for (int j = 0; j < OUTPUTS; j++) UNROLL for (int t = 0; t < count; t++)
             sum[j][t] = add ? d_x[(size_t)t * I + i + j] : splat(0);
         for (int o = 0; o < O; o++) {
             const float *row = w + (size_t)o * I + i;
-            v16 d[4];
+            vfloat d[4];
             UNROLL for (int t = 0; t < count; t++) d[t] = d_y[(size_t)t * stride + o];
-            UNROLL for (int j = 0; j < 4; j++) {
+            UNROLL for (int j = 0; j < OUTPUTS; j++) {
                 float factor = row[j];
                 UNROLL for (int t = 0; t < count; t++) sum[j][t] += factor * d[t];
             }
         }
-        UNROLL for (int t = 0; t < count; t++) UNROLL for (int j = 0; j < 4; j++) {
+        UNROLL for (int t = 0; t < count; t++) UNROLL for (int j = 0; j < OUTPUTS; j++) {
             size_t at = (size_t)t * I + i + j;
-            v16 value = sum[j][t];
-            if (kind == RELU) value = (v16)((v16i)value & (relu[at] > 0));
+            vfloat value = sum[j][t];
+            if (kind == RELU) value = (vfloat)((vint)value & (relu[at] > 0));
             d_x[at] = value;
         }
     }
 }
-INLINE void input_gradient(const int kind, int T, int I, int O, int stride, const v16 *d_y,
-                           const float *w, const v16 *relu, int add, v16 *d_x) {
+INLINE void input_gradient(const int kind, int T, int I, int O, int stride, const vfloat *d_y,
+                           const float *w, const vfloat *relu, int add, vfloat *d_x) {
     int t = 0;
     for (; t + 4 <= T; t += 4)
         input_gradient_at(4, kind, I, O, stride, d_y + (size_t)t * stride, w, relu + (size_t)t * I,
@@ -216,32 +222,32 @@ INLINE void input_gradient(const int kind, int T, int I, int O, int stride, cons
                           add, d_x + (size_t)t * I);
 }
 
-/* d_w of y = x Wᵀ, x as rows [T, 16, I]. d_y has a multiple of eight outputs; those from O on are
+/* d_w of y = x Wᵀ, x as rows [T, LANES, I]. d_y has a multiple of eight outputs; those from O on are
    not stored. */
-INLINE void weight_gradient_at(const int columns, int T, int I, int O, int stride, const v16 *d_y,
+INLINE void weight_gradient_at(const int columns, int T, int I, int O, int stride, const vfloat *d_y,
                                const float *rows, int add, float *d_w) {
-    for (int o = 0; o < O; o += 8) {
-        v16 sum[8][2];
-        UNROLL for (int j = 0; j < 8; j++)
+    for (int o = 0; o < O; o += 2 * OUTPUTS) {
+        vfloat sum[2 * OUTPUTS][2];
+        UNROLL for (int j = 0; j < 2 * OUTPUTS; j++)
             UNROLL for (int c = 0; c < columns; c++) sum[j][c] = splat(0);
         for (int t = 0; t < T; t++) {
             const float *d = (const float *)(d_y + (size_t)t * stride + o);
             const float *row = rows + (size_t)t * LANES * I;
             for (int b = 0; b < LANES; b++, row += I) {
-                v16 in[2];
+                vfloat in[2];
                 UNROLL for (int c = 0; c < columns; c++) in[c] = loadf(row + c * LANES);
-                UNROLL for (int j = 0; j < 8; j++) {
+                UNROLL for (int j = 0; j < 2 * OUTPUTS; j++) {
                     float factor = d[j * LANES + b];
                     UNROLL for (int c = 0; c < columns; c++) sum[j][c] += factor * in[c];
                 }
             }
         }
-        UNROLL for (int j = 0; j < 8; j++) if (o + j < O)
+        UNROLL for (int j = 0; j < 2 * OUTPUTS; j++) if (o + j < O)
             UNROLL for (int c = 0; c < columns; c++)
                 store_or_add(d_w + (size_t)(o + j) * I + c * LANES, sum[j][c], add);
     }
 }
-static void weight_gradient(int T, int I, int O, int stride, const v16 *d_y, const float *rows,
+static void weight_gradient(int T, int I, int O, int stride, const vfloat *d_y, const float *rows,
                             int add, float *d_w) {
     int i = 0;
     for (; i + 2 * LANES <= I; i += 2 * LANES)
@@ -250,14 +256,14 @@ static void weight_gradient(int T, int I, int O, int stride, const v16 *d_y, con
 }
 
 /* y = layer norm of x, and each position's mean and 1 / standard deviation. */
-static void norm(int T, int C, float epsilon, const v16 *x, const float *weight, const float *shift,
-                 v16 *y, v16 *mean_T, v16 *rstd_T) {
+static void norm(int T, int C, float epsilon, const vfloat *x, const float *weight, const float *shift,
+                 vfloat *y, vfloat *mean_T, vfloat *rstd_T) {
     for (int t = 0; t < T; t++, x += C, y += C) {
-        v16 sum = {}, squares = {};
+        vfloat sum = {}, squares = {};
         for (int c = 0; c < C; c++) sum += x[c];
-        v16 mean = sum / (float)C;
+        vfloat mean = sum / (float)C;
         for (int c = 0; c < C; c++) squares += (x[c] - mean) * (x[c] - mean);
-        v16 rstd = 1.0f / vsqrt(squares / (float)C + epsilon);
+        vfloat rstd = 1.0f / vsqrt(squares / (float)C + epsilon);
         for (int c = 0; c < C; c++) y[c] = (x[c] - mean) * rstd * weight[c] + shift[c];
         mean_T[t] = mean;
         rstd_T[t] = rstd;
@@ -265,14 +271,14 @@ static void norm(int T, int C, float epsilon, const v16 *x, const float *weight,
 }
 
 /* d_x += what comes back through the norm. `sums`: 2 C vectors of workspace. */
-static void norm_backward(int T, int C, const v16 *x, const v16 *mean_T, const v16 *rstd_T,
-                          const float *weight, const v16 *d_y, v16 *d_x, v16 *sums, float *d_weight,
+static void norm_backward(int T, int C, const vfloat *x, const vfloat *mean_T, const vfloat *rstd_T,
+                          const float *weight, const vfloat *d_y, vfloat *d_x, vfloat *sums, float *d_weight,
                           float *d_shift, int add) {
-    memset(sums, 0, sizeof(v16) * 2 * C);
+    memset(sums, 0, sizeof(vfloat) * 2 * C);
     for (int t = 0; t < T; t++, x += C, d_y += C, d_x += C) {
-        v16 mean = mean_T[t], rstd = rstd_T[t], sum = {}, dot = {};
+        vfloat mean = mean_T[t], rstd = rstd_T[t], sum = {}, dot = {};
         for (int c = 0; c < C; c++) {
-            v16 hat = (x[c] - mean) * rstd, d = d_y[c];
+            vfloat hat = (x[c] - mean) * rstd, d = d_y[c];
             sums[c] += d * hat;
             sums[C + c] += d;
             d *= weight[c];
@@ -290,15 +296,15 @@ static void norm_backward(int T, int C, const v16 *x, const v16 *mean_T, const v
 
 /* qkv [T, 3, H, D] to mixed [T, H, D]. `attention`: the weights of the 1, 2 ... T keys that a
    head's queries see, head after head. */
-static void attend(int T, int H, int D, const v16 *qkv, v16 *attention, v16 *mixed) {
+static void attend(int T, int H, int D, const vfloat *qkv, vfloat *attention, vfloat *mixed) {
     const int C = H * D;
     const float scale = 1.0f / sqrtf(D);
     for (int h = 0; h < H; h++)
         for (int t = 0; t < T; t++, attention += t) {
-            const v16 *q = qkv + (size_t)t * 3 * C + h * D, *k = qkv + C + h * D, *v = k + C;
-            v16 top = splat(-FLT_MAX), sum = {};
+            const vfloat *q = qkv + (size_t)t * 3 * C + h * D, *k = qkv + C + h * D, *v = k + C;
+            vfloat top = splat(-FLT_MAX), sum = {};
             for (int s = 0; s <= t; s++) {
-                v16 even = {}, odd = {};
+                vfloat even = {}, odd = {};
                 for (int d = 0; d < D; d += 2) {
                     even += q[d] * k[(size_t)s * 3 * C + d];
                     odd += q[d + 1] * k[(size_t)s * 3 * C + d + 1];
@@ -313,7 +319,7 @@ static void attend(int T, int H, int D, const v16 *qkv, v16 *attention, v16 *mix
             sum = 1.0f / sum;
             for (int s = 0; s <= t; s++) attention[s] *= sum;
             for (int d = 0; d < D; d += 4) {
-                v16 out[4] = {};
+                vfloat out[4] = {};
                 for (int s = 0; s <= t; s++)
                     UNROLL for (int j = 0; j < 4; j++)
                         out[j] += attention[s] * v[(size_t)s * 3 * C + d + j];
@@ -323,19 +329,19 @@ static void attend(int T, int H, int D, const v16 *qkv, v16 *attention, v16 *mix
 }
 
 /* `d_scores`: T vectors of workspace. */
-static void attend_backward(int T, int H, int D, const v16 *qkv, const v16 *attention,
-                            const v16 *d_mixed, v16 *d_scores, v16 *d_qkv) {
+static void attend_backward(int T, int H, int D, const vfloat *qkv, const vfloat *attention,
+                            const vfloat *d_mixed, vfloat *d_scores, vfloat *d_qkv) {
     const int C = H * D;
     const float scale = 1.0f / sqrtf(D);
-    memset(d_qkv, 0, sizeof(v16) * T * 3 * C);
+    memset(d_qkv, 0, sizeof(vfloat) * T * 3 * C);
     for (int h = 0; h < H; h++)
         for (int t = 0; t < T; t++, attention += t) {
-            const v16 *q = qkv + (size_t)t * 3 * C + h * D, *k = qkv + C + h * D, *v = k + C;
-            const v16 *d_out = d_mixed + (size_t)t * C + h * D;
-            v16 *d_q = d_qkv + (size_t)t * 3 * C + h * D, *d_k = d_qkv + C + h * D, *d_v = d_k + C;
-            v16 dot = {};
+            const vfloat *q = qkv + (size_t)t * 3 * C + h * D, *k = qkv + C + h * D, *v = k + C;
+            const vfloat *d_out = d_mixed + (size_t)t * C + h * D;
+            vfloat *d_q = d_qkv + (size_t)t * 3 * C + h * D, *d_k = d_qkv + C + h * D, *d_v = d_k + C;
+            vfloat dot = {};
             for (int s = 0; s <= t; s++) {
-                v16 even = {}, odd = {};
+                vfloat even = {}, odd = {};
                 for (int d = 0; d < D; d += 2) {
                     even += d_out[d] * v[(size_t)s * 3 * C + d];
                     odd += d_out[d + 1] * v[(size_t)s * 3 * C + d + 1];
@@ -345,7 +351,7 @@ static void attend_backward(int T, int H, int D, const v16 *qkv, const v16 *atte
             }
             for (int s = 0; s <= t; s++) d_scores[s] = attention[s] * (d_scores[s] - dot) * scale;
             for (int d = 0; d < D; d += 4) {
-                v16 sum[4] = {};
+                vfloat sum[4] = {};
                 for (int s = 0; s <= t; s++) {
                     size_t at = (size_t)s * 3 * C + d;
                     UNROLL for (int j = 0; j < 4; j++) {
@@ -361,14 +367,14 @@ static void attend_backward(int T, int H, int D, const v16 *qkv, const v16 *atte
 
 /* A thread's workspace. */
 typedef struct {
-    v16 *x, *normed, *qkv, *attention, *mixed, *middle, *normed_2, *hidden;
-    v16 *mean, *rstd, *mean_2, *rstd_2;
+    vfloat *x, *normed, *qkv, *attention, *mixed, *middle, *normed_2, *hidden;
+    vfloat *mean, *rstd, *mean_2, *rstd_2;
 } Layer;
 typedef struct {
     Layer layer; /* the first; the others follow, `layer_size` vectors apart */
     int64_t layer_size;
-    v16 *x, *normed, *mean, *rstd; /* after the last */
-    v16 *d_x, *d_branch, *d_normed, *d_wide, *sums, *powers, *tops;
+    vfloat *x, *normed, *mean, *rstd; /* after the last */
+    vfloat *d_x, *d_branch, *d_normed, *d_wide, *sums, *powers, *tops;
     float *rows;
     float *partial; /* the gradients' sums of this thread, in the weights' order but the first */
 } Workspace;
@@ -395,7 +401,7 @@ static int64_t lay_out(const Step *s, float *start, Workspace *ws) {
     const int64_t T = s->T, C = s->C, F = s->F, wide = larger_int64(3 * C, F);
     const int64_t chunks = (s->V + CHUNK - 1) / CHUNK;
     int64_t vectors = 0;
-#define TAKE(pointer, count) (pointer = (v16 *)start + vectors, vectors += (count))
+#define TAKE(pointer, count) (pointer = (vfloat *)start + vectors, vectors += (count))
     Layer *l = &ws->layer;
     TAKE(l->x, T * C), TAKE(l->normed, T * C), TAKE(l->qkv, T * 3 * C);
     TAKE(l->attention, s->H * T * (T + 1) / 2);
@@ -407,7 +413,7 @@ static int64_t lay_out(const Step *s, float *start, Workspace *ws) {
     TAKE(ws->d_x, T * C), TAKE(ws->d_branch, T * C), TAKE(ws->d_normed, T * C);
     TAKE(ws->d_wide, T * wide), TAKE(ws->sums, larger_int64(2 * C, T));
     TAKE(ws->powers, chunks * ROWS * CHUNK), TAKE(ws->tops, chunks * ROWS);
-    v16 *rows;
+    vfloat *rows;
     TAKE(rows, T * larger_int64(C, F));
     ws->rows = (float *)rows;
     ws->partial = start + vectors * LANES;
@@ -418,7 +424,7 @@ static int64_t lay_out(const Step *s, float *start, Workspace *ws) {
 
 static Layer layer_of(const Workspace *ws, int index) {
     Layer l = ws->layer;
-    v16 **first = (v16 **)&l;
+    vfloat **first = (vfloat **)&l;
     for (size_t i = 0; i < sizeof l / sizeof *first; i++) first[i] += index * ws->layer_size;
     return l;
 }
@@ -437,16 +443,16 @@ static double output(const Step *s, const Workspace *ws, int first_sequence, int
     const int C = s->C, V = s->V, T = s->T, sequences = smaller_int(LANES, s->B - first_sequence);
     const float *w = s->weights[FIRST_LAYER + s->L * WEIGHTS + HEAD];
     const float scale = 1.0f / ((float)s->B * T); /* the loss is a mean */
-    const v16 *normed = ws->normed + (size_t)t * C;
+    const vfloat *normed = ws->normed + (size_t)t * C;
     float *d_w = partial_of(s, ws, FIRST_LAYER + s->L * WEIGHTS + HEAD), logit[ROWS][LANES];
-    v16 top[ROWS], sum[ROWS], counts = {};
+    vfloat top[ROWS], sum[ROWS], counts = {};
     double loss = 0;
     for (int r = 0; r < ROWS; r++) top[r] = splat(-FLT_MAX), sum[r] = splat(0);
     for (int b = 0; b < sequences; b++) counts[b] = scale;
     to_rows(count, C, normed, ws->rows);
     for (int first = 0, chunk = 0; first < V; first += CHUNK, chunk++) {
         int some = smaller_int(CHUNK, V - first);
-        v16 *y = ws->powers + (size_t)chunk * ROWS * CHUNK;
+        vfloat *y = ws->powers + (size_t)chunk * ROWS * CHUNK;
         linear(PLAIN, count, C, some, CHUNK, normed, w + (size_t)first * C, 0, (Epilogue){0}, y);
         for (int r = 0; r < count; r++, y += CHUNK) {
             const int64_t *target = s->targets + (size_t)first_sequence * T + t + r;
@@ -454,14 +460,14 @@ static double output(const Step *s, const Workspace *ws, int first_sequence, int
                 int64_t at = target[(size_t)b * T] - first;
                 if (at >= 0 && at < some) logit[r][b] = y[at][b];
             }
-            v16 here = y[0], powers = {};
+            vfloat here = y[0], powers = {};
             for (int v = 1; v < some; v++) here = larger(y[v], here);
             for (int v = 0; v < some; v++) {
                 y[v] = vexp(y[v] - here);
                 powers += y[v];
             }
             ws->tops[chunk * ROWS + r] = here;
-            v16 both = larger(here, top[r]);
+            vfloat both = larger(here, top[r]);
             sum[r] = sum[r] * vexp(top[r] - both) + powers * vexp(here - both);
             top[r] = both;
         }
@@ -472,10 +478,10 @@ static double output(const Step *s, const Workspace *ws, int first_sequence, int
     }
     for (int first = 0, chunk = 0; first < V; first += CHUNK, chunk++) {
         int some = smaller_int(CHUNK, V - first);
-        v16 *powers = ws->powers + (size_t)chunk * ROWS * CHUNK, *y = powers;
+        vfloat *powers = ws->powers + (size_t)chunk * ROWS * CHUNK, *y = powers;
         for (int r = 0; r < count; r++, y += CHUNK) {
             const int64_t *target = s->targets + (size_t)first_sequence * T + t + r;
-            v16 factor = vexp(ws->tops[chunk * ROWS + r] - top[r]) * sum[r];
+            vfloat factor = vexp(ws->tops[chunk * ROWS + r] - top[r]) * sum[r];
             for (int v = 0; v < some; v++) y[v] *= factor;
             for (int b = 0; b < sequences; b++) {
                 int64_t at = target[(size_t)b * T] - first;
@@ -490,8 +496,8 @@ static double output(const Step *s, const Workspace *ws, int first_sequence, int
 }
 
 /* The gradient by a branch before its dropout: in d_branch, or d_x itself without dropout. */
-static const v16 *dropout_backward(const Step *s, const v16 *d_x, const uint8_t *mask,
-                                   v16 *d_branch) {
+static const vfloat *dropout_backward(const Step *s, const vfloat *d_x, const uint8_t *mask,
+                                   vfloat *d_branch) {
     if (!mask) return d_x;
     for (int i = 0; i < s->T * s->C; i++)
         d_branch[i] = d_x[i] * dropout_factor(mask + (size_t)i * LANES, s->dropped);
@@ -507,10 +513,10 @@ static double forward_backward(const Step *s, const Workspace *ws, int unit, int
     const uint8_t *mask = s->dropped ? s->mask + (size_t)unit * 2 * L * branch : 0;
     double loss = 0;
 
-    v16 *x = L ? layer_of(ws, 0).x : ws->x;
+    vfloat *x = L ? layer_of(ws, 0).x : ws->x;
     for (int t = 0; t < T; t++)
         for (int c = 0; c < C; c += LANES) {
-            v16 block[LANES];
+            vfloat block[LANES];
             for (int b = 0; b < LANES; b++) {
                 int sequence = first_sequence + b;
                 int64_t id = sequence < s->B ? s->ids[(size_t)sequence * T + t] : 0;
@@ -522,7 +528,7 @@ static double forward_backward(const Step *s, const Workspace *ws, int unit, int
     for (int i = 0; i < L; i++) {
         const float *const *w = s->weights + FIRST_LAYER + i * WEIGHTS;
         Layer l = layer_of(ws, i);
-        v16 *next = i + 1 < L ? layer_of(ws, i + 1).x : ws->x;
+        vfloat *next = i + 1 < L ? layer_of(ws, i + 1).x : ws->x;
         norm(T, C, s->epsilon, l.x, w[NORM_1], w[SHIFT_1], l.normed, l.mean, l.rstd);
         linear(PLAIN, T, C, 3 * C, 3 * C, l.normed, w[QKV], 0, (Epilogue){0}, l.qkv);
         attend(T, H, C / H, l.qkv, l.attention, l.mixed);
@@ -539,8 +545,8 @@ static double forward_backward(const Step *s, const Workspace *ws, int unit, int
         loss += output(s, ws, first_sequence, t, smaller_int(ROWS, T - t), add || t);
 
     float *partial = partial_of(s, ws, FIRST_LAYER + L * WEIGHTS);
-    v16 *d_x = ws->d_x, *d_normed = ws->d_normed, *d_wide = ws->d_wide;
-    memset(d_x, 0, sizeof(v16) * T * C);
+    vfloat *d_x = ws->d_x, *d_normed = ws->d_normed, *d_wide = ws->d_wide;
+    memset(d_x, 0, sizeof(vfloat) * T * C);
     norm_backward(T, C, ws->x, ws->mean, ws->rstd, last[FINAL_NORM], d_normed, d_x, ws->sums,
                   partial, partial + C, add);
     for (int i = L - 1; i >= 0; i--) {
@@ -552,7 +558,7 @@ static double forward_backward(const Step *s, const Workspace *ws, int unit, int
 
         /* The feed-forward branch. */
         const uint8_t *branch_mask = mask ? mask + (2 * i + 1) * branch : 0;
-        const v16 *d_branch = dropout_backward(s, d_x, branch_mask, ws->d_branch);
+        const vfloat *d_branch = dropout_backward(s, d_x, branch_mask, ws->d_branch);
         to_rows(T, F, l.hidden, ws->rows);
         weight_gradient(T, F, C, C, d_branch, ws->rows, add, d_w[CONTRACT]);
         column_sums(T, C, d_branch, d_w[CONTRACT_BIAS], add);
@@ -597,7 +603,7 @@ static void accumulate(const Step *s, int weight, const float *partial, int64_t 
                        int64_t from, int64_t to) {
     float *gradient = s->gradients[weight];
     for (int64_t i = from; i < to; i += LANES) {
-        v16 sum = loadf(partial + i);
+        vfloat sum = loadf(partial + i);
         for (int t = 1; t < threads; t++) sum += loadf(partial + t * stride + i);
         store_or_add(gradient + i, sum * s->weight, s->add[weight]);
     }
@@ -606,7 +612,7 @@ static void accumulate(const Step *s, int weight, const float *partial, int64_t 
 /* The most threads that share a step. */
 int semigpt_blocks_threads(void) { return omp_get_max_threads(); }
 
-/* The floats of workspace that each thread needs, a multiple of 16. */
+/* The floats of workspace that each thread needs, a multiple of LANES. */
 int64_t semigpt_blocks_workspace(const Step *s) {
     Workspace workspace;
     return lay_out(s, 0, &workspace);

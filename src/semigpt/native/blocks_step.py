@@ -5,14 +5,15 @@ takes longer to dispatch than to run. Here it is one operation, in buffers that 
 
 Nothing here knows a model: a step takes weights and plain sizes. `semigpt.training.native_step`
 collects them from `semigpt.models.attention`, which with autograd is the oracle
-(tests/test_blocks_step.py). Shapes: B sequences, T positions, C width, L layers, U units of 16
-sequences.
+(tests/test_blocks_step.py). Shapes: B sequences, T positions, C width, L layers, U units of
+as many sequences as a vector has lanes.
 """
 
 from __future__ import annotations
 
 import ctypes
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -32,12 +33,13 @@ __all__ = [
     "library",
     "library_or_none",
     "random_bytes",
+    "unit_sequences",
 ]
 
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("blocks_step.c")
-LANES = 16  # sequences to a unit
+WIDTH_MULTIPLE = 16
 LONGEST = 256  # positions: the scores, T x T, are kept; longer was not measured
 
 
@@ -82,6 +84,11 @@ def library_or_none() -> ctypes.CDLL | None:
         return None
 
 
+def unit_sequences() -> int:
+    """Sequences to a unit, as many as a vector of this CPU has lanes: 16, 8 or 4."""
+    return ctypes.c_int.in_dll(library(), "semigpt_lanes").value
+
+
 @dataclass(frozen=True)
 class BlocksShape:
     """The sizes of a stack of blocks."""
@@ -108,7 +115,7 @@ def fits(shape: BlocksShape, parameters: Iterable[Tensor]) -> bool:
             p.device.type == "cpu" and p.dtype == torch.float32 and p.requires_grad
             for p in parameters
         )
-        and shape.width % LANES == shape.hidden_width % LANES == 0
+        and shape.width % WIDTH_MULTIPLE == shape.hidden_width % WIDTH_MULTIPLE == 0
         and shape.width // shape.num_heads % 4 == 0
         and shape.context_length <= LONGEST
     )
@@ -120,7 +127,7 @@ def few_sequences(B: int, T: int) -> bool:
     At 2 x 64 and 64 positions, 8 sequences take 16 ms here and 10 with autograd;
     docs/choices.md#few-sequences.
     """
-    return B < LANES and T > 16
+    return B < unit_sequences() and T > 16
 
 
 def dropped_of_256(dropout: float) -> int:
@@ -129,14 +136,15 @@ def dropped_of_256(dropout: float) -> int:
 
 
 def random_bytes(layers: int, B: int, T: int, C: int) -> Tensor:
-    """The dropout masks' randomness `[U, 2 L, T, C, 16]`, from PyTorch's generator, as uint8.
+    """The dropout masks' randomness `[U, 2 L, T, C, lanes]`, from PyTorch's generator, as uint8.
 
     Two branches a layer. A byte below `dropped_of_256` drops its element. Drawn eight bytes at a
     time: 0.1 ms where a Bernoulli draw for each of eight branches takes 0.3.
     """
-    shape = ((B + LANES - 1) // LANES, 2 * layers, T, C, LANES)
-    words = torch.empty(*shape[:-1], LANES // 8, dtype=torch.int64).random_(-(2**63), None)
-    return words.view(torch.uint8)
+    lanes = unit_sequences()
+    shape = (-(-B // lanes), 2 * layers, T, C, lanes)
+    words = torch.empty(math.prod(shape) // 8, dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.uint8).view(shape)
 
 
 class BlocksStep:
@@ -182,7 +190,7 @@ class BlocksStep:
         B, T = ids_BT.shape
         # Asked of the C: its OpenMP need not be PyTorch's, and the number may change between steps.
         # A unit is one thread's, so more threads than units would have nothing to do.
-        threads = min(self._c.semigpt_blocks_threads(), -(-B // LANES))
+        threads = min(self._c.semigpt_blocks_threads(), -(-B // unit_sequences()))
         if self._key != (B, T, threads):
             self._allocate(B, T, threads)
         arguments = self._arguments

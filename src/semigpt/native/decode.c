@@ -22,6 +22,8 @@
 
 enum { FLOAT32, BFLOAT16, INT8 };
 enum { BLOCK = 32 };
+enum { PANEL = 16, VECTORS = PANEL / LANES }; /* outputs, vectors of a panel */
+enum { MOST_ROWS = REGISTERS / 4 };           /* rows of two vectors' sums at once */
 enum { CHUNK = 256 }; /* tokens whose weights a draw sums at once */
 
 typedef struct {
@@ -46,141 +48,139 @@ typedef struct {
     float *scratch;
 } Model;
 
-/* `panels` panels, from `first` on, times `rows` rows of x. `format`, `panels`, `rows` and
-   `fetch` are constants where this is called. `fetch`: prefetch the next panels meanwhile. */
+/* Where vector v of a matrix begins at input k, in 32-bit words: a panel is VECTORS vectors wide, and
+   a word holds `together` inputs. */
+static inline size_t word_at(const Matrix *m, int v, int k, int together) {
+    return ((size_t)(v / VECTORS) * m->inputs + k) / together * PANEL + v % VECTORS * LANES;
+}
+
+/* `vectors` vectors of outputs, from `first` on, times `rows` rows of x. `format`, `vectors`, `rows`
+   and `fetch` are constants where this is called. `fetch`: prefetch the next vectors meanwhile. */
 static inline __attribute__((always_inline)) void
-tile(const int format, const int panels, const int rows, const int fetch, const Matrix *m,
+tile(const int format, const int vectors, const int rows, const int fetch, const Matrix *m,
      int first, const float *x, int x_stride, float *y, int y_stride) {
     const int inputs = m->inputs;
-    v16 sum[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < panels * rows; i++) sum[i] = (v16){};
+    vfloat sum[REGISTERS / 2];
+    UNROLL for (int i = 0; i < vectors * rows; i++) sum[i] = splat(0);
     if (format == FLOAT32) {
-        const float *w = (const float *)m->weights + (size_t)first * inputs * LANES;
+        const float *w = m->weights;
         for (int k = 0; k < inputs; k++)
-#pragma GCC unroll 8
-            for (int p = 0; p < panels; p++) {
-                const float *at = w + ((size_t)p * inputs + k) * LANES;
-                if (fetch) __builtin_prefetch(at + (size_t)panels * inputs * LANES, 0, 2);
-                v16 weight = *(const v16 *)at;
-#pragma GCC unroll 8
-                for (int r = 0; r < rows; r++) sum[p * rows + r] += weight * x[r * x_stride + k];
+            UNROLL for (int v = 0; v < vectors; v++) {
+                vfloat weight = loadf(w + word_at(m, first + v, k, 1));
+                if (fetch) __builtin_prefetch(w + word_at(m, first + vectors + v, k, 1), 0, 2);
+                UNROLL for (int r = 0; r < rows; r++)
+                    sum[v * rows + r] =
+                        multiply_add(weight, splat(x[r * x_stride + k]), sum[v * rows + r]);
             }
     } else if (format == BFLOAT16) {
-        const uint32_t *w = (const uint32_t *)m->weights + (size_t)first * (inputs / 2) * LANES;
+        const uint32_t *w = m->weights;
         for (int k = 0; k < inputs; k += 2) {
-            v16u pair[8];
-#pragma GCC unroll 8
-            for (int p = 0; p < panels; p++) {
-                const uint32_t *at = w + ((size_t)p * inputs + k) / 2 * LANES;
-                if (fetch) __builtin_prefetch(at + (size_t)panels * inputs / 2 * LANES, 0, 2);
-                pair[p] = *(const v16u *)at;
-                v16 even = (v16)(pair[p] << 16);
-#pragma GCC unroll 8
-                for (int r = 0; r < rows; r++) sum[p * rows + r] += even * x[r * x_stride + k];
+            vuint pair[8];
+            UNROLL for (int v = 0; v < vectors; v++) {
+                pair[v] = *(const vuint *)(w + word_at(m, first + v, k, 2));
+                if (fetch) __builtin_prefetch(w + word_at(m, first + vectors + v, k, 2), 0, 2);
+                vfloat even = (vfloat)(pair[v] << 16);
+                UNROLL for (int r = 0; r < rows; r++)
+                    sum[v * rows + r] =
+                        multiply_add(even, splat(x[r * x_stride + k]), sum[v * rows + r]);
             }
-#pragma GCC unroll 8
-            for (int p = 0; p < panels; p++) {
-                v16 odd = (v16)(pair[p] & 0xffff0000u);
-#pragma GCC unroll 8
-                for (int r = 0; r < rows; r++) sum[p * rows + r] += odd * x[r * x_stride + k + 1];
+            UNROLL for (int v = 0; v < vectors; v++) {
+                vfloat odd = (vfloat)(pair[v] & 0xffff0000u);
+                UNROLL for (int r = 0; r < rows; r++)
+                    sum[v * rows + r] =
+                        multiply_add(odd, splat(x[r * x_stride + k + 1]), sum[v * rows + r]);
             }
         }
     } else {
-        const int32_t *w = (const int32_t *)m->weights + (size_t)first * (inputs / 4) * LANES;
-        const float *scales = m->scales + (size_t)first * (inputs / BLOCK) * LANES;
+        const int32_t *w = m->weights;
         for (int block = 0; block < inputs; block += BLOCK) {
-            v16 part[8][2];
-#pragma GCC unroll 8
-            for (int i = 0; i < panels * rows; i++) part[i][0] = part[i][1] = (v16){};
+            vfloat part[8][2];
+            UNROLL for (int i = 0; i < vectors * rows; i++) part[i][0] = part[i][1] = splat(0);
             for (int k = block; k < block + BLOCK; k += 4)
-#pragma GCC unroll 8
-                for (int p = 0; p < panels; p++) {
-                    const int32_t *four_at = w + ((size_t)p * inputs + k) / 4 * LANES;
-                    if (fetch)
-                        __builtin_prefetch(four_at + (size_t)panels * inputs / 4 * LANES, 0, 2);
-                    v16i four = *(const v16i *)four_at;
-                    v16 a = __builtin_convertvector(four << 24 >> 24, v16);
-                    v16 b = __builtin_convertvector(four << 16 >> 24, v16);
-                    v16 c = __builtin_convertvector(four << 8 >> 24, v16);
-                    v16 d = __builtin_convertvector(four >> 24, v16);
-#pragma GCC unroll 8
-                    for (int r = 0; r < rows; r++) {
+                UNROLL for (int v = 0; v < vectors; v++) {
+                    vint four = *(const vint *)(w + word_at(m, first + v, k, 4));
+                    if (fetch) __builtin_prefetch(w + word_at(m, first + vectors + v, k, 4), 0, 2);
+                    vfloat a = __builtin_convertvector(four << 24 >> 24, vfloat);
+                    vfloat b = __builtin_convertvector(four << 16 >> 24, vfloat);
+                    vfloat c = __builtin_convertvector(four << 8 >> 24, vfloat);
+                    vfloat d = __builtin_convertvector(four >> 24, vfloat);
+                    UNROLL for (int r = 0; r < rows; r++) {
                         const float *at = x + r * x_stride + k;
-                        part[p * rows + r][0] += a * at[0];
-                        part[p * rows + r][1] += b * at[1];
-                        part[p * rows + r][0] += c * at[2];
-                        part[p * rows + r][1] += d * at[3];
+                        vfloat *both = part[v * rows + r];
+                        both[0] = multiply_add(a, splat(at[0]), both[0]);
+                        both[1] = multiply_add(b, splat(at[1]), both[1]);
+                        both[0] = multiply_add(c, splat(at[2]), both[0]);
+                        both[1] = multiply_add(d, splat(at[3]), both[1]);
                     }
                 }
-#pragma GCC unroll 8
-            for (int p = 0; p < panels; p++) {
-                v16 scale = *(const v16 *)(scales + ((size_t)p * inputs + block) / BLOCK * LANES);
-#pragma GCC unroll 8
-                for (int r = 0; r < rows; r++)
-                    sum[p * rows + r] += scale * (part[p * rows + r][0] + part[p * rows + r][1]);
+            UNROLL for (int v = 0; v < vectors; v++) {
+                vfloat scale = loadf(m->scales + word_at(m, first + v, block, BLOCK));
+                UNROLL for (int r = 0; r < rows; r++)
+                    sum[v * rows + r] = multiply_add(
+                        scale, part[v * rows + r][0] + part[v * rows + r][1], sum[v * rows + r]);
             }
         }
     }
-#pragma GCC unroll 8
-    for (int p = 0; p < panels; p++)
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; r++)
-            *(v16 *)(y + (size_t)r * y_stride + (first + p) * LANES) = sum[p * rows + r];
+    UNROLL for (int v = 0; v < vectors; v++) UNROLL for (int r = 0; r < rows; r++)
+        storef(y + (size_t)r * y_stride + (first + v) * LANES, sum[v * rows + r]);
 }
 
-/* `panels` panels times all rows, eight rows at a time: the panels stay in a near cache
-   meanwhile. */
+/* `vectors` vectors of outputs times all rows, as many rows at a time as there are registers for
+   their sums: the weights stay in a near cache meanwhile. */
 static inline __attribute__((always_inline)) void
-panels_times_rows(const int format, const int panels, const Matrix *m, int p, int rows,
-                  const float *x, int x_stride, float *y, int y_stride) {
+vectors_times_rows(const int format, const int vectors, const Matrix *m, int v, int rows,
+                   const float *x, int x_stride, float *y, int y_stride) {
 #define TILE(count, fetch)                                                                \
-    tile(format, panels, count, fetch, m, p, x + (size_t)r * x_stride, x_stride,          \
+    tile(format, vectors, count, fetch, m, v, x + (size_t)r * x_stride, x_stride,         \
          y + (size_t)r * y_stride, y_stride),                                             \
         r += count
     int r = 0;
-    if (rows >= 8) TILE(8, 1);
-    while (r + 8 <= rows) TILE(8, 0);
+    if (rows >= MOST_ROWS) TILE(MOST_ROWS, 1);
+    while (r + MOST_ROWS <= rows) TILE(MOST_ROWS, 0);
+#if REGISTERS == 32
     if (r + 4 <= rows) TILE(4, 0);
+#endif
     if (r + 2 <= rows) TILE(2, 0);
     if (r < rows) TILE(1, 0);
 #undef TILE
 }
 
-/* Panels `from` to `to` times all rows. One row takes eight or four panels at once, enough
+/* Vectors `from` to `to` times all rows. One row takes eight or four vectors at once, enough
    independent sums to hide the latency of the multiply-add. Many rows take two, so that an
    element of x is loaded once for both; int8 takes one, because its unpacked weights fill the
    registers. */
 static inline __attribute__((always_inline)) void
-panels_from_to(const int format, const Matrix *m, int from, int to, int rows, const float *x,
-               int x_stride, float *y, int y_stride) {
-    int p = from;
+vectors_from_to(const int format, const Matrix *m, int from, int to, int rows, const float *x,
+                int x_stride, float *y, int y_stride) {
+    int v = from;
     if (rows == 1) {
         if (format != INT8)
-            for (; p + 8 <= to; p += 8) tile(format, 8, 1, 0, m, p, x, x_stride, y, y_stride);
-        for (; p + 4 <= to; p += 4) tile(format, 4, 1, 0, m, p, x, x_stride, y, y_stride);
+            for (; v + 8 <= to; v += 8) tile(format, 8, 1, 0, m, v, x, x_stride, y, y_stride);
+        for (; v + 4 <= to; v += 4) tile(format, 4, 1, 0, m, v, x, x_stride, y, y_stride);
     } else if (format != INT8)
-        for (; p + 2 <= to; p += 2)
-            panels_times_rows(format, 2, m, p, rows, x, x_stride, y, y_stride);
-    for (; p < to; p++) panels_times_rows(format, 1, m, p, rows, x, x_stride, y, y_stride);
+        for (; v + 2 <= to; v += 2)
+            vectors_times_rows(format, 2, m, v, rows, x, x_stride, y, y_stride);
+    for (; v < to; v++) vectors_times_rows(format, 1, m, v, rows, x, x_stride, y, y_stride);
 }
 
+/* Panels `from` to `to` times all rows. */
 static void product(int format, const Matrix *m, int from, int to, int rows, const float *x,
                     int x_stride, float *y, int y_stride) {
+    from *= VECTORS, to *= VECTORS;
     if (format == FLOAT32)
-        panels_from_to(FLOAT32, m, from, to, rows, x, x_stride, y, y_stride);
+        vectors_from_to(FLOAT32, m, from, to, rows, x, x_stride, y, y_stride);
     else if (format == BFLOAT16)
-        panels_from_to(BFLOAT16, m, from, to, rows, x, x_stride, y, y_stride);
+        vectors_from_to(BFLOAT16, m, from, to, rows, x, x_stride, y, y_stride);
     else
-        panels_from_to(INT8, m, from, to, rows, x, x_stride, y, y_stride);
+        vectors_from_to(INT8, m, from, to, rows, x, x_stride, y, y_stride);
 }
 
 /* x / sqrt(mean(x^2) + epsilon) times the weight */
 static void normalise(const float *x, const float *weight, int count, float epsilon, float *y) {
-    v16 squares = {};
+    vfloat squares = {};
     float total = 0;
     int i = 0;
-    for (; i + LANES <= count; i += LANES) squares += *(const v16 *)(x + i) * *(const v16 *)(x + i);
+    for (; i + LANES <= count; i += LANES) squares += loadf(x + i) * loadf(x + i);
     for (; i < count; i++) total += x[i] * x[i];
     float scale = 1.0f / sqrtf((total + sum_lanes(squares)) / count + epsilon);
     for (i = 0; i < count; i++) y[i] = x[i] * scale * weight[i];
@@ -219,75 +219,73 @@ static void barrier_wait(Barrier *barrier, int all) {
 
 static int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
-/* The attention scores of `count` blocks of 16 slots. */
+/* The attention scores of `count` blocks of LANES slots. */
 static inline __attribute__((always_inline)) void
 score_blocks(const int count, int block, const float *q, const float *keys, int D, float scale,
              float *scores) {
-    v16 a[2] = {}, b[2] = {};
+    vfloat a[2] = {}, b[2] = {};
     for (int d = 0; d < D; d += 2)
-#pragma GCC unroll 2
-        for (int i = 0; i < count; i++) {
+        UNROLL for (int i = 0; i < count; i++) {
             const float *key = keys + ((size_t)(block + i) * D + d) * LANES;
-            a[i] += *(const v16 *)key * q[d];
-            b[i] += *(const v16 *)(key + LANES) * q[d + 1];
+            a[i] = multiply_add(loadf(key), splat(q[d]), a[i]);
+            b[i] = multiply_add(loadf(key + LANES), splat(q[d + 1]), b[i]);
         }
-#pragma GCC unroll 2
-    for (int i = 0; i < count; i++) *(v16 *)(scores + (block + i) * LANES) = (a[i] + b[i]) * scale;
+    UNROLL for (int i = 0; i < count; i++)
+        storef(scores + (block + i) * LANES, (a[i] + b[i]) * scale);
 }
 
-/* `count` vectors of 16, from `d` on, of the values' weighted mean; `scores` are weights that
-   sum to 1 / `scale`. */
+/* `count` vectors, from `d` on, of the values' weighted mean; `scores` are weights that sum to
+   1 / `scale`. */
 static inline __attribute__((always_inline)) void
 mix_values(const int count, int d, const float *scores, const float *values, int seen, int wide,
            float scale, float *mixed) {
-    v16 part[4][4] = {};
+    vfloat part[4][4] = {};
     int t = 0;
     for (; t + 4 <= seen; t += 4)
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-#pragma GCC unroll 4
-            for (int i = 0; i < count; i++) {
-                const float *value = values + (size_t)(t + j) * wide + d + i * LANES;
-                part[i][j] += *(const v16 *)value * scores[t + j];
-            }
+        UNROLL for (int j = 0; j < 4; j++) UNROLL for (int i = 0; i < count; i++) {
+            const float *value = values + (size_t)(t + j) * wide + d + i * LANES;
+            part[i][j] = multiply_add(loadf(value), splat(scores[t + j]), part[i][j]);
+        }
     for (; t < seen; t++)
-#pragma GCC unroll 4
-        for (int i = 0; i < count; i++)
-            part[i][0] += *(const v16 *)(values + (size_t)t * wide + d + i * LANES) * scores[t];
-#pragma GCC unroll 4
-    for (int i = 0; i < count; i++)
-        *(v16 *)(mixed + d + i * LANES) =
-            ((part[i][0] + part[i][1]) + (part[i][2] + part[i][3])) * scale;
+        UNROLL for (int i = 0; i < count; i++)
+            part[i][0] = multiply_add(loadf(values + (size_t)t * wide + d + i * LANES),
+                                      splat(scores[t]), part[i][0]);
+    UNROLL for (int i = 0; i < count; i++) {
+        vfloat sum = (part[i][0] + part[i][1]) + (part[i][2] + part[i][3]);
+        storef(mixed + d + i * LANES, sum * scale);
+    }
 }
 
-/* softmax(q keys^T / sqrt(D)) values over the first `seen` slots. Keys lie in blocks of 16
-   slots, D x 16 each, so that sixteen scores are summed at once; values lie S x round_up(D, 16).
+/* softmax(q keys^T / sqrt(D)) values over the first `seen` slots. Keys lie in blocks of LANES slots,
+   D x LANES each, so that a vector of scores is summed at once; values lie S x round_up(D, PANEL).
    Two blocks of keys at once: with four attention took a third longer at D = 64, and prefetching
    gained nothing. */
 static void attend(const float *q, const float *keys, const float *values, int seen, int D,
                    float *scores, float *mixed, float *out) {
-    const int wide = round_up(D, LANES);
+    const int wide = round_up(D, PANEL);
     const float scale = 1.0f / sqrtf((float)D);
     const int blocks = (seen + LANES - 1) / LANES;
     int block = 0;
     for (; block + 2 <= blocks; block += 2) score_blocks(2, block, q, keys, D, scale, scores);
     if (block < blocks) score_blocks(1, block, q, keys, D, scale, scores);
     for (int t = seen; t < blocks * LANES; t++) scores[t] = -INFINITY;
-    v16 largest = splat(-INFINITY);
-    for (int t = 0; t < seen; t += LANES) largest = larger(*(const v16 *)(scores + t), largest);
+    vfloat largest = splat(-INFINITY);
+    for (int t = 0; t < seen; t += LANES) largest = larger(loadf(scores + t), largest);
     float top = largest[0];
     for (int i = 1; i < LANES; i++) top = largest[i] > top ? largest[i] : top;
-    v16 total = {};
+    vfloat total = {};
     for (int t = 0; t < seen; t += LANES) {
-        v16 weight = vexp(*(const v16 *)(scores + t) - top);
+        vfloat weight = vexp(loadf(scores + t) - top);
         for (int i = seen - t; i < LANES; i++) weight[i] = 0;
         total += weight;
-        *(v16 *)(scores + t) = weight;
+        storef(scores + t, weight);
     }
     const float normalizer = 1.0f / sum_lanes(total);
     int d = 0;
+#if REGISTERS == 32
     for (; d + 4 * LANES <= wide; d += 4 * LANES)
         mix_values(4, d, scores, values, seen, wide, normalizer, mixed);
+#endif
     for (; d + 2 * LANES <= wide; d += 2 * LANES)
         mix_values(2, d, scores, values, seen, wide, normalizer, mixed);
     for (; d < wide; d += LANES)
@@ -297,14 +295,14 @@ static void attend(const float *q, const float *keys, const float *values, int s
 
 /* Floats from one row of a product's inputs to the next. Not a power of two: all rows would then
    compete for the same few lines of the first-level cache. */
-static int row_stride(int inputs) { return round_up(inputs, BLOCK) + LANES; }
+static int row_stride(int inputs) { return round_up(inputs, BLOCK) + PANEL; }
 
 /* Floats of scratch for `rows` rows and `threads` threads. */
 int64_t semigpt_scratch(const Model *m, int rows, int threads) {
     int C = row_stride(m->width), F = row_stride(m->hidden);
     int A = row_stride(m->heads * m->head_width);
-    int Q = m->layers ? m->layer[0].qkv.panels * LANES : 0;
-    int64_t own = (int64_t)rows * C + m->slots + LANES + round_up(m->head_width, LANES);
+    int Q = m->layers ? m->layer[0].qkv.panels * PANEL : 0;
+    int64_t own = (int64_t)rows * C + m->slots + PANEL + round_up(m->head_width, PANEL);
     return (int64_t)rows * (C + C + Q + A + 2 * F + F + m->head_width) + threads * own + 1024;
 }
 
@@ -367,10 +365,10 @@ static void add_product(const Step *s, const Thread *t, const Matrix *matrix, co
     const int C = s->m->width;
     const int from = part_begin(t, matrix->panels, 1), to = part_end(t, matrix->panels, 1);
     product(s->m->format, matrix, from, to, s->rows, input, stride, s->added, s->Cp);
-    const int end = to * LANES < C ? to * LANES : C;
+    const int end = to * PANEL < C ? to * PANEL : C;
     for (int r = 0; r < s->rows; r++) {
         const size_t row = (size_t)r * s->Cp;
-        for (int i = from * LANES; i < end; i++) s->x[row + i] += s->added[row + i];
+        for (int i = from * PANEL; i < end; i++) s->x[row + i] += s->added[row + i];
     }
 }
 
@@ -424,12 +422,12 @@ static void feed_forward(const Step *s, const Thread *t, int layer) {
     const int from = part_begin(t, l->gate_up.panels, 2), to = part_end(t, l->gate_up.panels, 2);
     product(s->m->format, &l->gate_up, from, to, s->rows, t->normed, s->Cp, s->gate_up, s->G);
     for (int r = 0; r < s->rows; r++)
-        for (int p = from; p < to; p += 2) {
-            const float *pair = s->gate_up + (size_t)r * s->G + p * LANES;
-            v16 gate = *(const v16 *)pair, up = *(const v16 *)(pair + LANES);
-            v16 result = gate / (1.0f + vexp(-gate)) * up;
-            float *active = s->active + (size_t)r * s->Fp + p / 2 * LANES;
-            if (p / 2 * LANES + LANES <= s->Fp) *(v16 *)active = result;
+        for (int i = from * PANEL / 2; i < to * PANEL / 2; i += LANES) {
+            /* Outputs i and up of gate and up lie a panel apart. */
+            const float *pair = s->gate_up + (size_t)r * s->G + i + i / PANEL * PANEL;
+            vfloat gate = loadf(pair), up = loadf(pair + PANEL);
+            vfloat result = gate / (1.0f + vexp(-gate)) * up;
+            if (i + LANES <= s->Fp) storef(s->active + (size_t)r * s->Fp + i, result);
         }
     barrier_wait(t->barrier, t->all);
     add_product(s, t, &l->down, s->active, s->Fp);
@@ -456,9 +454,9 @@ int semigpt_step(const Model *m, int rows, const int64_t *tokens, const int32_t 
     Step s = {.m = m, .rows = rows, .distinct = distinct, .tokens = tokens, .positions = positions,
               .sequences = sequences, .keys = keys, .values = values};
     s.Cp = row_stride(m->width), s.A = row_stride(m->heads * D), s.Fp = row_stride(m->hidden);
-    s.Q = m->layer[0].qkv.panels * LANES, s.G = m->layer[0].gate_up.panels * LANES;
-    s.wide = round_up(D, LANES);
-    s.key_size = (size_t)D * round_up(S, LANES), s.value_size = (size_t)S * s.wide;
+    s.Q = m->layer[0].qkv.panels * PANEL, s.G = m->layer[0].gate_up.panels * PANEL;
+    s.wide = round_up(D, PANEL);
+    s.key_size = (size_t)D * round_up(S, PANEL), s.value_size = (size_t)S * s.wide;
     s.x = m->scratch, s.added = s.x + (size_t)rows * s.Cp, s.qkv = s.added + (size_t)rows * s.Cp;
     s.mixed = s.qkv + (size_t)rows * s.Q, s.gate_up = s.mixed + (size_t)rows * s.A;
     s.active = s.gate_up + (size_t)rows * s.G, s.angles = s.active + (size_t)rows * s.Fp;
@@ -468,8 +466,8 @@ int semigpt_step(const Model *m, int rows, const int64_t *tokens, const int32_t 
 #pragma omp parallel num_threads(threads)
     {
         Thread t = {omp_get_thread_num(), omp_get_num_threads(), &barrier, NULL, NULL, NULL};
-        t.normed = own + (size_t)t.me * ((size_t)rows * s.Cp + S + LANES + s.wide);
-        t.scores = t.normed + (size_t)rows * s.Cp, t.head = t.scores + S + LANES;
+        t.normed = own + (size_t)t.me * ((size_t)rows * s.Cp + S + PANEL + s.wide);
+        t.scores = t.normed + (size_t)rows * s.Cp, t.head = t.scores + S + PANEL;
         embed(&s, &t);
         barrier_wait(&barrier, t.all);
         for (int layer = 0; layer < m->layers; layer++) {
@@ -479,7 +477,7 @@ int semigpt_step(const Model *m, int rows, const int64_t *tokens, const int32_t 
         for (int j = 0; j < count; j++) normalise_row(&s, &t, wanted[j], m->final_norm, j);
         const int panels = m->output.panels;
         const int from = part_begin(&t, panels, 1), to = part_end(&t, panels, 1);
-        product(m->format, &m->output, from, to, count, t.normed, s.Cp, logits, panels * LANES);
+        product(m->format, &m->output, from, to, count, t.normed, s.Cp, logits, panels * PANEL);
     }
     return -1;
 }
@@ -490,11 +488,11 @@ static double exponentials(float *row, int V, float top, float temperature, doub
     const float sharpness = 1.0f / temperature;
     double total = 0;
     for (int from = 0; from < V; from += CHUNK) {
-        v16 sum = {};
+        vfloat sum = {};
         for (int i = from; i < from + CHUNK && i < V; i += LANES) {
-            v16 some = *(const v16 *)(row + i), weight = vexp((some - top) * sharpness);
+            vfloat some = loadf(row + i), weight = vexp((some - top) * sharpness);
             weight = select_lanes(some == -INFINITY, splat(0), weight);
-            *(v16 *)(row + i) = weight;
+            storef(row + i, weight);
             sum += weight;
         }
         total += sums[from / CHUNK] = sum_lanes(sum);
@@ -542,10 +540,10 @@ int semigpt_draw(int rows, int V, int stride, float *logits, const uint8_t *cons
             for (int i = 0; i < V; i++) row[i] = no[i] ? -INFINITY : row[i];
         /* The last vector is padded by the output layer's panels, which must weigh nothing. */
         for (int i = V; i < round_up(V, LANES); i++) row[i] = -INFINITY;
-        v16 largest = splat(-INFINITY);
-        v16i nan = {};
+        vfloat largest = splat(-INFINITY);
+        vint nan = {};
         for (int i = 0; i < V; i += LANES) {
-            v16 some = *(const v16 *)(row + i);
+            vfloat some = loadf(row + i);
             largest = larger(some, largest);
             nan |= some != some;
         }

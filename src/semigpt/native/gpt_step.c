@@ -23,18 +23,18 @@
 
 #ifdef BFLOAT16
 typedef uint16_t element;
-typedef uint16_t v16h __attribute__((vector_size(32), aligned(2), may_alias));
-static inline v16 load(const element *p) {
-    return (v16)(__builtin_convertvector(*(const v16h *)p, v16u) << 16);
+typedef uint16_t vhalf __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+static inline vfloat load(const element *p) {
+    return (vfloat)(__builtin_convertvector(*(const vhalf *)p, vuint) << 16);
 }
-static inline void store(element *p, v16 x) { /* to the nearest, ties to even */
-#ifdef __AVX512BF16__
+static inline void store(element *p, vfloat x) { /* to the nearest, ties to even */
+#if LANES == 16 && defined(__AVX512BF16__)
     __m256bh nearest = _mm512_cvtneps_pbh((__m512)x);
     memcpy(p, &nearest, 32);
     return;
 #endif
-    v16u bits = (v16u)x;
-    *(v16h *)p = __builtin_convertvector((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, v16h);
+    vuint bits = (vuint)x;
+    *(vhalf *)p = __builtin_convertvector((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, vhalf);
 }
 static inline float load_one(const element *p) {
     uint32_t bits = (uint32_t)*p << 16;
@@ -49,23 +49,23 @@ static inline void store_one(element *p, float x) {
 }
 #else
 typedef float element;
-static inline v16 load(const element *p) { return *(const v16 *)p; }
-static inline void store(element *p, v16 x) { *(v16 *)p = x; }
+static inline vfloat load(const element *p) { return *(const vfloat *)p; }
+static inline void store(element *p, vfloat x) { *(vfloat *)p = x; }
 static inline float load_one(const element *p) { return *p; }
 static inline void store_one(element *p, float x) { *p = x; }
 #endif
 
-/* The first `count` of 16 elements, and `fill` in the other lanes. Memory past them is not
+/* The first `count` of LANES elements, and `fill` in the other lanes. Memory past them is not
    touched. */
-static inline v16 load_some(const element *p, int count, float fill) {
+static inline vfloat load_some(const element *p, int count, float fill) {
     element some[LANES];
-    v16 x;
+    vfloat x;
     memcpy(some, p, sizeof(element) * count);
     x = load(some);
     for (int i = count; i < LANES; i++) x[i] = fill;
     return x;
 }
-static inline void store_some(element *p, int count, v16 x) {
+static inline void store_some(element *p, int count, vfloat x) {
     element some[LANES];
     store(some, x);
     memcpy(p, some, sizeof(element) * count);
@@ -88,7 +88,7 @@ void semigpt_cast(int64_t count, const float *x, element *y) {
 void semigpt_accumulate(int64_t count, const element *x, float scale, int add, float *y) {
 #pragma omp parallel for schedule(static) if (count > 1 << 14)
     for (int64_t block = 0; block < count / LANES; block++) {
-        v16 value = load(x + block * LANES) * scale;
+        vfloat value = load(x + block * LANES) * scale;
         if (add) value += loadf(y + block * LANES);
         storef(y + block * LANES, value);
     }
@@ -97,7 +97,7 @@ void semigpt_accumulate(int64_t count, const element *x, float scale, int add, f
 }
 
 /* A hash of 32 bits: lowbias32 of Wellons' hash prospector. */
-static inline v16u hash(v16u x) {
+static inline vuint hash(vuint x) {
     x = (x ^ (x >> 16)) * 0x21f0aaadu;
     x = (x ^ (x >> 15)) * 0x735a2d97u;
     return x ^ (x >> 15);
@@ -113,15 +113,16 @@ void semigpt_dropout(int64_t count, uint64_t seed, float rate, const element *x,
     seed ^= seed >> 31;
     const uint32_t below = (uint32_t)(rate * 4294967296.0);
     const uint32_t low = (uint32_t)seed, high = (uint32_t)(seed >> 32);
-    const v16u lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#define LANE(i, first) (first) + (i)
+    const vuint lanes = {EACH_LANE(LANE, 0)};
     const float scale = 1.0f / (1.0f - rate);
 #pragma omp parallel for schedule(static) if (count > 1 << 14)
     for (int64_t block = 0; block < (count + LANES - 1) / LANES; block++) {
-        v16u random = hash(hash(lanes + (uint32_t)(block * LANES) + low) ^ high);
+        vuint random = hash(hash(lanes + (uint32_t)(block * LANES) + low) ^ high);
         int64_t first = block * LANES, left = count - first;
         if (left >= LANES) {
-            v16u mask = (v16u)(random >= below);
-            store(y + first, (v16)((v16u)(load(x + first) * scale) & mask));
+            vuint mask = (vuint)(random >= below);
+            store(y + first, (vfloat)((vuint)(load(x + first) * scale) & mask));
         } else
             for (int i = 0; i < left; i++)
                 store_one(y + first + i, random[i] >= below ? load_one(x + first + i) * scale : 0);
@@ -154,11 +155,11 @@ void semigpt_add_norm(int N, int C, float epsilon, const float *x, const element
 #pragma omp parallel for schedule(static)
     for (int n = 0; n < N; n++) {
         const float *row = x + (size_t)n * C;
-        v16 squares = {};
+        vfloat squares = {};
         if (delta) {
             float *out = sum + (size_t)n * C;
             for (int c = 0; c < C; c += LANES) {
-                v16 value = loadf(row + c) + load(delta + (size_t)n * C + c);
+                vfloat value = loadf(row + c) + load(delta + (size_t)n * C + c);
                 storef(out + c, value);
                 squares += value * value;
             }
@@ -201,16 +202,16 @@ void semigpt_norm_backward(int N, int C, const float *x, const float *scale_N, c
             const element *d_row = d_y + (size_t)n * C;
             float *out = d_x + (size_t)n * C;
             float rstd = scale_N[n];
-            v16 dots = {};
+            vfloat dots = {};
             for (int c = 0; c < C; c += LANES) {
-                v16 d = load(d_row + c), hat = loadf(row + c) * rstd;
+                vfloat d = load(d_row + c), hat = loadf(row + c) * rstd;
                 storef(partial + c, loadf(partial + c) + d * hat);
                 dots += d * loadf(weight + c) * hat;
             }
             float mean = sum_lanes(dots) / C;
             for (int c = 0; c < C; c += LANES) {
-                v16 hat = loadf(row + c) * rstd;
-                v16 value = rstd * (load(d_row + c) * loadf(weight + c) - hat * mean);
+                vfloat hat = loadf(row + c) * rstd;
+                vfloat value = rstd * (load(d_row + c) * loadf(weight + c) - hat * mean);
                 if (!first) value += loadf(out + c);
                 storef(out + c, value);
                 store(d_x_element + (size_t)n * C + c, value);
@@ -225,13 +226,13 @@ void semigpt_norm_backward(int N, int C, const float *x, const float *scale_N, c
 static inline void head(int D, float epsilon, const element *x, const float *weight,
                         const float *cosine, const float *sine, float factor, element *y) {
     const int half = D / 2;
-    v16 squares = {};
+    vfloat squares = {};
     for (int d = 0; d < D; d += LANES) squares += load(x + d) * load(x + d);
     float scale = factor / sqrtf(sum_lanes(squares) / D + epsilon);
     for (int d = 0; d < half; d += LANES) {
-        v16 left = load(x + d) * scale * loadf(weight + d);
-        v16 right = load(x + half + d) * scale * loadf(weight + half + d);
-        v16 c = loadf(cosine + d), s = loadf(sine + d);
+        vfloat left = load(x + d) * scale * loadf(weight + d);
+        vfloat right = load(x + half + d) * scale * loadf(weight + half + d);
+        vfloat c = loadf(cosine + d), s = loadf(sine + d);
         store(y + d, left * c - right * s);
         store(y + half + d, right * c + left * s);
     }
@@ -242,15 +243,15 @@ static inline void head_backward(int D, float epsilon, const element *x, const f
                                  const float *cosine, const float *sine, float factor,
                                  const element *d_y, element *d_x, float *d_weight) {
     const int half = D / 2;
-    v16 squares = {}, dots = {};
+    vfloat squares = {}, dots = {};
     for (int d = 0; d < D; d += LANES) squares += load(x + d) * load(x + d);
     float rstd = 1.0f / sqrtf(sum_lanes(squares) / D + epsilon);
     /* Rotate the gradient back; sum what the norm's own gradient needs. */
     for (int d = 0; d < half; d += LANES) {
-        v16 c = loadf(cosine + d), s = loadf(sine + d);
-        v16 left = load(d_y + d) * factor, right = load(d_y + half + d) * factor;
-        v16 d_left = left * c + right * s, d_right = right * c - left * s;
-        v16 hat_left = load(x + d) * rstd, hat_right = load(x + half + d) * rstd;
+        vfloat c = loadf(cosine + d), s = loadf(sine + d);
+        vfloat left = load(d_y + d) * factor, right = load(d_y + half + d) * factor;
+        vfloat d_left = left * c + right * s, d_right = right * c - left * s;
+        vfloat hat_left = load(x + d) * rstd, hat_right = load(x + half + d) * rstd;
         storef(d_weight + d, loadf(d_weight + d) + d_left * hat_left);
         storef(d_weight + half + d, loadf(d_weight + half + d) + d_right * hat_right);
         dots += d_left * loadf(weight + d) * hat_left +
@@ -258,10 +259,10 @@ static inline void head_backward(int D, float epsilon, const element *x, const f
     }
     float mean = sum_lanes(dots) / D;
     for (int d = 0; d < half; d += LANES) {
-        v16 c = loadf(cosine + d), s = loadf(sine + d);
-        v16 left = load(d_y + d) * factor, right = load(d_y + half + d) * factor;
-        v16 d_left = (left * c + right * s) * loadf(weight + d);
-        v16 d_right = (right * c - left * s) * loadf(weight + half + d);
+        vfloat c = loadf(cosine + d), s = loadf(sine + d);
+        vfloat left = load(d_y + d) * factor, right = load(d_y + half + d) * factor;
+        vfloat d_left = (left * c + right * s) * loadf(weight + d);
+        vfloat d_right = (right * c - left * s) * loadf(weight + half + d);
         store(d_x + d, rstd * (d_left - load(x + d) * rstd * mean));
         store(d_x + half + d, rstd * (d_right - load(x + half + d) * rstd * mean));
     }
@@ -348,18 +349,18 @@ void semigpt_causal_softmax(int count, int T, element *scores) {
     for (int row = 0; row < count * T; row++) {
         element *x = scores + (size_t)row * T;
         int seen = row % T + 1, whole = seen / LANES * LANES, left = seen - whole;
-        v16 tail = left ? load_some(x + whole, left, -INFINITY) : splat(-INFINITY), most = tail;
+        vfloat tail = left ? load_some(x + whole, left, -INFINITY) : splat(-INFINITY), most = tail;
         /* Subtract the largest: e^0 at most. */
         for (int s = 0; s < whole; s += LANES) most = larger(load(x + s), most);
         float top = largest_lane(most);
-        v16 sums = {};
+        vfloat sums = {};
         if (left) {
             tail = vexp(tail - top);
             for (int i = left; i < LANES; i++) tail[i] = 0;
             sums = tail;
         }
         for (int s = 0; s < whole; s += LANES) {
-            v16 power = vexp(load(x + s) - top);
+            vfloat power = vexp(load(x + s) - top);
             store(x + s, power);
             sums += power;
         }
@@ -378,7 +379,7 @@ void semigpt_causal_softmax_backward(int count, int T, const element *weights,
         const element *p = weights + (size_t)row * T;
         element *g = d_weights + (size_t)row * T;
         int seen = row % T + 1, whole = seen / LANES * LANES, left = seen - whole;
-        v16 dots = {}, p_tail = {}, g_tail = {};
+        vfloat dots = {}, p_tail = {}, g_tail = {};
         for (int s = 0; s < whole; s += LANES) dots += load(p + s) * load(g + s);
         if (left) {
             p_tail = load_some(p + whole, left, 0);
@@ -397,8 +398,8 @@ void semigpt_swiglu(int N, int F, const element *gate_up, element *y) {
 #pragma omp parallel for schedule(static)
     for (int n = 0; n < N; n++)
         for (int f = 0; f < F; f += LANES) {
-            v16 gate = load(gate_up + (size_t)n * 2 * F + f);
-            v16 up = load(gate_up + ((size_t)n * 2 + 1) * F + f);
+            vfloat gate = load(gate_up + (size_t)n * 2 * F + f);
+            vfloat up = load(gate_up + ((size_t)n * 2 + 1) * F + f);
             store(y + (size_t)n * F + f, gate / (1.0f + vexp(-gate)) * up);
         }
 }
@@ -409,9 +410,9 @@ void semigpt_swiglu_backward(int N, int F, const element *gate_up, const element
     for (int n = 0; n < N; n++)
         for (int f = 0; f < F; f += LANES) {
             size_t at = (size_t)n * 2 * F + f;
-            v16 gate = load(gate_up + at), up = load(gate_up + at + F);
-            v16 d = load(d_y + (size_t)n * F + f);
-            v16 sigmoid = 1.0f / (1.0f + vexp(-gate));
+            vfloat gate = load(gate_up + at), up = load(gate_up + at + F);
+            vfloat d = load(d_y + (size_t)n * F + f);
+            vfloat sigmoid = 1.0f / (1.0f + vexp(-gate));
             store(d_gate_up + at, d * up * sigmoid * (1.0f + gate * (1.0f - sigmoid)));
             store(d_gate_up + at + F, d * gate * sigmoid);
         }
@@ -444,14 +445,14 @@ int semigpt_cross_entropy(int N, int V, int stride, element *logits, const int64
         for (int n = 0; n < N; n++) {
             element *x = logits + (size_t)n * stride;
             float target = load_one(x + targets[n]), top, total = 0;
-            v16 most = splat(-FLT_MAX), sums = {};
+            vfloat most = splat(-FLT_MAX), sums = {};
             for (int v = 0; v < whole; v += LANES) most = larger(load(x + v), most);
             top = largest_lane(most);
             for (int v = whole; v < V; v++) top = load_one(x + v) > top ? load_one(x + v) : top;
             /* Keep the powers for the moment: rounding them costs less than a second
                exponential. */
             for (int v = 0; v < whole; v += LANES) {
-                v16 power = vexp(load(x + v) - top);
+                vfloat power = vexp(load(x + v) - top);
                 sums += power;
                 store(x + v, power);
             }

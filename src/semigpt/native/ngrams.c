@@ -34,7 +34,7 @@ int semigpt_top_k(const Counts *c, int N, int T, const int64_t *ids, const int64
             int32_t target = targets ? (int32_t)targets[n] : -1;
             distribution(c, ids + n / T * T, n % T + 1, target, 1.0f, NULL, q);
             for (int k = 0; k < K; k++) {
-                v16 most = splat(-1);
+                vfloat most = splat(-1);
                 for (int v = 0; v < whole; v += LANES) most = larger(loadf(q + v), most);
                 float top = largest_lane(most);
                 for (int v = whole; v < vocab; v++) top = q[v] > top ? q[v] : top;
