@@ -48,10 +48,10 @@ typedef struct {
     float *scratch;
 } Model;
 
-/* Where vector v of a matrix begins at input k, in 32-bit words: a panel is VECTORS vectors wide, and
-   a word holds `together` inputs. */
-static inline size_t word_at(const Matrix *m, int v, int k, int together) {
-    return ((size_t)(v / VECTORS) * m->inputs + k) / together * PANEL + v % VECTORS * LANES;
+/* Where vector v of a matrix begins, in 32-bit words, of which one holds `together` inputs: a panel is
+   VECTORS vectors wide. */
+static inline size_t vector_start(const Matrix *m, int v, int together) {
+    return (size_t)(v / VECTORS) * m->inputs / together * PANEL + v % VECTORS * LANES;
 }
 
 /* `vectors` vectors of outputs, from `first` on, times `rows` rows of x. `format`, `vectors`, `rows`
@@ -60,25 +60,29 @@ static inline __attribute__((always_inline)) void
 tile(const int format, const int vectors, const int rows, const int fetch, const Matrix *m,
      int first, const float *x, int x_stride, float *y, int y_stride) {
     const int inputs = m->inputs;
+    const int together = format == FLOAT32 ? 1 : format == BFLOAT16 ? 2 : 4;
+    const int32_t *at[8], *next[8];
     vfloat sum[REGISTERS / 2];
+    UNROLL for (int v = 0; v < vectors; v++) {
+        at[v] = (const int32_t *)m->weights + vector_start(m, first + v, together);
+        next[v] = (const int32_t *)m->weights + vector_start(m, first + vectors + v, together);
+    }
     UNROLL for (int i = 0; i < vectors * rows; i++) sum[i] = splat(0);
     if (format == FLOAT32) {
-        const float *w = m->weights;
         for (int k = 0; k < inputs; k++)
             UNROLL for (int v = 0; v < vectors; v++) {
-                vfloat weight = loadf(w + word_at(m, first + v, k, 1));
-                if (fetch) __builtin_prefetch(w + word_at(m, first + vectors + v, k, 1), 0, 2);
+                vfloat weight = *(const vfloat *)(at[v] + k * PANEL);
+                if (fetch) __builtin_prefetch(next[v] + k * PANEL, 0, 2);
                 UNROLL for (int r = 0; r < rows; r++)
                     sum[v * rows + r] =
                         multiply_add(weight, splat(x[r * x_stride + k]), sum[v * rows + r]);
             }
     } else if (format == BFLOAT16) {
-        const uint32_t *w = m->weights;
         for (int k = 0; k < inputs; k += 2) {
             vuint pair[8];
             UNROLL for (int v = 0; v < vectors; v++) {
-                pair[v] = *(const vuint *)(w + word_at(m, first + v, k, 2));
-                if (fetch) __builtin_prefetch(w + word_at(m, first + vectors + v, k, 2), 0, 2);
+                pair[v] = *(const vuint *)(at[v] + k / 2 * PANEL);
+                if (fetch) __builtin_prefetch(next[v] + k / 2 * PANEL, 0, 2);
                 vfloat even = (vfloat)(pair[v] << 16);
                 UNROLL for (int r = 0; r < rows; r++)
                     sum[v * rows + r] =
@@ -92,14 +96,13 @@ tile(const int format, const int vectors, const int rows, const int fetch, const
             }
         }
     } else {
-        const int32_t *w = m->weights;
         for (int block = 0; block < inputs; block += BLOCK) {
             vfloat part[8][2];
             UNROLL for (int i = 0; i < vectors * rows; i++) part[i][0] = part[i][1] = splat(0);
             for (int k = block; k < block + BLOCK; k += 4)
                 UNROLL for (int v = 0; v < vectors; v++) {
-                    vint four = *(const vint *)(w + word_at(m, first + v, k, 4));
-                    if (fetch) __builtin_prefetch(w + word_at(m, first + vectors + v, k, 4), 0, 2);
+                    vint four = *(const vint *)(at[v] + k / 4 * PANEL);
+                    if (fetch) __builtin_prefetch(next[v] + k / 4 * PANEL, 0, 2);
                     vfloat a = __builtin_convertvector(four << 24 >> 24, vfloat);
                     vfloat b = __builtin_convertvector(four << 16 >> 24, vfloat);
                     vfloat c = __builtin_convertvector(four << 8 >> 24, vfloat);
@@ -114,7 +117,8 @@ tile(const int format, const int vectors, const int rows, const int fetch, const
                     }
                 }
             UNROLL for (int v = 0; v < vectors; v++) {
-                vfloat scale = loadf(m->scales + word_at(m, first + v, block, BLOCK));
+                const float *scales = m->scales + vector_start(m, first + v, BLOCK);
+                vfloat scale = loadf(scales + block / BLOCK * PANEL);
                 UNROLL for (int r = 0; r < rows; r++)
                     sum[v * rows + r] = multiply_add(
                         scale, part[v * rows + r][0] + part[v * rows + r][1], sum[v * rows + r]);
