@@ -6,14 +6,19 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import platform
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from semigpt.environment import cpu_limit, prepare
+from semigpt.errors import SettingsError
 from semigpt.native import compiler
-from semigpt.native.compiler import FLAGS, NativeUnavailableError, compiled
+from semigpt.native.compiler import NativeUnavailableError, compiled
 
 REAL = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 pytestmark = pytest.mark.skipif(
@@ -62,8 +67,8 @@ def answer(library: ctypes.CDLL) -> int:
 @pytest.mark.parametrize(
     ("refused", "chosen"),
     [
-        ((), FLAGS[0]),
-        (("-march=native",), ("-O3", "-mcpu=native", "-fopenmp")),
+        (("-Xclang",), ("-O3", "-march=native", "-fopenmp")),
+        (("-march=native", "-Xclang"), ("-O3", "-mcpu=native", "-fopenmp")),
         (("-fopenmp",), ("-O3", "-march=native")),
         (("-march=native", "-fopenmp"), ("-O3", "-mcpu=native")),
         (("-march=native", "-mcpu=native"), ("-O3", "-fopenmp")),
@@ -80,7 +85,7 @@ def test_a_compiler_gets_the_best_flags_that_it_knows(
     fake = stand_in(tmp_path, refused=refused)
     monkeypatch.setenv("CC", str(fake))
     assert answer(compiled(source, "ANSWER=42")) == 42
-    assert calls(fake)[-1].startswith(" ".join(chosen) + " -std=")
+    assert f" {source} {' '.join(chosen)} -lm -o " in calls(fake)[-1]
 
 
 def test_without_openmp_one_line_says_what_it_costs_and_what_to_install(
@@ -116,7 +121,7 @@ def test_cc_may_hold_a_wrapper_and_arguments(
     fake = stand_in(tmp_path)
     monkeypatch.setenv("CC", f"'{wrapper}' {fake} -DANSWER=7")
     assert answer(compiled(source)) == 7
-    assert calls(fake)[0].startswith("-DANSWER=7 -O3")
+    assert calls(fake)[0].startswith("-DANSWER=7 -std=")
 
 
 @pytest.mark.parametrize(
@@ -138,12 +143,13 @@ def test_a_new_compiler_behind_a_wrapper_compiles_again(
         (first / "fake-cc").symlink_to(wrapper)
     monkeypatch.setenv("PATH", f"{first}:{second}:{os.environ['PATH']}")
     monkeypatch.setenv("CC", "fake-cc" if link else "wrapper fake-cc")
-    for _ in range(2):
-        compiled(source, "ANSWER=1")
-    assert len(calls(fake)) == 1
+    compiled(source, "ANSWER=1")
+    once = len(calls(fake))  # one for each set of flags that was tried
+    compiled(source, "ANSWER=1")
+    assert len(calls(fake)) == once
     fake.write_text(fake.read_text() + "# a newer version\n")
     compiled(source, "ANSWER=1")
-    assert len(calls(fake)) == 2
+    assert len(calls(fake)) == 2 * once
 
 
 def test_whatever_a_library_is_made_of_gives_it_a_name_of_its_own(
@@ -161,7 +167,7 @@ def test_whatever_a_library_is_made_of_gives_it_a_name_of_its_own(
     source.write_text(source.read_text() + "/* a change */\n")
     assert answer(compiled(source, "ANSWER=2")) == 2
     assert count() == 3
-    monkeypatch.setattr(compiler, "FLAGS", (("-O1",),))
+    monkeypatch.setattr(compiler, "flags", lambda: (("-O1",),))
     compiled(source, "ANSWER=2")
     assert count() == 4
     monkeypatch.setattr(compiler, "_cpu_identity", lambda: b"another")
@@ -169,7 +175,8 @@ def test_whatever_a_library_is_made_of_gives_it_a_name_of_its_own(
     assert count() == 5
     headers = tmp_path / "headers"
     headers.mkdir()
-    shutil.copy(compiler.HEADERS / "vectors.h", headers)
+    for header in compiler.HEADERS.glob("*.h"):
+        shutil.copy(header, headers)
     changed = (headers / "vectors.h").read_text() + "/* a change */\n"
     (headers / "vectors.h").write_text(changed)
     monkeypatch.setattr(compiler, "HEADERS", headers)
@@ -200,6 +207,101 @@ def test_a_machine_without_a_compiler_says_so(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NativeUnavailableError, match=r"no C compiler \(cc\)"):
         compiled(source, "ANSWER=1")
+
+
+def test_without_a_compiler_zigs_is_found_in_the_python_environment(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site" / "ziglang"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    zig = stand_in(package, "zig")
+    zig.write_text(zig.read_text().replace("for a;", "shift\nfor a;"))  # its first word is "cc"
+    monkeypatch.syspath_prepend(package.parent)
+    path = os.environ["PATH"]
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert answer(compiled(source, "ANSWER=5")) == 5
+    assert os.environ["PATH"] == path
+    assert all(call.startswith("cc -std=") for call in calls(zig))
+
+
+CLANG = shutil.which("clang") or shutil.which("clang-14")
+
+
+@pytest.mark.skipif(CLANG is None or sys.platform != "linux", reason="no clang, or not Linux")
+def test_clangs_loops_run_on_pytorchs_threads_divided_as_gccs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "loops.c"
+    source.write_text(
+        '#include "vectors.h"\n'
+        "int most(void) { return omp_get_max_threads(); }\n"
+        "void owners(int n, int step, int *owner) {\n"
+        "#pragma omp parallel for schedule(static) if (n > 1)\n"
+        "    for (int i = 0; i < n; i += step) owner[i] = omp_get_thread_num();\n"
+        "}\n"
+        "int asked(int threads) {\n"
+        "    int all = 0;\n"
+        "#pragma omp parallel num_threads(threads)\n"
+        "    {\n"
+        "#pragma omp single\n"
+        "        all = omp_get_num_threads();\n"
+        "    }\n"
+        "    return all;\n"
+        "}\n"
+    )
+    owners = {}
+    before = torch.get_num_threads()
+    for name in (str(REAL), str(CLANG)):
+        monkeypatch.setenv("CC", name)
+        library = compiled(source)
+        try:
+            torch.set_num_threads(3)
+            assert library.most() == 3
+            assert library.asked(2) == 2
+            assert library.asked(5) == 5
+            owners[name] = []
+            for n, step in ((1, 1), (2, 1), (3, 1), (7, 1), (8, 3), (100, 7)):
+                owner = (ctypes.c_int * n)(*[-1] * n)
+                library.owners(n, step, owner)
+                owners[name].append(list(owner))
+        finally:
+            torch.set_num_threads(before)
+    assert owners[str(REAL)] == owners[str(CLANG)]
+    assert owners[str(CLANG)][3] == [0, 0, 0, 1, 1, 2, 2]
+
+
+def test_a_machine_can_be_held_to_avx2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a new process has it: PyTorch's products, the precision, the flags, the vectors."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        pytest.skip("no x86 CPU")
+    monkeypatch.setenv("SEMIGPT_CPU", "avx2")
+    code = (
+        "import ctypes, semigpt, torch\n"
+        "from semigpt.device import pick_precision\n"
+        "from semigpt.native import blocks_step\n"
+        "print(torch.backends.cpu.get_cpu_capability())\n"
+        "print(pick_precision(torch.device('cpu'), 'auto'), blocks_step.unit_sequences())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["AVX2", "torch.float32", "8"]
+    monkeypatch.setenv("SEMIGPT_CPU", "avx9")
+    with pytest.raises(SettingsError, match="SEMIGPT_CPU=avx9 is unknown; it may be avx2"):
+        cpu_limit()
+
+
+@pytest.mark.parametrize(
+    ("user", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_that_wait_give_their_core_back_unless_the_user_says_otherwise(
+    user: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    for name, value in user.items():
+        monkeypatch.setenv(name, value)
+    prepare()
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
 def test_a_source_that_does_not_compile_is_named_with_the_first_line(source: Path) -> None:

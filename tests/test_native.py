@@ -140,7 +140,7 @@ def test_a_prompt_read_at_once_gives_the_bits_of_one_read_token_by_token(
 
 def test_plain_c_is_right_too(monkeypatch: pytest.MonkeyPatch, model: GPT) -> None:
     """As on a machine without AVX-512 or OpenMP: compiled for the oldest CPU of the kind."""
-    monkeypatch.setattr(semigpt.native.compiler, "FLAGS", (("-O1",),))
+    monkeypatch.setattr(semigpt.native.compiler, "flags", lambda: (("-O1",),))
     native.library.cache_clear()
     try:
         tokens = torch.randint(0, model.settings.vocab_size, (9, 9)).numpy()

@@ -7,6 +7,8 @@ imported when first asked for, so `import semigpt` costs nothing.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from semigpt import environment
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -40,6 +42,8 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]
+
+environment.prepare()
 
 if TYPE_CHECKING:
     from semigpt.config import Recipe

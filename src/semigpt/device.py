@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from semigpt.environment import cpu_limit
 from semigpt.errors import SettingsError
 from semigpt.settings import check_choice, check_positive
 
@@ -95,11 +96,8 @@ def pick_precision(device: torch.device, precision: str) -> torch.dtype:
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
         case _, "cpu":
             capabilities = torch.cpu.get_capabilities()
-            return (
-                torch.bfloat16
-                if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
-                else torch.float32
-            )
+            multiplies = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+            return torch.bfloat16 if multiplies and cpu_limit() is None else torch.float32
         case _:
             return torch.float32
 

@@ -29,8 +29,8 @@ enum {
 };
 enum { FINAL_NORM, FINAL_SHIFT, HEAD, LAST_WEIGHTS }; /* after the layers */
 
-/* The output layer computes 48 tokens' logits at 8 positions of LANES sequences at a time. At width 32
-   the logits, the rows and the weights take 47 KB, about a first-level cache. */
+/* The output layer computes 48 tokens' logits at 8 positions of LANES sequences at a time. At width
+   32 and 16 lanes the logits, the rows and the weights take 47 KB, about a first-level cache. */
 enum { CHUNK = 48, ROWS = 8 };
 
 /* Outputs that a product computes at a time, at four positions: their sums stay in registers. */
@@ -140,8 +140,9 @@ INLINE vfloat dropout_factor(const uint8_t *mask, int dropped) {
     return (vfloat)((vint)splat(256.0f / (256 - dropped)) & (random >= dropped));
 }
 
-/* y = x Wᵀ + bias at `count` positions, OUTPUTS at a time; y's positions are `stride` vectors apart.
-   Where O is not a multiple of OUTPUTS its last row is computed again, into what follows it. */
+/* y = x Wᵀ + bias at `count` positions, OUTPUTS at a time; y's positions are `stride` vectors
+   apart. Where O is not a multiple of OUTPUTS its last row is computed again, into what follows
+   it. */
 INLINE void linear_at(const int count, const int kind, int I, int O, int stride, const vfloat *x,
                       const float *w, const float *bias, Epilogue epilogue, vfloat *y) {
     for (int o = 0; o < O; o += OUTPUTS) {
@@ -189,7 +190,8 @@ INLINE void linear(const int kind, int T, int I, int O, int stride, const vfloat
 
 /* d_x of y = x Wᵀ; through the ReLU whose output is x, where kind is RELU. */
 INLINE void input_gradient_at(const int count, const int kind, int I, int O, int stride,
-                              const vfloat *d_y, const float *w, const vfloat *relu, int add, vfloat *d_x) {
+                              const vfloat *d_y, const float *w, const vfloat *relu, int add,
+                              vfloat *d_x) {
     for (int i = 0; i < I; i += OUTPUTS) {
         vfloat sum[OUTPUTS][4];
         UNROLL for (int j = 0; j < OUTPUTS; j++) UNROLL for (int t = 0; t < count; t++)
@@ -222,10 +224,10 @@ INLINE void input_gradient(const int kind, int T, int I, int O, int stride, cons
                           add, d_x + (size_t)t * I);
 }
 
-/* d_w of y = x Wᵀ, x as rows [T, LANES, I]. d_y has a multiple of eight outputs; those from O on are
-   not stored. */
-INLINE void weight_gradient_at(const int columns, int T, int I, int O, int stride, const vfloat *d_y,
-                               const float *rows, int add, float *d_w) {
+/* d_w of y = x Wᵀ, x as rows [T, LANES, I]. d_y has a multiple of eight outputs; those from O on
+   are not stored. */
+INLINE void weight_gradient_at(const int columns, int T, int I, int O, int stride,
+                               const vfloat *d_y, const float *rows, int add, float *d_w) {
     for (int o = 0; o < O; o += 2 * OUTPUTS) {
         vfloat sum[2 * OUTPUTS][2];
         UNROLL for (int j = 0; j < 2 * OUTPUTS; j++)
@@ -256,8 +258,8 @@ static void weight_gradient(int T, int I, int O, int stride, const vfloat *d_y, 
 }
 
 /* y = layer norm of x, and each position's mean and 1 / standard deviation. */
-static void norm(int T, int C, float epsilon, const vfloat *x, const float *weight, const float *shift,
-                 vfloat *y, vfloat *mean_T, vfloat *rstd_T) {
+static void norm(int T, int C, float epsilon, const vfloat *x, const float *weight,
+                 const float *shift, vfloat *y, vfloat *mean_T, vfloat *rstd_T) {
     for (int t = 0; t < T; t++, x += C, y += C) {
         vfloat sum = {}, squares = {};
         for (int c = 0; c < C; c++) sum += x[c];
@@ -272,8 +274,8 @@ static void norm(int T, int C, float epsilon, const vfloat *x, const float *weig
 
 /* d_x += what comes back through the norm. `sums`: 2 C vectors of workspace. */
 static void norm_backward(int T, int C, const vfloat *x, const vfloat *mean_T, const vfloat *rstd_T,
-                          const float *weight, const vfloat *d_y, vfloat *d_x, vfloat *sums, float *d_weight,
-                          float *d_shift, int add) {
+                          const float *weight, const vfloat *d_y, vfloat *d_x, vfloat *sums,
+                          float *d_weight, float *d_shift, int add) {
     memset(sums, 0, sizeof(vfloat) * 2 * C);
     for (int t = 0; t < T; t++, x += C, d_y += C, d_x += C) {
         vfloat mean = mean_T[t], rstd = rstd_T[t], sum = {}, dot = {};
@@ -338,7 +340,8 @@ static void attend_backward(int T, int H, int D, const vfloat *qkv, const vfloat
         for (int t = 0; t < T; t++, attention += t) {
             const vfloat *q = qkv + (size_t)t * 3 * C + h * D, *k = qkv + C + h * D, *v = k + C;
             const vfloat *d_out = d_mixed + (size_t)t * C + h * D;
-            vfloat *d_q = d_qkv + (size_t)t * 3 * C + h * D, *d_k = d_qkv + C + h * D, *d_v = d_k + C;
+            vfloat *d_q = d_qkv + (size_t)t * 3 * C + h * D, *d_k = d_qkv + C + h * D;
+            vfloat *d_v = d_k + C;
             vfloat dot = {};
             for (int s = 0; s <= t; s++) {
                 vfloat even = {}, odd = {};

@@ -127,7 +127,7 @@ def few_sequences(B: int, T: int) -> bool:
     At 2 x 64 and 64 positions, 8 sequences take 16 ms here and 10 with autograd;
     docs/choices.md#few-sequences.
     """
-    return B < unit_sequences() and T > 16
+    return T > 16 and unit_sequences() > B
 
 
 def dropped_of_256(dropout: float) -> int:

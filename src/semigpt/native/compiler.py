@@ -17,9 +17,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from semigpt.environment import cpu_limit
 from semigpt.errors import SemigptError
 from semigpt.storage import cache_folder
 
@@ -28,17 +30,8 @@ __all__ = ["NativeUnavailableError", "check_memory", "compiled"]
 logger = logging.getLogger(__name__)
 
 HEADERS = Path(__file__).parent
-# Tried in this order. Compilers for x86 take -march=native, some for ARM only -mcpu=native, and any
-# may lack OpenMP.
-FLAGS = (
-    ("-O3", "-march=native", "-fopenmp"),
-    ("-O3", "-mcpu=native", "-fopenmp"),
-    ("-O3", "-march=native"),
-    ("-O3", "-mcpu=native"),
-    ("-O3", "-fopenmp"),
-    ("-O2",),
-)
 ALWAYS = ("-std=gnu11", "-shared", "-fPIC", "-Wno-psabi")
+RUNTIMES = ("libgomp*.so*", "libomp.dylib")
 
 
 class NativeUnavailableError(SemigptError):
@@ -52,16 +45,20 @@ def compiled(source: Path, *defines: str) -> ctypes.CDLL:
         source: The C file. It may include the headers of this folder.
         defines: Macros to define, `NAME` or `NAME=VALUE`.
 
-    The compiler is `$CC`, which may hold arguments (`ccache gcc`), else `cc`, `gcc` or `clang`. The
-    library's file name is a digest of the sources, the flags, the compiler and the CPU, so that a
-    change of any of them compiles again.
+    The compiler is `$CC`, which may hold arguments (`ccache gcc`), else `cc`, `gcc` or `clang`,
+    else zig's, from the extra `semigpt[compiler]`. The library's file name is a digest of the
+    sources, the flags, the compiler and the CPU, so that a change of any of them compiles again.
 
     Raises NativeUnavailableError, saying why, without a compiler or where it fails.
     """
     command = _compiler_command()
     parts = [source.read_bytes()]
     parts += [header.read_bytes() for header in sorted(HEADERS.glob("*.h"))]
-    parts += [repr((FLAGS, ALWAYS, defines)).encode(), _compiler_identity(command), _cpu_identity()]
+    parts += [
+        repr((flags(), ALWAYS, defines)).encode(),
+        _compiler_identity(command),
+        _cpu_identity(),
+    ]
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()
     path = cache_folder() / "native" / f"{source.stem}-{digest[:20]}.so"
     if not path.is_file():
@@ -83,16 +80,44 @@ def check_memory(status: Any, function: Any, arguments: tuple[Any, ...]) -> Any:
     return status
 
 
+def flags() -> tuple[tuple[str, ...], ...]:
+    """The flags to try, in this order.
+
+    Compilers for x86 take -march=native, some for ARM only -mcpu=native. Clang, and so zig, is
+    given PyTorch's OpenMP threads to link with (see openmp.h), which GCC finds by itself; any may
+    lack OpenMP.
+    """
+    machines = ("-march=native", "-mcpu=native") if cpu_limit() is None else ("-march=haswell",)
+    runtime = _openmp_runtime()
+    clangs = () if runtime is None else ("-Xclang", "-fopenmp", str(runtime))
+    threads = [clangs, ("-fopenmp",), ()] if clangs else [("-fopenmp",), ()]
+    tuned = [("-O3", machine, *option) for option in threads for machine in machines]
+    return (*tuned, ("-O3", "-fopenmp"), ("-O2",))
+
+
+def _openmp_runtime() -> Path | None:
+    """The library of OpenMP's threads that PyTorch brings: GNU's on Linux, LLVM's on a Mac."""
+    torch = find_spec("torch")
+    if torch is None or torch.origin is None:
+        return None
+    libraries = Path(torch.origin).parent / "lib"
+    return next((found for name in RUNTIMES for found in sorted(libraries.glob(name))), None)
+
+
 def _compiler_command() -> list[str]:
     """The compiler and its arguments: `$CC` split as a shell splits it, else the first one on the
-    PATH."""
+    PATH, else zig's."""
     try:
         command = shlex.split(os.environ.get("CC", ""), posix=os.name == "posix")
     except ValueError as error:
         raise NativeUnavailableError(f"CC={os.environ['CC']} is no command ({error})") from None
     found = command or [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]
+    if not found and (zig := find_spec("ziglang")) is not None and zig.origin is not None:
+        found = [str(Path(zig.origin).with_name("zig")), "cc"]
     if not found:
-        raise NativeUnavailableError("no C compiler (cc) on this machine")
+        raise NativeUnavailableError(
+            "no C compiler (cc) on this machine; pip install 'semigpt[compiler]' brings one"
+        )
     return found
 
 
@@ -100,15 +125,15 @@ def _compile(command: Sequence[str], source: Path, defines: tuple[str, ...], pat
     """Compile with the first flags that work. The library appears at `path` in one rename, or not
     at all."""
     macros = [f"-D{name}" for name in defines]
-    arguments = [*ALWAYS, *macros, f"-I{HEADERS}", str(source), "-lm"]
+    arguments = [*ALWAYS, *macros, f"-I{HEADERS}", str(source)]
     message = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             built = Path(folder) / path.name
-            for flags in FLAGS:
+            for chosen in flags():
                 done = subprocess.run(
-                    [*command, *flags, *arguments, "-o", str(built)],
+                    [*command, *arguments, *chosen, "-lm", "-o", str(built)],
                     capture_output=True,
                     text=True,
                     errors="replace",
@@ -170,8 +195,8 @@ def _has_openmp(library: ctypes.CDLL) -> bool:
 @cache
 def _warn_of_one_core(compiler: str) -> None:
     logger.warning(
-        "%s has no OpenMP, so native code runs on one core of %d; install gcc and name it in CC, "
-        "or OpenMP for clang (Debian and Ubuntu: apt install libomp-dev)",
+        "%s has no OpenMP, so native code runs on one core of %d; install gcc, or "
+        "pip install 'semigpt[compiler]', and name it in CC",
         compiler,
         os.cpu_count() or 1,
     )

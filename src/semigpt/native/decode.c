@@ -48,14 +48,15 @@ typedef struct {
     float *scratch;
 } Model;
 
-/* Where vector v of a matrix begins, in 32-bit words, of which one holds `together` inputs: a panel is
-   VECTORS vectors wide. */
+/* Where vector v of a matrix begins, in 32-bit words, of which one holds `together` inputs: a panel
+   is VECTORS vectors wide. */
 static inline size_t vector_start(const Matrix *m, int v, int together) {
     return (size_t)(v / VECTORS) * m->inputs / together * PANEL + v % VECTORS * LANES;
 }
 
-/* `vectors` vectors of outputs, from `first` on, times `rows` rows of x. `format`, `vectors`, `rows`
-   and `fetch` are constants where this is called. `fetch`: prefetch the next vectors meanwhile. */
+/* `vectors` vectors of outputs, from `first` on, times `rows` rows of x. `format`, `vectors`,
+   `rows` and `fetch` are constants where this is called. `fetch`: prefetch the next vectors
+   meanwhile. */
 static inline __attribute__((always_inline)) void
 tile(const int format, const int vectors, const int rows, const int fetch, const Matrix *m,
      int first, const float *x, int x_stride, float *y, int y_stride) {
@@ -260,8 +261,9 @@ mix_values(const int count, int d, const float *scores, const float *values, int
     }
 }
 
-/* softmax(q keys^T / sqrt(D)) values over the first `seen` slots. Keys lie in blocks of LANES slots,
-   D x LANES each, so that a vector of scores is summed at once; values lie S x round_up(D, PANEL).
+/* softmax(q keys^T / sqrt(D)) values over the first `seen` slots. Keys lie in blocks of LANES
+   slots, D x LANES each, so that a vector of scores is summed at once; values lie
+   S x round_up(D, PANEL).
    Two blocks of keys at once: with four attention took a third longer at D = 64, and prefetching
    gained nothing. */
 static void attend(const float *q, const float *keys, const float *values, int seen, int D,

@@ -1,10 +1,12 @@
-/* Vectors of floats, as GCC's and Clang's `vector_size` gives them. LANES is what one register of the
-   CPU holds: GCC takes a wider vector apart through memory (its bug 107916), and a step of `blocks`
-   in vectors of 16 ran at a tenth of its speed on a CPU with registers of 8. */
+/* Vectors of floats, as GCC's and Clang's `vector_size` gives them. LANES is what one register of
+   the CPU holds: GCC takes a wider vector apart through memory (its bug 107916), and a step of
+   `blocks` in vectors of 16 ran at a tenth of its speed on a CPU with registers of 8. */
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "openmp.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -50,13 +52,9 @@ const int semigpt_lanes = LANES;
 
 /* Whether parallel loops use all cores: semigpt.native.compiler warns where they do not. */
 #ifdef _OPENMP
-#include <omp.h>
 const int semigpt_has_openmp = 1;
 #else
 const int semigpt_has_openmp = 0;
-static inline int omp_get_thread_num(void) { return 0; }
-static inline int omp_get_num_threads(void) { return 1; }
-static inline int omp_get_max_threads(void) { return 1; }
 #endif
 
 typedef float vfloat __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -71,7 +69,7 @@ static inline vfloat select_lanes(vint mask, vfloat yes, vfloat no) {
     return (vfloat)(((vint)yes & mask) | ((vint)no & ~mask));
 }
 
-/* The larger of each lane; `y` where either is NaN. */
+/* The larger, the smaller of each lane; `y` where either is NaN. */
 static inline vfloat larger(vfloat x, vfloat y) {
 #if LANES == 16 && defined(__AVX512F__)
     return (vfloat)_mm512_max_ps((__m512)x, (__m512)y);
@@ -81,9 +79,18 @@ static inline vfloat larger(vfloat x, vfloat y) {
     return select_lanes(x > y, x, y);
 #endif
 }
+static inline vfloat smaller(vfloat x, vfloat y) {
+#if LANES == 16 && defined(__AVX512F__)
+    return (vfloat)_mm512_min_ps((__m512)x, (__m512)y);
+#elif LANES == 8 && defined(__AVX__)
+    return (vfloat)_mm256_min_ps((__m256)x, (__m256)y);
+#else
+    return select_lanes(x < y, x, y);
+#endif
+}
 
-/* a b + sum in one rounding where the CPU has that. A compiler left to itself fuses some sums and not
-   others (GCC for AMD: avoid-fma-max-bits), and then a batch of another size has other bits. */
+/* a b + sum in one rounding where the CPU has that. A compiler left to itself fuses some sums and
+   not others (GCC for AMD: avoid-fma-max-bits), and then a batch of another size has other bits. */
 static inline vfloat multiply_add(vfloat a, vfloat b, vfloat sum) {
 #if LANES == 16 && defined(__AVX512F__)
     return (vfloat)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
@@ -99,8 +106,7 @@ static inline vfloat multiply_add(vfloat a, vfloat b, vfloat sum) {
 /* e^x with a relative error of about 1e-7. x is clamped to -87 and 88, where e^x is a normal float.
    Range reduction and polynomial as in Cephes' expf. */
 static inline vfloat vexp(vfloat x) {
-    x = select_lanes(x < -87.0f, splat(-87.0f), x);
-    x = select_lanes(x > 88.0f, splat(88.0f), x);
+    x = smaller(splat(88.0f), larger(splat(-87.0f), x)); /* in this order NaN stays NaN */
     vfloat n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
     vfloat r = x - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
