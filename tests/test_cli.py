@@ -105,6 +105,18 @@ def test_train_prints_its_run_folder_and_nothing_else(
     assert "\x1b[" not in captured.err, "no colour where there is no terminal"
 
 
+def test_a_run_slower_than_forecast_says_so_once_and_what_to_do(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semigpt.training.progress.SLOW", 0.0)
+    out = folder / "slow"
+    arguments = ["--data", str(folder / "글.txt"), "--steps", "30", "--out", str(out)]
+    assert main(["train", *arguments, *FAST]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "was forecast" in line]
+    assert len(lines) == 1
+    assert f"semigpt train --resume {out}" in lines[0]
+
+
 def test_names_that_look_like_markup_are_shown_as_they_are(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from semigpt.ngrams.counts import Counts
 from semigpt.training.distillation import Teacher
 from semigpt.training.muon import Muon
 from semigpt.training.optimizer import Optimizer, OptimizerSettings, learning_rate_scale
-from semigpt.training.progress import Progress
+from semigpt.training.progress import Pace, Progress, StepReport
 from semigpt.training.settings import TrainingSettings
 from semigpt.training.step import make_step
 from semigpt.training.trainer import training_steps
@@ -323,3 +323,18 @@ def test_each_step_has_the_teachers_weight_of_the_moment(dataset: Dataset) -> No
     list(training_steps(model, dataset, optimizer, training, progress, step=step, teacher=teacher))
     assert weights[0] == 1.0
     assert weights[-1] < 1.0
+
+
+def report(step: int, seconds: float) -> StepReport:
+    return StepReport(step, 0, 0.1, 1.0, 0.1, 1.0, seconds, skipped=False, spike=False)
+
+
+def test_steps_that_take_over_three_times_the_forecast_are_told_once() -> None:
+    pace, now, told = Pace(0.1), 0.0, []
+    # Evaluations between steps, and a few slow steps, are no slow machine.
+    durations = [*[0.1] * 20, 5.0, *[0.1] * 9, *[1.0] * 4, *[0.1] * 9, *[0.29] * 20, *[0.4] * 20]
+    for step, duration in enumerate(durations):
+        now += duration
+        told.append(pace.slowed(report(step, now)))
+    assert [(at, slow) for at, slow in enumerate(told) if slow] == [(67, pytest.approx(0.4))]
+    assert not any(Pace(None).slowed(report(step, float(step))) for step in range(30))

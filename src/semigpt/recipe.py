@@ -31,7 +31,7 @@ from semigpt.run import Evaluated, Finished, Prepared, TrainingRun
 from semigpt.run_folder import RunFolder
 from semigpt.training.forecast import Forecast, check_resources
 from semigpt.training.optimizer import Optimizer
-from semigpt.training.progress import StepReport
+from semigpt.training.progress import Pace, StepReport
 from semigpt.training.step import make_step
 from semigpt.training.trainer import training_steps
 
@@ -68,9 +68,10 @@ class Forecasted:
 
 @dataclass(frozen=True)
 class Stepped:
-    """One update of the weights."""
+    """One update of the weights; `slowed` as `Pace` tells it."""
 
     report: StepReport
+    slowed: float | None = None
 
 
 Event: TypeAlias = Preparing | Prepared | Forecasted | Stepped | Evaluated | Finished
@@ -126,6 +127,7 @@ def train(
         if checkpoint is None:
             yield training.evaluate()
         stopped = False
+        pace = Pace(None if forecast is None else forecast.seconds / forecast.steps)
         with naming_the_last_good(run):
             for report in training_steps(
                 model,
@@ -137,7 +139,7 @@ def train(
                 teacher=teacher,
             ):
                 training.log(report)
-                yield Stepped(report)
+                yield Stepped(report, pace.slowed(report))
                 if training.evaluation_due(report):
                     yield training.evaluate()
                 stopped = stop() and report.fraction < 1

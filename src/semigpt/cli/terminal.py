@@ -155,6 +155,13 @@ class TrainingDisplay:
             self.console.print(
                 f"[yellow]step {report.step:,}[/]: the loss spikes to {report.loss:.3f} nats"
             )
+        if event.slowed is not None and self.prepared is not None:
+            self.console.print(
+                f"[yellow]slow[/]     a step takes {event.slowed:.2g} s, over three times what was "
+                "forecast: another program uses the machine. Close it, or stop here with Ctrl-C "
+                "and resume when the machine is free: semigpt train --resume "
+                f"{escape(str(self.prepared.run.path))}"
+            )
         if self.first is None:
             self.first = (report.tokens_seen, report.seconds)
             return

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections import deque
 from dataclasses import dataclass
 
 from semigpt.training.settings import TrainingSettings
 
-__all__ = ["Progress", "StepReport"]
+__all__ = ["Pace", "Progress", "StepReport"]
 
 # A spike: a loss so far above its running mean, from the 51st step on.
 SPIKE_DEVIATIONS = 5.0
 SPIKE_NATS = 0.5
 SPIKE_DECAY = 0.98  # of the running mean: about 50 steps
 SPIKE_WARM_UP = 50
+# A slow run: the median of its newest steps takes so many times as long as was forecast.
+SLOW, SLOW_STEPS = 3.0, 9
 
 
 @dataclass
@@ -66,3 +70,27 @@ class StepReport:
     seconds: float  # of the run's clock
     skipped: bool = False  # no update: loss or gradient was not finite
     spike: bool = False  # the loss is far above its running mean
+
+
+class Pace:
+    """Tells once that steps take far longer than was forecast, as beside another busy program.
+
+    expected: seconds per step; None tells nothing
+    """
+
+    def __init__(self, expected: float | None) -> None:
+        self._expected = expected
+        self._durations: deque[float] = deque(maxlen=SLOW_STEPS)
+        self._last: float | None = None
+
+    def slowed(self, report: StepReport) -> float | None:
+        """Seconds per step now, the first time that is over three times what was expected."""
+        last, self._last = self._last, report.seconds
+        if last is None or self._expected is None:
+            return None
+        self._durations.append(report.seconds - last)
+        now = statistics.median(self._durations)
+        if len(self._durations) < SLOW_STEPS or now <= SLOW * self._expected:
+            return None
+        self._expected = None
+        return now
