@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,14 @@ from semigpt.run_folder import RunFolder
 from semigpt.studies.ladder import (
     LadderSettings,
     Reached,
+    Row,
     Rung,
     climb,
+    markdown,
     rung_recipe,
     rung_row,
     step_seconds,
+    too_short,
 )
 
 TEXT = "하늘이 맑다. 바람이 차다. <b>비가 온다 & 눈이 온다.</b> 오늘은 전국이 대체로 맑겠다.\n"
@@ -172,3 +176,18 @@ def test_a_row_needs_a_finished_run(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('[model]\nrung = "bigram"\n', encoding="utf-8")
     with pytest.raises(CheckpointError, match="no evaluation in its logs"):
         rung_row(RunFolder.open(tmp_path))
+
+
+def test_a_climb_that_ranks_rungs_the_wrong_way_round_says_it_was_too_short(
+    corpus: Path, tmp_path: Path
+) -> None:
+    row = Row("bigram", "", 1, 1.0, 0.1, 2.0, 1.0, 1.0, 1, "", None)
+    rows = [row, replace(row, rung="blocks", bits_per_character=2.1)]
+    rows.append(replace(row, rung="gpt", bits_per_character=1.9))
+    asked = settings(corpus, rungs=("bigram", "blocks", "gpt"), steps=None, minutes=0.5)
+    said = too_short(asked, rows)
+    assert said is not None
+    assert said.startswith("too short to rank them: blocks above bigram; climb longer")
+    assert "--minutes 1 " in said
+    assert too_short(asked, [rows[0], rows[2]]) is None
+    assert "Too short to rank them" in markdown(asked, rows)

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from semigpt.corpus.staging import prepare_corpus
 from semigpt.errors import SettingsError, TokenizerError
 from semigpt.evaluation.evaluate import evaluate
 from semigpt.recipe import open_run
-from semigpt.studies.tokenizers import HARD_TEXTS, UNSEEN, Comparison, compare, measure
+from semigpt.studies.tokenizers import HARD_TEXTS, UNSEEN, Comparison, Trained, compare, measure
 from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 
@@ -440,6 +441,22 @@ def test_compare_trains_the_same_model_on_each(text_file: Path, tmp_path: Path) 
     assert f"| bits per character | {last.trained[0].bits_per_character:.3f} |" in table
     assert "6 steps" in table
     assert said[-1].startswith("byte: ")
+
+
+def test_a_comparison_whose_curves_still_cross_does_not_choose() -> None:
+    def trained(kind: str, early: float, late: float) -> Trained:
+        curve = [(0.0, 9.0), (30.0, early), (60.0, late)]
+        return Trained(kind, Path(), 1, 1, 1, 60.0, late, curve)  # type: ignore[arg-type]
+
+    bare = Comparison("글", 1, 1, {"training": {"minutes": 1}, "size": "tiny"})
+    crossed = replace(bare, trained=[trained("char", 4.0, 3.9), trained("bpe", 4.5, 3.8)])
+    verdict = crossed.verdict()
+    assert verdict is not None
+    assert verdict.startswith("too short to choose: char led after two thirds")
+    assert verdict in crossed.html()
+    clear = replace(bare, trained=[trained("char", 4.0, 3.9), trained("bpe", 3.9, 3.8)])
+    assert clear.verdict() == "bpe needs the fewest bits per character: 3.800"
+    assert replace(bare, trained=clear.trained[:1]).verdict() is None
 
 
 def test_a_comparison_that_is_stopped_keeps_what_is_whole(text_file: Path, tmp_path: Path) -> None:

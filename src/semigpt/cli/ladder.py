@@ -16,7 +16,7 @@ from semigpt.cli.flags import (
     add_machine_flags,
     asked_for,
 )
-from semigpt.cli.output import RUNS, stopping, write, write_json
+from semigpt.cli.output import RUNS, note, stopping, write, write_json
 
 if TYPE_CHECKING:
     from semigpt.studies.ladder import LadderSettings, Row
@@ -67,7 +67,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from semigpt.models import LADDER
-    from semigpt.studies.ladder import LadderSettings
+    from semigpt.studies.ladder import LadderSettings, too_short
 
     minutes = options.minutes
     if minutes is None and options.steps is None:
@@ -88,6 +88,8 @@ def run(options: argparse.Namespace) -> int:
     folder = options.out or RUNS / "ladder"
     with stopping() as stop:
         rows = show_ladder(settings, folder, stop=lambda: stop[0] is not None)
+    if short := too_short(settings, rows):
+        note(short)
     if options.json:
         write_json([asdict(row) for row in rows])
     else:

@@ -324,4 +324,6 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(*row)
     console = Console(highlight=False)
     console.print(table)
+    if verdict := comparison.verdict():
+        console.print(f"{verdict}.", markup=False, soft_wrap=True)
     console.print(comparison.conditions(), markup=False, soft_wrap=True)

@@ -28,7 +28,7 @@ from semigpt.run_folder import RunFolder
 from semigpt.settings import check_choice, check_positive
 from semigpt.storage import replace_file
 
-__all__ = ["LadderSettings", "Reached", "Row", "Rung", "climb", "rung_recipe"]
+__all__ = ["LadderSettings", "Reached", "Row", "Rung", "climb", "rung_recipe", "too_short"]
 
 BASELINES = ("unigram", "bigram", "kneser_ney_5")
 
@@ -210,6 +210,28 @@ def rung_row(run: RunFolder) -> Row:
     )
 
 
+def too_short(settings: LadderSettings, rows: Sequence[Row]) -> str | None:
+    """That rungs end above the one below them, and how long to climb instead; None where each is
+    better than the last.
+
+    A larger model learns more from a step and makes fewer of them, so a climb that is too short,
+    or on a busy machine, ranks them the wrong way round.
+    """
+    above = [
+        f"{after.rung} above {before.rung}"
+        for before, after in pairwise(rows)
+        if after.bits_per_character > before.bits_per_character
+    ]
+    if not above:
+        return None
+    length = (
+        f"--steps {2 * settings.steps}"
+        if settings.steps is not None
+        else f"--minutes {2 * (settings.minutes or 1):g}"
+    )
+    return f"too short to rank them: {', '.join(above)}; climb longer, with {length} --out FOLDER"
+
+
 def step_seconds(timings: Sequence[Mapping[str, Any]]) -> float:
     """What a step takes by a run's clock, from the stretches between its lines.
 
@@ -296,6 +318,8 @@ def markdown(settings: LadderSettings, rows: Sequence[Row]) -> str:
     ]
     lines += [f"| {' | '.join(cells(row))} |" for row in rows]
     lines += ["", "Loss in nats per token, ± its standard error.", BOOK_NOTE, ""]
+    if note := too_short(settings, rows):
+        lines += [f"{note[0].upper()}{note[1:]}.", ""]
     for row in rows:
         text = "\n".join(f"    {line}" for line in row.sample.splitlines())
         lines += [f"## What `{row.rung}` writes", "", text, ""]
@@ -363,11 +387,13 @@ def html_page(folder: Path, settings: LadderSettings, rows: Sequence[Row]) -> st
         f'<p class="sample" lang="ko">{escape(row.sample)}</p></section>'
         for row in rows
     )
+    note = too_short(settings, rows)
     content = (
         f"<h1>The ladder</h1><p>{escape(headline(settings))}</p>"
         f'<div class="wide"><table class="ladder"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
         f'<p class="soft">Loss in nats per token, ± its standard error. {escape(BOOK_NOTE)}</p>'
-        f"<h2>Learning</h2>{charts}<h2>What each writes</h2>{samples}"
+        + (f"<p>{escape(note[0].upper() + note[1:])}.</p>" if note else "")
+        + f"<h2>Learning</h2>{charts}<h2>What each writes</h2>{samples}"
     )
     return page("The ladder · semigpt", content, STYLE)

@@ -154,12 +154,36 @@ class Comparison:
             )
         return rows
 
+    def verdict(self) -> str | None:
+        """Which kind needs the fewest bits per character, or that it is too early to say; None
+        before two are trained.
+
+        It is too early while another kind led when two thirds of the time were over.
+        """
+        if len(self.trained) < 2:
+            return None
+        best = min(self.trained, key=lambda row: row.bits_per_character)
+        early = {
+            row.kind: [bits for seconds, bits in row.curve if seconds <= row.seconds * 2 / 3]
+            for row in self.trained
+        }
+        if all(early.values()):
+            led = min(early, key=lambda kind: early[kind][-1])
+            if led != best.kind:
+                return (
+                    f"too short to choose: {led} led after two thirds of the time and {best.kind} "
+                    "at its end; train longer"
+                )
+        return f"{best.kind} needs the fewest bits per character: {best.bits_per_character:.3f}"
+
     def markdown(self) -> str:
         """The table, and under what conditions it came about."""
         head, *rows = self.table()
         lines = [head, ["---", *["---:"] * len(self.measured)], *rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{table}\n\n{self.conditions()}\n"
+        verdict = self.verdict()
+        said = "" if verdict is None else f"{verdict[0].upper()}{verdict[1:]}.\n\n"
+        return f"{table}\n\n{said}{self.conditions()}\n"
 
     def conditions(self) -> str:
         """What the numbers were measured on, in sentences."""
@@ -181,12 +205,7 @@ class Comparison:
 
     def html(self) -> str:
         """One page that opens with no network: the chart, and the table."""
-        best = min(self.trained, key=lambda row: row.bits_per_character, default=None)
-        title = "Tokenizers compared"
-        if best is not None and len(self.trained) > 1:
-            title = (
-                f"{best.kind} needs the fewest bits per character: {best.bits_per_character:.3f}"
-            )
+        title = self.verdict() or "Tokenizers compared"
         body = [f'<p class="soft">semigpt · {escape(self.data)}</p><h1>{escape(title)}</h1>']
         if self.trained:
             body.append(self._chart())
