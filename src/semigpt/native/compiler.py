@@ -126,6 +126,9 @@ def _compile(command: Sequence[str], source: Path, defines: tuple[str, ...], pat
     at all."""
     macros = [f"-D{name}" for name in defines]
     arguments = [*ALWAYS, *macros, f"-I{HEADERS}", str(source)]
+    # Zig builds its C library once; a home that cannot be written must not stop it.
+    zig = str(path.parent / "zig")
+    environment = {"ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": zig, **os.environ}
     message = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +141,7 @@ def _compile(command: Sequence[str], source: Path, defines: tuple[str, ...], pat
                     text=True,
                     errors="replace",
                     timeout=120,
+                    env=environment,
                 )
                 if done.returncode == 0:
                     built.replace(path)
