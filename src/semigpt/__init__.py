@@ -27,6 +27,7 @@ _HOMES = {
     "semigpt.tokenizers": (
         "BPETokenizer",
         "ByteTokenizer",
+        "CharBPETokenizer",
         "CharTokenizer",
         "JamoTokenizer",
         "UnigramTokenizer",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from semigpt.tokenizers import (
         BPETokenizer,
         ByteTokenizer,
+        CharBPETokenizer,
         CharTokenizer,
         JamoTokenizer,
         UnigramTokenizer,
