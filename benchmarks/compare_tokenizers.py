@@ -11,7 +11,8 @@ which benchmarks/film_reviews.py makes), read with `datasets`. Compared are:
   are installed (`pip install rustbpe sentencepiece`), with rustbpe, which must learn the same
   tokens, and with sentencepiece, which learns other ones (of characters, not of bytes) and only
   gives an idea;
-- BPE encoding on all cores with one core, and with the `tokenizers` library on all cores.
+- BPE encoding on all cores with one core, and with the `tokenizers` library on all cores;
+- learning and encoding BPE over whole characters (`char_bpe`) with BPE over bytes.
 
 Contestants take turns, so that other work on the machine slows all of them.
 """
@@ -35,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from semigpt.native import tokenize as native
-from semigpt.tokenizers import BPETokenizer, CharTokenizer, load_tokenizer
+from semigpt.tokenizers import BPETokenizer, CharBPETokenizer, CharTokenizer, load_tokenizer
 
 
 def main() -> None:
@@ -145,6 +146,8 @@ def characters(documents: list[str]) -> dict[str, float]:
     }
 
 
+CHAR_BPE = "semigpt's char_bpe (other tokens)"
+
 # GPT-2's words (Radford and others 2019), as the `tokenizers` library's ByteLevel splits them.
 WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
@@ -165,6 +168,7 @@ def trainers_of_bpe(documents: list[str], folder: Path) -> dict[str, Callable[[]
 
     contestants: dict[str, Callable[[], Any]] = {
         "semigpt": lambda: BPETokenizer.train(documents).save(folder / "bpe"),
+        CHAR_BPE: lambda: CharBPETokenizer.train(documents).save(folder / "char_bpe"),
         "tokenizers": theirs,
     }
     if importlib.util.find_spec("rustbpe"):
@@ -209,6 +213,7 @@ def bpe(documents: list[str], folder: Path, options: argparse.Namespace) -> dict
     alone = {"RAYON_NUM_THREADS": "1", "ONE_CORE": "1"}
     one_core = child("encode", folder / "bpe", options, alone)["MB/s"]
     library = child("encode", folder / "bpe", options, {"LIBRARY": "1"})["MB/s"]
+    whole_characters = child("encode", folder / "char_bpe", options, alone)["MB/s"]
     return {
         **{f"bpe, train seconds, {name}": value for name, value in took.items()},
         "bpe, train, ours over the fastest other": took["semigpt"] / fastest,
@@ -217,6 +222,9 @@ def bpe(documents: list[str], folder: Path, options: argparse.Namespace) -> dict
         "bpe, encode, all cores over one": every_core / one_core,
         "bpe, encode MB/s, all cores, tokenizers": library,
         "bpe, encode, times the tokenizers library": every_core / library,
+        "char_bpe, train, times bpe": took["semigpt"] / took[CHAR_BPE],
+        "char_bpe, encode MB/s, one core": whole_characters,
+        "char_bpe, encode, one core, times bpe": whole_characters / one_core,
     }
 
 

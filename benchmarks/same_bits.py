@@ -144,10 +144,10 @@ def measured(only: str, folder: Path) -> Iterator[tuple[str, str]]:
                     continue
                 done = semigpt("generate", str(run), "기상", "--max-new-tokens", "60", *flags)
                 yield f"{name}: generate {kind}", digest([done.stdout.encode()])
-    for kind in ("char", "byte", "jamo", "bpe", "unigram"):
+    for kind in ("char", "byte", "jamo", "bpe", "char_bpe", "unigram"):
         if only in f"tokenizer: {kind}":
             out = folder / f"tokenizer-{kind}"
-            size = ["--vocab-size", "2000"] if kind in ("bpe", "unigram") else []
+            size = ["--vocab-size", "2000"] if kind in ("bpe", "char_bpe", "unigram") else []
             semigpt("tokenizer", "train", "--kind", kind, "--out", str(out), *size)
             done = semigpt("tokenizer", "show", TEXT, "--tokenizer", str(out), "--json")
             ids = [token["id"] for token in json.loads(done.stdout)["tokenizers"][0]["tokens"]]

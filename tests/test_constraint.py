@@ -119,9 +119,9 @@ def test_banned_strings_are_found_wherever_they_are(text: str, banned: list[str]
     assert free == all(word not in text for word in banned)
 
 
-@pytest.fixture(scope="module", params=["char", "byte", "jamo", "bpe", "unigram"])
+@pytest.fixture(scope="module", params=["char", "byte", "jamo", "bpe", "char_bpe", "unigram"])
 def tokenizer(request: pytest.FixtureRequest, korean_text: str) -> Tokenizer:
-    size = 400 if request.param in ("bpe", "unigram") else None
+    size = 400 if request.param in ("bpe", "char_bpe", "unigram") else None
     return train_tokenizer(request.param, [korean_text] * 3, vocab_size=size)
 
 

@@ -376,7 +376,7 @@ def words() -> str:
     return " ".join(choice.tolist())
 
 
-@pytest.fixture(scope="module", params=["unigram", "bpe"])
+@pytest.fixture(scope="module", params=["unigram", "bpe", "char_bpe"])
 def subwords(request: pytest.FixtureRequest, words: str) -> Tokenizer:
     return train_tokenizer(request.param, [words], vocab_size=280)
 
@@ -676,12 +676,12 @@ def decomposed(text: str) -> str:
     return unicodedata.normalize("NFD", text)
 
 
-@pytest.mark.parametrize("kind", ["char", "jamo", "bpe"])
+@pytest.mark.parametrize("kind", ["char", "jamo", "bpe", "char_bpe"])
 def test_decomposed_text_is_asked_for_as_the_tokenizer_writes_it(
     kind: Any, korean_text: str
 ) -> None:
     """Python's strings may come from a macOS file name: 한 as three letters."""
-    size = 300 if kind == "bpe" else None
+    size = 300 if "bpe" in kind else None
     tokenizer = train_tokenizer(kind, [korean_text] * 3, normalization="NFC", vocab_size=size)
     torch.manual_seed(0)
     shape = {"context_length": 16, "width": 32, "num_layers": 1, "num_heads": 2}

@@ -11,6 +11,7 @@ NAMES = [
     "BPETokenizer",
     "BigramSettings",
     "ByteTokenizer",
+    "CharBPETokenizer",
     "CharTokenizer",
     "Corpus",
     "Dataset",

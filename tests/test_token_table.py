@@ -27,7 +27,7 @@ from semigpt.studies.tokenizers import HARD_TEXTS, UNSEEN, Comparison, Trained, 
 from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 
-KINDS = ("char", "byte", "jamo", "bpe", "unigram")
+KINDS = ("char", "byte", "jamo", "bpe", "char_bpe", "unigram")
 SMALL_MODEL = {"width": 32, "num_layers": 1, "num_heads": 2, "context_length": 16}
 
 
@@ -73,7 +73,7 @@ def test_train_saves_a_folder_that_autotokenizer_loads(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     out = tmp_path / "new" / kind
-    size = ["--vocab-size", "340"] if kind in ("bpe", "unigram") else []
+    size = ["--vocab-size", "340"] if kind in ("bpe", "char_bpe", "unigram") else []
     command = [
         "tokenizer",
         "train",
@@ -140,7 +140,10 @@ def test_mistakes_in_training_get_one_line(
 ) -> None:
     out, data = tmp_path / "out", ("--data", text_file)
     for arguments, says in [
-        (("--kind", "word"), "--kind must be one of char, byte, jamo, bpe, unigram, not 'word'"),
+        (
+            ("--kind", "word"),
+            "--kind must be one of char, byte, jamo, bpe, char_bpe, unigram, not 'word'",
+        ),
         (("--kind", "bpe", "--vocab-size", 100), "a vocabulary of 100 is too small"),
         (("--kind", "byte", "--vocab-size", 100), "a vocabulary of 100 is too small"),
         (("--kind", "jamo", "--vocab-size", 300), "a vocabulary of 300 is too small"),
@@ -196,7 +199,9 @@ def bpe_folder(bpe: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_pieces_are_the_text(kind: str, text: str) -> None:
     tokenizer = train_tokenizer(
-        kind, ["대한민국 만세"] * 5, vocab_size={"bpe": 270, "unigram": 270}.get(kind)
+        kind,
+        ["대한민국 만세"] * 5,
+        vocab_size=270 if kind in ("bpe", "char_bpe", "unigram") else None,
     )
     parts = tokens_of(tokenizer, text)
     assert [part.id for part in parts] == tokenizer.encode(text).tolist()
@@ -504,7 +509,7 @@ def test_mistakes_in_comparing_get_one_line(
     for arguments, says in [
         (
             ("--kinds", "char", "word"),
-            "--kinds must be one of char, byte, jamo, bpe, unigram, not 'word'",
+            "--kinds must be one of char, byte, jamo, bpe, char_bpe, unigram, not 'word'",
         ),
         (("--vocab-size", 100), "vocabulary of 100"),
         (("--vocab-size", 0), "vocab_size must be more than 0"),

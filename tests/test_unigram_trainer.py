@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from semigpt.corpus import prepare_corpus
 from semigpt.tokenizers import UnigramTokenizer
-from semigpt.tokenizers.byte_level import _count_words, _scores, byte_letters
+from semigpt.tokenizers.byte_level import _scores, byte_letters, count_words
 from semigpt.tokenizers.unigram_trainer import LONGEST, LONGEST_WORD, _Lattice, learn_pieces
 
 WORDS = {" 가나": 9, "가나다": 5, "나다나다": 4, "다": 7, "abab": 3, "가": 2, "뷁": 1}
@@ -168,5 +168,5 @@ def test_the_text_is_likelier_than_with_the_librarys_pieces() -> None:
 def test_lone_surrogates_are_left_out() -> None:
     tokenizer = UnigramTokenizer.train(["한국\ud800어 한국어"] * 3, vocab_size=300)
     assert tokenizer.decode(tokenizer.encode("\ud800한국어")) == "\ud800한국어"
-    counted: Mapping[str, int] = _count_words(["한국어"], None)
+    counted: Mapping[str, int] = count_words(["한국어"], None)
     assert UnigramTokenizer.train(["한국\ud800어"]).scores == learn_pieces(counted, 7743)

@@ -29,6 +29,7 @@ _HOMES = {
     "semigpt.tokenizers": (
         "BPETokenizer",
         "ByteTokenizer",
+        "CharBPETokenizer",
         "CharTokenizer",
         "JamoTokenizer",
         "UnigramTokenizer",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from semigpt.tokenizers import (
         BPETokenizer,
         ByteTokenizer,
+        CharBPETokenizer,
         CharTokenizer,
         JamoTokenizer,
         UnigramTokenizer,

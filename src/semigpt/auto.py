@@ -81,8 +81,8 @@ def unigram_vocab_size(characters: int) -> int:
 
 
 def documents_step(characters: int) -> int:
-    """Learn BPE or Unigram from every n-th document: some six million characters say as much as all
-    of them.
+    """Learn tokens longer than a character from every n-th document: some six million characters
+    say as much as all of them.
     """
     return max(-(-characters // TOKENIZER_CHARACTERS), 1)
 

@@ -55,9 +55,9 @@ class TokenizerSettings:
 
     kind: Kind | None = None  # None: `auto.tokenizer_kind` chooses
     vocab_size: int | None = (
-        None  # None: every character for char and jamo, 8,000 for bpe and unigram
+        None  # None: every character for char and jamo, 8,000 for bpe, char_bpe and unigram
     )
-    min_count: int = 1  # rarer characters (pairs, for bpe) are spelt in bytes
+    min_count: int = 1  # rarer characters (pairs, for bpe and char_bpe) are spelt in bytes
     folder: str | None = None
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class TokenizerSettings:
         if self.min_count > 1 and self.kind in ("byte", "unigram"):
             raise SettingsError(
                 f"tokenizer.min_count means nothing to {self.kind}; leave it out, or choose char, "
-                "jamo or bpe"
+                "jamo, bpe or char_bpe"
             )
 
 

@@ -134,9 +134,8 @@ def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
             normalization="NFC",
         )
     every = 1
-    if (
-        kind in ("bpe", "unigram") and settings.min_count == 1
-    ):  # all of it, where rare pairs are to be left out
+    # All of it, where rare pairs are to be left out.
+    if kind in ("bpe", "char_bpe", "unigram") and settings.min_count == 1:
         every = auto.documents_step(corpus.characters("train"))
     name = f"tokenizer-{kind}-{settings.vocab_size or 'default'}-{settings.min_count}"
     folder = corpus.folder / (name if every == 1 else f"{name}-{every}")

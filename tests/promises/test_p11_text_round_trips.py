@@ -47,13 +47,13 @@ def make(name: str) -> Tokenizer:
     return train_tokenizer(
         kind,
         [KOREAN] * 3,
-        vocab_size={"bpe": 330, "unigram": 300}.get(kind),
+        vocab_size={"bpe": 330, "char_bpe": 370, "unigram": 300}.get(kind),
         normalization=normalization or None,
         special_tokens=["<|user|>"],
     )
 
 
-NAMES = [*get_args(Kind), "char-NFC", "jamo-NFC", "bpe-NFC"]
+NAMES = [*get_args(Kind), "char-NFC", "jamo-NFC", "bpe-NFC", "char_bpe-NFC"]
 MADE = {name: make(name) for name in NAMES}
 
 

@@ -45,14 +45,16 @@ def _add_train(verbs: Commands) -> None:
     sub = add_command(
         verbs, "train", run_train, "train a tokenizer and save it in a folder of its own"
     )
-    sub.add_argument("--kind", default="char", help="char (default), byte, jamo, bpe or unigram")
+    sub.add_argument(
+        "--kind", default="char", help="char (default), byte, jamo, bpe, char_bpe or unigram"
+    )
     add_data_flags(sub)
     _add_vocab_size(sub, "tokens in all")
     sub.add_argument(
         "--min-count",
         type=int,
         metavar="N",
-        help="rarer characters (pairs, for bpe) are spelt in bytes (default: 1)",
+        help="rarer characters (for bpe and char_bpe, pairs) are spelt in bytes (default: 1)",
     )
     sub.add_argument(
         "--special",
@@ -80,8 +82,8 @@ def _add_show(verbs: Commands) -> None:
         "--tokenizer",
         action="append",
         metavar="NAME",
-        help="a tokenizer's folder, a run folder, or char (default), byte, jamo, bpe or unigram, "
-        "trained on --data; may be given again",
+        help="a tokenizer's folder, a run folder, or char (default), byte, jamo, bpe, char_bpe "
+        "or unigram, trained on --data; may be given again",
     )
     add_data_flags(sub)
     add_json_flag(sub)
@@ -96,7 +98,7 @@ def _add_compare(verbs: Commands) -> None:
         "--kinds",
         nargs="+",
         metavar="KIND",
-        help="some of char, byte, jamo, bpe and unigram (default: all)",
+        help="some of char, byte, jamo, bpe, char_bpe and unigram (default: all)",
     )
     _add_vocab_size(sub, "tokens in all, at most")
     sub.add_argument(
@@ -120,7 +122,7 @@ def _add_vocab_size(parser: Parser, what: str) -> None:
         "--vocab-size",
         type=int,
         metavar="N",
-        help=f"{what} (default: every character; 8,000 for bpe and unigram)",
+        help=f"{what} (default: every character; 8,000 for bpe, char_bpe and unigram)",
     )
 
 
@@ -201,7 +203,8 @@ def train_into(
             raise SettingsError(f"{flag} must be more than 0, not {value}")
     if min_count is not None and kind in ("byte", "unigram"):
         raise SettingsError(
-            f"--min-count means nothing to {kind}; leave it out, or choose char, jamo or bpe"
+            f"--min-count means nothing to {kind}; leave it out, or choose char, jamo, bpe or "
+            "char_bpe"
         )
     check_free(folder)
     tokenizer = train_tokenizer(

@@ -38,14 +38,14 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "--tokenizer",
         metavar="KIND",
-        help="char, byte, jamo, bpe, unigram, or a folder of one (default: unigram for a gpt that "
-        "will not read its text often, else char)",
+        help="char, byte, jamo, bpe, char_bpe, unigram, or a folder of one (default: unigram for "
+        "a gpt that will not read its text often, else char)",
     )
     sub.add_argument(
         "--vocab-size",
         type=int,
         metavar="N",
-        help="tokens in all (default: every character; 8,000 for bpe and unigram)",
+        help="tokens in all (default: every character; 8,000 for bpe, char_bpe and unigram)",
     )
     sub.add_argument(
         "--model",

@@ -1,5 +1,5 @@
-/* Byte-level BPE and Unigram over GPT-2's words: the ids of the `tokenizers` library, which is the
-   oracle. semigpt.native.tokenize calls this.
+/* Byte-level BPE and Unigram over GPT-2's words, and BPE over whole characters: the ids of the
+   `tokenizers` library, which is the oracle. semigpt.native.tokenize calls this.
 
    A text is cut into words, each word into tokens once, and the result is cached by the word's
    bytes: of film reviews, nine words of ten have been seen before. An encoder belongs to one
@@ -19,9 +19,10 @@ enum { LONGEST = 64 }; /* bytes of a word that is cached */
 #define CACHE_BYTES (1 << 24) /* of words and ids, past which the cache is emptied */
 #endif
 
-/* A slot of the hash table. For BPE: merge `rank` of symbols `left` and `right` makes `id`. For
-   Unigram, whose pieces lie in a trie: byte `right` leads from node `left` to node `id`, where
-   piece `rank` ends (-1: none). */
+/* A slot of the hash table. For BPE: merge `rank` of symbols `left` and `right` makes `id`; over
+   characters, rank -1 says that some token holds the two side by side but no merge makes one of
+   them. For Unigram, whose pieces lie in a trie: byte `right` leads from node `left` to node `id`,
+   where piece `rank` ends (-1: none). */
 typedef struct {
     uint64_t key; /* left << 32 | right, + 1: 0 is an empty slot */
     int32_t rank, id;
@@ -39,7 +40,8 @@ typedef struct {
 } candidate;
 
 typedef struct {
-    const uint8_t *classes;
+    const uint8_t *classes;    /* of code points; NULL for BPE over characters */
+    const int32_t *characters; /* the symbol of each code point, -1: its bytes; NULL over bytes */
     rule *rules;
     uint64_t rule_mask;
     double *scores; /* Unigram's, by piece; NULL for BPE */
@@ -95,12 +97,11 @@ void semigpt_encoder_free(void *encoder_or_null) {
 }
 
 /* An encoder with slots for `count` rules; NULL where there is no memory. */
-static encoder *new_encoder(uint64_t count, const uint8_t *classes) {
+static encoder *new_encoder(uint64_t count) {
     encoder *e = calloc(1, sizeof *e);
     if (!e) return NULL;
     uint64_t slots = 64;
     while (slots < 3 * count) slots *= 2;
-    e->classes = classes;
     e->rules = calloc(slots, sizeof *e->rules);
     e->rule_mask = slots - 1;
     e->words = calloc(CACHE_SLOTS, sizeof *e->words);
@@ -110,14 +111,18 @@ static encoder *new_encoder(uint64_t count, const uint8_t *classes) {
     return e;
 }
 
-/* `merges` [count, 3]: left, right and what they make; the first goes first. `classes` [0x110000]
-   outlives the encoder. NULL where there is no memory. */
-void *semigpt_bpe_new(int64_t count, const int32_t *merges, const uint8_t *classes) {
-    encoder *e = new_encoder((uint64_t)count, classes);
-    for (int64_t i = 0; e && i < count; i++) {
-        int32_t left = merges[3 * i], right = merges[3 * i + 1];
+/* `merges` [count, 3]: left, right and what they make; the first goes first. Over characters those
+   that make -1 come last: they only say what is side by side in some token. `classes` or
+   `characters`, [0x110000], the other NULL, outlives the encoder. NULL where there is no memory. */
+void *semigpt_bpe_new(int64_t count, const int32_t *merges, const uint8_t *classes,
+                      const int32_t *characters) {
+    encoder *e = new_encoder((uint64_t)count);
+    if (!e) return NULL;
+    e->classes = classes, e->characters = characters;
+    for (int64_t i = 0; i < count; i++) {
+        int32_t left = merges[3 * i], right = merges[3 * i + 1], made = merges[3 * i + 2];
         rule *slot = find(e, left, right);
-        if (!slot->key) *slot = (rule){key_of(left, right), (int32_t)i, merges[3 * i + 2]};
+        if (!slot->key) *slot = (rule){key_of(left, right), made < 0 ? -1 : (int32_t)i, made};
     }
     return e;
 }
@@ -126,8 +131,9 @@ void *semigpt_bpe_new(int64_t count, const int32_t *merges, const uint8_t *class
    All 256 bytes are among them. `scores` [count]. NULL where there is no memory. */
 void *semigpt_unigram_new(int64_t count, const uint8_t *pieces, const int64_t *ends,
                           const double *scores, const uint8_t *classes) {
-    encoder *e = new_encoder((uint64_t)ends[count - 1], classes);
+    encoder *e = new_encoder((uint64_t)ends[count - 1]);
     if (!e) return NULL;
+    e->classes = classes;
     e->scores = malloc((uint64_t)count * sizeof *scores);
     if (!e->scores) return semigpt_encoder_free(e), NULL;
     memcpy(e->scores, scores, (uint64_t)count * sizeof *scores);
@@ -141,6 +147,23 @@ void *semigpt_unigram_new(int64_t count, const uint8_t *pieces, const int64_t *e
         if (step) step->rank = (int32_t)i;
     }
     return e;
+}
+
+/* The bytes of the character at `text`. */
+static uint64_t width_at(const uint8_t *text) {
+    return *text < 0x80 ? 1 : *text < 0xE0 ? 2 : *text < 0xF0 ? 3 : 4;
+}
+
+/* The code point of the character at `t`. */
+static uint32_t point_at(const uint8_t *t) {
+    switch (width_at(t)) {
+        case 1: return *t;
+        case 2: return (t[0] & 0x1Fu) << 6 | (t[1] & 0x3Fu);
+        case 3: return (t[0] & 0x0Fu) << 12 | (t[1] & 0x3Fu) << 6 | (t[2] & 0x3Fu);
+        default:
+            return (t[0] & 0x07u) << 18 | (t[1] & 0x3Fu) << 12 | (t[2] & 0x3Fu) << 6 |
+                   (t[3] & 0x3Fu);
+    }
 }
 
 static int earlier(candidate a, candidate b) {
@@ -165,19 +188,37 @@ static candidate pop(candidate *heap, uint64_t *size) {
     return first;
 }
 
+/* BPE: queue the merge of the symbols at `left` and `right`, if there is one. */
+static void offer(encoder *e, int32_t left, int32_t right, uint64_t *size) {
+    if (left < 0 || right < 0) return;
+    const rule *m = find(e, e->symbol[left], e->symbol[right]);
+    if (m->key && m->rank >= 0) push(e->heap, size, (candidate){m->rank, (uint32_t)left});
+}
+
+/* BPE: the symbols that a word begins as, its characters or bytes. Returns how many. */
+static int32_t spell(encoder *e, const uint8_t *text, uint64_t length) {
+    int32_t count = 0;
+    for (const uint8_t *end = text + length; text < end;) {
+        int32_t id = e->characters ? e->characters[point_at(text)] : -1;
+        if (id >= 0) {
+            e->symbol[count++] = id, text += width_at(text);
+            continue;
+        }
+        for (uint64_t width = width_at(text); width; width--) e->symbol[count++] = *text++;
+    }
+    return count;
+}
+
 /* BPE: the word's symbols after every merge, into `ids`. Returns how many. */
 static int64_t merge(encoder *e, const uint8_t *text, uint64_t length, uint32_t *ids) {
     int32_t *symbol = e->symbol, *before = e->before, *behind = e->behind;
     candidate *heap = e->heap;
     uint64_t size = 0;
-    for (uint64_t i = 0; i < length; i++) {
-        symbol[i] = text[i];
-        before[i] = (int32_t)i - 1;
-        behind[i] = i + 1 < length ? (int32_t)i + 1 : -1;
-    }
-    for (uint64_t i = 0; i + 1 < length; i++) {
-        rule *m = find(e, symbol[i], symbol[i + 1]);
-        if (m->key) push(heap, &size, (candidate){m->rank, (uint32_t)i});
+    int32_t symbols = spell(e, text, length);
+    for (int32_t i = 0; i < symbols; i++) {
+        before[i] = i - 1;
+        behind[i] = i + 1 < symbols ? i + 1 : -1;
+        offer(e, i - 1, i, &size);
     }
     while (size) {
         candidate next = pop(heap, &size);
@@ -188,10 +229,8 @@ static int64_t merge(encoder *e, const uint8_t *text, uint64_t length, uint32_t 
         symbol[left] = m->id, symbol[right] = -1;
         behind[left] = behind[right];
         if (behind[right] >= 0) before[behind[right]] = left;
-        if (before[left] >= 0 && (m = find(e, symbol[before[left]], symbol[left]))->key)
-            push(heap, &size, (candidate){m->rank, (uint32_t)before[left]});
-        if (behind[left] >= 0 && (m = find(e, symbol[left], symbol[behind[left]]))->key)
-            push(heap, &size, (candidate){m->rank, (uint32_t)left});
+        offer(e, before[left], left, &size);
+        offer(e, left, behind[left], &size);
     }
     int64_t count = 0;
     for (int32_t i = 0; i >= 0; i = behind[i]) ids[count++] = (uint32_t)symbol[i];
@@ -273,7 +312,7 @@ static int grow_cache(encoder *e) {
 
 /* The ids of one word. Returns how many; -1 where there is no memory. */
 static int64_t encode_word(encoder *e, const uint8_t *text, uint64_t length, uint32_t *ids) {
-    if (length == 1) return ids[0] = text[0], 1;
+    if (length == 1 && !e->characters) return ids[0] = text[0], 1;
     if (length > LONGEST) return reserve(e, length) ? tokenize(e, text, length, ids) : -1;
     /* Known already? */
     uint64_t hash = hash_of(text, length), at = hash;
@@ -308,23 +347,7 @@ static int64_t encode_word(encoder *e, const uint8_t *text, uint64_t length, uin
     return count;
 }
 
-/* The bytes of the character at `text`. */
-static uint64_t width_at(const uint8_t *text) {
-    return *text < 0x80 ? 1 : *text < 0xE0 ? 2 : *text < 0xF0 ? 3 : 4;
-}
-
-static int class_at(const encoder *e, const uint8_t *t) {
-    uint32_t point;
-    switch (width_at(t)) {
-        case 1: point = *t; break;
-        case 2: point = (t[0] & 0x1Fu) << 6 | (t[1] & 0x3Fu); break;
-        case 3: point = (t[0] & 0x0Fu) << 12 | (t[1] & 0x3Fu) << 6 | (t[2] & 0x3Fu); break;
-        default:
-            point = (t[0] & 0x07u) << 18 | (t[1] & 0x3Fu) << 12 | (t[2] & 0x3Fu) << 6 |
-                    (t[3] & 0x3Fu);
-    }
-    return e->classes[point];
-}
+static int class_at(const encoder *e, const uint8_t *text) { return e->classes[point_at(text)]; }
 
 /* The end of the run of characters of one class. */
 static const uint8_t *run_end(const encoder *e, const uint8_t *at, const uint8_t *end, int class) {
@@ -351,6 +374,19 @@ static const uint8_t *word_end(const encoder *e, const uint8_t *at, const uint8_
     return behind == end || last == at ? behind : last;
 }
 
+/* The end of the run of characters that begins at `at`, each side by side with the next in some
+   token: no merge reaches across a cut between two others. */
+static const uint8_t *joined_end(const encoder *e, const uint8_t *at, const uint8_t *end) {
+    int32_t left = e->characters[point_at(at)];
+    at += width_at(at);
+    while (left >= 0 && at < end) {
+        int32_t right = e->characters[point_at(at)];
+        if (right < 0 || !find(e, left, right)->key) break;
+        left = right, at += width_at(at);
+    }
+    return at;
+}
+
 /* The ids of a text of `length` bytes, into `ids`, which has room for as many. Returns how many; -1
    where there is no memory. */
 int64_t semigpt_encode(void *with, const uint8_t *text, int64_t length, uint32_t *ids) {
@@ -358,7 +394,7 @@ int64_t semigpt_encode(void *with, const uint8_t *text, int64_t length, uint32_t
     const uint8_t *end = text + length;
     int64_t count = 0;
     while (text < end) {
-        const uint8_t *behind = word_end(e, text, end);
+        const uint8_t *behind = (e->characters ? joined_end : word_end)(e, text, end);
         int64_t more = encode_word(e, text, (uint64_t)(behind - text), ids + count);
         if (more < 0) return -1;
         count += more, text = behind;

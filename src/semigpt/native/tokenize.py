@@ -1,4 +1,5 @@
-"""`tokenize.c` over NumPy arrays: byte-level BPE and Unigram over GPT-2's words.
+"""`tokenize.c` over NumPy arrays: byte-level BPE and Unigram over GPT-2's words, and BPE over whole
+characters.
 
 The `tokenizers` library gives the same ids, BPE's some five times slower; it is the oracle, and the
 way without a compiler.
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from semigpt.native.compiler import NativeUnavailableError, check_memory, compiled
 
-__all__ = ["Encoder", "available", "bpe_encoder", "unigram_encoder"]
+__all__ = ["Encoder", "available", "bpe_encoder", "char_bpe_encoder", "unigram_encoder"]
 
 SOURCE = Path(__file__).with_name("tokenize.c")
 
@@ -27,7 +28,7 @@ def library(*defines: str) -> ctypes.CDLL:
     loaded = compiled(SOURCE, *defines)
     pointer, number, text = ctypes.c_void_p, ctypes.c_int64, ctypes.c_char_p
     for name, arguments, result in (
-        ("bpe_new", (number, pointer, pointer), pointer),
+        ("bpe_new", (number, pointer, pointer, pointer), pointer),
         ("unigram_new", (number, text, pointer, pointer, pointer), pointer),
         ("encode", (pointer, text, number, pointer), number),
         ("encoder_free", (pointer,), None),
@@ -51,10 +52,10 @@ def available() -> bool:
 class Encoder:
     """Text to ids, for one thread. Raises MemoryError where there is no memory."""
 
-    def __init__(self, handle: int | None, classes: NDArray[np.uint8]) -> None:
+    def __init__(self, handle: int | None, code_points: NDArray[Any]) -> None:
         self._library = library()
         self._handle = handle
-        self._classes = classes  # the C reads them as long as it lives
+        self._code_points = code_points  # the C reads this table as long as it lives
         if not handle:
             raise MemoryError("no memory left for an encoder's tables")
 
@@ -79,7 +80,24 @@ def bpe_encoder(merges: NDArray[np.int32], classes: NDArray[np.uint8]) -> Encode
     """
     merges = np.ascontiguousarray(merges, np.int32)
     new: Any = library().semigpt_bpe_new
-    return Encoder(new(len(merges), merges.ctypes.data, classes.ctypes.data), classes)
+    return Encoder(new(len(merges), merges.ctypes.data, classes.ctypes.data, None), classes)
+
+
+def char_bpe_encoder(
+    merges: NDArray[np.int32], adjacent: NDArray[np.int32], characters: NDArray[np.int32]
+) -> Encoder:
+    """An encoder of BPE over whole characters, which merges across the whole text.
+
+    Args:
+        merges: As in `bpe_encoder`.
+        adjacent: `[pairs, 2]`, the ids of every two characters that are side by side in some token.
+        characters: `[0x110000]`, the id of every code point; -1 for one that is written in bytes,
+            whose ids are 0 to 255.
+    """
+    rows = np.full((len(merges) + len(adjacent), 3), -1, np.int32)
+    rows[: len(merges)], rows[len(merges) :, :2] = merges, adjacent
+    new: Any = library().semigpt_bpe_new
+    return Encoder(new(len(rows), rows.ctypes.data, None, characters.ctypes.data), characters)
 
 
 def unigram_encoder(

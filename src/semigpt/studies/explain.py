@@ -154,7 +154,7 @@ def tokenizer_choice(asked: Recipe, corpus: Corpus, tokenizer: Tokenizer) -> Cho
         "tokenizer",
         f"{tokenizer.kind}: {tokenizer.vocab_size:,} tokens",
         why,
-        "--tokenizer char|byte|jamo|bpe|unigram",
+        "--tokenizer char|byte|jamo|bpe|char_bpe|unigram",
     )
 
 

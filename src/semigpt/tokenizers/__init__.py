@@ -1,4 +1,6 @@
-"""Text to ids and back: characters (the book's), bytes, jamo, byte-level BPE and Unigram."""
+"""Text to ids and back: characters (the book's), bytes, jamo, BPE over bytes or characters, and
+Unigram.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,13 @@ from semigpt.tokenizers.byte_level import (
     reserved_tokens,
 )
 from semigpt.tokenizers.char import CharTokenizer
+from semigpt.tokenizers.char_bpe import CharBPETokenizer
 from semigpt.tokenizers.jamo import JamoTokenizer
 
 __all__ = [
     "BPETokenizer",
     "ByteTokenizer",
+    "CharBPETokenizer",
     "CharTokenizer",
     "JamoTokenizer",
     "Kind",
@@ -45,7 +49,7 @@ __all__ = [
     "train_tokenizer",
 ]
 
-DEFAULT_VOCAB_SIZE = 8000  # of BPE and Unigram
+DEFAULT_VOCAB_SIZE = 8000  # of the kinds whose tokens are longer than a character
 
 
 def train_tokenizer(
@@ -60,10 +64,10 @@ def train_tokenizer(
     """Train a tokenizer of `kind` on `documents`, which are read once, as they come.
 
     Args:
-        vocab_size: The most tokens of the whole vocabulary; by default 8,000 for `bpe` and
-            `unigram`, and all characters for the others.
-        min_count: How often a character (`char`, `jamo`) or a pair (`bpe`) must occur to get a
-            token. `byte` has nothing to learn and reads nothing.
+        vocab_size: The most tokens of the whole vocabulary; by default 8,000 for `bpe`, `char_bpe`
+            and `unigram`, and all characters for the others.
+        min_count: How often a character (`char`, `jamo`, `char_bpe`) or a pair (`bpe`, `char_bpe`)
+            must occur to get a token. `byte` has nothing to learn and reads nothing.
 
     Raises TokenizerError for a vocabulary too small for the alphabet, or an unknown kind.
     """
@@ -83,15 +87,16 @@ def train_tokenizer(
             if vocab_size is not None:
                 reserved_tokens(vocab_size, special_tokens)
             return ByteTokenizer(**options)
-        case "bpe":
+        case "bpe" | "char_bpe":
             size = vocab_size or DEFAULT_VOCAB_SIZE
-            return BPETokenizer.train(documents, vocab_size=size, min_count=min_count, **options)
+            merging = BPETokenizer if kind == "bpe" else CharBPETokenizer
+            return merging.train(documents, vocab_size=size, min_count=min_count, **options)
         case "unigram":
             return UnigramTokenizer.train(
                 documents, vocab_size=vocab_size or DEFAULT_VOCAB_SIZE, **options
             )
     raise TokenizerError(
-        f"no tokenizer of kind {kind!r}; there are char, byte, jamo, bpe and unigram"
+        f"no tokenizer of kind {kind!r}; there are char, byte, jamo, bpe, char_bpe and unigram"
     )
 
 
@@ -150,6 +155,11 @@ def _from_tokenizer_json(document: Mapping[str, Any]) -> Tokenizer:
         case {"model": {"type": "Unigram"}}:
             return UnigramTokenizer.from_tokenizer_json(document)
         case {
+            "model": {"type": "BPE", "vocab": {"<0x00>": 0}},
+            "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, *_]},
+        }:
+            return CharBPETokenizer.from_tokenizer_json(document)
+        case {
             "model": {"type": "BPE"},
             "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, *_]},
         }:
@@ -164,7 +174,7 @@ def _from_tokenizer_json(document: Mapping[str, Any]) -> Tokenizer:
         case {"model": {"type": "BPE"}, "pre_tokenizer": {"type": "ByteLevel"}}:
             return BPETokenizer.from_tokenizer_json(document)
     raise TokenizerError(
-        "not a tokenizer of a kind that semigpt makes (char, byte, jamo, bpe, unigram)"
+        "not a tokenizer of a kind that semigpt makes (char, byte, jamo, bpe, char_bpe, unigram)"
     )
 
 

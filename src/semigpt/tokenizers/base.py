@@ -35,7 +35,7 @@ __all__ = [
     "Tokenizer",
 ]
 
-Kind = Literal["char", "byte", "jamo", "bpe", "unigram"]
+Kind = Literal["char", "byte", "jamo", "bpe", "char_bpe", "unigram"]
 Normalization = Literal["NFC"]
 Ids = NDArray[np.unsignedinteger[Any]]
 """Token ids, 1-D, in the smallest unsigned type that holds the vocabulary."""

@@ -1,8 +1,7 @@
-"""Learn the merges of byte-level BPE.
+"""Learn the merges of BPE, over bytes or whole characters.
 
-Byte-pair encoding (Sennrich, Haddow and Birch 2016, arXiv:1508.07909) over bytes (Radford and
-others 2019): the two neighbouring symbols that occur together most often become one symbol, again
-and again.
+Byte-pair encoding (Sennrich, Haddow and Birch 2016, arXiv:1508.07909): the two neighbouring symbols
+that occur together most often become one symbol, again and again.
 
 The merges are those of the `tokenizers` library's `BpeTrainer` for the same words, in the same
 order; a test compares them. This trainer is here because it is two to four times as fast
@@ -18,7 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["learn_merges"]
+__all__ = ["BYTES", "Merge", "learn_merges", "symbol_counts"]
+
+BYTES = {chr(byte): 1 for byte in range(256)}
+"""The alphabet of byte-level BPE, whose words are bytes read as Latin-1."""
+
+Merge = tuple[int, int, int]
+"""The ids of two symbols that become one, and how often they occurred together."""
 
 Places = NDArray[np.int64]
 Candidate = tuple[int, int, Places]
@@ -28,34 +33,30 @@ and some places are gone."""
 _NO_SYMBOL = -1
 _ABSORBED = -2
 _SHIFT = 32  # a pair of ids is one number, left << 32 | right, so that pairs sort by their ids
+_CODE_POINTS = 0x110000
 
 
 def learn_merges(
-    words: Mapping[bytes, int], num_merges: int, *, min_count: int = 1
-) -> list[tuple[int, int]]:
-    """The merges of `words`, the most frequent pair first, each a pair of ids.
+    words: Mapping[str, int],
+    alphabet: Mapping[str, int],
+    *,
+    longest: int | None = None,
+    min_count: int = 1,
+) -> Iterator[Merge]:
+    """The merges of `words`, one after the other, the most frequent pair first.
 
     Args:
         words: How often each word occurs. No merge crosses words.
-        num_merges: Fewer come back where no pair is left that occurs `min_count` times.
+        alphabet: The characters that are symbols, by id, each with its length. No merge has a
+            character that is not among them.
+        longest: What no merge may be longer than, in the lengths of `alphabet`.
+        min_count: Merging stops where no pair is left that occurs so often.
 
-    Ids 0 to 255 are the bytes, and merge i makes the id 256 + i. Of two pairs as frequent, the one
-    of lower ids goes first.
+    Merge i makes the id `len(alphabet) + i`. Of two pairs as frequent, the one of lower ids goes
+    first. Counts never rise from one merge to the next.
     """
-    # All words lie in one row, with a boundary before, between and after them. They are sorted,
-    # since words that begin alike are reached together and share the processor's cache. A symbol
-    # that spans several places keeps its id in the first, and its length in the first and the last:
-    # either neighbour is one step away.
-    row = sorted(words)
-    sizes = np.array([len(word) for word in row], np.int64)
-    counts = np.array([words[word] for word in row], np.int64)
-    symbols = np.full(int(sizes.sum()) + len(sizes) + 1, _NO_SYMBOL, np.int32)
-    inside = np.ones(len(symbols), np.bool_)
-    inside[np.concatenate([[0], np.cumsum(sizes + 1)])] = False
-    symbols[inside] = np.frombuffer(b"".join(row), np.uint8)
+    symbols, weights = _lay_out(words, alphabet)
     lengths = np.ones(len(symbols), np.int32)
-    weights = np.zeros(len(symbols), np.int64)
-    weights[inside] = np.repeat(counts, sizes)
 
     # A pair (x, new) appears only where `new` has just been made, so its count never grows
     # afterwards: the first count is an upper bound, corrected when the pair comes to the head of
@@ -65,12 +66,14 @@ def learn_merges(
     queue: list[tuple[*Candidate, Iterator[Candidate]]] = []
     _queue_batch(queue, _candidates(_pairs(symbols[first], symbols[first + 1]), first, weights))
 
-    merges: list[tuple[int, int]] = []
-    tokens = [bytes([byte]) for byte in range(256)]
-    while queue and len(merges) < num_merges:
+    sizes = list(alphabet.values())
+    while queue:
         negative_count, pair, left, batch = heapq.heappop(queue)
         _queue_batch(queue, batch)
         left_id, right_id = divmod(pair, 1 << _SHIFT)
+        size = sizes[left_id] + sizes[right_id]
+        if longest is not None and size > longest:
+            continue
         left = left[symbols[left] == left_id]
         right = left + lengths[left]
         still_there = symbols[right] == right_id
@@ -82,9 +85,9 @@ def learn_merges(
             heapq.heappush(queue, (-count, pair, left, iter(())))
             continue
 
-        new_id = len(tokens)
-        merges.append((left_id, right_id))
-        tokens.append(tokens[left_id] + tokens[right_id])
+        yield left_id, right_id, count
+        new_id = len(sizes)
+        sizes.append(size)
         if left_id == right_id:
             left, right = _without_overlaps(left, right)
         behind = right + lengths[right]
@@ -99,7 +102,41 @@ def learn_merges(
         before, left, behind = before[has_before], left[has_behind], behind[has_behind]
         pairs = np.concatenate([_pairs(symbols[before], new_id), _pairs(new_id, symbols[behind])])
         _queue_batch(queue, _candidates(pairs, np.concatenate([before, left]), weights))
-    return merges
+
+
+def symbol_counts(words: Mapping[str, int]) -> dict[str, int]:
+    """How often each character occurs in `words`, which occur so often themselves."""
+    weights = np.repeat(list(words.values()), [len(word) for word in words])
+    counts = np.bincount(_code_points("".join(words)), weights, _CODE_POINTS)
+    return {chr(point): int(counts[point]) for point in np.flatnonzero(counts)}
+
+
+def _code_points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def _lay_out(
+    words: Mapping[str, int], alphabet: Mapping[str, int]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """All words in one row, with a boundary before, between and after them: ids, and how often each
+    word occurs.
+
+    They are sorted, since words that begin alike are reached together and share the processor's
+    cache. A symbol that spans several places will keep its id in the first, and its length in the
+    first and the last: either neighbour is one step away.
+    """
+    row = sorted(words)
+    sizes = np.array([len(word) for word in row], np.int64)
+    counts = np.array([words[word] for word in row], np.int64)
+    inside = np.ones(int(sizes.sum()) + len(sizes) + 1, np.bool_)
+    inside[np.concatenate([[0], np.cumsum(sizes + 1)])] = False
+    ids = np.full(_CODE_POINTS, _NO_SYMBOL, np.int32)
+    ids[[ord(character) for character in alphabet]] = np.arange(len(alphabet))
+    symbols = np.full(len(inside), _NO_SYMBOL, np.int32)
+    symbols[inside] = ids[_code_points("".join(row))]
+    weights = np.zeros(len(inside), np.int64)
+    weights[inside] = np.repeat(counts, sizes)
+    return symbols, weights
 
 
 def _pairs(left: NDArray[Any] | int, right: NDArray[Any] | int) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, cached_property
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import numpy as np
@@ -43,7 +43,7 @@ from semigpt.tokenizers.base import (
     special_tokens_of,
     tokenizer_document,
 )
-from semigpt.tokenizers.bpe_trainer import learn_merges
+from semigpt.tokenizers.bpe_trainer import BYTES, learn_merges
 from semigpt.tokenizers.unigram_trainer import learn_pieces
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ __all__ = [
     "UnigramTokenizer",
     "WordTokenizer",
     "byte_letters",
+    "count_words",
     "reserved_tokens",
 ]
 
@@ -72,7 +73,7 @@ _SURROGATES = re.compile("([\ud800-\udfff]+)")
 # white space. Python's `re` has no \p{L} and \p{N}, so numerals that are not digits (², Ⅷ) count as
 # letters here: 17 of 390,000 distinct words of film reviews differ. It only decides what is
 # learned; encoding uses the exact expression of the `tokenizers` library.
-_WORDS = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
+GPT2_WORDS = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
 
 
 @cache
@@ -306,10 +307,17 @@ class BPETokenizer(WordTokenizer):
         that the bytes alone exceed.
         """
         num_merges = vocab_size - reserved_tokens(vocab_size, special_tokens)
-        counts = _count_words(documents, normalization)
-        words = {word.encode("utf-8", "surrogatepass"): count for word, count in counts.items()}
-        merges = learn_merges(words, num_merges, min_count=min_count)
-        return cls(merges, normalization=normalization, special_tokens=special_tokens)
+        counts = count_words(documents, normalization)
+        words = {
+            word.encode("utf-8", "surrogatepass").decode("latin-1"): count
+            for word, count in counts.items()
+        }
+        learnt = islice(learn_merges(words, BYTES, min_count=min_count), num_merges)
+        return cls(
+            [(left, right) for left, right, _ in learnt],
+            normalization=normalization,
+            special_tokens=special_tokens,
+        )
 
     @classmethod
     def from_tokenizer_json(cls, document: Mapping[str, Any]) -> Self:
@@ -394,7 +402,7 @@ class UnigramTokenizer(WordTokenizer):
         TokenizerError for a size that the bytes alone exceed.
         """
         num_pieces = vocab_size - reserved_tokens(vocab_size, special_tokens)
-        words = _count_words((_SURROGATES.sub("", text) for text in documents), normalization)
+        words = count_words((_SURROGATES.sub("", text) for text in documents), normalization)
         scores = learn_pieces(words, num_pieces)
         return cls(scores, normalization=normalization, special_tokens=special_tokens)
 
@@ -416,12 +424,16 @@ class UnigramTokenizer(WordTokenizer):
         return {"type": "Unigram", "unk_id": None, "vocab": vocab, "byte_fallback": False}
 
 
-def _count_words(documents: Iterable[str], normalization: Normalization | None) -> Counter[str]:
-    """How often each of GPT-2's words occurs."""
+def count_words(
+    documents: Iterable[str],
+    normalization: Normalization | None,
+    words: re.Pattern[str] = GPT2_WORDS,
+) -> Counter[str]:
+    """How often each word occurs, by default of GPT-2's."""
     counts: Counter[str] = Counter()
     for text in documents:
         counts.update(
-            _WORDS.findall(unicodedata.normalize(normalization, text) if normalization else text)
+            words.findall(unicodedata.normalize(normalization, text) if normalization else text)
         )
     return counts
 
