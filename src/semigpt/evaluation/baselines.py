@@ -24,7 +24,8 @@ from semigpt import html
 from semigpt.dataset import prepare_dataset
 from semigpt.errors import CorpusError
 from semigpt.evaluation.information import BASELINE_NAMES
-from semigpt.ngrams.counts import CHUNK, Counts, checked_ids, run_starts
+from semigpt.ngrams.counts import CHUNK, Counts, checked_ids
+from semigpt.ngrams.packing import run_starts
 from semigpt.storage import replace_file
 from semigpt.tokenizers.char import CharTokenizer
 

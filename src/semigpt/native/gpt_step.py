@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semigpt.native.compiler import NativeUnavailableError, check_memory, compiled
+from semigpt.native.ahead import compiled
+from semigpt.native.compiler import NativeUnavailableError, check_memory
 from semigpt.native.gpt_weights import GPTShape, GPTWeights, Mixture
 
 __all__ = ["GPTStep", "fits", "library", "library_or_none"]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semigpt.native.compiler import NativeUnavailableError, check_memory, compiled
+from semigpt.native.ahead import compiled
+from semigpt.native.compiler import NativeUnavailableError, check_memory
 
 __all__ = ["Encoder", "available", "bpe_encoder", "unigram_encoder"]
 
