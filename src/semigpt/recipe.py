@@ -27,7 +27,7 @@ from semigpt.preparation import (
     prepare,
     rehearse,
 )
-from semigpt.run import Evaluated, Finished, Prepared, TrainingRun
+from semigpt.run import BaselinesMeasured, Evaluated, Finished, Prepared, TrainingRun
 from semigpt.run_folder import RunFolder
 from semigpt.training.forecast import Forecast, check_resources
 from semigpt.training.optimizer import Optimizer
@@ -36,6 +36,7 @@ from semigpt.training.step import make_step
 from semigpt.training.trainer import training_steps
 
 __all__ = [
+    "BaselinesMeasured",
     "DataSettings",
     "Evaluated",
     "Event",
@@ -73,7 +74,9 @@ class Stepped:
     report: StepReport
 
 
-Event: TypeAlias = Preparing | Prepared | Forecasted | Stepped | Evaluated | Finished
+Event: TypeAlias = (
+    Preparing | Prepared | Forecasted | Stepped | BaselinesMeasured | Evaluated | Finished
+)
 
 
 # The story
@@ -108,9 +111,9 @@ def train(
             torch.set_num_threads(recipe.machine.threads)
         counts = count_ngrams(recipe, text.dataset, device)
         teacher = make_teacher(recipe, text.dataset, counts)
-        new, forecast = run is None, saved_forecast(run)
+        new, forecast, first = run is None, saved_forecast(run), None
         if run is None:  # its length decides dropout, weight decay and whether to compile
-            recipe, forecast = rehearse(recipe, text, device, counts, teacher)
+            recipe, forecast, first = rehearse(recipe, text, device, counts, teacher)
             run = RunFolder.create(folder, recipe.tables())
             held.callback(run.unlock)
         model = fresh_model(recipe, device, counts)
@@ -124,7 +127,7 @@ def train(
             yield Forecasted(forecast, advice(asked, recipe, forecast), dropout_of(recipe))
         run.write_metadata(training.metadata)
         if checkpoint is None:
-            yield training.evaluate()
+            yield training.evaluate(first)
         stopped = False
         with naming_the_last_good(run):
             for report in training_steps(
@@ -139,6 +142,8 @@ def train(
                 training.log(report)
                 yield Stepped(report)
                 if training.evaluation_due(report):
+                    if training.baselines is None:
+                        yield training.measure_baselines()
                     yield training.evaluate()
                 stopped = stop() and report.fraction < 1
                 if stopped or training.save_due(report):

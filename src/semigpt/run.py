@@ -17,7 +17,7 @@ from semigpt.config import Recipe, SampleSettings
 from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
 from semigpt.errors import CheckpointError
-from semigpt.evaluation.baselines import Baselines, measure_baselines
+from semigpt.evaluation.baselines import Baselines, known_baselines, measure_baselines
 from semigpt.evaluation.evaluate import LossEstimate, estimate_loss, source_entropy
 from semigpt.evaluation.information import bits
 from semigpt.evaluation.surprisal import surprisal
@@ -34,7 +34,7 @@ from semigpt.training.progress import Progress, StepReport
 from semigpt.training.settings import TrainingSettings
 from semigpt.training.trainer import blocks_of
 
-__all__ = ["Evaluated", "TrainingRun", "measure"]
+__all__ = ["BaselinesMeasured", "Evaluated", "Measurement", "TrainingRun", "measure"]
 
 METRICS_EVERY = 10  # steps; a line of metrics.jsonl each
 
@@ -56,10 +56,24 @@ class Prepared:
     dataset: Dataset
     model: LanguageModel
     device: torch.device
-    baselines: Baselines
+    baselines: Baselines | None  # None for a new text: they are measured beside the training
     source_entropy: float | None
     run: RunFolder
     resumed_at: int | None  # the step
+
+
+@dataclass(frozen=True)
+class BaselinesMeasured:
+    """What simple models need for the validation split of a new text is known now."""
+
+    baselines: Baselines
+
+
+class Measurement(NamedTuple):
+    """The loss on the validation split's fixed blocks, and a text as the model writes it."""
+
+    estimate: LossEstimate
+    sample: str
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,7 @@ class Finished:
     tokens_seen: int
     seconds: float
     best: Evaluated
+    baselines: Baselines | None  # None where a new text's run was stopped before they were measured
     complete: bool
     skipped: int  # steps without an update: their loss or gradient was not finite
     saving_fraction: (
@@ -98,8 +113,8 @@ def measure(
     text: Text,
     settings: TrainingSettings,
     sample: SampleSettings,
-) -> tuple[LossEstimate, str]:
-    """The loss on the validation split's fixed blocks, and a text as the model writes it now."""
+) -> Measurement:
+    """Measure a model as it is now."""
     estimate = estimate_loss(
         model,
         text.dataset.stream("validation"),
@@ -114,7 +129,7 @@ def measure(
         sampling=sample.sampling(),
         seed=settings.seed,
     )[0]
-    return estimate, sampled
+    return Measurement(estimate, sampled)
 
 
 class TrainingRun:
@@ -152,7 +167,7 @@ class TrainingRun:
         self.tokens_per_character = len(dataset.stream("validation")) / corpus.characters(
             "validation"
         )
-        self.baselines = measure_baselines(corpus, "validation", counted_on=corpus, xz=False)
+        self.baselines = known_baselines(corpus, "validation", counted_on=corpus)
         self.source_entropy = source_entropy(corpus, "validation")
         self.identity = {
             "corpus": corpus.fingerprint,
@@ -161,7 +176,7 @@ class TrainingRun:
         }
         self.metadata: dict[str, Any] = {
             "forecast": None if forecast is None else asdict(forecast),
-            "baselines": self.baselines.as_dict(),
+            "baselines": None if self.baselines is None else self.baselines.as_dict(),
             "source_entropy": self.source_entropy,
             "parameters": model.parameter_count(),
             "tokens_per_character": self.tokens_per_character,
@@ -216,10 +231,21 @@ class TrainingRun:
 
     # Measuring and logging
 
-    def evaluate(self) -> Evaluated:
-        """Measure and log, and keep the weights where they are the best so far."""
+    def measure_baselines(self) -> BaselinesMeasured:
+        """Measure the baselines of a new text, and note them for the report."""
+        corpus = self.text.corpus
+        self.baselines = measure_baselines(corpus, "validation", counted_on=corpus, xz=False)
+        self.metadata["baselines"] = self.baselines.as_dict()
+        self.run.write_metadata(self.metadata)
+        return BaselinesMeasured(self.baselines)
+
+    def evaluate(self, measurement: Measurement | None = None) -> Evaluated:
+        """Measure and log, and keep the weights where they are the best so far.
+
+        measurement: what was measured of these very weights before
+        """
         step, sample = self.progress.step, self.recipe.sample
-        estimate, text = measure(self.model, self.text, self.settings, sample)
+        estimate, text = measurement or measure(self.model, self.text, self.settings, sample)
         result = Evaluated(
             step=step,
             estimate=estimate,
@@ -256,9 +282,9 @@ class TrainingRun:
 
     def _card(self, result: Evaluated) -> dict[str, str]:
         corpus, tokenizer, _ = self.text
-        baselines = (
-            f"{self.baselines.kneser_ney_5:.3f} by a 5-gram of characters, "
-            f"{self.baselines.bigram:.3f} by a bigram"
+        baselines = self.baselines and (
+            f" ({self.baselines.kneser_ney_5:.3f} by a 5-gram of characters, "
+            f"{self.baselines.bigram:.3f} by a bigram)"
         )
         return {
             "parameters": f"{self.model.parameter_count():,}",
@@ -266,7 +292,7 @@ class TrainingRun:
             "tokenizer": f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens",
             "text": f"`{corpus.spec}`, {corpus.characters('train'):,} characters",
             "trained for": f"{result.step:,} steps, {self.progress.tokens_seen:,} tokens",
-            "bits per character on unseen text": f"{result.bits_per_character:.3f} ({baselines})",
+            "bits per character on unseen text": f"{result.bits_per_character:.3f}{baselines or ''}",
         }
 
     def log(self, report: StepReport) -> None:
@@ -364,6 +390,7 @@ class TrainingRun:
             tokens_seen=progress.tokens_seen,
             seconds=progress.seconds,
             best=self._best_evaluation(),
+            baselines=self.baselines,
             complete=complete,
             skipped=progress.skipped,
             saving_fraction=before_the_end / progress.seconds if progress.seconds else 0.0,

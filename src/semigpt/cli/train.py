@@ -100,10 +100,15 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    resume = options.resume is not None
+    if not resume and options.device in (None, "auto", "cpu"):  # beside the imports, which take 2 s
+        from semigpt.native.ahead import compile_for
+
+        model = recipe_tables(options).get("model")
+        compile_for(str(model.get("kind", "gpt")) if isinstance(model, dict) else "gpt")
     from semigpt.config import Recipe
     from semigpt.run_folder import RunFolder
 
-    resume = options.resume is not None
     if resume:
         folder = Path(options.resume) if options.resume is not True else options.out or newest_run()
         tables = recipe_tables(options, RunFolder.open(folder).config())

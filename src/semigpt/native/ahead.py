@@ -18,15 +18,27 @@ from pathlib import Path
 from semigpt.native import compiler
 from semigpt.native.compiler import NativeUnavailableError
 
-__all__ = ["compile_ahead", "compiled", "wait"]
+__all__ = ["compile_ahead", "compile_for", "compiled", "wait"]
 
 FOLDER = Path(__file__).parent
+# What each rung's run takes of C, in the order in which it is wanted.
+TEXT = ("tokenize", "ngrams")
+UNITS = {
+    "blocks": (*TEXT, "blocks_step"),
+    "gpt": (*TEXT, "gpt_step", "decode"),
+    "memory": (*TEXT, "gpt_step"),
+}
 NICENESS = 19  # of the process: what is measured meanwhile has the machine to itself
 
 _lock = threading.Lock()
 _asked: dict[str, subprocess.Popen[str]] = {}
 """The process that compiles each unit. A unit is a source's stem, with its macros after colons."""
 _ready: set[str] = set()
+
+
+def compile_for(rung: str) -> None:
+    """Begin to compile what a run of this rung takes, as a CPU without bfloat16 takes it."""
+    compile_ahead(*UNITS.get(rung, TEXT))
 
 
 def compile_ahead(*units: str) -> None:
@@ -85,7 +97,8 @@ def main(units: list[str]) -> None:
         stem, *defines = unit.split(":")
         with contextlib.suppress(NativeUnavailableError):
             compiler.compiled(FOLDER / f"{stem}.c", *defines)
-        print(unit, flush=True)
+        sys.stdout.write(f"{unit}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

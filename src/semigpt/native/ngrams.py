@@ -48,7 +48,7 @@ class CountTables(NamedTuple):
     oldest: list[NDArray[np.int32]]
     first_follower: list[NDArray[np.int32]]
     follower: list[NDArray[np.int32]]
-    count: list[NDArray[np.int32]]
+    counts: list[NDArray[np.int32]]
 
 
 class Tables(ctypes.Structure):

@@ -89,7 +89,7 @@ class Counts:
             raise CorpusError(f"at most 2,147,483,647 tokens are counted, not {len(ids):,}")
         in_c = native.available() and native.counts_fit(vocab_size, order)
         found = (native.count if in_c else count_in_numpy)(ids, vocab_size, order)
-        discounts = [kneser_ney.discounts_of(counts) for counts in found.count]
+        discounts = [kneser_ney.discounts_of(counts) for counts in found.counts]
         stacked = np.stack([np.zeros(4), *discounts]).astype(np.float32)
         levels = (tuple(map(torch.from_numpy, table)) for table in found)
         return cls(vocab_size, order, torch.from_numpy(stacked), *levels)
