@@ -416,14 +416,29 @@ class UnigramTokenizer(WordTokenizer):
         return {"type": "Unigram", "unk_id": None, "vocab": vocab, "byte_fallback": False}
 
 
-def _count_words(documents: Iterable[str], normalization: Normalization | None) -> Counter[str]:
+def _count_words(
+    documents: Iterable[str], normalization: Normalization | None
+) -> Mapping[str, int]:
     """How often each of GPT-2's words occurs."""
+    if normalization:
+        documents = (unicodedata.normalize(normalization, text) for text in documents)
+    if native.available():
+        return native.count_words(documents, _classes_of_words())
     counts: Counter[str] = Counter()
     for text in documents:
-        counts.update(
-            _WORDS.findall(unicodedata.normalize(normalization, text) if normalization else text)
-        )
+        counts.update(_WORDS.findall(text))
     return counts
+
+
+@cache
+def _classes_of_words() -> NDArray[np.uint8]:
+    """`character_classes` as `_WORDS` sees them."""
+    classes = np.zeros(0x110000, np.uint8)
+    text = "".join(map(chr, range(0x40000)))  # no plane from the fourth on has any
+    for number, expression in enumerate((r"[^\W\d_]+", r"\d+", r"\s+"), start=1):
+        for found in re.finditer(expression, text):
+            classes[found.start() : found.end()] = number
+    return classes
 
 
 def reserved_tokens(vocab_size: int, special_tokens: Sequence[str]) -> int:
