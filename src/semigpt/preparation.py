@@ -32,6 +32,7 @@ from semigpt.models.memory import MemoryGPT
 from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts
 from semigpt.run import Measurement, Text, measure
+from semigpt.stages import stage as timed
 from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher
@@ -72,16 +73,19 @@ def prepare(
     Raises CorpusError where a split is too short for a block.
     """
     data = recipe.data
-    corpus = yield from _until_stopped(
-        stage(data.spec, column=data.column, split=data.split), _reading, stop
-    )
+    with timed("reading"):
+        corpus = yield from _until_stopped(
+            stage(data.spec, column=data.column, split=data.split), _reading, stop
+        )
     for split in ("train", "validation"):
         check_split(corpus, split)
     characters = corpus.characters("train")
     recipe = recipe.for_text(characters)
-    tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
+    with timed("learning a tokenizer"):
+        tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
     recipe = recipe.for_tokenizer(tokenizer, characters)
-    dataset = yield from _until_stopped(tokenize(corpus, tokenizer), _writing, stop)
+    with timed("writing tokens"):
+        dataset = yield from _until_stopped(tokenize(corpus, tokenizer), _writing, stop)
     for split in ("train", "validation"):
         try:
             tokens, context = len(dataset.stream(split)), recipe.model.context_length

@@ -29,6 +29,7 @@ from semigpt.preparation import (
 )
 from semigpt.run import BaselinesMeasured, Evaluated, Finished, Prepared, TrainingRun
 from semigpt.run_folder import RunFolder
+from semigpt.stages import mark, stage
 from semigpt.training.forecast import Forecast, check_resources
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import StepReport
@@ -97,6 +98,7 @@ def train(
 
     Raises what its parts raise: CorpusError, SettingsError, CheckpointError, TrainingError.
     """
+    mark("begun")
     asked = recipe
     with contextlib.ExitStack() as held:
         run = open_to_resume(folder, resume, held)
@@ -109,11 +111,13 @@ def train(
         check_resources(recipe.model, recipe.training, folder, device)
         if recipe.machine.threads is not None:
             torch.set_num_threads(recipe.machine.threads)
-        counts = count_ngrams(recipe, text.dataset, device)
-        teacher = make_teacher(recipe, text.dataset, counts)
+        with stage("counting n-grams"):
+            counts = count_ngrams(recipe, text.dataset, device)
+            teacher = make_teacher(recipe, text.dataset, counts)
         new, forecast, first = run is None, saved_forecast(run), None
         if run is None:  # its length decides dropout, weight decay and whether to compile
-            recipe, forecast, first = rehearse(recipe, text, device, counts, teacher)
+            with stage("forecast and first evaluation"):
+                recipe, forecast, first = rehearse(recipe, text, device, counts, teacher)
             run = RunFolder.create(folder, recipe.tables())
             held.callback(run.unlock)
         model = fresh_model(recipe, device, counts)
@@ -129,6 +133,7 @@ def train(
         if checkpoint is None:
             yield training.evaluate(first)
         stopped = False
+        mark("first step")
         with naming_the_last_good(run):
             for report in training_steps(
                 model,
@@ -141,16 +146,21 @@ def train(
             ):
                 training.log(report)
                 yield Stepped(report)
+                if report.fraction >= 1:
+                    mark("last step")
                 if training.evaluation_due(report):
                     if training.baselines is None:
                         yield training.measure_baselines()
                     yield training.evaluate()
                 stopped = stop() and report.fraction < 1
                 if stopped or training.save_due(report):
-                    training.save()
+                    with stage("checkpoint"):
+                        training.save()
                 if stopped:
                     break
-        yield training.finish(complete=not stopped)
+        with stage("report"):
+            finished = training.finish(complete=not stopped)
+        yield finished
 
 
 # Its parts

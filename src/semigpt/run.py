@@ -27,6 +27,7 @@ from semigpt.models.base import LanguageModel
 from semigpt.report.page import write_report
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.settings import to_table
+from semigpt.stages import stage
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.forecast import Forecast, peak_memory
 from semigpt.training.optimizer import Optimizer
@@ -234,7 +235,8 @@ class TrainingRun:
     def measure_baselines(self) -> BaselinesMeasured:
         """Measure the baselines of a new text, and note them for the report."""
         corpus = self.text.corpus
-        self.baselines = measure_baselines(corpus, "validation", counted_on=corpus, xz=False)
+        with stage("baselines"):
+            self.baselines = measure_baselines(corpus, "validation", counted_on=corpus, xz=False)
         self.metadata["baselines"] = self.baselines.as_dict()
         self.run.write_metadata(self.metadata)
         return BaselinesMeasured(self.baselines)
@@ -245,7 +247,8 @@ class TrainingRun:
         measurement: what was measured of these very weights before
         """
         step, sample = self.progress.step, self.recipe.sample
-        estimate, text = measurement or measure(self.model, self.text, self.settings, sample)
+        with stage("evaluation"):
+            estimate, text = measurement or measure(self.model, self.text, self.settings, sample)
         result = Evaluated(
             step=step,
             estimate=estimate,

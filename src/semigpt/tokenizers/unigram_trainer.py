@@ -134,7 +134,7 @@ class _Lattice:
             ids += begin
             begin += len(count)
         self.length = np.repeat(np.arange(1, len(counts) + 1), [len(count) for count in counts])
-        self.count = np.concatenate(counts)
+        self.count: NDArray[np.float64] = np.concatenate(counts).astype(np.float64, copy=False)
         # One place where each piece ends: there its text is read, and how else it may be cut.
         self.end = np.concatenate(one_end)
         # A character of one byte is that byte.
@@ -215,7 +215,11 @@ class _Lattice:
                 here_expected *= backward[ends]
                 backward[begins] += here_expected
                 here_expected *= forward[begins]  # at this place
-        return np.bincount(np.concatenate(self.ids), np.concatenate(expected), len(self.length))
+        weights = np.concatenate(expected)
+        count: NDArray[np.float64] = np.bincount(
+            np.concatenate(self.ids), weights, len(self.length)
+        )  # type: ignore[assignment]
+        return count
 
     def prune(self, keep: int) -> None:
         """Keep the pieces whose removal would cost the text most."""
