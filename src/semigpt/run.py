@@ -28,6 +28,7 @@ from semigpt.report.page import write_report
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.settings import to_table
 from semigpt.stages import stage
+from semigpt.storage import replace_file
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.forecast import Forecast, peak_memory
 from semigpt.training.optimizer import Optimizer
@@ -269,7 +270,7 @@ class TrainingRun:
             self.best = estimate.loss
             self.optimizer.flush()
             state = self.model.huggingface_state()
-            card = model_card(self.model, self._card(result))
+            card = self._card(step, self.progress.tokens_seen, result.bits_per_character)
             self._unsaved = {name: tensor.clone() for name, tensor in state.items()}, card
             spent = self.saving_seconds + self._model_cost
             if spent <= auto.SAVING_FRACTION * self.progress.seconds or not step:
@@ -283,20 +284,22 @@ class TrainingRun:
     def _append_seconds(self, step: int, seconds: float) -> None:
         self.run.append("timings", {"step": step, "seconds": round(seconds, 3)})
 
-    def _card(self, result: Evaluated) -> dict[str, str]:
+    def _card(self, step: int, tokens_seen: int, bits_per_character: float) -> str:
+        """The README.md of model/, for the weights of a step."""
         corpus, tokenizer, _ = self.text
         baselines = self.baselines and (
             f" ({self.baselines.kneser_ney_5:.3f} by a 5-gram of characters, "
             f"{self.baselines.bigram:.3f} by a bigram)"
         )
-        return {
+        facts = {
             "parameters": f"{self.model.parameter_count():,}",
             "context length": f"{self.model.settings.context_length} tokens",
             "tokenizer": f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens",
             "text": f"`{corpus.spec}`, {corpus.characters('train'):,} characters",
-            "trained for": f"{result.step:,} steps, {self.progress.tokens_seen:,} tokens",
-            "bits per character on unseen text": f"{result.bits_per_character:.3f}{baselines or ''}",
+            "trained for": f"{step:,} steps, {tokens_seen:,} tokens",
+            "bits per character on unseen text": f"{bits_per_character:.3f}{baselines or ''}",
         }
+        return model_card(self.model, facts)
 
     def log(self, report: StepReport) -> None:
         """A line of metrics.jsonl for every tenth step, and for each that was skipped or spiked."""
@@ -377,6 +380,10 @@ class TrainingRun:
 
     def finish(self, *, complete: bool) -> Finished:
         """Write the report, and say how the run ended. The caller has saved."""
+        best = self._best_row()
+        # Its baselines may have been measured after these weights were saved.
+        card = self._card(best["step"], best["tokens_seen"], best["bits_per_character"])
+        replace_file(self.run.model_folder / "README.md", card.encode())
         best_model = load_model(self.run.model_folder).to(self.model.device)
         texts = passages(self.text.corpus)
         self.metadata["surprisal"] = [
@@ -392,7 +399,7 @@ class TrainingRun:
             step=progress.step,
             tokens_seen=progress.tokens_seen,
             seconds=progress.seconds,
-            best=self._best_evaluation(),
+            best=self._as_evaluated(best),
             baselines=self.baselines,
             complete=complete,
             skipped=progress.skipped,
@@ -403,9 +410,12 @@ class TrainingRun:
             disk=self.run.size(),
         )
 
-    def _best_evaluation(self) -> Evaluated:
+    def _best_row(self) -> dict[str, Any]:
+        """The line of metrics.jsonl of the evaluation with the lowest loss."""
         evaluations = [row for row in self.run.rows("metrics") if "val_loss" in row]
-        best = min(evaluations, key=lambda row: row["val_loss"])
+        return min(evaluations, key=lambda row: row["val_loss"])
+
+    def _as_evaluated(self, best: Mapping[str, Any]) -> Evaluated:
         text = next(row["text"] for row in self.run.rows("samples") if row["step"] == best["step"])
         tokens = self.settings.eval_blocks * self.model.settings.context_length
         estimate = LossEstimate(best["val_loss"], best["val_loss_se"], tokens)

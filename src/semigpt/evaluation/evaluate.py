@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 GPU_ROWS = 64
+WINDOWS = 64  # scored at a time over a whole split
 # Logits of 16 MB: larger ones are given back to the system and faulted in anew at each batch. The
 # film reviews' test split took 6 min 44 s with 64 windows, 2 min 20 s with these; docs/log.md.
 CPU_LOGITS = 4_000_000
@@ -226,15 +227,20 @@ def total_information(
         )
     width = min(context, targets)
     windows = scored_windows(targets, width, min(stride, width))
-    rows = rows or rows_at_once(model)
+    rows = rows or WINDOWS
     nats, scored = 0.0, 0
     with eval_mode(model):
         while batch := list(islice(windows, rows)):
-            starts, first_scored = np.array(batch, dtype=np.int64).T
-            losses = _losses(model, stream.windows(starts + first, width + 1)).cpu()
-            counted = torch.arange(width) >= torch.from_numpy(first_scored)[:, None]
-            nats += losses[counted].double().sum().item()
-            scored += int(counted.sum())
+            starts, first_scored = torch.tensor(batch).T
+            begin, stretch = int(starts[0]), int(starts[-1] - starts[0]) + width + 1
+            ids = stream.windows(np.array([begin + first]), stretch)[0]
+            counted = torch.arange(width) >= first_scored[:, None]
+            losses = model.window_losses(
+                *(torch.from_numpy(ids).to(model.device), (starts - begin).to(model.device)),
+                counted.to(model.device),
+            )
+            nats += losses.double().sum().item()
+            scored += len(losses)
             if progress is not None:
                 progress(scored, targets)
     return nats, scored

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from semigpt.native import compiler
 from semigpt.native.compiler import NativeUnavailableError
+from semigpt.system import step_back
 
 __all__ = ["compile_ahead", "compile_for", "compiled", "wait"]
 
@@ -28,7 +28,6 @@ UNITS = {
     "gpt": (*TEXT, "gpt_step", "decode"),
     "memory": (*TEXT, "gpt_step"),
 }
-NICENESS = 19  # of the process: what is measured meanwhile has the machine to itself
 
 _lock = threading.Lock()
 _asked: dict[str, subprocess.Popen[str]] = {}
@@ -91,8 +90,7 @@ def _wait_for(unit: str) -> None:
 
 def main(units: list[str]) -> None:
     """Compile units, and print the name of each that is ready."""
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
+    step_back()  # what is measured meanwhile has the machine to itself
     for unit in units:
         stem, *defines = unit.split(":")
         with contextlib.suppress(NativeUnavailableError):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from semigpt import auto
+from semigpt import auto, system
 from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError
 from semigpt.models.base import LanguageModel, ModelSettings
@@ -196,12 +195,7 @@ def peak_memory(device: torch.device) -> int:
     """The most bytes that the process has held so far, of the GPU or of the machine's memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    return system.peak_memory()
 
 
 def readable_bytes(count: float) -> str:
