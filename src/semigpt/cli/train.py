@@ -102,10 +102,12 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     resume = options.resume is not None
     if not resume and options.device in (None, "auto", "cpu"):  # beside the imports, which take 2 s
-        from semigpt.native.ahead import compile_for
+        from semigpt.models import SOURCES, TEXT_SOURCES
+        from semigpt.native.ahead import compile_ahead
 
         model = recipe_tables(options).get("model")
-        compile_for(str(model.get("kind", "gpt")) if isinstance(model, dict) else "gpt")
+        rung = str(model.get("kind", "gpt")) if isinstance(model, dict) else "gpt"
+        compile_ahead(*SOURCES.get(rung, TEXT_SOURCES))
     from semigpt.config import Recipe
     from semigpt.run_folder import RunFolder
 

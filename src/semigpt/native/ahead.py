@@ -18,26 +18,13 @@ from semigpt.native import compiler
 from semigpt.native.compiler import NativeUnavailableError
 from semigpt.system import step_back
 
-__all__ = ["compile_ahead", "compile_for", "compiled", "wait"]
+__all__ = ["compile_ahead", "compiled", "wait"]
 
 FOLDER = Path(__file__).parent
-# What each rung's run takes of C, in the order in which it is wanted.
-TEXT = ("tokenize", "ngrams")
-UNITS = {
-    "blocks": (*TEXT, "blocks_step"),
-    "gpt": (*TEXT, "gpt_step", "decode"),
-    "memory": (*TEXT, "gpt_step"),
-}
-
-_lock = threading.Lock()
-_asked: dict[str, subprocess.Popen[str]] = {}
-"""The process that compiles each unit. A unit is a source's stem, with its macros after colons."""
-_ready: set[str] = set()
-
-
-def compile_for(rung: str) -> None:
-    """Begin to compile what a run of this rung takes, as a CPU without bfloat16 takes it."""
-    compile_ahead(*UNITS.get(rung, TEXT))
+_under_way: set[str] = set()
+"""Units that a process is compiling. A unit is a source's stem, with its macros after colons."""
+_asked: set[str] = set()
+_changed = threading.Condition()
 
 
 def compile_ahead(*units: str) -> None:
@@ -46,46 +33,47 @@ def compile_ahead(*units: str) -> None:
     A unit is the name of a source in this folder without its ending, with the macros that it is
     compiled with after colons: `gpt_step:BFLOAT16`.
     """
-    with _lock:
-        new = [unit for unit in units if unit not in _asked]
-        if not new:
-            return
-        command = [sys.executable, "-P", "-m", __name__, *new]
-        with contextlib.suppress(OSError):
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-            _asked.update(dict.fromkeys(new, process))
+    new = [unit for unit in units if unit not in _asked]
+    if not new:
+        return
+    command = [sys.executable, "-P", "-m", __name__, *new]
+    with contextlib.suppress(OSError):
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        _asked.update(new)
+        _under_way.update(new)
+        threading.Thread(target=_listen, args=(process, new), daemon=True).start()
+
+
+def _listen(process: subprocess.Popen[str], units: list[str]) -> None:
+    """Note what the process says is ready, and all of its units at its end."""
+    with process:
+        for line in process.stdout or ():
+            with _changed:
+                _under_way.discard(line.strip())
+                _changed.notify_all()
+    with _changed:
+        _under_way.difference_update(units)
+        _changed.notify_all()
 
 
 def compiled(source: Path, *defines: str) -> ctypes.CDLL:
     """`compiler.compiled`, after the process that compiles this source ahead, if there is one."""
-    _wait_for(":".join((source.stem, *defines)))
+    unit = ":".join((source.stem, *defines))
+    with _changed:
+        _changed.wait_for(lambda: unit not in _under_way)
     return compiler.compiled(source, *defines)
 
 
 def wait() -> None:
     """Wait for all that is being compiled ahead."""
-    for unit in list(_asked):
-        _wait_for(unit)
-
-
-def _wait_for(unit: str) -> None:
-    with _lock:
-        process = _asked.get(unit)
-        if process is None or unit in _ready or process.stdout is None:
-            return
-        for line in process.stdout:
-            _ready.add(line.strip())
-            if unit in _ready:
-                return
-        process.stdout.close()
-        process.wait()
-        _ready.update(other for other, by in _asked.items() if by is process)
+    with _changed:
+        _changed.wait_for(lambda: not _under_way)
 
 
 def main(units: list[str]) -> None:
