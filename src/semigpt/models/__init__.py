@@ -27,7 +27,7 @@ LADDER = {
 }
 
 
-# The C that a run of a rung takes on a CPU, in the order in which it is wanted: it is compiled before
+# The C that a run of a rung takes on a CPU, in the order it is wanted. It is compiled before
 # a class is there to be asked (`semigpt.native.ahead`).
 TEXT_SOURCES = ("tokenize", "ngrams")
 SOURCES = {
