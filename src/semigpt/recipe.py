@@ -158,6 +158,12 @@ def train(
                         training.save()
                 if stopped:
                     break
+        if not stopped and training.lacks_checkpoint:
+            # What came after a step, such as an evaluation, took the last of the clock.
+            mark("last step")
+            if training.lacks_evaluation:
+                yield training.evaluate()
+            training.save()
         with stage("report"):
             finished = training.finish(complete=not stopped)
         yield finished

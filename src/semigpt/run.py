@@ -157,6 +157,7 @@ class TrainingRun:
         self.evaluations = auto.EVALUATIONS if forecast is None else forecast.evaluations
         self.progress = Progress()
         self._fraction = 0.0  # of the run, done before the step at hand
+        self._evaluated_step = self._saved_step = -1
         self.best = math.inf  # the lowest validation loss so far
         self.saving_seconds = 0.0  # spent on checkpoints and model/ so far
         self._checkpoint_cost = 0.0  # seconds that the next checkpoint is expected to take
@@ -230,6 +231,7 @@ class TrainingRun:
             ) from None
         self._saved_at = self.progress.seconds
         self._fraction = self.progress.fraction(self.settings)
+        self._evaluated_step = self._saved_step = self.progress.step
 
     # Measuring and logging
 
@@ -248,6 +250,7 @@ class TrainingRun:
         measurement: what was measured of these very weights before
         """
         step, sample = self.progress.step, self.recipe.sample
+        self._evaluated_step = step
         with stage("evaluation"):
             estimate, text = measurement or measure(self.model, self.text, self.settings, sample)
         result = Evaluated(
@@ -324,7 +327,17 @@ class TrainingRun:
             return report.step % self.settings.eval_every == 0
         return int(report.fraction * self.evaluations) > int(before * self.evaluations)
 
+    @property
+    def lacks_evaluation(self) -> bool:
+        """Whether the weights have changed since they were evaluated."""
+        return self._evaluated_step != self.progress.step
+
     # Saving
+
+    @property
+    def lacks_checkpoint(self) -> bool:
+        """Whether the weights have changed since they were saved."""
+        return self._saved_step != self.progress.step
 
     def save_due(self, report: StepReport) -> bool:
         """Whether a checkpoint is saved after this step."""
@@ -359,6 +372,7 @@ class TrainingRun:
             "random": random_state(self.model.device),
         }
         self.run.save(tensors, metadata, step=self.progress.step, keep=self.settings.keep)
+        self._saved_step = self.progress.step
         self._checkpoint_cost = time.monotonic() - begin
         self.saving_seconds += self._checkpoint_cost
         self._saved_at = self.progress.seconds
