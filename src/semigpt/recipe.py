@@ -158,15 +158,7 @@ def train(
                         training.save()
                 if stopped:
                     break
-        if not stopped and training.lacks_checkpoint:
-            # What came after a step, such as an evaluation, took the last of the clock.
-            mark("last step")
-            if training.lacks_evaluation:
-                yield training.evaluate()
-            training.save()
-        with stage("report"):
-            finished = training.finish(complete=not stopped)
-        yield finished
+        yield from end(training, stopped)
 
 
 # Its parts
@@ -184,6 +176,19 @@ def open_to_resume(folder: Path, resume: bool, held: contextlib.ExitStack) -> Ru
     run.lock()
     held.callback(run.unlock)
     return run
+
+
+def end(training: TrainingRun, stopped: bool) -> Iterator[Evaluated | Finished]:
+    """What a run still owes, and its report."""
+    if not stopped and training.lacks_checkpoint:
+        # What came after a step, such as an evaluation, took the last of the clock.
+        mark("last step")
+        if training.lacks_evaluation:
+            yield training.evaluate()
+        training.save()
+    with stage("report"):
+        finished = training.finish(complete=not stopped)
+    yield finished
 
 
 @contextlib.contextmanager
