@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -19,6 +20,8 @@ from semigpt.errors import CorpusError, SettingsError
 from semigpt.evaluation.baselines import Baselines, measure_baselines
 from semigpt.evaluation.information import Information
 from semigpt.models.base import LanguageModel
+from semigpt.models.gpt import GPT
+from semigpt.models.gpt_native import native_forward
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = [
@@ -34,7 +37,7 @@ __all__ = [
 ]
 
 GPU_ROWS = 64
-WINDOWS = 64  # scored at a time over a whole split
+WINDOWS = 16  # scored at a time over a whole split
 # Logits of 16 MB: larger ones are given back to the system and faulted in anew at each batch. The
 # film reviews' test split took 6 min 44 s with 64 windows, 2 min 20 s with these; docs/log.md.
 CPU_LOGITS = 4_000_000
@@ -230,12 +233,15 @@ def total_information(
     rows = rows or WINDOWS
     nats, scored = 0.0, 0
     with eval_mode(model):
+        score = model.window_losses
+        if isinstance(model, GPT) and (forward := native_forward(model)) is not None:
+            score = partial(model.window_losses, forward=forward)
         while batch := list(islice(windows, rows)):
             starts, first_scored = torch.tensor(batch).T
             begin, stretch = int(starts[0]), int(starts[-1] - starts[0]) + width + 1
             ids = stream.windows(np.array([begin + first]), stretch)[0]
             counted = torch.arange(width) >= first_scored[:, None]
-            losses = model.window_losses(
+            losses = score(
                 *(torch.from_numpy(ids).to(model.device), (starts - begin).to(model.device)),
                 counted.to(model.device),
             )

@@ -32,6 +32,9 @@ from semigpt.settings import check_positive
 
 __all__ = ["GPT", "GPTSettings", "KeyValueCache", "RunBlock", "run_plainly"]
 
+# From ids [B, T] and what is added to their embeddings [N, C] to what the output layer reads [N, C].
+Forward: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
+
 VOCABULARY_MULTIPLE = 64
 # Of one product with the output layer, where losses alone are wanted: 16 MB. Larger ones are given
 # back to the system and faulted in anew each time.
@@ -370,10 +373,23 @@ class GPT(LanguageModel):
         logits_BTV = self._output(hidden_BTC, inputs_BT)
         return logits_BTV, None if targets_BT is None else token_loss(logits_BTV, targets_BT)
 
-    def window_losses(self, ids_S: Tensor, starts_B: Tensor, scored_BT: Tensor) -> Tensor:
-        """As `LanguageModel.window_losses`: the output layer reads what is scored alone."""
+    def window_losses(
+        self,
+        ids_S: Tensor,
+        starts_B: Tensor,
+        scored_BT: Tensor,
+        forward: Forward | None = None,
+    ) -> Tensor:
+        """As `LanguageModel.window_losses`: the output layer reads what is scored alone.
+
+        forward: computes what that layer reads, instead of PyTorch
+        """
         windows_BT = windows_of(ids_S, starts_B, scored_BT.shape[1] + 1)
-        hidden_BTC = self._hidden(self._embedded(windows_BT[:, :-1], None))
+        inputs_BT = windows_BT[:, :-1].contiguous()
+        if forward is None:
+            hidden_BTC = self._hidden(self._embedded(inputs_BT, None))
+        else:
+            hidden_BTC = forward(inputs_BT, None).view(*inputs_BT.shape, -1)
         return self._net_losses(hidden_BTC[scored_BT], windows_BT[:, 1:][scored_BT])
 
     def _net_losses(self, hidden_NC: Tensor, targets_N: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from semigpt.auto import Choice
 from semigpt.errors import SettingsError
 from semigpt.models.base import ModelSettings, own_settings, windows_of
-from semigpt.models.gpt import GPT, GPTSettings, KeyValueCache, RunBlock, run_plainly
+from semigpt.models.gpt import GPT, Forward, GPTSettings, KeyValueCache, RunBlock, run_plainly
 from semigpt.ngrams.counts import LEVELS, Counts
 from semigpt.ngrams.longest_match import LONGEST_MATCH, longest_match
 from semigpt.settings import check_positive, to_table
@@ -262,10 +262,16 @@ class MemoryGPT(GPT):
         lookup = self.lookup(inputs_BT, targets_BT, leave_one_out=False)
         return self.mixture_losses(inputs_BT, targets_BT, lookup)[2]
 
-    def window_losses(self, ids_S: Tensor, starts_B: Tensor, scored_BT: Tensor) -> Tensor:
-        """As `LanguageModel.window_losses`: what windows share is looked up once."""
+    def window_losses(
+        self,
+        ids_S: Tensor,
+        starts_B: Tensor,
+        scored_BT: Tensor,
+        forward: Forward | None = None,
+    ) -> Tensor:
+        """As `GPT.window_losses`: what windows share is looked up once."""
         if self.counts is None:
-            return super().window_losses(ids_S, starts_B, scored_BT)
+            return super().window_losses(ids_S, starts_B, scored_BT, forward)
         home, T = self.counts.device, scored_BT.shape[1]
         ids_S, starts_B = ids_S.to(home), starts_B.to(home)
         windows_BT = windows_of(ids_S, starts_B, T + 1)
@@ -280,8 +286,12 @@ class MemoryGPT(GPT):
                 of_windows[:, :edge] = at_edge
         lookup = self._lookup(inputs_BT.contiguous(), targets_BT, *found)
         inputs_BT, targets_BT = inputs_BT.to(self.device), targets_BT.to(self.device)
-        embedded_BTC = super()._embedded(inputs_BT, None) + self.embed_features(lookup.features)
-        hidden_NC = self._hidden(embedded_BTC)[scored_BT]
+        added_BTC = self.embed_features(lookup.features)
+        if forward is None:
+            hidden_BTC = self._hidden(super()._embedded(inputs_BT, None) + added_BTC)
+        else:
+            hidden_BTC = forward(inputs_BT, added_BTC.flatten(0, 1)).view_as(added_BTC)
+        hidden_NC = hidden_BTC[scored_BT]
         net_loss_N = self._net_losses(hidden_NC, targets_BT[scored_BT])
         log_p_NE = torch.cat((-net_loss_N[:, None], lookup.p_BTX[scored_BT].log()), dim=1)
         log_weights_NE = self._log_mixture_weights(hidden_NC, lookup.context_BTF[scored_BT])
