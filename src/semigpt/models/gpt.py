@@ -32,7 +32,8 @@ from semigpt.settings import check_positive
 
 __all__ = ["GPT", "GPTSettings", "KeyValueCache", "RunBlock", "run_plainly"]
 
-# From ids [B, T] and what is added to their embeddings [N, C] to what the output layer reads [N, C].
+# From ids [B, T] and what is added to their embeddings [N, C] to what the output layer reads,
+# [N, C].
 Forward: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
 
 VOCABULARY_MULTIPLE = 64
