@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 GPU_ROWS = 64
-# Windows of a whole split scored at a time on a CPU. Film reviews by a `memory`: 8 windows 9.1 s, 16
+# Windows of a split scored at a time on a CPU. Film reviews by a `memory`: 8 windows 9.1 s, 16
 # 8.7, 64 8.3, in as much memory as a step's of so many blocks.
 WINDOWS = 16
 # Logits of 16 MB: larger ones are given back to the system and faulted in anew at each batch. The
