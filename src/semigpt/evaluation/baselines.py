@@ -43,7 +43,7 @@ __all__ = [
     "xz_bits",
 ]
 
-# Tokens counted at most, from the beginning of the training split: 32 bytes and 0.1 µs each.
+# Tokens counted at most, from the beginning of the training split: 11 bytes and 0.2 µs each.
 COUNTED_TOKENS = 100_000_000
 BLOCK = 1 << 20  # bytes of a file read, and compressed, at a time
 
