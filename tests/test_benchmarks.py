@@ -249,3 +249,21 @@ def test_the_picture_and_the_samples_are_of_one_run(tmp_path: Path) -> None:
         script.read_rows(tmp_path / "elsewhere", "metrics")
     assert script.excerpt("비가 왔다. 눈이", 8) == "비가 왔다."
     assert script.excerpt("비.\n눈이 온다고 했", 9) == "비. ↵ 눈이 온다고"
+
+
+def test_stages_of_a_run_add_up_to_its_two_ends() -> None:
+    lines = [
+        *((1.0, "begun", None), (3.0, "reading", 1.5), (5.0, "first step", None)),
+        *((7.0, "evaluation", 0.5), (9.0, "last step", None), (10.0, "evaluation", 0.75)),
+    ]
+    found = load("start_end").table(lines, 11.0)
+    assert found == {
+        "imports": 1.0,
+        "reading": 1.5,
+        "the rest of the start": 2.5,
+        "TO THE FIRST STEP": 5.0,
+        "on the clock: evaluation": 0.5,
+        "last evaluation": 0.75,
+        "the rest of the end": 1.25,
+        "FROM THE LAST STEP": 2.0,
+    }

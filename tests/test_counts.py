@@ -21,6 +21,7 @@ from semigpt.native import ngrams as native
 from semigpt.ngrams import counts as counts_module
 from semigpt.ngrams import kneser_ney
 from semigpt.ngrams.counts import Counts
+from semigpt.ngrams.packing import count_in_numpy
 
 V, ORDER = 50, 5
 RANDOM = np.random.default_rng(1)
@@ -436,3 +437,28 @@ def test_without_a_compiler_one_line_says_so(
     finally:
         native.library.cache_clear()
         native.available.cache_clear()
+
+
+@pytest.mark.parametrize("order", [2, 3, 5, 6, 8])
+@pytest.mark.parametrize("vocab_size", [1, 2, 40, 300, 60_000])
+@pytest.mark.parametrize("length", [1, 3, 50, 3000])
+def test_c_counts_as_numpy_does(length: int, vocab_size: int, order: int) -> None:
+    """In one word or two, in one part of the top digit or many, and past what C packs."""
+    if not native.available():
+        pytest.skip("no compiler")
+    ids = (np.random.default_rng(length).zipf(1.3, length) % vocab_size).astype(np.uint16)
+    expected = count_in_numpy(ids, vocab_size, order)
+    for level, tables in enumerate(zip(*expected, strict=False)):
+        for name, table in zip(expected._fields, tables, strict=True):
+            found = getattr(native.count(ids, vocab_size, order), name)[level]
+            assert found.dtype == table.dtype == np.int32
+            assert np.array_equal(found, table), (name, level)
+    assert len(native.count(ids, vocab_size, order).counts) == order
+
+
+def test_what_c_cannot_pack_is_counted_by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert native.counts_fit(65_536, 8)
+    assert not native.counts_fit(65_537, 8)
+    monkeypatch.setattr(native, "counts_fit", lambda vocab_size, order: False)
+    monkeypatch.setattr(native, "count", None)
+    assert Counts.fit(TEXT, V, ORDER).bits(TEXT) > 0

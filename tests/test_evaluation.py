@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from conftest import VOCABULARY, small_model
+from conftest import VOCABULARY, small_model, small_stream
 from semigpt.corpus import prepare_corpus
 from semigpt.dataset import Dataset, TokenStream, prepare_dataset
 from semigpt.errors import CorpusError, SettingsError
@@ -57,6 +57,18 @@ def test_total_is_the_sum_over_every_token(model: LanguageModel) -> None:
         expected += F.cross_entropy(logits[0, -1:], ring[place : place + 1]).item()
     assert tokens == 50
     assert nats == pytest.approx(expected, rel=1e-5)
+
+
+def test_windows_of_a_stretch_are_scored_as_each_by_itself(model: LanguageModel) -> None:
+    """What overlapping windows share is looked up once, and each ends at its own edge."""
+    model.eval()
+    ids = torch.from_numpy(small_stream()[:60].astype(np.int64))
+    starts, scored = torch.tensor([0, 8, 13, 40]), torch.rand(4, 16) < 0.8
+    windows = torch.stack([ids[start : start + 17] for start in starts])
+    with torch.no_grad():
+        found = model.window_losses(ids, starts, scored)
+        expected = model.token_losses(windows[:, :-1], windows[:, 1:])[scored]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_without_end_marks_the_first_token_is_left_out(model: LanguageModel) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from semigpt.corpus import Corpus, news, prepare_corpus
 from semigpt.corpus.library import quiet_datasets
+from semigpt.corpus.parquet import is_plain
+from semigpt.corpus.plain import reads_alone
 from semigpt.corpus.reading import Reading
 from semigpt.corpus.sources import open_source
 from semigpt.corpus.spec import (
@@ -411,3 +413,80 @@ def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
     assert everything(prepare(f"{tmp_path / 'all'}#split=train")) == sorted(LINES)
     with pytest.raises(CorpusError, match="without configurations: leave config= out"):
         prepare(f"{tmp_path / 'all'}#config=ko")
+
+
+CARD = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: train-*.parquet
+  - split: test
+    path: test-*.parquet
+---
+# 책
+"""
+
+
+def parquet_folder(folder: Path, card: str = CARD) -> Path:
+    folder.mkdir()
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    for name, texts in {
+        "train-1": ["하나", None, "둘"],
+        "train-0": ["셋", ""],
+        "test-0": ["넷"],
+        ".train-2": ["숨은"],
+    }.items():
+        table = pa.table({"document": texts, "n": list(range(len(texts)))})
+        pq.write_table(table, folder / f"{name}.parquet")
+    return folder
+
+
+def test_plain_parquet_is_read_as_the_library_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = parquet_folder(tmp_path / "책")
+    assert reads_alone(parse_spec(str(folder)))
+    with monkeypatch.context() as patch:
+        patch.setattr("semigpt.corpus.library.load_file", None)
+        patch.setattr("semigpt.corpus.folders._builder", None)
+        alone = prepare_corpus(str(folder), cache=tmp_path / "alone")
+    monkeypatch.setattr("semigpt.corpus.plain._only_config", lambda text: None)
+    monkeypatch.setattr("semigpt.corpus.formats.is_plain", lambda path: False)
+    assert not reads_alone(parse_spec(str(folder)))
+    by_library = prepare_corpus(str(folder), cache=tmp_path / "library")
+    assert alone.fingerprint == by_library.fingerprint
+    assert alone.findings == by_library.findings
+    texts = [*alone.documents("train"), *alone.documents("validation")]
+    assert sorted(texts) == ["둘", "셋", "하나"]
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "# no front matter",
+        CARD.replace("config_name: default", "config_name: default\n  sep: ;"),
+        CARD.replace("train-*.parquet", "**/train-*.parquet"),
+        CARD.replace("train-*.parquet", "train-[01].parquet"),
+        CARD.replace("train-*.parquet", "none-*.parquet"),
+        CARD.replace("---\n# 책", "- config_name: other\n  data_files: x.parquet\n---\n"),
+        CARD.replace("configs:", "configs: ["),
+        CARD.replace("split: test", "split: train"),
+    ],
+)
+def test_all_but_the_simplest_card_is_left_to_the_library(card: str, tmp_path: Path) -> None:
+    folder = parquet_folder(tmp_path / "책", card)
+    assert not reads_alone(parse_spec(str(folder)))
+
+
+def test_parquet_with_nested_columns_or_damage_is_left_to_the_library(tmp_path: Path) -> None:
+    path = tmp_path / "책.parquet"
+    pq.write_table(pa.table({"document": ["하나"]}), path)
+    assert is_plain(path)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert not is_plain(path)
+    pq.write_table(pa.table({"document": ["하나"], "tags": [["둘"]]}), path)
+    assert not is_plain(path)
+    column = pa.array(["하나"]).dictionary_encode()
+    pq.write_table(pa.table({"document": column}), path)
+    assert not is_plain(path)

@@ -18,13 +18,14 @@ from semigpt.config import Recipe, TokenizerSettings
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.device import MachineSettings
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
+from semigpt.evaluation.baselines import measure_baselines
 from semigpt.huggingface.folder import save_model
 from semigpt.models import model_class
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.preparation import prepare_tokenizer
 from semigpt.recipe import Event, Forecasted, Prepared, Preparing, Stepped, open_run, train
-from semigpt.run import Evaluated, Finished, Text, measure
+from semigpt.run import BaselinesMeasured, Evaluated, Finished, Text, measure
 from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import BPETokenizer, train_tokenizer
 from semigpt.training.distillation import Teacher
@@ -205,6 +206,8 @@ def test_a_short_run_is_looked_at_less_often(
     ]
     assert auto.evaluations(None, 40.0) == 10, "the clock has no say in a run of so many steps"
     assert [planned(minute, 16, 0.01, seconds)[0] for seconds in (0.3, 1.0)] == [5700, 5700]
+    corpus = prepare_corpus(str(text_file))
+    measure_baselines(corpus, "validation", counted_on=corpus, xz=False)  # or the clock pays for it
     asked = recipe(text_file, steps=None, minutes=0.02, save_every=20)
     monkeypatch.setattr(auto, "EVALUATION_FRACTION", 1e-9)
     leave_in_the_middle(asked, tmp_path / "run")
@@ -215,6 +218,43 @@ def test_a_short_run_is_looked_at_less_often(
     assert len(rows) == 3
     assert rows[0] == 0
     assert run.metadata()["forecast"]["evaluations"] == 2
+
+
+def test_a_clock_that_ends_between_two_steps_ends_in_an_evaluation_and_a_checkpoint(
+    tmp_path: Path, text_file: Path
+) -> None:
+    asked = recipe(text_file, steps=None, minutes=0.02)
+    for event in train(asked, tmp_path / "run"):
+        if isinstance(event, Stepped) and event.report.fraction < 1:
+            time.sleep(1.3)  # as an evaluation does on a busy machine
+    assert isinstance(event, Finished)
+    run = RunFolder.open(tmp_path / "run")
+    newest, rows = run.newest(), [row for row in run.rows("metrics") if "val_loss" in row]
+    assert newest is not None
+    assert newest.metadata["progress"]["step"] == rows[-1]["step"] == event.step == 1
+    assert newest.metadata["complete"]
+
+
+def test_baselines_of_a_new_text_are_measured_beside_the_training(
+    tmp_path: Path, text_file: Path
+) -> None:
+    """Before the first evaluation that they are compared with; a second run begins with them."""
+    events = list(train(recipe(text_file), tmp_path / "first"))
+    kinds = [type(e) for e in events if isinstance(e, Evaluated | BaselinesMeasured)]
+    assert kinds[:3] == [Evaluated, BaselinesMeasured, Evaluated]
+    assert kinds.count(BaselinesMeasured) == 1
+    assert next(e for e in events if isinstance(e, Prepared)).baselines is None
+    again = list(train(recipe(text_file), tmp_path / "second"))
+    assert not any(isinstance(event, BaselinesMeasured) for event in again)
+    measured = next(e for e in again if isinstance(e, Prepared)).baselines
+    assert measured is not None
+    for name, run in (("first", events), ("second", again)):
+        assert isinstance(run[-1], Finished)
+        assert run[-1].baselines == measured
+        folder = RunFolder.open(tmp_path / name)
+        assert folder.metadata()["baselines"] == measured.as_dict()
+        card = (folder.model_folder / "README.md").read_text("utf-8")
+        assert f"{measured.kneser_ney_5:.3f} by a 5-gram" in card
 
 
 def test_a_text_that_is_read_once_is_read_whole() -> None:

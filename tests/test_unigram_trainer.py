@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semigpt.corpus import prepare_corpus
+from semigpt.native import tokenize as native
 from semigpt.tokenizers import UnigramTokenizer
 from semigpt.tokenizers.byte_level import _scores, byte_letters, count_words
 from semigpt.tokenizers.unigram_trainer import LONGEST, LONGEST_WORD, _Lattice, learn_pieces
@@ -170,3 +171,30 @@ def test_lone_surrogates_are_left_out() -> None:
     assert tokenizer.decode(tokenizer.encode("\ud800한국어")) == "\ud800한국어"
     counted: Mapping[str, int] = count_words(["한국어"], None)
     assert UnigramTokenizer.train(["한국\ud800어"]).scores == learn_pieces(counted, 7743)
+
+
+@given(st.lists(st.text("가나 '\n\t_12²ⅧaS.ㅋ\u3000\ud800🙂s"), max_size=4))
+def test_words_are_counted_alike_with_and_without_a_compiler(documents: list[str]) -> None:
+    counted = count_words(iter(documents), "NFC")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "available", lambda: False)
+        assert counted == count_words(iter(documents), "NFC")
+
+
+def test_expected_counts_have_the_same_bits_with_and_without_a_compiler() -> None:
+    """So the same tokenizer is learnt on every machine."""
+    random = np.random.default_rng(0)
+    words = {
+        "".join(chr(0xAC00 + int(i)) for i in random.zipf(1.5, random.integers(1, 16)) % 30): i
+        for i in range(1, 400)
+    }
+    fitted = []
+    for in_c in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native, "available", lambda in_c=in_c: in_c)
+            lattice = _Lattice(words, 300)
+            lattice.fit()
+            lattice.fit()
+            fitted.append((lattice.count, lattice.p))
+    assert np.array_equal(fitted[0][0], fitted[1][0])
+    assert np.array_equal(fitted[0][1], fitted[1][1])

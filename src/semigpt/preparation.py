@@ -11,7 +11,6 @@ import logging
 import tempfile
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -32,7 +31,8 @@ from semigpt.models.gpt import GPT
 from semigpt.models.memory import MemoryGPT
 from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts
-from semigpt.run import Text, measure
+from semigpt.run import Measurement, Text, measure
+from semigpt.stages import stage as timed
 from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher
@@ -73,16 +73,19 @@ def prepare(
     Raises CorpusError where a split is too short for a block.
     """
     data = recipe.data
-    corpus = yield from _until_stopped(
-        stage(data.spec, column=data.column, split=data.split), _reading, stop
-    )
+    with timed("reading"):
+        corpus = yield from _until_stopped(
+            stage(data.spec, column=data.column, split=data.split), _reading, stop
+        )
     for split in ("train", "validation"):
         check_split(corpus, split)
     characters = corpus.characters("train")
     recipe = recipe.for_text(characters)
-    tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
+    with timed("learning a tokenizer"):
+        tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
     recipe = recipe.for_tokenizer(tokenizer, characters)
-    dataset = yield from _until_stopped(tokenize(corpus, tokenizer), _writing, stop)
+    with timed("writing tokens"):
+        dataset = yield from _until_stopped(tokenize(corpus, tokenizer), _writing, stop)
     for split in ("train", "validation"):
         try:
             tokens, context = len(dataset.stream(split)), recipe.model.context_length
@@ -205,15 +208,20 @@ def rehearse(
     device: torch.device,
     counts: Counts | None,
     teacher: Teacher | None,
-) -> tuple[Recipe, Forecast]:
+) -> tuple[Recipe, Forecast, Measurement]:
     """Forecast the run on models that are thrown away, and make the choices that depend on its
-    length.
+    length. The last is the evaluation of a model as the run begins with it.
     """
+    begun: list[Measurement] = []
 
     def rehearsed(tried: Recipe) -> Forecast:
+        def evaluate() -> None:
+            begun.append(
+                measure(fresh_model(tried, device, counts), text, tried.training, tried.sample)
+            )
+
         model = fresh_model(tried, device, counts)
         step = make_step(model, tried.machine, teacher)
-        evaluate = partial(measure, model, text, tried.training, tried.sample)
         return forecast_run(
             model, step, text.dataset, tried.optimizer, tried.training, evaluate, teacher
         )
@@ -235,4 +243,4 @@ def rehearse(
                 pays = False
         recipe = replace(recipe, machine=replace(machine, compile=pays))
     gc.collect()
-    return recipe.for_length(forecast.epochs), forecast
+    return recipe.for_length(forecast.epochs), forecast, begun[0]

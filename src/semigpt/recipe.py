@@ -27,8 +27,9 @@ from semigpt.preparation import (
     prepare,
     rehearse,
 )
-from semigpt.run import Evaluated, Finished, Prepared, TrainingRun
+from semigpt.run import BaselinesMeasured, Evaluated, Finished, Prepared, TrainingRun
 from semigpt.run_folder import RunFolder
+from semigpt.stages import mark, stage
 from semigpt.training.forecast import Forecast, check_resources
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Pace, StepReport
@@ -36,6 +37,7 @@ from semigpt.training.step import make_step
 from semigpt.training.trainer import training_steps
 
 __all__ = [
+    "BaselinesMeasured",
     "DataSettings",
     "Evaluated",
     "Event",
@@ -74,7 +76,9 @@ class Stepped:
     slowed: float | None = None
 
 
-Event: TypeAlias = Preparing | Prepared | Forecasted | Stepped | Evaluated | Finished
+Event: TypeAlias = (
+    Preparing | Prepared | Forecasted | Stepped | BaselinesMeasured | Evaluated | Finished
+)
 
 
 # The story
@@ -95,6 +99,7 @@ def train(
 
     Raises what its parts raise: CorpusError, SettingsError, CheckpointError, TrainingError.
     """
+    mark("begun")
     asked = recipe
     with contextlib.ExitStack() as held:
         run = open_to_resume(folder, resume, held)
@@ -107,11 +112,13 @@ def train(
         check_resources(recipe.model, recipe.training, folder, device)
         if recipe.machine.threads is not None:
             torch.set_num_threads(recipe.machine.threads)
-        counts = count_ngrams(recipe, text.dataset, device)
-        teacher = make_teacher(recipe, text.dataset, counts)
-        new, forecast = run is None, saved_forecast(run)
+        with stage("counting n-grams"):
+            counts = count_ngrams(recipe, text.dataset, device)
+            teacher = make_teacher(recipe, text.dataset, counts)
+        new, forecast, first = run is None, saved_forecast(run), None
         if run is None:  # its length decides dropout, weight decay and whether to compile
-            recipe, forecast = rehearse(recipe, text, device, counts, teacher)
+            with stage("forecast and first evaluation"):
+                recipe, forecast, first = rehearse(recipe, text, device, counts, teacher)
             run = RunFolder.create(folder, recipe.tables())
             held.callback(run.unlock)
         model = fresh_model(recipe, device, counts)
@@ -125,9 +132,10 @@ def train(
             yield Forecasted(forecast, advice(asked, recipe, forecast), dropout_of(recipe))
         run.write_metadata(training.metadata)
         if checkpoint is None:
-            yield training.evaluate()
+            yield training.evaluate(first)
         stopped = False
         pace = Pace(None if forecast is None else forecast.seconds / forecast.steps)
+        mark("first step")
         with naming_the_last_good(run):
             for report in training_steps(
                 model,
@@ -140,14 +148,19 @@ def train(
             ):
                 training.log(report)
                 yield Stepped(report, pace.slowed(report))
+                if report.fraction >= 1:
+                    mark("last step")
                 if training.evaluation_due(report):
+                    if training.baselines is None:
+                        yield training.measure_baselines()
                     yield training.evaluate()
                 stopped = stop() and report.fraction < 1
                 if stopped or training.save_due(report):
-                    training.save()
+                    with stage("checkpoint"):
+                        training.save()
                 if stopped:
                     break
-        yield training.finish(complete=not stopped)
+        yield from end(training, stopped)
 
 
 # Its parts
@@ -165,6 +178,19 @@ def open_to_resume(folder: Path, resume: bool, held: contextlib.ExitStack) -> Ru
     run.lock()
     held.callback(run.unlock)
     return run
+
+
+def end(training: TrainingRun, stopped: bool) -> Iterator[Evaluated | Finished]:
+    """What a run still owes, and its report."""
+    if not stopped and training.lacks_checkpoint:
+        # What came after a step, such as an evaluation, took the last of the clock.
+        mark("last step")
+        if training.lacks_evaluation:
+            yield training.evaluate()
+        training.save()
+    with stage("report"):
+        finished = training.finish(complete=not stopped)
+    yield finished
 
 
 @contextlib.contextmanager

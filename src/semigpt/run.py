@@ -17,7 +17,7 @@ from semigpt.config import Recipe, SampleSettings
 from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
 from semigpt.errors import CheckpointError
-from semigpt.evaluation.baselines import Baselines, measure_baselines
+from semigpt.evaluation.baselines import Baselines, known_baselines, measure_baselines
 from semigpt.evaluation.evaluate import LossEstimate, estimate_loss, source_entropy
 from semigpt.evaluation.information import bits
 from semigpt.evaluation.surprisal import surprisal
@@ -27,6 +27,8 @@ from semigpt.models.base import LanguageModel
 from semigpt.report.page import write_report
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.settings import to_table
+from semigpt.stages import stage
+from semigpt.storage import replace_file
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.forecast import Forecast, peak_memory
 from semigpt.training.optimizer import Optimizer
@@ -34,7 +36,7 @@ from semigpt.training.progress import Progress, StepReport
 from semigpt.training.settings import TrainingSettings
 from semigpt.training.trainer import blocks_of
 
-__all__ = ["Evaluated", "TrainingRun", "measure"]
+__all__ = ["BaselinesMeasured", "Evaluated", "Measurement", "TrainingRun", "measure"]
 
 METRICS_EVERY = 10  # steps; a line of metrics.jsonl each
 
@@ -56,10 +58,24 @@ class Prepared:
     dataset: Dataset
     model: LanguageModel
     device: torch.device
-    baselines: Baselines
+    baselines: Baselines | None  # None for a new text: they are measured beside the training
     source_entropy: float | None
     run: RunFolder
     resumed_at: int | None  # the step
+
+
+@dataclass(frozen=True)
+class BaselinesMeasured:
+    """What simple models need for the validation split of a new text is known now."""
+
+    baselines: Baselines
+
+
+class Measurement(NamedTuple):
+    """The loss on the validation split's fixed blocks, and a text as the model writes it."""
+
+    estimate: LossEstimate
+    sample: str
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,7 @@ class Finished:
     tokens_seen: int
     seconds: float
     best: Evaluated
+    baselines: Baselines | None  # None where a new text's run was stopped before they were measured
     complete: bool
     skipped: int  # steps without an update: their loss or gradient was not finite
     saving_fraction: (
@@ -98,8 +115,8 @@ def measure(
     text: Text,
     settings: TrainingSettings,
     sample: SampleSettings,
-) -> tuple[LossEstimate, str]:
-    """The loss on the validation split's fixed blocks, and a text as the model writes it now."""
+) -> Measurement:
+    """Measure a model as it is now."""
     estimate = estimate_loss(
         model,
         text.dataset.stream("validation"),
@@ -114,7 +131,7 @@ def measure(
         sampling=sample.sampling(),
         seed=settings.seed,
     )[0]
-    return estimate, sampled
+    return Measurement(estimate, sampled)
 
 
 class TrainingRun:
@@ -140,6 +157,7 @@ class TrainingRun:
         self.evaluations = auto.EVALUATIONS if forecast is None else forecast.evaluations
         self.progress = Progress()
         self._fraction = 0.0  # of the run, done before the step at hand
+        self._evaluated_step = self._saved_step = -1
         self.best = math.inf  # the lowest validation loss so far
         self.saving_seconds = 0.0  # spent on checkpoints and model/ so far
         self._checkpoint_cost = 0.0  # seconds that the next checkpoint is expected to take
@@ -152,7 +170,7 @@ class TrainingRun:
         self.tokens_per_character = len(dataset.stream("validation")) / corpus.characters(
             "validation"
         )
-        self.baselines = measure_baselines(corpus, "validation", counted_on=corpus, xz=False)
+        self.baselines = known_baselines(corpus, "validation", counted_on=corpus)
         self.source_entropy = source_entropy(corpus, "validation")
         self.identity = {
             "corpus": corpus.fingerprint,
@@ -161,7 +179,7 @@ class TrainingRun:
         }
         self.metadata: dict[str, Any] = {
             "forecast": None if forecast is None else asdict(forecast),
-            "baselines": self.baselines.as_dict(),
+            "baselines": None if self.baselines is None else self.baselines.as_dict(),
             "source_entropy": self.source_entropy,
             "parameters": model.parameter_count(),
             "tokens_per_character": self.tokens_per_character,
@@ -213,13 +231,28 @@ class TrainingRun:
             ) from None
         self._saved_at = self.progress.seconds
         self._fraction = self.progress.fraction(self.settings)
+        self._evaluated_step = self._saved_step = self.progress.step
 
     # Measuring and logging
 
-    def evaluate(self) -> Evaluated:
-        """Measure and log, and keep the weights where they are the best so far."""
+    def measure_baselines(self) -> BaselinesMeasured:
+        """Measure the baselines of a new text, and note them for the report."""
+        corpus = self.text.corpus
+        with stage("baselines"):
+            self.baselines = measure_baselines(corpus, "validation", counted_on=corpus, xz=False)
+        self.metadata["baselines"] = self.baselines.as_dict()
+        self.run.write_metadata(self.metadata)
+        return BaselinesMeasured(self.baselines)
+
+    def evaluate(self, measurement: Measurement | None = None) -> Evaluated:
+        """Measure and log, and keep the weights where they are the best so far.
+
+        measurement: what was measured of these very weights before
+        """
         step, sample = self.progress.step, self.recipe.sample
-        estimate, text = measure(self.model, self.text, self.settings, sample)
+        self._evaluated_step = step
+        with stage("evaluation"):
+            estimate, text = measurement or measure(self.model, self.text, self.settings, sample)
         result = Evaluated(
             step=step,
             estimate=estimate,
@@ -240,7 +273,7 @@ class TrainingRun:
             self.best = estimate.loss
             self.optimizer.flush()
             state = self.model.huggingface_state()
-            card = model_card(self.model, self._card(result))
+            card = self._card(step, self.progress.tokens_seen, result.bits_per_character)
             self._unsaved = {name: tensor.clone() for name, tensor in state.items()}, card
             spent = self.saving_seconds + self._model_cost
             if spent <= auto.SAVING_FRACTION * self.progress.seconds or not step:
@@ -254,20 +287,22 @@ class TrainingRun:
     def _append_seconds(self, step: int, seconds: float) -> None:
         self.run.append("timings", {"step": step, "seconds": round(seconds, 3)})
 
-    def _card(self, result: Evaluated) -> dict[str, str]:
+    def _card(self, step: int, tokens_seen: int, bits_per_character: float) -> str:
+        """The README.md of model/, for the weights of a step."""
         corpus, tokenizer, _ = self.text
-        baselines = (
-            f"{self.baselines.kneser_ney_5:.3f} by a 5-gram of characters, "
-            f"{self.baselines.bigram:.3f} by a bigram"
+        baselines = self.baselines and (
+            f" ({self.baselines.kneser_ney_5:.3f} by a 5-gram of characters, "
+            f"{self.baselines.bigram:.3f} by a bigram)"
         )
-        return {
+        facts = {
             "parameters": f"{self.model.parameter_count():,}",
             "context length": f"{self.model.settings.context_length} tokens",
             "tokenizer": f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens",
             "text": f"`{corpus.spec}`, {corpus.characters('train'):,} characters",
-            "trained for": f"{result.step:,} steps, {self.progress.tokens_seen:,} tokens",
-            "bits per character on unseen text": f"{result.bits_per_character:.3f} ({baselines})",
+            "trained for": f"{step:,} steps, {tokens_seen:,} tokens",
+            "bits per character on unseen text": f"{bits_per_character:.3f}{baselines or ''}",
         }
+        return model_card(self.model, facts)
 
     def log(self, report: StepReport) -> None:
         """A line of metrics.jsonl for every tenth step, and for each that was skipped or spiked."""
@@ -292,7 +327,17 @@ class TrainingRun:
             return report.step % self.settings.eval_every == 0
         return int(report.fraction * self.evaluations) > int(before * self.evaluations)
 
+    @property
+    def lacks_evaluation(self) -> bool:
+        """Whether the weights have changed since they were evaluated."""
+        return self._evaluated_step != self.progress.step
+
     # Saving
+
+    @property
+    def lacks_checkpoint(self) -> bool:
+        """Whether the weights have changed since they were saved."""
+        return self._saved_step != self.progress.step
 
     def save_due(self, report: StepReport) -> bool:
         """Whether a checkpoint is saved after this step."""
@@ -327,6 +372,7 @@ class TrainingRun:
             "random": random_state(self.model.device),
         }
         self.run.save(tensors, metadata, step=self.progress.step, keep=self.settings.keep)
+        self._saved_step = self.progress.step
         self._checkpoint_cost = time.monotonic() - begin
         self.saving_seconds += self._checkpoint_cost
         self._saved_at = self.progress.seconds
@@ -348,6 +394,10 @@ class TrainingRun:
 
     def finish(self, *, complete: bool) -> Finished:
         """Write the report, and say how the run ended. The caller has saved."""
+        best = self._best_row()
+        # Its baselines may have been measured after these weights were saved.
+        card = self._card(best["step"], best["tokens_seen"], best["bits_per_character"])
+        replace_file(self.run.model_folder / "README.md", card.encode())
         best_model = load_model(self.run.model_folder).to(self.model.device)
         texts = passages(self.text.corpus)
         self.metadata["surprisal"] = [
@@ -363,7 +413,8 @@ class TrainingRun:
             step=progress.step,
             tokens_seen=progress.tokens_seen,
             seconds=progress.seconds,
-            best=self._best_evaluation(),
+            best=self._as_evaluated(best),
+            baselines=self.baselines,
             complete=complete,
             skipped=progress.skipped,
             saving_fraction=before_the_end / progress.seconds if progress.seconds else 0.0,
@@ -373,9 +424,12 @@ class TrainingRun:
             disk=self.run.size(),
         )
 
-    def _best_evaluation(self) -> Evaluated:
+    def _best_row(self) -> dict[str, Any]:
+        """The line of metrics.jsonl of the evaluation with the lowest loss."""
         evaluations = [row for row in self.run.rows("metrics") if "val_loss" in row]
-        best = min(evaluations, key=lambda row: row["val_loss"])
+        return min(evaluations, key=lambda row: row["val_loss"])
+
+    def _as_evaluated(self, best: Mapping[str, Any]) -> Evaluated:
         text = next(row["text"] for row in self.run.rows("samples") if row["step"] == best["step"])
         tokens = self.settings.eval_blocks * self.model.settings.context_length
         estimate = LossEstimate(best["val_loss"], best["val_loss_se"], tokens)

@@ -90,9 +90,11 @@ def run_to_end(work: Generator[Any, None, T]) -> T:
 
 def fsync(path: Path) -> None:
     """Flush a file's bytes, or a folder's entries, to the disk."""
-    if sys.platform == "win32" and path.is_dir():
+    on_windows = sys.platform == "win32"
+    if on_windows and path.is_dir():
         return  # Windows opens no folder
-    descriptor = os.open(path, os.O_RDONLY)
+    # And flushes no file that was opened to be read alone.
+    descriptor = os.open(path, os.O_RDWR if on_windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -167,10 +169,10 @@ def try_lock(file: IO[Any]) -> bool:
     """Lock an open file for this process; False where another one holds it.
 
     The operating system releases the lock when the file is closed or the process ends, by SIGKILL
-    too.
+    too. Where it has no locks for files, none is held and the answer is True.
     """
     try:
-        if sys.platform == "win32":
+        if sys.platform == "win32":  # untried: nobody has run this there
             import msvcrt
 
             # A byte past the end: locked bytes cannot be read by others, and the content names the
@@ -181,6 +183,8 @@ def try_lock(file: IO[Any]) -> bool:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        return True
     except OSError:
         return False
     return True

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from semigpt.system import handled
+
 __all__ = [
     "EXIT_BAD_INPUT",
     "RUNS",
@@ -80,19 +82,12 @@ def stopping() -> Iterator[list[int | None]]:
         seen[0] = number
         print("\nstopping after this step and saving; once more to stop at once", file=sys.stderr)
 
-    before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(take):
         yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def terminating() -> Iterator[None]:
     """SIGTERM unwinds like any exception, so that what was begun is removed."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
+    with handled(lambda number, frame: sys.exit(128 + number), signal.SIGTERM):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -21,7 +21,15 @@ from rich.table import Table
 from rich.text import Text
 
 from semigpt.config import Recipe
-from semigpt.recipe import Forecasted, Prepared, Preparing, Stepped, train
+from semigpt.evaluation.baselines import Baselines
+from semigpt.recipe import (
+    BaselinesMeasured,
+    Forecasted,
+    Prepared,
+    Preparing,
+    Stepped,
+    train,
+)
 from semigpt.run import Evaluated, Finished
 from semigpt.training.forecast import readable_bytes
 
@@ -117,17 +125,16 @@ class TrainingDisplay:
             f"[bold]run[/]      {escape(str(event.run.path))}"
             + ("" if event.resumed_at is None else f", from step {event.resumed_at:,}")
         )
-        say(f"[bold]baselines[/] (bits per character) {self.baselines()}")
+        if event.baselines is not None:
+            self.show_baselines(event.baselines)
         say("")
 
-    def baselines(self) -> str:
+    def show_baselines(self, baselines: Baselines) -> None:
         """The baselines in one line, in bits per character on the validation split."""
-        if self.prepared is None:
-            return ""
-        parts = [f"{name} {value:.2f}" for name, value in self.prepared.baselines.named()]
-        if self.prepared.source_entropy is not None:
+        parts = [f"{name} {value:.2f}" for name, value in baselines.named()]
+        if self.prepared is not None and self.prepared.source_entropy is not None:
             parts.append(f"the source itself {self.prepared.source_entropy:.2f}")
-        return " · ".join(parts)
+        self.console.print(f"[bold]baselines[/] (bits per character) {' · '.join(parts)}")
 
     def show_forecast(self, event: Forecasted) -> None:
         forecast = event.forecast
@@ -192,7 +199,7 @@ class TrainingDisplay:
     def show_finished(self, event: Finished) -> None:
         assert self.prepared is not None
         say = self.console.print
-        best = event.best
+        best, baselines = event.best, event.baselines
         minutes = event.seconds / 60
         say("")
         if not event.complete:
@@ -204,7 +211,7 @@ class TrainingDisplay:
         table = bits_table(
             f"{event.step:,} steps, {event.tokens_seen:,} tokens, {minutes:.1f} minutes",
             "bits per character on unseen text (validation)",
-            {**dict(self.prepared.baselines.named()), mine: best.bits_per_character},
+            {**dict(baselines.named() if baselines else ()), mine: best.bits_per_character},
             mine=mine,
             floor=self.prepared.source_entropy,
         )
@@ -292,6 +299,8 @@ def show_training(
                     display.show_forecast(event)
                 case Stepped():
                     display.show_step(event)
+                case BaselinesMeasured():
+                    display.show_baselines(event.baselines)
                 case Evaluated():
                     display.show_evaluated(event)
                 case Finished():
@@ -315,7 +324,7 @@ def show_training(
             "val_loss": finished.best.estimate.loss,
             "val_loss_se": finished.best.estimate.standard_error,
             "bits_per_character": finished.best.bits_per_character,
-            "baselines": display.prepared.baselines.as_dict(),
+            "baselines": None if finished.baselines is None else finished.baselines.as_dict(),
             "source_entropy": display.prepared.source_entropy,
             "sample": recipe.sample.prompt + finished.best.sample,
         }

@@ -100,10 +100,17 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    resume = options.resume is not None
+    if not resume and options.device in (None, "auto", "cpu"):  # beside the imports, which take 2 s
+        from semigpt.models import SOURCES, TEXT_SOURCES
+        from semigpt.native.ahead import compile_ahead
+
+        model = recipe_tables(options).get("model")
+        rung = str(model.get("kind", "gpt")) if isinstance(model, dict) else "gpt"
+        compile_ahead(*SOURCES.get(rung, TEXT_SOURCES))
     from semigpt.config import Recipe
     from semigpt.run_folder import RunFolder
 
-    resume = options.resume is not None
     if resume:
         folder = Path(options.resume) if options.resume is not True else options.out or newest_run()
         tables = recipe_tables(options, RunFolder.open(folder).config())

@@ -18,6 +18,7 @@ from typing import Any, cast
 from semigpt.corpus.files import file_identity, files_below
 from semigpt.corpus.formats import FileRequest, file_documents, file_format, formats_in_words
 from semigpt.corpus.library import library_errors, open_datasets, open_splits
+from semigpt.corpus.plain import declared_splits
 from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, Document, Reading
 from semigpt.corpus.spec import FolderSource
 from semigpt.errors import CorpusError
@@ -72,8 +73,9 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
         raise CorpusError(
             f"{source.path}: no file in it is of a kind that is read here: {formats_in_words()}"
         )
-    builder = _builder(source)
-    splits = _declared_splits(builder)
+    declared = declared_splits(source)
+    builder = _builder(source) if declared is None else None
+    splits = _declared_splits(builder) if declared is None else declared
     if builder is not None and not _is_ours(builder, splits):
         with library_errors(source.path, "a dataset"):
             loaded = open_datasets(str(source.path), builder)

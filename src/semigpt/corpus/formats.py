@@ -27,12 +27,15 @@ from semigpt.corpus.files import (
 )
 from semigpt.corpus.library import (
     ROWS_AT_ONCE,
+    STRINGS,
     library_errors,
     load_file,
     one_line,
     text_columns,
     values,
+    values_of_tables,
 )
+from semigpt.corpus.parquet import column_types, is_plain, tables
 from semigpt.corpus.reading import Document, Reading, choose_column
 from semigpt.errors import CorpusError
 
@@ -252,9 +255,17 @@ def _parquet_documents(request: FileRequest) -> Iterator[Document]:
                 for chunk in decompressed_chunks(path, "Parquet"):
                     out.write(chunk)
         with library_errors(path, "Parquet"):
-            column = request.choose_column(text_columns(load_file("parquet", plain).features))
-            stream = load_file("parquet", plain, columns=[column], batch_size=ROWS_AT_ONCE)
-            for value in values(stream, column, reading, rows=pq.read_metadata(plain).num_rows):
+            rows = pq.read_metadata(plain).num_rows
+            if is_plain(plain):
+                kinds = column_types(plain).items()
+                column = request.choose_column({name: kind in STRINGS for name, kind in kinds})
+                batches = tables(plain, column, ROWS_AT_ONCE)
+                found = values_of_tables(batches, column, reading, rows=rows)
+            else:
+                column = request.choose_column(text_columns(load_file("parquet", plain).features))
+                stream = load_file("parquet", plain, columns=[column], batch_size=ROWS_AT_ONCE)
+                found = values(stream, column, reading, rows=rows)
+            for value in found:
                 yield value or "", None
     reading.column = column
 

@@ -9,7 +9,7 @@ import glob
 import logging
 import sys
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ __all__ = [
     "shortened",
     "text_columns",
     "values",
+    "values_of_tables",
 ]
 
 ROWS_AT_ONCE = 256  # rows in memory: documents of a megabyte each take a quarter of a gigabyte
@@ -158,11 +159,27 @@ def values(
 ) -> Iterator[Any]:
     """The values of one column of a stream or a dataset, from row `reading.row` on.
 
+    See `values_of_tables`.
+    """
+    tables = stream.with_format("arrow").iter(batch_size=ROWS_AT_ONCE)
+    return values_of_tables(tables, column, reading, size=size, rows=rows)
+
+
+def values_of_tables(
+    tables: Iterable[Any],
+    column: str,
+    reading: Reading,
+    *,
+    size: int | None = None,
+    rows: int | None = None,
+) -> Iterator[Any]:
+    """The values of one column of Arrow's tables, from row `reading.row` on.
+
     A few hundred rows are in memory at a time. Rows that are skipped are parsed, but their values
     are not made. All of the stream is `size` bytes of text, or `rows` rows.
     """
     first, row, text = reading.row, 0, 0
-    for table in stream.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
+    for table in tables:
         begins, row = row, row + len(table)
         if size:
             # Arrow's offsets are 4 bytes a value, where the file has a comma or a line end.

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from semigpt.corpus.corpus import Corpus, open_corpus
 from semigpt.corpus.library import quietly
+from semigpt.corpus.plain import reads_alone
 from semigpt.corpus.reading import Reading
 from semigpt.corpus.sources import open_source
 from semigpt.corpus.spec import HubSource, Source, identity, parse_spec
@@ -107,7 +108,8 @@ def stage(
         with resumable_folder(
             corpora, key, from_scratch=refresh, resumed_after=resumed_after
         ) as temporary:
-            yield from quietly(_write(source, spec, column, offset, temporary))
+            work = _write(source, spec, column, offset, temporary)
+            yield from (work if reads_alone(source) else quietly(work))
             publish(temporary, folder, replace=refresh)
     except KeyboardInterrupt as stop:
         if has_resumable(corpora, key):

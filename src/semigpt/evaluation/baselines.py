@@ -24,7 +24,8 @@ from semigpt import html
 from semigpt.dataset import prepare_dataset
 from semigpt.errors import CorpusError
 from semigpt.evaluation.information import BASELINE_NAMES
-from semigpt.ngrams.counts import CHUNK, Counts, checked_ids, run_starts
+from semigpt.ngrams.counts import CHUNK, Counts, checked_ids
+from semigpt.ngrams.packing import run_starts
 from semigpt.storage import replace_file
 from semigpt.tokenizers.char import CharTokenizer
 
@@ -35,6 +36,7 @@ __all__ = [
     "Baselines",
     "bigram_bits",
     "compute_baselines",
+    "known_baselines",
     "measure_baselines",
     "uniform_bits",
     "unigram_bits",
@@ -88,9 +90,7 @@ def measure_baselines(
     `xz=False` leaves out xz, the slow one. Raises CorpusError for a split that is not there or
     empty.
     """
-    pair = f"1 {corpus.fingerprint} {counted_on.fingerprint}"
-    key = hashlib.sha256(pair.encode()).hexdigest()[:16]
-    path = corpus.folder / f"baselines-{split}-{key}.json"
+    path = _file(corpus, split, counted_on)
     values = _cached(path) or {}
     characters = corpus.characters(split)
     if not values:
@@ -103,6 +103,18 @@ def measure_baselines(
         values["xz"] = total / characters
         replace_file(path, json.dumps(values).encode())
     return Baselines(**(values if xz else {**values, "xz": None}))
+
+
+def known_baselines(corpus: Corpus, split: str, *, counted_on: Corpus) -> Baselines | None:
+    """The baselines without xz, where they have been measured before; else None, at once."""
+    values = _cached(_file(corpus, split, counted_on))
+    return None if values is None else Baselines(**{**values, "xz": None})
+
+
+def _file(corpus: Corpus, split: str, counted_on: Corpus) -> Path:
+    pair = f"1 {corpus.fingerprint} {counted_on.fingerprint}"
+    key = hashlib.sha256(pair.encode()).hexdigest()[:16]
+    return corpus.folder / f"baselines-{split}-{key}.json"
 
 
 def _cached(path: Path) -> dict[str, Any] | None:

@@ -27,6 +27,16 @@ LADDER = {
 }
 
 
+# The C that a run of a rung takes on a CPU, in the order it is wanted. It is compiled before
+# a class is there to be asked (`semigpt.native.ahead`).
+TEXT_SOURCES = ("tokenize", "ngrams")
+SOURCES = {
+    "blocks": (*TEXT_SOURCES, "blocks_step"),
+    "gpt": (*TEXT_SOURCES, "gpt_step", "decode"),
+    "memory": (*TEXT_SOURCES, "gpt_step"),
+}
+
+
 def model_class(kind: str) -> type[LanguageModel]:
     """The class of a rung. Raises SettingsError for a name that is none."""
     check_choice("model", kind, LADDER)

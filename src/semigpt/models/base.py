@@ -22,7 +22,7 @@ from semigpt.auto import Choice, Size
 from semigpt.errors import SettingsError
 from semigpt.settings import check_positive, from_table
 
-__all__ = ["Cache", "LanguageModel", "ModelSettings", "check_ids", "own_settings"]
+__all__ = ["Cache", "LanguageModel", "ModelSettings", "check_ids", "own_settings", "windows_of"]
 
 
 # What the config.json of a semigpt-* model holds beside the fields of its settings.
@@ -105,6 +105,15 @@ class LanguageModel(nn.Module, ABC):
             logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none"
         )
         return losses_N.view_as(targets_BT)
+
+    def window_losses(self, ids_S: Tensor, starts_B: Tensor, scored_BT: Tensor) -> Tensor:
+        """The cross-entropy of targets in windows of one stretch of text, in nats: `[N]`.
+
+        Window b has T targets and begins at `starts_B[b]` of `ids_S`; its targets are the ids one
+        place later. Those that `scored_BT` marks are scored, window by window.
+        """
+        windows_BT = windows_of(ids_S, starts_B, scored_BT.shape[1] + 1)
+        return self.token_losses(windows_BT[:, :-1], windows_BT[:, 1:])[scored_BT]
 
     @torch.no_grad()
     def generate(
@@ -215,6 +224,11 @@ class LanguageModel(nn.Module, ABC):
                 f"of {self.settings.context_length}; cut the text or build the model with a longer "
                 "one"
             )
+
+
+def windows_of(of_S: Tensor, starts_B: Tensor, length: int) -> Tensor:
+    """The values `[B, length, ...]` of `[S, ...]` from each start on."""
+    return of_S[starts_B[:, None] + torch.arange(length, device=of_S.device)]
 
 
 def check_ids(ids: Tensor, vocab_size: int) -> None:

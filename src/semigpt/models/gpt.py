@@ -25,14 +25,21 @@ from torch import Tensor, nn
 
 from semigpt.auto import Choice, Size
 from semigpt.errors import SettingsError
-from semigpt.models.base import Cache, LanguageModel, ModelSettings
+from semigpt.models.base import Cache, LanguageModel, ModelSettings, windows_of
 from semigpt.models.layers import Linear, RMSNorm, attend, rotary_table, rotate
 from semigpt.models.loss import token_loss
 from semigpt.settings import check_positive
 
 __all__ = ["GPT", "GPTSettings", "KeyValueCache", "RunBlock", "run_plainly"]
 
+# From ids [B, T] and what is added to their embeddings [N, C] to what the output layer reads,
+# [N, C].
+Forward: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
+
 VOCABULARY_MULTIPLE = 64
+# Of one product with the output layer, where losses alone are wanted: 16 MB. Larger ones are given
+# back to the system and faulted in anew each time.
+LOGITS = 4_000_000
 
 # Calls a block on its arguments: a training step may put torch.compile or checkpointing in between.
 RunBlock: TypeAlias = Callable[..., Tensor]
@@ -366,6 +373,37 @@ class GPT(LanguageModel):
         hidden_BTC = self._hidden(self._embedded(inputs_BT, None), run_block)
         logits_BTV = self._output(hidden_BTC, inputs_BT)
         return logits_BTV, None if targets_BT is None else token_loss(logits_BTV, targets_BT)
+
+    def window_losses(
+        self,
+        ids_S: Tensor,
+        starts_B: Tensor,
+        scored_BT: Tensor,
+        forward: Forward | None = None,
+    ) -> Tensor:
+        """As `LanguageModel.window_losses`: the output layer reads what is scored alone.
+
+        forward: computes what that layer reads, instead of PyTorch
+        """
+        windows_BT = windows_of(ids_S, starts_B, scored_BT.shape[1] + 1)
+        inputs_BT = windows_BT[:, :-1].contiguous()
+        if forward is None:
+            hidden_BTC = self._hidden(self._embedded(inputs_BT, None))
+        else:
+            hidden_BTC = forward(inputs_BT, None).view(*inputs_BT.shape, -1)
+        return self._net_losses(hidden_BTC[scored_BT], windows_BT[:, 1:][scored_BT])
+
+    def _net_losses(self, hidden_NC: Tensor, targets_N: Tensor) -> Tensor:
+        """The net's cross-entropy of each target, `[N]`, from what its output layer reads."""
+        weight_VC = self.lm_head.weight[: self.settings.vocab_size].to(hidden_NC.dtype)
+        rows = max(LOGITS // len(weight_VC), 1)
+        parts = [
+            F.cross_entropy(F.linear(hidden, weight_VC).float(), targets, reduction="none")
+            for hidden, targets in zip(
+                torch.split(hidden_NC, rows), torch.split(targets_N, rows), strict=True
+            )
+        ]
+        return torch.cat(parts)
 
     def _embedded(self, inputs_BT: Tensor, cache: KeyValueCache | None) -> Tensor:
         """What the first block reads, `[B, T, C]`, in float32."""

@@ -35,8 +35,8 @@ from torch import Tensor, nn
 
 from semigpt.auto import Choice
 from semigpt.errors import SettingsError
-from semigpt.models.base import ModelSettings, own_settings
-from semigpt.models.gpt import GPT, GPTSettings, KeyValueCache, RunBlock, run_plainly
+from semigpt.models.base import ModelSettings, own_settings, windows_of
+from semigpt.models.gpt import GPT, Forward, GPTSettings, KeyValueCache, RunBlock, run_plainly
 from semigpt.ngrams.counts import LEVELS, Counts
 from semigpt.ngrams.longest_match import LONGEST_MATCH, longest_match
 from semigpt.settings import check_positive, to_table
@@ -185,14 +185,36 @@ class MemoryGPT(GPT):
         assert self.counts is not None
         home = self.counts.device
         ids_BT, wanted_BT = inputs_BT.to(home), targets_BT.to(home)
+        found = self._counted(ids_BT, wanted_BT, leave_one_out=leave_one_out)
+        return self._lookup(ids_BT, wanted_BT, *found)
+
+    def _counted(
+        self, ids_BT: Tensor, wanted_BT: Tensor, *, leave_one_out: bool
+    ) -> tuple[Tensor, ...]:
+        """What the counts alone say: p of the targets, features, likeliest tokens and their p."""
+        assert self.counts is not None
         p_BTK, context_BTF = self.counts.lookup(ids_BT, wanted_BT, leave_one_out=leave_one_out)
         likeliest = self.counts.top_k(
             ids_BT, self.settings.ngram_top_k, wanted_BT if leave_one_out else None
         )
+        return p_BTK, context_BTF, *likeliest
+
+    def _lookup(
+        self,
+        ids_BT: Tensor,
+        wanted_BT: Tensor,
+        p_BTK: Tensor,
+        context_BTF: Tensor,
+        *likeliest: Tensor,
+    ) -> Lookup:
+        """What `_counted` gave, and the longest matches beside it."""
         match_BT, length_BT = longest_match(ids_BT)
         match_p_BT = torch.where(length_BT > 0, (match_BT == wanted_BT).float(), p_BTK[..., -1])
         p_BTX = torch.cat((p_BTK, match_p_BT[..., None]), dim=2)
-        features = self._features(ids_BT.shape[1], likeliest, context_BTF, (match_BT, length_BT))
+        tokens_BTK, likely_BTK = likeliest
+        features = self._features(
+            ids_BT.shape[1], (tokens_BTK, likely_BTK), context_BTF, (match_BT, length_BT)
+        )
         return Lookup(p_BTX.to(self.device), context_BTF.to(self.device), *features)
 
     def embed_features(self, features: NgramFeatures) -> Tensor:
@@ -239,6 +261,41 @@ class MemoryGPT(GPT):
             return super().token_losses(inputs_BT, targets_BT)
         lookup = self.lookup(inputs_BT, targets_BT, leave_one_out=False)
         return self.mixture_losses(inputs_BT, targets_BT, lookup)[2]
+
+    def window_losses(
+        self,
+        ids_S: Tensor,
+        starts_B: Tensor,
+        scored_BT: Tensor,
+        forward: Forward | None = None,
+    ) -> Tensor:
+        """As `GPT.window_losses`: what windows share is looked up once."""
+        if self.counts is None:
+            return super().window_losses(ids_S, starts_B, scored_BT, forward)
+        home, T = self.counts.device, scored_BT.shape[1]
+        ids_S, starts_B = ids_S.to(home), starts_B.to(home)
+        windows_BT = windows_of(ids_S, starts_B, T + 1)
+        inputs_BT, targets_BT = windows_BT[:, :-1], windows_BT[:, 1:]
+        shared = self._counted(ids_S[None, :-1], ids_S[None, 1:], leave_one_out=False)
+        found = [windows_of(of_1S[0], starts_B, T) for of_1S in shared]
+        # At the beginning of a window the contexts end at its edge.
+        if edge := min(self.settings.memory_order - 2, T):
+            first_BT, next_BT = inputs_BT[:, :edge].contiguous(), targets_BT[:, :edge].contiguous()
+            own = self._counted(first_BT, next_BT, leave_one_out=False)
+            for of_windows, at_edge in zip(found, own, strict=True):
+                of_windows[:, :edge] = at_edge
+        lookup = self._lookup(inputs_BT.contiguous(), targets_BT, *found)
+        inputs_BT, targets_BT = inputs_BT.to(self.device), targets_BT.to(self.device)
+        added_BTC = self.embed_features(lookup.features)
+        if forward is None:
+            hidden_BTC = self._hidden(super()._embedded(inputs_BT, None) + added_BTC)
+        else:
+            hidden_BTC = forward(inputs_BT, added_BTC.flatten(0, 1)).view_as(added_BTC)
+        hidden_NC = hidden_BTC[scored_BT]
+        net_loss_N = self._net_losses(hidden_NC, targets_BT[scored_BT])
+        log_p_NE = torch.cat((-net_loss_N[:, None], lookup.p_BTX[scored_BT].log()), dim=1)
+        log_weights_NE = self._log_mixture_weights(hidden_NC, lookup.context_BTF[scored_BT])
+        return -(log_weights_NE + log_p_NE).logsumexp(dim=1)
 
     def _log_mixture_weights(self, hidden_BTC: Tensor, context_BTF: Tensor) -> Tensor:
         """ln of the weight of each expert, `[B, T, E]`."""

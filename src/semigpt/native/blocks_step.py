@@ -22,7 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from semigpt.native.compiler import NativeUnavailableError, compiled
+from semigpt.native.ahead import compiled
+from semigpt.native.compiler import NativeUnavailableError
 
 __all__ = [
     "BlocksShape",

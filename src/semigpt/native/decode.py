@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import SettingsError
-from semigpt.native.compiler import NativeUnavailableError, compiled
+from semigpt.native.ahead import compiled
+from semigpt.native.compiler import NativeUnavailableError
 from semigpt.native.decode_weights import (
     LANES,
     MATRICES,

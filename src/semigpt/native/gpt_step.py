@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semigpt.native.compiler import NativeUnavailableError, check_memory, compiled
+from semigpt.native.ahead import compiled
+from semigpt.native.compiler import NativeUnavailableError, check_memory
 from semigpt.native.gpt_weights import GPTShape, GPTWeights, Mixture
 
 __all__ = ["GPTStep", "fits", "library", "library_or_none"]
@@ -224,11 +225,7 @@ class GPTStep:
 
         `grad_x` then holds the gradient of what the first layer read, without `weight`.
         """
-        B, T = ids_BT.shape
-        # Asked of the C: its OpenMP need not be PyTorch's, and the number may change between steps.
-        threads = self._c.semigpt_threads()
-        if self._work.key != (B, T, threads):
-            self._work = _Workspace(self.shape, len(self._head), self.dtype, B, T, threads)
+        self._work_on(*ids_BT.shape)
         dropout = self.shape.dropout if training else 0.0
         batch = _Batch(
             *(ids_BT.contiguous(), targets_BT.contiguous(), weight),
@@ -236,10 +233,30 @@ class GPTStep:
         )
         self._cast_weights()
         self._forward(batch, None if mixture is None else mixture.added_NC)
+        torch.mm(self._work.normed[-1], self._head.t(), out=self._work.logits)
         gate = None if mixture is None else self._mix(mixture)
         loss = self._loss(batch, teacher, distillation_weight, mixture, gate)
         self._backward(batch, gate)
         return loss
+
+    @torch.no_grad()
+    def hidden(self, ids_BT: Tensor, added_NC: Tensor | None = None) -> Tensor:
+        """What the output layer reads, `[N, C]`, without dropout; overwritten by the next call.
+
+        added_NC: added to the embeddings
+        """
+        self._work_on(*ids_BT.shape)
+        self._cast_weights()
+        ids_BT = ids_BT.contiguous()
+        self._forward(_Batch(ids_BT, ids_BT, 0.0, 0.0, 0), added_NC)
+        return self._work.normed[-1]
+
+    def _work_on(self, B: int, T: int) -> None:
+        """Have buffers for batches of this shape."""
+        # Asked of the C: its OpenMP need not be PyTorch's, and the number may change between steps.
+        threads = self._c.semigpt_threads()
+        if self._work.key != (B, T, threads):
+            self._work = _Workspace(self.shape, len(self._head), self.dtype, B, T, threads)
 
     @property
     def grad_x(self) -> Tensor:
@@ -247,7 +264,7 @@ class GPTStep:
         return self._work.grad_x
 
     def _forward(self, batch: _Batch, added_NC: Tensor | None) -> None:
-        """From the ids to the logits."""
+        """From the ids to what the output layer reads."""
         work, c, L, C = self._work, self._c, self.shape.num_layers, self.shape.width
         N = batch.ids_BT.numel()
         c.semigpt_embed(
@@ -265,7 +282,6 @@ class GPTStep:
             )
             if i < 2 * L:
                 (self._feedforward if i % 2 else self._attention)(batch, i // 2)
-        torch.mm(work.normed[2 * L], self._head.t(), out=work.logits)
 
     def _attention(self, batch: _Batch, layer: int) -> None:
         """branch = attention of normed[2 layer]."""

@@ -135,3 +135,207 @@ void semigpt_lookup(const Counts *c, int N, int T, const int64_t *ids, const int
         }
     }
 }
+
+/* Counting. An n-gram ends at a position: its context is the `order` - 1 tokens before, its follower
+   the token there. `ids` has order - 1 tokens before its first one, so that every position has a
+   context. Packed, an n-gram is a number of order * bits bits at the top of 128: the context's
+   newest token first, the follower last. */
+
+typedef unsigned __int128 packed;
+
+enum { WORD = 128, DIGIT = 8, DIGITS = 1 << DIGIT };
+
+static packed pack(const int32_t *at, int order, int bits) {
+    packed key = 0;
+    for (int age = 1; age < order; age++) key = key << bits | (uint32_t)at[-age];
+    return (key << bits | (uint32_t)*at) << (WORD - order * bits);
+}
+
+/* `keys` [n] ascending by their lowest `used` bits, by a counting sort of each digit. `scratch` [n]. */
+#define SORT(name, number)                                                                        \
+    static void name(number *keys, number *scratch, int64_t n, int used) {                        \
+        static _Thread_local uint32_t at[WORD / DIGIT][DIGITS];                                   \
+        int digits = (used + DIGIT - 1) / DIGIT;                                                  \
+        memset(at, 0, sizeof at[0] * digits);                                                     \
+        for (int64_t i = 0; i < n; i++)                                                           \
+            for (int d = 0; d < digits; d++) at[d][(uint8_t)(keys[i] >> d * DIGIT)]++;            \
+        number *from = keys, *to = scratch;                                                       \
+        for (int d = 0; d < digits; d++) {                                                        \
+            uint32_t begin = 0, *next = at[d];                                                    \
+            if (next[(uint8_t)(from[0] >> d * DIGIT)] == n) continue;                             \
+            for (int digit = 0; digit < DIGITS; digit++) {                                        \
+                uint32_t count = next[digit];                                                     \
+                next[digit] = begin;                                                              \
+                begin += count;                                                                   \
+            }                                                                                     \
+            for (int64_t i = 0; i < n; i++) to[next[(uint8_t)(from[i] >> d * DIGIT)]++] = from[i];\
+            from = to;                                                                            \
+            to = to == scratch ? keys : scratch;                                                  \
+        }                                                                                         \
+        if (from != keys) memcpy(keys, from, sizeof *keys * n);                                   \
+    }
+SORT(sort_packed, packed)
+SORT(sort_words, uint64_t)
+
+/* Sort n-grams that share their top digit. Where the rest of one fits a word, words are sorted. */
+static void sort_part(packed *keys, packed *scratch, int64_t n, int used) {
+    packed top = keys[0] >> (WORD - DIGIT) << (WORD - DIGIT);
+    uint64_t *words = (uint64_t *)scratch;
+    if (used - DIGIT > 64) {
+        for (int64_t i = 0; i < n; i++) keys[i] >>= WORD - used;
+        sort_packed(keys, scratch, n, used - DIGIT);
+        for (int64_t i = 0; i < n; i++) keys[i] <<= WORD - used;
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) words[i] = (uint64_t)(keys[i] << DIGIT >> DIGIT >> (WORD - used));
+    sort_words(words, words + n, n, used > DIGIT ? used - DIGIT : 0);
+    for (int64_t i = 0; i < n; i++) keys[i] = top | (packed)words[i] << (WORD - used);
+}
+
+/* The packed n-grams of a text, ascending: `keys` [n]. First split by their top bits, so that each
+   part is sorted in the processor's cache. */
+int semigpt_sort_ngrams(int64_t n, const int32_t *ids, int bits, int order, packed *keys) {
+    int threads = omp_get_max_threads(), failed = 0;
+    int64_t begins[DIGITS + 1] = {0}, *at = calloc((size_t)threads * DIGITS, sizeof *at);
+    if (!at) return -1;
+#pragma omp parallel for schedule(static, 1)
+    for (int thread = 0; thread < threads; thread++)
+        for (int64_t i = n * thread / threads; i < n * (thread + 1) / threads; i++)
+            at[thread * DIGITS + (int)(pack(ids + i, order, bits) >> (WORD - DIGIT))]++;
+    int64_t begin = 0, largest = 0;
+    for (int digit = 0; digit < DIGITS; digit++) {
+        begins[digit] = begin;
+        for (int thread = 0; thread < threads; thread++) {
+            int64_t count = at[thread * DIGITS + digit];
+            at[thread * DIGITS + digit] = begin;
+            begin += count;
+        }
+        begins[digit + 1] = begin;
+        largest = begin - begins[digit] > largest ? begin - begins[digit] : largest;
+    }
+#pragma omp parallel for schedule(static, 1)
+    for (int thread = 0; thread < threads; thread++)
+        for (int64_t i = n * thread / threads; i < n * (thread + 1) / threads; i++) {
+            packed key = pack(ids + i, order, bits);
+            keys[at[thread * DIGITS + (int)(key >> (WORD - DIGIT))]++] = key;
+        }
+    free(at);
+#pragma omp parallel
+    {
+        packed *scratch = malloc(sizeof *scratch * largest);
+        if (!scratch) {
+#pragma omp atomic write
+            failed = 1;
+        }
+#pragma omp for schedule(dynamic, 1)
+        for (int digit = 0; digit < DIGITS; digit++) {
+            int64_t count = begins[digit + 1] - begins[digit];
+            if (scratch && count > 1) sort_part(keys + begins[digit], scratch, count, order * bits);
+        }
+        free(scratch);
+    }
+    return failed ? -1 : 0;
+}
+
+/* How many leading tokens two packed n-grams share. */
+static int shared(packed a, packed b, int order, int bits) {
+    uint64_t high = (uint64_t)((a ^ b) >> 64), low = (uint64_t)(a ^ b);
+    int equal = high ? __builtin_clzll(high) : low ? 64 + __builtin_clzll(low) : WORD;
+    return equal / bits < order ? equal / bits : order;
+}
+
+/* How many n-grams begin to differ from the one before at each token: `sizes` [order + 1], the last
+   of them how many are the same. The first of all differs at its first token. */
+void semigpt_ngram_sizes(int64_t n, int bits, int order, const packed *keys, int64_t *sizes) {
+    memset(sizes, 0, sizeof *sizes * (order + 1));
+    sizes[0] = n > 0;
+    for (int64_t i = 1; i < n; i++) sizes[shared(keys[i - 1], keys[i], order, bits)]++;
+}
+
+/* The tree of contexts, and the followers of the longest ones: `Counts`' tables but for the ends of
+   `first_child` and `first_follower`, which the caller writes. */
+void semigpt_ngram_tree(int64_t n, int bits, int order, const packed *keys, int32_t *const *oldest,
+                        int32_t *const *first_child, int32_t *first_follower, int32_t *follower,
+                        int32_t *count) {
+    int32_t nodes[LEVELS] = {0}, ngrams = 0;
+    const uint32_t mask = ((uint32_t)1 << bits) - 1;
+    for (int64_t i = 0; i < n; i++) {
+        int same = i ? shared(keys[i - 1], keys[i], order, bits) : -1;
+        if (same == order) {
+            count[ngrams - 1]++;
+            continue;
+        }
+        /* A context of k tokens is new where fewer than k are the same. The root is new once. */
+        for (int k = same + 1; k < order; k++) {
+            if (k) oldest[k][nodes[k]] = (int32_t)(keys[i] >> (WORD - k * bits)) & mask;
+            if (k < order - 1) first_child[k][nodes[k]] = nodes[k + 1];
+            else first_follower[nodes[k]] = ngrams;
+            nodes[k]++;
+        }
+        follower[ngrams] = (int32_t)(keys[i] >> (WORD - order * bits)) & mask;
+        count[ngrams++] = 1;
+    }
+}
+
+static int ascending(const void *a, const void *b) {
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The followers of the contexts one token shorter, from those of the longer ones: an n-gram counts as
+   often as there are longer contexts that it was seen in. `seen` [vocab] is all zeros and stays so;
+   `tokens` [vocab]. Returns how many n-grams there are. */
+int64_t semigpt_shorter_ngrams(int64_t contexts, int vocab, const int32_t *first_child,
+                               const int32_t *first_longer, const int32_t *longer, int32_t *seen,
+                               int32_t *tokens, int32_t *first_follower, int32_t *follower,
+                               int32_t *count) {
+    int64_t ngrams = 0;
+    for (int64_t context = 0; context < contexts; context++) {
+        int32_t begin = first_longer[first_child[context]];
+        int32_t end = first_longer[first_child[context + 1]];
+        int distinct = 0;
+        first_follower[context] = (int32_t)ngrams;
+        if (end - begin == 1) {
+            follower[ngrams] = longer[begin];
+            count[ngrams++] = 1;
+            continue;
+        }
+        for (int32_t i = begin; i < end; i++)
+            if (!seen[longer[i]]++) tokens[distinct++] = longer[i];
+        if (distinct > vocab / 16) {
+            distinct = 0;
+            for (int token = 0; token < vocab; token++)
+                if (seen[token]) tokens[distinct++] = token;
+        } else if (distinct > 16) {
+            qsort(tokens, distinct, sizeof *tokens, ascending);
+        } else {
+            for (int i = 1; i < distinct; i++) {
+                int32_t token = tokens[i];
+                int j = i;
+                for (; j > 0 && tokens[j - 1] > token; j--) tokens[j] = tokens[j - 1];
+                tokens[j] = token;
+            }
+        }
+        for (int i = 0; i < distinct; i++) {
+            follower[ngrams] = tokens[i];
+            count[ngrams++] = seen[tokens[i]];
+            seen[tokens[i]] = 0;
+        }
+    }
+    first_follower[contexts] = (int32_t)ngrams;
+    return ngrams;
+}
+
+/* `Counts.totals` of one level: [contexts, 4]. */
+void semigpt_totals(int64_t contexts, const int32_t *first_follower, const int32_t *count,
+                    int32_t *totals) {
+#pragma omp parallel for schedule(dynamic, 4096)
+    for (int64_t context = 0; context < contexts; context++) {
+        int32_t *of = totals + 4 * context;
+        of[0] = of[1] = of[2] = of[3] = 0;
+        for (int32_t e = first_follower[context]; e < first_follower[context + 1]; e++) {
+            of[0] += count[e];
+            of[bucket(count[e])]++;
+        }
+    }
+}

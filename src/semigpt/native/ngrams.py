@@ -1,4 +1,4 @@
-"""`ngrams.c` as functions over NumPy arrays: what n-gram counts say at each position of a batch.
+"""`ngrams.c` as functions over NumPy arrays: count n-grams, and what the counts say of a batch.
 
 The PyTorch code of `semigpt.ngrams` is the oracle, and the way on every other device. B sequences
 of T tokens, V vocabulary. Ids must be inside the vocabulary; arrays are read in place where they
@@ -12,14 +12,26 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semigpt.native.compiler import NativeUnavailableError, check_memory, compiled
+from semigpt.native.ahead import compiled
+from semigpt.native.compiler import NativeUnavailableError, check_memory
 
-__all__ = ["LEVELS", "Tables", "available", "distribution", "longest_match", "lookup", "top_k"]
+__all__ = [
+    "LEVELS",
+    "Tables",
+    "available",
+    "count",
+    "counts_fit",
+    "distribution",
+    "longest_match",
+    "lookup",
+    "top_k",
+    "totals",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +39,16 @@ SOURCE = Path(__file__).with_name("ngrams.c")
 LEVELS = 8  # the highest order, as in counts.h
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
+
+
+class CountTables(NamedTuple):
+    """The tables of `semigpt.ngrams.counts.Counts` that a text decides, each by level."""
+
+    first_child: list[NDArray[np.int32]]
+    oldest: list[NDArray[np.int32]]
+    first_follower: list[NDArray[np.int32]]
+    follower: list[NDArray[np.int32]]
+    counts: list[NDArray[np.int32]]
 
 
 class Tables(ctypes.Structure):
@@ -73,12 +95,17 @@ class Tables(ctypes.Structure):
 def library() -> ctypes.CDLL:
     """ngrams.c. Raises NativeUnavailableError, saying why."""
     loaded = compiled(SOURCE)
-    p, i = ctypes.c_void_p, ctypes.c_int
+    p, i, n = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     for name, arguments, result in (
         ("distribution", (p, i, i, p, p, p, p), None),
         ("top_k", (p, i, i, p, p, i, p, p), i),
         ("longest_match", (i, i, p, i, p, p), i),
         ("lookup", (p, i, i, p, p, i, p, p), None),
+        ("sort_ngrams", (n, p, i, i, p), i),
+        ("ngram_sizes", (n, i, i, p, p), None),
+        ("ngram_tree", (n, i, i, p, p, p, p, p, p), None),
+        ("shorter_ngrams", (n, i, p, p, p, p, p, p, p, p), n),
+        ("totals", (n, p, p, p), None),
     ):
         function = getattr(loaded, f"semigpt_{name}")
         function.argtypes, function.restype = arguments, result
@@ -96,6 +123,65 @@ def available() -> bool:
         logger.warning("n-grams are looked up by PyTorch, several times slower: %s", error)
         return False
     return True
+
+
+def counts_fit(vocab_size: int, order: int) -> bool:
+    """Whether `count` takes n-grams of this order: they are packed into 128 bits."""
+    return order * _bits(vocab_size) <= 128
+
+
+def _bits(vocab_size: int) -> int:
+    return max((vocab_size - 1).bit_length(), 1)
+
+
+def count(ids: NDArray[np.unsignedinteger[Any]], vocab_size: int, order: int) -> CountTables:
+    """The n-grams of a text `[tokens]`, read as a circle: the tables of `Counts`, by level."""
+    n, longest = len(ids), order - 1
+    bits = _bits(vocab_size)
+    around = np.empty(longest + n, np.int32)
+    around[longest:] = ids
+    around[:longest] = ids[np.arange(-longest, 0) % n]
+    keys, found = np.empty((n, 2), np.uint64), np.empty(order + 1, np.int64)
+    of_keys, c = (n, bits, order, keys.ctypes.data), library()
+    text = around.ctypes.data + longest * around.itemsize
+    c.semigpt_sort_ngrams(n, text, bits, order, keys.ctypes.data)
+    c.semigpt_ngram_sizes(*of_keys, found.ctypes.data)
+    # A context of k tokens is new where fewer than k are those of the one before.
+    nodes = np.cumsum(found).tolist()
+    sizes = [1, *nodes[:longest]]
+    oldest = [np.empty(size if level else 0, np.int32) for level, size in enumerate(sizes)]
+    first_child = [np.empty(size + 1, np.int32) for size in sizes[:longest]]
+    first_follower = [np.empty(size + 1, np.int32) for size in sizes]
+    follower, counts = [np.empty(nodes[longest], np.int32)], [np.empty(nodes[longest], np.int32)]
+    for level, children in enumerate(first_child):
+        children[-1] = sizes[level + 1]
+    first_follower[longest][-1] = nodes[longest]
+    c.semigpt_ngram_tree(
+        *(*of_keys, _addresses(oldest), _addresses(first_child)),
+        *(first_follower[longest].ctypes.data, follower[0].ctypes.data, counts[0].ctypes.data),
+    )
+    del keys, around
+    seen, tokens = np.zeros(vocab_size, np.int32), np.empty(vocab_size, np.int32)
+    for level in reversed(range(longest)):
+        here, often = np.empty_like(follower[0]), np.empty_like(follower[0])
+        size = c.semigpt_shorter_ngrams(
+            *(sizes[level], vocab_size, first_child[level].ctypes.data),
+            *(first_follower[level + 1].ctypes.data, follower[0].ctypes.data),
+            *(seen.ctypes.data, tokens.ctypes.data, first_follower[level].ctypes.data),
+            *(here.ctypes.data, often.ctypes.data),
+        )
+        follower.insert(0, here[:size].copy())
+        counts.insert(0, often[:size].copy())
+    return CountTables(first_child, oldest, first_follower, follower, counts)
+
+
+def totals(first_follower: NDArray[np.int32], counts: NDArray[np.int32]) -> NDArray[np.int32]:
+    """`Counts.totals` of one level `[contexts, 4]`, from `[contexts + 1]` and `[n-grams]`."""
+    found = np.empty((len(first_follower) - 1, 4), np.int32)
+    library().semigpt_totals(
+        len(found), first_follower.ctypes.data, counts.ctypes.data, found.ctypes.data
+    )
+    return found
 
 
 def distribution(
@@ -158,6 +244,10 @@ def longest_match(ids_BT: Ids, longest: int) -> tuple[Ids, Ids]:
 
 def _ids(array: Ids | None) -> Ids | None:
     return None if array is None else np.ascontiguousarray(array, np.int64)
+
+
+def _addresses(arrays: Sequence[NDArray[np.int32]]) -> Any:
+    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
 
 
 def _address(array: NDArray[Any] | None) -> int | None:

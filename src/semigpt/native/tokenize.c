@@ -401,3 +401,142 @@ int64_t semigpt_encode(void *with, const uint8_t *text, int64_t length, uint32_t
     }
     return count;
 }
+
+/* Counting words, and fitting a Unigram model to them: what semigpt.tokenizers learns from. */
+
+typedef struct {
+    uint64_t hash, at; /* in `bytes` */
+    int64_t length, count; /* a count of 0 is an empty slot */
+} counted;
+
+typedef struct {
+    encoder words; /* only its classes */
+    counted *slots;
+    uint64_t mask, size;
+    uint8_t *bytes;
+    uint64_t used, capacity;
+} counter;
+
+void semigpt_words_free(void *counter_or_null) {
+    counter *c = counter_or_null;
+    if (!c) return;
+    free(c->slots), free(c->bytes), free(c);
+}
+
+/* `classes` [0x110000] outlives the counter. NULL where there is no memory. */
+void *semigpt_words_new(const uint8_t *classes) {
+    counter *c = calloc(1, sizeof *c);
+    if (!c) return NULL;
+    c->words.classes = classes;
+    c->mask = (1 << 16) - 1;
+    c->slots = calloc(c->mask + 1, sizeof *c->slots);
+    c->bytes = malloc(c->capacity = 1 << 20);
+    if (!c->slots || !c->bytes) return semigpt_words_free(c), NULL;
+    return c;
+}
+
+static int grow_counter(counter *c) {
+    uint64_t mask = 2 * c->mask + 1;
+    counted *wider = calloc(mask + 1, sizeof *wider);
+    if (!wider) return 0;
+    for (uint64_t i = 0; i <= c->mask; i++) {
+        if (!c->slots[i].count) continue;
+        uint64_t at = c->slots[i].hash;
+        while (wider[at & mask].count) at++;
+        wider[at & mask] = c->slots[i];
+    }
+    free(c->slots);
+    c->slots = wider, c->mask = mask;
+    return 1;
+}
+
+/* Count the words of a document. Returns 0, or -1 where there is no memory. */
+int64_t semigpt_words_add(void *to, const uint8_t *text, int64_t length) {
+    counter *c = to;
+    const uint8_t *end = text + length, *behind;
+    for (; text < end; text = behind) {
+        behind = word_end(&c->words, text, end);
+        uint64_t bytes = (uint64_t)(behind - text), hash = hash_of(text, bytes), at = hash;
+        counted *slot;
+        while ((slot = &c->slots[at & c->mask])->count &&
+               (slot->hash != hash || (uint64_t)slot->length != bytes ||
+                memcmp(c->bytes + slot->at, text, bytes)))
+            at++;
+        if (slot->count++) continue;
+        if (c->used + bytes > c->capacity) {
+            uint8_t *wider = realloc(c->bytes, 2 * (c->capacity + bytes));
+            if (!wider) return slot->count = 0, -1;
+            c->bytes = wider, c->capacity = 2 * (c->capacity + bytes);
+        }
+        memcpy(c->bytes + c->used, text, bytes);
+        slot->hash = hash, slot->at = c->used, slot->length = (int64_t)bytes;
+        c->used += bytes;
+        if (2 * ++c->size > c->mask && !grow_counter(c)) return -1;
+    }
+    return 0;
+}
+
+/* How many different words there are, and their bytes in all. */
+int64_t semigpt_words_size(const void *of, int64_t *bytes) {
+    const counter *c = of;
+    *bytes = (int64_t)c->used;
+    return (int64_t)c->size;
+}
+
+/* The words' bytes one after the other, where each ends, and how often it occurs. */
+void semigpt_words_get(const void *of, uint8_t *bytes, int64_t *ends, int64_t *counts) {
+    const counter *c = of;
+    int64_t used = 0;
+    for (uint64_t i = 0; i <= c->mask; i++) {
+        const counted *slot = &c->slots[i];
+        if (!slot->count) continue;
+        memcpy(bytes + used, c->bytes + slot->at, (size_t)slot->length);
+        *ends++ = used += slot->length;
+        *counts++ = slot->count;
+    }
+}
+
+/* A product is rounded before it is added, as NumPy does it, so that the sums are the same. */
+#ifdef __clang__
+#pragma STDC FP_CONTRACT OFF
+#define ROUNDED
+#else
+#define ROUNDED __attribute__((optimize("fp-contract=off")))
+#endif
+
+/* How often each piece is expected: the middle of `_Lattice.fit`, whose names these are. Pieces of
+   l + 1 characters end at ends[l], in row j from starts[l][j] to starts[l][j + 1]. `expected[l]`
+   has a place for each, `forward` and `backward` [places] are zeros. */
+ROUNDED void semigpt_unigram_expect(int rows, int lengths, const int64_t *first, const int64_t *n,
+                                    const int64_t *const *ends, const int64_t *const *ids,
+                                    const int64_t *const *starts, const double *p,
+                                    const double *weight, double least, double *const *expected,
+                                    double *forward, double *backward, double *count) {
+    for (int64_t i = 0; i < n[0]; i++) forward[i] = 1;
+    for (int j = 1; j <= rows; j++)
+        for (int l = 0; l < lengths && l < j; l++) {
+            int64_t back = first[j] - first[j - l - 1];
+            for (int64_t i = starts[l][j]; i < starts[l][j + 1]; i++) {
+                double more = forward[ends[l][i] - back] * p[ids[l][i]];
+                forward[ends[l][i]] += more;
+            }
+        }
+    for (int j = rows; j > 0; j--) {
+        /* The words that end in this row are its last. */
+        for (int64_t i = j < rows ? n[j + 1] : 0; i < n[j]; i++) {
+            double here = forward[first[j] + i];
+            backward[first[j] + i] = weight[i] / (here > least ? here : least);
+        }
+        for (int l = 0; l < lengths && l < j; l++) {
+            int64_t back = first[j] - first[j - l - 1];
+            for (int64_t i = starts[l][j]; i < starts[l][j + 1]; i++) {
+                double more = p[ids[l][i]] * backward[ends[l][i]];
+                backward[ends[l][i] - back] += more;
+                expected[l][i] = more * forward[ends[l][i] - back];
+            }
+        }
+    }
+    for (int l = 0; l < lengths; l++)
+        for (int64_t i = starts[l][0]; i < starts[l][rows + 1]; i++)
+            count[ids[l][i]] += expected[l][i];
+}

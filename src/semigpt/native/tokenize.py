@@ -1,5 +1,5 @@
-"""`tokenize.c` over NumPy arrays: byte-level BPE and Unigram over GPT-2's words, and BPE over whole
-characters.
+"""`tokenize.c` over NumPy arrays: byte-level BPE and Unigram over GPT-2's words, BPE over whole
+characters, and what the trainers count.
 
 The `tokenizers` library gives the same ids, BPE's some five times slower; it is the oracle, and the
 way without a compiler.
@@ -8,6 +8,7 @@ way without a compiler.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semigpt.native.compiler import NativeUnavailableError, check_memory, compiled
+from semigpt.native.ahead import compiled
+from semigpt.native.compiler import NativeUnavailableError, check_memory
 
-__all__ = ["Encoder", "available", "bpe_encoder", "char_bpe_encoder", "unigram_encoder"]
+__all__ = [
+    "Encoder",
+    "available",
+    "bpe_encoder",
+    "char_bpe_encoder",
+    "count_words",
+    "expected_counts",
+    "unigram_encoder",
+]
 
+Places = NDArray[np.int64]
+Floats = NDArray[np.float64]
 SOURCE = Path(__file__).with_name("tokenize.c")
 
 
@@ -26,16 +38,22 @@ SOURCE = Path(__file__).with_name("tokenize.c")
 def library(*defines: str) -> ctypes.CDLL:
     """tokenize.c. Raises NativeUnavailableError, saying why."""
     loaded = compiled(SOURCE, *defines)
-    pointer, number, text = ctypes.c_void_p, ctypes.c_int64, ctypes.c_char_p
+    pointer, number, text, i = ctypes.c_void_p, ctypes.c_int64, ctypes.c_char_p, ctypes.c_int
     for name, arguments, result in (
         ("bpe_new", (number, pointer, pointer, pointer), pointer),
         ("unigram_new", (number, text, pointer, pointer, pointer), pointer),
         ("encode", (pointer, text, number, pointer), number),
         ("encoder_free", (pointer,), None),
+        ("words_new", (pointer,), pointer),
+        ("words_add", (pointer, text, number), number),
+        ("words_size", (pointer, pointer), number),
+        ("words_get", (pointer,) * 4, None),
+        ("words_free", (pointer,), None),
+        ("unigram_expect", (i, i, *(pointer,) * 7, ctypes.c_double, *(pointer,) * 4), None),
     ):
         function = getattr(loaded, f"semigpt_{name}")
         function.argtypes, function.restype = arguments, result
-    loaded.semigpt_encode.errcheck = check_memory
+    loaded.semigpt_encode.errcheck = loaded.semigpt_words_add.errcheck = check_memory
     return loaded
 
 
@@ -115,3 +133,62 @@ def unigram_encoder(
     new: Any = library().semigpt_unigram_new
     arrays = ends.ctypes.data, scores.ctypes.data, classes.ctypes.data
     return Encoder(new(len(pieces), b"".join(pieces), *arrays), classes)
+
+
+def count_words(documents: Iterable[str], classes: NDArray[np.uint8]) -> dict[str, int]:
+    """How often each of GPT-2's words occurs; classes as in `bpe_encoder`."""
+    c = library()
+    handle = c.semigpt_words_new(classes.ctypes.data)
+    if not handle:
+        raise MemoryError("no memory left to count words")
+    try:
+        for document in documents:
+            utf8 = document.encode("utf-8", "surrogatepass")
+            c.semigpt_words_add(handle, utf8, len(utf8))
+        length = ctypes.c_int64()
+        size = c.semigpt_words_size(handle, ctypes.byref(length))
+        data, ends = np.empty(length.value, np.uint8), np.empty(size, np.int64)
+        counts = np.empty(size, np.int64)
+        c.semigpt_words_get(handle, data.ctypes.data, ends.ctypes.data, counts.ctypes.data)
+    finally:
+        c.semigpt_words_free(handle)
+    text = data.tobytes().decode("utf-8", "surrogatepass")
+    # Every byte of UTF-8 but those of the form 10xxxxxx begins a character.
+    begun = np.cumsum((data & 0xC0) != 0x80)
+    stops = begun[ends - 1].tolist()
+    words = (text[begin:end] for begin, end in zip([0, *stops], stops, strict=False))
+    return dict(zip(words, counts.tolist(), strict=True))
+
+
+def expected_counts(
+    n: Sequence[int],
+    first: Places,
+    pieces: Sequence[tuple[Places, Places, Sequence[int]]],
+    p: Floats,
+    weight: Floats,
+    least: float,
+) -> Floats:
+    """How often each piece is expected: `_Lattice.fit` of semigpt.tokenizers.unigram_trainer.
+
+    Args:
+        pieces: Of each length `ends`, `ids` and `starts`.
+        least: Forward probabilities count as at least this much.
+    """
+    arrays = [
+        [np.ascontiguousarray(table, np.int64) for table in tables]
+        for tables in zip(*pieces, strict=True)
+    ]
+    rows, lengths = len(n) - 1, len(pieces)
+    expected = [np.empty(len(ends)) for ends, _, _ in pieces]
+    forward, backward = np.zeros(int(first[-1])), np.zeros(int(first[-1]))
+    count, sizes = np.zeros(len(p)), np.array([*n, 0], np.int64)
+
+    def addresses(tables: Sequence[NDArray[Any]]) -> Any:
+        return (ctypes.c_void_p * lengths)(*(table.ctypes.data for table in tables))
+
+    library().semigpt_unigram_expect(
+        *(rows, lengths, first.ctypes.data, sizes.ctypes.data, *map(addresses, arrays)),
+        *(p.ctypes.data, weight.ctypes.data, least, addresses(expected)),
+        *(forward.ctypes.data, backward.ctypes.data, count.ctypes.data),
+    )
+    return count

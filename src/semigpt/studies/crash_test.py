@@ -16,8 +16,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +23,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from semigpt import system
 from semigpt.errors import SettingsError, TrainingError
 from semigpt.models import LADDER, model_class
 from semigpt.settings import check_choice
@@ -91,7 +90,7 @@ def crash_test(
         check_choice("model", rung, LADDER)
     if kills < 1:
         raise SettingsError(f"kills must be at least 1, not {kills}")
-    if not hasattr(os, "fork"):
+    if not system.can_fork():
         raise SettingsError("torture needs a system that forks processes, such as Linux or macOS")
     for rung in rungs or LADDER:
         for accumulation, count in ((1, kills - kills // 2), (2, kills // 2)):
@@ -122,11 +121,12 @@ def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: i
                     time.sleep(draw.uniform(0, 0.01))
                 else:
                     time.sleep(draw.uniform(0, length))
-                os.kill(process, signal.SIGKILL)
-                _, status = os.waitpid(process, 0)
-                if not os.WIFSIGNALED(status):
-                    if status:
-                        raise TrainingError(f"the training in {folder} failed: {_log(folder)}")
+                try:
+                    killed = system.kill(process)
+                except ChildProcessError:
+                    failed = f"the training in {folder} failed: {_log(folder)}"
+                    raise TrainingError(failed) from None
+                if not killed:
                     length *= 0.8  # the first run also made the corpus, or the machine was busy
                     break  # it had reached its end before the kill
                 done += 1
@@ -157,45 +157,27 @@ def _begin(tables: dict[str, dict[str, Any]], folder: Path) -> int:
     from semigpt.config import Recipe
     from semigpt.recipe import train
 
-    sys.stdout.flush()
-    sys.stderr.flush()
-    process = os.fork()
-    if process:
-        return process
-    code = 1
-    try:
-        log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        if (
-            not (folder / "metadata.json").is_file()
-            or b'"complete": true' not in (folder / "metadata.json").read_bytes()
-        ):
-            torch.set_num_threads(
-                1
-            )  # so small a model gains nothing by two, and loses much on a busy machine
-            for _ in train(Recipe.from_tables(tables), folder):
-                pass
-        code = 0
-    except (
-        BaseException
-    ) as error:  # nothing of the parent's may run in the child, not even its error handling
-        with contextlib.suppress(OSError):
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-    finally:
-        os._exit(code)
+    def work() -> None:
+        metadata = folder / "metadata.json"
+        if metadata.is_file() and b'"complete": true' in metadata.read_bytes():
+            return
+        # So small a model gains nothing by two, and loses much on a busy machine.
+        torch.set_num_threads(1)
+        for _ in train(Recipe.from_tables(tables), folder):
+            pass
+
+    return system.fork(work, folder.with_suffix(".log"))
 
 
 def _wait(process: int, folder: Path) -> None:
     """Let a training come to its end; TrainingError with its last words where it fails."""
     deadline = time.monotonic() + TOO_LONG
     while True:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
+        status = system.status_of(process)
+        if status is not None:
             break
         if time.monotonic() > deadline:
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
+            system.kill(process)
             raise TrainingError(
                 f"a training of {TOO_LONG:.0f} seconds, where two are usual: {_log(folder)}"
             )
@@ -209,7 +191,7 @@ def _await_saving(folder: Path, process: int, count: int) -> None:
     seen = before = set(_partial(folder / "checkpoints"))
     while len(seen - before) < count:
         seen = seen | set(_partial(folder / "checkpoints"))
-        if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+        if system.has_ended(process):
             return
 
 

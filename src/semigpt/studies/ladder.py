@@ -363,9 +363,9 @@ def html_page(folder: Path, settings: LadderSettings, rows: Sequence[Row]) -> st
             Series(row.rung, [(clock[step], loss) for step, loss in curve if step in clock])
         )
     levels = [
-        Level(BASELINE_NAMES[key], metadata["baselines"][key])
+        Level(BASELINE_NAMES[key], value)
         for key in BASELINES
-        if metadata.get("baselines", {}).get(key)
+        if (value := (metadata.get("baselines") or {}).get(key))
     ]
     if metadata.get("source_entropy"):
         levels.append(Level("the source itself", metadata["source_entropy"], floor=True))

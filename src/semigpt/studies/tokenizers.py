@@ -437,7 +437,7 @@ def train_one(
                 return replace(
                     comparison,
                     trained=[*comparison.trained, trained],
-                    baselines=prepared.baselines.as_dict(),
+                    baselines=None if event.baselines is None else event.baselines.as_dict(),
                     source_entropy=prepared.source_entropy,
                 )
     return comparison

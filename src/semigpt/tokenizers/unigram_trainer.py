@@ -17,6 +17,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from semigpt.native import tokenize as native
+
 __all__ = ["learn_pieces"]
 
 # Bytes of a piece: three syllables with or without a space before them, or a Latin word. A net
@@ -67,12 +69,14 @@ class _Lattice:
     """
 
     def __init__(self, words: Mapping[str, int], num_seeds: int) -> None:
-        parts: dict[str, int] = {}
+        parts = {word: count for word, count in words.items() if 0 < len(word) <= LONGEST_WORD}
         for word, count in words.items():
-            for begin in range(0, len(word), LONGEST_WORD):
-                part = word[begin : begin + LONGEST_WORD]
-                parts[part] = parts.get(part, 0) + count
-        self.words = sorted(parts, key=lambda word: (-len(word), word))
+            if len(word) > LONGEST_WORD:
+                for begin in range(0, len(word), LONGEST_WORD):
+                    part = word[begin : begin + LONGEST_WORD]
+                    parts[part] = parts.get(part, 0) + count
+        # Sorted twice: a key of two parts for each word would take three times as long.
+        self.words = sorted(sorted(parts), key=len, reverse=True)
         self.weight = np.array([parts[word] for word in self.words], np.float64)
         lengths = np.array([len(word) for word in self.words], np.int64)
         self.rows = int(lengths.max(initial=0))
@@ -130,7 +134,7 @@ class _Lattice:
             ids += begin
             begin += len(count)
         self.length = np.repeat(np.arange(1, len(counts) + 1), [len(count) for count in counts])
-        self.count = np.concatenate(counts)
+        self.count: NDArray[np.float64] = np.concatenate(counts).astype(np.float64, copy=False)
         # One place where each piece ends: there its text is read, and how else it may be cut.
         self.end = np.concatenate(one_end)
         # A character of one byte is that byte.
@@ -176,6 +180,16 @@ class _Lattice:
         Count how often each piece is expected over all ways to cut every word (forward-backward),
         then set the probabilities.
         """
+        if native.available():
+            pieces = list(zip(self.ends, self.ids, self.starts, strict=True))
+            self.count = native.expected_counts(
+                self.n, self.first, pieces, self.p, self.weight, TINY
+            )
+        else:
+            self.count = self._expected_counts()
+        self._maximize()
+
+    def _expected_counts(self) -> NDArray[np.float64]:
         forward = np.zeros(int(self.first[-1]))
         forward[self._row(0, self.n[0])] = 1.0
         expected = [self.p[ids] for ids in self.ids]
@@ -201,10 +215,11 @@ class _Lattice:
                 here_expected *= backward[ends]
                 backward[begins] += here_expected
                 here_expected *= forward[begins]  # at this place
-        self.count = np.bincount(
-            np.concatenate(self.ids), np.concatenate(expected), len(self.length)
-        )
-        self._maximize()
+        weights = np.concatenate(expected)
+        count: NDArray[np.float64] = np.bincount(
+            np.concatenate(self.ids), weights, len(self.length)
+        )  # type: ignore[assignment]
+        return count
 
     def prune(self, keep: int) -> None:
         """Keep the pieces whose removal would cost the text most."""
@@ -220,6 +235,8 @@ class _Lattice:
         row_of = np.repeat(np.arange(self.rows + 1), self.n)
         for length in range(2, len(self.ends) + 1):
             pieces = letters + np.flatnonzero(self.length[letters:] == length)
+            # In the order of their places, so that a search ends near the one before.
+            pieces = pieces[np.argsort(self.end[pieces])]
             row, count = row_of[self.end[pieces]], self.count[pieces]
             word = self.end[pieces] - self.first[row]
             best = np.full((length + 1, len(pieces)), -np.inf)

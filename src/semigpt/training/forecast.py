@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,10 +14,11 @@ from pathlib import Path
 
 import torch
 
-from semigpt import auto
+from semigpt import auto, system
 from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError
 from semigpt.models.base import LanguageModel, ModelSettings
+from semigpt.native import ahead
 from semigpt.training.distillation import Teacher
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.progress import Progress
@@ -29,7 +29,7 @@ from semigpt.training.trainer import training_steps
 __all__ = ["Forecast", "check_resources", "forecast_run", "peak_memory", "readable_bytes"]
 
 REHEARSED_STEPS = 30  # at most, after one that is not counted
-REHEARSED_SECONDS = 1.0
+REHEARSED_SECONDS = 0.5
 FLOAT_BYTES = 4  # weights, gradients and the optimizer's moments are float32
 
 
@@ -93,7 +93,8 @@ def forecast_run(
 ) -> Forecast:
     """Rehearse a few steps and one evaluation. The caller discards the model and random state.
 
-    It takes a second or two: one step that is not counted, then steps for one second, at least two.
+    It takes a second or two: one step that is not counted, then steps for half a second, at least
+    two.
     """
     optimizer = Optimizer(model, optimizer_settings)
     plan = replace(
@@ -118,7 +119,7 @@ def forecast_run(
         if len(durations) >= 2 and now - start > REHEARSED_SECONDS:
             break
     seconds_per_step = statistics.mean(durations)
-    evaluate()
+    ahead.wait()  # what an evaluation will not wait for again
     begin = time.perf_counter()
     evaluate()
     seconds_per_evaluation = time.perf_counter() - begin
@@ -194,12 +195,7 @@ def peak_memory(device: torch.device) -> int:
     """The most bytes that the process has held so far, of the GPU or of the machine's memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    return system.peak_memory()
 
 
 def readable_bytes(count: float) -> str:

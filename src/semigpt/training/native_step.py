@@ -9,10 +9,11 @@ from torch import Tensor
 from semigpt.errors import SettingsError
 from semigpt.models.attention import BlocksModel
 from semigpt.models.gpt import GPT
+from semigpt.models.gpt_native import gpt_shape, gpt_weights
 from semigpt.models.memory import MemoryGPT
 from semigpt.native import blocks_step, gpt_step
 from semigpt.native.compiler import NativeUnavailableError
-from semigpt.native.gpt_weights import GPTShape, GPTWeights, LayerWeights, Mixture
+from semigpt.native.gpt_weights import Mixture
 from semigpt.ngrams.counts import Counts
 
 if TYPE_CHECKING:
@@ -52,47 +53,6 @@ def available(model: GPT | BlocksModel, *, required: bool) -> bool:
     except NativeUnavailableError as error:
         raise SettingsError(f"no step in C: {error}; leave machine.backend out") from None
     return True
-
-
-def gpt_shape(model: GPT) -> GPTShape:
-    settings = model.settings
-    return GPTShape(
-        vocab_size=settings.vocab_size,
-        context_length=settings.context_length,
-        num_layers=settings.num_layers,
-        width=settings.width,
-        num_heads=settings.num_heads,
-        kv_heads=settings.kv_heads,
-        head_width=settings.head_width,
-        hidden_width=settings.feedforward_width,
-        norm_epsilon=settings.norm_epsilon,
-        dropout=settings.dropout,
-    )
-
-
-def gpt_weights(model: GPT) -> GPTWeights:
-    blocks: Any = model.model.layers
-    return GPTWeights(
-        embedding=model.model.embed_tokens.weight,
-        layers=tuple(
-            LayerWeights(
-                attention_norm=block.input_layernorm.weight,
-                qkv=tuple(getattr(block.self_attn, f"{name}_proj").weight for name in "qkv"),
-                q_norm=block.self_attn.q_norm.weight,
-                k_norm=block.self_attn.k_norm.weight,
-                o=block.self_attn.o_proj.weight,
-                feedforward_norm=block.post_attention_layernorm.weight,
-                gate_up=(block.mlp.gate_proj.weight, block.mlp.up_proj.weight),
-                down=block.mlp.down_proj.weight,
-            )
-            for block in blocks
-        ),
-        final_norm=model.model.norm.weight,
-        head=model.lm_head.weight,
-        cos_TD=model.cos_TD,
-        sin_TD=model.sin_TD,
-        gate=model.gate if isinstance(model, MemoryGPT) else None,
-    )
 
 
 def blocks_shape(model: BlocksModel) -> blocks_step.BlocksShape:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from semigpt.errors import SettingsError
 from semigpt.settings import check_choice, check_positive
+from semigpt.training.adamw import AdamW, Group
 from semigpt.training.muon import Muon
 from semigpt.training.table_adamw import TableAdamW, touched_rows
 
@@ -108,22 +109,12 @@ class Optimizer:
             )
             return
         hidden, decayed, embeddings, free = _grouped(model, settings)
-        groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": decay, "multiple": 1.0},
-            {
-                "params": embeddings,
-                "weight_decay": decay_of_all,
-                "multiple": settings.embedding_rate,
-            },
-            {"params": free, "weight_decay": 0.0, "multiple": 1.0},
-        ]
-        self._adamw = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            eps=settings.epsilon,
-            fused=True,
+        groups = (
+            Group(decayed, decay),
+            Group(embeddings, decay_of_all, settings.embedding_rate),
+            Group(free, 0.0),
         )
+        self._adamw = AdamW(groups, betas=settings.betas, epsilon=settings.epsilon)
         if hidden:
             self._muon = Muon(hidden, settings.momentum, decay)
 
@@ -162,9 +153,7 @@ class Optimizer:
             self._table.step(self.settings.learning_rate * scale)
             return self.settings.learning_rate * scale
         rate = self.settings.learning_rate * scale
-        for group in self._adamw.param_groups:
-            group["lr"] = rate * group["multiple"]
-        self._adamw.step()
+        self._adamw.step(rate)
         if self._muon is not None:
             self._muon.step(self.settings.muon_learning_rate * scale)
         return rate
@@ -173,11 +162,7 @@ class Optimizer:
         """What a checkpoint keeps, as `adamw.PARAMETER.NAME` or `muon.SHAPE` → tensor."""
         if self._table is not None:
             return self._table.state()
-        state = {
-            f"adamw.{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
-            for index, slots in self._adamw.state_dict()["state"].items()
-            for name, value in slots.items()
-        }
+        state = {f"adamw.{name}": tensor for name, tensor in self._adamw.state().items()}
         if self._muon is not None:
             state |= {f"muon.{name}": value for name, value in self._muon.state().items()}
         return state
@@ -187,14 +172,9 @@ class Optimizer:
         if self._table is not None:
             self._table.load_state(state)
             return
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in state.items():
-            part, name = key.split(".", 1)
-            if part == "adamw":
-                index, slot = name.split(".")
-                slots.setdefault(int(index), {})[slot] = tensor
-        groups = self._adamw.state_dict()["param_groups"]
-        self._adamw.load_state_dict({"state": slots, "param_groups": groups})
+        self._adamw.load_state(
+            {k.removeprefix("adamw."): v for k, v in state.items() if k.startswith("adamw.")}
+        )
         if self._muon is not None:
             self._muon.load_state(
                 {k.removeprefix("muon."): v for k, v in state.items() if k.startswith("muon.")}

@@ -24,7 +24,7 @@ from semigpt.corpus.doctor.plan import Plan, make_plan, selected_fixes
 from semigpt.corpus.doctor.repair import Examined
 from semigpt.corpus.doctor.report import EXAMPLES, Example, Report
 from semigpt.corpus.doctor.shards import ShardWriter
-from semigpt.corpus.doctor.workers import available_cores, examined_chunks
+from semigpt.corpus.doctor.workers import examined_chunks
 from semigpt.corpus.duplicates import Seen
 from semigpt.corpus.library import quiet_datasets
 from semigpt.corpus.sources import open_source
@@ -33,6 +33,7 @@ from semigpt.corpus.splits import READING_ORDER
 from semigpt.corpus.staging import Progress
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.storage import fsync, resumable_folder
+from semigpt.system import available_cores
 
 __all__ = ["check", "clean", "selected_fixes"]
 

@@ -4,7 +4,6 @@ import concurrent.futures
 import itertools
 import multiprocessing
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -14,8 +13,9 @@ from typing import Any, TypeAlias
 from semigpt.corpus.doctor.plan import Plan
 from semigpt.corpus.doctor.repair import Examined, examine
 from semigpt.errors import CorpusError
+from semigpt.system import ignore_interrupts
 
-__all__ = ["Chunk", "available_cores", "examined_chunks"]
+__all__ = ["Chunk", "examined_chunks"]
 
 CHUNK_CHARACTERS = 1 << 20
 _DOCUMENT_CHARACTERS = (
@@ -24,13 +24,6 @@ _DOCUMENT_CHARACTERS = (
 
 Chunk: TypeAlias = list[tuple[str, str]]
 """Documents with the names of their splits: (split, text)."""
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def examined_chunks(
@@ -82,8 +75,8 @@ def _chunks(documents: Iterator[tuple[str, str]]) -> Iterator[Chunk]:
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C, which the whole process group gets, to the parent, and end when it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave Ctrl-C to the parent, and end when it ends."""
+    ignore_interrupts()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -1,0 +1,41 @@
+"""Parquet of plain values, read without the `datasets` library, whose import takes a second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["column_types", "is_plain", "tables"]
+
+NESTED = ("list", "large_list", "fixed_size_list", "struct", "map", "dictionary", "extension")
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a file is Parquet that is whole and has no nested column."""
+    if path.suffix != ".parquet" or "::" in str(path.absolute()):
+        return False
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        types = pyarrow.parquet.read_schema(path).types
+    except (OSError, pyarrow.ArrowException):
+        return False
+    return not any(str(kind).startswith(NESTED) for kind in types)
+
+
+def column_types(path: Path) -> dict[str, str]:
+    """Arrow's name for the type of each column of a file."""
+    import pyarrow.parquet
+
+    schema = pyarrow.parquet.read_schema(path)
+    return dict(zip(schema.names, map(str, schema.types), strict=True))
+
+
+def tables(path: Path, column: str, rows: int) -> Iterator[Any]:
+    """One column of a plain file, so many rows at a time, as Arrow's batches."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        yield from file.iter_batches(rows, columns=[column])

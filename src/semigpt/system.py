@@ -1,0 +1,122 @@
+"""Processes, signals, cores and memory, where operating systems differ. Files and locks are
+`semigpt.storage`'s; no other module calls what one system alone has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+__all__ = [
+    "available_cores",
+    "can_fork",
+    "fork",
+    "handled",
+    "has_ended",
+    "ignore_interrupts",
+    "kill",
+    "peak_memory",
+    "status_of",
+    "step_back",
+]
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)  # Python has both on every system
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has held; 0 where nothing says."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def step_back() -> None:
+    """Take what the other processes leave of the machine, where the system knows of that."""
+    if hasattr(os, "nice"):
+        os.nice(19)
+
+
+# Signals
+
+
+@contextlib.contextmanager
+def handled(handler: Callable[[int, object], None], *numbers: int) -> Iterator[None]:
+    """Inside, `handler` gets these signals: SIGINT and SIGTERM where none is named."""
+    before = {number: signal.signal(number, handler) for number in numbers or STOPPING}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C, which a whole process group gets, to another process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# Processes that are forked
+
+
+def can_fork() -> bool:
+    """Whether the functions below work: on Linux and macOS, not on Windows."""
+    return hasattr(os, "fork")
+
+
+def fork(work: Callable[[], None], log: Path) -> int:
+    """Run `work` in a copy of this process, its output appended to `log`; the copy's id."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        work()
+        code = 0
+    except BaseException as error:
+        # Nothing of the parent's may run in the child, not even its error handling.
+        with contextlib.suppress(OSError):
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(code)
+
+
+def kill(process: int) -> bool:
+    """Kill a forked process at once and wait for it; False where it had ended well before.
+
+    Raises ChildProcessError where it had ended with an error.
+    """
+    os.kill(process, signal.SIGKILL)
+    _, status = os.waitpid(process, 0)
+    if status and not os.WIFSIGNALED(status):
+        raise ChildProcessError(f"exit code {os.waitstatus_to_exitcode(status)}")
+    return os.WIFSIGNALED(status)
+
+
+def status_of(process: int) -> int | None:
+    """How a forked process ended, 0 for well; None while it runs. Asked until it ends, once."""
+    found, status = os.waitpid(process, os.WNOHANG)
+    return status if found else None
+
+
+def has_ended(process: int) -> bool:
+    """Whether a forked process has ended; it can still be asked or killed."""
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
