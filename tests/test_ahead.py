@@ -73,3 +73,28 @@ def test_a_source_that_does_not_compile_stops_none_behind_it(
 def test_a_rung_names_sources_that_there_are(rung: str) -> None:
     assert rung in LADDER
     assert all((ahead.FOLDER / f"{unit}.c").is_file() for unit in SOURCES[rung])
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "unit"),
+    [
+        (b"flags : avx2 avx512f avx512_bf16", "", "gpt_step:BFLOAT16"),
+        (b"flags : avx2 avx512f avx512_bf16", "avx2", "gpt_step"),
+        (b"flags : avx2", "", "gpt_step"),
+    ],
+)
+def test_the_step_is_compiled_for_the_numbers_that_the_cpu_multiplies(
+    flags: bytes, limit: str, unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "cpu_identity", lambda: flags)
+    monkeypatch.setattr("semigpt.environment.platform.machine", lambda: "x86_64")
+    monkeypatch.setenv("SEMIGPT_CPU", limit)
+    asked: list[str] = []
+
+    def started(arguments: list[str], **_: Any) -> Any:
+        asked.extend(arguments[4:])
+        raise OSError
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    ahead.compile_ahead("ngrams", "gpt_step")
+    assert asked == ["ngrams", unit]

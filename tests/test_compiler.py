@@ -170,7 +170,7 @@ def test_whatever_a_library_is_made_of_gives_it_a_name_of_its_own(
     monkeypatch.setattr(compiler, "flags", lambda: (("-O1",),))
     compiled(source, "ANSWER=2")
     assert count() == 4
-    monkeypatch.setattr(compiler, "_cpu_identity", lambda: b"another")
+    monkeypatch.setattr(compiler, "cpu_identity", lambda: b"another")
     compiled(source, "ANSWER=2")
     assert count() == 5
     headers = tmp_path / "headers"

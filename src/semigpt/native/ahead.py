@@ -14,6 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
+from semigpt.environment import cpu_limit
 from semigpt.native import compiler
 from semigpt.native.compiler import NativeUnavailableError
 from semigpt.system import step_back
@@ -33,7 +34,7 @@ def compile_ahead(*units: str) -> None:
     A unit is the name of a source in this folder without its ending, with the macros that it is
     compiled with after colons: `gpt_step:BFLOAT16`.
     """
-    new = [unit for unit in units if unit not in _asked]
+    new = [unit for unit in map(_for_this_cpu, units) if unit not in _asked]
     if not new:
         return
     command = [sys.executable, "-P", "-m", __name__, *new]
@@ -48,6 +49,14 @@ def compile_ahead(*units: str) -> None:
         _asked.update(new)
         _under_way.update(new)
         threading.Thread(target=_listen, args=(process, new), daemon=True).start()
+
+
+def _for_this_cpu(unit: str) -> str:
+    """The unit, in bfloat16 where the CPU says that it multiplies that: a guess, before torch is
+    there to ask."""
+    flags = compiler.cpu_identity()
+    multiplies = cpu_limit() is None and (b"amx_bf16" in flags or b"avx512_bf16" in flags)
+    return "gpt_step:BFLOAT16" if unit == "gpt_step" and multiplies else unit
 
 
 def _listen(process: subprocess.Popen[str], units: list[str]) -> None:

@@ -25,7 +25,7 @@ from semigpt.environment import cpu_limit
 from semigpt.errors import SemigptError
 from semigpt.storage import cache_folder
 
-__all__ = ["NativeUnavailableError", "check_memory", "compiled"]
+__all__ = ["NativeUnavailableError", "check_memory", "compiled", "cpu_identity"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def compiled(source: Path, *defines: str) -> ctypes.CDLL:
     parts += [
         repr((flags(), ALWAYS, defines)).encode(),
         _compiler_identity(command),
-        _cpu_identity(),
+        cpu_identity(),
     ]
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()
     path = cache_folder() / "native" / f"{source.stem}-{digest[:20]}.so"
@@ -177,7 +177,7 @@ def _programs(name: str) -> Iterator[Path]:
             yield path
 
 
-def _cpu_identity() -> bytes:
+def cpu_identity() -> bytes:
     """What -march=native depends on: machines with unlike CPUs may share a cache folder."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
