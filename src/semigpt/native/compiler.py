@@ -140,7 +140,7 @@ def _compile(command: Sequence[str], source: Path, defines: tuple[str, ...], pat
                     capture_output=True,
                     text=True,
                     errors="replace",
-                    timeout=120,
+                    timeout=600,
                     env=environment,
                 )
                 if done.returncode == 0:
