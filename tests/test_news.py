@@ -14,9 +14,8 @@ import pytest
 
 from semigpt.corpus import news
 from semigpt.corpus.news.derivations import derivations
-from semigpt.corpus.news.facts import Computed, Kind, kind_name
+from semigpt.corpus.news.facts import Computed, Facts, Group, Kind, kind_name, reached
 from semigpt.corpus.news.frames import (
-    Attribute,
     Computation,
     Element,
     Frame,
@@ -144,11 +143,15 @@ def test_an_ambiguous_text_is_reported(monkeypatch: pytest.MonkeyPatch):
         news.parse(TRAIN[0].document)
 
 
+def _kind(name: str, *words: str) -> Kind:
+    return Kind(name, (Group((words,)),))
+
+
 def test_probabilities_of_a_small_grammar_sum_to_one():
     """Every text of a small grammar, by brute force: the parsed probabilities sum to one."""
     kinds = {
-        "fruit": Kind("fruit", (("감", "감귤", "배"),)),
-        "count": Kind("count", (("1", "12", "2"),), (1, 12, 2)),
+        "fruit": _kind("fruit", "감", "감귤", "배"),
+        "count": Kind("count", (Group((("1", "12", "2"),), (1, 12, 2)),)),
     }
     twice = Computed(("count",), lambda count: str(2 * count))
     plan = (
@@ -168,7 +171,7 @@ def test_probabilities_of_a_small_grammar_sum_to_one():
 
 
 def test_two_facts_of_a_kind_are_never_the_same():
-    kinds = {"fruit": Kind("fruit", (("감", "배"),))}
+    kinds = {"fruit": _kind("fruit", "감", "배")}
     plan = (Position((Frame("{fruit}, {fruit2:을} 샀다."),)),)
     story = Story("나", (Frame("{fruit}"),), plan)
     grammar = Grammar((Section("가", (story,)),), kinds, {})
@@ -177,7 +180,7 @@ def test_two_facts_of_a_kind_are_never_the_same():
 
 
 def test_a_member_is_found_once_where_the_text_ends():
-    assert Kind("fruit", (("감", "감귤", "배"),)).matches("감", 0) == [(0, 1)]
+    assert _kind("fruit", "감", "감귤", "배").matches("감", 0) == [(0, 1)]
 
 
 def test_the_digits_at_the_end_of_a_fact_are_not_its_kinds():
@@ -224,10 +227,10 @@ class _Automaton:
                 case Wording(options):
                     yield options, options
                 case Mention(name):
-                    kind = grammar.kind(name)
-                    yield from (((kind.name, place), part) for place, part in enumerate(kind.parts))
-                case Attribute(name, what):
-                    yield (grammar.kind(name).name, what), grammar.kind(name).attributes[what]
+                    groups = [group for kind in reached(grammar.kinds, name) for group in kind.groups]
+                    for place in range(len(groups[0].parts)):
+                        words = [word for group in groups for word in group.parts[place]]
+                        yield (name.rstrip("0123456789"), place), words
                 case Particle(name):
                     yield ("particle", name), (name, PARTICLES[name])
                 case Computation():
@@ -334,8 +337,8 @@ def test_no_sentence_can_be_written_in_two_ways():
 
 def test_the_proof_finds_ambiguities():
     kinds = {
-        "fruit": Kind("fruit", (("감", "감귤", "배"),)),
-        "peel": Kind("peel", (("귤껍질", "껍질"),)),
+        "fruit": _kind("fruit", "감", "감귤", "배"),
+        "peel": _kind("peel", "귤껍질", "껍질"),
     }
     grammar = Grammar((), kinds, {})
     assert _ambiguity(grammar, [Frame("{fruit} {peel}.")]) is None
