@@ -150,7 +150,7 @@ class _Parser:
     def _first_mentions(self, name: str, state: _State) -> list[_State]:
         """The states after each fact that stands here and is not taken."""
         kind = self.grammar.kind(name, state.facts)
-        drawn = taken(kind, state.facts)
+        drawn = taken(kind, state.facts) if kind.size > 1 else []
         states = []
         for member, end in kind.matches(self.text, state.at):
             if member in drawn:
