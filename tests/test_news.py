@@ -85,7 +85,7 @@ def test_splits_have_the_books_proportions_and_share_no_document():
 def test_it_is_as_large_and_as_varied_as_promised():
     text = "".join(article.document for article in TRAIN)
     assert 1.9e6 < len(text.encode()) < 2.2e6
-    assert len({character for character in text if "가" <= character <= "힣"}) >= 1_200
+    assert len({character for character in text if "가" <= character <= "힣"}) >= 1_260
     assert news.frame_count() >= 300
     assert {article.category for article in TRAIN} == {section.name for section in GRAMMAR.sections}
     lengths = sorted(len(article.document) for article in TRAIN)
@@ -319,6 +319,17 @@ def _ambiguity(
     return None
 
 
+def _all_kinds() -> list[Kind]:
+    """Every kind of fact, those that are known of other facts as well."""
+    waiting, seen = list(GRAMMAR.kinds.values()), dict[int, Kind]()
+    while waiting:
+        kind = waiting.pop()
+        if id(kind) not in seen:
+            seen[id(kind)] = kind
+            waiting += [known for group in kind.groups for known in group.attributes.values()]
+    return list(seen.values())
+
+
 def _all_frames() -> list[Frame]:
     return [frame for position in GRAMMAR.positions() for frame in position.frames]
 
@@ -358,9 +369,14 @@ def test_sentences_and_stories_can_be_told_apart():
                 assert len(set(element.options)) == len(element.options), (
                     f"the same wording twice in {frame.template}"
                 )
-    for kind in GRAMMAR.kinds.values():
-        for part in kind.parts:
-            assert len(set(part)) == len(part), f"{kind.name} has the same member twice"
+    for kind in _all_kinds():
+        for group in kind.groups:
+            for part in group.parts:
+                assert len(set(part)) == len(part), f"{kind.name} has the same member twice"
+        if len(kind.groups) > 1:
+            members = [kind.text(member) for member in range(kind.size)]
+            assert len(set(members)) == len(members), f"{kind.name} has a member in two groups"
+            assert len({len(group.parts) for group in kind.groups}) == 1
             assert not any("\n" in text or ". " in text or text.endswith(".") for text in part)
         # The proof above reads members part by part, so their texts are all different.
         assert all(len(values) == kind.size for values in kind.attributes.values())
@@ -375,35 +391,73 @@ def test_sentences_and_stories_can_be_told_apart():
     assert len({frame.template for frame in _all_frames()}) == len(_all_frames())
 
 
-def test_everything_said_of_a_fact_comes_after_the_fact():
-    """{place.province} and {=profit_before} stand where what they need is surely mentioned."""
+def _possible(fact: str, given: Facts) -> list[Kind]:
+    """The kinds that a fact of a story can be of. Raises `KeyError` if one has no such attribute."""
+    parent, _, last = fact.rpartition(".")
+    name = kind_name(last)
+    if not parent:
+        return [GRAMMAR.kinds[name]]
+    if parent in given:
+        return [given[parent].attribute(name)]
+    kinds = [
+        group.attributes[name] for kind in _possible(parent, given) for group in kind.groups
+    ]
+    return list({id(kind): kind for kind in kinds}.values())
 
-    def check(frame: Frame, known: set[str]) -> set[str]:
+
+def test_everything_said_of_a_fact_comes_after_the_fact():
+    """{company.goods} and {=profit_before} stand where what they need is surely mentioned."""
+
+    def check(frame: Frame, known: set[str], given: Facts) -> set[str]:
         known = set(known)
         for element in frame.elements:
             match element:
                 case Mention(name):
-                    GRAMMAR.kind(name)
+                    parent = name.rpartition(".")[0]
+                    assert not parent or parent in known, f"{name} is too early: {frame.template}"
+                    _possible(name, given)
                     known.add(name)
-                case Attribute(name, what):
-                    assert name in known, f"{name} is not known yet in: {frame.template}"
-                    assert what in GRAMMAR.kind(name).attributes
                 case Computation(name):
                     assert set(GRAMMAR.computed[name].sources) <= known, (
                         f"{name} is too early in: {frame.template}"
                     )
         return known
 
+    def follows(fact: str, known: set[str], given: Facts) -> bool:
+        parent = fact.rpartition(".")[0]
+        return fact in known or (
+            parent in known and all(kind.size == 1 for kind in _possible(fact, given))
+        )
+
     for section in GRAMMAR.sections:
         for told in section.stories:
-            known: set[str] = set()
+            known = set(told.given)
             for position in told.plan:
-                after = [check(frame, known) for frame in position.frames]
+                after = [check(frame, known, told.given) for frame in position.frames]
                 if not position.optional:
                     known = set.intersection(*after)
-            assert any(headline.mentions <= known for headline in told.headlines), told.name
+            assert any(
+                all(follows(fact, known, told.given) for fact in headline.mentions)
+                for headline in told.headlines
+            ), told.name
             for headline in told.headlines:
-                check(headline, known)
+                named = {fact for fact in headline.mentions if "." not in fact}
+                check(headline, known | named, told.given)
+
+
+def test_lists_are_long_enough_for_all_that_is_drawn_from_them():
+    """Two facts of a kind differ, so a story may not mention more of them than there are."""
+    for section in GRAMMAR.sections:
+        for told in section.stories:
+            mentioned: dict[int, set[str]] = {}
+            kinds: dict[int, Kind] = {}
+            for fact in {f for p in told.plan for frame in p.frames for f in frame.mentions}:
+                for kind in _possible(fact, told.given):
+                    kinds[id(kind)] = kind
+                    mentioned.setdefault(id(kind), set()).add(fact)
+            for place, facts in mentioned.items():
+                kind = kinds[place]
+                assert kind.size == 1 or len(facts) <= kind.size, (told.name, kind.name, facts)
 
 
 # --- Korean
