@@ -227,7 +227,9 @@ class _Automaton:
                 case Wording(options):
                     yield options, options
                 case Mention(name):
-                    groups = [group for kind in reached(grammar.kinds, name) for group in kind.groups]
+                    groups = [
+                        group for kind in reached(grammar.kinds, name) for group in kind.groups
+                    ]
                     for place in range(len(groups[0].parts)):
                         words = [word for group in groups for word in group.parts[place]]
                         yield (name.rstrip("0123456789"), place), words
@@ -391,16 +393,14 @@ def test_sentences_and_stories_can_be_told_apart():
 
 
 def _possible(fact: str, given: Facts) -> list[Kind]:
-    """The kinds that a fact of a story can be of. Raises `KeyError` if one has no such attribute."""
+    """The kinds that a fact can be of in a story. Raises `KeyError` where one lacks it."""
     parent, _, last = fact.rpartition(".")
     name = kind_name(last)
     if not parent:
         return [GRAMMAR.kinds[name]]
     if parent in given:
         return [given[parent].attribute(name)]
-    kinds = [
-        group.attributes[name] for kind in _possible(parent, given) for group in kind.groups
-    ]
+    kinds = [group.attributes[name] for kind in _possible(parent, given) for group in kind.groups]
     return list({id(kind): kind for kind in kinds}.values())
 
 

@@ -144,7 +144,11 @@ def test_a_small_grammar_is_what_its_files_say(folder: Path):
 def test_every_way_of_listing_words_and_numbers(folder: Path):
     kinds = load(folder).grammar.kinds
     texts = {name: [kind.text(i) for i in range(kind.size)] for name, kind in kinds.items()}
-    assert [name for name in texts if name in ("taste", "farm", "shop")] == ["taste", "farm", "shop"]
+    assert [name for name in texts if name in ("taste", "farm", "shop")] == [
+        "taste",
+        "farm",
+        "shop",
+    ]
 
     def known(name: str, attribute: str) -> list[list[str]]:
         """What is known of each member of a kind."""
@@ -314,7 +318,12 @@ BROKEN = {
     ),
     "no attribute": ("words.toml", " (한 개)", "", "fruit.members: 배 has no unit in brackets"),
     "no province": ("words.toml", "경기: ", "", "place.members: province is missing before: 수원"),
-    "a kind of another file": ("amounts.toml", "count =", "taste =", "words.toml: taste: a kind of"),
+    "a kind of another file": (
+        "amounts.toml",
+        "count =",
+        "taste =",
+        "words.toml: taste: a kind of",
+    ),
     "a kind of another table": (
         "amounts.toml",
         "founded =",

@@ -141,7 +141,9 @@ def test_a_company_makes_what_its_branch_makes():
         for article, hit in found(pattern, story):
             named = {by_name[name] for name in company.findall(article.document)}
             assert named & set(makers[hit[1]]), (hit.string, article.document)
-    for article, hit in found(rf"해마다 ({any_of(makers)}) ({NUMBER})([만억]? ?[대개장톤상자척점]+)을"):
+    for article, hit in found(
+        rf"해마다 ({any_of(makers)}) ({NUMBER})([만억]? ?[대개장톤상자척점]+)을"
+    ):
         (maker,) = {by_name[name] for name in company.findall(article.document)}
         assert hit[2] in known(maker, "output"), hit.string
         assert hit[3] in known(maker, "unit"), hit.string
@@ -167,7 +169,9 @@ def _policies(group: Group) -> tuple[str, ...]:
 
 def test_prices_are_of_the_thing_and_rise_where_they_are_said_to():
     crops = dict(groups("produce"))
-    pattern = rf"({any_of(crops)}) ([^ ]+ ?[^ ]*)의 (?:평균|도매|소매) 가격은 ({NUMBER})원.*?({NUMBER})원"
+    pattern = (
+        rf"({any_of(crops)}) ([^ ]+ ?[^ ]*)의 (?:평균|도매|소매) 가격은 ({NUMBER})원.*?({NUMBER})원"
+    )
     for article, hit in found(pattern, "물가"):
         assert hit[2] in known(crops[hit[1]], "unit"), hit.string
         assert hit[3] in known(crops[hit[1]], "price"), hit.string
@@ -264,7 +268,7 @@ def test_things_are_counted_by_their_own_counters():
     for _, hit in found(rf"([가-힣]+) {NUMBER}마리"):
         assert hit[1] in texts(KINDS["livestock"]), hit.string
     for _, hit in found(rf"([가-힣]+) {NUMBER}척"):
-        assert hit[1] in {"배", "여객선"} | {g for g in _ships()}, hit.string
+        assert hit[1] in {"배", "여객선"} | _ships(), hit.string
     for _, hit in found(rf"([가-힣]+) {NUMBER}대(?! )"):
         assert not hit[1].endswith(("명", "마리")), hit.string
     for article in ARTICLES:
@@ -272,7 +276,12 @@ def test_things_are_counted_by_their_own_counters():
 
 
 def _ships() -> set[str]:
-    return {good for _, g in groups("company") if known(g, "unit") == ("척",) for good in known(g, "goods")}
+    return {
+        good
+        for _, g in groups("company")
+        if known(g, "unit") == ("척",)
+        for good in known(g, "goods")
+    }
 
 
 def test_people_are_older_than_their_work():
@@ -295,7 +304,14 @@ def test_dates_agree_with_the_season():
 
 @pytest.mark.parametrize(
     "slip",
-    ["발길을 했다", "종종걸음을 했다", "여행을 내디뎠다", "앞날을 가를", "를 주의하라고", "당국은 오는"],
+    [
+        "발길을 했다",
+        "종종걸음을 했다",
+        "여행을 내디뎠다",
+        "앞날을 가를",
+        "를 주의하라고",
+        "당국은 오는",
+    ],
 )
 def test_no_idiom_is_bent(slip: str):
     for article in ARTICLES:

@@ -1,4 +1,4 @@
-"""The bundled corpus, `news`: Korean newspaper articles written by a grammar of our own.
+"""The bundled corpus, `news`: synthetic practice news in Korean, by a grammar of our own.
 
 Every fact, name and number is invented. The entropy of the corpus is known: the grammar is
 unambiguous (see `grammar`), so each article carries exactly -log2 of its probability in bits, and
