@@ -56,15 +56,7 @@ def word_kinds(table: Table, above: Mapping[str, Kind]) -> dict[str, Kind]:
             for entry in entries:
                 groups += _groups(name, entry, lists, known)
         kinds[name] = known[name] = Kind(name, tuple(groups))
-        for attribute in groups[0].attributes:
-            values = dict.fromkeys(_texts(group.attributes.get(attribute)) for group in groups)
-            lists[f"{name}.{attribute}"] = tuple(text for texts in values for text in texts)
     return kinds
-
-
-def _texts(kind: Kind | None) -> tuple[str, ...]:
-    """The members of a kind of few members."""
-    return tuple(map(kind.text, range(kind.size))) if kind and kind.size < 1_000 else ()
 
 
 def _groups(name: str, table: Table, lists: Lists, known: Mapping[str, Kind]) -> list[Group]:
@@ -72,7 +64,7 @@ def _groups(name: str, table: Table, lists: Lists, known: Mapping[str, Kind]) ->
     its = _its(name, table.table("its"), known) if "its" in table.values else {}
     if "parts" in table.values:
         table.allow("parts", "its")
-        return [Group(_put_together(table, lists), attributes=its)]
+        return [Group(_put_together(table, lists, known), attributes=its)]
     if "attribute" not in table.values and "within" not in table.values:
         return [Group(_parts(table, "members"), attributes=its)]
     return [
@@ -110,7 +102,9 @@ def _parts(table: Table, key: str) -> tuple[tuple[str, ...], ...]:
     return (first, *(tuple(f" {word}" for word in part) for part in others))
 
 
-def _put_together(table: Table, lists: Lists) -> tuple[tuple[str, ...], ...]:
+def _put_together(
+    table: Table, lists: Lists, known: Mapping[str, Kind]
+) -> tuple[tuple[str, ...], ...]:
     parts = []
     for place, part in enumerate(table.elements("parts", str), 1):
         key = f"parts[{place}]"
@@ -119,10 +113,19 @@ def _put_together(table: Table, lists: Lists) -> tuple[tuple[str, ...], ...]:
             parts.append(table.words(key, part))
             continue
         before, name, after = reference.groups()
-        if name not in lists:
+        words = _listed_of(known, name) if "." in name else lists.get(name, ())
+        if not words:
             raise table.error(key, f"no list is called {name}: the lists are {', '.join(lists)}")
-        parts.append(tuple(before + word + after for word in lists[name]))
+        parts.append(tuple(before + word + after for word in words))
     return tuple(parts)
+
+
+def _listed_of(known: Mapping[str, Kind], name: str) -> tuple[str, ...]:
+    """What is known of the members of a kind: `place.name` is the names of all places."""
+    kind, _, attribute = name.partition(".")
+    groups = known[kind].groups if kind in known else ()
+    found = [group.attributes[attribute] for group in groups if attribute in group.attributes]
+    return tuple(dict.fromkeys(of.text(member) for of in found for member in range(of.size)))
 
 
 def _members(table: Table) -> Sequence[tuple[str, dict[str, str]]]:
