@@ -44,6 +44,22 @@ parts = ['‘{stems} ', '{place.name}’', ' 가, 나']
 [fruit]
 attribute = "unit"
 members = "감 (한 접), 배 (한 개)"
+
+[produce]
+members = "파, 무"
+its.price = [2_000, 4_000, 1_000]
+
+[[shop]]
+members = "빵집, 떡집"
+its.goods = "빵, 떡, 엿"
+its.seats = [2, 4]
+its.fruit = "{fruit}"
+
+[[shop]]
+members = "찻집"
+its.goods = "차"
+its.seats = [4, 4]
+its.fruit = "{fruit}"
 """,
     "amounts.toml": """
 [words]
@@ -77,6 +93,7 @@ frames = '''
 [stories.sale]
 name = "판매"
 months = [9, 10]
+given.shop = "떡집"
 headlines = '''
 {farm} {fruit} {fruit.unit}
 {farm} 열었다
@@ -87,7 +104,7 @@ sentences = 2
 paragraph = true
 frames = '''
 {farm:은} {fruit:을} [판다|내놓았다].
-{farm} 값은 {price}원, 전에는 {rise}% 낮은 {=price_before}원이었다.
+{produce} 값은 {produce.price}원, 전에는 {rise}% 낮은 {=price_before}원이었다.
 '''
 
 [[stories.sale.plan]]
@@ -112,6 +129,7 @@ def test_a_small_grammar_is_what_its_files_say(folder: Path):
     (section,) = grammar.sections
     (story,) = section.stories
     assert (section.name, story.name, story.months) == ("과일", "판매", (9, 10))
+    assert {name: fact.text for name, fact in story.given.items()} == {"shop": "떡집"}
     assert [frame.template for frame in story.headlines] == [
         "{farm} {fruit} {fruit.unit}",
         "{farm} 열었다",
@@ -126,21 +144,33 @@ def test_a_small_grammar_is_what_its_files_say(folder: Path):
 def test_every_way_of_listing_words_and_numbers(folder: Path):
     kinds = load(folder).grammar.kinds
     texts = {name: [kind.text(i) for i in range(kind.size)] for name, kind in kinds.items()}
-    assert list(texts)[:6] == ["taste", "saying", "farm", "place", "work", "fruit"]
+    assert [name for name in texts if name in ("taste", "farm", "shop")] == [
+        "taste",
+        "farm",
+        "shop",
+    ]
+
+    def known(name: str, attribute: str) -> list[list[str]]:
+        """What is known of each member of a kind."""
+        found = [kinds[name].attribute(member, attribute) for member in range(kinds[name].size)]
+        return [[kind.text(i) for i in range(kind.size)] for kind in found]
+
     assert texts["taste"] == ["달다", "시다"]
     assert texts["saying"] == ["참 좋다", "참 싫다", "정말 좋다", "정말 싫다"]
     assert texts["farm"] == ["해솔농장", "해솔과수원", "별솔농장", "별솔과수원"]
     assert len(texts["work"]) == 2 * 3 * 2
     assert texts["work"][1] == "‘해솔 수원’나"
     assert texts["place"] == ["경기 수원", "경기 성남", "강원 속초"]
-    assert kinds["place"].attributes == {
-        "name": ("수원", "성남", "속초"),
-        "province": ("경기", "경기", "강원"),
-    }
+    assert known("place", "name") == [["수원"], ["성남"], ["속초"]]
+    assert known("place", "province") == [["경기"], ["경기"], ["강원"]]
     assert texts["fruit"] == ["감", "배"]
-    assert kinds["fruit"].attributes == {"unit": ("한 접", "한 개")}
+    assert known("fruit", "unit") == [["한 접"], ["한 개"]]
+    assert texts["shop"] == ["빵집", "떡집", "찻집"]
+    assert known("shop", "goods") == [["빵", "떡", "엿"], ["빵", "떡", "엿"], ["차"]]
+    assert kinds["shop"].attribute(0, "seats").groups[0].numbers == (2, 3, 4)
+    assert kinds["shop"].attribute(2, "fruit") is kinds["fruit"]
     assert texts["count"] == ["8", "9", "10", "11", "12"]
-    assert kinds["count"].numbers == (8, 9, 10, 11, 12)
+    assert kinds["count"].groups[0].numbers == (8, 9, 10, 11, 12)
     assert texts["price"] == ["2,000", "3,000", "4,000"]
     assert texts["founded"] == ["2024", "2025"]
     assert texts["rise"] == ["1.9", "2.0", "2.1"]
@@ -149,7 +179,7 @@ def test_every_way_of_listing_words_and_numbers(folder: Path):
     assert texts["contract"] == ["2억"]
     assert texts["crowd"] == ["1만 2,300"]
     assert texts["score"] == ["3-0", "3-1"]
-    assert kinds["score"].numbers == ()
+    assert kinds["score"].groups[0].numbers == ()
 
 
 # The file, a text in it, what stands there instead, and what the error says.
@@ -212,6 +242,18 @@ BROKEN = {
         "열었다]",
         "line 2: ] is part of no placeholder",
     ),
+    "given that there is none of": (
+        "fruit.toml",
+        'given.shop = "떡집"',
+        'given.shop = "꽃집"',
+        "stories.sale.given.shop: no kind of fact of this name has the member 꽃집",
+    ),
+    "unknown kind that is known of another": (
+        "words.toml",
+        'its.fruit = "{fruit}"',
+        'its.fruit = "{berry}"',
+        "words.toml: shop[1].its.fruit: no kind of fact above is called berry",
+    ),
     "nothing in braces": ("fruit.toml", "{farm} 열었다", "{} 열었다", "line 2: { is part of no"),
     "unknown shared": (
         "fruit.toml",
@@ -260,13 +302,13 @@ BROKEN = {
         "words.toml",
         'attribute = "unit"',
         'attribute = "unit"\nwithin = "basket"',
-        "words.toml: fruit.within: no such key here: choose from members, attribute",
+        "words.toml: fruit.members: basket is missing before: 감 (한 접)",
     ),
     "within and more": (
         "words.toml",
         'within = "province"',
         'within = "province"\nwhere = "x"',
-        "words.toml: place.where: no such key here: choose from members, within",
+        "words.toml: place.where: no such key here: choose from members, attribute, within",
     ),
     "unknown list": (
         "words.toml",
@@ -276,7 +318,12 @@ BROKEN = {
     ),
     "no attribute": ("words.toml", " (한 개)", "", "fruit.members: 배 has no unit in brackets"),
     "no province": ("words.toml", "경기: ", "", "place.members: province is missing before: 수원"),
-    "a kind of another file": ("amounts.toml", "count =", "taste =", "amounts.toml: taste: a kind"),
+    "a kind of another file": (
+        "amounts.toml",
+        "count =",
+        "taste =",
+        "words.toml: taste: a kind of",
+    ),
     "a kind of another table": (
         "amounts.toml",
         "founded =",

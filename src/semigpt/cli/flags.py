@@ -78,7 +78,8 @@ def _print_help(options: argparse.Namespace) -> int:
 
 
 def add_data_flags(parser: Parser) -> None:
-    parser.add_argument("--data", metavar="SPEC", help="the text (default: news)")
+    default = "the text (default: news, synthetic practice news)"
+    parser.add_argument("--data", metavar="SPEC", help=default)
     parser.add_argument(
         "--column",
         help="the column that holds it (default: document, text, or the only text column)",

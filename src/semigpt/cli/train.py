@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HELP = """\
 --data SPEC is one of
-  news                     the bundled corpus; news#articles=22194,seed=7 for more
+  news                     synthetic practice news; news#articles=22194,seed=7 for more
                            of it
   a file, glob or folder   .txt .jsonl .csv .tsv .parquet, each also .gz or .zst,
                            or a dataset folder

@@ -1,6 +1,6 @@
 """The grammar of `--data SPEC`, and what identifies a source's text before it is read.
 
-    news                             the bundled corpus
+    news                             the bundled corpus, synthetic practice news
     news#articles=22194,seed=7       as long as the book's
     a.csv   corpus/*.txt   corpus/   files: .txt .jsonl .csv .tsv .parquet, each also .gz and .zst
     novel.txt#by=paragraph           what a document is in a .txt file: line, paragraph or document

@@ -1,4 +1,4 @@
-"""The bundled corpus, `news`: Korean newspaper articles written by a grammar of our own.
+"""The bundled corpus, `news`: synthetic practice news in Korean, by a grammar of our own.
 
 Every fact, name and number is invented. The entropy of the corpus is known: the grammar is
 unambiguous (see `grammar`), so each article carries exactly -log2 of its probability in bits, and
@@ -179,7 +179,8 @@ def _date(written: "Written", draw: random.Random) -> str:
     """A date on which the story can happen, equal to the day and month that the article names."""
     year = draw.randint(2020, 2024)
     facts = written.facts
-    month = facts["month"].number if "month" in facts else draw.choice(written.story.months)
+    months = [fact.number for name, fact in facts.items() if name.rpartition(".")[2] == "month"]
+    month = months[0] if months else draw.choice(written.story.months)
     latest = calendar.monthrange(year, month)[1]
     day = facts["day"].number if "day" in facts else draw.randint(11, min(20, latest))
     hour, minute = draw.randint(5, 22), draw.randint(0, 59)
@@ -193,7 +194,11 @@ def _from_known_facts(
 
     The candidates are the frames that mention no other facts.
     """
-    candidates = [frame for frame in frames if frame.mentions <= written.facts.keys()]
+    candidates = [
+        frame
+        for frame in frames
+        if all(grammar.follows(fact, written.facts) for fact in frame.mentions)
+    ]
     facts = dict(written.facts)
     return grammar.fill(
         draw.choice(candidates), facts, lambda what, options: draw.randrange(options)

@@ -6,10 +6,10 @@ says how its numbers are written.
 
 from collections.abc import Callable, Mapping
 
-from semigpt.corpus.news.facts import Computed, Kind
+from semigpt.corpus.news.facts import Computed, Group, Kind
 from semigpt.corpus.news.tables import Table
 
-__all__ = ["COMPUTED", "amount_kinds"]
+__all__ = ["COMPUTED", "amount_kinds", "amounts"]
 
 
 def _plain(number: int) -> str:
@@ -62,15 +62,22 @@ def amount_kinds(table: Table) -> dict[str, Kind]:
 
 def _kind(name: str, style: str, ranges: Table) -> Kind:
     if style == "words":
-        return Kind(name, (ranges.words(name),))
-    match ranges.elements(name, int):
+        return Kind(name, (Group((ranges.words(name),)),))
+    return Kind(name, (amounts(ranges, name, style),))
+
+
+def amounts(table: Table, key: str, style: str = "plain") -> Group:
+    """The numbers of a range under `key`, written in a style. Raises `CorpusError` for a broken
+    range.
+    """
+    match table.elements(key, int):
         case [first, last] if first <= last:
             numbers = tuple(range(first, last + 1))
         case [first, last, step] if first <= last and step > 0:
             numbers = tuple(range(first, last + 1, step))
         case other:
-            raise ranges.error(name, f"{other} has to be [first, last] or [first, last, step]")
-    return Kind(name, (tuple(map(_WRITERS[style], numbers)),), numbers)
+            raise table.error(key, f"{other} has to be [first, last] or [first, last, step]")
+    return Group((tuple(map(_WRITERS[style], numbers)),), numbers)
 
 
 def _before(now: int, rise_in_tenths: int) -> int:
@@ -83,6 +90,6 @@ COMPUTED: Mapping[str, Computed] = {
         ("profit", "rise"), lambda profit, rise: _plain(_before(profit, rise))
     ),
     "price_before": Computed(
-        ("price", "rise"), lambda price, rise: _plain(round(_before(price, rise), -1))
+        ("produce.price", "rise"), lambda price, rise: _plain(round(_before(price, rise), -1))
     ),
 }

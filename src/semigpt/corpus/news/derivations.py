@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from semigpt.corpus.news.facts import Fact, Facts
 from semigpt.corpus.news.frames import (
-    Attribute,
     Computation,
     Element,
     Frame,
@@ -53,7 +52,7 @@ def derivations(grammar: Grammar, document: str) -> Iterator[Derivation]:
         for t, story in enumerate(section.stories):
             first = Choice("section", s, len(grammar.sections))
             choices = (first, Choice("story", t, len(section.stories)))
-            start = _State(0, {}, (), choices)
+            start = _State(0, dict(story.given), (), choices)
             for state in parser.plan(story.plan, start):
                 yield Derivation(
                     section.name,
@@ -140,9 +139,6 @@ class _Parser:
                 expected = state.facts[name].text
             case Literal(text):
                 expected = text
-            case Attribute(name, attribute):
-                fact = state.facts[name]
-                expected = fact.kind.attributes[attribute][fact.member]
             case Computation(name):
                 expected = self.grammar.computed[name].of(state.facts)
             case Particle(name):
@@ -153,14 +149,16 @@ class _Parser:
 
     def _first_mentions(self, name: str, state: _State) -> list[_State]:
         """The states after each fact that stands here and is not taken."""
-        kind = self.grammar.kind(name)
-        drawn = taken(kind, state.facts)
+        kind = self.grammar.kind(name, state.facts)
+        drawn = taken(kind, state.facts) if kind.size > 1 else []
         states = []
         for member, end in kind.matches(self.text, state.at):
             if member in drawn:
                 continue
-            rank = member - sum(other < member for other in drawn)
             fact = Fact(kind, member, self.text[state.at : end])
-            after = state.chose(name, rank, kind.size - len(drawn), end - state.at)
+            after = state._replace(at=end)
+            if kind.size > 1:
+                rank = member - sum(other < member for other in drawn)
+                after = state.chose(name, rank, kind.size - len(drawn), end - state.at)
             states.append(after._replace(facts=state.facts | {name: fact}))
         return states

@@ -5,7 +5,8 @@ The notation of a frame, which is one line of text:
     {company}        a fact: drawn at its first mention and the same from then on;
                      {company2} is another fact of the same kind
     {company:은}     a fact followed by the particle 은 or 는, whichever agrees
-    {place.province} an attribute of a fact that is mentioned already
+    {company.goods}  a fact drawn from what is known of another fact, mentioned already: the goods
+                     that such a company can make; {company.goods2} is another of them
     {=profit_before} text computed from facts that are mentioned already
     {:을}            a particle that agrees with the sentence so far
     [밝혔다|말했다]   a choice of wording
@@ -18,7 +19,6 @@ from typing import NamedTuple, TypeAlias
 from semigpt.corpus.news.particles import PARTICLES
 
 __all__ = [
-    "Attribute",
     "Computation",
     "Element",
     "Frame",
@@ -42,16 +42,9 @@ class Wording(NamedTuple):
 
 
 class Mention(NamedTuple):
-    """A fact by its name."""
+    """A fact by its name; the name of an attribute begins with that of its fact and a dot."""
 
     fact: str
-
-
-class Attribute(NamedTuple):
-    """An attribute of a fact that is mentioned already."""
-
-    fact: str
-    name: str
 
 
 class Computation(NamedTuple):
@@ -66,10 +59,10 @@ class Particle(NamedTuple):
     name: str
 
 
-Element: TypeAlias = Literal | Wording | Mention | Attribute | Computation | Particle
+Element: TypeAlias = Literal | Wording | Mention | Computation | Particle
 
 _NOTATION = re.compile(
-    r"\{(?=[^}])(?:=(?P<computed>\w+)|(?P<name>\w+)(?:\.(?P<attribute>\w+))?)?"
+    r"\{(?=[^}])(?:=(?P<computed>\w+)|(?P<name>\w+(?:\.\w+)*))?"
     r"(?::(?P<particle>\w+))?\}"
     r"|\[(?P<options>[^\[\]]*)\]"
 )
@@ -112,8 +105,6 @@ def _elements(template: str) -> Iterator[Element]:
 def _placeholder(found: re.Match[str]) -> Iterator[Element]:
     if found["computed"]:
         yield Computation(found["computed"])
-    elif found["attribute"]:
-        yield Attribute(found["name"], found["attribute"])
     elif found["name"]:
         yield Mention(found["name"])
     if found["particle"]:

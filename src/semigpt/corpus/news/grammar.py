@@ -9,6 +9,7 @@ number, as long as no other choices write the same text. None do, because
 
 - a fact costs a choice where it is first mentioned and nothing afterwards, and what follows from
   other facts (an earlier price, a country's capital, the form of a particle) costs nothing;
+- of what is known of another fact, one is drawn: that fact is known, so the list is;
 - a sentence ends at a full stop followed by a space or a line break, which no frame holds inside;
 - no sentence can be written by two frames, or by one frame in two ways. The tests prove this for
   the whole grammar with a product of automata, so it does not depend on the texts that were tried.
@@ -17,12 +18,11 @@ number, as long as no other choices write the same text. None do, because
 import hashlib
 from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from semigpt.corpus.news.facts import Computed, Fact, Facts, Kind, kind_name
 from semigpt.corpus.news.frames import (
-    Attribute,
     Computation,
     Frame,
     Literal,
@@ -56,12 +56,16 @@ class Position:
 
 @dataclass(frozen=True, eq=False)
 class Story:
-    """A type of article: its headlines, its plan, and the months in which it can happen."""
+    """A type of article: its headlines, its plan, and the months in which it can happen.
+
+    `given` are facts that hold in every article of the story, so they carry no information.
+    """
 
     name: str
     headlines: tuple[Frame, ...]
     plan: tuple[Position, ...]
     months: tuple[int, ...] = EVERY_MONTH
+    given: Mapping[str, Fact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +94,27 @@ class Grammar:
     kinds: Mapping[str, Kind]
     computed: Mapping[str, Computed]
 
-    def kind(self, fact: str) -> Kind:
-        """The kind of a fact by the fact's name. Raises `KeyError` for an unknown kind."""
-        return self.kinds[kind_name(fact)]
+    def kind(self, fact: str, facts: Facts) -> Kind:
+        """The kind of a fact by the fact's name; that of an attribute depends on its fact.
+
+        Raises `KeyError` for an unknown kind and where the fact of an attribute is not in `facts`.
+        """
+        parent, _, last = fact.rpartition(".")
+        name = kind_name(last)
+        return facts[parent].attribute(name) if parent else self.kinds[name]
+
+    def follows(self, fact: str, facts: Facts) -> bool:
+        """Whether a fact is known, or known from another because nothing else is possible."""
+        if fact in facts:
+            return True
+        parent = fact.rpartition(".")[0]
+        return parent in facts and self.kind(fact, facts).size == 1
 
     def write(self, choose: Choose) -> Written:
         """Write an article, asking `choose` at every choice."""
         section = self.sections[choose("section", len(self.sections))]
         story = section.stories[choose("story", len(section.stories))]
-        facts: Facts = {}
+        facts: Facts = dict(story.given)
         frames: list[Frame] = []
         document = ""
         for position in story.plan:
@@ -126,9 +142,6 @@ class Grammar:
                     if name not in facts:
                         facts[name] = self._draw(name, facts, choose)
                     text += facts[name].text
-                case Attribute(name, attribute):
-                    fact = facts[name]
-                    text += fact.kind.attributes[attribute][fact.member]
                 case Computation(name):
                     text += self.computed[name].of(facts)
                 case Particle(name):
@@ -136,7 +149,9 @@ class Grammar:
         return text
 
     def _draw(self, name: str, facts: Facts, choose: Choose) -> Fact:
-        kind = self.kind(name)
+        kind = self.kind(name, facts)
+        if kind.size == 1:
+            return Fact(kind, 0, kind.text(0))
         drawn = taken(kind, facts)
         member = _skip_over(choose(name, kind.size - len(drawn)), drawn)
         return Fact(kind, member, kind.text(member))
@@ -159,18 +174,28 @@ class Grammar:
         for section in self.sections:
             for story in section.stories:
                 add(section.name, story.name, *story.months, *_templates(story.headlines))
+                add(*(f"{name}={fact.text}" for name, fact in story.given.items()))
                 for p in story.plan:
                     add(p.optional, p.paragraph, p.sentences, *_templates(p.frames))
-        for name, kind in self.kinds.items():
-            add(name, *kind.numbers)
-            for part in (*kind.parts, *kind.attributes.values()):
-                add(*part)
+        for kind in self.kinds.values():
+            _add_kind(kind, add)
         for name, computed in self.computed.items():
             numbers = ((100, 211), (1_234, 35), (9_980, 489))
             places = len(computed.sources)
             add(name, *computed.sources, *(computed.text(*some[:places]) for some in numbers))
         add(*PARTICLES, *PARTICLES.values())
         return digest.hexdigest()
+
+
+def _add_kind(kind: Kind, add: Callable[..., None]) -> None:
+    for group in kind.groups:
+        add(kind.name, *group.numbers)
+        for part in group.parts:
+            add(*part)
+        for name, attribute in group.attributes.items():
+            add(name, attribute.name)
+            if "." in attribute.name:  # a kind with a name of its own is added as such
+                _add_kind(attribute, add)
 
 
 def _templates(frames: Sequence[Frame]) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from semigpt.corpus.news.amounts import COMPUTED, amount_kinds
-from semigpt.corpus.news.facts import Kind, kind_name
-from semigpt.corpus.news.frames import Attribute, Computation, Element, Frame, Mention
+from semigpt.corpus.news.facts import Fact, Facts, Kind, kind_name, reached
+from semigpt.corpus.news.frames import Computation, Element, Frame, Mention
 from semigpt.corpus.news.grammar import EVERY_MONTH, Grammar, Position, Section, Story
 from semigpt.corpus.news.tables import Table, read
 from semigpt.corpus.news.words import word_kinds
@@ -46,22 +46,30 @@ def load(folder: Path | Traversable) -> News:
 
 def _kinds(folder: Path | Traversable, index: Table) -> dict[str, Kind]:
     amounts = read(folder, "amounts.toml")
-    words = [read(folder, f"{name}.toml") for name in index.elements("words", str)]
-    found = [(table, word_kinds(table)) for table in words]
-    found.append((amounts, amount_kinds(amounts)))
-    kinds: dict[str, Kind] = {}
-    for table, in_table in found:
-        for name, kind in in_table.items():
-            if name in kinds:
-                raise table.error(name, "a kind of fact of this name stands in another file")
-            if kind_name(name) != name:
-                raise table.error(name, "the name of a kind of fact cannot end in a digit")
+    kinds = amount_kinds(amounts)
+    for name in kinds:
+        _check_name(amounts, name, {})
+    for file in index.elements("words", str):
+        table = read(folder, f"{file}.toml")
+        for name, kind in word_kinds(table, kinds).items():
+            _check_name(table, name, kinds)
             kinds[name] = kind
     for computed in COMPUTED.values():
         for source in computed.sources:
-            if source not in kinds or not kinds[source].numbers:
+            try:
+                found = reached(kinds, source)
+            except ValueError:
+                found = []
+            if not found or not all(group.numbers for kind in found for group in kind.groups):
                 raise amounts.error(source, "missing: other amounts are computed from it")
     return kinds
+
+
+def _check_name(table: Table, name: str, kinds: Mapping[str, Kind]) -> None:
+    if name in kinds:
+        raise table.error(name, "a kind of fact of this name stands in another file")
+    if kind_name(name) != name:
+        raise table.error(name, "the name of a kind of fact cannot end in a digit")
 
 
 def _section(table: Table, kinds: Mapping[str, Kind]) -> Section:
@@ -78,7 +86,7 @@ def _section(table: Table, kinds: Mapping[str, Kind]) -> Section:
 
 
 def _story(table: Table, kinds: Mapping[str, Kind], shared: Mapping[str, Position]) -> Story:
-    table.allow("name", "months", "headlines", "plan")
+    table.allow("name", "months", "given", "headlines", "plan")
     months = tuple(table.elements("months", int, list(EVERY_MONTH)))
     for month in months:
         if month not in EVERY_MONTH:
@@ -94,7 +102,23 @@ def _story(table: Table, kinds: Mapping[str, Kind], shared: Mapping[str, Positio
             known = ", ".join(shared) or "none"
             raise entry.error("shared", f"no shared position is called {name}: there is {known}")
         plan.append(shared[name])
-    return Story(table.get("name", str), _frames(table, "headlines", kinds), tuple(plan), months)
+    given = _given(table.table("given"), kinds) if "given" in table.values else {}
+    headlines = _frames(table, "headlines", kinds)
+    return Story(table.get("name", str), headlines, tuple(plan), months, given)
+
+
+def _given(table: Table, kinds: Mapping[str, Kind]) -> Facts:
+    """The facts that a story is given: a member of a kind under the kind's name."""
+    facts: Facts = {}
+    for name in table.values:
+        text = table.get(name, str)
+        kind = kinds.get(name)
+        members = range(kind.size) if kind else ()
+        member = next((place for place in members if kind and kind.text(place) == text), None)
+        if kind is None or member is None:
+            raise table.error(name, f"no kind of fact of this name has the member {text}")
+        facts[name] = Fact(kind, member, text)
+    return facts
 
 
 def _position(table: Table, kinds: Mapping[str, Kind]) -> Position:
@@ -123,9 +147,7 @@ def _frames(table: Table, key: str, kinds: Mapping[str, Kind]) -> tuple[Frame, .
 def _check(element: Element, kinds: Mapping[str, Kind]) -> None:
     """Raise `ValueError` for an element that means nothing."""
     match element:
-        case Mention(name) | Attribute(name) if kind_name(name) not in kinds:
-            raise ValueError(f"no kind of fact is called {kind_name(name)!r}")
-        case Attribute(name, attribute) if attribute not in kinds[kind_name(name)].attributes:
-            raise ValueError(f"{kind_name(name)} has no attribute {attribute}")
+        case Mention(name):
+            reached(kinds, name)
         case Computation(name) if name not in COMPUTED:
             raise ValueError(f"nothing is computed that is called {name!r}")
