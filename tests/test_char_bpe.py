@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from semigpt.corpus import news
 from semigpt.errors import TokenizerError
 from semigpt.native import tokenize as native
-from semigpt.tokenizers import CharBPETokenizer
+from semigpt.tokenizers import CharBPETokenizer, char_bpe
 from semigpt.tokenizers.base import byte_token
+from semigpt.tokenizers.bpe_pruning import prune
 
 REVIEWS = Path(__file__).parents[1] / "film_reviews" / "test-00000-of-00001.parquet"
 
@@ -108,7 +109,10 @@ def test_tokens_are_short_and_keep_to_one_kind_of_character() -> None:
         assert len(token) == 1 or bare.isdigit() or bare.isalpha() or not bare.strip("!<>|,"), token
 
 
-def test_a_character_is_a_token_where_that_saves_as_much_as_a_merge() -> None:
+def test_a_character_is_a_token_where_that_saves_as_much_as_a_merge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(char_bpe, "EXTRA", 1.0)  # nothing is pruned
     documents = ["ab" * 10 + "가" * 6 + "!" + "é" * 9]
     names = {}
     for room in range(1, 8):
@@ -120,6 +124,42 @@ def test_a_character_is_a_token_where_that_saves_as_much_as_a_merge() -> None:
     assert names[4] == ["a", "b", "가", "ab"]
     assert names[5] == ["a", "b", "é", "가", "ab"]
     assert names[6] == ["a", "b", "é", "가", "ab", "abab"]
+
+
+def bits_per_character(tokenizer: CharBPETokenizer, documents: list[str]) -> float:
+    """Of tokens drawn independently, by their own frequencies."""
+    counts = np.bincount(np.concatenate([row[:-1] for row in tokenizer.encode_documents(documents)]))
+    counts = counts[counts > 0]
+    return float(-(counts * np.log2(counts / counts.sum())).sum() / sum(map(len, documents)))
+
+
+def test_a_pruned_vocabulary_makes_the_text_likelier(monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = list(korean("news"))
+    pruned = CharBPETokenizer.train(documents, vocab_size=1500)
+    monkeypatch.setattr(char_bpe, "EXTRA", 1.0)
+    plain = CharBPETokenizer.train(documents, vocab_size=1500)
+    assert pruned.vocab_size == plain.vocab_size == 1500
+    saved = bits_per_character(plain, documents) - bits_per_character(pruned, documents)
+    assert saved > 0.05
+
+
+def test_the_token_goes_that_the_text_misses_least_and_none_that_another_needs() -> None:
+    # a b ab, 8 of each pair's parts apart: "abc" needs "ab", so only "abc", "xy" and characters
+    # that are no part of a merge may go.
+    characters = {"a": 20, "b": 20, "c": 9, "x": 9, "y": 9, "가": 1, "힣": 2}
+    merges = [("a", "b", 20), ("ab", "c", 8), ("x", "y", 3)]
+    gone: list[set[str]] = []
+    every = {*characters, "ab", "abc", "xy"}
+    for wanted in range(len(every), 3, -1):
+        kept, left = prune(characters, merges, wanted)
+        tokens = {*kept, *(a + b for a, b in left)}
+        assert len(tokens) == wanted
+        assert all({a, b} <= tokens for a, b in left)
+        gone.append(every - tokens)
+    assert gone[0] == set()
+    assert gone[1] == {"가"}, "one character, three bytes"
+    assert gone[2] == {"가", "xy"}
+    assert all(before < after for before, after in pairwise(gone))
 
 
 def test_what_files_cannot_hold_and_what_is_rare_is_written_in_bytes() -> None:

@@ -28,6 +28,7 @@ from semigpt.tokenizers.base import (
     normalization_of,
     special_tokens_of,
 )
+from semigpt.tokenizers.bpe_pruning import EXTRA, Merge, prune
 from semigpt.tokenizers.bpe_trainer import learn_merges, symbol_counts
 from semigpt.tokenizers.byte_level import WordTokenizer, count_words, reserved_tokens
 from semigpt.tokenizers.unigram_trainer import LONGEST
@@ -103,9 +104,10 @@ class CharBPETokenizer(WordTokenizer):
     ) -> Self:
         """Learn at most `vocab_size` tokens of at most ten bytes, special tokens included.
 
-        Characters and merges compete: a character of three bytes that occurs n times saves 2n
-        tokens, and a merge as many as the pair occurs. Neither is learned if it occurs fewer than
-        `min_count` times. Raises TokenizerError for a size that the bytes alone exceed.
+        Half as many again are learnt, and those that the text would miss least are dropped; see
+        `bpe_pruning`. Characters and merges compete: a character of three bytes that occurs n times
+        saves 2n tokens, and a merge as many as the pair occurs. Neither is learned if it occurs
+        fewer than `min_count` times. Raises TokenizerError for a size that the bytes alone exceed.
         """
         room = vocab_size - reserved_tokens(vocab_size, special_tokens)
         words = count_words(documents, normalization, _WORDS)
@@ -116,18 +118,19 @@ class CharBPETokenizer(WordTokenizer):
         saved = {c: counts[c] * max(size - 1, 1) for c, size in sizes.items()}
         characters = sorted(sizes, key=lambda c: (-saved[c], c))
         texts = list(sizes)
-        merges: list[Pair] = []
+        merges: list[Merge] = []
+        learnt = round(EXTRA * room)
         kept = 0  # of the characters: those that save as much as the last merge
         for left, right, count in learn_merges(words, sizes, longest=LONGEST, min_count=min_count):
             while kept < len(characters) and saved[characters[kept]] >= count:
                 kept += 1
-            if kept + len(merges) >= room:
+            if kept + len(merges) >= learnt:
                 break
-            merges.append((texts[left], texts[right]))
+            merges.append((texts[left], texts[right], count))
             texts.append(texts[left] + texts[right])
+        candidates = {c: counts[c] for c in characters[: max(learnt - len(merges), 0)]}
         return cls(
-            characters[: room - len(merges)],
-            merges,
+            *prune(candidates, merges, room),
             normalization=normalization,
             special_tokens=special_tokens,
         )
