@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,8 @@ def answer(library: ctypes.CDLL) -> int:
 @pytest.mark.parametrize(
     ("refused", "chosen"),
     [
-        (("-Xclang",), ("-O3", "-march=native", "-fopenmp")),
-        (("-march=native", "-Xclang"), ("-O3", "-mcpu=native", "-fopenmp")),
+        ((), ("-O3", "-march=native", "-fopenmp")),
+        (("-march=native",), ("-O3", "-mcpu=native", "-fopenmp")),
         (("-fopenmp",), ("-O3", "-march=native")),
         (("-march=native", "-fopenmp"), ("-O3", "-mcpu=native")),
         (("-march=native", "-mcpu=native"), ("-O3", "-fopenmp")),
@@ -82,10 +83,51 @@ def test_a_compiler_gets_the_best_flags_that_it_knows(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(compiler, "_openmp_runtime", lambda: None)
     fake = stand_in(tmp_path, refused=refused)
     monkeypatch.setenv("CC", str(fake))
     assert answer(compiled(source, "ANSWER=42")) == 42
     assert f" {source} {' '.join(chosen)} -lm -o " in calls(fake)[-1]
+
+
+@pytest.mark.parametrize(
+    ("refused", "chosen"),
+    [(("-Xclang",), "-O3 -march=native"), (("-Xclang", "-march=native", "-mcpu=native"), "-O3")],
+)
+def test_pytorchs_threads_are_linked_with(
+    refused: tuple[str, ...],
+    chosen: str,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the C has threads of its own, whose number torch.set_num_threads does not change."""
+    if (runtime := compiler._openmp_runtime()) is None:
+        pytest.skip("this torch brings no OpenMP threads")
+    fake = stand_in(tmp_path, refused=refused)
+    monkeypatch.setenv("CC", str(fake))
+    assert answer(compiled(source, "ANSWER=42")) == 42
+    assert f" {source} {chosen} -fopenmp {runtime} " in calls(fake)[-1]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "torch/lib/libgomp.so.1",
+        "torch/lib/libgomp-a34b3233.so.1",
+        "torch.libs/libgomp-a49a47f9.so.1.0.0",
+        "torch/lib/libomp.dylib",
+    ],
+)
+def test_pytorchs_threads_are_found_in_every_wheel(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / place
+    library.parent.mkdir(parents=True)
+    library.touch()
+    torch = ModuleSpec("torch", None, origin=str(tmp_path / "torch" / "__init__.py"))
+    monkeypatch.setattr(compiler, "find_spec", lambda name: torch)
+    assert compiler._openmp_runtime() == library
 
 
 def test_without_openmp_one_line_says_what_it_costs_and_what_to_install(

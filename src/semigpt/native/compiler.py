@@ -64,7 +64,7 @@ def compiled(source: Path, *defines: str) -> ctypes.CDLL:
     if not path.is_file():
         _compile(command, source, defines, path)
     try:
-        # OpenMP's threads are PyTorch's own: torch brings a libgomp.so.1, which is loaded by then.
+        # OpenMP's threads are PyTorch's own, where flags() found them.
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeUnavailableError(f"{path} cannot be loaded ({error})") from None
@@ -83,16 +83,20 @@ def check_memory(status: Any, function: Any, arguments: tuple[Any, ...]) -> Any:
 def flags() -> tuple[tuple[str, ...], ...]:
     """The flags to try, in this order.
 
-    Compilers for x86 take -march=native, some for ARM only -mcpu=native. Clang, and so zig, is
-    given PyTorch's OpenMP threads to link with (see openmp.h), which GCC finds by itself; any may
-    lack OpenMP.
+    Compilers for x86 take -march=native, some for ARM only -mcpu=native. Each is given PyTorch's
+    OpenMP threads to link with: Clang, and so zig, calls them through openmp.h, and GCC would take
+    its own where PyTorch's have another name than libgomp.so.1. Any may lack OpenMP.
     """
     machines = ("-march=native", "-mcpu=native") if cpu_limit() is None else ("-march=haswell",)
     runtime = _openmp_runtime()
-    clangs = () if runtime is None else ("-Xclang", "-fopenmp", str(runtime))
-    threads = [clangs, ("-fopenmp",), ()] if clangs else [("-fopenmp",), ()]
+    threads: list[tuple[str, ...]] = [("-fopenmp",), ()]
+    if runtime is not None:
+        folder = ("-Xlinker", "-rpath", "-Xlinker", str(runtime.parent))
+        linked = ("-fopenmp", str(runtime), *folder)
+        threads = [("-Xclang", *linked), linked, *threads]
     tuned = [("-O3", machine, *option) for option in threads for machine in machines]
-    return (*tuned, ("-O3", "-fopenmp"), ("-O2",))
+    untuned = [("-O3", *option) for option in threads if option]
+    return (*tuned, *untuned, ("-O2",))
 
 
 def _openmp_runtime() -> Path | None:
@@ -100,8 +104,10 @@ def _openmp_runtime() -> Path | None:
     torch = find_spec("torch")
     if torch is None or torch.origin is None:
         return None
-    libraries = Path(torch.origin).parent / "lib"
-    return next((found for name in RUNTIMES for found in sorted(libraries.glob(name))), None)
+    package = Path(torch.origin).parent
+    folders = (package / "lib", package.with_name("torch.libs"))  # the latter in wheels for ARM
+    found = (path for name in RUNTIMES for folder in folders for path in sorted(folder.glob(name)))
+    return next(found, None)
 
 
 def _compiler_command() -> list[str]:
