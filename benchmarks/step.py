@@ -17,7 +17,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ PRODUCTS = ("mm", "bmm", "baddbmm")
 class Trial:
     """A fresh model of one shape, and its step by one backend."""
 
-    def __init__(self, shape: tuple[int, ...], backend: str) -> None:
+    def __init__(self, shape: tuple[int, ...], backend: Literal["native", "plain"]) -> None:
         layers, width, heads, T, B = shape
         torch.manual_seed(0)
         settings = GPTSettings(
@@ -50,7 +50,7 @@ class Trial:
         )
         self.model = GPT(settings).train()
         self.model.compute_dtype = pick_precision(pick_device("cpu"), "auto")
-        machine = MachineSettings(device="cpu", backend=backend)  # type: ignore[arg-type]
+        machine = MachineSettings(device="cpu", backend=backend)
         self.step = make_step(self.model, machine)
         self.optimizer = Optimizer(self.model, OptimizerSettings())
         self.ids_BT, self.targets_BT = torch.randint(0, V, (2, B, T))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from semigpt.environment import cpu_limit, prepare
+from semigpt.environment import AVX2, cpu_limit, prepare
 from semigpt.errors import SettingsError
 from semigpt.native import compiler
 from semigpt.native.compiler import NativeUnavailableError, compiled
@@ -108,6 +108,8 @@ def test_pytorchs_threads_are_linked_with(
     monkeypatch.setenv("CC", str(fake))
     assert answer(compiled(source, "ANSWER=42")) == 42
     assert f" {source} {chosen} -fopenmp {runtime} " in calls(fake)[-1]
+    (built,) = (tmp_path / "cache" / "native").glob("*.so")
+    assert str(runtime.parent).encode() in built.read_bytes(), "found before torch is loaded too"
 
 
 @pytest.mark.parametrize(
@@ -344,6 +346,20 @@ def test_threads_that_wait_give_their_core_back_unless_the_user_says_otherwise(
         monkeypatch.setenv(name, value)
     prepare()
     assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+def test_every_library_of_products_is_held_to_avx2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEMIGPT_CPU", "avx2")
+    for name in AVX2:
+        monkeypatch.setenv(name, "")  # so that it is taken back afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX")  # the user's own word stands
+    prepare()
+    assert {name: os.environ[name] for name in AVX2} == {
+        "ONEDNN_MAX_CPU_ISA": "AVX",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    }
 
 
 def test_a_source_that_does_not_compile_is_named_with_the_first_line(source: Path) -> None:

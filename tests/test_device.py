@@ -67,7 +67,11 @@ def test_bfloat16_is_chosen_where_the_cpu_multiplies_it(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], chosen: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr("semigpt.environment.platform.machine", lambda: "x86_64")
     cpu = torch.device("cpu")
+    monkeypatch.setenv("SEMIGPT_CPU", "avx2")
+    assert pick_precision(cpu, "auto") == torch.float32
+    monkeypatch.delenv("SEMIGPT_CPU")
     assert pick_precision(cpu, "auto") == chosen
     assert pick_precision(cpu, "float32") == torch.float32
     assert pick_precision(cpu, "bfloat16") == torch.bfloat16

@@ -55,7 +55,7 @@ def declared_splits(source: FolderSource) -> dict[str, list[Path]] | None:
 
 
 def _only_config(text: str) -> dict[str, Any] | None:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:
         configs = yaml.safe_load(text)["configs"]

@@ -136,8 +136,8 @@ void semigpt_lookup(const Counts *c, int N, int T, const int64_t *ids, const int
     }
 }
 
-/* Counting. An n-gram ends at a position: its context is the `order` - 1 tokens before, its follower
-   the token there. `ids` has order - 1 tokens before its first one, so that every position has a
+/* Counting. An n-gram ends at a position: its context is the `order` - 1 tokens before, its
+   follower the token there. `ids` has order - 1 tokens before its first one, so that every position has a
    context. Packed, an n-gram is a number of order * bits bits at the top of 128: the context's
    newest token first, the follower last. */
 
@@ -151,7 +151,8 @@ static packed pack(const int32_t *at, int order, int bits) {
     return (key << bits | (uint32_t)*at) << (WORD - order * bits);
 }
 
-/* `keys` [n] ascending by their lowest `used` bits, by a counting sort of each digit. `scratch` [n]. */
+/* `keys` [n] ascending by their lowest `used` bits, by a counting sort of each digit.
+   `scratch` [n]. */
 #define SORT(name, number)                                                                        \
     static void name(number *keys, number *scratch, int64_t n, int used) {                        \
         static _Thread_local uint32_t at[WORD / DIGIT][DIGITS];                                   \
@@ -187,7 +188,8 @@ static void sort_part(packed *keys, packed *scratch, int64_t n, int used) {
         for (int64_t i = 0; i < n; i++) keys[i] <<= WORD - used;
         return;
     }
-    for (int64_t i = 0; i < n; i++) words[i] = (uint64_t)(keys[i] << DIGIT >> DIGIT >> (WORD - used));
+    for (int64_t i = 0; i < n; i++)
+        words[i] = (uint64_t)(keys[i] << DIGIT >> DIGIT >> (WORD - used));
     sort_words(words, words + n, n, used > DIGIT ? used - DIGIT : 0);
     for (int64_t i = 0; i < n; i++) keys[i] = top | (packed)words[i] << (WORD - used);
 }
@@ -282,8 +284,8 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The followers of the contexts one token shorter, from those of the longer ones: an n-gram counts as
-   often as there are longer contexts that it was seen in. `seen` [vocab] is all zeros and stays so;
+/* The followers of the contexts one token shorter, from those of the longer ones: an n-gram counts
+   as often as there are longer contexts that it was seen in. `seen` [vocab] is all zeros and stays so;
    `tokens` [vocab]. Returns how many n-grams there are. */
 int64_t semigpt_shorter_ngrams(int64_t contexts, int vocab, const int32_t *first_child,
                                const int32_t *first_longer, const int32_t *longer, int32_t *seen,
