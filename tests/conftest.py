@@ -18,6 +18,7 @@ from semigpt.models import LADDER, build_model, model_class
 from semigpt.models.base import LanguageModel
 from semigpt.models.memory import MemoryGPT
 from semigpt.ngrams.counts import Counts
+from semigpt.system import available_cores
 
 # Models this small run no faster on two threads, and 20 x slower where something else holds a core.
 torch.set_num_threads(1)
@@ -26,11 +27,30 @@ VOCABULARY = 50
 SMALL = {kind: model_class(kind).small for kind in LADDER}
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite runs in two processes where pytest-xdist is there and `-n` does not say
+    otherwise. Files that are named run in this one: a second would only import torch once more.
+    """
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if whole and getattr(config.option, "numprocesses", 0) is None:
+        config.option.numprocesses = min(2, available_cores())
+        config.option.dist = "worksteal"
+
+
 @pytest.fixture(autouse=True, scope="session")
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing is read from or left in the cache of whoever runs the tests."""
+def _own_cache(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Nothing is read from or left in the cache of whoever runs the tests.
+
+    Processes that share the suite share a cache, as those of a person do: C is compiled once.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if hasattr(request.config, "workerinput") else base) / "cache"
+    folder.mkdir(mode=0o700, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEMIGPT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("SEMIGPT_CACHE", str(folder))
         yield
 
 
