@@ -161,8 +161,11 @@ def test_impossible_settings_get_their_one_line(wrong: dict[str, Any]) -> None:
         {"sampling": SamplingSettings(logit_bias={-1: 1.0})},
         {"logprobs": -1},
         {"num_samples": 3, "sampling": SamplingSettings(num_beams=2)},
-        {"conversation": Conversation(), "num_samples": 2},
-        {"conversation": Conversation(), "sampling": SamplingSettings(num_beams=2)},
+        pytest.param({"conversation": Conversation(), "num_samples": 2}, id="two conversations"),
+        pytest.param(
+            {"conversation": Conversation(), "sampling": SamplingSettings(num_beams=2)},
+            id="a conversation by beams",
+        ),
     ],
     ids=str,
 )
