@@ -14,6 +14,7 @@ from torch import Tensor
 
 from semigpt import auto
 from semigpt.config import Recipe, SampleSettings
+from semigpt.controls import pictured
 from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
 from semigpt.errors import CheckpointError
@@ -290,6 +291,7 @@ class TrainingRun:
     def _card(self, step: int, tokens_seen: int, bits_per_character: float) -> str:
         """The README.md of model/, for the weights of a step."""
         corpus, tokenizer, _ = self.text
+        spec = pictured(corpus.spec, one_line=True)
         baselines = self.baselines and (
             f" ({self.baselines.kneser_ney_5:.3f} by a 5-gram of characters, "
             f"{self.baselines.bigram:.3f} by a bigram)"
@@ -298,7 +300,7 @@ class TrainingRun:
             "parameters": f"{self.model.parameter_count():,}",
             "context length": f"{self.model.settings.context_length} tokens",
             "tokenizer": f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens",
-            "text": f"`{corpus.spec}`, {corpus.characters('train'):,} characters",
+            "text": f"`{spec}`, {corpus.characters('train'):,} characters",
             "trained for": f"{step:,} steps, {tokens_seen:,} tokens",
             "bits per character on unseen text": f"{bits_per_character:.3f}{baselines or ''}",
         }

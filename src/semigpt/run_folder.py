@@ -120,11 +120,18 @@ class RunFolder:
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Raise CheckpointError where a new run would overwrite something.
+        """Raise CheckpointError where a new run would overwrite something, or could not be opened.
 
         A lock and half-written files, which are all that a run killed at its start leaves, do not
         count.
         """
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise CheckpointError(
+                f"the name {path} is not UTF-8, and safetensors opens no other; choose another "
+                "--out"
+            ) from None
         if path.is_dir():
             taken = any(
                 not (p.name == ".lock" or p.name.endswith(".partial")) for p in path.iterdir()
@@ -189,13 +196,28 @@ class RunFolder:
         return run
 
     @staticmethod
-    def free_name(base: Path) -> Path:
-        """`base`, or the first of base-2, base-3 … that is not taken."""
+    @contextlib.contextmanager
+    def claimed(base: Path) -> Iterator[Path]:
+        """A new, empty folder: `base`, or the first of base-2, base-3 … that is not there.
+
+        Making it is what keeps another process from the same name. It is removed in the end if
+        nothing came into it.
+        """
         path, number = base, 1
-        while path.exists():
-            number += 1
-            path = base.with_name(f"{base.name}-{number}")
-        return path
+        base.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+                path = base.with_name(f"{base.name}-{number}")
+        try:
+            yield path
+        finally:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+                base.parent.rmdir()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Replace config.toml, for a run resumed with another value of what it may change."""

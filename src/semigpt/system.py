@@ -8,12 +8,16 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 __all__ = [
+    "CLOSED_PIPE",
+    "HANGUP",
     "available_cores",
     "can_fork",
+    "ending_signals",
     "fork",
     "handled",
     "has_ended",
@@ -24,7 +28,8 @@ __all__ = [
     "step_back",
 ]
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)  # Python has both on every system
+CLOSED_PIPE = 13  # SIGPIPE, which Windows lacks and Python ignores: `write` fails instead
+HANGUP = 1  # SIGHUP: the terminal has gone
 
 
 def available_cores() -> int:
@@ -56,10 +61,27 @@ def step_back() -> None:
 # Signals
 
 
+def ending_signals() -> tuple[int, ...]:
+    """The signals by which a process is asked to end: SIGTERM, and SIGHUP where there is one and
+    nobody (such as nohup) has had it ignored.
+    """
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
+        return (signal.SIGTERM,)
+    return (signal.SIGTERM, hangup)
+
+
 @contextlib.contextmanager
 def handled(handler: Callable[[int, object], None], *numbers: int) -> Iterator[None]:
-    """Inside, `handler` gets these signals: SIGINT and SIGTERM where none is named."""
-    before = {number: signal.signal(number, handler) for number in numbers or STOPPING}
+    """Inside, `handler` gets these signals.
+
+    Only the main thread may ask for that: in another one the signals stay the program's that
+    started it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
-    from semigpt.cli.terminal import error_console
+    from semigpt.cli.console import error_console
     from semigpt.config import DataSettings
     from semigpt.corpus.staging import prepare_corpus
     from semigpt.device import pick_device
@@ -91,11 +91,10 @@ def run(options: argparse.Namespace) -> int:
 
 def print_evaluation(result: Evaluation, split: str) -> None:
     """The table a person reads, on standard output."""
-    from rich.console import Console
-
+    from semigpt.cli.console import output_console
     from semigpt.cli.terminal import bits_table
 
-    console = Console(highlight=False)
+    console = output_console()
     information = result.information
     rows = {**dict(result.baselines.named()), "this model": information.bits_per_character}
     console.print(

@@ -6,21 +6,21 @@ standard output.
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from semigpt.cli.console import error_console
+from semigpt.cli.output import write_json, write_path
 from semigpt.config import Recipe
+from semigpt.controls import pictured
 from semigpt.evaluation.baselines import Baselines
 from semigpt.recipe import (
     BaselinesMeasured,
@@ -33,18 +33,7 @@ from semigpt.recipe import (
 from semigpt.run import Evaluated, Finished
 from semigpt.training.forecast import readable_bytes
 
-__all__ = ["bits_table", "error_console", "show_training"]
-
-
-def error_console() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """Text that any terminal takes: a lone surrogate, which UTF-8 has no bytes for, is shown as
-    U+FFFD.
-    """
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+__all__ = ["bits_table", "show_training"]
 
 
 class _TimeLeft(ProgressColumn):
@@ -188,7 +177,7 @@ class TrainingDisplay:
         )
 
     def show_evaluated(self, event: Evaluated) -> None:
-        sample = printable(self.recipe.sample.prompt + event.sample).replace("\n", " ")
+        sample = pictured(self.recipe.sample.prompt + event.sample).replace("\n", " ")
         self.console.print(
             f"[bold]step {event.step:,}[/]: {event.bits_per_character:.3f} bits per character "
             f"[dim](validation loss {event.estimate.loss:.3f} ± "
@@ -328,7 +317,7 @@ def show_training(
             "source_entropy": display.prepared.source_entropy,
             "sample": recipe.sample.prompt + finished.best.sample,
         }
-        print(json.dumps(result, ensure_ascii=False), file=sys.stdout)
+        write_json(result)
     else:
-        print(finished.run.path, file=sys.stdout)
+        write_path(finished.run.path)
     return finished

@@ -100,9 +100,9 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _reading() -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
+    from semigpt.cli.console import error_console
 
-    with terminating(), Console(stderr=True).status("reading") as status:
+    with terminating(), error_console().status("reading") as status:
         yield lambda documents, characters: status.update(
             f"{documents:,} documents, {characters:,} characters"
         )
@@ -112,9 +112,9 @@ def _print_report(options: argparse.Namespace, report: Any) -> int:
     if options.json:
         write_json(report.as_dict())
         return 0
-    from rich.console import Console
+    from semigpt.cli.console import output_console
 
     # A pipe has no width: what is read there should not be cut at 80 columns.
     width = None if sys.stdout.isatty() else 160
-    Console(highlight=False, markup=False, width=width).print(report.table())
+    output_console(markup=False, width=width).print(report.table())
     return 0

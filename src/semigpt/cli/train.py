@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from semigpt.cli.flags import (
     add_json_flag,
     add_machine_flags,
 )
-from semigpt.cli.output import RUNS, note, stopping
+from semigpt.cli.output import RUNS, note, stopping, write_json
 from semigpt.errors import SettingsError
 from semigpt.settings import parse_value, read_toml
 
@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> int:
         recipe = Recipe.from_tables(
             recipe_tables(options), str(options.config or "the command line")
         )
-        folder = options.out or RunFolder.free_name(RUNS / default_name(recipe))
+        folder = options.out
     if options.refresh:
         from semigpt.corpus.staging import prepare_corpus
 
@@ -129,7 +129,9 @@ def run(options: argparse.Namespace) -> int:
         return explain(recipe, as_json=options.json)
     from semigpt.cli.terminal import show_training
 
-    with stopping() as stop:
+    with contextlib.ExitStack() as held, stopping() as stop:
+        if folder is None:
+            folder = held.enter_context(RunFolder.claimed(RUNS / default_name(recipe)))
         try:
             finished = show_training(
                 recipe,
@@ -204,7 +206,8 @@ def recipe_tables(
 def default_name(recipe: Recipe) -> str:
     """TEXT-RUNG, for a run that was not given a name."""
     spec = recipe.data.spec.split("#")[0].removeprefix("hf:")
-    return f"{Path(spec).name.split('.')[0].strip('*') or 'text'}-{recipe.kind}"
+    name = "".join(filter(str.isprintable, Path(spec).name.split(".")[0])).strip("*")
+    return f"{name or 'text'}-{recipe.kind}"
 
 
 def newest_run() -> Path:
@@ -221,13 +224,16 @@ def explain(recipe: Recipe, *, as_json: bool) -> int:
 
     choices = list(explained(recipe))
     if as_json:
-        print(json.dumps([vars(choice) for choice in choices], ensure_ascii=False))
+        write_json([vars(choice) for choice in choices])
         return 0
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from semigpt.cli.console import output_console
 
     table = Table("what", "chosen", "why", "force it with")
     for choice in choices:
-        table.add_row(choice.what, choice.chosen, choice.why, choice.force)
-    Console().print(table)
+        cells = (choice.what, choice.chosen, choice.why, choice.force)
+        table.add_row(*map(Text, cells))
+    output_console().print(table)
     return 0
