@@ -16,6 +16,7 @@ from semigpt.corpus.library import quiet_datasets
 from semigpt.corpus.parquet import is_plain
 from semigpt.corpus.plain import reads_alone
 from semigpt.corpus.reading import Reading
+from semigpt.corpus.request import FileOptions
 from semigpt.corpus.sources import open_source
 from semigpt.corpus.spec import (
     FileSource,
@@ -63,11 +64,13 @@ def test_files_folders_and_patterns_are_parsed(tmp_path: Path, text_file: Path) 
     other.parent.mkdir()
     other.write_bytes(b"")
     assert parse_spec(str(text_file)) == FileSource((text_file,))
-    assert parse_spec(f"{text_file}#by=paragraph") == FileSource((text_file,), "paragraph")
+    assert parse_spec(f"{text_file}#by=paragraph") == FileSource(
+        (text_file,), FileOptions("paragraph")
+    )
     assert parse_spec(str(tmp_path / "*.txt")) == FileSource((text_file,))
     assert parse_spec(f"{tmp_path}/**/*.[tT]*") == FileSource((other, text_file))
     assert parse_spec(f"{tmp_path}#split=train,by=line") == FolderSource(
-        tmp_path, "line", None, "train"
+        tmp_path, FileOptions("line"), None, "train"
     )
 
 
@@ -147,9 +150,9 @@ def test_what_identifies_a_source(tmp_path: Path, text_file: Path) -> None:
     folder.mkdir()
     sources: list[Source] = [
         *(NewsSource(articles, seed) for articles in (None, 3) for seed in (0, 1)),
-        *(FileSource((text_file,), by) for by in (None, "line", "document")),
+        *(FileSource((text_file,), FileOptions(by)) for by in (None, "line", "document")),
         FolderSource(folder),
-        FolderSource(folder, by="line"),
+        FolderSource(folder, FileOptions("line")),
         FolderSource(folder, config="ko"),
         FolderSource(folder, split="train"),
         HubSource("a/b"),

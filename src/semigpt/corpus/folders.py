@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from semigpt.corpus.files import file_identity, files_below
-from semigpt.corpus.formats import FileRequest, file_documents, file_format, formats_in_words
+from semigpt.corpus.formats import file_documents, file_format, formats_in_words
 from semigpt.corpus.library import library_errors, open_datasets, open_splits
 from semigpt.corpus.plain import declared_splits
 from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, Document, Reading
+from semigpt.corpus.request import FileOptions, FileRequest
 from semigpt.corpus.spec import FolderSource
 from semigpt.errors import CorpusError
 
@@ -32,7 +33,7 @@ HARMLESS = {"name", "version", "data_dir", "data_files", "description", "sep", "
 
 
 def open_files(
-    splits: Mapping[str, Sequence[Path]], by: str | None, column: str | None, scratch: Path
+    splits: Mapping[str, Sequence[Path]], options: FileOptions, column: str | None, scratch: Path
 ) -> Reading:
     """Files of our formats by split, "" for files without one, read in the order given.
 
@@ -52,7 +53,9 @@ def open_files(
             if index > reading.file_index:
                 reading.go_to_file(index)
             extension = cast(str, file_format(path))
-            yield from file_documents(FileRequest(path, extension, column, by, scratch, reading))
+            yield from file_documents(
+                FileRequest(path, extension, column, options, scratch, reading)
+            )
 
     for split, paths in splits.items():
         reading.add_split(split, documents)
@@ -84,7 +87,7 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
         if source.split not in splits:
             names = ", ".join(splits) or "none"
             raise CorpusError(f"{source.path}: no split {source.split!r}: it has {names}")
-        return open_files({"": splits[source.split]}, source.by, column, scratch)
+        return open_files({"": splits[source.split]}, source.options, column, scratch)
     named = {SPLIT_NAMES.get(name, name): paths for name, paths in splits.items()}
     is_declared = len(named) > 1 or source.config is not None or _declares_files(source.path)
     if "train" in named and is_declared:
@@ -97,7 +100,7 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
         used = {"": read}
         left_out = [path for path in files if not file_format(path) and path.name != "README.md"]
         why = "not of a kind that is read here"
-    reading = open_files(used, source.by, column, scratch)
+    reading = open_files(used, source.options, column, scratch)
     if left_out:
         more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
         reading.note(f"not read in {source.path}: {left_out[0].name}{more}, {why}")

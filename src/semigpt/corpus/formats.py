@@ -13,7 +13,6 @@ column; files of one format share it.
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,10 +35,11 @@ from semigpt.corpus.library import (
     values_of_tables,
 )
 from semigpt.corpus.parquet import column_types, is_plain, tables
-from semigpt.corpus.reading import Document, Reading, choose_column
+from semigpt.corpus.reading import Document
+from semigpt.corpus.request import FileRequest, Reader
 from semigpt.errors import CorpusError
 
-__all__ = ["READERS", "FileRequest", "file_documents", "file_format", "formats_in_words"]
+__all__ = ["READERS", "file_documents", "file_format", "formats_in_words"]
 
 TEXT_AT_ONCE = 1 << 20  # characters of a text file in memory, and the rest of the last line
 ROWS_FOR_COLUMNS = 100  # a key may be missing in a row: so many rows say together what there is
@@ -49,32 +49,6 @@ UNIT_NOTES = {
     "paragraph": "a .txt file with blank lines was read as one document a paragraph (#by=line takes"
     " lines)",
 }
-
-
-@dataclass(frozen=True)
-class FileRequest:
-    """A file to read documents from.
-
-    extension: its format, a key of READERS
-    column:    the column asked for, None for a choice
-    by:        what a document is in a .txt file, None for a choice
-    scratch:   a folder for unpacked or decoded copies
-    reading:   keeps the position, and what was found
-    """
-
-    path: Path
-    extension: str
-    column: str | None
-    by: str | None
-    scratch: Path
-    reading: Reading
-
-    def choose_column(self, columns: dict[str, bool]) -> str:
-        """The column of this format's files: an earlier file's, else the one asked for."""
-        chosen = self.reading.columns
-        wanted = chosen.get(self.extension, self.column)
-        chosen[self.extension] = choose_column(str(self.path), columns, wanted)
-        return chosen[self.extension]
 
 
 def file_format(path: Path) -> str | None:
@@ -97,7 +71,9 @@ def file_documents(request: FileRequest) -> Iterator[Document]:
     with library_errors(request.path, request.extension):
         if request.path.stat().st_size == 0:
             return
-    yield from READERS[request.extension](request)
+    reader = READERS[request.extension]
+    request.reading.running = reader.running
+    yield from reader.read(request)
 
 
 def _as_text(
@@ -118,8 +94,8 @@ def _as_text(
 
 def _txt_documents(request: FileRequest, file: TextFile) -> Iterator[Document]:
     reading = request.reading
-    unit = request.by or ("paragraph" if file.scan.paragraphs else "line")
-    if request.by is None:
+    unit = request.options.by or ("paragraph" if file.scan.paragraphs else "line")
+    if request.options.by is None:
         reading.note(UNIT_NOTES[unit])
     reading.columns[request.extension] = "text"
     with library_errors(request.path, "text"):
@@ -270,10 +246,10 @@ def _parquet_documents(request: FileRequest) -> Iterator[Document]:
     reading.column = column
 
 
-READERS: dict[str, Callable[[FileRequest], Iterator[Document]]] = {
-    ".txt": partial(_as_text, _txt_documents),
-    ".jsonl": partial(_as_text, _jsonl_documents),
-    ".csv": partial(_as_text, partial(_table_documents, separator=",")),
-    ".tsv": partial(_as_text, partial(_table_documents, separator="\t")),
-    ".parquet": _parquet_documents,
+READERS: dict[str, Reader] = {
+    ".txt": Reader(partial(_as_text, _txt_documents), running=True),
+    ".jsonl": Reader(partial(_as_text, _jsonl_documents)),
+    ".csv": Reader(partial(_as_text, partial(_table_documents, separator=","))),
+    ".tsv": Reader(partial(_as_text, partial(_table_documents, separator="\t"))),
+    ".parquet": Reader(_parquet_documents),
 }

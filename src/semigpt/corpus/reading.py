@@ -51,6 +51,7 @@ class Reading:
     file_index:    how many of the stream's files are read whole
     row:           rows read of the file at hand (of the stream, where there are no files)
     file_fraction: how much of the file at hand is read, 0 to 1
+    running:       whether the file at hand is running text, of which what recurs is kept
     scan:          what `text.scan_text` found in the file at hand, as JSON numbers
 
     Column, notes and encodings are complete once all streams are read.
@@ -67,6 +68,7 @@ class Reading:
     file_index: int = 0
     row: int = 0
     file_fraction: float = 0.0
+    running: bool = False
     scan: list[int] | None = None
 
     def add_split(self, name: str, documents: Callable[[str], Iterator[Document]]) -> None:
@@ -85,6 +87,7 @@ class Reading:
     def go_to_file(self, index: int) -> None:
         """Stand before the first row of the stream's file of this index."""
         self.file_index, self.row, self.file_fraction, self.scan = index, 0, 0.0, None
+        self.running = False
 
     def note(self, sentence: str) -> None:
         """Add a sentence for the user, once: ten thousand files in CP949 are one note."""

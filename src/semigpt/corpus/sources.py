@@ -25,7 +25,7 @@ def open_source(source: Source, column: str | None, scratch: Path) -> Reading:
         case NewsSource():
             return _open_news(source, column)
         case FileSource():
-            return open_files({"": source.paths}, source.by, column, scratch)
+            return open_files({"": source.paths}, source.options, column, scratch)
         case FolderSource():
             return open_folder(source, column, scratch)
         case HubSource():

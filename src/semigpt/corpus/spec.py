@@ -17,12 +17,13 @@ parsed, and `datasets` is not imported.
 import glob
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from semigpt.corpus.files import file_identity, files_below
 from semigpt.corpus.formats import file_format, formats_in_words
 from semigpt.corpus.library import shortened
+from semigpt.corpus.request import AS_FOUND, FileOptions, file_options
 from semigpt.errors import CorpusError
 
 __all__ = [
@@ -34,6 +35,10 @@ __all__ = [
     "identity",
     "parse_spec",
 ]
+
+# Raised where files give other documents than they gave before.
+FILE_RULES = 1
+FILE_OPTIONS = tuple(field.name for field in fields(FileOptions))
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class FileSource:
     """Files without splits of their own, in the order they are read."""
 
     paths: tuple[Path, ...]
-    by: str | None = None
+    options: FileOptions = AS_FOUND
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class FolderSource:
     """A folder: of files, or laid out as a Hugging Face dataset, which only reading it tells."""
 
     path: Path
-    by: str | None = None
+    options: FileOptions = AS_FOUND
     config: str | None = None
     split: str | None = None
 
@@ -111,12 +116,17 @@ def identity(source: Source) -> dict[str, object]:
             articles = news.DEFAULT_ARTICLES if source.articles is None else source.articles
             return {"news": news.fingerprint(), "articles": articles, "seed": source.seed}
         case FileSource():
-            return {"files": [file_identity(path) for path in source.paths], "by": source.by}
+            return {
+                "files": [file_identity(path) for path in source.paths],
+                "options": source.options.given(),
+                "rules": FILE_RULES,
+            }
         case FolderSource():
             return {
                 "folder": str(source.path.resolve()),
                 "files": [file_identity(path) for path in files_below(source.path)],
-                "by": source.by,
+                "options": source.options.given(),
+                "rules": FILE_RULES,
                 "config": source.config,
                 "split": source.split,
             }
@@ -149,19 +159,20 @@ def _hub_source(spec: str, name: str, options: Mapping[str, str]) -> HubSource:
     return HubSource(name, config, revision, split, streaming=streaming == "yes")
 
 
-def _path_source(spec: str, body: str, options: Mapping[str, str]) -> FileSource | FolderSource:
+def _path_source(spec: str, body: str, options: dict[str, str]) -> FileSource | FolderSource:
     path = Path(body).expanduser()
     if path.is_dir():
-        _check_options(spec, options, ("by", "config", "split"))
-        return FolderSource(path, _by(spec, options), options.get("config"), options.get("split"))
-    _check_options(spec, options, ("by",))
+        _check_options(spec, options, (*FILE_OPTIONS, "config", "split"))
+        config, split = options.pop("config", None), options.pop("split", None)
+        return FolderSource(path, file_options(spec, options), config, split)
+    _check_options(spec, options, FILE_OPTIONS)
     paths = _existing(body, path)
     for file in paths:
         if not file.is_file():
             raise CorpusError(f"{file}: not a regular file: give a file, a folder or a pattern")
         if file_format(file) is None:
             raise CorpusError(f"{file}: files of this kind are not read here: {formats_in_words()}")
-    return FileSource(tuple(paths), _by(spec, options))
+    return FileSource(tuple(paths), file_options(spec, options))
 
 
 def _existing(body: str, path: Path) -> list[Path]:
@@ -227,10 +238,3 @@ def _whole_number(spec: str, options: Mapping[str, str], key: str, minimum: int)
             f"{spec}: {key}={options[key]} is not a whole number of at least {minimum}"
         )
     return int(value)
-
-
-def _by(spec: str, options: Mapping[str, str]) -> str | None:
-    by = options.get("by")
-    if by not in (None, "line", "paragraph", "document"):
-        raise CorpusError(f"{spec}: by={by} is not one of line, paragraph, document")
-    return by
