@@ -6,7 +6,7 @@ from typing import Any
 
 from semigpt.errors import CorpusError
 
-__all__ = ["SPLITS", "SPLIT_NAMES", "Document", "Reading", "choose_column"]
+__all__ = ["SPLITS", "SPLIT_NAMES", "Document", "Reading", "choose_column", "printable"]
 
 # A document and its true information in bits, None where it is unknown.
 Document = tuple[str, float | None]
@@ -24,6 +24,8 @@ NOTES_AT_MOST = 20
 STATE = (
     "column",
     "notes",
+    "tallies",
+    "texts",
     "encodings",
     "columns",
     "file_index",
@@ -41,6 +43,8 @@ class Reading:
                    documents; a source without splits has one stream, under ""
     column:        the column that documents come from, None until the first file is open
     notes:         sentences for the user
+    tallies:       what is said of files together: [how many, the first one's name] by what is said
+    texts:         digests of the running texts that are read whole
     encodings:     how many text files were in each encoding
     revision:      the commit at which a Hub dataset is read
     is_hub:        whether the source is on the Hub, where it can change
@@ -60,6 +64,8 @@ class Reading:
     splits: dict[str, Callable[[], Iterator[Document]]] = field(default_factory=dict)
     column: str | None = None
     notes: list[str] = field(default_factory=list)
+    tallies: dict[str, list[Any]] = field(default_factory=dict)
+    texts: list[int] = field(default_factory=list)
     encodings: dict[str, int] = field(default_factory=dict)
     revision: str | None = None
     is_hub: bool = False
@@ -90,9 +96,21 @@ class Reading:
         self.running = False
 
     def note(self, sentence: str) -> None:
-        """Add a sentence for the user, once: ten thousand files in CP949 are one note."""
+        """Add a sentence for the user, once."""
+        sentence = printable(sentence)
         if sentence not in self.notes and len(self.notes) < NOTES_AT_MOST:
             self.notes.append(sentence)
+
+    def tally(self, what: str, name: str) -> None:
+        """Say `what` of a file: ten thousand files in CP949 are one note."""
+        self.tallies.setdefault(what, [0, printable(name)])[0] += 1
+
+    def sentences(self) -> list[str]:
+        """All that there is to say to the user."""
+        told = []
+        for what, (count, name) in self.tallies.items():
+            told.append(f"{name}{f' and {count - 1:,} more' if count > 1 else ''}: {what}")
+        return [*self.notes, *told]
 
     def state(self) -> dict[str, Any]:
         """The position after the last document and all that was found so far, as JSON."""
@@ -122,6 +140,16 @@ class Reading:
         if self.file_index < len(sizes):
             current = sizes[self.file_index] * self.file_fraction
         return (before + sum(sizes[: self.file_index]) + current) / total
+
+
+def printable(name: str) -> str:
+    """`name` with the bytes of a file name that are no UTF-8 written %B1, as in a URL."""
+    if name.isascii() or not any("\udc80" <= character <= "\udcff" for character in name):
+        return name
+    return "".join(
+        f"%{ord(character) - 0xDC00:02X}" if "\udc80" <= character <= "\udcff" else character
+        for character in name
+    )
 
 
 def choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) -> str:

@@ -174,7 +174,7 @@ def _repaired(
                     yield split or "train", text
             if progress is not None:
                 progress(report.documents, report.characters)
-    report.notes = list(opened.notes)
+    report.notes = opened.sentences()
     report.encodings = dict(opened.encodings)
     report.seconds = time.perf_counter() - started
 
