@@ -3,7 +3,10 @@
 import contextlib
 import gzip
 import io
+import os
+import stat
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
@@ -14,10 +17,12 @@ from semigpt.errors import CorpusError
 
 __all__ = [
     "COMPRESSIONS",
+    "Below",
     "decompressed_chunks",
     "file_identity",
     "files_below",
     "is_compressed",
+    "is_run",
     "open_text",
     "scan_file",
 ]
@@ -25,14 +30,87 @@ __all__ = [
 COMPRESSIONS = (".gz", ".zst")
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Every file in `folder` and below that is not hidden, in the order of its path."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+@dataclass
+class Below:
+    """What is in a folder and below it.
+
+    files:       regular files that are not hidden, in the order of their paths; what a link leads
+                 to is among them, once
+    passed_over: everything else, as (path, what it is)
+    """
+
+    files: list[Path] = field(default_factory=list)
+    passed_over: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether semigpt trained a model there: a run that lies in a data folder is no text of it."""
+    return (folder / "config.toml").is_file() and any(
+        (folder / name).exists() for name in ("metrics.jsonl", "metadata.json", "checkpoints")
     )
+
+
+def files_below(folder: Path) -> Below:
+    """Walk a folder; what a link leads to comes last, and is walked only if nothing else led there.
+
+    Raises CorpusError where a folder cannot be opened.
+    """
+    found = Below()
+    walked: set[tuple[int, int]] = set()  # folders and files, by device and inode
+    links: list[Path] = []
+    waiting = [folder]
+    while waiting or links:
+        place = waiting.pop() if waiting else links.pop(0)
+        status = _status(place)
+        if status is None:
+            found.passed_over.append((place, "a link to nothing"))
+        elif not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
+            found.passed_over.append((place, "not a regular file"))
+        elif (status.st_dev, status.st_ino) not in walked:
+            walked.add((status.st_dev, status.st_ino))
+            if stat.S_ISREG(status.st_mode):
+                found.files.append(place)
+            elif place != folder and is_run(place):
+                found.passed_over.append((place, "a run of semigpt"))
+            else:
+                _enter(place, waiting, links, found)
+        elif not place.is_symlink():  # a second name of one file
+            found.files.append(place)
+    found.files.sort()
+    found.passed_over.sort()
+    return found
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:  # a link to itself, too
+        if path.is_symlink():
+            return None
+        raise _closed(path, error) from None
+
+
+def _closed(path: Path, error: OSError) -> CorpusError:
+    return CorpusError(
+        f"{path}: cannot be opened ({error.strerror}): check its permissions, or move it away"
+    )
+
+
+def _enter(folder: Path, waiting: list[Path], links: list[Path], found: Below) -> None:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise _closed(folder, error) from None
+    for entry in entries:
+        path = folder / entry.name
+        if entry.name.startswith("."):
+            found.passed_over.append((path, "hidden"))
+        elif entry.is_symlink():
+            links.append(path)
+        else:
+            waiting.append(path)
 
 
 def file_identity(path: Path) -> tuple[str, int, int]:

@@ -124,7 +124,7 @@ def identity(source: Source) -> dict[str, object]:
         case FolderSource():
             return {
                 "folder": str(source.path.resolve()),
-                "files": [file_identity(path) for path in files_below(source.path)],
+                "files": [file_identity(path) for path in files_below(source.path).files],
                 "options": source.options.given(),
                 "rules": FILE_RULES,
                 "config": source.config,
