@@ -14,6 +14,7 @@ from semigpt.settings import nearest
 __all__ = [
     "Commands",
     "Parser",
+    "Specs",
     "add_command",
     "add_data_flags",
     "add_group",
@@ -22,6 +23,7 @@ __all__ = [
     "asked_for",
 ]
 
+TEXTS = ("prompt", "text")  # arguments that may be any text
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 
 
@@ -42,7 +44,10 @@ class Parser(argparse.ArgumentParser):
             command = options.parser or self
             name = unknown[0].split("=")[0]
             hint = "one argument too many"
-            if name.startswith("-"):
+            texts = [action for action in command._actions if action.dest in TEXTS]
+            if name.startswith("-") and not name.startswith("--") and texts:
+                hint = f"a text that begins with - is written behind --: -- {unknown[0]!r}"
+            elif name.startswith("-"):
                 flags = (flag for action in command._actions for flag in action.option_strings)
                 hint = nearest(name, (flag for flag in flags if flag.startswith("--")))
             raise SettingsError(
@@ -77,9 +82,31 @@ def _print_help(options: argparse.Namespace) -> int:
     return EXIT_BAD_INPUT
 
 
+class Specs(argparse.Action):
+    """SPECs that are one corpus, however often the flag is given: lines of one string."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        given = [values] if isinstance(values, str) else values
+        if before := getattr(namespace, self.dest):
+            given = [before, *given]
+        setattr(namespace, self.dest, "\n".join(given))
+
+
 def add_data_flags(parser: Parser) -> None:
-    default = "the text (default: news, synthetic practice news)"
-    parser.add_argument("--data", metavar="SPEC", help=default)
+    """--data, --column and --split; one --data takes several SPECs where no argument is behind it.
+
+    So it is added after the arguments of a command.
+    """
+    alone = all(action.option_strings for action in parser._actions)
+    parser.add_argument(
+        "--data",
+        metavar="SPEC",
+        nargs="+" if alone else None,
+        action=Specs,
+        help="the text, - for standard input; several are one (default: news, practice news)",
+    )
     parser.add_argument(
         "--column",
         help="the column that holds it (default: document, text, or the only text column)",

@@ -162,8 +162,10 @@ def recipe_tables(
         raise SettingsError(
             f"--memory is --model memory; it does not go with --model {options.model}"
         )
+    from semigpt.corpus.standard_input import with_received
+
     given = {
-        "data.spec": options.data,
+        "data.spec": options.data and with_received(options.data),
         "data.column": options.column,
         "data.split": options.split,
         "tokenizer.kind": options.tokenizer,
@@ -203,8 +205,9 @@ def recipe_tables(
 
 def default_name(recipe: Recipe) -> str:
     """TEXT-RUNG, for a run that was not given a name."""
-    spec = recipe.data.spec.split("#")[0].removeprefix("hf:")
-    return f"{Path(spec).name.split('.')[0].strip('*') or 'text'}-{recipe.kind}"
+    spec = recipe.data.spec.split("\n")[0].split("#")[0].removeprefix("hf:")
+    name = Path(spec).expanduser().absolute().resolve().name
+    return f"{name.split('.')[0].strip('*-') or 'text'}-{recipe.kind}"
 
 
 def newest_run() -> Path:

@@ -16,7 +16,14 @@ from typing import Any
 from semigpt.corpus.files import files_below
 from semigpt.corpus.formats import file_format
 from semigpt.corpus.parquet import is_plain
-from semigpt.corpus.spec import FileSource, FolderSource, NewsSource, Source
+from semigpt.corpus.spec import (
+    FileSource,
+    FolderSource,
+    JoinedSource,
+    NewsSource,
+    Source,
+    TextSource,
+)
 
 __all__ = ["CARDS", "SAVED", "declared_splits", "declares_files", "reads_alone"]
 
@@ -30,8 +37,10 @@ PATTERN = re.compile(r"[\w.*-]+\.parquet")  # no folder, and no wild card but *
 def reads_alone(source: Source) -> bool:
     """Whether every file of `source` is read without the library."""
     match source:
-        case NewsSource():
+        case NewsSource() | TextSource():
             return True
+        case JoinedSource():
+            return all(map(reads_alone, source.sources))
         case FileSource():
             return all(map(_reads_alone, source.paths))
         case FolderSource():

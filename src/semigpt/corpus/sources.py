@@ -5,8 +5,17 @@ from pathlib import Path
 
 from semigpt.corpus.folders import open_files, open_folder
 from semigpt.corpus.hub import open_hub
+from semigpt.corpus.joined import JoinedReading
 from semigpt.corpus.reading import SPLITS, Document, Reading, choose_column
-from semigpt.corpus.spec import FileSource, FolderSource, HubSource, NewsSource, Source
+from semigpt.corpus.spec import (
+    FileSource,
+    FolderSource,
+    HubSource,
+    JoinedSource,
+    NewsSource,
+    Source,
+    TextSource,
+)
 
 __all__ = ["open_source"]
 
@@ -25,7 +34,20 @@ def open_source(source: Source, column: str | None, scratch: Path) -> Reading:
         case NewsSource():
             return _open_news(source, column)
         case FileSource():
-            return open_files({"": source.paths}, source.options, column, scratch)
+            reading = open_files({"": source.paths}, source.options, column, scratch)
+            if count := len(source.passed_over):
+                name = source.passed_over[0].name
+                more = f" and {count - 1:,} more" if count > 1 else ""
+                reading.note(f"not read, because of their kind: {name}{more}")
+            return reading
+        case TextSource():
+            return open_files({"": [source.path]}, source.options, column, scratch)
+        case JoinedSource():
+            parts = []
+            for number, part in enumerate(source.sources):
+                (own := scratch / str(number)).mkdir(exist_ok=True)
+                parts.append(open_source(part, column, own))
+            return JoinedReading(parts)
         case FolderSource():
             return open_folder(source, column, scratch)
         case HubSource():

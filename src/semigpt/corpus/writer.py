@@ -25,7 +25,7 @@ import numpy as np
 from semigpt.corpus.corpus import write_manifest
 from semigpt.corpus.duplicates import Seen
 from semigpt.corpus.reading import SPLITS, Reading
-from semigpt.corpus.splits import SplitPlan, SplitWriter, append_numbers, read_numbers
+from semigpt.corpus.splits import SplitPlan, SplitWriter, append_numbers, own_name, read_numbers
 from semigpt.corpus.text import normalize
 from semigpt.storage import JOURNAL, read_journal, write_journal
 
@@ -108,7 +108,7 @@ class CorpusWriter:
         """
         if not self.reading.running:
             is_new = self._seen.add(digest)
-        elif stream in HELD_OUT:
+        elif own_name(stream) in HELD_OUT:
             self._seen.add(digest)
             is_new = True
         else:

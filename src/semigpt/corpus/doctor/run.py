@@ -29,7 +29,7 @@ from semigpt.corpus.duplicates import Seen
 from semigpt.corpus.library import quiet_datasets
 from semigpt.corpus.sources import open_source
 from semigpt.corpus.spec import parse_spec
-from semigpt.corpus.splits import READING_ORDER
+from semigpt.corpus.splits import READING_ORDER, own_name, plan_splits
 from semigpt.corpus.staging import Progress
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.storage import fsync, resumable_folder
@@ -162,8 +162,10 @@ def _repaired(
     source = parse_spec(report.spec)
     with quiet_datasets():
         opened = open_source(source, column, scratch)
-        splits = [split for split in READING_ORDER if split in opened.splits] or list(opened.splits)
-        documents = ((split, text) for split in splits for text, _ in opened.splits[split]())
+        streams = plan_splits(opened.splits, None).streams
+        documents = (
+            (own_name(stream), text) for stream in streams for text, _ in opened.splits[stream]()
+        )
         for chunk, results in examined_chunks(documents, plan, workers or available_cores()):
             for (split, original), result in zip(chunk, results, strict=True):
                 report.documents += 1
