@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 TEXTS = ("prompt", "text")  # arguments that may be any text
+DASH = "a text that begins with - is written behind --: --"
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 
 
@@ -36,6 +37,8 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
+        if message.endswith("required: TEXT"):
+            message += f" ({DASH} TEXT)"
         raise SettingsError(f"{message}; see `{self.prog} --help`")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -46,7 +49,7 @@ class Parser(argparse.ArgumentParser):
             hint = "one argument too many"
             texts = [action for action in command._actions if action.dest in TEXTS]
             if name.startswith("-") and not name.startswith("--") and texts:
-                hint = f"a text that begins with - is written behind --: -- {unknown[0]!r}"
+                hint = f"{DASH} {unknown[0]!r}"
             elif name.startswith("-"):
                 flags = (flag for action in command._actions for flag in action.option_strings)
                 hint = nearest(name, (flag for flag in flags if flag.startswith("--")))

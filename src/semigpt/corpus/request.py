@@ -27,7 +27,7 @@ __all__ = [
     "from_start",
 ]
 
-SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|", "space": " "}
+SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|", "none": "\x1f"}
 CHOICES = {
     "by": ("line", "paragraph", "document"),
     "quoting": ("standard", "backslash", "none"),
@@ -42,7 +42,7 @@ class FileOptions:
 
     by:        what a document is in running text: line, paragraph or document
     quoting:   of a table: standard (a quote is doubled inside quotes), backslash (`\\"`), none
-    separator: of a table, one character
+    separator: of a table, one character; none where a row is one field
     header:    of a table: first (the first row names the columns), none (they are 1, 2, …)
     misfits:   of a table: skip leaves rows out whose fields are not as many as the header's
     """

@@ -92,7 +92,8 @@ def stage(
     other error leaves nothing: a full disk has its space back.
 
     Memory: a few hundred rows, a megabyte of text, for each document 8 bytes for its end and 12 to
-    36 for its digest, and what the library keeps of a Parquet file, up to twice its text.
+    36 for its digest, and what the library keeps of a Parquet file with nested columns, up to twice
+    its text.
 
     Raises CorpusError, in one line, for all that is wrong with SPEC, its text or the cache folder.
     """

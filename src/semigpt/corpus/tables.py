@@ -195,7 +195,8 @@ class _TableCheck:
         found = self._survey(dialect)
         if found.error is None and found.suspects is None:
             return dialect, found
-        for quoting in ("backslash", "none"):
+        backslash = found.error is not None and self._has_backslash(found.error[0])
+        for quoting in ("backslash", "none") if backslash else ("none",):
             other = dialect.with_quoting(quoting)
             second = self._survey(other)
             if second.fits and second.suspects is None and not second.seems_quoted:
@@ -205,6 +206,10 @@ class _TableCheck:
             return dialect, found
         self._refuse_quotes(found)
         raise AssertionError
+
+    def _has_backslash(self, line: int) -> bool:
+        with open_text(self.path, self.scan) as lines:
+            return '\\"' in next(islice(lines, line - 1, line), "")
 
     def _survey(self, dialect: Dialect) -> Survey:
         plain = [row for row in self._rows(dialect)[1:] if not any("\n" in cell for cell in row)]
