@@ -2,9 +2,10 @@
 
     python benchmarks/fuzz_readers.py --minutes 10
 
-Damage is of bytes (flipped, cut, doubled, put in, quotes and separators among them), of JSON (a value anywhere replaced by one of a
-wicked list) and of the sizes in binary headers. Anything but a SemigptError of one line is a
-finding: it is printed with the seed that reproduces it, and the exit code is 1.
+Damage is of bytes (flipped, cut, doubled, put in), of JSON (a value anywhere replaced by one of a
+wicked list), of tables (quotes and separators put in) and of the sizes in binary headers. Anything
+but a SemigptError of one line is a finding: it is printed with the seed that reproduces it, and the
+exit code is 1.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def make_specimens(place: Path) -> Path:
 
 
 def make_texts(place: Path) -> None:
-    """A folder of tables in their dialects, and one of every kind beside things that are no text."""
+    """A folder of tables in their dialects, and one of every kind of text."""
     tables, folder = place / "read_tables", place / "read_folder"
     tables.mkdir()
     numbers = range(20)
