@@ -43,6 +43,7 @@ class JoinedReading(Reading):
                 self.tallies.setdefault(what, [0, name])[0] += count
             for encoding, count in part.encodings.items():
                 self.encodings[encoding] = self.encodings.get(encoding, 0) + count
+        self.unsaid = sum(part.unsaid for part in self.parts)
         columns = {part.column: None for part in self.parts if part.column}
         self.column = ", ".join(columns) or None
 

@@ -26,6 +26,7 @@ STATE = (
     "notes",
     "tallies",
     "texts",
+    "unsaid",
     "encodings",
     "columns",
     "file_index",
@@ -44,6 +45,7 @@ class Reading:
     column:        the column that documents come from, None until the first file is open
     notes:         sentences for the user
     tallies:       what is said of files together: [how many, the first one's name] by what is said
+    unsaid:        how many notes more there were than are kept
     texts:         digests of the running texts that are read whole
     encodings:     how many text files were in each encoding
     revision:      the commit at which a Hub dataset is read
@@ -65,6 +67,7 @@ class Reading:
     column: str | None = None
     notes: list[str] = field(default_factory=list)
     tallies: dict[str, list[Any]] = field(default_factory=dict)
+    unsaid: int = 0
     texts: list[int] = field(default_factory=list)
     encodings: dict[str, int] = field(default_factory=dict)
     revision: str | None = None
@@ -98,8 +101,12 @@ class Reading:
     def note(self, sentence: str) -> None:
         """Add a sentence for the user, once."""
         sentence = printable(sentence)
-        if sentence not in self.notes and len(self.notes) < NOTES_AT_MOST:
+        if sentence in self.notes:
+            return
+        if len(self.notes) < NOTES_AT_MOST:
             self.notes.append(sentence)
+        else:
+            self.unsaid += 1
 
     def tally(self, what: str, name: str) -> None:
         """Say `what` of a file: ten thousand files in CP949 are one note."""
@@ -110,7 +117,8 @@ class Reading:
         told = []
         for what, (count, name) in self.tallies.items():
             told.append(f"{name}{f' and {count - 1:,} more' if count > 1 else ''}: {what}")
-        return [*self.notes, *told]
+        more = [f"{self.unsaid:,} more notes like these"] if self.unsaid else []
+        return [*self.notes, *more, *told]
 
     def state(self) -> dict[str, Any]:
         """The position after the last document and all that was found so far, as JSON."""

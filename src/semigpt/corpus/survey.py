@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["Dialect", "Survey", "are_numbers", "records", "survey"]
+__all__ = ["Dialect", "Survey", "are_numbers", "is_blank", "records", "survey"]
 
-NUMBER = re.compile(r"\s*[+-]?\d[\d.,]*\s*")
+NUMBER = re.compile(r"\s*[+-]?\d[\d.,:/\s-]*")  # and dates
 FIELD_CHARACTERS = 1 << 26  # a longer field is a quote that nobody closed
+ROW_NUMBER_NAMES = ("id", "idx", "index", "no", "no.", "번호", "순번", "연번")
 SHORTEST_JOIN = 3  # lines that commas alone make look like rows
 
 
@@ -25,11 +26,13 @@ class Dialect:
     separator: between two fields
     quoting:   standard, backslash or none
     skipped:   lines before the first row
+    spaced:    whether spaces before a field count for nothing
     """
 
     separator: str
     quoting: str = "standard"
     skipped: int = 0
+    spaced: bool = False
 
     def with_quoting(self, quoting: str) -> "Dialect":
         return replace(self, quoting=quoting)
@@ -45,7 +48,7 @@ class Survey:
     error:     where the dialect is broken: the line, and what is wrong there
     trailing:  rows with one more field than the first, an empty one at the end
     longer:    rows with one more field than the first
-    numbered:  whether these begin with 1, 2, 3 … or 0, 1, 2 …
+    numbered:  whether these begin with 1, 2, 3 … or 0, 1, 2 …, which the first does not name
     shorter:   rows with one field less than the first
     misfits:   rows with another number of fields, those of `trailing` not among them
     misfit:    the first of them: its line and its number of fields
@@ -90,6 +93,7 @@ def records(lines: Iterable[str], dialect: Dialect) -> Any:
     """Python's reader of `lines` in a dialect: strict, so that a quote out of place is an error."""
     csv.field_size_limit(FIELD_CHARACTERS)
     options: dict[str, Any] = {"delimiter": dialect.separator, "strict": True}
+    options["skipinitialspace"] = dialect.spaced
     if dialect.quoting == "none":
         options |= {"quoting": csv.QUOTE_NONE, "quotechar": None}
     if dialect.quoting == "backslash":
@@ -102,6 +106,11 @@ def _without(lines: Iterable[str], count: int) -> Iterator[str]:
     for _ in range(count):
         next(iterator, None)
     return iterator
+
+
+def is_blank(row: Sequence[str]) -> bool:
+    """Whether a row is a line that is empty, or white space."""
+    return len(row) < 2 and (not row or not row[0].strip())
 
 
 def are_numbers(values: Sequence[str]) -> bool:
@@ -121,10 +130,12 @@ def survey(lines: Iterable[str], dialect: Dialect, numbers: Sequence[int]) -> Su
     try:
         for row in reader:
             before, line = line, reader.line_num + skipped
-            if not row:
+            if is_blank(row):
                 continue
             found.rows += 1
-            found.fields = found.fields or len(row)
+            if not found.fields:
+                found.fields = len(row)
+                found.numbered = row[0].strip().casefold() not in ROW_NUMBER_NAMES
             if len(row) != found.fields:
                 _count_misfit(found, row, before + 1)
             if line > before + 1:

@@ -18,14 +18,14 @@ import contextlib
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import filterfalse, islice
 
 from semigpt.corpus.files import open_text, scan_file
 from semigpt.corpus.library import library_errors, shortened
 from semigpt.corpus.reading import Document
 from semigpt.corpus.request import SEPARATORS, FileRequest
-from semigpt.corpus.survey import Dialect, Survey, are_numbers, records, survey
+from semigpt.corpus.survey import Dialect, Survey, are_numbers, is_blank, records, survey
 from semigpt.corpus.text import TextScan
 from semigpt.errors import CorpusError
 
@@ -90,7 +90,7 @@ def table_documents(request: FileRequest) -> Iterator[Document]:
         with open_text(path, scan) as lines:
             reader = records(lines, table.dialect)
             for row in reader:
-                if not row:
+                if is_blank(row):
                     continue
                 number += 1
                 if number <= first or number <= table.header or not table.has(row):
@@ -109,7 +109,8 @@ def _column(request: FileRequest, table: Table, kinds: dict[str, bool]) -> str:
         return request.choose_column(kinds)
     except CorpusError as error:
         separator = _in_words(table.dialect.separator)
-        raise CorpusError(f"{error} (the separator is read as {separator})") from None
+        header = "; #header=none reads the first row as text" if table.header else ""
+        raise CorpusError(f"{error} (the separator is read as {separator}{header})") from None
 
 
 def _in_words(separator: str) -> str:
@@ -122,7 +123,7 @@ class _TableCheck:
 
     def __init__(self, request: FileRequest, scan: TextScan) -> None:
         self.path, self.options, self.scan = request.path, request.options, scan
-        self.reading = request.reading
+        self.reading, self.column = request.reading, request.column
         self.own = OWN_SEPARATORS[request.extension]
         with open_text(self.path, scan) as file:
             self.head = file.read(HEAD_CHARACTERS).splitlines(keepends=True)
@@ -159,9 +160,7 @@ class _TableCheck:
         others = [sign for sign in OTHERS if sign != self.own and self._head_fits(sign) > 1]
         if not others or (self._head_fits(self.own) == 1 and not self._in_first_row(others[0])):
             return self.own
-        self.reading.note(
-            f"the fields of {self.path.name} are separated by a {_in_words(others[0])}, and read so"
-        )
+        self._tell(f"its fields are separated by a {_in_words(others[0])}, and read so")
         return others[0]
 
     def _in_first_row(self, separator: str) -> bool:
@@ -180,7 +179,7 @@ class _TableCheck:
         """The first rows, as far as they can be read."""
         rows: list[list[str]] = []
         with contextlib.suppress(csv.Error):
-            rows.extend(islice(filter(None, records(self.head, dialect)), HEAD_ROWS))
+            rows.extend(islice(filterfalse(is_blank, records(self.head, dialect)), HEAD_ROWS))
         return rows
 
     # Quotes
@@ -193,6 +192,12 @@ class _TableCheck:
                 self._refuse_quotes(found)
             return dialect, found
         found = self._survey(dialect)
+        if not found.fits and any(f'{dialect.separator} "' in line for line in self.head):
+            spaced = replace(dialect, spaced=True)
+            second = self._survey(spaced)
+            if second.fits and second.suspects is None:
+                self._tell("spaces before a field are left out")
+                return spaced, second
         if found.error is None and found.suspects is None:
             return dialect, found
         backslash = found.error is not None and self._has_backslash(found.error[0])
@@ -229,9 +234,7 @@ class _TableCheck:
             first, last = found.suspects
             why = f"as quotes they would join lines {first:,} to {last:,}, which are rows"
         how = 'a quote inside quotes is \\"' if quoting == "backslash" else "quotes are characters"
-        self.reading.note(
-            f"in {self.path.name} {how}: {why} (#quoting=standard takes them as quotes)"
-        )
+        self._tell_of_rows(f"{how}: {why} (#quoting=standard takes them as quotes)")
 
     def _refuse_quotes(self, found: Survey) -> None:
         if found.suspects is not None and found.error is None:
@@ -256,9 +259,9 @@ class _TableCheck:
         assert found.misfit is not None
         line, fields = found.misfit
         if self.options.misfits == "skip":
-            self.reading.note(
-                f"{found.misfits:,} rows of {self.path.name} left out, the first in line {line:,}: "
-                "they have not as many fields as the header"
+            self._tell_of_rows(
+                f"{found.misfits:,} rows left out, the first in line {line:,}, because they have "
+                "not as many fields as the header"
             )
             return
         more = f", and {found.misfits - 1:,} more such rows" if found.misfits > 1 else ""
@@ -277,39 +280,46 @@ class _TableCheck:
         numbered = tuple(str(place) for place in range(1, len(first) + 1))
         if self.options.header == "none":
             return numbered, 0
-        evident = any(name.strip().casefold() in USUAL_NAMES for name in first)
+        usual = {*USUAL_NAMES, self.column}
+        evident = any(name in usual or name.strip().casefold() in usual for name in first)
         if self.options.header is None and not evident:
             if _looks_like_a_row(first, others):
-                self.reading.note(
-                    f"the first row of {self.path.name} looks like the others, so it is read as "
-                    "text and the columns are called 1, 2, … (#header=first takes it for names)"
+                self._tell(
+                    "the first row looks like the others, so it is read as text and the columns "
+                    "are called 1, 2, … (#header=first takes it for names)"
                 )
                 return numbered, 0
-            self.reading.note(
-                f"the first row of {self.path.name} was taken for the names of its columns: "
+            self._tell(
+                "the first row was taken for the names of the columns: "
                 f"{shortened(', '.join(first))} (#header=none reads it as text)"
             )
         return _told_apart(first), 1
 
     def _say(self, found: Survey, dialect: Dialect, extra: int) -> None:
-        name = self.path.name
         if found.trailing:
-            self.reading.note(
-                f"{found.trailing:,} rows of {name} end in a separator that the first row does not "
-                "have: read without it"
+            self._tell_of_rows(
+                f"{found.trailing:,} rows end in a separator that the first row does not have, and "
+                "are read without it"
             )
         if extra:
-            self.reading.note(
-                f"the rows of {name} begin with a number that the first row has no name for: "
-                "left out"
-            )
+            self._tell("the number that each row begins with has no name, and is left out")
         if found.joined and found.longest is not None:
             first, last = found.longest
-            self.reading.note(
-                f"{found.lines:,} lines of {name} are {found.rows:,} rows: {found.joined:,} hold "
+            self._tell_of_rows(
+                f"{found.lines:,} lines are {found.rows:,} rows, because {found.joined:,} hold "
                 f"line ends inside quotes, the longest from line {first:,} to {last:,} "
                 "(#quoting=none takes quotes as characters)"
             )
+
+    def _tell(self, what: str) -> None:
+        """Say something of the file, once, that may be true of others too."""
+        if not self.reading.row:
+            self.reading.tally(what, self.path.name)
+
+    def _tell_of_rows(self, what: str) -> None:
+        """Say something of the file that has its own numbers in it."""
+        if not self.reading.row:
+            self.reading.note(f"{self.path.name}: {what}")
 
 
 def _looks_like_a_row(first: list[str], others: list[list[str]]) -> bool:
