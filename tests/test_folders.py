@@ -136,6 +136,13 @@ def test_a_pattern_reads_what_it_can(folder: Path) -> None:
     corpus = prepare(f"{folder}/*")
     assert documents(corpus) == sorted(AUTUMN)
     assert "표지.png" in not_read(corpus)
+    (folder / "run" / "checkpoints").mkdir(parents=True)
+    for name in ("config.toml", "a.txt"):
+        (folder / "run" / name).write_text("달리기의 글\n" * 9, encoding="utf-8")
+    corpus = prepare(f"{folder}/**/*.txt")
+    assert documents(corpus) == sorted(AUTUMN)
+    assert "a.txt" in not_read(corpus)
+    assert "달리기의 글" in prepare(f"{folder}/run/*.txt").text("train")
 
 
 # --- names

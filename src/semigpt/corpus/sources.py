@@ -38,7 +38,7 @@ def open_source(source: Source, column: str | None, scratch: Path) -> Reading:
             if count := len(source.passed_over):
                 name = source.passed_over[0].name
                 more = f" and {count - 1:,} more" if count > 1 else ""
-                reading.note(f"not read, because of their kind: {name}{more}")
+                reading.note(f"not read, of another kind or in a run folder: {name}{more}")
             return reading
         case TextSource():
             return open_files({"": [source.path]}, source.options, column, scratch)

@@ -30,7 +30,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from semigpt.corpus.files import file_identity, files_below
+from semigpt.corpus.files import file_identity, files_below, is_run
 from semigpt.corpus.formats import file_format, formats_in_words
 from semigpt.corpus.library import shortened
 from semigpt.corpus.reading import printable
@@ -258,10 +258,20 @@ def _matching(body: str, options: FileOptions) -> FileSource:
     files = sorted({Path(name) for name in names if Path(name).is_file()})
     if not files:
         raise CorpusError(f"{body}: no file matches this pattern")
-    paths = tuple(path for path in files if file_format(path))
+    folders = {parent for path in files for parent in path.parents}
+    runs = {parent for parent in folders if is_run(parent) and not _is_named(parent, body)}
+    paths = [path for path in files if file_format(path) and runs.isdisjoint(path.parents)]
     if not paths:
         raise CorpusError(f"{files[0]}: files of this kind are not read here: {formats_in_words()}")
-    return FileSource(paths, options, tuple(path for path in files if not file_format(path)))
+    return FileSource(
+        tuple(paths), options, tuple(path for path in files if path not in set(paths))
+    )
+
+
+def _is_named(folder: Path, pattern: str) -> bool:
+    """Whether a pattern names a folder, not only matches it."""
+    named = Path(pattern).expanduser().parents
+    return any(parent == folder and not glob.has_magic(str(parent)) for parent in named)
 
 
 # Paths
