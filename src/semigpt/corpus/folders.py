@@ -133,8 +133,9 @@ def _not_read(folder: Path, below: Below, taken: Collection[Path]) -> str:
     kinds: dict[str, list[Path]] = {}
     for path, kind in below.passed_over:
         kinds.setdefault(kind, []).append(path)
+    has_card = declares_files(folder)
     for path in below.files:
-        is_card = path.parent == folder and path.name in CARDS
+        is_card = has_card and path.parent == folder and path.name in CARDS
         if not file_format(path) and not is_card and path.resolve() not in taken:
             kinds.setdefault(path.suffix.lower() or "without an ending", []).append(path)
     told = [
