@@ -1,21 +1,26 @@
 """Tables: read as what they are, or refused with the row and the way out."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from semigpt.corpus import Corpus, prepare_corpus
+from semigpt.corpus.sources import open_source
+from semigpt.corpus.spec import parse_spec
 from semigpt.errors import CorpusError
 
 TEXTS = [f"본문은 여기 있다 {i}" for i in range(60)]
 
 
-def prepare(path: Path, options: str = "", column: str | None = None) -> Corpus:
-    return prepare_corpus(f"{path}{options}", column=column, cache=path.parent / "cache")
+class Read(NamedTuple):
+    documents: list[str]
+    notes: list[str]
 
 
-def documents(corpus: Corpus) -> list[str]:
-    return sorted(text for split in corpus.splits for text in corpus.documents(split))
+def read(path: Path, options: str = "", column: str | None = None) -> Read:
+    reading = open_source(parse_spec(f"{path}{options}"), column, path.parent)
+    found = [text for stream in reading.splits.values() for text, _ in stream()]
+    return Read(found, reading.sentences())
 
 
 def write(folder: Path, name: str, content: str, encoding: str = "utf-8") -> Path:
@@ -62,9 +67,9 @@ RIGHT = {
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp949"])
 def test_a_table_is_read_as_it_is_written(tmp_path: Path, what: str, encoding: str) -> None:
     name, content, note = RIGHT[what]
-    corpus = prepare(write(tmp_path, name, content, encoding))
-    assert documents(corpus) == sorted(TEXTS)
-    said = [f for f in corpus.findings if f.startswith(f"{name}: ") and ": in " not in f]
+    found = read(write(tmp_path, name, content, encoding))
+    assert found.documents == TEXTS
+    said = [f for f in found.notes if f.startswith(f"{name}: ") and ": in " not in f]
     assert note in " ".join(said)
     assert len(said) == bool(note)
 
@@ -84,11 +89,11 @@ STRAY = {
 def test_a_stray_quote_swallows_no_row(tmp_path: Path, what: str, separator: str) -> None:
     content = STRAY[what].replace("\t", separator)
     path = write(tmp_path, "a.tsv" if separator == "\t" else "a.csv", content)
-    corpus = prepare(path)
-    assert len(documents(corpus)) == len(TEXTS)
-    assert "".join(documents(corpus)).count('"') == content.count('"')
-    assert any("quotes are characters" in finding for finding in corpus.findings)
-    assert documents(prepare(path, "#quoting=none")) == documents(corpus)
+    found = read(path)
+    assert len(found.documents) == len(TEXTS)
+    assert "".join(found.documents).count('"') == content.count('"')
+    assert any("quotes are characters" in finding for finding in found.notes)
+    assert read(path, "#quoting=none").documents == found.documents
 
 
 def test_quotes_that_hold_lines_and_separators_are_quotes(tmp_path: Path) -> None:
@@ -96,39 +101,41 @@ def test_quotes_that_hold_lines_and_separators_are_quotes(tmp_path: Path) -> Non
     for name, separator in (("a.csv", ","), ("a.tsv", "\t")):
         cells = ('"' + text.replace('"', '""') + '"' for text in texts)
         content = "".join(f"{i}{separator}{cell}\n" for i, cell in enumerate(cells))
-        corpus = prepare(write(tmp_path, name, f"id{separator}text\n{content}"))
-        assert documents(corpus) == sorted(texts)
-        assert any("66 lines are 63 rows" in finding for finding in corpus.findings)
+        found = read(write(tmp_path, name, f"id{separator}text\n{content}"))
+        assert found.documents == texts
+        assert any("66 lines are 63 rows" in finding for finding in found.notes)
 
 
 def test_lines_in_quotes_that_look_like_rows_are_believed_on_request(tmp_path: Path) -> None:
-    corpus = prepare(write(tmp_path, "a.tsv", STRAY["two"]), "#quoting=standard")
-    assert "있다 9\t1\n10\t본문" in corpus.text("train") + corpus.text("test")
-    assert any(
-        "a.tsv: 61 lines are 21 rows, because 1 hold" in finding for finding in corpus.findings
-    )
+    found = read(write(tmp_path, "a.tsv", STRAY["two"]), "#quoting=standard")
+    assert "있다 9\t1\n10\t본문" in "".join(found.documents)
+    assert any("a.tsv: 61 lines are 21 rows, because 1 hold" in finding for finding in found.notes)
 
 
 def test_a_backslash_before_a_quote_is_read(tmp_path: Path) -> None:
     content = "id,text\n" + rows('{i},"그는 \\"{text}, 응\\" 했다"\n')
-    corpus = prepare(write(tmp_path, "a.csv", content))
-    assert documents(corpus) == sorted(f'그는 "{text}, 응" 했다' for text in TEXTS)
+    found = read(write(tmp_path, "a.csv", content))
+    assert found.documents == [f'그는 "{text}, 응" 했다' for text in TEXTS]
 
 
 def test_missing_values_are_text_and_line_ends_are_one(tmp_path: Path) -> None:
     content = 'n,text\n1,NA\n2,null\n3,"가\r\n나"\n4,NaN\n5,007\n'
     content += rows("{i},{text}\n")
-    assert documents(prepare(write(tmp_path, "a.csv", content))) == sorted(
-        ["NA", "null", "가\n나", "NaN", "007", *TEXTS]
-    )
+    expected = ["NA", "null", "가\n나", "NaN", "007", *TEXTS]
+    assert read(write(tmp_path, "a.csv", content)).documents == expected
+
+
+def test_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "text,text\n" + rows("{i},{text}\n"))
+    assert read(path, column="text.1").documents == TEXTS
 
 
 def test_spaces_before_quotes_are_no_text(tmp_path: Path) -> None:
     texts = [f"{text}, 그리고" for text in TEXTS]
     content = "id,text\n" + "".join(f'{i}, "{text}"\n' for i, text in enumerate(texts)) + "  \n"
-    corpus = prepare(write(tmp_path, "a.csv", content))
-    assert documents(corpus) == sorted(texts)
-    assert "a.csv: spaces before a field are left out" in corpus.findings
+    found = read(write(tmp_path, "a.csv", content))
+    assert found.documents == texts
+    assert "a.csv: spaces before a field are left out" in found.notes
 
 
 REFUSED = {
@@ -137,6 +144,10 @@ REFUSED = {
     "a comma in the first row": (changed(PLAIN, 2, "있다", "있다,"), "line 2: 3 fields"),
     "a row cut in two": (changed(DATED, 7, "있다", "있\n다"), "line 7: 2 fields"),
     "an open quote": (changed(DATED, 9, "본문", '"본문,'), "line 9: cannot be read as a table"),
+    "one quote too many where all cells have quotes": (
+        "n,text\n" + rows('"{i}","{text}"\n') + '"60","그는 "응" 했다"\n',
+        "line 62: cannot be read as a table",
+    ),
     "a quote that closes early": (
         "n,text\n" + rows('{i},"{text}, ""응"""\n') + '60,"가"나, 다\n',
         "line 62: cannot be read",
@@ -150,7 +161,7 @@ def test_what_does_not_fit_is_refused_with_its_line_and_a_way_out(
 ) -> None:
     content, message = REFUSED[what]
     with pytest.raises(CorpusError) as caught:
-        prepare(write(tmp_path, "a.csv", content))
+        read(write(tmp_path, "a.csv", content))
     assert message in str(caught.value)
     assert "#" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -158,24 +169,24 @@ def test_what_does_not_fit_is_refused_with_its_line_and_a_way_out(
 
 def test_rows_that_do_not_fit_are_left_out_on_request(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", changed(PLAIN, 9, "있다", "있다,"))
-    corpus = prepare(path, "#misfits=skip")
-    assert documents(corpus) == sorted(TEXTS[:7] + TEXTS[8:])
-    assert any("a.csv: 1 rows left out, the first in line 9" in f for f in corpus.findings)
+    found = read(path, "#misfits=skip")
+    assert found.documents == TEXTS[:7] + TEXTS[8:]
+    assert any("a.csv: 1 rows left out, the first in line 9" in f for f in found.notes)
 
 
 def test_options_of_a_table_are_taken_and_checked(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", rows("{i}|{text}\n"))
-    assert documents(prepare(path, "#separator=bar,header=none", "2")) == sorted(TEXTS)
-    assert documents(prepare(path, "#separator=|,header=first", TEXTS[0])) == sorted(TEXTS[1:])
-    whole = prepare(path, "#separator=none,header=none")
-    assert documents(whole) == sorted(rows("{i}|{text}\n").splitlines())
+    assert read(path, "#separator=bar,header=none", "2").documents == TEXTS
+    assert read(path, "#separator=|,header=first", TEXTS[0]).documents == TEXTS[1:]
+    whole = read(path, "#separator=none,header=none")
+    assert whole.documents == rows("{i}|{text}\n").splitlines()
     for options, message in {
         "#quoting=some": "quoting=some is not one of standard, backslash, none",
         "#separator=ab": "separator=ab is neither a sign",
         "#header=maybe": "header=maybe is not one of first, none",
     }.items():
         with pytest.raises(CorpusError, match=message):
-            prepare(path, options)
+            read(path, options)
 
 
 def test_a_field_without_end_takes_no_memory(
@@ -184,4 +195,4 @@ def test_a_field_without_end_takes_no_memory(
     monkeypatch.setattr("semigpt.corpus.survey.FIELD_CHARACTERS", 1000)
     content = 'n,text\n1,"' + "가, 나\n" * 1000
     with pytest.raises(CorpusError, match="field larger than field limit"):
-        prepare(write(tmp_path, "a.csv", content))
+        read(write(tmp_path, "a.csv", content))
