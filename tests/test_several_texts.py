@@ -78,6 +78,13 @@ def test_each_source_has_splits_of_its_own() -> None:
     assert cut.text("train") + cut.text("test") == "".join(["훈련 하나", "훈련 둘", *AUTUMN])
 
 
+def test_a_column_is_asked_of_the_sources_that_have_columns() -> None:
+    Path("tables").mkdir()
+    Path("tables/c.csv").write_text("제목,본문\n하나,하나의 본문\n", encoding="utf-8")
+    corpus = prepare_corpus(["a.txt", "tables"], column="본문")
+    assert documents(corpus) == sorted([*AUTUMN, "하나의 본문"])
+
+
 def test_a_joined_reading_resumes_where_it_was_stopped(tmp_path: Path) -> None:
     Path("c.jsonl").write_text('{"text": "하나"}\n{"text": "둘"}\n', encoding="utf-8")
     specs = ["own", "a.txt", "c.jsonl"]

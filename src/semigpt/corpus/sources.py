@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from semigpt.corpus.folders import open_files, open_folder
+from semigpt.corpus.formats import file_format
 from semigpt.corpus.hub import open_hub
 from semigpt.corpus.joined import JoinedReading
 from semigpt.corpus.reading import SPLITS, Document, Reading, choose_column
@@ -46,12 +47,19 @@ def open_source(source: Source, column: str | None, scratch: Path) -> Reading:
             parts = []
             for number, part in enumerate(source.sources):
                 (own := scratch / str(number)).mkdir(exist_ok=True)
-                parts.append(open_source(part, column, own))
+                parts.append(open_source(part, None if _is_running(part) else column, own))
             return JoinedReading(parts)
         case FolderSource():
             return open_folder(source, column, scratch)
         case HubSource():
             return open_hub(source, column)
+
+
+def _is_running(source: Source) -> bool:
+    """Whether a source is running text alone, which has no columns."""
+    if isinstance(source, FileSource):
+        return all(file_format(path) == ".txt" for path in source.paths)
+    return isinstance(source, TextSource)
 
 
 def _open_news(source: NewsSource, column: str | None) -> Reading:
