@@ -3,13 +3,15 @@
     python benchmarks/fuzz_readers.py --minutes 10
 
 Damage is of bytes (flipped, cut, doubled, put in), of JSON (a value anywhere replaced by one of a
-wicked list) and of the sizes in binary headers. Anything but a SemigptError of one line is a
-finding: it is printed with the seed that reproduces it, and the exit code is 1.
+wicked list), of tables (quotes and separators put in) and of the sizes in binary headers. Anything
+but a SemigptError of one line is a finding: it is printed with the seed that reproduces it, and the
+exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import random
 import sys
@@ -22,6 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from semigpt.corpus.library import quiet_datasets
+from semigpt.corpus.sources import open_source
+from semigpt.corpus.spec import parse_spec
 from semigpt.dataset import open_dataset
 from semigpt.errors import SemigptError
 from semigpt.huggingface.folder import load_model, save_model
@@ -42,13 +47,25 @@ def read_checkpoint(folder: Path) -> None:
     run.metadata()
 
 
+def read_texts(folder: Path) -> None:
+    """Read all documents of a folder, its files damaged as they are."""
+    with tempfile.TemporaryDirectory() as scratch, quiet_datasets():
+        reading = open_source(parse_spec(str(folder)), None, Path(scratch))
+        for documents in reading.splits.values():
+            assert all(isinstance(text, str) for text, _ in documents())
+        reading.sentences()
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "load_model": load_model,
     "load_tokenizer": load_tokenizer,
     "newest": read_checkpoint,
     "open_dataset": open_dataset,
+    "read_folder": read_texts,
+    "read_tables": read_texts,
     "read_toml": lambda folder: Recipe.from_tables(read_toml(folder / "config.toml")),
 }
+SIGNS = ['"', '""', ",", ";", "\t", "|", "\n", "\r", "\\", '\\"', "\0", "\ufeff", "sep=;\n", "'"]
 WICKED: list[Any] = [
     None, True, 0, -1, 1.5, float("inf"), 2**31, 2**63, 2**70, 10**400, "", "\x00",
     "../../etc/passwd", "가" * 5000, [], {}, [[[]]], [None], {"": None}, "NaN", "F32", "O",
@@ -84,6 +101,7 @@ def make_specimens(place: Path) -> Path:
         "splits": {"train": entry},
     }  # fmt: skip
     (data / "manifest.json").write_text(json.dumps(manifest))
+    make_texts(place)
     (place / "read_toml").mkdir()
     (place / "read_toml" / "config.toml").write_text(
         '[data]\nspec = "news"\n\n[model]\nkind = "gpt"\nwidth = 64\n\n'
@@ -93,9 +111,35 @@ def make_specimens(place: Path) -> Path:
     return place
 
 
+def make_texts(place: Path) -> None:
+    """A folder of tables in their dialects, and one of every kind of text."""
+    tables, folder = place / "read_tables", place / "read_folder"
+    tables.mkdir()
+    numbers = range(20)
+    cells = [f'"{i}번째 ""글"", 쉼표\n둘째 줄"' if i % 3 else f"{i}번째 글" for i in numbers]
+    stray = ['"별로' if i == 9 else f"리뷰 {i}" for i in numbers]
+    contents = {
+        "a.csv": "id,text\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(cells)),
+        "b.csv": "번호;text\r\n" + "".join(f"{i};글 {i}, 쉼표\r\n" for i in numbers),
+        "c.tsv": "id\ttext\tlabel\n" + "".join(f"{i}\t{cell}\t1\n" for i, cell in enumerate(stray)),
+        "d.csv": "sep=,\ntext,n\n" + "".join(f"글 {i},{i},\n" for i in numbers),
+    }  # fmt: skip
+    for name, content in contents.items():
+        (tables / name).write_text(content, encoding="utf-8", newline="")
+    (tables / "e.csv").write_text(contents["a.csv"], encoding="utf-16")
+    (folder / "train").mkdir(parents=True)
+    (folder / "test").mkdir()
+    novel = "\n\n".join(f"{i}장.\n“네.”" for i in numbers)
+    (folder / "train" / "소설.txt").write_text(novel, encoding="cp949")
+    (folder / "train" / "a.csv.gz").write_bytes(gzip.compress(contents["a.csv"].encode()))
+    lines = "".join(json.dumps({"text": f"글 {i}"}) + "\n" for i in numbers)
+    (folder / "test" / "a.jsonl").write_text(lines, encoding="utf-8")
+    (folder / "표지.png").write_bytes(b"\x89PNG\r\n")
+
+
 def damaged(content: bytes, draw: random.Random) -> bytes:
     """The file's bytes with one kind of damage."""
-    kind = draw.randrange(6)
+    kind = draw.randrange(7)
     if kind == 0:
         try:
             value = json.loads(content)
@@ -115,6 +159,9 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
             return content[:at]
         case 3:
             return content[:at] + content[draw.randrange(len(content) + 1) :]
+        case 6:
+            signs = draw.choices(SIGNS, k=draw.randrange(1, 4))
+            return content[:at] + "".join(signs).encode() + content[at:]
         case 4:
             return content[:at] + draw.randbytes(draw.randrange(1, 50)) + content[at:]
         case _:

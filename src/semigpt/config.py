@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from semigpt import auto
+from semigpt.corpus.staging import in_one_string
 from semigpt.device import MachineSettings, gigaflops, pick_device
 from semigpt.errors import SettingsError
 from semigpt.generation.sampling import SamplingSettings
@@ -42,11 +43,17 @@ LENGTHS = ("steps", "tokens", "minutes")
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Where the text comes from; `semigpt.corpus.spec` has the grammar of `spec` and `split`."""
+    """Where the text comes from; `semigpt.corpus.spec` has the grammar of `spec` and `split`.
+
+    Several SPECs, which are one corpus, are a list in a config and lines of one string here.
+    """
 
     spec: str = "news"
     column: str | None = None
     split: str = "auto"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", in_one_string(self.spec))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +295,11 @@ def _checked_tables(
         raise SettingsError(
             f"[model] vocab_size in {where} is the tokenizer's; set tokenizer.vocab_size"
         )
-    return {name: dict(tables.get(name, {})) for name in TABLES}
+    copies = {name: dict(tables.get(name, {})) for name in TABLES}
+    specs = copies["data"].get("spec")
+    if isinstance(specs, (list, tuple)) and all(isinstance(spec, str) for spec in specs):
+        copies["data"]["spec"] = in_one_string(specs)
+    return copies
 
 
 def _has(tables: Mapping[str, Mapping[str, Any]], name: str) -> bool:

@@ -15,6 +15,7 @@ from semigpt.settings import nearest
 __all__ = [
     "Commands",
     "Parser",
+    "Specs",
     "add_command",
     "add_data_flags",
     "add_group",
@@ -105,9 +106,31 @@ def _print_help(options: argparse.Namespace) -> int:
     return EXIT_BAD_INPUT
 
 
+class Specs(argparse.Action):
+    """SPECs that are one corpus, however often the flag is given: lines of one string."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        given = [values] if isinstance(values, str) else values
+        if before := getattr(namespace, self.dest):
+            given = [before, *given]
+        setattr(namespace, self.dest, "\n".join(given))
+
+
 def add_data_flags(parser: Parser) -> None:
-    default = "the text (default: news, synthetic practice news)"
-    parser.add_argument("--data", metavar="SPEC", help=default)
+    """--data, --column and --split; one --data takes several SPECs where no argument is behind it.
+
+    So it is added after the arguments of a command.
+    """
+    alone = all(action.option_strings for action in parser._actions)
+    parser.add_argument(
+        "--data",
+        metavar="SPEC",
+        nargs="+" if alone else None,
+        action=Specs,
+        help="the text, - for standard input; several are one (default: news, practice news)",
+    )
     parser.add_argument(
         "--column",
         help="the column that holds it (default: document, text, or the only text column)",

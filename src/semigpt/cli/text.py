@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from semigpt.cli.flags import Commands, Parser, add_command, add_group, add_json_flag
+from semigpt.cli.flags import Commands, Parser, Specs, add_command, add_group, add_json_flag
 from semigpt.cli.output import terminating, write_json
 
 
@@ -49,7 +49,9 @@ def add(commands: Commands) -> None:
 
 
 def _add_flags(parser: Parser) -> None:
-    parser.add_argument("spec", metavar="SPEC", help="the text, as --data names it")
+    parser.add_argument(
+        "spec", metavar="SPEC", nargs="+", action=Specs, help="the text, as --data names it"
+    )
     parser.add_argument("--column", help="the column that holds it")
     parser.add_argument(
         "--squeeze", type=int, metavar="N", help="at most N of a character in a row: ㅋㅋㅋㅋㅋ"

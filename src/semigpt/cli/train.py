@@ -26,9 +26,12 @@ HELP = """\
   news                     synthetic practice news; news#articles=22194,seed=7 for more
                            of it
   a file, glob or folder   .txt .jsonl .csv .tsv .parquet, each also .gz or .zst,
-                           or a dataset folder
+                           or a dataset folder; a.csv#separator=semicolon,header=none,
+                           quoting=none, misfits=skip; a.txt#by=line, paragraph, document
+  -                        standard input
   hf:ORG/NAME              a dataset of the Hub;
                            hf:ORG/NAME#config=...,revision=...,split=...,streaming=yes
+Several are one corpus, in this order.
 """
 
 
@@ -164,8 +167,10 @@ def recipe_tables(
         raise SettingsError(
             f"--memory is --model memory; it does not go with --model {options.model}"
         )
+    from semigpt.corpus.standard_input import with_received
+
     given = {
-        "data.spec": options.data,
+        "data.spec": options.data and with_received(options.data),
         "data.column": options.column,
         "data.split": options.split,
         "tokenizer.kind": options.tokenizer,
@@ -205,9 +210,9 @@ def recipe_tables(
 
 def default_name(recipe: Recipe) -> str:
     """TEXT-RUNG, for a run that was not given a name."""
-    spec = recipe.data.spec.split("#")[0].removeprefix("hf:")
-    name = "".join(filter(str.isprintable, Path(spec).name.split(".")[0])).strip("*")
-    return f"{name or 'text'}-{recipe.kind}"
+    spec = recipe.data.spec.split("\n")[0].split("#")[0].removeprefix("hf:")
+    name = Path(spec).expanduser().absolute().resolve().name.split(".")[0].strip("*-")
+    return f"{''.join(filter(str.isprintable, name)) or 'text'}-{recipe.kind}"
 
 
 def newest_run() -> Path:
