@@ -31,6 +31,7 @@ from semigpt.storage import (
     JournalClock,
     fsync,
     has_resumable,
+    is_shortage,
     publish,
     read_journal,
     resumable_folder,
@@ -388,6 +389,8 @@ def open_dataset(folder: Path) -> Dataset:
         RecursionError,
     ) as error:
         detail = " ".join(str(error).split())
+        if is_shortage(error):
+            raise CorpusError(f"{folder} cannot be read: {detail}") from None
         raise CorpusError(
             f"{manifest_path} is damaged ({detail}); delete {folder} and run again"
         ) from None

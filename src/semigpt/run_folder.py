@@ -37,6 +37,7 @@ from semigpt.settings import read_toml, write_toml
 from semigpt.storage import (
     discard_folder,
     fsync,
+    is_shortage,
     read_json,
     read_json_lines,
     replace_file,
@@ -55,6 +56,17 @@ TENSOR_FILES = ("model", "optimizer", "random")
 def _reason(error: Exception) -> str:
     """Why a write failed, in the system's words, which safetensors passes on in its own error."""
     return (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+
+
+def _unread(path: Path, error: Exception) -> CheckpointError:
+    """The error for a file that cannot be read: an UnreadError where it may well be whole."""
+    return (UnreadError if is_shortage(error) else CheckpointError)(
+        f"{path} cannot be read: {_reason(error)}"
+    )
+
+
+class UnreadError(CheckpointError):
+    """A checkpoint of which nobody knows whether it is whole: the system lacks files or memory."""
 
 
 @dataclass(frozen=True)
@@ -324,8 +336,8 @@ class RunFolder:
         names = {*(f"{group}.safetensors" for group in TENSOR_FILES), "progress.json"}
         try:
             manifest = read_json(folder / "manifest.json")
-        except ValueError as error:
-            raise CheckpointError(f"{folder / 'manifest.json'} cannot be read: {error}") from None
+        except (OSError, ValueError) as error:
+            raise _unread(folder / "manifest.json", error) from None
         if set(manifest) != names:
             raise CheckpointError(
                 f"{folder / 'manifest.json'} does not name the checkpoint's files"
@@ -334,7 +346,7 @@ class RunFolder:
             try:
                 whole = sha256_file(folder / name) == manifest[name]
             except OSError as error:
-                raise CheckpointError(f"{folder / name} cannot be read: {error.strerror}") from None
+                raise _unread(folder / name, error) from None
             if not whole:
                 raise CheckpointError(
                     f"{folder / name} is not what was saved (its SHA-256 differs from the "
@@ -342,8 +354,8 @@ class RunFolder:
                 )
         try:
             metadata = read_json(folder / "progress.json")
-        except ValueError as error:
-            raise CheckpointError(f"{folder / 'progress.json'} cannot be read: {error}") from None
+        except (OSError, ValueError) as error:
+            raise _unread(folder / "progress.json", error) from None
         logs = metadata.get("logs")
         if not (
             isinstance(logs, dict)
@@ -356,7 +368,8 @@ class RunFolder:
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is intact; None before the first one.
 
-        Raises CheckpointError, naming what is wrong with the newest, where none is intact.
+        Raises CheckpointError, naming what is wrong with the newest, where none is intact, or
+        where the system has no memory or files left to read it.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -368,7 +381,11 @@ class RunFolder:
                 tensors = {
                     group: load_file(folder / f"{group}.safetensors") for group in TENSOR_FILES
                 }
+            except UnreadError:
+                raise
             except (CheckpointError, OSError, SafetensorError) as error:
+                if is_shortage(error):
+                    raise _unread(folder, error) from None
                 problem = problem or " ".join(str(error).split())
                 continue
             return Checkpoint(folder, tensors, metadata)

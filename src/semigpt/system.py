@@ -15,6 +15,7 @@ __all__ = [
     "available_cores",
     "can_fork",
     "fork",
+    "free_memory",
     "handled",
     "has_ended",
     "ignore_interrupts",
@@ -70,6 +71,27 @@ def handled(handler: Callable[[int, object], None], *numbers: int) -> Iterator[N
 def ignore_interrupts() -> None:
     """Leave Ctrl-C, which a whole process group gets, to another process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# Memory
+
+
+def free_memory() -> int | None:
+    """Bytes free, within the container's limit; None where nothing says."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(
+            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")
+        )
+    except (OSError, StopIteration):
+        return None
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        free = min(free, limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass  # no container, or one without a limit ("max")
+    return free
 
 
 # Processes that are forked

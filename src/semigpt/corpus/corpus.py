@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from semigpt import html
 from semigpt.errors import CorpusError
-from semigpt.storage import fsync, sha256_file
+from semigpt.storage import fsync, is_shortage, sha256_file
 
 __all__ = ["Corpus", "SplitMetadata", "open_corpus", "write_manifest"]
 
@@ -114,6 +114,8 @@ class Corpus:
         try:
             ends = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
+            if is_shortage(error):
+                raise CorpusError(f"{path}: it cannot be read: {error}") from None
             raise _damaged(path, f"it cannot be read: {error}") from None
         whole = ends.dtype == np.uint64 and ends.shape == (metadata.documents,)
         if not whole or ends[-1] != metadata.bytes:
@@ -190,8 +192,10 @@ def open_corpus(folder: Path) -> Corpus:
             empties=manifest["empties"],
             revision=manifest["revision"],
         )
-    except OSError as error:
+    except FileNotFoundError as error:
         raise _damaged(path, f"it cannot be read: {error.strerror}") from None
+    except OSError as error:
+        raise CorpusError(f"{path}: it cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"{CHANGED}: {type(error).__name__}") from None
     for split in corpus.metadata.values():
@@ -200,8 +204,10 @@ def open_corpus(folder: Path) -> Corpus:
         for name, size in expected.items():
             try:
                 found = (folder / name).stat().st_size
-            except OSError:
+            except FileNotFoundError:
                 raise _damaged(folder / name, "it is missing") from None
+            except OSError as error:
+                raise CorpusError(f"{folder / name}: it cannot be read: {error.strerror}") from None
             if found != size:
                 raise _damaged(folder / name, f"{found:,} bytes instead of {size:,}")
     return corpus
