@@ -272,6 +272,7 @@ def tokenize(
     key = hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
     folder = corpus.folder / f"tokens-{key}"
     if not (folder / "manifest.json").exists():
+        corpus.verify()  # the shards are of the text that its fingerprint names
         yield from _write_dataset(folder, key, corpus, tokenizer, tokens_per_shard)
     return open_dataset(folder)
 

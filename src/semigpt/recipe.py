@@ -89,13 +89,15 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
+    other_bits: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Run a recipe into a run folder; if this very run was left there unfinished, resume it.
 
-    With `resume` there must be a run to resume. `stop` is asked after each step, and after each
-    event of the preparation. Where it says yes the run is saved and ends, ready to be resumed; in
-    the preparation that is a KeyboardInterrupt.
+    With `resume` there must be a run to resume. With `other_bits` it is resumed also where this
+    machine rounds otherwise than the one that saved it. `stop` is asked after each step, and after
+    each event of the preparation. Where it says yes the run is saved and ends, ready to be resumed;
+    in the preparation that is a KeyboardInterrupt.
 
     Raises what its parts raise: CorpusError, SettingsError, CheckpointError, TrainingError.
     """
@@ -125,7 +127,7 @@ def train(
         optimizer = Optimizer(model, recipe.optimizer)
         step = make_step(model, recipe.machine, teacher)
         training = TrainingRun(run, recipe, text, model, optimizer, forecast)
-        checkpoint = None if new else training.restore_newest()
+        checkpoint = None if new else training.restore_newest(other_bits=other_bits)
         progress = training.progress
         yield training.prepared(None if new else progress.step)
         if new and forecast is not None:

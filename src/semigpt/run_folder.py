@@ -22,17 +22,19 @@ operating system releases with the process, however it ended.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import shutil
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from semigpt import html
 from semigpt.errors import CheckpointError
+from semigpt.run_lock import RunLock
 from semigpt.settings import read_toml, write_toml
 from semigpt.storage import (
     discard_folder,
@@ -40,9 +42,9 @@ from semigpt.storage import (
     is_shortage,
     read_json,
     read_json_lines,
+    remove_partial,
     replace_file,
     sha256_file,
-    try_lock,
 )
 
 if TYPE_CHECKING:
@@ -50,6 +52,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "RunFolder"]
 
+CHECKPOINT = re.compile(r"step-\d{8,}")
+UNFINISHED = re.compile(r"\.step-\d{8,}\.\d+(\.old)?\.partial")
+MODEL_FILES = (
+    *("config.json", "generation_config.json", "README.md", "model.safetensors"),
+    *("tokenizer.json", "tokenizer_config.json", "counts.safetensors"),
+)
 TENSOR_FILES = ("model", "optimizer", "random")
 
 
@@ -89,7 +97,7 @@ class RunFolder:
         self.logs = {name: path / f"{name}.jsonl" for name in ("metrics", "timings", "samples")}
         self.metadata_file = path / "metadata.json"
         self.report_file = path / "report.html"
-        self._lock: IO[str] | None = None
+        self._lock = RunLock(path)
 
     def __repr__(self) -> str:
         return f"<RunFolder {self.path}: {', '.join(value for _, value in self._shown())}>"
@@ -153,37 +161,17 @@ class RunFolder:
 
         Raises CheckpointError, naming the process, where another one holds it.
         """
-        path = self.path / ".lock"
-        try:
-            file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot write in the run folder {self.path}: {error.strerror}"
-            ) from None
-        if not try_lock(file):
-            file.seek(0)
-            holder = " ".join(file.read(100).split()) or "another process"
-            file.close()
-            raise CheckpointError(
-                f"{self.path} is being trained by {holder}; wait for it to end, or train into "
-                "another --out"
-            ) from None
-        try:
-            file.seek(0)
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
-        except OSError:
-            pass  # a full disk: the lock holds without a name in it
-        self._lock = file
+        self._lock.acquire()
 
     def unlock(self) -> None:
         """Let another process train here."""
-        if self._lock is not None:
-            # Closing writes what `lock` could not where the disk was full, and may fail again.
-            with contextlib.suppress(OSError):
-                self._lock.close()
-            self._lock = None
+        self._lock.release()
+
+    def check_held(self) -> None:
+        """Raise CheckpointError where the folder was locked, and has been moved or removed since:
+        asked before whatever is written.
+        """
+        self._lock.check()
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -211,6 +199,7 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Replace config.toml, for a run resumed with another value of what it may change."""
+        self.check_held()
         replace_file(self.config_file, write_toml(config).encode())
 
     def config(self) -> dict[str, Any]:
@@ -219,6 +208,7 @@ class RunFolder:
 
     def append(self, log: str, row: Mapping[str, Any]) -> None:
         """Add a line to one of the logs. Raises CheckpointError where it cannot be written."""
+        self.check_held()
         try:
             with self.logs[log].open("a", encoding="utf-8", errors="surrogatepass") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -228,11 +218,18 @@ class RunFolder:
             ) from None
 
     def rows(self, log: str) -> list[dict[str, Any]]:
-        """Every line of one of the logs."""
-        return read_json_lines(self.logs[log])
+        """Every line of one of the logs. Raises CheckpointError for a line that is damaged."""
+        try:
+            return read_json_lines(self.logs[log])
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.logs[log]}: {_reason(error)}; bring the file back, or train from scratch "
+                "with another --out"
+            ) from None
 
     def write_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Write what the report shows beside the curves."""
+        self.check_held()
         replace_file(
             self.metadata_file,
             json.dumps(metadata, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"),
@@ -282,6 +279,7 @@ class RunFolder:
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
+        self.check_held()
         final = self.checkpoints / f"step-{step:08d}"
         temporary = self.checkpoints / f".{final.name}.{os.getpid()}.partial"
         try:
@@ -293,7 +291,9 @@ class RunFolder:
             for group in TENSOR_FILES:
                 contiguous = {name: t.contiguous() for name, t in tensors[group].items()}
                 save_file(contiguous, temporary / f"{group}.safetensors")
-            progress = {"step": step, "logs": self._log_sizes(), **metadata}
+            sizes = self._log_sizes()
+            digests = {name: self._log_digest(name, sizes[name]) for name in sizes}
+            progress = {"step": step, "logs": sizes, "log_sha256": digests, **metadata}
             (temporary / "progress.json").write_text(
                 json.dumps(progress, indent=1), encoding="utf-8"
             )
@@ -305,6 +305,7 @@ class RunFolder:
             for path in (*temporary.iterdir(), *logs):
                 fsync(path)
             fsync(temporary)
+            self.check_held()
             if final.exists():  # found damaged, when the run was resumed from an older one
                 discard_folder(final)
             temporary.rename(final)
@@ -316,6 +317,7 @@ class RunFolder:
                 f"cannot write the checkpoint {final}: {_reason(error)}; {self.last_good()}: free "
                 f"some disk or mend its permissions, then `semigpt train --resume {self.path}`"
             ) from None
+        self.check_held()
         for old in self._folders()[:-keep]:
             discard_folder(old)
         return final
@@ -360,7 +362,8 @@ class RunFolder:
         if not (
             isinstance(logs, dict)
             and logs.keys() <= self.logs.keys()
-            and all(isinstance(n, int) and n >= 0 for n in logs.values())
+            and all(type(n) is int and n >= 0 for n in logs.values())
+            and isinstance(metadata.get("log_sha256", {}), dict)
         ):
             raise CheckpointError(f"{folder / 'progress.json'} does not say how long the logs were")
         return metadata
@@ -408,8 +411,9 @@ class RunFolder:
         """Cut the logs back to a checkpoint (None: to the run's start), and remove newer ones.
 
         Newer checkpoints are damaged. Raises CheckpointError, having changed nothing, where a log
-        is shorter than it was when the checkpoint was saved.
+        is shorter than it was when the checkpoint was saved, or another.
         """
+        self.check_held()
         lengths = dict.fromkeys(self.logs, 0) if checkpoint is None else checkpoint.metadata["logs"]
         sizes = self._log_sizes()
         for name, length in lengths.items():
@@ -418,6 +422,14 @@ class RunFolder:
                     f"{self.logs[name]} is cut off: {sizes[name]:,} bytes where the checkpoint was "
                     f"saved with {length:,}; bring it back, or train from scratch with another "
                     "--out"
+                )
+        digests = {} if checkpoint is None else checkpoint.metadata.get("log_sha256", {})
+        for name, digest in digests.items():
+            if name in lengths and self._log_digest(name, lengths[name]) != digest:
+                self.rows(name)  # names the line, where it is no JSON
+                raise CheckpointError(
+                    f"{self.logs[name]} is not what the run had written when the checkpoint was "
+                    "saved; bring it back, or train from scratch with another --out"
                 )
         try:
             for name, length in lengths.items():
@@ -438,10 +450,26 @@ class RunFolder:
             name: path.stat().st_size if path.exists() else 0 for name, path in self.logs.items()
         }
 
+    def _log_digest(self, name: str, length: int) -> str:
+        """The SHA-256 of the first bytes of a log, which may be none."""
+        if not length:
+            return hashlib.sha256().hexdigest()
+        try:
+            return sha256_file(self.logs[name], length)
+        except OSError as error:
+            raise _unread(self.logs[name], error) from None
+
     def _folders(self) -> list[Path]:
-        return sorted(self.checkpoints.glob("step-*")) if self.checkpoints.is_dir() else []
+        """The checkpoints, the oldest first; a folder of any other name is not ours."""
+        return [path for path in self._entries() if CHECKPOINT.fullmatch(path.name)]
+
+    def _entries(self) -> list[Path]:
+        return sorted(self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
 
     def _remove_partial(self) -> None:
-        if self.checkpoints.is_dir():
-            for left in self.checkpoints.glob(".step-*.partial"):
+        """Remove what earlier saves left half done; only the process that holds the lock calls."""
+        for left in self._entries():
+            if UNFINISHED.fullmatch(left.name):
                 shutil.rmtree(left, ignore_errors=True)
+        remove_partial(self.path, ("config.toml", "metadata.json", "report.html"))
+        remove_partial(self.model_folder, MODEL_FILES)

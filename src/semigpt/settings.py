@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -20,6 +21,7 @@ from semigpt.errors import SettingsError
 
 __all__ = [
     "check_choice",
+    "check_finite",
     "check_positive",
     "from_table",
     "nearest",
@@ -30,16 +32,26 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+LARGEST_INTEGER = 2**63  # what C and TOML hold
 # How an error message calls a type.
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def check_positive(owner: object, *names: str) -> None:
-    """Raise SettingsError unless each named field of `owner` is None or more than 0."""
+    """Raise SettingsError unless each named field of `owner` is None or finite and more than 0."""
     for name in names:
         value = getattr(owner, name)
-        if value is not None and not value > 0:
-            raise SettingsError(f"{name} must be more than 0, not {value}")
+        if value is not None and not 0 < value < math.inf:
+            raise SettingsError(f"{name} must be more than 0 and finite, not {value}")
+
+
+def check_finite(owner: object) -> None:
+    """Raise SettingsError where a number among the fields of a settings object is not finite."""
+    for field in fields(owner):  # type: ignore[arg-type]
+        value = getattr(owner, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise SettingsError(f"{field.name} must be a finite number, not {value}")
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
@@ -99,9 +111,13 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             raise SettingsError(f"{where} must be {len(parts)} values, not {value!r}")
         return tuple(_convert(v, p, where) for v, p in zip(value, parts, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < LARGEST_INTEGER else math.inf
     if hint in (int, float, str, bool) and (type(value) is not hint):
         raise SettingsError(f"{where} must be {TYPE_NAMES[hint]}, not {value!r}")
+    if hint is float and not math.isfinite(value):
+        raise SettingsError(f"{where} must be a finite number, not {value}")
+    if hint is int and abs(value) >= LARGEST_INTEGER:
+        raise SettingsError(f"{where} must be less than 2^63 in size")
     return value
 
 

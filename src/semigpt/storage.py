@@ -113,10 +113,16 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal."""
+def sha256_file(path: Path, length: int | None = None) -> str:
+    """The SHA-256 of a file, or of its first `length` bytes, in hexadecimal."""
     with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if length is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.sha256()
+        while length > 0 and (part := file.read(min(length, 1 << 20))):
+            found.update(part)
+            length -= len(part)
+        return found.hexdigest()
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -235,16 +241,24 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole line of a `.jsonl` file; a last line that a crash cut off is left out."""
+    """Every whole line of a `.jsonl` file; a last line that a crash cut off is left out.
+
+    Raises OSError, and ValueError, its message without the path, for a line that holds no object.
+    """
     if not path.exists():
         return []
     rows = []
+    with open_regular(path) as file:
+        content = file.read()
     # Not splitlines: a sample may hold U+2028, which ends no row.
-    for line in path.read_bytes().split(b"\n"):
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
-            rows.append(json.loads(line.decode("utf-8", "surrogatepass")))
+            row = json.loads(line.decode("utf-8", "surrogatepass"))
         except (ValueError, RecursionError):
-            break
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is damaged")
+        rows.append(row)
     return rows
 
 

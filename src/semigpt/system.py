@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,10 +20,12 @@ __all__ = [
     "handled",
     "has_ended",
     "ignore_interrupts",
+    "is_private",
     "kill",
     "peak_memory",
     "status_of",
     "step_back",
+    "user_id",
 ]
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)  # Python has both on every system
@@ -71,6 +74,33 @@ def handled(handler: Callable[[int, object], None], *numbers: int) -> Iterator[N
 def ignore_interrupts() -> None:
     """Leave Ctrl-C, which a whole process group gets, to another process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# Users
+
+
+def user_id() -> int:
+    """The number of the user that this process runs as; 0 where users have none."""
+    return os.geteuid() if hasattr(os, "geteuid") else 0
+
+
+def is_private(path: Path) -> bool:
+    """Whether a file or folder, and every folder above it, is this user's or root's, and no other
+    user can write there. True where files have no owners.
+    """
+    if not hasattr(os, "geteuid"):
+        return True
+    path = path.resolve()
+    for place in (path, *path.parents):
+        status = place.stat()
+        shared = status.st_mode & stat.S_IWOTH or (
+            status.st_mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid())
+        )
+        # In a sticky folder, such as /tmp, nobody renames or removes what is another's.
+        sticky = place != path and status.st_mode & stat.S_ISVTX
+        if status.st_uid not in (0, os.geteuid()) or (shared and not sticky):
+            return False
+    return True
 
 
 # Memory

@@ -198,7 +198,10 @@ def _fill(model: LanguageModel, folder: Path, files: Mapping[str, BufferedReader
                 continue
             read_header(file, path)  # its sizes
             model.load_auxiliary_tensors({name: read_tensors(file, path)})
-        except (OSError, SafetensorError, ValueError, LookupError, SettingsError) as error:
+        except (
+            *(OSError, SafetensorError, SettingsError),
+            *(ValueError, LookupError, TypeError, RuntimeError),
+        ) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(
                 f"{path} cannot be read, or does not hold what the model needs ({reason}); save "

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from semigpt.auto import Choice, Size
 from semigpt.errors import SettingsError
-from semigpt.settings import check_positive, from_table
+from semigpt.settings import check_finite, check_positive, from_table
 
 __all__ = ["Cache", "LanguageModel", "ModelSettings", "check_ids", "own_settings", "windows_of"]
 
@@ -37,6 +37,7 @@ class ModelSettings(ABC):
     context_length: int
 
     def __post_init__(self) -> None:
+        check_finite(self)
         check_positive(self, "context_length")
         if self.vocab_size < 0:
             raise SettingsError(f"vocab_size must be 0 or more, not {self.vocab_size}")

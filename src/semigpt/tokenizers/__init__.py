@@ -129,10 +129,9 @@ def _load(path: Path) -> Tokenizer:
     try:
         tokenizer = _from_tokenizer_json(document)
         same = fingerprint_of(document) == tokenizer.fingerprint
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise TokenizerError(
-            f"{path} is not a tokenizer that semigpt wrote ({type(error).__name__}: {error})"
-        ) from error
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise TokenizerError(f"{path} is not a tokenizer that semigpt wrote ({reason})") from error
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
     if not same:

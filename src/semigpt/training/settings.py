@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -79,4 +80,4 @@ class TrainingSettings:
             if isinstance(self.save_every, str)
             else None
         )
-        return float(found[1]) if found else None
+        return float(found[1]) if found and math.isfinite(float(found[1])) else None
