@@ -17,7 +17,7 @@ import torch
 from semigpt import auto
 from semigpt.config import DataSettings, Recipe, SampleSettings, TokenizerSettings
 from semigpt.device import pick_device
-from semigpt.errors import TrainingError
+from semigpt.errors import SettingsError, TrainingError
 from semigpt.huggingface.open import open_run
 from semigpt.preparation import (
     Preparing,
@@ -29,6 +29,7 @@ from semigpt.preparation import (
 )
 from semigpt.run import BaselinesMeasured, Evaluated, Finished, Prepared, TrainingRun
 from semigpt.run_folder import RunFolder
+from semigpt.settings import from_table
 from semigpt.stages import mark, stage
 from semigpt.training.forecast import Forecast, check_resources
 from semigpt.training.optimizer import Optimizer
@@ -211,8 +212,8 @@ def naming_the_last_good(run: RunFolder) -> Iterator[None]:
 def saved_forecast(run: RunFolder | None) -> Forecast | None:
     """The forecast that a run to resume began with, where this version can read it."""
     saved = None if run is None else run.metadata().get("forecast")
-    with contextlib.suppress(TypeError):
-        return Forecast(**saved) if saved else None
+    with contextlib.suppress(SettingsError, AttributeError):
+        return from_table(Forecast, saved, "metadata.json") if saved else None
     return None
 
 

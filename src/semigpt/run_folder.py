@@ -114,7 +114,7 @@ class RunFolder:
             best = min(measured, key=lambda row: row["bits_per_character"])
             rows.append(("steps", f"{measured[-1]['step']:,} steps"))
             rows.append(("best", f"{best['bits_per_character']:.3f} bits per character"))
-        if "parameters" in metadata:
+        if isinstance(metadata.get("parameters"), int):
             rows.append(("size", f"{metadata['parameters']:,} parameters"))
         return rows
 

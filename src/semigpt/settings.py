@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from semigpt.errors import SettingsError
 
 __all__ = [
+    "check_at_most",
     "check_choice",
     "check_finite",
     "check_positive",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+LARGEST_TOML = 1 << 20  # bytes; ours have two thousand
 LARGEST_INTEGER = 2**63  # what C and TOML hold
 # How an error message calls a type.
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -43,6 +45,14 @@ def check_positive(owner: object, *names: str) -> None:
         value = getattr(owner, name)
         if value is not None and not 0 < value < math.inf:
             raise SettingsError(f"{name} must be more than 0 and finite, not {value}")
+
+
+def check_at_most(owner: object, **limits: float) -> None:
+    """Raise SettingsError where a field of this name is there and more than its limit."""
+    for name, limit in limits.items():
+        value = getattr(owner, name, None)
+        if value is not None and value > limit:
+            raise SettingsError(f"{name} must be at most {limit:,}, not {value:,}")
 
 
 def check_finite(owner: object) -> None:
@@ -144,7 +154,13 @@ def to_table(settings: object) -> dict[str, Any]:
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises SettingsError if it is not there or not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise SettingsError(f"the config file {path} is no regular file")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_TOML + 1)
+        if len(content) > LARGEST_TOML:
+            raise SettingsError(f"the config file {path} is larger than {LARGEST_TOML >> 20} MiB")
+        return tomllib.loads(content.decode("utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"no config file at {path}") from None
     except (OSError, ValueError, RecursionError) as error:

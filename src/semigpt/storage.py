@@ -380,18 +380,22 @@ def publish(temporary: Path, folder: Path, *, replace: bool = False) -> None:
     """Give a complete folder its name, unless one is there that is not to be replaced."""
     shutil.rmtree(temporary / JOURNAL.parent, ignore_errors=True)
     fsync(temporary)
-    if replace and folder.is_dir():
-        # The old one gets a temporary's name, so that a crash here leaves nothing for ever.
-        old, lock = _new(folder.parent, "")
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(old / "old")
-        _remove(old, lock)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        return  # another process was faster, and wrote the same
+    while True:
+        if replace and folder.is_dir():
+            # The old one gets a temporary's name, so that a crash here leaves nothing for ever.
+            old, lock = _new(folder.parent, "")
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(old / "old")
+            _remove(old, lock)
+        try:
+            temporary.rename(folder)
+            break
+        except OSError as error:
+            if folder.is_dir() and not replace:
+                return  # another process was faster, and wrote the same
+            # Another process's folder was there, and may be gone again.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
     fsync(folder.parent)
 
 
