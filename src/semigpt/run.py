@@ -30,6 +30,7 @@ from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.settings import to_table
 from semigpt.stages import stage
 from semigpt.storage import replace_file
+from semigpt.system import is_out_of_memory
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.forecast import Forecast, peak_memory
 from semigpt.training.optimizer import Optimizer
@@ -232,6 +233,8 @@ class TrainingRun:
             self.best = math.inf if best is None else float(best)
             restore(self.model, self.optimizer, checkpoint)
         except (LookupError, TypeError, ValueError, RuntimeError, SettingsError) as error:
+            if is_out_of_memory(error):
+                raise
             raise CheckpointError(
                 f"{checkpoint.folder} does not hold what this version saves "
                 f"({type(error).__name__}: {' '.join(str(error).split())}); train from scratch "

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from semigpt.errors import CheckpointError, SemigptError
+from semigpt.system import is_out_of_memory
 
 __all__ = [
     "JOURNAL",
@@ -218,7 +219,7 @@ def is_shortage(error: Exception) -> bool:
     """Whether a file was not read for want of memory or open files, which says nothing of it."""
     words = os.strerror(errno.EMFILE), os.strerror(errno.ENFILE), os.strerror(errno.ENOMEM)
     # Libraries pass the system's words on in errors of their own.
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+    return is_out_of_memory(error) or any(word in str(error) for word in words)
 
 
 def read_json(path: Path) -> dict[str, Any]:

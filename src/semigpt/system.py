@@ -20,6 +20,7 @@ __all__ = [
     "handled",
     "has_ended",
     "ignore_interrupts",
+    "is_out_of_memory",
     "is_private",
     "kill",
     "peak_memory",
@@ -122,6 +123,15 @@ def free_memory() -> int | None:
     except (OSError, ValueError):
         pass  # no container, or one without a limit ("max")
     return free
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was lacking: PyTorch says so in errors of other names."""
+    words = ("can't allocate memory", "not enough memory", "std::bad_alloc")
+    by_name = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return by_name or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
 
 
 # Processes that are forked

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from semigpt import storage
+from conftest import little_memory
+from semigpt import storage, system
 from semigpt.corpus.corpus import open_corpus
 from semigpt.dataset import open_dataset
 from semigpt.errors import CheckpointError, CorpusError, SettingsError
@@ -296,3 +297,11 @@ def test_the_checkpoints_folder_may_hold_what_is_not_ours(tmp_path: Path) -> Non
     assert sorted(path.name for path in run.checkpoints.iterdir()) == sorted(
         [*names, "step-00000003"]
     )
+
+
+def test_memory_that_runs_out_is_known_by_any_name() -> None:
+    """PyTorch's own error on a CPU is a RuntimeError."""
+    with little_memory(200), pytest.raises(RuntimeError) as error:
+        torch.empty(1 << 34, dtype=torch.uint8)
+    assert system.is_out_of_memory(error.value)
+    assert not system.is_out_of_memory(RuntimeError("sizes of tensors must match"))

@@ -27,7 +27,7 @@ from semigpt.huggingface.integrity import (
 from semigpt.models import LADDER, model_class
 from semigpt.models.base import LanguageModel
 from semigpt.storage import read_json, read_settled, write_files
-from semigpt.system import free_memory
+from semigpt.system import free_memory, is_out_of_memory
 from semigpt.tokenizers.base import Tokenizer
 
 if TYPE_CHECKING:
@@ -202,6 +202,8 @@ def _fill(model: LanguageModel, folder: Path, files: Mapping[str, BufferedReader
             *(OSError, SafetensorError, SettingsError),
             *(ValueError, LookupError, TypeError, RuntimeError),
         ) as error:
+            if is_out_of_memory(error):
+                raise
             reason = " ".join(str(error).split())
             raise CheckpointError(
                 f"{path} cannot be read, or does not hold what the model needs ({reason}); save "
@@ -244,6 +246,8 @@ def _build(config_file: Path, elements: int) -> tuple[LanguageModel, dict[str, t
         RuntimeError,
         SemigptError,
     ) as error:
+        if is_out_of_memory(error):
+            raise
         reason = " ".join((str(error).splitlines() or [type(error).__name__])[0].split())
         raise CheckpointError(
             f"{config_file} does not describe a model of semigpt's: {reason}"
