@@ -157,6 +157,8 @@ def make_specimens(place: Path) -> Path:
         '[training]\nsteps = 10\nsave_every = "2m"\n'
         "[optimizer]\nbetas = [0.9, 0.95]\nlearning_rate = 1e-3\n"
     )
+    for name, reader in READERS.items():  # whole; and what is compiled, is
+        reader(place / name)
     return place
 
 

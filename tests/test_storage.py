@@ -4,6 +4,7 @@ removed.
 
 from __future__ import annotations
 
+import ast
 import os
 import random
 import signal
@@ -198,3 +199,34 @@ def test_a_folder_is_private_where_nobody_else_can_write_on_the_way_to_it(tmp_pa
     (tmp_path / "link").symlink_to(below)
     below.chmod(0o707)
     assert not system.is_private(tmp_path / "link")
+
+
+REMOVING = {"rmtree", "unlink", "rmdir", "removedirs", "rename", "renames", "truncate", "move"}
+# Every module that removes, renames or cuts files, and why it harms nobody's.
+ALLOWED = {
+    "storage.py": "folders with our mark whose lock it holds; temporaries of random names",
+    "run_lock.py": "the content of a lock file that says it is ours",
+    "run_folder.py": "checkpoints of a run whose lock it holds, by their exact names",
+    "native/compiler.py": "a library it has just compiled, in a folder of a random name",
+    "preparation.py": "a tokenizer it has just written, in a folder of a random name",
+    "cli/tokenizer.py": "the same, to a name that is free",
+    "corpus/staging.py": "scratch files in its own resumable folder",
+    "corpus/writer.py": "the same",
+    "corpus/splits.py": "the same",
+    "corpus/formats.py": "the same",
+    "corpus/doctor/run.py": "a folder it has just written in its own, to a name that is free",
+    "corpus/doctor/shards.py": "files in it",
+    "shards.py": "files in its own resumable folder",
+    "tour/session.py": "a buffer in memory",
+}
+
+
+def test_only_known_modules_remove_or_rename() -> None:
+    """A new one is looked at by its author: does it guess the name of what it removes?"""
+    source = Path(storage.__file__).parent
+    found = set()
+    for path in source.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in REMOVING:
+                found.add(path.relative_to(source).as_posix())
+    assert found <= set(ALLOWED), found - set(ALLOWED)

@@ -13,6 +13,8 @@ from semigpt.storage import try_lock
 
 __all__ = ["RunLock"]
 
+HELD = "process "  # how a lock file begins, where it is not empty
+
 
 class RunLock:
     """A lock on the file `.lock` of a run folder, which the operating system releases with the
@@ -29,7 +31,7 @@ class RunLock:
         Raises CheckpointError, naming the process, where another one holds it.
         """
         try:
-            file = self._path.open("a+", encoding="utf-8")
+            file = self._path.open("a+", encoding="utf-8", errors="replace")
         except OSError as error:
             raise CheckpointError(
                 f"cannot write in the run folder {self._folder}: {error.strerror}"
@@ -42,10 +44,14 @@ class RunLock:
                 f"{self._folder} is being trained by {holder}; wait for it to end, or train into "
                 "another --out"
             ) from None
+        file.seek(0)
+        if not (file.read(len(HELD)) or HELD).startswith(HELD):
+            file.close()
+            raise CheckpointError(f"{self._path} is not a lock of semigpt's; choose another --out")
         try:
             file.seek(0)
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.write(f"{HELD}{os.getpid()} on {socket.gethostname()}\n")
             file.flush()
         except OSError:
             pass  # a full disk: the lock holds without a name in it

@@ -305,3 +305,10 @@ def test_memory_that_runs_out_is_known_by_any_name() -> None:
         torch.empty(1 << 34, dtype=torch.uint8)
     assert system.is_out_of_memory(error.value)
     assert not system.is_out_of_memory(RuntimeError("sizes of tensors must match"))
+
+
+def test_a_lock_file_of_another_program_is_let_be(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"\.lock is not a lock of semigpt's"):
+        RunFolder.create(tmp_path, {})
+    assert (tmp_path / ".lock").read_text() == "mine"
