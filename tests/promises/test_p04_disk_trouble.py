@@ -117,11 +117,10 @@ def test_a_run_folder_that_vanishes(tmp_path: Path) -> None:
         if isinstance(event, Stepped) and event.report.step == 5:
             shutil.rmtree(tmp_path / "run")
             break
-    with pytest.raises(
-        CheckpointError, match=r"cannot write .*run/.*: No such file or directory"
-    ) as error:
+    with pytest.raises(CheckpointError, match="was moved or removed while it trained") as error:
         list(events)
     one_line(error)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_checkpoint_file_that_vanishes(tmp_path: Path) -> None:
@@ -242,20 +241,13 @@ def test_a_run_whose_folder_is_moved_stops_and_touches_no_other(
         kept.unlock()
 
 
-def test_a_folder_that_is_removed_in_the_midst_of_training(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="was moved or removed while it trained"):
-        for event in train(quick(), tmp_path / "run"):
-            if isinstance(event, Stepped) and event.report.step == 9:
-                shutil.rmtree(tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_what_was_not_read_is_never_called_damaged(
     tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Too many open files, or no memory: the newest checkpoint stays the newest."""
     run = RunFolder.create(tmp_path / "run", {})
+    run.unlock()
     for step in (1, 2):
         run.save(BIG, {}, step=step, keep=2)
     with (
@@ -287,6 +279,7 @@ def failing(number: int) -> Callable[..., Any]:
 def test_the_checkpoints_folder_may_hold_what_is_not_ours(tmp_path: Path) -> None:
     """Only names that a save gives are checkpoints, or left by one."""
     run = RunFolder.create(tmp_path / "run", {})
+    run.unlock()
     run.save(BIG, {}, step=1, keep=1)
     names = ["step-best", "step-00000001-copy", ".step-mine.partial", "step-00000001.bak"]
     for name in names:
