@@ -46,6 +46,7 @@ from semigpt.storage import (
     replace_file,
     sha256_file,
 )
+from semigpt.system import is_hollow
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +59,7 @@ MODEL_FILES = (
     *("config.json", "generation_config.json", "README.md", "model.safetensors"),
     *("tokenizer.json", "tokenizer_config.json", "counts.safetensors"),
 )
+LARGEST_METADATA = 16 << 20  # bytes; the surprisal of some passages takes 20,000
 TENSOR_FILES = ("model", "optimizer", "random")
 
 
@@ -238,10 +240,9 @@ class RunFolder:
     def metadata(self) -> dict[str, Any]:
         """What `write_metadata` wrote; empty where there is nothing to read."""
         try:
-            metadata = json.loads(self.metadata_file.read_bytes().decode("utf-8", "surrogatepass"))
-        except (OSError, ValueError, RecursionError):
+            return read_json(self.metadata_file, LARGEST_METADATA)
+        except (OSError, ValueError):
             return {}
-        return metadata if isinstance(metadata, dict) else {}
 
     def check_unfinished(self) -> None:
         """Raise CheckpointError where the run came to its end."""
@@ -346,6 +347,8 @@ class RunFolder:
             )
         for name in sorted(names):
             try:
+                if is_hollow(folder / name):
+                    raise CheckpointError(f"{folder / name} is a file of holes, and holds nothing")
                 whole = sha256_file(folder / name) == manifest[name]
             except OSError as error:
                 raise _unread(folder / name, error) from None

@@ -62,7 +62,7 @@ __all__ = [
     "write_journal",
 ]
 
-LARGEST_JSON = 64 << 20  # bytes; the largest tokenizer.json in use is a third of it
+LARGEST_JSON = 1 << 20  # bytes of a config or manifest; parsed, it may be twenty times as large
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # for a pipe's other end
 PARTIAL = ".partial"  # the end of a temporary file's name
 SETTLING_SECONDS = 5.0  # of waiting for another process that replaces files of a folder
@@ -222,18 +222,19 @@ def is_shortage(error: Exception) -> bool:
     return is_out_of_memory(error) or any(word in str(error) for word in words)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """The object in a JSON file of at most so many bytes.
 
     Raises OSError for one that cannot be opened and ValueError, its message without the path, for
-    one larger than any of ours, nested deeper than Python's stack, or that holds no object.
+    one larger, nested deeper than Python's stack, or that holds no object.
     """
     try:
         with open_regular(path) as file:
-            content = file.read(LARGEST_JSON + 1)
-        if len(content) > LARGEST_JSON:
-            raise ValueError(f"it is larger than {LARGEST_JSON >> 20} MiB")
-        value = json.loads(content)
+            content = file.read(largest + 1)
+        if len(content) > largest:
+            raise ValueError(f"it is larger than {largest >> 20} MiB")
+        # Samples, which metadata holds, may have lone surrogates.
+        value = json.loads(content.decode("utf-8", "surrogatepass"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(value, dict):

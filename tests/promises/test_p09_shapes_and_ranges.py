@@ -23,7 +23,7 @@ from semigpt.huggingface.open import open_run
 from semigpt.models.memory import COUNTS_FILE
 from semigpt.ngrams.counts import Counts
 from semigpt.run import restore
-from semigpt.run_folder import Checkpoint
+from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.tokenizers import (
     BPETokenizer,
     CharTokenizer,
@@ -187,7 +187,9 @@ def test_only_regular_files_are_opened(tmp_path: Path, what: str, name: str) -> 
     assert "\n" not in str(error.value)
 
 
-def test_weights_that_memory_cannot_hold_are_refused_before_it_is_taken(tmp_path: Path) -> None:
+def test_weights_that_memory_cannot_hold_are_refused_before_it_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file of holes: 1 TB long, and a block on the disk."""
     tokenizer = CharTokenizer.plain("".join(chr(0xAC00 + i) for i in range(VOCABULARY)))
     save_model(tmp_path, small_model("gpt"), tokenizer, "card")
@@ -202,5 +204,21 @@ def test_weights_that_memory_cannot_hold_are_refused_before_it_is_taken(tmp_path
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + 4 * elements)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is a file of holes"):
+        load_model(tmp_path)
+    monkeypatch.setattr("semigpt.huggingface.integrity.is_hollow", lambda path: False)
     with pytest.raises(CheckpointError, match=r"config\.json.* bytes of memory, and .* are free"):
         load_model(tmp_path)
+
+
+def test_a_checkpoint_of_holes_is_passed_over(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, {})
+    run.unlock()
+    tensors = {group: {"x": torch.ones(2)} for group in ("model", "optimizer", "random")}
+    for step in (1, 2):
+        run.save(tensors, {}, step=step, keep=2)
+    os.truncate(run.checkpoints / "step-00000002" / "model.safetensors", 1 << 40)
+    newest = run.newest()
+    assert newest is not None
+    assert newest.metadata["step"] == 1
+    assert "model.safetensors is a file of holes" in next(run.damaged())

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from semigpt.errors import CheckpointError
 from semigpt.storage import open_regular, sha256_file
+from semigpt.system import is_hollow
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +80,8 @@ def opened(path: Path) -> Iterator[BufferedReader]:
     Raises CheckpointError for what cannot be read or is no regular file.
     """
     try:
+        if is_hollow(path):
+            raise CheckpointError(f"{path} is a file of holes, and holds nothing")
         file = open_regular(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None

@@ -49,6 +49,7 @@ __all__ = [
     "train_tokenizer",
 ]
 
+LARGEST_TOKENIZER = 64 << 20  # bytes; the largest tokenizer.json in use is a third of it
 DEFAULT_VOCAB_SIZE = 8000  # of the kinds whose tokens are longer than a character
 
 
@@ -182,7 +183,7 @@ def _from_tokenizer_json(document: Mapping[str, Any]) -> Tokenizer:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return read_json(path)
+        return read_json(path, LARGEST_TOKENIZER)
     except OSError as error:
         raise TokenizerError(
             f"no tokenizer in {path.parent}: {path.name}: {error.strerror or error}"
