@@ -89,7 +89,8 @@ class SampleSettings:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
-        check_positive(self, "max_new_tokens")
+        if self.max_new_tokens < 0:
+            raise SettingsError(f"max_new_tokens must be 0 or more, not {self.max_new_tokens}")
         check_at_most(self, max_new_tokens=1_000_000)
 
     def sampling(self) -> SamplingSettings:

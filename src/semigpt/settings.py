@@ -43,8 +43,10 @@ def check_positive(owner: object, *names: str) -> None:
     """Raise SettingsError unless each named field of `owner` is None or finite and more than 0."""
     for name in names:
         value = getattr(owner, name)
-        if value is not None and not 0 < value < math.inf:
-            raise SettingsError(f"{name} must be more than 0 and finite, not {value}")
+        if value is not None and not value > 0:
+            raise SettingsError(f"{name} must be more than 0, not {value}")
+        if value == math.inf:
+            raise SettingsError(f"{name} must be a finite number, not {value}")
 
 
 def check_at_most(owner: object, **limits: float) -> None:

@@ -82,7 +82,8 @@ class SamplingSettings:
                 raise SettingsError(f"{name} must be {range_}, not {getattr(self, name)}")
 
         top_k, top_p, min_p = self.top_k, self.top_p, self.min_p
-        require("temperature", 0 <= self.temperature <= LARGEST, f"from 0 to {LARGEST:,.0f}")
+        in_range = 0 <= self.temperature <= LARGEST
+        require("temperature", in_range, f"0 or more, at most {LARGEST:,.0f}")
         require("top_k", top_k is None or top_k >= 1, "at least 1")
         require("top_p", top_p is None or 0 < top_p <= 1, "more than 0 and at most 1")
         require("min_p", min_p is None or 0 <= min_p <= 1, "from 0 to 1")
