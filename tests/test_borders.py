@@ -270,18 +270,18 @@ def test_a_text_whose_name_is_no_utf8_is_trained_on_and_resumed(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Its run is named without those bytes, and shows the controls of its samples as pictures."""
+    """Its run names those bytes as %B1, and shows the controls of its samples as pictures."""
     monkeypatch.chdir(tmp_path)
     name = os.fsdecode(b"\xb1\xdb.txt")
     text_file.rename(name)
     flags = ["--model", "attention", *SMALL[:2], "--set", "sample.prompt=\x1b]52;"]
     assert main(["train", "--data", name, "--steps", "2", *flags, *SMALL[6:]]) == 0
     captured = capfd.readouterr()
-    assert captured.out == "runs/text-attention\n"
+    assert captured.out == "runs/%B1%DB-attention\n"
     assert "␛]52;" in captured.err
-    run = Path("runs/text-attention")
-    assert RunFolder.open(run).config()["data"]["spec"] == name
-    assert "`\ufffd\ufffd.txt`" in (run / "model" / "README.md").read_text("utf-8")
+    run = Path("runs/%B1%DB-attention")
+    assert RunFolder.open(run).config()["data"]["spec"] == "%B1%DB.txt"
+    assert "`%B1%DB.txt`" in (run / "model" / "README.md").read_text("utf-8")
     assert main(["evaluate", str(run), "--no-xz"]) == 0
     assert main(["train", "--data", "no.txt", "--steps", "1", "--out", name]) == 2
     assert "is not UTF-8, and safetensors opens no other" in capfd.readouterr().err

@@ -14,7 +14,14 @@ from semigpt.errors import SettingsError
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.models import model_class, model_settings
 from semigpt.models.base import LanguageModel, ModelSettings
-from semigpt.settings import check_choice, check_positive, from_table, nearest, to_table
+from semigpt.settings import (
+    check_at_most,
+    check_choice,
+    check_positive,
+    from_table,
+    nearest,
+    to_table,
+)
 from semigpt.tokenizers import Kind, Tokenizer
 from semigpt.training.optimizer import OptimizerSettings
 from semigpt.training.settings import TrainingSettings
@@ -87,6 +94,11 @@ class SampleSettings:
     temperature: float = 0.8
     top_k: int | None = None
     top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 0:
+            raise SettingsError(f"max_new_tokens must be 0 or more, not {self.max_new_tokens}")
+        check_at_most(self, max_new_tokens=1_000_000)
 
     def sampling(self) -> SamplingSettings:
         """How the samples are drawn. Raises SettingsError for what cannot be."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from semigpt.environment import cpu_limit
 from semigpt.errors import SettingsError
-from semigpt.settings import check_choice, check_positive
+from semigpt.settings import check_at_most, check_choice, check_positive
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +49,7 @@ class MachineSettings:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("backend", self.backend, ("auto", "native", "plain"))
         check_positive(self, "threads")
+        check_at_most(self, threads=4096)
         if self.backend == "native" and (self.compile or self.checkpoint_activations):
             raise SettingsError(
                 "machine.backend native goes with neither compile nor checkpoint_activations"

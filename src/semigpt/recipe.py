@@ -17,7 +17,7 @@ import torch
 from semigpt import auto
 from semigpt.config import DataSettings, Recipe, SampleSettings, TokenizerSettings
 from semigpt.device import pick_device
-from semigpt.errors import TrainingError
+from semigpt.errors import SettingsError, TrainingError
 from semigpt.huggingface.open import open_run
 from semigpt.preparation import (
     Preparing,
@@ -29,6 +29,7 @@ from semigpt.preparation import (
 )
 from semigpt.run import BaselinesMeasured, Evaluated, Finished, Prepared, TrainingRun
 from semigpt.run_folder import RunFolder
+from semigpt.settings import from_table
 from semigpt.stages import mark, stage
 from semigpt.training.forecast import Forecast, check_resources
 from semigpt.training.optimizer import Optimizer
@@ -89,13 +90,15 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
+    other_bits: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Run a recipe into a run folder; if this very run was left there unfinished, resume it.
 
-    With `resume` there must be a run to resume. `stop` is asked after each step, and after each
-    event of the preparation. Where it says yes the run is saved and ends, ready to be resumed; in
-    the preparation that is a KeyboardInterrupt.
+    With `resume` there must be a run to resume. With `other_bits` it is resumed also where this
+    machine rounds otherwise than the one that saved it. `stop` is asked after each step, and after
+    each event of the preparation. Where it says yes the run is saved and ends, ready to be resumed;
+    in the preparation that is a KeyboardInterrupt.
 
     Raises what its parts raise: CorpusError, SettingsError, CheckpointError, TrainingError.
     """
@@ -125,7 +128,7 @@ def train(
         optimizer = Optimizer(model, recipe.optimizer)
         step = make_step(model, recipe.machine, teacher)
         training = TrainingRun(run, recipe, text, model, optimizer, forecast)
-        checkpoint = None if new else training.restore_newest()
+        checkpoint = None if new else training.restore_newest(other_bits=other_bits)
         progress = training.progress
         yield training.prepared(None if new else progress.step)
         if new and forecast is not None:
@@ -209,8 +212,8 @@ def naming_the_last_good(run: RunFolder) -> Iterator[None]:
 def saved_forecast(run: RunFolder | None) -> Forecast | None:
     """The forecast that a run to resume began with, where this version can read it."""
     saved = None if run is None else run.metadata().get("forecast")
-    with contextlib.suppress(TypeError):
-        return Forecast(**saved) if saved else None
+    with contextlib.suppress(SettingsError, AttributeError):
+        return from_table(Forecast, saved, "metadata.json") if saved else None
     return None
 
 

@@ -17,7 +17,7 @@ from semigpt.config import Recipe, SampleSettings
 from semigpt.controls import pictured
 from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
-from semigpt.errors import CheckpointError
+from semigpt.errors import CheckpointError, SettingsError
 from semigpt.evaluation.baselines import Baselines, known_baselines, measure_baselines
 from semigpt.evaluation.evaluate import LossEstimate, estimate_loss, source_entropy
 from semigpt.evaluation.information import bits
@@ -26,15 +26,18 @@ from semigpt.generation.engine import generate_text
 from semigpt.huggingface.folder import load_model, model_card, save_model
 from semigpt.models.base import LanguageModel
 from semigpt.report.page import write_report
+from semigpt.restoring import check_arithmetic, check_same, progress_of, random_state, restore
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.settings import to_table
 from semigpt.stages import stage
 from semigpt.storage import replace_file
+from semigpt.system import is_out_of_memory
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.forecast import Forecast, peak_memory
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Progress, StepReport
 from semigpt.training.settings import TrainingSettings
+from semigpt.training.step import arithmetic_of
 from semigpt.training.trainer import blocks_of
 
 __all__ = ["BaselinesMeasured", "Evaluated", "Measurement", "TrainingRun", "measure"]
@@ -178,6 +181,7 @@ class TrainingRun:
             "tokenizer": tokenizer.fingerprint,
             "model": {**to_table(model.settings), "kind": model.kind},
         }
+        self.arithmetic = arithmetic_of(model.device)
         self.metadata: dict[str, Any] = {
             "forecast": None if forecast is None else asdict(forecast),
             "baselines": None if self.baselines is None else self.baselines.as_dict(),
@@ -201,12 +205,17 @@ class TrainingRun:
 
     # Resuming
 
-    def restore_newest(self) -> Checkpoint | None:
+    def restore_newest(self, *, other_bits: bool = False) -> Checkpoint | None:
         """Restore the newest checkpoint and cut the logs back to it; None, and empty logs, before
         the first.
+
+        other_bits: resume also where this machine computes other bits than the run has so far
         """
         checkpoint = self.run.newest()
         if checkpoint is not None:
+            # Where the clock ends a run, no two end in the same bits anyhow.
+            forgiven = other_bits or self.settings.minutes is not None
+            check_arithmetic(checkpoint, self.arithmetic, forgiven=forgiven)
             self._restore(checkpoint)
         self.run.rewind(checkpoint)
         if self.run.config() != self.recipe.tables():
@@ -219,12 +228,14 @@ class TrainingRun:
         """
         check_same(checkpoint, self.identity)
         try:
-            self.progress = Progress(**checkpoint.metadata["progress"])
+            self.progress = progress_of(checkpoint)
             self.saving_seconds, self._checkpoint_cost = checkpoint.metadata["saving"]
             best = checkpoint.metadata["best"]
             self.best = math.inf if best is None else float(best)
             restore(self.model, self.optimizer, checkpoint)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError, SettingsError) as error:
+            if is_out_of_memory(error):
+                raise
             raise CheckpointError(
                 f"{checkpoint.folder} does not hold what this version saves "
                 f"({type(error).__name__}: {' '.join(str(error).split())}); train from scratch "
@@ -282,8 +293,17 @@ class TrainingRun:
         return result
 
     def _append(self, row: Mapping[str, Any]) -> None:
+        """A line of metrics.jsonl. NaN is no JSON: as text, it is in the log all the same."""
         progress = {"step": self.progress.step, "tokens_seen": self.progress.tokens_seen}
-        self.run.append("metrics", {**progress, **row})
+        wrong = {
+            name: str(value)
+            for name, value in row.items()
+            if isinstance(value, float) and not math.isfinite(value)
+        }
+        finite = {name: value for name, value in row.items() if name not in wrong}
+        self.run.append(
+            "metrics", {**progress, **finite, **({"not_finite": wrong} if wrong else {})}
+        )
 
     def _append_seconds(self, step: int, seconds: float) -> None:
         self.run.append("timings", {"step": step, "seconds": round(seconds, 3)})
@@ -309,7 +329,6 @@ class TrainingRun:
     def log(self, report: StepReport) -> None:
         """A line of metrics.jsonl for every tenth step, and for each that was skipped or spiked."""
         if report.skipped:
-            # NaN is no JSON: as text, it is in the log all the same.
             values = {"loss": str(report.loss), "gradient_norm": str(report.gradient_norm)}
             blocks = blocks_of(report.step, self.settings)
             self._append({"skipped": self.progress.skipped, "blocks": blocks, "not_finite": values})
@@ -366,6 +385,7 @@ class TrainingRun:
             "saving": [self.saving_seconds, self._checkpoint_cost],
             "best": self.best if math.isfinite(self.best) else None,
             "complete": self.progress.fraction(self.settings) >= 1,
+            "arithmetic": self.arithmetic,
             **self.identity,
         }
         tensors: dict[str, dict[str, Tensor]] = {
@@ -386,6 +406,7 @@ class TrainingRun:
             return
         state, card = self._unsaved
         begin = time.monotonic()
+        self.run.check_held()
         save_model(self.run.model_folder, self.model, self.text.tokenizer, card, state=state)
         self._model_cost = time.monotonic() - begin
         self._unsaved = None
@@ -399,6 +420,7 @@ class TrainingRun:
         best = self._best_row()
         # Its baselines may have been measured after these weights were saved.
         card = self._card(best["step"], best["tokens_seen"], best["bits_per_character"])
+        self.run.check_held()
         replace_file(self.run.model_folder / "README.md", card.encode())
         best_model = load_model(self.run.model_folder).to(self.model.device)
         texts = passages(self.text.corpus)
@@ -442,50 +464,3 @@ def passages(corpus: Corpus, count: int = 3, characters: int = 300) -> list[str]
     """The beginnings of a few validation documents, those long enough to be worth a look first."""
     beginnings = [text[:characters] for text in islice(corpus.documents("validation"), 50)]
     return sorted(beginnings, key=lambda text: -min(len(text), characters // 2))[:count]
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of every generator that training draws from (dropout's: the order of data needs
-    none).
-    """
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-@torch.no_grad()
-def restore(model: LanguageModel, optimizer: Optimizer, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's numbers in place, bit for bit."""
-    for name, parameter in model.named_parameters():
-        parameter.copy_(checkpoint.tensors["model"][name])
-    optimizer.load_state(checkpoint.tensors["optimizer"])
-    torch.set_rng_state(checkpoint.tensors["random"]["cpu"])
-    if model.device.type == "cuda" and "cuda" in checkpoint.tensors["random"]:
-        torch.cuda.set_rng_state(checkpoint.tensors["random"]["cuda"], model.device)
-
-
-def check_same(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> None:
-    """Raise CheckpointError, showing the difference, where resuming would be with other text, ids
-    or shapes.
-    """
-    for what, now in identity.items():
-        before = checkpoint.metadata.get(what)
-        if before == now:
-            continue
-        if isinstance(now, dict) and isinstance(before, dict):
-            names = [
-                name
-                for name in sorted(now.keys() | before.keys())
-                if now.get(name) != before.get(name)
-            ]
-            difference = ", ".join(
-                f"{name} was {before.get(name)}, is {now.get(name)}" for name in names
-            )
-        else:
-            difference = f"its fingerprint was {str(before)[:12]}, is {str(now)[:12]}"
-        raise CheckpointError(
-            f"{checkpoint.folder} was trained with another {what}: {difference}; bring back the "
-            "old one, or train from scratch "
-            "with another --out"
-        )

@@ -22,39 +22,61 @@ operating system releases with the process, however it ended.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import shutil
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from semigpt import html
 from semigpt.errors import CheckpointError
+from semigpt.run_lock import RunLock
 from semigpt.settings import read_toml, write_toml
 from semigpt.storage import (
     discard_folder,
     fsync,
+    is_shortage,
     read_json,
     read_json_lines,
+    remove_partial,
     replace_file,
     sha256_file,
-    try_lock,
 )
+from semigpt.system import is_hollow
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["Checkpoint", "RunFolder"]
 
+CHECKPOINT = re.compile(r"step-\d{8,}")
+UNFINISHED = re.compile(r"\.step-\d{8,}\.\d+(\.old)?\.partial")
+MODEL_FILES = (
+    *("config.json", "generation_config.json", "README.md", "model.safetensors"),
+    *("tokenizer.json", "tokenizer_config.json", "counts.safetensors"),
+)
+LARGEST_METADATA = 16 << 20  # bytes; the surprisal of some passages takes 20,000
 TENSOR_FILES = ("model", "optimizer", "random")
 
 
 def _reason(error: Exception) -> str:
     """Why a write failed, in the system's words, which safetensors passes on in its own error."""
     return (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+
+
+def _unread(path: Path, error: Exception) -> CheckpointError:
+    """The error for a file that cannot be read: an UnreadError where it may well be whole."""
+    return (UnreadError if is_shortage(error) else CheckpointError)(
+        f"{path} cannot be read: {_reason(error)}"
+    )
+
+
+class UnreadError(CheckpointError):
+    """A checkpoint of which nobody knows whether it is whole: the system lacks files or memory."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +99,7 @@ class RunFolder:
         self.logs = {name: path / f"{name}.jsonl" for name in ("metrics", "timings", "samples")}
         self.metadata_file = path / "metadata.json"
         self.report_file = path / "report.html"
-        self._lock: IO[str] | None = None
+        self._lock = RunLock(path)
 
     def __repr__(self) -> str:
         return f"<RunFolder {self.path}: {', '.join(value for _, value in self._shown())}>"
@@ -94,7 +116,7 @@ class RunFolder:
             best = min(measured, key=lambda row: row["bits_per_character"])
             rows.append(("steps", f"{measured[-1]['step']:,} steps"))
             rows.append(("best", f"{best['bits_per_character']:.3f} bits per character"))
-        if "parameters" in metadata:
+        if isinstance(metadata.get("parameters"), int):
             rows.append(("size", f"{metadata['parameters']:,} parameters"))
         return rows
 
@@ -148,37 +170,17 @@ class RunFolder:
 
         Raises CheckpointError, naming the process, where another one holds it.
         """
-        path = self.path / ".lock"
-        try:
-            file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot write in the run folder {self.path}: {error.strerror}"
-            ) from None
-        if not try_lock(file):
-            file.seek(0)
-            holder = " ".join(file.read(100).split()) or "another process"
-            file.close()
-            raise CheckpointError(
-                f"{self.path} is being trained by {holder}; wait for it to end, or train into "
-                "another --out"
-            ) from None
-        try:
-            file.seek(0)
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
-        except OSError:
-            pass  # a full disk: the lock holds without a name in it
-        self._lock = file
+        self._lock.acquire()
 
     def unlock(self) -> None:
         """Let another process train here."""
-        if self._lock is not None:
-            # Closing writes what `lock` could not where the disk was full, and may fail again.
-            with contextlib.suppress(OSError):
-                self._lock.close()
-            self._lock = None
+        self._lock.release()
+
+    def check_held(self) -> None:
+        """Raise CheckpointError where the folder was locked, and has been moved or removed since:
+        asked before whatever is written.
+        """
+        self._lock.check()
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -221,6 +223,7 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Replace config.toml, for a run resumed with another value of what it may change."""
+        self.check_held()
         replace_file(self.config_file, write_toml(config).encode())
 
     def config(self) -> dict[str, Any]:
@@ -229,6 +232,7 @@ class RunFolder:
 
     def append(self, log: str, row: Mapping[str, Any]) -> None:
         """Add a line to one of the logs. Raises CheckpointError where it cannot be written."""
+        self.check_held()
         try:
             with self.logs[log].open("a", encoding="utf-8", errors="surrogatepass") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -238,11 +242,18 @@ class RunFolder:
             ) from None
 
     def rows(self, log: str) -> list[dict[str, Any]]:
-        """Every line of one of the logs."""
-        return read_json_lines(self.logs[log])
+        """Every line of one of the logs. Raises CheckpointError for a line that is damaged."""
+        try:
+            return read_json_lines(self.logs[log])
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.logs[log]}: {_reason(error)}; bring the file back, or train from scratch "
+                "with another --out"
+            ) from None
 
     def write_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Write what the report shows beside the curves."""
+        self.check_held()
         replace_file(
             self.metadata_file,
             json.dumps(metadata, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"),
@@ -251,10 +262,9 @@ class RunFolder:
     def metadata(self) -> dict[str, Any]:
         """What `write_metadata` wrote; empty where there is nothing to read."""
         try:
-            metadata = json.loads(self.metadata_file.read_bytes().decode("utf-8", "surrogatepass"))
-        except (OSError, ValueError, RecursionError):
+            return read_json(self.metadata_file, LARGEST_METADATA)
+        except (OSError, ValueError):
             return {}
-        return metadata if isinstance(metadata, dict) else {}
 
     def check_unfinished(self) -> None:
         """Raise CheckpointError where the run came to its end."""
@@ -292,6 +302,7 @@ class RunFolder:
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
+        self.check_held()
         final = self.checkpoints / f"step-{step:08d}"
         temporary = self.checkpoints / f".{final.name}.{os.getpid()}.partial"
         try:
@@ -303,7 +314,9 @@ class RunFolder:
             for group in TENSOR_FILES:
                 contiguous = {name: t.contiguous() for name, t in tensors[group].items()}
                 save_file(contiguous, temporary / f"{group}.safetensors")
-            progress = {"step": step, "logs": self._log_sizes(), **metadata}
+            sizes = self._log_sizes()
+            digests = {name: self._log_digest(name, sizes[name]) for name in sizes}
+            progress = {"step": step, "logs": sizes, "log_sha256": digests, **metadata}
             (temporary / "progress.json").write_text(
                 json.dumps(progress, indent=1), encoding="utf-8"
             )
@@ -315,6 +328,7 @@ class RunFolder:
             for path in (*temporary.iterdir(), *logs):
                 fsync(path)
             fsync(temporary)
+            self.check_held()
             if final.exists():  # found damaged, when the run was resumed from an older one
                 discard_folder(final)
             temporary.rename(final)
@@ -326,6 +340,7 @@ class RunFolder:
                 f"cannot write the checkpoint {final}: {_reason(error)}; {self.last_good()}: free "
                 f"some disk or mend its permissions, then `semigpt train --resume {self.path}`"
             ) from None
+        self.check_held()
         for old in self._folders()[:-keep]:
             discard_folder(old)
         return final
@@ -346,17 +361,19 @@ class RunFolder:
         names = {*(f"{group}.safetensors" for group in TENSOR_FILES), "progress.json"}
         try:
             manifest = read_json(folder / "manifest.json")
-        except ValueError as error:
-            raise CheckpointError(f"{folder / 'manifest.json'} cannot be read: {error}") from None
+        except (OSError, ValueError) as error:
+            raise _unread(folder / "manifest.json", error) from None
         if set(manifest) != names:
             raise CheckpointError(
                 f"{folder / 'manifest.json'} does not name the checkpoint's files"
             )
         for name in sorted(names):
             try:
+                if is_hollow(folder / name):
+                    raise CheckpointError(f"{folder / name} is a file of holes, and holds nothing")
                 whole = sha256_file(folder / name) == manifest[name]
             except OSError as error:
-                raise CheckpointError(f"{folder / name} cannot be read: {error.strerror}") from None
+                raise _unread(folder / name, error) from None
             if not whole:
                 raise CheckpointError(
                     f"{folder / name} is not what was saved (its SHA-256 differs from the "
@@ -364,13 +381,14 @@ class RunFolder:
                 )
         try:
             metadata = read_json(folder / "progress.json")
-        except ValueError as error:
-            raise CheckpointError(f"{folder / 'progress.json'} cannot be read: {error}") from None
+        except (OSError, ValueError) as error:
+            raise _unread(folder / "progress.json", error) from None
         logs = metadata.get("logs")
         if not (
             isinstance(logs, dict)
             and logs.keys() <= self.logs.keys()
-            and all(isinstance(n, int) and n >= 0 for n in logs.values())
+            and all(type(n) is int and n >= 0 for n in logs.values())
+            and isinstance(metadata.get("log_sha256", {}), dict)
         ):
             raise CheckpointError(f"{folder / 'progress.json'} does not say how long the logs were")
         return metadata
@@ -378,7 +396,8 @@ class RunFolder:
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is intact; None before the first one.
 
-        Raises CheckpointError, naming what is wrong with the newest, where none is intact.
+        Raises CheckpointError, naming what is wrong with the newest, where none is intact, or
+        where the system has no memory or files left to read it.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -390,7 +409,11 @@ class RunFolder:
                 tensors = {
                     group: load_file(folder / f"{group}.safetensors") for group in TENSOR_FILES
                 }
+            except UnreadError:
+                raise
             except (CheckpointError, OSError, SafetensorError) as error:
+                if is_shortage(error):
+                    raise _unread(folder, error) from None
                 problem = problem or " ".join(str(error).split())
                 continue
             return Checkpoint(folder, tensors, metadata)
@@ -413,8 +436,9 @@ class RunFolder:
         """Cut the logs back to a checkpoint (None: to the run's start), and remove newer ones.
 
         Newer checkpoints are damaged. Raises CheckpointError, having changed nothing, where a log
-        is shorter than it was when the checkpoint was saved.
+        is shorter than it was when the checkpoint was saved, or another.
         """
+        self.check_held()
         lengths = dict.fromkeys(self.logs, 0) if checkpoint is None else checkpoint.metadata["logs"]
         sizes = self._log_sizes()
         for name, length in lengths.items():
@@ -423,6 +447,14 @@ class RunFolder:
                     f"{self.logs[name]} is cut off: {sizes[name]:,} bytes where the checkpoint was "
                     f"saved with {length:,}; bring it back, or train from scratch with another "
                     "--out"
+                )
+        digests = {} if checkpoint is None else checkpoint.metadata.get("log_sha256", {})
+        for name, digest in digests.items():
+            if name in lengths and self._log_digest(name, lengths[name]) != digest:
+                self.rows(name)  # names the line, where it is no JSON
+                raise CheckpointError(
+                    f"{self.logs[name]} is not what the run had written when the checkpoint was "
+                    "saved; bring it back, or train from scratch with another --out"
                 )
         try:
             for name, length in lengths.items():
@@ -443,10 +475,26 @@ class RunFolder:
             name: path.stat().st_size if path.exists() else 0 for name, path in self.logs.items()
         }
 
+    def _log_digest(self, name: str, length: int) -> str:
+        """The SHA-256 of the first bytes of a log, which may be none."""
+        if not length:
+            return hashlib.sha256().hexdigest()
+        try:
+            return sha256_file(self.logs[name], length)
+        except OSError as error:
+            raise _unread(self.logs[name], error) from None
+
     def _folders(self) -> list[Path]:
-        return sorted(self.checkpoints.glob("step-*")) if self.checkpoints.is_dir() else []
+        """The checkpoints, the oldest first; a folder of any other name is not ours."""
+        return [path for path in self._entries() if CHECKPOINT.fullmatch(path.name)]
+
+    def _entries(self) -> list[Path]:
+        return sorted(self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
 
     def _remove_partial(self) -> None:
-        if self.checkpoints.is_dir():
-            for left in self.checkpoints.glob(".step-*.partial"):
+        """Remove what earlier saves left half done; only the process that holds the lock calls."""
+        for left in self._entries():
+            if UNFINISHED.fullmatch(left.name):
                 shutil.rmtree(left, ignore_errors=True)
+        remove_partial(self.path, ("config.toml", "metadata.json", "report.html"))
+        remove_partial(self.model_folder, MODEL_FILES)

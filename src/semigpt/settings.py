@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 from semigpt.errors import SettingsError
 
 __all__ = [
+    "check_at_most",
     "check_choice",
+    "check_finite",
     "check_positive",
     "from_table",
     "nearest",
@@ -32,6 +34,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+LARGEST_TOML = 1 << 20  # bytes; ours have two thousand
+LARGEST_INTEGER = 2**63  # what C and TOML hold
 # How an error message calls a type.
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
@@ -40,9 +44,27 @@ def check_positive(owner: object, *names: str) -> None:
     """Raise SettingsError unless each named field of `owner` is None or finite and more than 0."""
     for name in names:
         value = getattr(owner, name)
-        if value is not None and not 0 < value < math.inf:
-            bound = "finite" if value == math.inf else "more than 0"
-            raise SettingsError(f"{name} must be {bound}, not {value}")
+        if value is not None and not value > 0:
+            raise SettingsError(f"{name} must be more than 0, not {value}")
+        if value == math.inf:
+            raise SettingsError(f"{name} must be a finite number, not {value}")
+
+
+def check_at_most(owner: object, **limits: float) -> None:
+    """Raise SettingsError where a field of this name is there and more than its limit."""
+    for name, limit in limits.items():
+        value = getattr(owner, name, None)
+        if value is not None and value > limit:
+            raise SettingsError(f"{name} must be at most {limit:,}, not {value:,}")
+
+
+def check_finite(owner: object) -> None:
+    """Raise SettingsError where a number among the fields of a settings object is not finite."""
+    for field in fields(owner):  # type: ignore[arg-type]
+        value = getattr(owner, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise SettingsError(f"{field.name} must be a finite number, not {value}")
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
@@ -102,9 +124,13 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             raise SettingsError(f"{where} must be {len(parts)} values, not {value!r}")
         return tuple(_convert(v, p, where) for v, p in zip(value, parts, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < LARGEST_INTEGER else math.inf
     if hint in (int, float, str, bool) and (type(value) is not hint):
         raise SettingsError(f"{where} must be {TYPE_NAMES[hint]}, not {value!r}")
+    if hint is float and not math.isfinite(value):
+        raise SettingsError(f"{where} must be a finite number, not {value}")
+    if hint is int and abs(value) >= LARGEST_INTEGER:
+        raise SettingsError(f"{where} must be less than 2^63 in size")
     return value
 
 
@@ -133,7 +159,13 @@ def read_toml(path: Path) -> dict[str, Any]:
     there or not TOML.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise SettingsError(f"the config file {path} is no regular file")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_TOML + 1)
+        if len(content) > LARGEST_TOML:
+            raise SettingsError(f"the config file {path} is larger than {LARGEST_TOML >> 20} MiB")
+        tables = tomllib.loads(content.decode("utf-8"))
         return {key: _map_strings(value, _restored) for key, value in tables.items()}
     except FileNotFoundError:
         raise SettingsError(f"no config file at {path}") from None

@@ -21,6 +21,7 @@ from semigpt.cli import evaluate, generate, ladder, text, tokenizer, torture, to
 from semigpt.cli.flags import Parser
 from semigpt.cli.output import EXIT_BAD_INPUT, broken_pipe, note, one_line, standard_streams
 from semigpt.errors import SemigptError
+from semigpt.system import is_out_of_memory
 
 __all__ = ["build_parser", "main"]
 
@@ -57,8 +58,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             note(line)
         return 128 + signal.SIGINT
     except (MemoryError, RuntimeError) as error:
-        # torch's own error of memory is a RuntimeError by another name.
-        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+        if not is_out_of_memory(error):
             raise
         return one_line(
             "not enough memory for this; choose a smaller --size, batch_size or context_length"

@@ -272,13 +272,19 @@ def bits_table(
 
 
 def show_training(
-    recipe: Recipe, folder: Path, *, resume: bool, stop: Callable[[], bool], as_json: bool
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool,
+    other_bits: bool,
+    stop: Callable[[], bool],
+    as_json: bool,
 ) -> Finished:
     """Train, showing how it goes; the run folder (or one JSON object) goes to standard output."""
     display = TrainingDisplay(recipe)
     finished: Finished | None = None
     with display.bar:
-        for event in train(recipe, folder, resume=resume, stop=stop):
+        for event in train(recipe, folder, resume=resume, other_bits=other_bits, stop=stop):
             match event:
                 case Preparing():
                     display.show_preparing(event)

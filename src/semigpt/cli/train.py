@@ -80,6 +80,11 @@ def add(commands: Commands) -> None:
         help="resume a run (default: --out, or the last one)",
     )
     sub.add_argument(
+        "--other-bits",
+        action="store_true",
+        help="resume also where this machine, its torch or its compiler rounds otherwise",
+    )
+    sub.add_argument(
         "--config", type=Path, metavar="FILE", help="a config.toml to start from; flags go over it"
     )
     sub.add_argument(
@@ -140,6 +145,7 @@ def run(options: argparse.Namespace) -> int:
                 recipe,
                 folder,
                 resume=resume,
+                other_bits=options.other_bits,
                 stop=lambda: stop[0] is not None,
                 as_json=options.json,
             )

@@ -76,14 +76,15 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
     declared: Mapping[str, Sequence[Path]] | None = None
     if declares_files(source.path):
         declared = declared_splits(source)
+        builder = _builder(source) if declared is None else None
         if declared is None:
-            builder = _builder(source)
             declared = _declared_splits(builder)
-            if not _is_ours(builder, declared):
-                where = str(source.path)
-                with library_errors(source.path, "a dataset"):
-                    loaded = open_datasets(where, builder)
-                return open_splits(where, dict(loaded), source.split, column)
+        _check_inside(source.path, declared)
+        if builder is not None and not _is_ours(builder, declared):
+            where = str(source.path)
+            with library_errors(source.path, "a dataset"):
+                loaded = open_datasets(where, builder)
+            return open_splits(where, dict(loaded), source.split, column)
     elif source.config is not None:
         raise CorpusError(
             f"{source.path}: no configuration {source.config!r}: its README.md declares none"
@@ -169,6 +170,21 @@ def _builder(source: FolderSource) -> Any:
 def _declared_splits(builder: Any) -> dict[str, list[Path]]:
     files = builder.config.data_files or {}
     return {str(name): [Path(file) for file in names] for name, names in files.items()}
+
+
+def _check_inside(folder: Path, splits: Mapping[str, Sequence[Path]]) -> None:
+    """Raise CorpusError where a card, which a stranger may have written, names files elsewhere.
+
+    The Hub's cache keeps a folder's files as links into `blobs` two folders above it.
+    """
+    folder = folder.resolve()
+    homes = (folder, folder.parent.parent / "blobs")
+    for path in (path for paths in splits.values() for path in paths):
+        if "://" in str(path) or not any(path.resolve().is_relative_to(home) for home in homes):
+            raise CorpusError(
+                f"{folder}: its card names a file outside it, {path}: name that file in --data "
+                "yourself, where you trust the card"
+            )
 
 
 def _is_ours(builder: Any, splits: Mapping[str, Sequence[Path]]) -> bool:

@@ -37,6 +37,7 @@ from semigpt.storage import (
     cache_folder,
     has_resumable,
     publish,
+    read_settled,
     resumable_folder,
 )
 
@@ -104,7 +105,8 @@ def stage(
     corpora = (cache or cache_folder()) / "corpora"
     folder = corpora / f"{_slug(spec)}-{key}"
     if folder.is_dir() and not refresh:
-        return open_corpus(folder)
+        # Another process may be putting a newer one in its place.
+        return read_settled(corpora, lambda: open_corpus(folder))
     is_hub = _is_hub(source)
     resumed_after = (*INTERRUPTED, CorpusError) if is_hub else INTERRUPTED
     try:

@@ -67,6 +67,7 @@ def write_report(run: RunFolder, *, complete: bool | None = None) -> Path:
         _next_steps(run, config, complete=complete),
     )
     html = page(f"{run.path.name} · semigpt", "\n".join(parts), STYLE)
+    run.check_held()
     replace_file(run.report_file, html.encode("utf-8"))
     return run.report_file
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import TokenizerError
+from semigpt.storage import write_files
 
 __all__ = [
     "CONFIG_FILE",
@@ -130,12 +131,9 @@ class Tokenizer(ABC):
         except UnicodeDecodeError:
             return "".join(byte_token(byte) for byte in data)
 
-    def save(self, folder: Path, *, context_length: int | None = None) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json` into `folder`, creating it if
-        necessary.
-
-        `AutoTokenizer` loads them with no code of ours. `context_length` tells it the longest text
-        that a model takes, in tokens. Raises TokenizerError where nothing can be written.
+    def files(self, context_length: int | None = None) -> dict[str, bytes]:
+        """`tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads with no code
+        of ours; `context_length` tells it the longest text that a model takes, in tokens.
         """
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -146,11 +144,19 @@ class Tokenizer(ABC):
             config |= {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT}
         if context_length is not None:
             config["model_max_length"] = context_length
+        return {
+            name: (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()
+            for name, content in ((TOKENIZER_FILE, self.tokenizer_json()), (CONFIG_FILE, config))
+        }
+
+    def save(self, folder: Path, *, context_length: int | None = None) -> None:
+        """Write `files` into `folder`, creating it if necessary, both old or both new.
+
+        Raises TokenizerError where nothing can be written.
+        """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name, content in ((TOKENIZER_FILE, self.tokenizer_json()), (CONFIG_FILE, config)):
-                text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+            write_files(folder, self.files(context_length))
         except OSError as error:
             raise TokenizerError(
                 f"cannot save the tokenizer in {folder}: {error.strerror or error}"

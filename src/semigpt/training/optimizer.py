@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from semigpt.errors import SettingsError
-from semigpt.settings import check_choice, check_positive
+from semigpt.settings import check_choice, check_finite, check_positive
 from semigpt.training.adamw import AdamW, Group
 from semigpt.training.muon import Muon
 from semigpt.training.table_adamw import TableAdamW, touched_rows
@@ -51,6 +51,7 @@ class OptimizerSettings:
         check_choice("optimizer", self.optimizer, ("adamw", "muon"))
         check_choice("schedule", self.schedule, ("cosine", "trapezoid", "constant"))
         check_choice("decayed", self.decayed, ("matrices", "all"))
+        check_finite(self)
         check_positive(self, "learning_rate", "muon_learning_rate", "embedding_rate", "epsilon")
         for name in ("weight_decay", "clip"):
             if (getattr(self, name) or 0) < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 from semigpt.dataset import BlockOrder
 from semigpt.errors import SettingsError
 from semigpt.ngrams.counts import LEVELS
-from semigpt.settings import check_choice, check_positive
+from semigpt.settings import check_at_most, check_choice, check_positive
 
 __all__ = ["TrainingSettings"]
 
@@ -50,6 +51,7 @@ class TrainingSettings:
             )
         check_positive(self, "steps", "tokens", "minutes", "batch_size", "gradient_accumulation")
         check_positive(self, "eval_every", "eval_blocks", "keep")
+        check_at_most(self, eval_blocks=10_000_000, batch_size=10_000_000)
         check_choice("order", self.order, ("epoch", "random"))
         check_choice("on_nonfinite", self.on_nonfinite, ("stop", "skip"))
         if isinstance(self.save_every, int):
@@ -79,4 +81,4 @@ class TrainingSettings:
             if isinstance(self.save_every, str)
             else None
         )
-        return float(found[1]) if found else None
+        return float(found[1]) if found and math.isfinite(float(found[1])) else None
