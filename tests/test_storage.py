@@ -153,7 +153,6 @@ def test_processes_that_publish_replace_and_sweep_at_once_lose_nothing(tmp_path:
                     if draw.random() < 0.2:
                         raise KeyboardInterrupt
                     publish(folder, tmp_path / f"whole-{key}", replace=draw.random() < 0.5)
-                    assert not (folder / "text").exists() or (tmp_path / f"whole-{key}").is_dir()
             except KeyboardInterrupt:
                 pass
             except BaseException as error:
