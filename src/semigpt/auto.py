@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 __all__ = [
     "SIZES",
+    "STARTED_RATE",
     "Choice",
     "Size",
     "batch_size",
@@ -44,6 +45,7 @@ TEACHER_TOKENS = 1_200_000  # of a training split, from which the n-gram counts 
 TEACHER_ORDER = 5
 TOKENIZER_CHARACTERS = 6_000_000  # of a training split, from which a tokenizer is learnt
 COMPILE_SECONDS = 60
+STARTED_RATE = 0.3  # of the usual rates, for a run that begins from a trained model
 EVALUATIONS, EVALUATION_FRACTION = 10, 0.05
 SAVING_FRACTION, SAVING_PAUSE = 0.02, 30.0
 

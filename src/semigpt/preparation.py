@@ -33,6 +33,7 @@ from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts
 from semigpt.run import Measurement, Text, measure
 from semigpt.stages import stage as timed
+from semigpt.start import begin_from
 from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher
@@ -65,10 +66,15 @@ class Preparing:
 
 
 def prepare(
-    recipe: Recipe, stop: Callable[[], bool] = lambda: False
+    recipe: Recipe,
+    stop: Callable[[], bool] = lambda: False,
+    *,
+    tokenizer_folder: Path | None = None,
 ) -> Generator[Preparing, None, tuple[Recipe, Text]]:
     """Text to token shards, all found again at once by a second run; the recipe with what the text
     decides.
+
+    tokenizer_folder: where the tokenizer of a run lies that did not train its own
 
     Raises CorpusError where a split is too short for a block.
     """
@@ -82,7 +88,12 @@ def prepare(
     characters = corpus.characters("train")
     recipe = recipe.for_text(characters)
     with timed("learning a tokenizer"):
-        tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
+        if tokenizer_folder is None and recipe.start.folder is not None:
+            tokenizer_folder = recipe.start.model_folder
+        if tokenizer_folder is not None:
+            tokenizer = load_tokenizer(tokenizer_folder)
+        else:
+            tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
     recipe = recipe.for_tokenizer(tokenizer, characters)
     with timed("writing tokens"):
         dataset = yield from _until_stopped(tokenize(corpus, tokenizer), _writing, stop)
@@ -191,10 +202,17 @@ def make_teacher(recipe: Recipe, dataset: Dataset, counts: Counts | None) -> Tea
     return Teacher.of(counts, dataset.stream("train"), recipe.model.context_length)
 
 
-def fresh_model(recipe: Recipe, device: torch.device, counts: Counts | None) -> LanguageModel:
-    """The model that the recipe begins with; `counts` are for the rung that holds them."""
+def fresh_model(
+    recipe: Recipe, device: torch.device, counts: Counts | None, *, restored: bool = False
+) -> LanguageModel:
+    """The model that the recipe begins with; `counts` are for the rung that holds them.
+
+    restored: a checkpoint is going to be loaded into it, so no other weights need be
+    """
     torch.manual_seed(recipe.training.seed)
     model = recipe.build_model().to(device)
+    if recipe.start.folder is not None and not restored:
+        begin_from(model, recipe.start)
     if isinstance(model, MemoryGPT) and counts is not None:
         model.set_counts(counts)
     if isinstance(model, GPT):

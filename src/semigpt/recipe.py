@@ -27,22 +27,33 @@ from semigpt.preparation import (
     prepare,
     rehearse,
 )
-from semigpt.run import BaselinesMeasured, Evaluated, Finished, Prepared, TrainingRun
+from semigpt.run import (
+    BaselinesMeasured,
+    Evaluated,
+    Finished,
+    Prepared,
+    TrainingRun,
+    no_checkpoint,
+    progress_of,
+)
 from semigpt.run_folder import RunFolder
 from semigpt.stages import mark, stage
-from semigpt.training.forecast import Forecast, check_resources
+from semigpt.training.forecast import Forecast, check_resources, forecast_further
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Pace, StepReport
+from semigpt.training.settings import LegSettings, More
 from semigpt.training.step import make_step
 from semigpt.training.trainer import training_steps
 
 __all__ = [
     "BaselinesMeasured",
+    "Continued",
     "DataSettings",
     "Evaluated",
     "Event",
     "Finished",
     "Forecasted",
+    "More",
     "Prepared",
     "Preparing",
     "Recipe",
@@ -69,6 +80,15 @@ class Forecasted:
 
 
 @dataclass(frozen=True)
+class Continued:
+    """A run that had an end is going to be trained further."""
+
+    leg: LegSettings
+    forecast: Forecast | None  # of the whole run, to its new end
+    top: float  # the highest rate to come, as a fraction of the first leg's
+
+
+@dataclass(frozen=True)
 class Stepped:
     """One update of the weights; `slowed` as `Pace` tells it."""
 
@@ -77,7 +97,14 @@ class Stepped:
 
 
 Event: TypeAlias = (
-    Preparing | Prepared | Forecasted | Stepped | BaselinesMeasured | Evaluated | Finished
+    Preparing
+    | Prepared
+    | Forecasted
+    | Continued
+    | Stepped
+    | BaselinesMeasured
+    | Evaluated
+    | Finished
 )
 
 
@@ -89,39 +116,45 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
+    more: More | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Run a recipe into a run folder; if this very run was left there unfinished, resume it.
 
-    With `resume` there must be a run to resume. `stop` is asked after each step, and after each
-    event of the preparation. Where it says yes the run is saved and ends, ready to be resumed; in
-    the preparation that is a KeyboardInterrupt.
+    With `resume` there must be a run to resume, and with `more` it is trained so much further,
+    finished or not: its schedule begins again, its history goes on. `stop` is asked after each
+    step, and after each event of the preparation. Where it says yes the run is saved and ends,
+    ready to be resumed; in the preparation that is a KeyboardInterrupt.
 
     Raises what its parts raise: CorpusError, SettingsError, CheckpointError, TrainingError.
     """
     mark("begun")
     asked = recipe
     with contextlib.ExitStack() as held:
-        run = open_to_resume(folder, resume, held)
-        if run is not None:  # every choice was made when the run began
+        run = open_to_resume(folder, resume or more is not None, held)
+        forecast = saved_forecast(run)
+        if run is not None and more is not None:
+            recipe, forecast = another_leg(recipe, run, more, forecast)
+        elif run is not None:  # every choice was made when the run began
             recipe = recipe.resumed_from(Recipe.from_tables(run.config()), folder)
             run.check_unfinished()
         device = pick_device(recipe.machine.device)
         # The text decides the tokenizer, and its vocabulary the batch size.
-        recipe, text = yield from prepare(recipe, stop)
+        own = run_tokenizer(recipe, run)
+        recipe, text = yield from prepare(recipe, stop, tokenizer_folder=own)
         check_resources(recipe.model, recipe.training, folder, device)
         if recipe.machine.threads is not None:
             torch.set_num_threads(recipe.machine.threads)
         with stage("counting n-grams"):
             counts = count_ngrams(recipe, text.dataset, device)
             teacher = make_teacher(recipe, text.dataset, counts)
-        new, forecast, first = run is None, saved_forecast(run), None
+        new, first = run is None, None
         if run is None:  # its length decides dropout, weight decay and whether to compile
             with stage("forecast and first evaluation"):
                 recipe, forecast, first = rehearse(recipe, text, device, counts, teacher)
             run = RunFolder.create(folder, recipe.tables())
             held.callback(run.unlock)
-        model = fresh_model(recipe, device, counts)
+        model = fresh_model(recipe, device, counts, restored=run.has_checkpoints)
         optimizer = Optimizer(model, recipe.optimizer)
         step = make_step(model, recipe.machine, teacher)
         training = TrainingRun(run, recipe, text, model, optimizer, forecast)
@@ -130,9 +163,14 @@ def train(
         yield training.prepared(None if new else progress.step)
         if new and forecast is not None:
             yield Forecasted(forecast, advice(asked, recipe, forecast), dropout_of(recipe))
+        if more is not None:
+            top = max(recipe.optimizer.rewarm, recipe.leg.rate)
+            yield Continued(recipe.leg, forecast, top)
         run.write_metadata(training.metadata)
         if checkpoint is None:
             yield training.evaluate(first)
+            if recipe.start.folder is not None:  # from here on the run needs nothing but itself
+                training.save()
         stopped = False
         pace = Pace(None if forecast is None else forecast.seconds / forecast.steps)
         mark("first step")
@@ -145,6 +183,7 @@ def train(
                 progress,
                 step=step,
                 teacher=teacher,
+                leg=recipe.leg,
             ):
                 training.log(report)
                 yield Stepped(report, pace.slowed(report))
@@ -178,6 +217,29 @@ def open_to_resume(folder: Path, resume: bool, held: contextlib.ExitStack) -> Ru
     run.lock()
     held.callback(run.unlock)
     return run
+
+
+def another_leg(
+    recipe: Recipe, run: RunFolder, more: More, forecast: Forecast | None
+) -> tuple[Recipe, Forecast | None]:
+    """The recipe for one leg more of a run, and the forecast to its new end.
+
+    Raises CheckpointError where no checkpoint is left to begin it from.
+    """
+    checkpoint = run.newest()
+    if checkpoint is None:
+        raise no_checkpoint(run)
+    progress = progress_of(checkpoint)
+    recipe = recipe.further(Recipe.from_tables(run.config()), run.path, progress, more)
+    tokens_per_step = recipe.training.batch_size * recipe.model.context_length
+    return recipe, forecast_further(forecast, progress, recipe.training, tokens_per_step)
+
+
+def run_tokenizer(recipe: Recipe, run: RunFolder | None) -> Path | None:
+    """Where the tokenizer lies of a run that began from another's, once it has its own copy."""
+    if recipe.start.folder is None or run is None or not run.has_checkpoints:
+        return None
+    return run.model_folder
 
 
 def end(training: TrainingRun, stopped: bool) -> Iterator[Evaluated | Finished]:

@@ -205,12 +205,18 @@ class TrainingRun:
         """Restore the newest checkpoint and cut the logs back to it; None, and empty logs, before
         the first.
         """
-        checkpoint = self.run.newest()
+        checkpoint, leg = self.run.newest(), self.recipe.leg
+        if checkpoint is None and leg.number > 1:
+            raise no_checkpoint(self.run)
         if checkpoint is not None:
             self._restore(checkpoint)
         self.run.rewind(checkpoint)
-        if self.run.config() != self.recipe.tables():
-            self.run.write_config(self.recipe.tables())
+        before, now = self.run.config(), self.recipe.tables()
+        if before != now:
+            if leg.number > before.get("leg", {}).get("number", 1):
+                self.run.begin_leg(leg.number, now)
+            else:
+                self.run.write_config(now)
         return checkpoint
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -219,7 +225,7 @@ class TrainingRun:
         """
         check_same(checkpoint, self.identity)
         try:
-            self.progress = Progress(**checkpoint.metadata["progress"])
+            self.progress = progress_of(checkpoint)
             self.saving_seconds, self._checkpoint_cost = checkpoint.metadata["saving"]
             best = checkpoint.metadata["best"]
             self.best = math.inf if best is None else float(best)
@@ -231,7 +237,7 @@ class TrainingRun:
                 "with another --out"
             ) from None
         self._saved_at = self.progress.seconds
-        self._fraction = self.progress.fraction(self.settings)
+        self._fraction = self.progress.fraction(self.settings, self.recipe.leg)
         self._evaluated_step = self._saved_step = self.progress.step
 
     # Measuring and logging
@@ -304,7 +310,11 @@ class TrainingRun:
             "trained for": f"{step:,} steps, {tokens_seen:,} tokens",
             "bits per character on unseen text": f"{bits_per_character:.3f}{baselines or ''}",
         }
-        return model_card(self.model, facts)
+        start, origin = self.recipe.start, "random weights"
+        if start.folder is not None:
+            origin = f"the weights of `{start.folder}`"
+            facts["began from"] = f"`{start.folder}`, SHA-256 `{start.sha256}`"
+        return model_card(self.model, facts, origin)
 
     def log(self, report: StepReport) -> None:
         """A line of metrics.jsonl for every tenth step, and for each that was skipped or spiked."""
@@ -365,7 +375,7 @@ class TrainingRun:
             "progress": asdict(self.progress),
             "saving": [self.saving_seconds, self._checkpoint_cost],
             "best": self.best if math.isfinite(self.best) else None,
-            "complete": self.progress.fraction(self.settings) >= 1,
+            "complete": self.progress.fraction(self.settings, self.recipe.leg) >= 1,
             **self.identity,
         }
         tensors: dict[str, dict[str, Tensor]] = {
@@ -452,6 +462,21 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
     return state
+
+
+def progress_of(checkpoint: Checkpoint) -> Progress:
+    """How far the run had come. Raises LookupError or TypeError for another version's progress."""
+    return Progress(**checkpoint.metadata["progress"])
+
+
+def no_checkpoint(run: RunFolder) -> CheckpointError:
+    """The error of a run that cannot be trained further."""
+    begin = (
+        f": begin another run with its weights: semigpt train --from {run.path}"
+        if (run.model_folder / "model.safetensors").is_file()
+        else ": train from scratch with another --out"
+    )
+    return CheckpointError(f"{run.path} has no checkpoint left to be trained further from{begin}")
 
 
 @torch.no_grad()

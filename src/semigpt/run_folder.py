@@ -2,6 +2,7 @@
 
     runs/NAME/
       config.toml      everything that reproduces the run
+      legs/1.toml      the config.toml of each earlier leg of a run that went on further
       metrics.jsonl    a line a report: the same bits for the same run, killed or not
       timings.jsonl    a line a report: the clock's side of it
       samples.jsonl    what the model wrote at each evaluation
@@ -72,6 +73,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config_file = path / "config.toml"
+        self.legs_folder = path / "legs"
         self.model_folder = path / "model"
         self.checkpoints = path / "checkpoints"
         self.logs = {name: path / f"{name}.jsonl" for name in ("metrics", "timings", "samples")}
@@ -223,6 +225,17 @@ class RunFolder:
         """Replace config.toml, for a run resumed with another value of what it may change."""
         replace_file(self.config_file, write_toml(config).encode())
 
+    def begin_leg(self, number: int, config: Mapping[str, Any]) -> None:
+        """Replace config.toml by that of leg `number`, and keep the one before in legs/.
+
+        Killed half way, the same call does it again.
+        """
+        self.legs_folder.mkdir(exist_ok=True)
+        replace_file(self.legs_folder / f"{number - 1}.toml", self.config_file.read_bytes())
+        # First of all the run is unfinished again: its config may be either.
+        self.write_metadata({**self.metadata(), "complete": False})
+        self.write_config(config)
+
     def config(self) -> dict[str, Any]:
         """The tables of config.toml."""
         return read_toml(self.config_file)
@@ -261,7 +274,7 @@ class RunFolder:
         if self.metadata().get("complete"):
             raise CheckpointError(
                 f"{self.path} is finished; write with it: semigpt generate {self.path}, or train "
-                "from scratch with another --out"
+                f"it further: semigpt train --resume {self.path} --minutes +10"
             )
 
     def size(self) -> int:
@@ -400,6 +413,11 @@ class RunFolder:
             f"{problem}; no whole checkpoint is left in {self.checkpoints}: bring the files back, "
             "or train from scratch with another --out"
         )
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether any checkpoint is there, intact or not."""
+        return bool(self._folders())
 
     def damaged(self) -> Iterator[str]:
         """A line for each checkpoint that `newest` would pass over."""
