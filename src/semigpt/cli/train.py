@@ -139,6 +139,8 @@ def run(options: argparse.Namespace) -> int:
     from semigpt.config import Recipe
     from semigpt.run_folder import RunFolder
 
+    if resume and options.start is not None:
+        raise SettingsError("--from does not go with --resume: a run that is resumed has weights")
     if resume:
         folder = Path(options.resume) if options.resume is not True else options.out or newest_run()
         tables = recipe_tables(options, RunFolder.open(folder).config())

@@ -61,6 +61,7 @@ def write_report(run: RunFolder, *, complete: bool | None = None) -> Path:
         _headline(run, metadata, best, metrics),
         _figures(metadata, metrics, timings),
         _curves(metadata, metrics, evaluations),
+        _legs(config),
         _samples(samples, evaluations, timings),
         _surprise(metadata),
         _settings(config),
@@ -163,6 +164,19 @@ def _curves(metadata: Row, metrics: Sequence[Row], evaluations: Sequence[Row]) -
         ]
         parts.append(f'<div class="pair">{"".join(pair)}</div>')
     return "".join(parts)
+
+
+def _legs(config: Row) -> str:
+    """Where the last leg begins, of a run that was trained further."""
+    leg = _part(config, "leg")
+    number, step = _number(leg, "number"), _number(leg, "step")
+    if number is None or step is None:
+        return ""
+    return (
+        f'<p class="soft">Trained in {number:.0f} legs: the rates climb again at step {step:,.0f}, '
+        "where the last begins. The settings below are its own; those of the earlier ones are in "
+        "legs/.</p>"
+    )
 
 
 def _cut(metadata: Row, evaluations: Sequence[Row]) -> float | None:
