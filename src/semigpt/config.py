@@ -39,8 +39,12 @@ RENAMED = {
     ("model", "guesses"): "ngram_top_k",
     ("machine", "step"): "backend",
 }
+# Where the text lies: it is known by its fingerprint.
+MOVED = {"data.spec", "data.column", "data.split"}
 # And what it may have besides, where it begins a leg more.
-LEG_MAY_CHANGE = MAY_CHANGE | {
+LEG_MAY_CHANGE = {
+    *MAY_CHANGE,
+    *MOVED,
     "training.eval_every",
     *(
         f"optimizer.{name}"

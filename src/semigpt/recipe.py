@@ -15,7 +15,14 @@ from typing import TypeAlias
 import torch
 
 from semigpt import auto
-from semigpt.config import DataSettings, Recipe, SampleSettings, TokenizerSettings
+from semigpt.config import (
+    MAY_CHANGE,
+    MOVED,
+    DataSettings,
+    Recipe,
+    SampleSettings,
+    TokenizerSettings,
+)
 from semigpt.device import pick_device
 from semigpt.errors import TrainingError
 from semigpt.huggingface.open import open_run
@@ -136,12 +143,12 @@ def train(
         if run is not None and more is not None:
             recipe, forecast = another_leg(recipe, run, more, forecast)
         elif run is not None:  # every choice was made when the run began
-            recipe = recipe.resumed_from(Recipe.from_tables(run.config()), folder)
+            changes = MAY_CHANGE | MOVED if resume else MAY_CHANGE
+            recipe = recipe.resumed_from(Recipe.from_tables(run.config()), folder, changes)
             run.check_unfinished()
         device = pick_device(recipe.machine.device)
         # The text decides the tokenizer, and its vocabulary the batch size.
-        own = run_tokenizer(recipe, run)
-        recipe, text = yield from prepare(recipe, stop, tokenizer_folder=own)
+        recipe, text = yield from prepare(recipe, stop, run)
         check_resources(recipe.model, recipe.training, folder, device)
         if recipe.machine.threads is not None:
             torch.set_num_threads(recipe.machine.threads)
@@ -233,13 +240,6 @@ def another_leg(
     recipe = recipe.further(Recipe.from_tables(run.config()), run.path, progress, more)
     tokens_per_step = recipe.training.batch_size * recipe.model.context_length
     return recipe, forecast_further(forecast, progress, recipe.training, tokens_per_step)
-
-
-def run_tokenizer(recipe: Recipe, run: RunFolder | None) -> Path | None:
-    """Where the tokenizer lies of a run that began from another's, once it has its own copy."""
-    if recipe.start.folder is None or run is None or not run.has_checkpoints:
-        return None
-    return run.model_folder
 
 
 def end(training: TrainingRun, stopped: bool) -> Iterator[Evaluated | Finished]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -188,6 +189,8 @@ class TrainingRun:
                 "spec": corpus.spec,
                 "characters": corpus.characters("train"),
                 "documents": corpus.document_count("train"),
+                "fingerprint": corpus.fingerprint,
+                "home": str(run.home or Path.cwd()),
             },
             "tokenizer": {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size},
         }
@@ -213,6 +216,8 @@ class TrainingRun:
         self.run.rewind(checkpoint)
         before, now = self.run.config(), self.recipe.tables()
         if before != now:
+            if before["data"] != now["data"]:
+                self.metadata["corpus"]["home"] = str(Path.cwd())
             if leg.number > before.get("leg", {}).get("number", 1):
                 self.run.begin_leg(leg.number, now)
             else:

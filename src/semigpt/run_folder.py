@@ -269,6 +269,35 @@ class RunFolder:
             return {}
         return metadata if isinstance(metadata, dict) else {}
 
+    @property
+    def home(self) -> Path | None:
+        """The folder in which the SPEC of the run's text was typed; None for an older run."""
+        home = self._corpus().get("home")
+        return Path(home) if isinstance(home, str) else None
+
+    def text_fingerprint(self) -> str | None:
+        """The fingerprint of the text that the run is trained on; None before it is known."""
+        known = self._corpus().get("fingerprint")
+        for folder in reversed(self._folders()):
+            if known is None:
+                with contextlib.suppress(ValueError):
+                    known = read_json(folder / "progress.json").get("corpus")
+        return known if isinstance(known, str) else None
+
+    def check_text(self, fingerprint: str) -> None:
+        """Raise CheckpointError where the run was trained on another text than that."""
+        known = self.text_fingerprint()
+        if known not in (None, fingerprint):
+            raise CheckpointError(
+                f"{self.path} was trained with another corpus: its fingerprint was "
+                f"{str(known)[:12]}, is {fingerprint[:12]}; bring back the old text, say with "
+                "--data where it is now, or train from scratch with another --out"
+            )
+
+    def _corpus(self) -> dict[str, Any]:
+        corpus = self.metadata().get("corpus")
+        return corpus if isinstance(corpus, dict) else {}
+
     def check_unfinished(self) -> None:
         """Raise CheckpointError where the run came to its end."""
         if self.metadata().get("complete"):

@@ -8,6 +8,7 @@ from typing import BinaryIO, cast
 
 from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Reading
+from semigpt.corpus.run_marks import run_folders_of
 from semigpt.corpus.text import ENCODINGS, UTF_8, TextScan, decode_chunks, scan_text
 from semigpt.errors import CorpusError
 
@@ -19,6 +20,8 @@ __all__ = [
     "files_below",
     "is_compressed",
     "open_text",
+    "outside_runs",
+    "runs_below",
 ]
 
 COMPRESSIONS = (".gz", ".zst")
@@ -41,13 +44,32 @@ class TextFile:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file in `folder` and below that is not hidden, in the order of its path."""
-    return sorted(
+    """Every file in `folder` and below that is not hidden and not of a run folder, in the order of
+    its path.
+    """
+    paths = [
         path
         for path in folder.rglob("*")
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
-    )
+    ]
+    return sorted(outside_runs(paths, folder))
+
+
+def outside_runs(paths: list[Path], below: Path) -> list[Path]:
+    """Those of `paths` that do not lie in a run folder below `below`."""
+    runs = run_folders_of(paths, below)
+    return [path for path in paths if runs.isdisjoint(path.parents)] if runs else paths
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """The run folders below `folder` that are not hidden."""
+    configs = [
+        path
+        for path in folder.rglob("config.toml")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    return sorted(run_folders_of(configs, folder))
 
 
 def file_identity(path: Path) -> tuple[str, int, int]:

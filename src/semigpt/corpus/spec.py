@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from semigpt.corpus.files import file_identity, files_below
+from semigpt.corpus.files import file_identity, files_below, outside_runs
 from semigpt.corpus.formats import file_format, formats_in_words
 from semigpt.corpus.library import shortened
 from semigpt.errors import CorpusError
@@ -32,6 +32,7 @@ __all__ = [
     "NewsSource",
     "Source",
     "identity",
+    "located",
     "parse_spec",
 ]
 
@@ -96,6 +97,27 @@ def parse_spec(spec: str) -> Source:
             f"{shortened(spec)}: cannot be opened ({error.strerror}): "
             "check the name and its folder's permissions"
         ) from None
+
+
+def located(spec: str, home: Path | None) -> str:
+    """A SPEC that was typed in the folder `home`, as it is written in the current one.
+
+    It is left as it is where it names something here, or nothing there.
+    """
+    if home is None or spec == "news" or spec.startswith(("news#", "hf:")):
+        return spec
+    if Path(spec).expanduser().is_absolute() or _names_something(spec):
+        return spec
+    there = str(home / spec)
+    return there if _names_something(there) else spec
+
+
+def _names_something(spec: str) -> bool:
+    try:
+        parse_spec(spec)
+    except CorpusError:
+        return False
+    return True
 
 
 def identity(source: Source) -> dict[str, object]:
@@ -172,7 +194,9 @@ def _existing(body: str, path: Path) -> list[Path]:
         raise CorpusError(f"{body}: no such file or folder{_hub_hint(body)}")
     # Path.glob takes no absolute pattern.
     names = glob.glob(str(path), recursive=True)  # noqa: PTH207
-    paths = sorted(Path(name) for name in names if Path(name).is_file())
+    found = [Path(name) for name in names if Path(name).is_file()]
+    fixed = next(p for p in path.parents if not glob.has_magic(str(p)))
+    paths = sorted(outside_runs(found, fixed))
     if not paths:
         raise CorpusError(f"{body}: no file matches this pattern")
     return paths
