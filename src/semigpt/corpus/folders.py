@@ -73,9 +73,9 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
         raise CorpusError(
             f"{source.path}: no file in it is of a kind that is read here: {formats_in_words()}"
         )
-    declared, runs = declared_splits(source), runs_below(source.path)
+    declared = declared_splits(source)
     # The library would take the files of a run for text.
-    guessed = declared is None and (not runs or _declares_files(source.path))
+    guessed = declared is None and (not runs_below(source.path) or _declares_files(source.path))
     builder = _builder(source) if guessed else None
     splits = _declared_splits(builder) if declared is None else declared
     if builder is not None and not _is_ours(builder, splits):
@@ -100,9 +100,6 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
         left_out = [path for path in files if not file_format(path) and path.name != "README.md"]
         why = "not of a kind that is read here"
     reading = open_files(used, source.by, column, scratch)
-    if runs:
-        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
-        reading.note(f"not read in {source.path}: the run folder {runs[0].name}{more}")
     if left_out:
         more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
         reading.note(f"not read in {source.path}: {left_out[0].name}{more}, {why}")

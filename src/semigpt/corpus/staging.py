@@ -19,15 +19,16 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semigpt.corpus.corpus import Corpus, open_corpus
+from semigpt.corpus.files import runs_below
 from semigpt.corpus.library import quietly
 from semigpt.corpus.plain import reads_alone
 from semigpt.corpus.reading import Reading
 from semigpt.corpus.sources import open_source
-from semigpt.corpus.spec import HubSource, Source, identity, parse_spec
+from semigpt.corpus.spec import FolderSource, HubSource, Source, identity, parse_spec
 from semigpt.corpus.splits import cut_by_character, parse_split_rule, plan_splits
 from semigpt.corpus.writer import STAGING_VERSION, CorpusWriter, counted
 from semigpt.errors import CorpusError
@@ -101,7 +102,7 @@ def stage(
     corpora = (cache or cache_folder()) / "corpora"
     folder = corpora / f"{_slug(spec)}-{key}"
     if folder.is_dir() and not refresh:
-        return open_corpus(folder)
+        return _with_note_of_runs(open_corpus(folder), source)
     is_hub = isinstance(source, HubSource)
     resumed_after = (*INTERRUPTED, CorpusError) if is_hub else INTERRUPTED
     try:
@@ -124,7 +125,20 @@ def stage(
             f"{corpora}: the corpus cannot be staged there ({error.strerror or error}): "
             "free some space, or name another folder in SEMIGPT_CACHE"
         ) from None
-    return open_corpus(folder)
+    return _with_note_of_runs(open_corpus(folder), source)
+
+
+def _with_note_of_runs(corpus: Corpus, source: Source) -> Corpus:
+    """The corpus, saying which run folders in its folder were passed over.
+
+    They come and go without a change of the text, so the staged corpus does not know of them.
+    """
+    runs = runs_below(source.path) if isinstance(source, FolderSource) else []
+    if not runs:
+        return corpus
+    more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+    note = f"not read in {corpus.spec}: the run folder {runs[0].name}{more}"
+    return replace(corpus, findings=[*corpus.findings, note])
 
 
 def prepare_corpus(
