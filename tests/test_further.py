@@ -11,8 +11,13 @@ import pytest
 from semigpt.cli import main
 from semigpt.config import Recipe
 from semigpt.errors import CheckpointError, SettingsError
+from semigpt.evaluation.baselines import Baselines
+from semigpt.evaluation.evaluate import LossEstimate
+from semigpt.next_step import what_next
 from semigpt.recipe import Continued, Event, Finished, More, Prepared, Stepped, train
+from semigpt.run import Evaluated
 from semigpt.run_folder import RunFolder
+from semigpt.start import StartSettings
 from semigpt.studies.crash_test import compared_files, small_tables
 from semigpt.training.optimizer import OptimizerSettings, learning_rate_scale
 from semigpt.training.settings import LegSettings
@@ -242,3 +247,38 @@ def begun_from_any(start: Path, text: Path) -> Recipe:
     return Recipe.from_tables(
         {**tables, "data": {"spec": str(text)}, "start": {"folder": str(start)}}
     )
+
+
+def test_a_poor_result_says_what_to_do_next(finished: Path) -> None:
+    def told(
+        rung: str, bits: float, best_step: int = 12, *, complete: bool = True, start: str = ""
+    ) -> str:
+        asked = recipe(rung)
+        if start:
+            asked = replace(asked, start=StartSettings(folder=start))
+        best = Evaluated(best_step, LossEstimate(1.0, 0.1, 100), bits, "", True)
+        end = Finished(
+            run=RunFolder(finished),
+            step=12,
+            tokens_seen=1,
+            seconds=180.0,
+            best=best,
+            baselines=Baselines(10.0, 7.0, 5.0, 4.0),
+            complete=complete,
+            skipped=0,
+            saving_fraction=0.0,
+            last_save_seconds=0.0,
+            forecast=None,
+            memory=1,
+            disk=1,
+        )
+        return what_next(asked, end)
+
+    assert told("gpt", 3.9) == told("gpt", 4.5, complete=False) == ""
+    assert "0.50 bits above a 5-gram: --memory" in told("gpt", 4.5)
+    assert f"--resume {finished} --minutes +3" in told("gpt", 4.5)
+    assert "--memory" not in told("memory", 4.5)
+    assert "--minutes +3" in told("memory", 4.5)
+    assert "memorised the text since: more text helps" in told("memory", 4.5, 4)
+    assert "--minutes +3" in told("memory", 4.5, 4, start="starter")
+    assert "--model gpt" in told("bigram", 4.5)

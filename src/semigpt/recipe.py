@@ -16,8 +16,6 @@ import torch
 
 from semigpt import auto
 from semigpt.config import (
-    MAY_CHANGE,
-    MOVED,
     DataSettings,
     Recipe,
     SampleSettings,
@@ -34,18 +32,11 @@ from semigpt.preparation import (
     prepare,
     rehearse,
 )
-from semigpt.run import (
-    BaselinesMeasured,
-    Evaluated,
-    Finished,
-    Prepared,
-    TrainingRun,
-    no_checkpoint,
-    progress_of,
-)
+from semigpt.resuming import resumed_recipe
+from semigpt.run import BaselinesMeasured, Evaluated, Finished, Prepared, TrainingRun
 from semigpt.run_folder import RunFolder
 from semigpt.stages import mark, stage
-from semigpt.training.forecast import Forecast, check_resources, forecast_further
+from semigpt.training.forecast import Forecast, check_resources
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Pace, StepReport
 from semigpt.training.settings import LegSettings, More
@@ -139,13 +130,9 @@ def train(
     asked = recipe
     with contextlib.ExitStack() as held:
         run = open_to_resume(folder, resume or more is not None, held)
-        forecast = saved_forecast(run)
-        if run is not None and more is not None:
-            recipe, forecast = another_leg(recipe, run, more, forecast)
-        elif run is not None:  # every choice was made when the run began
-            changes = MAY_CHANGE | MOVED if resume else MAY_CHANGE
-            recipe = recipe.resumed_from(Recipe.from_tables(run.config()), folder, changes)
-            run.check_unfinished()
+        new, forecast, first = run is None, None, None
+        if run is not None:  # every choice was made when the run began
+            recipe, forecast = resumed_recipe(recipe, run, more, moved=resume)
         device = pick_device(recipe.machine.device)
         # The text decides the tokenizer, and its vocabulary the batch size.
         recipe, text = yield from prepare(recipe, stop, run)
@@ -155,7 +142,6 @@ def train(
         with stage("counting n-grams"):
             counts = count_ngrams(recipe, text.dataset, device)
             teacher = make_teacher(recipe, text.dataset, counts)
-        new, first = run is None, None
         if run is None:  # its length decides dropout, weight decay and whether to compile
             with stage("forecast and first evaluation"):
                 recipe, forecast, first = rehearse(recipe, text, device, counts, teacher)
@@ -166,18 +152,14 @@ def train(
         step = make_step(model, recipe.machine, teacher)
         training = TrainingRun(run, recipe, text, model, optimizer, forecast)
         checkpoint = None if new else training.restore_newest()
-        progress = training.progress
-        yield training.prepared(None if new else progress.step)
+        yield training.prepared(None if new else training.progress.step)
         if new and forecast is not None:
             yield Forecasted(forecast, advice(asked, recipe, forecast), dropout_of(recipe))
         if more is not None:
-            top = max(recipe.optimizer.rewarm, recipe.leg.rate)
-            yield Continued(recipe.leg, forecast, top)
+            yield Continued(recipe.leg, forecast, recipe.leg.top(recipe.optimizer.rewarm))
         run.write_metadata(training.metadata)
         if checkpoint is None:
-            yield training.evaluate(first)
-            if recipe.start.folder is not None:  # from here on the run needs nothing but itself
-                training.save()
+            yield training.begin(first)
         stopped = False
         pace = Pace(None if forecast is None else forecast.seconds / forecast.steps)
         mark("first step")
@@ -187,7 +169,7 @@ def train(
                 text.dataset,
                 optimizer,
                 recipe.training,
-                progress,
+                training.progress,
                 step=step,
                 teacher=teacher,
                 leg=recipe.leg,
@@ -226,22 +208,6 @@ def open_to_resume(folder: Path, resume: bool, held: contextlib.ExitStack) -> Ru
     return run
 
 
-def another_leg(
-    recipe: Recipe, run: RunFolder, more: More, forecast: Forecast | None
-) -> tuple[Recipe, Forecast | None]:
-    """The recipe for one leg more of a run, and the forecast to its new end.
-
-    Raises CheckpointError where no checkpoint is left to begin it from.
-    """
-    checkpoint = run.newest()
-    if checkpoint is None:
-        raise no_checkpoint(run)
-    progress = progress_of(checkpoint)
-    recipe = recipe.further(Recipe.from_tables(run.config()), run.path, progress, more)
-    tokens_per_step = recipe.training.batch_size * recipe.model.context_length
-    return recipe, forecast_further(forecast, progress, recipe.training, tokens_per_step)
-
-
 def end(training: TrainingRun, stopped: bool) -> Iterator[Evaluated | Finished]:
     """What a run still owes, and its report."""
     if not stopped and training.lacks_checkpoint:
@@ -266,14 +232,6 @@ def naming_the_last_good(run: RunFolder) -> Iterator[None]:
             f"{run.path} --set training.on_nonfinite=skip; or train from scratch with a lower "
             "learning_rate"
         ) from None
-
-
-def saved_forecast(run: RunFolder | None) -> Forecast | None:
-    """The forecast that a run to resume began with, where this version can read it."""
-    saved = None if run is None else run.metadata().get("forecast")
-    with contextlib.suppress(TypeError):
-        return Forecast(**saved) if saved else None
-    return None
 
 
 def dropout_of(recipe: Recipe) -> float:

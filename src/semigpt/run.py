@@ -27,6 +27,7 @@ from semigpt.generation.engine import generate_text
 from semigpt.huggingface.folder import load_model, model_card, save_model
 from semigpt.models.base import LanguageModel
 from semigpt.report.page import write_report
+from semigpt.resuming import check_same, no_checkpoint, progress_of, random_state, restore
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.settings import to_table
 from semigpt.stages import stage
@@ -256,6 +257,15 @@ class TrainingRun:
         self.run.write_metadata(self.metadata)
         return BaselinesMeasured(self.baselines)
 
+    def begin(self, measurement: Measurement | None) -> Evaluated:
+        """Evaluate the model as it begins. A run that began from another's weights saves them, and
+        from then on needs nothing but its own folder.
+        """
+        evaluated = self.evaluate(measurement)
+        if self.recipe.start.folder is not None:
+            self.save()
+        return evaluated
+
     def evaluate(self, measurement: Measurement | None = None) -> Evaluated:
         """Measure and log, and keep the weights where they are the best so far.
 
@@ -457,65 +467,3 @@ def passages(corpus: Corpus, count: int = 3, characters: int = 300) -> list[str]
     """The beginnings of a few validation documents, those long enough to be worth a look first."""
     beginnings = [text[:characters] for text in islice(corpus.documents("validation"), 50)]
     return sorted(beginnings, key=lambda text: -min(len(text), characters // 2))[:count]
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of every generator that training draws from (dropout's: the order of data needs
-    none).
-    """
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def progress_of(checkpoint: Checkpoint) -> Progress:
-    """How far the run had come. Raises LookupError or TypeError for another version's progress."""
-    return Progress(**checkpoint.metadata["progress"])
-
-
-def no_checkpoint(run: RunFolder) -> CheckpointError:
-    """The error of a run that cannot be trained further."""
-    begin = (
-        f": begin another run with its weights: semigpt train --from {run.path}"
-        if (run.model_folder / "model.safetensors").is_file()
-        else ": train from scratch with another --out"
-    )
-    return CheckpointError(f"{run.path} has no checkpoint left to be trained further from{begin}")
-
-
-@torch.no_grad()
-def restore(model: LanguageModel, optimizer: Optimizer, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's numbers in place, bit for bit."""
-    for name, parameter in model.named_parameters():
-        parameter.copy_(checkpoint.tensors["model"][name])
-    optimizer.load_state(checkpoint.tensors["optimizer"])
-    torch.set_rng_state(checkpoint.tensors["random"]["cpu"])
-    if model.device.type == "cuda" and "cuda" in checkpoint.tensors["random"]:
-        torch.cuda.set_rng_state(checkpoint.tensors["random"]["cuda"], model.device)
-
-
-def check_same(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> None:
-    """Raise CheckpointError, showing the difference, where resuming would be with other text, ids
-    or shapes.
-    """
-    for what, now in identity.items():
-        before = checkpoint.metadata.get(what)
-        if before == now:
-            continue
-        if isinstance(now, dict) and isinstance(before, dict):
-            names = [
-                name
-                for name in sorted(now.keys() | before.keys())
-                if now.get(name) != before.get(name)
-            ]
-            difference = ", ".join(
-                f"{name} was {before.get(name)}, is {now.get(name)}" for name in names
-            )
-        else:
-            difference = f"its fingerprint was {str(before)[:12]}, is {str(now)[:12]}"
-        raise CheckpointError(
-            f"{checkpoint.folder} was trained with another {what}: {difference}; bring back the "
-            "old one, or train from scratch "
-            "with another --out"
-        )

@@ -22,6 +22,7 @@ from semigpt.cli.output import write_json, write_path
 from semigpt.config import Recipe
 from semigpt.controls import pictured
 from semigpt.evaluation.baselines import Baselines
+from semigpt.next_step import what_next
 from semigpt.recipe import (
     BaselinesMeasured,
     Continued,
@@ -246,6 +247,9 @@ class TrainingDisplay:
             f"{event.last_save_seconds:.1f} s at "
             f"its end{self.how_far_off(event)}"
         )
+        if advice := what_next(self.recipe, event):
+            say("")
+            say(f"[yellow]next[/]     {escape(advice)}")
         say("")
         say(f'write with it:  semigpt generate {escape(str(event.run.path))} "…"')
         say(f"measure it:     semigpt evaluate {escape(str(event.run.path))}")

@@ -79,7 +79,7 @@ def learning_rate_scale(
     """
     if leg.number == 1:
         return _first_scale(fraction, settings)
-    top = max(settings.rewarm, leg.rate)
+    top = leg.top(settings.rewarm)
     if fraction < settings.warmup:
         climbed = leg.rate + (top - leg.rate) * fraction / settings.warmup
         return max(climbed, 0.01 * top)

@@ -34,6 +34,10 @@ class LegSettings:
     def __post_init__(self) -> None:
         check_positive(self, "number")
 
+    def top(self, rewarm: float) -> float:
+        """The highest rate of a later leg as a fraction of the first leg's: no rate falls first."""
+        return max(rewarm, self.rate)
+
 
 @dataclass(frozen=True, kw_only=True)
 class More:
