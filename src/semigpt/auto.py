@@ -13,7 +13,6 @@ from typing import Literal, get_args
 
 __all__ = [
     "SIZES",
-    "STARTED_RATE",
     "Choice",
     "Size",
     "batch_size",
@@ -23,6 +22,7 @@ __all__ = [
     "dropout",
     "evaluations",
     "model_size",
+    "started_rate",
     "teaches",
     "tokenizer_kind",
     "tokens_per_minute",
@@ -115,6 +115,13 @@ def weight_decay(epochs: float) -> float:
     docs/choices.md#weight-decay.
     """
     return 0.0 if epochs <= FRESH_EPOCHS else 0.1
+
+
+def started_rate(rate: float) -> float:
+    """The learning rate of a run that begins from a trained model, from that of one that begins
+    from random weights. docs/choices.md#started-rate.
+    """
+    return STARTED_RATE * rate
 
 
 def teaches(tokens: int) -> bool:

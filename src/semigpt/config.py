@@ -152,7 +152,7 @@ class Recipe:
             for key in ("learning_rate", "muon_learning_rate"):
                 if f"optimizer.{key}" in defaulted or key not in given["optimizer"]:
                     rate = given["optimizer"].get(key, getattr(OptimizerSettings, key))
-                    given["optimizer"][key] = auto.STARTED_RATE * rate
+                    given["optimizer"][key] = auto.started_rate(rate)
         defaulted |= {name for name in AUTOMATIC if not _has(given, name)}
         if not any(name in given["training"] for name in LENGTHS):
             given["training"]["minutes"] = 2.0
