@@ -13,11 +13,12 @@ from semigpt.config import Recipe
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.evaluation.baselines import Baselines
 from semigpt.evaluation.evaluate import LossEstimate
+from semigpt.huggingface.folder import load_model
 from semigpt.next_step import what_next
 from semigpt.recipe import Continued, Event, Finished, More, Prepared, Stepped, train
 from semigpt.run import Evaluated
 from semigpt.run_folder import RunFolder
-from semigpt.start import StartSettings
+from semigpt.start import STARTER_FOLDER, StartSettings
 from semigpt.studies.crash_test import compared_files, small_tables
 from semigpt.training.optimizer import OptimizerSettings, learning_rate_scale
 from semigpt.training.settings import LegSettings
@@ -282,3 +283,23 @@ def test_a_poor_result_says_what_to_do_next(finished: Path) -> None:
     assert "memorised the text since: more text helps" in told("memory", 4.5, 4)
     assert "--minutes +3" in told("memory", 4.5, 4, start="starter")
     assert "--model gpt" in told("bigram", 4.5)
+
+
+def test_the_starter_is_small_and_says_where_it_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = list(STARTER_FOLDER.iterdir())
+    assert sum(file.stat().st_size for file in files) <= 8_000_000
+    card = (STARTER_FOLDER / "README.md").read_text("utf-8")
+    assert all(word in card for word in ("CC0", "e9t/nsmc", "swear", "benchmarks/starter.py"))
+    (tmp_path / "starter").mkdir()
+    monkeypatch.chdir(tmp_path)
+    tables = {"start": {"folder": "starter"}, "training": {"steps": 1}}
+    asked = Recipe.from_tables(tables)
+    assert (asked.kind, asked.size, asked.tokenizer.kind) == ("gpt", "tiny", "unigram")
+    model = load_model(STARTER_FOLDER)
+    assert model.settings.parameter_count == replace(asked.model, vocab_size=8000).parameter_count
+    memory = Recipe.from_tables({**tables, "model": {"kind": "memory"}})
+    assert memory.model.ngram_order == 6
+    with pytest.raises(CheckpointError, match="no run folder"):
+        Recipe.from_tables({**tables, "start": {"folder": "./starter/none"}})

@@ -27,7 +27,14 @@ from semigpt.storage import sha256_file
 from semigpt.tokenizers import load_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 
-__all__ = ["STARTER", "StartSettings", "begin_from", "several_tokens", "with_model_of"]
+__all__ = [
+    "STARTER",
+    "STARTER_FOLDER",
+    "StartSettings",
+    "begin_from",
+    "several_tokens",
+    "with_model_of",
+]
 
 STARTER = "starter"
 STARTER_FOLDER = Path(__file__).parent / "data" / "starter"
