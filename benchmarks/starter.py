@@ -106,7 +106,7 @@ def card_of(facts: dict[str, str]) -> str:
         "A small GPT of Korean film reviews, to begin from: `semigpt train --from starter --data "
         "글.txt`.\nMade by `benchmarks/starter.py`, which says how.\n\n"
         f"| | |\n|---|---|\n{rows}\n\n"
-        "## Limits\n\nIt writes like people who review films on the web, and swears as they do. "
+        "## Limits\n\nIt writes like people who review films on the web, and swears at times. "
         "It knows no facts.\n"
     )
 
