@@ -205,6 +205,7 @@ REMOVING = {"rmtree", "unlink", "rmdir", "removedirs", "rename", "renames", "tru
 ALLOWED = {
     "storage.py": "folders with our mark whose lock it holds; temporaries of random names",
     "run_lock.py": "the content of a lock file that says it is ours",
+    "run_logs.py": "a log of a run whose lock is held, cut to a checkpoint's length",
     "run_folder.py": "checkpoints of a run whose lock it holds, by their exact names",
     "native/compiler.py": "a library it has just compiled, in a folder of a random name",
     "preparation.py": "a tokenizer it has just written, in a folder of a random name",

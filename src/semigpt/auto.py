@@ -22,6 +22,7 @@ __all__ = [
     "dropout",
     "evaluations",
     "model_size",
+    "started_rate",
     "teaches",
     "tokenizer_kind",
     "tokens_per_minute",
@@ -44,6 +45,7 @@ TEACHER_TOKENS = 1_200_000  # of a training split, from which the n-gram counts 
 TEACHER_ORDER = 5
 TOKENIZER_CHARACTERS = 6_000_000  # of a training split, from which a tokenizer is learnt
 COMPILE_SECONDS = 60
+STARTED_RATE = 0.3  # of the usual rates, for a run that begins from a trained model
 EVALUATIONS, EVALUATION_FRACTION = 10, 0.05
 SAVING_FRACTION, SAVING_PAUSE = 0.02, 30.0
 
@@ -113,6 +115,13 @@ def weight_decay(epochs: float) -> float:
     docs/choices.md#weight-decay.
     """
     return 0.0 if epochs <= FRESH_EPOCHS else 0.1
+
+
+def started_rate(rate: float) -> float:
+    """The learning rate of a run that begins from a trained model, from that of one that begins
+    from random weights. docs/choices.md#started-rate.
+    """
+    return STARTED_RATE * rate
 
 
 def teaches(tokens: int) -> bool:

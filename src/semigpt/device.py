@@ -14,7 +14,14 @@ from semigpt.settings import check_at_most, check_choice, check_positive
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEVICES", "MachineSettings", "gigaflops", "pick_device", "pick_precision"]
+__all__ = [
+    "DEVICES",
+    "MachineSettings",
+    "gigaflops",
+    "pick_device",
+    "pick_precision",
+    "use_threads",
+]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -101,6 +108,14 @@ def pick_precision(device: torch.device, precision: str) -> torch.dtype:
             return torch.bfloat16 if multiplies and cpu_limit() is None else torch.float32
         case _:
             return torch.float32
+
+
+def use_threads(settings: MachineSettings) -> None:
+    """Compute with as many threads as the settings ask for, from here on."""
+    import torch
+
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
 
 
 def gigaflops(settings: MachineSettings) -> float:

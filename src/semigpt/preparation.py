@@ -20,6 +20,7 @@ import torch
 from semigpt import auto
 from semigpt.config import Recipe, TokenizerSettings
 from semigpt.corpus.corpus import Corpus
+from semigpt.corpus.spec import located, parse_spec
 from semigpt.corpus.staging import StagingProgress, stage
 from semigpt.dataset import Dataset, TokenizingProgress, block_starts, tokenize
 from semigpt.device import pick_precision
@@ -32,7 +33,9 @@ from semigpt.models.memory import MemoryGPT
 from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts
 from semigpt.run import Measurement, Text, measure
+from semigpt.run_folder import RunFolder
 from semigpt.stages import stage as timed
+from semigpt.start import begin_from
 from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher
@@ -48,6 +51,7 @@ __all__ = [
     "prepare",
     "prepare_tokenizer",
     "rehearse",
+    "text_of",
 ]
 
 logger = logging.getLogger(__name__)
@@ -65,24 +69,37 @@ class Preparing:
 
 
 def prepare(
-    recipe: Recipe, stop: Callable[[], bool] = lambda: False
+    recipe: Recipe,
+    stop: Callable[[], bool] = lambda: False,
+    run: RunFolder | None = None,
 ) -> Generator[Preparing, None, tuple[Recipe, Text]]:
     """Text to token shards, all found again at once by a second run; the recipe with what the text
     decides.
 
-    Raises CorpusError where a split is too short for a block.
+    run: the run that is resumed
+
+    Raises CorpusError where a split is too short for a block, CheckpointError where the text is not
+    the one that `run` was trained on.
     """
     data = recipe.data
+    spec = data.spec if run is None else text_of(run, data.spec)
     with timed("reading"):
         corpus = yield from _until_stopped(
-            stage(data.spec, column=data.column, split=data.split), _reading, stop
+            stage(spec, column=data.column, split=data.split), _reading, stop
         )
+    if run is not None:
+        run.check_text(corpus.fingerprint)
     for split in ("train", "validation"):
         check_split(corpus, split)
     characters = corpus.characters("train")
     recipe = recipe.for_text(characters)
     with timed("learning a tokenizer"):
-        tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
+        if recipe.start.folder is None:
+            tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
+        elif run is not None and run.has_checkpoints:  # it has a copy of its own
+            tokenizer = load_tokenizer(run.model_folder)
+        else:
+            tokenizer = load_tokenizer(recipe.start.model_folder)
     recipe = recipe.for_tokenizer(tokenizer, characters)
     with timed("writing tokens"):
         dataset = yield from _until_stopped(tokenize(corpus, tokenizer), _writing, stop)
@@ -93,6 +110,21 @@ def prepare(
         except CorpusError as error:
             raise CorpusError(f"the {split} split of {corpus.spec} is too short: {error}") from None
     return recipe, Text(corpus, tokenizer, dataset)
+
+
+def text_of(run: RunFolder, spec: str) -> str:
+    """The SPEC of a run's text, as it is written in the current folder.
+
+    Raises CorpusError, with the way out, where nothing is there any more.
+    """
+    spec = located(spec, run.home)
+    try:
+        parse_spec(spec)
+    except CorpusError as error:
+        raise CorpusError(
+            f"{error}; where the text of {run.path} has moved, say where it is now with --data"
+        ) from None
+    return spec
 
 
 P = TypeVar("P", StagingProgress, TokenizingProgress)
@@ -191,10 +223,17 @@ def make_teacher(recipe: Recipe, dataset: Dataset, counts: Counts | None) -> Tea
     return Teacher.of(counts, dataset.stream("train"), recipe.model.context_length)
 
 
-def fresh_model(recipe: Recipe, device: torch.device, counts: Counts | None) -> LanguageModel:
-    """The model that the recipe begins with; `counts` are for the rung that holds them."""
+def fresh_model(
+    recipe: Recipe, device: torch.device, counts: Counts | None, *, restored: bool = False
+) -> LanguageModel:
+    """The model that the recipe begins with; `counts` are for the rung that holds them.
+
+    restored: a checkpoint is going to be loaded into it, so no other weights need be
+    """
     torch.manual_seed(recipe.training.seed)
     model = recipe.build_model().to(device)
+    if recipe.start.folder is not None and not restored:
+        begin_from(model, recipe.start)
     if isinstance(model, MemoryGPT) and counts is not None:
         model.set_counts(counts)
     if isinstance(model, GPT):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from semigpt.huggingface.folder import load_model, model_card, save_model
 from semigpt.models.base import LanguageModel
 from semigpt.report.page import write_report
 from semigpt.restoring import check_arithmetic, check_same, progress_of, random_state, restore
+from semigpt.resuming import no_checkpoint
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.settings import to_table
 from semigpt.stages import stage
@@ -192,6 +194,8 @@ class TrainingRun:
                 "spec": corpus.spec,
                 "characters": corpus.characters("train"),
                 "documents": corpus.document_count("train"),
+                "fingerprint": corpus.fingerprint,
+                "home": str(run.home or Path.cwd()),
             },
             "tokenizer": {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size},
         }
@@ -211,15 +215,23 @@ class TrainingRun:
 
         other_bits: resume also where this machine computes other bits than the run has so far
         """
-        checkpoint = self.run.newest()
+        checkpoint, leg = self.run.newest(), self.recipe.leg
+        if checkpoint is None and leg.number > 1:
+            raise no_checkpoint(self.run)
         if checkpoint is not None:
             # Where the clock ends a run, no two end in the same bits anyhow.
             forgiven = other_bits or self.settings.minutes is not None
             check_arithmetic(checkpoint, self.arithmetic, forgiven=forgiven)
             self._restore(checkpoint)
         self.run.rewind(checkpoint)
-        if self.run.config() != self.recipe.tables():
-            self.run.write_config(self.recipe.tables())
+        before, now = self.run.config(), self.recipe.tables()
+        if before != now:
+            if before["data"] != now["data"]:
+                self.metadata["corpus"]["home"] = str(Path.cwd())
+            if leg.number > before.get("leg", {}).get("number", 1):
+                self.run.begin_leg(leg.number, now)
+            else:
+                self.run.write_config(now)
         return checkpoint
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -242,7 +254,7 @@ class TrainingRun:
                 "with another --out"
             ) from None
         self._saved_at = self.progress.seconds
-        self._fraction = self.progress.fraction(self.settings)
+        self._fraction = self.progress.fraction(self.settings, self.recipe.leg)
         self._evaluated_step = self._saved_step = self.progress.step
 
     # Measuring and logging
@@ -255,6 +267,15 @@ class TrainingRun:
         self.metadata["baselines"] = self.baselines.as_dict()
         self.run.write_metadata(self.metadata)
         return BaselinesMeasured(self.baselines)
+
+    def begin(self, measurement: Measurement | None) -> Evaluated:
+        """Evaluate the model as it begins. A run that began from another's weights saves them, and
+        from then on needs nothing but its own folder.
+        """
+        evaluated = self.evaluate(measurement)
+        if self.recipe.start.folder is not None:
+            self.save()
+        return evaluated
 
     def evaluate(self, measurement: Measurement | None = None) -> Evaluated:
         """Measure and log, and keep the weights where they are the best so far.
@@ -324,7 +345,11 @@ class TrainingRun:
             "trained for": f"{step:,} steps, {tokens_seen:,} tokens",
             "bits per character on unseen text": f"{bits_per_character:.3f}{baselines or ''}",
         }
-        return model_card(self.model, facts)
+        start, origin = self.recipe.start, "random weights"
+        if start.folder is not None:
+            origin = f"the weights of `{start.folder}`"
+            facts["began from"] = f"`{start.folder}`, SHA-256 `{start.sha256}`"
+        return model_card(self.model, facts, origin)
 
     def log(self, report: StepReport) -> None:
         """A line of metrics.jsonl for every tenth step, and for each that was skipped or spiked."""
@@ -384,7 +409,7 @@ class TrainingRun:
             "progress": asdict(self.progress),
             "saving": [self.saving_seconds, self._checkpoint_cost],
             "best": self.best if math.isfinite(self.best) else None,
-            "complete": self.progress.fraction(self.settings) >= 1,
+            "complete": self.progress.fraction(self.settings, self.recipe.leg) >= 1,
             "arithmetic": self.arithmetic,
             **self.identity,
         }

@@ -2,6 +2,7 @@
 
     runs/NAME/
       config.toml      everything that reproduces the run
+      legs/1.toml      the config.toml of each earlier leg of a run that went on further
       metrics.jsonl    a line a report: the same bits for the same run, killed or not
       timings.jsonl    a line a report: the clock's side of it
       samples.jsonl    what the model wrote at each evaluation
@@ -22,7 +23,6 @@ operating system releases with the process, however it ended.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -35,13 +35,23 @@ from typing import TYPE_CHECKING, Any
 from semigpt import html
 from semigpt.errors import CheckpointError
 from semigpt.run_lock import RunLock
+from semigpt.run_logs import (
+    UnreadError,
+    append_row,
+    check_logs,
+    cut_logs,
+    log_digest,
+    log_sizes,
+    read_rows,
+    reason,
+    unread,
+)
 from semigpt.settings import read_toml, write_toml
 from semigpt.storage import (
     discard_folder,
     fsync,
     is_shortage,
     read_json,
-    read_json_lines,
     remove_partial,
     replace_file,
     sha256_file,
@@ -63,22 +73,6 @@ LARGEST_METADATA = 16 << 20  # bytes; the surprisal of some passages takes 20,00
 TENSOR_FILES = ("model", "optimizer", "random")
 
 
-def _reason(error: Exception) -> str:
-    """Why a write failed, in the system's words, which safetensors passes on in its own error."""
-    return (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
-
-
-def _unread(path: Path, error: Exception) -> CheckpointError:
-    """The error for a file that cannot be read: an UnreadError where it may well be whole."""
-    return (UnreadError if is_shortage(error) else CheckpointError)(
-        f"{path} cannot be read: {_reason(error)}"
-    )
-
-
-class UnreadError(CheckpointError):
-    """A checkpoint of which nobody knows whether it is whole: the system lacks files or memory."""
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """What one checkpoint holds: tensors by group and name, and the plain values beside them."""
@@ -94,6 +88,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config_file = path / "config.toml"
+        self.legs_folder = path / "legs"
         self.model_folder = path / "model"
         self.checkpoints = path / "checkpoints"
         self.logs = {name: path / f"{name}.jsonl" for name in ("metrics", "timings", "samples")}
@@ -226,6 +221,17 @@ class RunFolder:
         self.check_held()
         replace_file(self.config_file, write_toml(config).encode())
 
+    def begin_leg(self, number: int, config: Mapping[str, Any]) -> None:
+        """Replace config.toml by that of leg `number`, and keep the one before in legs/.
+
+        Killed half way, the same call does it again.
+        """
+        self.legs_folder.mkdir(exist_ok=True)
+        replace_file(self.legs_folder / f"{number - 1}.toml", self.config_file.read_bytes())
+        # First of all the run is unfinished again: its config may be either.
+        self.write_metadata({**self.metadata(), "complete": False})
+        self.write_config(config)
+
     def config(self) -> dict[str, Any]:
         """The tables of config.toml."""
         return read_toml(self.config_file)
@@ -233,23 +239,11 @@ class RunFolder:
     def append(self, log: str, row: Mapping[str, Any]) -> None:
         """Add a line to one of the logs. Raises CheckpointError where it cannot be written."""
         self.check_held()
-        try:
-            with self.logs[log].open("a", encoding="utf-8", errors="surrogatepass") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot write {self.logs[log]}: {error.strerror}; free some disk, then --resume"
-            ) from None
+        append_row(self.logs[log], row)
 
     def rows(self, log: str) -> list[dict[str, Any]]:
         """Every line of one of the logs. Raises CheckpointError for a line that is damaged."""
-        try:
-            return read_json_lines(self.logs[log])
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{self.logs[log]}: {_reason(error)}; bring the file back, or train from scratch "
-                "with another --out"
-            ) from None
+        return read_rows(self.logs[log])
 
     def write_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Write what the report shows beside the curves."""
@@ -266,12 +260,41 @@ class RunFolder:
         except (OSError, ValueError):
             return {}
 
+    @property
+    def home(self) -> Path | None:
+        """The folder in which the SPEC of the run's text was typed; None for an older run."""
+        home = self._corpus().get("home")
+        return Path(home) if isinstance(home, str) else None
+
+    def text_fingerprint(self) -> str | None:
+        """The fingerprint of the text that the run is trained on; None before it is known."""
+        known = self._corpus().get("fingerprint")
+        for folder in reversed(self._folders()):
+            if known is None:
+                with contextlib.suppress(ValueError):
+                    known = read_json(folder / "progress.json").get("corpus")
+        return known if isinstance(known, str) else None
+
+    def check_text(self, fingerprint: str) -> None:
+        """Raise CheckpointError where the run was trained on another text than that."""
+        known = self.text_fingerprint()
+        if known not in (None, fingerprint):
+            raise CheckpointError(
+                f"{self.path} was trained with another corpus: its fingerprint was "
+                f"{str(known)[:12]}, is {fingerprint[:12]}; bring back the old text, say with "
+                "--data where it is now, or train from scratch with another --out"
+            )
+
+    def _corpus(self) -> dict[str, Any]:
+        corpus = self.metadata().get("corpus")
+        return corpus if isinstance(corpus, dict) else {}
+
     def check_unfinished(self) -> None:
         """Raise CheckpointError where the run came to its end."""
         if self.metadata().get("complete"):
             raise CheckpointError(
                 f"{self.path} is finished; write with it: semigpt generate {self.path}, or train "
-                "from scratch with another --out"
+                f"it further: semigpt train --resume {self.path} --minutes +10"
             )
 
     def size(self) -> int:
@@ -314,8 +337,8 @@ class RunFolder:
             for group in TENSOR_FILES:
                 contiguous = {name: t.contiguous() for name, t in tensors[group].items()}
                 save_file(contiguous, temporary / f"{group}.safetensors")
-            sizes = self._log_sizes()
-            digests = {name: self._log_digest(name, sizes[name]) for name in sizes}
+            sizes = log_sizes(self.logs)
+            digests = {name: log_digest(self.logs[name], sizes[name]) for name in sizes}
             progress = {"step": step, "logs": sizes, "log_sha256": digests, **metadata}
             (temporary / "progress.json").write_text(
                 json.dumps(progress, indent=1), encoding="utf-8"
@@ -337,7 +360,7 @@ class RunFolder:
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise CheckpointError(
-                f"cannot write the checkpoint {final}: {_reason(error)}; {self.last_good()}: free "
+                f"cannot write the checkpoint {final}: {reason(error)}; {self.last_good()}: free "
                 f"some disk or mend its permissions, then `semigpt train --resume {self.path}`"
             ) from None
         self.check_held()
@@ -362,7 +385,7 @@ class RunFolder:
         try:
             manifest = read_json(folder / "manifest.json")
         except (OSError, ValueError) as error:
-            raise _unread(folder / "manifest.json", error) from None
+            raise unread(folder / "manifest.json", error) from None
         if set(manifest) != names:
             raise CheckpointError(
                 f"{folder / 'manifest.json'} does not name the checkpoint's files"
@@ -373,7 +396,7 @@ class RunFolder:
                     raise CheckpointError(f"{folder / name} is a file of holes, and holds nothing")
                 whole = sha256_file(folder / name) == manifest[name]
             except OSError as error:
-                raise _unread(folder / name, error) from None
+                raise unread(folder / name, error) from None
             if not whole:
                 raise CheckpointError(
                     f"{folder / name} is not what was saved (its SHA-256 differs from the "
@@ -382,7 +405,7 @@ class RunFolder:
         try:
             metadata = read_json(folder / "progress.json")
         except (OSError, ValueError) as error:
-            raise _unread(folder / "progress.json", error) from None
+            raise unread(folder / "progress.json", error) from None
         logs = metadata.get("logs")
         if not (
             isinstance(logs, dict)
@@ -413,7 +436,7 @@ class RunFolder:
                 raise
             except (CheckpointError, OSError, SafetensorError) as error:
                 if is_shortage(error):
-                    raise _unread(folder, error) from None
+                    raise unread(folder, error) from None
                 problem = problem or " ".join(str(error).split())
                 continue
             return Checkpoint(folder, tensors, metadata)
@@ -423,6 +446,11 @@ class RunFolder:
             f"{problem}; no whole checkpoint is left in {self.checkpoints}: bring the files back, "
             "or train from scratch with another --out"
         )
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether any checkpoint is there, intact or not."""
+        return bool(self._folders())
 
     def damaged(self) -> Iterator[str]:
         """A line for each checkpoint that `newest` would pass over."""
@@ -440,26 +468,10 @@ class RunFolder:
         """
         self.check_held()
         lengths = dict.fromkeys(self.logs, 0) if checkpoint is None else checkpoint.metadata["logs"]
-        sizes = self._log_sizes()
-        for name, length in lengths.items():
-            if sizes[name] < length:
-                raise CheckpointError(
-                    f"{self.logs[name]} is cut off: {sizes[name]:,} bytes where the checkpoint was "
-                    f"saved with {length:,}; bring it back, or train from scratch with another "
-                    "--out"
-                )
         digests = {} if checkpoint is None else checkpoint.metadata.get("log_sha256", {})
-        for name, digest in digests.items():
-            if name in lengths and self._log_digest(name, lengths[name]) != digest:
-                self.rows(name)  # names the line, where it is no JSON
-                raise CheckpointError(
-                    f"{self.logs[name]} is not what the run had written when the checkpoint was "
-                    "saved; bring it back, or train from scratch with another --out"
-                )
+        check_logs(self.logs, lengths, digests)
         try:
-            for name, length in lengths.items():
-                if sizes[name] > length:
-                    os.truncate(self.logs[name], length)
+            cut_logs(self.logs, lengths)
         except OSError as error:
             raise CheckpointError(
                 f"cannot write in {self.path}: {error.strerror}; mend its permissions"
@@ -468,21 +480,6 @@ class RunFolder:
             if checkpoint is None or folder.name > checkpoint.folder.name:
                 discard_folder(folder)
         self._remove_partial()
-
-    def _log_sizes(self) -> dict[str, int]:
-        """Bytes of each log, 0 for one that is not there."""
-        return {
-            name: path.stat().st_size if path.exists() else 0 for name, path in self.logs.items()
-        }
-
-    def _log_digest(self, name: str, length: int) -> str:
-        """The SHA-256 of the first bytes of a log, which may be none."""
-        if not length:
-            return hashlib.sha256().hexdigest()
-        try:
-            return sha256_file(self.logs[name], length)
-        except OSError as error:
-            raise _unread(self.logs[name], error) from None
 
     def _folders(self) -> list[Path]:
         """The checkpoints, the oldest first; a folder of any other name is not ours."""

@@ -22,15 +22,19 @@ from semigpt.cli.output import write_json, write_path
 from semigpt.config import Recipe
 from semigpt.controls import pictured
 from semigpt.evaluation.baselines import Baselines
+from semigpt.next_step import what_next
 from semigpt.recipe import (
     BaselinesMeasured,
+    Continued,
     Forecasted,
+    More,
     Prepared,
     Preparing,
     Stepped,
     train,
 )
 from semigpt.run import Evaluated, Finished
+from semigpt.start import several_tokens
 from semigpt.training.forecast import readable_bytes
 
 __all__ = ["bits_table", "show_training"]
@@ -72,6 +76,7 @@ class TrainingDisplay:
         )
         self.first: tuple[int, float] | None = None
         self.smooth: float | None = None
+        self.earlier = recipe.leg.seconds  # of the run's clock, before the leg at hand
 
     def show_preparing(self, event: Preparing) -> None:
         """How much of the text is read, and then of its tokens written: each timed from where it
@@ -104,7 +109,10 @@ class TrainingDisplay:
         splits = ", ".join(f"{split} {corpus.characters(split):,}" for split in corpus.splits)
         say(f"[bold]text[/]     {escape(corpus.spec)}: {splits} characters")
         tokenizer = event.tokenizer
-        say(f"[bold]tokens[/]   {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,}")
+        say(
+            f"[bold]tokens[/]   {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,}"
+            + escape(self.kept_tokenizer(event))
+        )
         dtype = str(event.model.compute_dtype).removeprefix("torch.")
         say(
             f"[bold]model[/]    {event.model.kind}, {event.model.parameter_count():,} parameters, "
@@ -117,6 +125,17 @@ class TrainingDisplay:
         if event.baselines is not None:
             self.show_baselines(event.baselines)
         say("")
+
+    def kept_tokenizer(self, event: Prepared) -> str:
+        """How the tokenizer of the model that the run began from spells the new text."""
+        if self.recipe.start.folder is None:
+            return ""
+        corpus = event.corpus
+        tokens = len(event.dataset.stream("validation")) / corpus.characters("validation")
+        lacking, fraction = several_tokens(event.tokenizer, corpus)
+        return f" of {self.recipe.start.folder}: {tokens:.2f} tokens per character" + (
+            f", {lacking:,} characters ({fraction:.1%} of the text) in several" * (lacking > 0)
+        )
 
     def show_baselines(self, baselines: Baselines) -> None:
         """The baselines in one line, in bits per character on the validation split."""
@@ -136,6 +155,19 @@ class TrainingDisplay:
             f"{readable_bytes(forecast.disk)} of disk for checkpoints"
             + (f"; dropout {event.dropout:g}" if event.dropout else "")
             + (event.advice and f"; {event.advice}")
+        )
+        self.console.print("")
+
+    def show_continued(self, event: Continued) -> None:
+        leg, forecast = event.leg, event.forecast
+        self.earlier = leg.seconds
+        length = ""
+        if forecast is not None:
+            steps, seconds = forecast.steps - leg.step, forecast.seconds - leg.seconds
+            length = f"about {steps:,} steps in {readable_time(seconds)}; "
+        self.console.print(
+            f"[bold]further[/]  from step {leg.step:,}: {length}the rates climb again, to "
+            f"{event.top:.2g} of what they were at most"
         )
         self.console.print("")
 
@@ -172,7 +204,7 @@ class TrainingDisplay:
             what=f"step {report.step:,}",
             loss=f"loss {self.smooth:.3f} nats",
             speed=f"{speed:,.0f} tokens/s",
-            seconds=report.seconds,
+            seconds=report.seconds - self.earlier,
             fraction=report.fraction,
         )
 
@@ -215,6 +247,9 @@ class TrainingDisplay:
             f"{event.last_save_seconds:.1f} s at "
             f"its end{self.how_far_off(event)}"
         )
+        if advice := what_next(self.recipe, event):
+            say("")
+            say(f"[yellow]next[/]     {escape(advice)}")
         say("")
         say(f'write with it:  semigpt generate {escape(str(event.run.path))} "…"')
         say(f"measure it:     semigpt evaluate {escape(str(event.run.path))}")
@@ -277,6 +312,7 @@ def show_training(
     *,
     resume: bool,
     other_bits: bool,
+    more: More | None = None,
     stop: Callable[[], bool],
     as_json: bool,
 ) -> Finished:
@@ -284,7 +320,9 @@ def show_training(
     display = TrainingDisplay(recipe)
     finished: Finished | None = None
     with display.bar:
-        for event in train(recipe, folder, resume=resume, other_bits=other_bits, stop=stop):
+        for event in train(
+            recipe, folder, resume=resume, other_bits=other_bits, more=more, stop=stop
+        ):
             match event:
                 case Preparing():
                     display.show_preparing(event)
@@ -292,6 +330,8 @@ def show_training(
                     display.show_prepared(event)
                 case Forecasted():
                     display.show_forecast(event)
+                case Continued():
+                    display.show_continued(event)
                 case Stepped():
                     display.show_step(event)
                 case BaselinesMeasured():

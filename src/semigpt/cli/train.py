@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from semigpt.cli.flags import (
     Commands,
@@ -20,6 +21,7 @@ from semigpt.settings import parse_value, read_toml
 
 if TYPE_CHECKING:
     from semigpt.config import Recipe
+    from semigpt.training.settings import More
 
 HELP = """\
 --data SPEC is one of
@@ -33,6 +35,22 @@ HELP = """\
                            hf:ORG/NAME#config=...,revision=...,split=...,streaming=yes
 Several are one corpus, in this order.
 """
+
+
+class Further(NamedTuple):
+    """A length that begins with +: so much more than a run has had."""
+
+    length: float
+
+
+def length(number: Callable[[str], float]) -> Callable[[str], float | Further]:
+    """A type of argument: a number, or one with a + before it."""
+
+    def parse(text: str) -> float | Further:
+        return Further(number(text[1:])) if text.startswith("+") else number(text)
+
+    parse.__name__ = number.__name__
+    return parse
 
 
 def add(commands: Commands) -> None:
@@ -64,9 +82,17 @@ def add(commands: Commands) -> None:
         "--size",
         help="tiny, small, base or large: shape, batch and rates together (default: by --minutes)",
     )
-    sub.add_argument("--steps", type=int, help="how long: updates of the weights")
-    sub.add_argument("--tokens", type=int, help="how long: tokens trained on")
-    sub.add_argument("--minutes", type=float, help="how long: minutes of training (default: 2)")
+    sub.add_argument(
+        "--from",
+        dest="start",
+        metavar="FOLDER",
+        help="begin with the weights and the tokenizer of a run or model folder, or of `starter`",
+    )
+    sub.add_argument("--steps", type=length(int), help="how long: updates of the weights")
+    sub.add_argument("--tokens", type=length(int), help="how long: tokens trained on")
+    sub.add_argument(
+        "--minutes", type=length(float), help="how long: minutes of training (default: 2)"
+    )
     sub.add_argument("--seed", type=int, help="of weights, order of data and samples (default: 0)")
     add_machine_flags(sub)
     sub.add_argument(
@@ -77,7 +103,8 @@ def add(commands: Commands) -> None:
         nargs="?",
         const=True,
         metavar="RUN",
-        help="resume a run (default: --out, or the last one)",
+        help="resume a run (default: --out, or the last one); with --minutes +10, --steps +N or "
+        "--tokens +N train it so much further, finished or not",
     )
     sub.add_argument(
         "--other-bits",
@@ -109,6 +136,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     resume = options.resume is not None
+    more = further(options, resume=resume)
     if not resume and options.device in (None, "auto", "cpu"):  # beside the imports, which take 2 s
         from semigpt.models import SOURCES, TEXT_SOURCES
         from semigpt.native.ahead import compile_ahead
@@ -119,6 +147,8 @@ def run(options: argparse.Namespace) -> int:
     from semigpt.config import Recipe
     from semigpt.run_folder import RunFolder
 
+    if resume and options.start is not None:
+        raise SettingsError("--from does not go with --resume: a run that is resumed has weights")
     if resume:
         folder = Path(options.resume) if options.resume is not True else options.out or newest_run()
         tables = recipe_tables(options, RunFolder.open(folder).config())
@@ -146,6 +176,7 @@ def run(options: argparse.Namespace) -> int:
                 folder,
                 resume=resume,
                 other_bits=options.other_bits,
+                more=more,
                 stop=lambda: stop[0] is not None,
                 as_json=options.json,
             )
@@ -157,6 +188,32 @@ def run(options: argparse.Namespace) -> int:
                 note(line)
             return 128 + stop[0]
     return 128 + stop[0] if stop[0] is not None and not finished.complete else 0
+
+
+def further(options: argparse.Namespace, *, resume: bool) -> More | None:
+    """How much further a run is trained, taken out of the options; None without a +.
+
+    Raises SettingsError where there is a + and no run to resume.
+    """
+    from semigpt.training.settings import LENGTHS, More
+
+    lengths = {name: getattr(options, name) for name in LENGTHS}
+    found: dict[str, Any] = {
+        name: value.length for name, value in lengths.items() if isinstance(value, Further)
+    }
+    if not found:
+        return None
+    given = {name: value for name, value in lengths.items() if value is not None}
+    if len(given) > 1:
+        raise SettingsError(f"give one of {' and '.join(f'--{name}' for name in given)}")
+    ((name, more),) = found.items()
+    amount = f"--{name} +{more:g}"
+    if not resume:
+        raise SettingsError(
+            f"{amount} trains a run further; say which: semigpt train --resume RUN {amount}"
+        )
+    setattr(options, name, None)
+    return More(**found)
 
 
 def recipe_tables(
@@ -183,6 +240,7 @@ def recipe_tables(
         "tokenizer.vocab_size": options.vocab_size,
         "model.kind": "memory" if options.memory else options.model,
         "model.size": options.size,
+        "start.folder": options.start,
         "training.steps": options.steps,
         "training.tokens": options.tokens,
         "training.minutes": options.minutes,

@@ -47,6 +47,7 @@ __all__ = [
     "Source",
     "TextSource",
     "identity",
+    "located",
     "parse_spec",
 ]
 
@@ -161,6 +162,29 @@ def _parse_one(spec: str) -> Source:
             f"{shortened(spec)}: cannot be opened ({error.strerror}): "
             "check the name and its folder's permissions"
         ) from None
+
+
+def located(spec: str, home: Path | None) -> str:
+    """A SPEC that was typed in the folder `home`, as it is written in the current one.
+
+    It is left as it is where it names something here, or nothing there.
+    """
+    if "\n" in spec:
+        return "\n".join(located(part, home) for part in spec.split("\n"))
+    if home is None or spec == "news" or spec.startswith(("news#", "hf:", "-")):
+        return spec
+    if Path(spec).expanduser().is_absolute() or _names_something(spec):
+        return spec
+    there = str(home / spec)
+    return there if _names_something(there) else spec
+
+
+def _names_something(spec: str) -> bool:
+    try:
+        parse_spec(spec)
+    except CorpusError:
+        return False
+    return True
 
 
 def identity(source: Source) -> dict[str, object]:

@@ -103,9 +103,11 @@ def _json(table: dict[str, Any]) -> bytes:
     return (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def model_card(model: LanguageModel, facts: Mapping[str, str]) -> str:
-    """The folder's README.md: front matter that the Hub reads, what the model is, and how to load
-    it.
+def model_card(
+    model: LanguageModel, facts: Mapping[str, str], origin: str = "random weights"
+) -> str:
+    """The folder's README.md: front matter that the Hub reads, what the model is, what training
+    began from, and how to load it.
     """
     loads_elsewhere = not model.huggingface_config()["model_type"].startswith("semigpt")
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
@@ -127,8 +129,8 @@ def model_card(model: LanguageModel, facts: Mapping[str, str]) -> str:
     return (
         f"---\nlanguage: ko\nlibrary_name: {library}\npipeline_tag: text-generation\ntags:\n- "
         "semigpt\n- korean\n---\n\n"
-        f"# A `{model.kind}` model of Korean text\n\nTrained with semigpt from random "
-        f"weights.\n\n| | |\n|---|---|\n{lines}\n\n"
+        f"# A `{model.kind}` model of Korean text\n\nTrained with semigpt from {origin}.\n\n"
+        f"| | |\n|---|---|\n{lines}\n\n"
         f"## Use\n\n{use}\n\n## Limits\n\nA small model of one corpus: it writes what its corpus "
         "sounds like, knows no "
         "facts, and may repeat passages of the text it learnt from.\n"

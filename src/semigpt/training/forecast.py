@@ -26,7 +26,14 @@ from semigpt.training.settings import TrainingSettings
 from semigpt.training.step import Step
 from semigpt.training.trainer import training_steps
 
-__all__ = ["Forecast", "check_resources", "forecast_run", "peak_memory", "readable_bytes"]
+__all__ = [
+    "Forecast",
+    "check_resources",
+    "forecast_further",
+    "forecast_run",
+    "peak_memory",
+    "readable_bytes",
+]
 
 REHEARSED_STEPS = 30  # at most, after one that is not counted
 REHEARSED_SECONDS = 0.5
@@ -140,6 +147,23 @@ def forecast_run(
         disk=checkpoint_disk(FLOAT_BYTES * parameters + optimizer_bytes, parameters, settings.keep),
         evaluations=auto.evaluations(settings.minutes, seconds_per_evaluation),
     )
+
+
+def forecast_further(
+    forecast: Forecast | None, progress: Progress, settings: TrainingSettings, tokens_per_step: int
+) -> Forecast | None:
+    """The forecast of a run to its new end, at the speed that it had so far."""
+    if forecast is None or not progress.step:
+        return forecast
+    seconds_per_step = progress.seconds / progress.step
+    if settings.minutes is not None:
+        seconds = 60 * settings.minutes
+        steps = max(round(seconds / max(seconds_per_step, 1e-9)), progress.step)
+    else:
+        steps = settings.steps or -(-(settings.tokens or 0) // tokens_per_step)
+        seconds = steps * seconds_per_step
+    epochs = forecast.epochs * steps / forecast.steps
+    return replace(forecast, steps=steps, epochs=epochs, seconds=seconds)
 
 
 def planned(

@@ -12,7 +12,54 @@ from semigpt.errors import SettingsError
 from semigpt.ngrams.counts import LEVELS
 from semigpt.settings import check_at_most, check_choice, check_positive
 
-__all__ = ["TrainingSettings"]
+__all__ = ["LENGTHS", "LegSettings", "More", "TrainingSettings"]
+
+LENGTHS = ("steps", "tokens", "minutes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LegSettings:
+    """Where the leg at hand of a run begins. The first leg is the run as it began.
+
+    A run that is trained further has one leg more: its schedule begins again at `step`, with the
+    rate that it stood at. The length in `TrainingSettings` counts from the beginning of the run.
+    """
+
+    number: int = 1
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0  # of the run's clock
+    rate: float = 0.0  # the rate at its beginning, as a fraction of the top
+
+    def __post_init__(self) -> None:
+        check_positive(self, "number")
+
+    def top(self, rewarm: float) -> float:
+        """The highest rate of a later leg as a fraction of the first leg's: no rate falls first."""
+        return max(rewarm, self.rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class More:
+    """How much further a run is trained: exactly one of steps, tokens and minutes.
+
+    Raises SettingsError for none, several, or nothing more.
+    """
+
+    steps: int | None = None
+    tokens: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {name: value for name in LENGTHS if (value := getattr(self, name)) is not None}
+        if len(given) != 1:
+            raise SettingsError("say how much further with exactly one of steps, tokens, minutes")
+        for name, value in given.items():
+            if not 0 < value < math.inf:
+                raise SettingsError(
+                    f"{name} +{value:g} is no training further; give more than 0, as in "
+                    f"--{name} +10"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
