@@ -149,7 +149,9 @@ def test_a_run_inside_its_own_data_folder(tmp_path: Path) -> None:
     resume(folder / "runs" / "one")
     corpus = prepare_corpus(str(folder))
     assert corpus.fingerprint == before
-    assert any("not read in" in line and "run folder one" in line for line in corpus.findings)
+    corpus = prepare_corpus(str(folder), refresh=True)
+    assert corpus.fingerprint == before
+    assert any("not read in" in line and "a run of semigpt" in line for line in corpus.findings)
     assert prepare_corpus(f"{folder}/**/*.txt").fingerprint == before
     (folder / "runs" / "one" / "글.txt").write_text("나\n다\n라\n" * 9, "utf-8")
     assert prepare_corpus(f"{folder}/**/*.txt").fingerprint == before

@@ -51,6 +51,11 @@ class Forecast:
     disk: int  # bytes of checkpoints and model, at their most
     evaluations: int = auto.EVALUATIONS  # spread evenly, where `eval_every` does not say
 
+    @property
+    def seconds_per_step(self) -> float:
+        """Of the run's clock, evaluations included."""
+        return self.seconds / self.steps
+
 
 def check_resources(
     model: ModelSettings, settings: TrainingSettings, folder: Path, device: torch.device
