@@ -159,7 +159,7 @@ def train(
         run.write_metadata(training.metadata)
         if checkpoint is None:
             yield training.begin(first)
-        pace, stopped = Pace(forecast and forecast.seconds / forecast.steps), False
+        pace, stopped = Pace(forecast.seconds / forecast.steps if forecast else None), False
         mark("first step")
         with naming_the_last_good(run):
             for report in training_steps(
