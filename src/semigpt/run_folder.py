@@ -226,6 +226,7 @@ class RunFolder:
 
         Killed half way, the same call does it again.
         """
+        self.check_held()
         self.legs_folder.mkdir(exist_ok=True)
         replace_file(self.legs_folder / f"{number - 1}.toml", self.config_file.read_bytes())
         # First of all the run is unfinished again: its config may be either.
