@@ -116,7 +116,8 @@ def model_card(
             "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
             'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
             'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```\n\n'
-            "A text begins behind the `<|endoftext|>` token: put its id before the prompt's."
+            "The tokenizer puts `<|endoftext|>` before a text, which is how texts began in "
+            "training. Pass the `attention_mask` on to `generate`: the padding is the same token."
         )
     else:
         use = (
