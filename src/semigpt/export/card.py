@@ -17,8 +17,9 @@ INTRODUCTION = (
 COLUMNS = "| file | run in | what was found | to use it |\n|---|---|---|---|"
 
 
-def add_row(folder: Path, name: str, verdict: Verdict, use: list[str]) -> None:
-    """Write what was found for the file `name` into the card, in place of what it said before."""
+def add_row(folder: Path, file: Path, verdict: Verdict, use: list[str]) -> None:
+    """Write what was found for a file of `folder` into the card, in place of what stood there."""
+    name = file.relative_to(folder).as_posix()
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     before, _, section = text.partition(HEADING)

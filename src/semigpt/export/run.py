@@ -62,37 +62,65 @@ def export(
     run, model, tokenizer = open_run(path)
     folder = path if run is None else run.model_folder
     _check(model, tokenizer, to, kind)
-    kind = kind or "f32"
     if to == "onnx":
-        raise NotImplementedError
+        target, verdict = _onnx(model, tokenizer, folder, out)
+        use = _onnx_lines(target, folder, tokenizer)
+    else:
+        target, verdict = _gguf(model, tokenizer, kind or "f32", folder, out)
+        use = _gguf_lines(target, model)
+    if to == "ollama":
+        text = MODELFILE.format(name=target.name, context_length=model.settings.context_length)
+        replace_file(target.parent / "Modelfile", text.encode())
+        name, file = path.resolve().name.lower(), target.parent / "Modelfile"
+        use.append(f'Ollama: ollama create {name} -f {file}; ollama run {name} "기상청은"')
+    if out is None:
+        add_row(folder, target, verdict, use)
+    return Exported(file=target, verdict=verdict, use=use)
+
+
+def _gguf(
+    model: LanguageModel, tokenizer: Tokenizer, kind: GGUFType, folder: Path, out: Path | None
+) -> tuple[Path, Verdict]:
     target = out or folder / f"model-{kind}.gguf"
-    verdict = _written(
+    return target, _written(
         target,
         lambda file: write_gguf(file, model, tokenizer, kind),
         lambda file: LlamaCpp(file, model, tokenizer),
         lambda runtime: verify(model, tokenizer, runtime, BOUNDS[kind]),
     )
-    context = model.settings.context_length
-    use = [
-        f"llama.cpp: llama-server -m {target} -c {context}",
-        f"LM Studio: lms import {target}, then load it; a chat goes on with what is typed",
+
+
+def _gguf_lines(target: Path, model: LanguageModel) -> list[str]:
+    return [
+        f"llama.cpp: llama-server -m {target} -c {model.settings.context_length}",
+        f"LM Studio: lms import {target}, then load it; a chat continues what is typed",
     ]
-    if to == "ollama":
-        text = MODELFILE.format(name=target.name, context_length=context)
-        replace_file(target.parent / "Modelfile", text.encode())
-        name = path.resolve().name.lower()
-        use.append(
-            f"Ollama: ollama create {name} -f {target.parent / 'Modelfile'}; "
-            f'ollama run {name} "기상청은"'
-        )
-    if out is None:
-        add_row(folder, target.name, verdict, use)
-    return Exported(file=target, verdict=verdict, use=use)
 
 
-def _check(
-    model: LanguageModel, tokenizer: Tokenizer, to: Format, kind: GGUFType | None
-) -> None:
+def _onnx(
+    model: LanguageModel, tokenizer: Tokenizer, folder: Path, out: Path | None
+) -> tuple[Path, Verdict]:
+    from semigpt.export.onnx_graph import write_onnx
+    from semigpt.export.onnx_runtime import OnnxRuntime
+
+    target = out or folder / "onnx" / "model.onnx"
+    return target, _written(
+        target,
+        lambda file: write_onnx(file, model),
+        lambda file: OnnxRuntime(file, folder, model, tokenizer),
+        lambda runtime: verify(model, tokenizer, runtime, EXACT),
+    )
+
+
+def _onnx_lines(target: Path, folder: Path, tokenizer: Tokenizer) -> list[str]:
+    lines = [f'onnxruntime: onnxruntime.InferenceSession("{target}")']
+    if tokenizer.kind == "jamo":
+        return [*lines, "transformers.js reads no jamo tokenizer: train with --tokenizer char_bpe"]
+    load = f'await pipeline("text-generation", "{folder}", {{dtype: "fp32"}})'
+    return [*lines, f"transformers.js: {load}"]
+
+
+def _check(model: LanguageModel, tokenizer: Tokenizer, to: Format, kind: GGUFType | None) -> None:
     if to not in FORMATS or kind not in (None, *GGUF_TYPES):
         raise SettingsError(
             f"no such export: --to takes {', '.join(FORMATS)} and --type {', '.join(GGUF_TYPES)}"

@@ -76,10 +76,11 @@ class Verdict:
     @property
     def found(self) -> str:
         """What was found, for a person."""
+        exact = self.difference <= EXACT.difference
+        loss = "" if exact else f", {self.divergence:.1g} bits per token away"
         return (
             f"{self.texts} texts: the same ids; {self.tokens} tokens: log-probabilities within "
-            f"{self.difference:.1e}, {self.divergence:.1e} bits per token away; "
-            f"{self.same} of {self.prompts} greedy texts the same"
+            f"{self.difference:.1e}{loss}; {self.same} of {self.prompts} greedy texts the same"
         )
 
 
