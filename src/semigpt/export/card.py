@@ -17,7 +17,7 @@ INTRODUCTION = (
 COLUMNS = "| file | run in | what was found | to use it |\n|---|---|---|---|"
 
 
-def add_row(folder: Path, file: Path, verdict: Verdict, use: list[str]) -> None:
+def add_row(folder: Path, file: Path, verdict: Verdict, use: dict[str, str]) -> None:
     """Write what was found for a file of `folder` into the card, in place of what stood there."""
     name = file.relative_to(folder).as_posix()
     card = folder / "README.md"
@@ -26,7 +26,8 @@ def add_row(folder: Path, file: Path, verdict: Verdict, use: list[str]) -> None:
     section, mark, after = section.partition("\n## ")
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     rows = [row for row in rows if not row.startswith(f"| `{name}` |")]
-    steps = "<br>".join(f"`{line}`" for line in use).replace(f"{folder}/", "")
+    steps = "<br>".join(f"{program}: `{line}`" for program, line in use.items())
+    steps = steps.replace(f"{folder}/", "").replace(str(folder), "FOLDER")
     rows.append(f"| `{name}` | {verdict.runtime} | {verdict.found} | {steps} |")
     table = "\n".join([COLUMNS, *sorted(rows)])
     section = f"{HEADING}\n\n{INTRODUCTION}\n\n{table}\n"

@@ -42,10 +42,9 @@ def write_gguf(path: Path, model: LanguageModel, tokenizer: Tokenizer, kind: GGU
 
     vocabulary = gguf_vocabulary(tokenizer)
     config, state = model.huggingface_config(), model.huggingface_state()
-    is_gpt2 = config["model_type"] == "gpt2"
     writer = gguf.GGUFWriter(path, config["model_type"])
     writer.add_file_type(FILE_TYPE[kind])
-    if is_gpt2:
+    if config["model_type"] == "gpt2":
         config, state = relu_as_gelu(config, state, GELU_SCALE[kind])
         _add_gpt2_shape(writer, config)
     else:
@@ -64,7 +63,7 @@ def write_gguf(path: Path, model: LanguageModel, tokenizer: Tokenizer, kind: GGU
     writer.add_eos_token_id(end)
     writer.add_add_bos_token(True)
     writer.add_chat_template(CHAT_TEMPLATE)
-    _add_tensors(writer, state, kind, is_gpt2=is_gpt2, num_layers=model.settings.num_layers)
+    _add_tensors(writer, state, kind, config)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -97,13 +96,13 @@ def _add_tensors(
     writer: gguf.GGUFWriter,
     state: dict[str, Tensor],
     kind: GGUFType,
-    *,
-    is_gpt2: bool,
-    num_layers: int,
+    config: dict[str, Any],
 ) -> None:
     import gguf
 
+    is_gpt2 = config["model_type"] == "gpt2"
     architecture = gguf.MODEL_ARCH.GPT2 if is_gpt2 else gguf.MODEL_ARCH.QWEN3
+    num_layers = config["n_layer" if is_gpt2 else "num_hidden_layers"]
     names = gguf.get_tensor_name_map(architecture, num_layers)
     types = {
         "f32": gguf.GGMLQuantizationType.F32,

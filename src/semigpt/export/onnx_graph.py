@@ -114,9 +114,13 @@ class _Transformer(_Graph):
         mixed = self.op("Transpose", mixed, perm=[0, 2, 1, 3])
         return str(self.op("Reshape", mixed, self.shape(0, 0, self.num_heads * self.head_width)))
 
-    def finish(self, logits: str) -> None:
-        """Give the outputs their names."""
-        self.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
+    def finish(self, x: str, embedding: str, weights: dict[str, NDArray[np.float32]]) -> None:
+        """The output layer, the embedding where it is tied; and the outputs' names."""
+        if "lm_head.weight" in weights:
+            output = self.constant(weights["lm_head.weight"].T)
+        else:
+            output = self.op("Transpose", embedding, perm=[1, 0])
+        self.nodes.append(helper.make_node("MatMul", [x, output], ["logits"]))
         for name, value in zip(self._caches("present"), self.present, strict=True):
             self.nodes.append(helper.make_node("Identity", [value], [name]))
 
@@ -169,8 +173,7 @@ class _Qwen3(_Transformer):
         for layer in range(self.num_layers):
             x = self._block(layer, x)
         x = self.norm(x, "model.norm.weight")
-        tied = "lm_head.weight" not in weights
-        self.finish(self.product(x, "model.embed_tokens" if tied else "lm_head"))
+        self.finish(x, embedding, weights)
 
     def product(self, x: str, name: str) -> str:
         return str(self.op("MatMul", x, self.constant(self.weights[f"{name}.weight"].T)))
@@ -234,8 +237,7 @@ class _GPT2(_Transformer):
         for layer in range(self.num_layers):
             x = self._block(layer, x)
         x = self.norm(x, "transformer.ln_f")
-        output = weights.get("lm_head.weight", weights["transformer.wte.weight"])
-        self.finish(self.op("MatMul", x, self.constant(output.T)))
+        self.finish(x, words, weights)
 
     def norm(self, x: str, name: str) -> str:
         parts = (self.constant(self.weights[f"{name}.{part}"]) for part in ("weight", "bias"))

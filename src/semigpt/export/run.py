@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.export.card import add_row
 from semigpt.export.gguf_file import GGUF_TYPES, GGUFType, write_gguf
 from semigpt.export.llama_cpp import LlamaCpp
 from semigpt.export.verify import EXACT, Bound, Runtime, Verdict, verify
+from semigpt.export.vocabulary import gguf_vocabulary
 from semigpt.huggingface.open import open_run
 from semigpt.models.base import LanguageModel
 from semigpt.storage import replace_file
@@ -43,11 +43,15 @@ PARAMETER repeat_penalty 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A file that its runtime was tried on, and what to do with it, in lines for a person."""
+    """A file that its runtime was tried on, and what to type to use it, by program."""
 
     file: Path
     verdict: Verdict
-    use: list[str]
+    use: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"file": str(self.file), **asdict(self.verdict), "use": self.use}
 
 
 def export(
@@ -64,15 +68,15 @@ def export(
     _check(model, tokenizer, to, kind)
     if to == "onnx":
         target, verdict = _onnx(model, tokenizer, folder, out)
-        use = _onnx_lines(target, folder, tokenizer)
+        use = _onnx_use(target, folder, tokenizer)
     else:
         target, verdict = _gguf(model, tokenizer, kind or "f32", folder, out)
-        use = _gguf_lines(target, model)
+        use = _gguf_use(target, model)
     if to == "ollama":
         text = MODELFILE.format(name=target.name, context_length=model.settings.context_length)
         replace_file(target.parent / "Modelfile", text.encode())
         name, file = path.resolve().name.lower(), target.parent / "Modelfile"
-        use.append(f'Ollama: ollama create {name} -f {file}; ollama run {name} "기상청은"')
+        use["Ollama"] = f'ollama create {name} -f {file} && ollama run {name} "기상청은"'
     if out is None:
         add_row(folder, target, verdict, use)
     return Exported(file=target, verdict=verdict, use=use)
@@ -90,11 +94,11 @@ def _gguf(
     )
 
 
-def _gguf_lines(target: Path, model: LanguageModel) -> list[str]:
-    return [
-        f"llama.cpp: llama-server -m {target} -c {model.settings.context_length}",
-        f"LM Studio: lms import {target}, then load it; a chat continues what is typed",
-    ]
+def _gguf_use(target: Path, model: LanguageModel) -> dict[str, str]:
+    return {
+        "llama.cpp": f"llama-server -m {target} -c {model.settings.context_length}",
+        "LM Studio": f"lms import {target}",
+    }
 
 
 def _onnx(
@@ -112,12 +116,12 @@ def _onnx(
     )
 
 
-def _onnx_lines(target: Path, folder: Path, tokenizer: Tokenizer) -> list[str]:
-    lines = [f'onnxruntime: onnxruntime.InferenceSession("{target}")']
+def _onnx_use(target: Path, folder: Path, tokenizer: Tokenizer) -> dict[str, str]:
+    use = {"onnxruntime": f'onnxruntime.InferenceSession("{target}")'}
     if tokenizer.kind == "jamo":
-        return [*lines, "transformers.js reads no jamo tokenizer: train with --tokenizer char_bpe"]
+        return use | {"transformers.js": "reads no jamo tokenizer; train with char_bpe"}
     load = f'await pipeline("text-generation", "{folder}", {{dtype: "fp32"}})'
-    return [*lines, f"transformers.js: {load}"]
+    return use | {"transformers.js": load}
 
 
 def _check(model: LanguageModel, tokenizer: Tokenizer, to: Format, kind: GGUFType | None) -> None:
@@ -132,6 +136,8 @@ def _check(model: LanguageModel, tokenizer: Tokenizer, to: Format, kind: GGUFTyp
         )
     if to == "onnx" and kind not in (None, "f32"):
         raise SettingsError(f"--type {kind} is for GGUF; an ONNX file is written in f32")
+    if to != "onnx":
+        gguf_vocabulary(tokenizer)
     needed = NEEDS["onnx" if to == "onnx" else "gguf"]
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise SettingsError(
@@ -154,7 +160,7 @@ def _written(
         write(file)
         with load(file) as runtime:
             verdict = check(runtime)
-        os.replace(file, target)
+        file.replace(target)
     except OSError as error:
         raise CheckpointError(
             f"{target} cannot be written: {error.strerror or error}; check the path and the disk"

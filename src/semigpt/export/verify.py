@@ -7,9 +7,9 @@ from __future__ import annotations
 import math
 import tomllib
 import unicodedata
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -69,10 +69,6 @@ class Verdict:
     same: int
     prompts: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
     @property
     def found(self) -> str:
         """What was found, for a person."""
@@ -126,7 +122,7 @@ def verify(model: LanguageModel, tokenizer: Tokenizer, runtime: Runtime, bound: 
         texts=len(texts),
         tokens=len(divergences),
         difference=max(differences),
-        divergence=float(np.mean(divergences)),
+        divergence=max(float(np.mean(divergences)), 0.0),  # rounded, it may be below
         same=same,
         prompts=len(prompts),
     )
