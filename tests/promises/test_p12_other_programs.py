@@ -14,15 +14,16 @@ import torch
 
 from hub_stand_in import HubStandIn
 from semigpt.cli import main
-from semigpt.errors import CheckpointError
+from semigpt.errors import CheckpointError, SettingsError
 from semigpt.export import gguf_file
 from semigpt.export import run as export_run
 from semigpt.export.llama_cpp import LlamaCpp
 from semigpt.export.run import export
+from semigpt.export.vocabulary import gguf_vocabulary
 from semigpt.huggingface.folder import model_card, save_model
 from semigpt.huggingface.open import open_run
 from semigpt.models import build_model
-from semigpt.tokenizers import train_tokenizer
+from semigpt.tokenizers import BPETokenizer, CharTokenizer, train_tokenizer
 
 KOREAN = (
     "기상청은 24일 전국이 대체로 맑겠다고 밝혔다.\n  아침 최저기온은 영하 3도에서 5도로 예보됐다. "
@@ -143,7 +144,7 @@ def test_the_card_has_a_row_for_each_file_and_ollama_a_modelfile(
 @needs_onnx
 @pytest.mark.parametrize(
     ("shape", "kind"),
-    [("gpt", "unigram"), ("gpt, tied", "char"), ("blocks", "char_bpe"), ("blocks, tied", "jamo")],
+    [("gpt", "unigram"), ("gpt, tied", "char"), ("blocks", "char_bpe"), ("blocks, tied", "bpe")],
 )
 def test_onnxruntime(tmp_path: Path, shape: str, kind: str) -> None:
     """Each text in a batch, padded, beside another, and with a cache."""
@@ -159,7 +160,7 @@ def test_onnxruntime(tmp_path: Path, shape: str, kind: str) -> None:
     ("shape", "kind", "flags", "line"),
     [
         ("gpt", "unigram", ["gguf"], "train with --tokenizer char_bpe"),
-        ("gpt", "jamo", ["ollama"], "train with --tokenizer char_bpe"),
+        ("gpt", "unigram", ["ollama"], "train with --tokenizer char_bpe"),
         ("bigram", "char", ["gguf"], "train --model gpt or blocks"),
         ("gpt", "char", ["tflite"], "--to takes gguf, ollama, onnx"),
         ("gpt", "char", ["gguf", "--type", "q4_0"], "--type f32, f16, q8_0"),
@@ -181,6 +182,25 @@ def test_what_cannot_be_exported_is_one_line(
     error = capsys.readouterr().err
     assert line in error
     assert error.count("\n") == 1
+
+
+def test_jamo_and_plain_characters_are_no_gguf() -> None:
+    with pytest.raises(SettingsError, match="train with --tokenizer char_bpe"):
+        gguf_vocabulary(train_tokenizer("jamo", [KOREAN]))
+    with pytest.raises(SettingsError, match="train with --tokenizer char"):
+        gguf_vocabulary(CharTokenizer.plain(KOREAN))
+    for character in "\u2581\0":  # the space of SentencePiece, and the end of C's strings
+        with pytest.raises(SettingsError, match="a GGUF file cannot hold"):
+            gguf_vocabulary(CharTokenizer(KOREAN + character))
+
+
+def test_the_second_of_two_merges_to_one_token_gets_its_name() -> None:
+    a, b, c = b"abc"
+    tokenizer = BPETokenizer([(a, b), (b, c), (256, c), (a, 257)])
+    vocabulary = gguf_vocabulary(tokenizer)
+    assert vocabulary.tokens[256:260] == ["ab", "bc", "[unused 258]", "abc"]
+    assert len(set(vocabulary.tokens)) == tokenizer.vocab_size
+    assert tokenizer.encode("abc").tolist() == [259]
 
 
 def test_a_package_that_is_missing_names_the_extra(
