@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from semigpt.export.llama_cpp import LlamaCpp
 from semigpt.export.run import export
 from semigpt.export.vocabulary import gguf_vocabulary
 from semigpt.huggingface.folder import model_card, save_model
+from semigpt.huggingface.integrity import with_digests
 from semigpt.huggingface.open import open_run
 from semigpt.models import build_model
 from semigpt.tokenizers import BPETokenizer, CharTokenizer, train_tokenizer
@@ -154,6 +156,20 @@ def test_onnxruntime(tmp_path: Path, shape: str, kind: str) -> None:
     assert exported.verdict.difference <= 5e-5
     assert exported.verdict.same == exported.verdict.prompts == 5
     assert "| `onnx/model.onnx` | onnxruntime" in (folder / "README.md").read_text()
+
+
+@needs_onnx
+def test_a_folder_of_an_earlier_version_says_how_it_is_renewed(tmp_path: Path) -> None:
+    folder, new = saved(tmp_path / "old", "gpt", "char"), tmp_path / "new"
+    file = folder / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": None}))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(with_digests(weights.read_bytes(), folder))
+    with pytest.raises(CheckpointError, match="puts nothing before a text: save the model in anot"):
+        export(folder, "onnx")
+    _, model, tokenizer = open_run(folder)
+    save_model(new, model, tokenizer, "")
+    assert export(new, "onnx").verdict.same == 5
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,13 @@ class OnnxRuntime:
         import tokenizers
 
         self.name = f"onnxruntime {onnxruntime.__version__}"
-        self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+        file = folder / TOKENIZER_FILE
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
+        if not self._tokenizer.encode("").ids:
+            raise CheckpointError(
+                f"{file} is of an earlier semigpt and puts nothing before a text: save the model "
+                "in another folder with load_model, load_tokenizer and save_model"
+            )
         self._end = tokenizer.special_tokens["<|endoftext|>"]
         self._vocab_size = model.settings.vocab_size
         options = onnxruntime.SessionOptions()
