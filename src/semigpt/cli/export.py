@@ -54,8 +54,9 @@ def run(options: argparse.Namespace) -> int:
             for program, line in exported.use.items():
                 note(f"{program}: {line}")
         if options.push is not None:
-            run, _, _ = open_run(options.model)
-            found["pushed"] = push(options.model if run is None else run.model_folder, options.push)
+            opened, _, _ = open_run(options.model)
+            folder = options.model if opened is None else opened.model_folder
+            found["pushed"] = push(folder, options.push)
             note(f"uploaded: {found['pushed']}")
     if options.json:
         write_json(found)

@@ -59,7 +59,12 @@ EXACT = Bound(difference=5e-5, same_text=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What `verify` found: ids alike in all texts, and how far the probabilities are apart."""
+    """What `verify` found: of all `texts` the same ids, and the texts back.
+
+    After `prompts` prompts the runtime wrote greedily, `same` times as the model does. At `tokens`
+    of the places it told log-probabilities: `difference` is the furthest from the model's, in nats,
+    `divergence` the mean Kullback-Leibler divergence, in bits per token.
+    """
 
     runtime: str
     texts: int
@@ -99,7 +104,8 @@ def verify(model: LanguageModel, tokenizer: Tokenizer, runtime: Runtime, bound: 
     rows = [[end, *tokenizer.encode(text).tolist()] for text in texts]
     for text, ids in zip(texts, rows, strict=True):
         if (found := runtime.encode(text)) != ids:
-            place = next((i for i, pair in enumerate(zip(found, ids)) if pair[0] != pair[1]), -1)  # noqa: B905
+            pairs = enumerate(zip(found, ids, strict=False))
+            place = next((i for i, (a, b) in pairs if a != b), min(len(found), len(ids)))
             raise _refused(runtime, f"gives other ids for {text[:20]!r}, from token {place} on")
         if (back := runtime.decode(ids)) != text:
             raise _refused(runtime, f"turns the ids of {text[:20]!r} into {back[:20]!r}")
@@ -109,8 +115,8 @@ def verify(model: LanguageModel, tokenizer: Tokenizer, runtime: Runtime, bound: 
     divergences: list[float] = []
     same = 0
     for prompt in prompts:
-        written, theirs = runtime.continue_greedily(prompt, min(NEW, context // 2))
-        ours = _log_probabilities(model, [*prompt, *written])[len(prompt) - 1 :][: len(written)]
+        written, theirs = runtime.continue_greedily(prompt, min(NEW, context // 2 + 1))
+        ours = _log_probabilities(model, [*prompt, *written[:-1]])[len(prompt) - 1 :]
         told = ~np.isnan(theirs).all(1)
         ours_told, theirs_told = ours[told], theirs[told]
         differences.append(float(np.nanmax(np.abs(ours_told - theirs_told), initial=0)))
