@@ -36,7 +36,7 @@ class OnnxRuntime:
         if not self._tokenizer.encode("").ids:
             raise CheckpointError(
                 f"{file} is of an earlier semigpt and puts nothing before a text: save the model "
-                "in another folder with load_model, load_tokenizer and save_model"
+                "again with load_model, load_tokenizer and save_model"
             )
         self._end = tokenizer.special_tokens["<|endoftext|>"]
         self._vocab_size = model.settings.vocab_size
