@@ -178,9 +178,8 @@ class ByteLevelTokenizer(Tokenizer):
         """The library's tokenizer without special tokens, which ordinary text must never become."""
         from tokenizers import Tokenizer as Engine
 
-        return Engine.from_str(
-            json.dumps(self.tokenizer_json() | {"added_tokens": [], "normalizer": None})
-        )
+        bare: dict[str, Any] = {"added_tokens": [], "normalizer": None, "post_processor": None}
+        return Engine.from_str(json.dumps(self.tokenizer_json() | bare))
 
     def _spelled(self) -> list[str]:
         """Each token in GPT-2's letters."""
