@@ -23,9 +23,10 @@ CHUNK_BYTES = 1 << 20
 def received() -> str:
     """Read standard input to its end and keep it; its hash.
 
-    Raises CorpusError where it is a terminal, or nothing comes.
+    Raises CorpusError where it is a terminal or a notebook's, or nothing comes.
     """
-    if sys.stdin is None or sys.stdin.isatty():
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None or sys.stdin.isatty():
         raise CorpusError(
             "--data -: nothing is piped into standard input: "
             "write `cat a.txt | semigpt train --data -`"
@@ -36,7 +37,7 @@ def received() -> str:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
             try:
-                while chunk := sys.stdin.buffer.read(CHUNK_BYTES):
+                while chunk := stream.read(CHUNK_BYTES):
                     digest.update(chunk)
                     file.write(chunk)
                 if not file.tell():
