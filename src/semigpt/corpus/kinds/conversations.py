@@ -12,7 +12,8 @@ A turn begins a line with who speaks, so the roles can be read from the text. A 
 is one document. Empty turns are left out.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 __all__ = ["Template", "conversation_template"]
@@ -32,26 +33,26 @@ QUESTIONS = ("instruction", "prompt", "question", "query")
 ANSWERS = ("output", "response", "answer", "completion", "chosen")
 
 
-def conversation_template(rows: Iterable[Mapping[str, Any]]) -> tuple[str, Template] | None:
+def conversation_template(rows: Sequence[Mapping[str, Any]]) -> tuple[str, Template] | None:
     """What makes text of rows like these, and a note on it; None where they are of another kind.
 
     Rows with a column `text` or `document` are of another kind.
     """
-    first = next((row for row in rows if row), None)
-    if first is None or any(isinstance(first.get(name), str) for name in ("text", "document")):
+    texts = {name for row in rows for name, value in row.items() if isinstance(value, str)}
+    if texts & {"text", "document"}:
         return None
-    chat = next((name for name in CHATS if _turns(first.get(name)) is not None), None)
-    if chat is not None:
-        note = f"each row of {chat!r} read as one document of lines 지시:, 질문:, 답:"
-        return note, lambda row: _chat(row.get(chat))
-    question = next((name for name in QUESTIONS if isinstance(first.get(name), str)), None)
-    answer = next((name for name in ANSWERS if isinstance(first.get(name), str)), None)
+    for name in CHATS:
+        if any(_turns(row.get(name)) is not None for row in rows):
+            note = f"each row of {name!r} read as one document of lines 지시:, 질문:, 답:"
+            return note, partial(_chat, name)
+    question = next((name for name in QUESTIONS if name in texts), None)
+    answer = next((name for name in ANSWERS if name in texts), None)
     if question is None or answer is None:
         return None
-    between = "input" if isinstance(first.get("input"), str) else ""
+    between = "input" if "input" in texts else ""
     names = ", ".join(repr(name) for name in (question, between, answer) if name)
     note = f"each row of {names} read as one document of lines 질문:, 답: (--column takes one)"
-    return note, lambda row: _instruction(row, question, between, answer)
+    return note, partial(_instruction, question, between, answer)
 
 
 def _turns(value: Any) -> list[tuple[str, str]] | None:
@@ -73,12 +74,13 @@ def _turns(value: Any) -> list[tuple[str, str]] | None:
     return turns
 
 
-def _chat(value: Any) -> str | None:
+def _chat(name: str, row: Mapping[str, Any]) -> str | None:
+    value = row.get(name)
     turns = [] if value is None or value == [] else _turns(value)
     return None if turns is None else _lines(turns)
 
 
-def _instruction(row: Mapping[str, Any], question: str, between: str, answer: str) -> str | None:
+def _instruction(question: str, between: str, answer: str, row: Mapping[str, Any]) -> str | None:
     values = [row.get(name) or "" for name in (question, between, answer)]
     if not all(isinstance(value, str) for value in values):
         return None

@@ -10,10 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from semigpt.errors import CorpusError
-
 __all__ = ["sami_cues", "srt_cues"]
 
+PLAIN = "no {} in it, so read as plain text"
 _TIME = r"\d{1,3}:\d{1,2}:\d{1,2}(?:[,.:]\d{1,4})?"
 TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
 NUMBER = re.compile(r"\s*\d+\s*")
@@ -29,39 +28,35 @@ TAG = re.compile(r"<[/!?a-z][^<>]*>", re.IGNORECASE)
 SPACE = re.compile(r"[ \t\r\n\xa0]+")
 
 
-def srt_cues(text: str, where: str) -> Iterator[str]:
-    """The cues of an .srt file. Raises CorpusError where no line has times."""
+def srt_cues(text: str) -> tuple[list[str], str]:
+    """The cues of an .srt file, and a note; without a line of times it is plain text."""
+    cues = list(_srt_cues(text))
+    return cues, "" if len(cues) > 1 else PLAIN.format("times of subtitles")
+
+
+def _srt_cues(text: str) -> Iterator[str]:
+    """The cues, the first of them what stands before all times."""
     cue: list[str] = []
-    times = 0
     for line in text.split("\n"):
         if not TIMES.match(line):
             cue.append(STYLE.sub("", line).strip())
             continue
-        times += 1
         # The lines since the last one of times are its cue, a blank line and this one's number.
         if cue and NUMBER.fullmatch(cue[-1]):
             cue.pop()
-        if times > 1:
-            yield "\n".join(filter(None, cue))
+        yield "\n".join(filter(None, cue))
         cue = []
-    if not times:
-        raise CorpusError(
-            f"{where}: no times of subtitles in it (00:01:02,345 --> 00:01:04,000): "
-            "if it is plain text, let its name end in .txt"
-        )
     yield "\n".join(filter(None, cue))
 
 
-def sami_cues(text: str, where: str) -> tuple[list[str], str]:
+def sami_cues(text: str) -> tuple[list[str], str]:
     """The cues of an .smi file in one language, and a note where there are more, else "".
 
-    Raises CorpusError where it has no `<SYNC>`.
+    Without a `<SYNC>` it is plain text.
     """
     head, *parts = SYNC.split(text)
     if not parts:
-        raise CorpusError(
-            f"{where}: no <SYNC> of subtitles in it: if it is plain text, let its name end in .txt"
-        )
+        return text.split("\n"), PLAIN.format("<SYNC>")
     cues: list[tuple[str, str]] = []
     for part in parts:
         first, *paragraphs = PARAGRAPH.split(part)

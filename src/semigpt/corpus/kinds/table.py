@@ -26,8 +26,8 @@ def kinds(find: Find) -> dict[str, Reader]:
         ".md": prose(lambda request: markdown_paragraphs(file_text(request)), "Markdown"),
         ".html": html,
         ".htm": html,
-        ".srt": prose(_srt, "subtitles"),
-        ".smi": prose(_smi, "subtitles"),
+        ".srt": prose(_subtitles(srt_cues), "subtitles"),
+        ".smi": prose(_subtitles(sami_cues), "subtitles"),
         ".json": Reader(from_start(_json, "JSON")),
         ".docx": prose(_from_path(docx_paragraphs), "a Word document"),
         ".hwpx": prose(_from_path(hwpx_paragraphs), "a Hangul document"),
@@ -38,15 +38,16 @@ def kinds(find: Find) -> dict[str, Reader]:
     }
 
 
-def _srt(request: FileRequest) -> Iterator[str]:
-    return srt_cues(file_text(request), str(request.path))
+def _subtitles(
+    cues: Callable[[str], tuple[list[str], str]],
+) -> Callable[[FileRequest], list[str]]:
+    def read(request: FileRequest) -> list[str]:
+        found, note = cues(file_text(request))
+        if note:
+            request.reading.tally(note, request.path.name)
+        return found
 
-
-def _smi(request: FileRequest) -> list[str]:
-    cues, note = sami_cues(file_text(request), str(request.path))
-    if note:
-        request.reading.tally(note, request.path.name)
-    return cues
+    return read
 
 
 def _json(request: FileRequest) -> Iterator[str]:
