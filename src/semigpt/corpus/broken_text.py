@@ -10,18 +10,22 @@ did is counted.
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-__all__ = ["ISO_2022_KR", "EncodingRepairs", "is_utf_16", "repaired_stream", "whole_encoding"]
+from semigpt.corpus.byte_stream import stream_of
+
+__all__ = ["ISO_2022_KR", "EncodingRepairs", "RepairedFile", "is_utf_16", "whole_encoding"]
 
 SAMPLE_BYTES = 1 << 20
 LINE_BYTES = 1 << 24  # a longer line is repaired in parts
 ISO_2022_KR = b"\x1b$)C"  # what a file in it begins with
 # Real text has 97 % and more; other encodings of Korean read as one of these have half as many.
 PLAUSIBLE_FRACTION = 0.9
-PLAUSIBLE = re.compile("[\t\n\r -~가-힣ㄱ-ㅣ‘’“”…·—–「」『』《》〈〉※→、。\u00a0\u3000\uff01-\uff5e]")
+PLAUSIBLE = re.compile(
+    "[\t\n\r -~가-힣ㄱ-ㅣ‘’“”…·—–「」『』《》〈〉※→、。\u00a0\u3000\uff01-\uff5e]"
+)
 SHOWN = 3
 
 
@@ -67,14 +71,18 @@ class RepairedFile:
         self._sample = file.read(SAMPLE_BYTES)
         self.whole = whole_encoding(self._sample)
 
-    def chunks(self) -> Iterator[bytes]:
-        """The text in UTF-8."""
+    def stream(self) -> BinaryIO:
+        """The text in UTF-8; once it is read, all is counted."""
+        return stream_of(self._chunks())
+
+    def _chunks(self) -> Generator[bytes, None, None]:
         if self.whole is None:
             for line in self._raw_lines():
                 yield self._line(line).encode()
             return
         self.example = self.whole
-        reader = io.TextIOWrapper(_joined(self._sample, self._file), self.whole, "replace")
+        file = _joined(self._sample, self._file)
+        reader = io.TextIOWrapper(file, self.whole, "replace", newline="")
         while text := reader.read(SAMPLE_BYTES):
             self.lost += text.count("\ufffd")
             yield text.encode("utf-8", "replace")
@@ -107,11 +115,6 @@ class RepairedFile:
         return text
 
 
-def repaired_stream(file: RepairedFile) -> BinaryIO:
-    """The repaired text as a stream of UTF-8."""
-    return cast(BinaryIO, io.BufferedReader(_Stream(file.chunks()), SAMPLE_BYTES))
-
-
 def whole_encoding(sample: bytes) -> str | None:
     """Python's name of the encoding that all of a file is most likely in; None where it is mixed.
 
@@ -137,8 +140,10 @@ def _fits(sample: bytes, encoding: str) -> bool:
             return False
         text = sample[: error.start].decode(encoding)
     wide = [character for character in text if not character.isascii()]
-    return bool(text) and _plausible(text) >= PLAUSIBLE_FRACTION and (
-        encoding != "johab" or _plausible("".join(wide)) >= PLAUSIBLE_FRACTION
+    return (
+        bool(text)
+        and _plausible(text) >= PLAUSIBLE_FRACTION
+        and (encoding != "johab" or _plausible("".join(wide)) >= PLAUSIBLE_FRACTION)
     )
 
 
@@ -146,32 +151,10 @@ def _plausible(text: str) -> float:
     return len(PLAUSIBLE.findall(text)) / max(len(text), 1)
 
 
-def _joined(head: bytes, file: BinaryIO) -> io.BufferedReader:
-    def chunks() -> Iterator[bytes]:
+def _joined(head: bytes, file: BinaryIO) -> BinaryIO:
+    def chunks() -> Generator[bytes, None, None]:
         yield head
         while chunk := file.read(SAMPLE_BYTES):
             yield chunk
 
-    return io.BufferedReader(_Stream(chunks()), SAMPLE_BYTES)
-
-
-class _Stream(io.RawIOBase):
-    """A stream of bytes from chunks."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._waiting = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        while not self._waiting:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._waiting = memoryview(chunk)
-        count = min(len(buffer), len(self._waiting))
-        buffer[:count] = self._waiting[:count]
-        self._waiting = self._waiting[count:]
-        return count
+    return stream_of(chunks())

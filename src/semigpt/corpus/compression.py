@@ -6,12 +6,12 @@ also where the library takes the cut for the end.
 
 import bz2
 import gzip
-import io
 import lzma
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from semigpt.corpus.byte_stream import stream_of
 from semigpt.corpus.kinds.limits import Budget
 from semigpt.corpus.library import library_errors
 
@@ -49,8 +49,7 @@ def open_binary(path: Path) -> BinaryIO:
     if not ending:
         return path.open("rb")
     chunks = _chunks(path, ARCHIVES.get(ending, ending))
-    raw = _Unpacked(chunks, Budget(str(path), path.stat().st_size))
-    return cast(BinaryIO, io.BufferedReader(raw, CHUNK_BYTES))
+    return stream_of(_counted(chunks, Budget(str(path), path.stat().st_size)))
 
 
 def decompressed_chunks(path: Path, kind: str) -> Iterator[bytes]:
@@ -60,30 +59,10 @@ def decompressed_chunks(path: Path, kind: str) -> Iterator[bytes]:
             yield chunk
 
 
-class _Unpacked(io.RawIOBase):
-    """A stream of bytes from chunks, counted against a budget."""
-
-    def __init__(self, chunks: Iterator[bytes], budget: Budget) -> None:
-        self._chunks = chunks
-        self._budget = budget
-        self._waiting = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
-        if not self._waiting:
-            chunk = next(self._chunks, b"")
-            self._budget.spend(len(chunk))
-            self._waiting = memoryview(chunk)
-        count = min(len(buffer), len(self._waiting))
-        buffer[:count] = self._waiting[:count]
-        self._waiting = self._waiting[count:]
-        return count
-
-    def close(self) -> None:
-        self._chunks.close()  # type: ignore[attr-defined]  # a generator: its file is closed
-        super().close()
+def _counted(chunks: Iterator[bytes], budget: Budget) -> Generator[bytes, None, None]:
+    for chunk in chunks:
+        budget.spend(len(chunk))
+        yield chunk
 
 
 def _chunks(path: Path, compression: str) -> Iterator[bytes]:

@@ -9,10 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from semigpt.corpus.broken_text import EncodingRepairs, RepairedFile
 from semigpt.corpus.compression import is_compressed, open_binary
 from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Reading
-from semigpt.corpus.text import ENCODINGS, UTF_8, TextScan, scan_text
+from semigpt.corpus.text import (
+    ENCODINGS,
+    REPAIRED,
+    UTF_8,
+    EncodingError,
+    TextScan,
+    scan_stream,
+    scan_text,
+)
 from semigpt.errors import CorpusError
 
 __all__ = [
@@ -140,7 +149,10 @@ def scan_file(path: Path, reading: Reading) -> TextScan | None:
 @contextlib.contextmanager
 def open_text(path: Path, scan: TextScan) -> Iterator[TextIO]:
     """The text of a file behind its byte order mark, decompressed, its line ends read as "\\n"."""
-    with open_binary(path) as file:
+    with open_binary(path) as plain, contextlib.ExitStack() as stack:
+        file = plain
+        if scan.encoding == REPAIRED:
+            file = stack.enter_context(RepairedFile(plain).stream())
         file.read(len(scan.encoding.mark))
         with io.TextIOWrapper(file, encoding=scan.encoding.codec) as text:
             yield text
@@ -151,8 +163,23 @@ def _scan(path: Path, reading: Reading) -> TextScan:
         place, *numbers = reading.scan
         return TextScan(ENCODINGS[place], *numbers)
     with library_errors(path, "compressed text" if is_compressed(path) else "text"):
-        scan = scan_text(lambda: open_binary(path), str(path))
+        try:
+            scan = scan_text(lambda: open_binary(path), str(path))
+        except EncodingError:
+            if reading.repairs is None:
+                raise
+            scan = _repaired_scan(path, reading.repairs)
     place = ENCODINGS.index(scan.encoding)
     numbers = [scan.characters, scan.lines, scan.paragraphs, scan.bytes, scan.digest]
     reading.scan = [place, *numbers]
+    return scan
+
+
+def _repaired_scan(path: Path, repairs: EncodingRepairs) -> TextScan:
+    """What a pass over the repaired text of a file finds; what was repaired is counted."""
+    with open_binary(path) as file:
+        repaired = RepairedFile(file)
+        with repaired.stream() as stream:
+            scan = scan_stream(stream, REPAIRED)
+    repairs.add(path.name, repaired)
     return scan

@@ -94,6 +94,14 @@ _ACCOUNT = substitution(personal.ACCOUNT, _masked_account)
 _AT = re.compile("@")
 _MASK = "--mask-personal"
 
+FILE_FINDINGS = (
+    Finding(
+        "encoding",
+        "files in no encoding that is read: bytes that fit none, encodings mixed, UTF-16 without "
+        "a mark, Johab, ISO-2022-KR",
+        "--fix encoding",
+    ),
+)
 TEXT_FINDINGS = (
     Finding(
         "byte-order-mark",
@@ -220,7 +228,9 @@ DOCUMENT_FINDINGS = (
     Finding("duplicate", "documents that came before, word for word", "--fix duplicate"),
     Finding("near-duplicate", "documents almost the same as one before", "--near-duplicates"),
 )
-BY_NAME = {finding.name: finding for finding in (*TEXT_FINDINGS, *DOCUMENT_FINDINGS)}
+BY_NAME = {
+    finding.name: finding for finding in (*FILE_FINDINGS, *TEXT_FINDINGS, *DOCUMENT_FINDINGS)
+}
 
 LOSSLESS = frozenset(name for name, finding in BY_NAME.items() if finding.lossless)
 FIXES = frozenset(name for name, finding in BY_NAME.items() if finding.flag == f"--fix {name}")

@@ -41,13 +41,14 @@ def archive_reader(find: Find) -> ReadDocuments:
     def read(request: FileRequest) -> Iterator[Document]:
         reading, first = request.reading, request.reading.row
         # Members are read anew where a reading is resumed, and what they tell counts once.
-        found = Reading(columns=reading.columns, texts=list(reading.texts))
+        found = Reading(columns=reading.columns, texts=list(reading.texts), repairs=reading.repairs)
         archive = _Archive(find, found, Budget(str(request.path), request.path.stat().st_size))
         for number, (text, running) in enumerate(archive.documents(request, str(request.path)), 1):
             if number > first:
                 reading.row, reading.running = number, running
                 yield text, None
-        reading.column, reading.texts = found.column, found.texts
+        reading.column = found.column
+        reading.texts[:] = found.texts
         for name, count in found.encodings.items():
             reading.encodings[name] = reading.encodings.get(name, 0) + count
         _pass_on(found, reading)
@@ -116,6 +117,7 @@ class _Archive:
             texts=self.found.texts,
             encodings=self.found.encodings,
             running=how.running,
+            repairs=self.found.repairs,
         )
         scratch = request.scratch / f"in-member{depth}"
         scratch.mkdir(exist_ok=True)
@@ -136,7 +138,7 @@ def _naming(copy: Path, where: str) -> Iterator[None]:
     try:
         yield
     except CorpusError as error:
-        raise CorpusError(str(error).replace(str(copy), where)) from None
+        raise type(error)(str(error).replace(str(copy), where)) from None
 
 
 def _zip_members(request: FileRequest, where: str) -> Members:
