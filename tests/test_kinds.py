@@ -282,10 +282,12 @@ TASK = {"instruction": "요약하라", "input": "긴 글", "output": "짧은 글
         ({"document": [{"paragraph": [{"form": "하나"}, {"form": "둘"}]}]}, "", ["하나\n둘"]),
         ({"document": [{"utterance": [{"form": "응"}]}, {"utterance": []}]}, "", ["응", ""]),
         ({"document": {"sentence": [{"form": "하나"}]}}, "", ["하나"]),
-        ({"a": [{"b": {"c": ["하나", "둘"]}}, {"b": {"c": "셋"}}]}, "#path=a.b.c", ["하나", "둘", "셋"]),
+        ({"a": [{"b": {"c": ["하나", "둘"]}}, {"b": {"c": "셋"}}]}, "#path=a.b.c", 
+         ["하나", "둘", "셋"]),
         ([CHAT], "", ["질문: 질문\n답: 답변"]),
         ([{"conversations": [{"from": "human", "value": "안녕"}]}], "", ["질문: 안녕"]),
-        ([TASK, {**TASK, "input": ""}], "", ["질문: 요약하라\n긴 글\n답: 짧은 글", "질문: 요약하라\n답: 짧은 글"]),
+        ([TASK, {**TASK, "input": ""}], "",
+         ["질문: 요약하라\n긴 글\n답: 짧은 글", "질문: 요약하라\n답: 짧은 글"]),
     ],
 )  # fmt: skip
 def test_json_of_known_shapes(
@@ -400,8 +402,8 @@ def test_names_of_members_in_cp949_are_read(tmp_path: Path) -> None:
 
 BOMB = bytes(3 << 20)
 ENTITIES = (
-    '<!DOCTYPE d [<!ENTITY a "하하"><!ENTITY b "&a;&a;">]><w:document xmlns:w="w"><w:p><w:r><w:t>&b;'
-    "</w:t></w:r></w:p></w:document>"
+    '<!DOCTYPE d [<!ENTITY a "하하"><!ENTITY b "&a;&a;">]><w:document xmlns:w="w"><w:p><w:r>'
+    "<w:t>&b;</w:t></w:r></w:p></w:document>"
 )
 
 

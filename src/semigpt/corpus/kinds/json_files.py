@@ -76,12 +76,13 @@ def json_texts(text: str, request: FileRequest) -> Iterator[str]:
             for document in documents:
                 yield _form(document, shape.texts) or ""
             return
+    rows = value if isinstance(value, list) else [value]
     if isinstance(value, dict):
-        lists = [part for part in value.values() if isinstance(part, list) and part]
         own_row = conversation_template([value]) or any(isinstance(v, str) for v in value.values())
-        if len(lists) == 1 and not own_row:
-            value = lists[0]
-    yield from _documents(value if isinstance(value, list) else [value], value, request)
+        lists = [part for part in value.values() if isinstance(part, list) and part]
+        if len(lists) == 1 and not own_row and all(isinstance(v, dict | str) for v in lists[0]):
+            rows = lists[0]
+    yield from _documents(rows, value, request)
 
 
 def _parsed(text: str, where: str) -> Any:
