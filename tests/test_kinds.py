@@ -282,7 +282,7 @@ TASK = {"instruction": "요약하라", "input": "긴 글", "output": "짧은 글
         ({"document": [{"paragraph": [{"form": "하나"}, {"form": "둘"}]}]}, "", ["하나\n둘"]),
         ({"document": [{"utterance": [{"form": "응"}]}, {"utterance": []}]}, "", ["응", ""]),
         ({"document": {"sentence": [{"form": "하나"}]}}, "", ["하나"]),
-        ({"a": [{"b": {"c": ["하나", "둘"]}}, {"b": {"c": "셋"}}]}, "#path=a.b.c", 
+        ({"a": [{"b": {"c": ["하나", "둘"]}}, {"b": {"c": "셋"}}]}, "#path=a.b.c",
          ["하나", "둘", "셋"]),
         ([CHAT], "", ["질문: 질문\n답: 답변"]),
         ([{"conversations": [{"from": "human", "value": "안녕"}]}], "", ["질문: 안녕"]),
