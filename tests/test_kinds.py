@@ -150,8 +150,9 @@ def compound_file(streams: dict[str, bytes]) -> bytes:
     numbers = [*table, 0xFFFFFFFD]
     sectors.append(struct.pack("<128I", *numbers, *[0xFFFFFFFF] * (128 - len(numbers))))
     head = (
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(16) + struct.pack("<HHHHH", 0x3E, 3, 0xFFFE, 9, 6)
-        + bytes(6) + struct.pack("<IIIIIIIII", 0, 1, directory, 0, 4096, 0xFFFFFFFE, 0, 0xFFFFFFFE, 0)
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(16)
+        + struct.pack("<HHHHH", 0x3E, 3, 0xFFFE, 9, 6) + bytes(6)
+        + struct.pack("<9I", 0, 1, directory, 0, 4096, 0xFFFFFFFE, 0, 0xFFFFFFFE, 0)
         + struct.pack("<109I", fat, *[0xFFFFFFFF] * 108)
     )  # fmt: skip
     return head + b"".join(sectors)
@@ -185,7 +186,9 @@ def pdf_file(text: str = "한글 문서", content: bytes | None = None, more: by
         places.append(len(out))
         out += b"%d 0 obj\n%s\nendobj\n" % (number, content)
     table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    return out + b"xref\n0 8\n0000000000 65535 f \n%strailer\n<</Size 8/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (table, len(out))  # fmt: skip
+    out_table = b"xref\n0 8\n0000000000 65535 f \n" + table
+    trailer = b"trailer\n<</Size 8/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % len(out)
+    return out + out_table + trailer
 
 
 # --- one file of each kind
@@ -196,16 +199,16 @@ SRT = (
 )
 SMI = (
     "<SAMI><HEAD><STYLE><!-- P {} .KRCC {Name:한국어; lang:ko-KR;} .ENCC{lang:en-US} --></STYLE>"
-    "</HEAD><BODY><SYNC Start=1><P Class=KRCC>안녕<br>하세요 &amp; 잘<SYNC Start=2><P Class=ENCC>Hi"
-    "<SYNC Start=3><P Class=KRCC>&nbsp;<SYNC Start=4><P Class=KRCC><font color=red>둘</font></BODY>"
+    "</HEAD><BODY><SYNC Start=1><P Class=KRCC>안녕<br>하세요 &amp; 잘"
+    "<SYNC Start=2><P Class=ENCC>Hi<SYNC Start=3><P Class=KRCC>&nbsp;<SYNC Start=4><P Class=KRCC><font color=red>둘</font></BODY>"
 )
 MARKDOWN = (
-    "---\ntitle: x\n---\n# 제목 *강조*\n\n첫 줄\n둘째 [링크](http://x) ![그림](a.png) `코드` &amp;\n\n"
-    "- 하나\n- 둘\n\n```py\nx = 1\n\ny\n```\n\n|가|나|\n|-|-|\n|1|2|\n\n<div>\n안녕\n</div>\n"
+    "---\ntitle: x\n---\n# 제목 *강조*\n\n"
+    "첫 줄\n둘째 [링크](http://x) ![그림](a.png) `코드` &amp;\n\n- 하나\n- 둘\n\n```py\nx = 1\n\ny\n```\n\n|가|나|\n|-|-|\n|1|2|\n\n<div>\n안녕\n</div>\n"
 )
 HTML = (
-    "<html><head><title>제목</title><style>p{}</style></head><body><nav><li>메뉴</nav><h1>큰 제목</h1>"
-    "<p>첫  문단은 <b>굵게</b>\n 이어진다.<br>둘째 줄&nbsp;끝<p>다음<table><tr><td>가<td>나</table>"
+    "<html><head><title>제목</title><style>p{}</style></head><body><nav><li>메뉴</nav>"
+    "<h1>큰 제목</h1><p>첫  문단은 <b>굵게</b>\n 이어진다.<br>둘째 줄&nbsp;끝<p>다음<table><tr><td>가<td>나</table>"
     "<pre>\n  x\n   y\n</pre><script>var a='<p>';</script>끝<div hidden>숨김<p>더</div>보임"
 )
 KINDS: dict[str, tuple[bytes, str]] = {

@@ -9,7 +9,7 @@ import gzip
 import lzma
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from semigpt.corpus.byte_stream import stream_of
 from semigpt.corpus.kinds.limits import Budget

@@ -167,7 +167,8 @@ def prepare_corpus(
 
 def with_repair(error: EncodingError, spec: str, column: str | None) -> CorpusError:
     """The error with the command that repairs the text; `spec` as `in_one_string` gives it."""
-    name = f"{_slug(spec.partition(chr(10))[0]).partition('.')[0] or 'text'}-clean"
+    first = spec.partition("\n")[0]
+    name = f"{_slug(Path(first).name.partition('.')[0])}-clean"
     column_flag = [] if column is None else ["--column", column]
     flags = [*column_flag, "--fix", "encoding", "--out", name]
     command = shlex.join(["semigpt", "text", "clean", *spec.split("\n"), *flags])

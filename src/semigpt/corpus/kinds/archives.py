@@ -89,7 +89,7 @@ class _Archive:
                         f"{where}: holds more than {MEMBERS:,} files: unpack it, give the folder"
                     )
                 parts = PurePosixPath(name.replace("\\", "/")).parts
-                if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+                if any(map(_is_hidden, parts)):
                     continue
                 path = Path(parts[-1]) if parts else Path("_")
                 reader = self.find(path)
@@ -139,6 +139,10 @@ def _naming(copy: Path, where: str) -> Iterator[None]:
         yield
     except CorpusError as error:
         raise type(error)(str(error).replace(str(copy), where)) from None
+
+
+def _is_hidden(part: str) -> bool:
+    return part == "__MACOSX" or (part.startswith(".") and part not in (".", ".."))
 
 
 def _zip_members(request: FileRequest, where: str) -> Members:
