@@ -200,15 +200,18 @@ SRT = (
 SMI = (
     "<SAMI><HEAD><STYLE><!-- P {} .KRCC {Name:한국어; lang:ko-KR;} .ENCC{lang:en-US} --></STYLE>"
     "</HEAD><BODY><SYNC Start=1><P Class=KRCC>안녕<br>하세요 &amp; 잘"
-    "<SYNC Start=2><P Class=ENCC>Hi<SYNC Start=3><P Class=KRCC>&nbsp;<SYNC Start=4><P Class=KRCC><font color=red>둘</font></BODY>"
+    "<SYNC Start=2><P Class=ENCC>Hi<SYNC Start=3><P Class=KRCC>&nbsp;"
+    "<SYNC Start=4><P Class=KRCC><font color=red>둘</font></BODY>"
 )
 MARKDOWN = (
     "---\ntitle: x\n---\n# 제목 *강조*\n\n"
-    "첫 줄\n둘째 [링크](http://x) ![그림](a.png) `코드` &amp;\n\n- 하나\n- 둘\n\n```py\nx = 1\n\ny\n```\n\n|가|나|\n|-|-|\n|1|2|\n\n<div>\n안녕\n</div>\n"
+    "첫 줄\n둘째 [링크](http://x) ![그림](a.png) `코드` &amp;\n\n"
+    "- 하나\n- 둘\n\n```py\nx = 1\n\ny\n```\n\n|가|나|\n|-|-|\n|1|2|\n\n<div>\n안녕\n</div>\n"
 )
 HTML = (
     "<html><head><title>제목</title><style>p{}</style></head><body><nav><li>메뉴</nav>"
-    "<h1>큰 제목</h1><p>첫  문단은 <b>굵게</b>\n 이어진다.<br>둘째 줄&nbsp;끝<p>다음<table><tr><td>가<td>나</table>"
+    "<h1>큰 제목</h1><p>첫  문단은 <b>굵게</b>\n 이어진다.<br>둘째 줄&nbsp;끝"
+    "<p>다음<table><tr><td>가<td>나</table>"
     "<pre>\n  x\n   y\n</pre><script>var a='<p>';</script>끝<div hidden>숨김<p>더</div>보임"
 )
 KINDS: dict[str, tuple[bytes, str]] = {
