@@ -17,7 +17,7 @@ LOST = TEXT.replace("30번", "30\ufffd번")
 BROKEN: dict[str, tuple[bytes, str, str, int]] = {
     "one byte": (
         TEXT.encode().replace("30번".encode(), b"30\xff" + "번".encode()),
-        "line 31, byte 1,136: not valid UTF-8",
+        "line 31, byte 1,143: not valid UTF-8",
         LOST,
         1,
     ),
