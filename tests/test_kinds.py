@@ -320,7 +320,7 @@ def test_chats_and_instructions_in_json_lines(tmp_path: Path, row: dict[str, obj
         ('{"a": {"b": "글", "n": 1}, "c": ["글"]}', "#path=a.x", "text at #path=a.b, #path=c"),
         ('{"a": {"b": "글"}, "c": [1]}', "", "no column holds text: there is text at #path=a.b"),
         ("[1, 2]", "", "item 1 is neither text nor an object: there is no text in it"),
-        ('{"a": 1}\n{"a": 2}\n', "", "let its name end in .jsonl"),
+        ('{"a": 1\n}\n{"a": 2}\n', "", "let its name end in .jsonl"),
         ('{"a": [}', "", "line 1: not JSON"),
         ("[" * 100_000, "", "not JSON that can be read"),
     ],

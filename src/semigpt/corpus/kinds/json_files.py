@@ -14,17 +14,18 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, BinaryIO
 
 from semigpt.corpus.kinds.conversations import conversation_template
 from semigpt.corpus.request import FileRequest
 from semigpt.errors import CorpusError
 
-__all__ = ["json_texts"]
+__all__ = ["has_json_lines", "json_texts"]
 
 ROWS_FOR_COLUMNS = 100
 PATHS_SHOWN = 6
 PATH_DEPTH = 8
+LINE_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,16 @@ SHAPES = (
         ("paragraph.form", "utterance.form", "sentence.form", "paragraph.sentence.form"),
     ),
 )
+
+
+def has_json_lines(file: BinaryIO) -> bool:
+    """Whether a file, at its first byte, is JSON lines: an object in the first line, and more."""
+    first = file.readline(LINE_BYTES)
+    try:
+        value = json.loads(first.decode("utf-8-sig", "replace"), strict=False)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and bool(file.read(LINE_BYTES).strip())
 
 
 def json_texts(text: str, request: FileRequest) -> Iterator[str]:
