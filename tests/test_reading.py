@@ -112,12 +112,12 @@ def test_a_spec_that_cannot_be_is_one_line(spec: str, message: str) -> None:
 
 
 def test_a_file_of_another_kind_or_unit_is_refused(tmp_path: Path, text_file: Path) -> None:
-    (tmp_path / "책.pdf").write_bytes(b"x")
+    (tmp_path / "책.xlsx").write_bytes(b"x")
     (tmp_path / "빈").mkdir()
     with pytest.raises(
-        CorpusError, match=r"책\.pdf: files of this kind are not read here: \.txt, "
+        CorpusError, match=r"책\.xlsx: files of this kind are not read here: \.txt, "
     ):
-        prepare(tmp_path / "책.pdf")
+        prepare(tmp_path / "책.xlsx")
     with pytest.raises(CorpusError, match="by=word is not one of line, paragraph, document"):
         prepare(f"{text_file}#by=word")
     with pytest.raises(CorpusError, match="빈: no file in it is of a kind that is read here"):

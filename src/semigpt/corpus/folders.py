@@ -72,7 +72,7 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
     if is_run(source.path):
         raise CorpusError(f"{source.path}: a run of semigpt, not a text: name the text it read")
     below = files_below(source.path)
-    read = [path for path in below.files if file_format(path)]
+    read = _readable(source.path, below)
     declared: Mapping[str, Sequence[Path]] | None = None
     if declares_files(source.path):
         declared = declared_splits(source)
@@ -107,6 +107,14 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
     if others := _not_read(source.path, below, taken):
         reading.note(f"not read in {source.path}{others}")
     return reading
+
+
+def _readable(folder: Path, below: Below) -> list[Path]:
+    """The files of our kinds. A README.md is one of a folder's texts only beside others in .md."""
+    found = [path for path in below.files if file_format(path)]
+    if declares_files(folder) or sum(file_format(path) == ".md" for path in found) == 1:
+        return [path for path in found if path != folder / "README.md"]
+    return found
 
 
 def _used_splits(

@@ -13,8 +13,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from semigpt.corpus.files import COMPRESSIONS, decompressed_chunks, is_compressed
+from semigpt.corpus.compression import COMPRESSIONS, decompressed_chunks, is_compressed
 from semigpt.corpus.json_lines import json_lines_documents
+from semigpt.corpus.kinds.table import kinds
 from semigpt.corpus.library import (
     ROWS_AT_ONCE,
     STRINGS,
@@ -90,10 +91,16 @@ def _parquet_documents(request: FileRequest) -> Iterator[Document]:
     reading.column = column
 
 
+def _reader_of(path: Path) -> tuple[str, Reader] | None:
+    extension = file_format(path)
+    return (extension, READERS[extension]) if extension else None
+
+
 READERS: dict[str, Reader] = {
     ".txt": Reader(running_documents, running=True),
     ".jsonl": Reader(json_lines_documents),
     ".csv": Reader(table_documents),
     ".tsv": Reader(table_documents),
     ".parquet": Reader(_parquet_documents),
+    **kinds(_reader_of),
 }

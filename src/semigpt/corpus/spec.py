@@ -2,7 +2,9 @@
 
     news                             the bundled corpus, synthetic practice news
     news#articles=22194,seed=7       as long as the book's
-    a.csv   corpus/*.txt   corpus/   files: .txt .jsonl .csv .tsv .parquet, each also .gz and .zst
+    a.csv   corpus/*.txt   corpus/   files of the kinds that `formats.READERS` has, also compressed
+    a.json#path=data.paragraphs.context
+                                     where in a .json file its texts are
     novel.txt#by=paragraph           what a document is in a .txt file: line, paragraph or document
     a.csv#separator=semicolon,quoting=none,header=none,misfits=skip
                                      how a table is written, where the file does not tell (`tables`)
