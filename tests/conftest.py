@@ -33,6 +33,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     otherwise. Files that are named run in this one: a second would only import torch once more.
     """
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if hasattr(config, "workerinput"):  # one of the two: it makes none of its own
+        return
     if whole and getattr(config.option, "numprocesses", 0) is None:
         config.option.numprocesses = min(2, available_cores())
         config.option.dist = "worksteal"
