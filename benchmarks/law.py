@@ -34,7 +34,7 @@ from semigpt.errors import SemigptError
 
 HERE = Path(__file__).parent
 HELD_OUT = 300_000  # characters of validation and of test
-EVALUATED_BLOCKS = 512
+EVALUATED_BLOCKS = 256
 # What a cell may say, and what it says where it does not.
 DEFAULTS: dict[str, Any] = {
     "text": "news",
@@ -81,7 +81,7 @@ def flags(cell: Row) -> list[str]:
     settings = {
         "training.teacher": cell["teacher"],
         "optimizer.weight_decay": cell["weight_decay"],
-        "training.eval_every": max(-(-cell["steps"] // 3), 1),
+        "training.eval_every": cell["steps"] if cell["steps"] < 300 else -(-cell["steps"] // 2),
         "training.eval_blocks": EVALUATED_BLOCKS,
     }
     if cell["kind"] in ("gpt", "memory"):

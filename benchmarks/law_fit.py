@@ -1,0 +1,266 @@
+"""Fit the law of learning to its runs, and say how far off it is where it has not been fitted.
+
+    python benchmarks/law_fit.py [--write] [--leave-out]
+
+Reads law.jsonl (runs by steps, benchmarks/law.py), law_minutes.csv (runs of docs/choices.md and
+docs/results.md, by the tokens that they read) and law_texts.json (what counting says of each text).
+`--write` puts the coefficients into src/semigpt/law.toml. `--leave-out` fits again without each
+text, and without the minute rows of each machine and number of minutes, and prints the errors of
+what was left out.
+
+Least squares with Huber's loss, by Levenberg and Marquardt's method with finite differences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semigpt.law import Learner, Text, expected_bits
+
+HERE = Path(__file__).parent
+LAW = HERE.parent / "src" / "semigpt" / "law.toml"
+HUBER = 0.06  # bits, from which an error counts linearly
+BLOCKS = {"tiny": 852_000, "small": 3_214_000, "base": 10_625_000}
+CONTEXT = {"tiny": 128, "small": 128, "base": 256}
+BATCH = {"tiny": 12, "small": 24, "base": 16}
+TESTED = {"news": -0.11, "reviews": 0.03}  # bits by which a test split differs from the blocks
+# Tokens per character of the texts that the minute rows read.
+PER_CHARACTER = {
+    "reviews": {2000: 0.712, 4000: 0.592, 8000: 0.515},
+    "news": {2000: 0.712, 4000: 0.555, 8000: 0.433},
+}
+# Where the fit begins, and how far each coefficient may go from there before it costs as much as
+# an error of 0.1 bits.
+BEGIN: dict[str, tuple[float, float]] = {
+    "offset": (-0.5, 1.0),
+    "slope": (0.3, 0.3),
+    "token_offset": (0.3, 0.5),
+    "token_slope": (-0.1, 0.2),
+    "vocabulary_offset": (0.0, 0.3),
+    "vocabulary_slope": (0.1, 0.2),
+    "other_tokens": (-0.5, 0.3),
+    "size_offset": (0.8, 0.5),
+    "size_slope": (0.1, 0.2),
+    "depth_offset": (0.5, 1.0),
+    "depth_slope": (0.5, 0.5),
+    "batch": (0.15, 0.1),
+    "taught": (-3.0, 1.0),
+    "taught_slope": (0.4, 0.3),
+    "taught_sharpness": (1.0, 0.5),
+    "ratio": (0.86, 0.05),
+    "ratio_trust": (0.3, 0.2),
+    "repeats": (8.0, 4.0),
+    "heart": (0.01, 0.01),
+    "heart_power": (1.0, 0.2),
+    "heart_size": (1.0, 0.5),
+    "heart_length": (0.6, 0.3),
+    "heart_tokens": (0.5, 0.5),
+    "heart_vocabulary": (0.5, 0.5),
+    "heart_dropout": (8.0, 4.0),
+    "heart_decay": (5.0, 3.0),
+    "dropout_cost": (0.3, 0.2),
+    "decay_cost": (0.12, 0.1),
+}
+POSITIVE = ("repeats", "heart", "heart_power", "taught_sharpness", "heart_dropout", "heart_decay")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row: what was trained on what, and where it ended."""
+
+    text: str
+    described: Text
+    learner: Learner
+    tokens: float
+    bits: float
+    shift: float  # between the split of the row and the blocks of the validation split
+    weight: float
+    group: str  # what a row is left out with
+    name: str
+
+
+def load() -> list[Run]:
+    texts = {
+        name: Text(**{**table, "curve": tuple(map(tuple, table["curve"]))})
+        for name, table in json.loads((HERE / "law_texts.json").read_text("utf-8")).items()
+    }
+    runs = [by_steps(json.loads(line), texts) for line in (HERE / "law.jsonl").open("r")]
+    with (HERE / "law_minutes.csv").open("r", encoding="utf-8") as file:
+        runs += [by_minutes(row, texts) for row in csv.DictReader(file)]
+    return runs
+
+
+def by_steps(row: dict[str, Any], texts: Mapping[str, Text]) -> Run:
+    name = f"{row['text']}-{row['millions']:g}"
+    batch = row["batch_size"] or BATCH[row["size"]]
+    learner = Learner(
+        block_parameters=BLOCKS[row["size"]],
+        kind=row["tokenizer"],
+        vocab_size=row["vocab_size"] or None,
+        per_character=row["training_tokens"] / row["characters"],
+        batch_tokens=batch * CONTEXT[row["size"]],
+        dropout=row["dropout"],
+        weight_decay=row["weight_decay"],
+        taught=row["teacher"] == "counts",
+    )
+    said = f"{name} {row['size']} {row['tokenizer']} {row['vocab_size']} {row['steps']} steps"
+    weight = 1.0 if row["tokens"] > 150_000 else 0.25
+    return Run(
+        *(row["text"], texts[name], learner, row["tokens"], row["bits"], 0.0, weight),
+        *("steps", f"{said} of {batch}, teacher {row['teacher']}, dropout {row['dropout']}"),
+    )
+
+
+def by_minutes(row: dict[str, str], texts: Mapping[str, Text]) -> Run:
+    name = f"{row['text']}-{float(row['millions']):g}"
+    kind, vocab_size = row["tokenizer"], int(row["vocab_size"])
+    batch = int(row["batch_size"])
+    ratio = 0.5 if kind == "bpe" else 1.0 if kind == "char" else 0.0
+    learner = Learner(
+        block_parameters=BLOCKS[row["size"]],
+        kind=kind,
+        vocab_size=vocab_size or None,
+        per_character=ratio or PER_CHARACTER[row["text"]][vocab_size],
+        batch_tokens=batch * CONTEXT[row["size"]],
+        dropout=float(row["dropout"]),
+        weight_decay=float(row["weight_decay"]),
+        taught=row["teacher"] == "counts",
+    )
+    shift = TESTED[row["text"]] if row["split"] == "test" else 0.0
+    said = f"{name} {row['size']} {kind} {vocab_size} {float(row['tokens']) / 1e6:.2f}M of {batch}"
+    return Run(
+        *(row["text"], texts[name], learner, float(row["tokens"]), float(row["bits"]), shift, 0.7),
+        f"{row['machine']} {row['minutes']}",
+        f"{said}, teacher {row['teacher']}, dropout {row['dropout']} ({row['machine']})",
+    )
+
+
+def errors(runs: list[Run], by: Mapping[str, float]) -> np.ndarray[Any, Any]:
+    """Expected less measured, in bits."""
+    return np.array(
+        [expected_bits(run.described, run.learner, run.tokens, by) + run.shift - run.bits
+         for run in runs]
+    )
+
+
+def fit(runs: list[Run], begin: Mapping[str, float] | None = None) -> dict[str, float]:
+    names = list(BEGIN)
+    prior = np.array([BEGIN[name][0] for name in names])
+    scale = np.array([BEGIN[name][1] for name in names])
+    values = prior.copy() if begin is None else np.array([begin[name] for name in names])
+    weights = np.array([run.weight for run in runs])
+    low = np.array([0.05 if name in POSITIVE else -np.inf for name in names])
+    low[names.index("heart")] = 1e-4
+
+    def off(values: Any) -> Any:
+        return errors(runs, dict(zip(names, values, strict=True)))
+
+    def cost(values: Any) -> float:
+        scaled = off(values) / HUBER
+        pull = (values - prior) / scale
+        return float(
+            np.sum(weights * (np.sqrt(1 + scaled**2) - 1)) + 0.5 * PRIOR * np.sum(pull**2)
+        )
+
+    damping, now = 1e-2, cost(values)
+    for _ in range(60):
+        base = off(values)
+        columns = []
+        for j in range(len(names)):
+            moved = values.copy()
+            moved[j] += 1e-4 * scale[j]
+            columns.append((off(moved) - base) / (1e-4 * scale[j]))
+        jacobian = np.stack(columns, 1)
+        robust = weights / np.sqrt(1 + (base / HUBER) ** 2) / HUBER**2
+        normal = (jacobian.T * robust) @ jacobian + PRIOR * np.diag(1 / scale**2)
+        gradient = jacobian.T @ (robust * base) + PRIOR * (values - prior) / scale**2
+        for _ in range(10):
+            step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -gradient)
+            tried = np.maximum(values + step, low)
+            found = cost(tried)
+            if found < now:
+                break
+            damping *= 4
+        else:
+            break
+        gained, values, now, damping = now - found, tried, found, max(damping / 4, 1e-7)
+        if gained < 1e-5:
+            break
+    return dict(zip(names, map(float, values), strict=True))
+
+
+PRIOR = 0.05
+
+
+def show(runs: list[Run], off: Any, worst: int = 12) -> None:
+    print(
+        f"{len(runs)} runs: median error {np.median(abs(off)):.3f}, "
+        f"root of the mean square {np.sqrt(np.mean(off**2)):.3f}, worst {abs(off).max():.3f}"
+    )
+    for i in np.argsort(-abs(off))[:worst]:
+        print(f"  {off[i]:+.3f}  {runs[i].bits:.3f}  {runs[i].name}")
+
+
+def leave_out(runs: list[Run], key: Callable[[Run], str], by: Mapping[str, float]) -> Any:
+    """Fit without each group in turn; the errors on what was left out."""
+    every = np.zeros(len(runs))
+    for group in dict.fromkeys(map(key, runs)):
+        kept = [run for run in runs if key(run) != group]
+        out = [i for i, run in enumerate(runs) if key(run) == group]
+        off = errors([runs[i] for i in out], fit(kept, by))
+        every[out] = off
+        print(f"| {group} | {len(out)} | {np.median(abs(off)):.3f} | {abs(off).max():.3f} |")
+    return every
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write", action="store_true", help="write law.toml")
+    parser.add_argument("--leave-out", action="store_true", help="errors where it was not fitted")
+    parser.add_argument("--all", action="store_true", help="show every run")
+    options = parser.parse_args()
+    runs = load()
+    by = fit(runs)
+    show(runs, errors(runs, by), len(runs) if options.all else 14)
+    print({name: round(value, 4) for name, value in by.items()})
+    error = float(np.sqrt(np.mean(errors(runs, by) ** 2)))
+    if options.leave_out:
+        print("| left out | runs | median | worst |\n|---|---|---|---|")
+        corpora = leave_out(runs, lambda run: f"{run.text} {run.described.characters / 1e6:.1f}", by)
+        show(runs, corpora)
+        families = leave_out(runs, lambda run: run.text, by)
+        show(runs, families)
+        minutes = [run for run in runs if run.group != "steps"]
+        steps = [run for run in runs if run.group == "steps"]
+        found = []
+        for group in dict.fromkeys(run.group for run in minutes):
+            out = [run for run in minutes if run.group == group]
+            kept = [run for run in minutes if run.group != group] + steps
+            off = errors(out, fit(kept, by))
+            found += list(zip(out, off, strict=True))
+            print(f"| {group} min | {len(out)} | {np.median(abs(off)):.3f} | {abs(off).max():.3f} |")
+        show([run for run, _ in found], np.array([off for _, off in found]))
+        error = float(np.sqrt(np.mean(corpora**2)))
+    if options.write:
+        lines = [f"{name} = {value:.5g}" for name, value in by.items()]
+        LAW.write_text(
+            "# Written by benchmarks/law_fit.py; docs/choices.md says what each run gave.\n"
+            "[coefficients]\n" + "\n".join(lines) + f"\nerror = {error:.3g}\n",
+            encoding="utf-8",
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
