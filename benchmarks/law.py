@@ -23,6 +23,7 @@ import itertools
 import json
 import shlex
 import sys
+import sysconfig
 import tempfile
 import time
 import tomllib
@@ -96,11 +97,17 @@ def flags(cell: Row) -> list[str]:
 # Texts
 
 
-def pydoc_documents() -> dict[str, list[str]]:
-    """The topics of Python's help, nine of ten to learn from."""
-    from pydoc_data.topics import topics
+def own_documents(name: str) -> dict[str, list[str]] | None:
+    """The documents of a text that Python brings, nine of ten to learn from; None for another."""
+    if name == "pydoc":
+        from pydoc_data.topics import topics
 
-    texts = [topics[name] for name in sorted(topics)]
+        texts = [topics[name] for name in sorted(topics)]
+    elif name == "stdlib":
+        files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
+        texts = [file.read_text(encoding="utf-8") for file in files]
+    else:
+        return None
     held_out = texts[::10]
     return {
         "train": [text for i, text in enumerate(texts) if i % 10],
@@ -128,8 +135,8 @@ def corpus_of(cell: Row, specs: dict[str, str], folder: Path) -> str | None:
     target = folder / f"{name}-{millions:g}"
     if target.is_dir():
         return str(target)
-    if name == "pydoc":
-        splits = {split: iter(texts) for split, texts in pydoc_documents().items()}
+    if (own := own_documents(name)) is not None:
+        splits = {split: iter(texts) for split, texts in own.items()}
     elif name in specs:
         from semigpt import prepare_corpus
 

@@ -28,6 +28,8 @@ from semigpt.law import Learner, Text, expected_bits
 
 HERE = Path(__file__).parent
 LAW = HERE.parent / "src" / "semigpt" / "law.toml"
+PRIOR = 0.05  # weight of where the fit begins
+STARTS = 4
 HUBER = 0.06  # bits, from which an error counts linearly
 BLOCKS = {"tiny": 852_000, "small": 3_214_000, "base": 10_625_000}
 CONTEXT = {"tiny": 128, "small": 128, "base": 256}
@@ -35,9 +37,10 @@ BATCH = {"tiny": 12, "small": 24, "base": 16}
 TESTED = {"news": -0.11, "reviews": 0.03}  # bits by which a test split differs from the blocks
 # Tokens per character of the texts that the minute rows read.
 PER_CHARACTER = {
-    "reviews": {2000: 0.712, 4000: 0.592, 8000: 0.515},
+    "reviews": {2000: 0.712, 4000: 0.592, 8000: 0.515, 12000: 0.475},
     "news": {2000: 0.712, 4000: 0.555, 8000: 0.433},
 }
+BYTE_PAIRS = {4000: 0.575, 8000: 0.5}
 # Where the fit begins, and how far each coefficient may go from there before it costs as much as
 # an error of 0.1 bits.
 BEGIN: dict[str, tuple[float, float]] = {
@@ -45,30 +48,33 @@ BEGIN: dict[str, tuple[float, float]] = {
     "slope": (0.3, 0.3),
     "token_offset": (0.3, 0.5),
     "token_slope": (-0.1, 0.2),
-    "vocabulary_offset": (0.0, 0.3),
-    "vocabulary_slope": (0.1, 0.2),
+    "vocabulary_offset": (0.0, 0.15),
+    "vocabulary_slope": (0.08, 0.02),
+    "token_depth": (0.0, 0.5),
+    "vocabulary_depth": (0.3, 0.5),
     "other_tokens": (-0.5, 0.3),
     "size_offset": (0.8, 0.5),
     "size_slope": (0.1, 0.2),
     "depth_offset": (0.5, 1.0),
     "depth_slope": (0.5, 0.5),
-    "batch": (0.15, 0.1),
+    "batch": (11.7, 0.5),
+    "batch_growth": (0.8, 0.2),
     "taught": (-3.0, 1.0),
     "taught_slope": (0.4, 0.3),
+    "taught_depth": (-2.0, 2.0),
+    "taught_cost": (0.01, 0.01),
     "taught_sharpness": (1.0, 0.5),
     "ratio": (0.86, 0.05),
     "ratio_trust": (0.3, 0.2),
     "repeats": (8.0, 4.0),
-    "heart": (0.01, 0.01),
-    "heart_power": (1.0, 0.2),
-    "heart_size": (1.0, 0.5),
-    "heart_length": (0.6, 0.3),
-    "heart_tokens": (0.5, 0.5),
-    "heart_vocabulary": (0.5, 0.5),
+    "heart": (0.006, 0.005),
+    "heart_power": (1.1, 0.1),
+    "heart_scarcity": (0.8, 0.2),
+    "heart_size": (1.0, 0.4),
     "heart_dropout": (8.0, 4.0),
-    "heart_decay": (5.0, 3.0),
-    "dropout_cost": (0.3, 0.2),
-    "decay_cost": (0.12, 0.1),
+    "heart_decay": (7.0, 3.0),
+    "dropout_cost": (4.0, 2.0),
+    "decay_cost": (1.0, 0.5),
 }
 POSITIVE = ("repeats", "heart", "heart_power", "taught_sharpness", "heart_dropout", "heart_decay")
 
@@ -124,7 +130,7 @@ def by_minutes(row: dict[str, str], texts: Mapping[str, Text]) -> Run:
     name = f"{row['text']}-{float(row['millions']):g}"
     kind, vocab_size = row["tokenizer"], int(row["vocab_size"])
     batch = int(row["batch_size"])
-    ratio = 0.5 if kind == "bpe" else 1.0 if kind == "char" else 0.0
+    ratio = BYTE_PAIRS[vocab_size] if kind == "bpe" else 1.0 if kind == "char" else 0.0
     learner = Learner(
         block_parameters=BLOCKS[row["size"]],
         kind=kind,
@@ -147,19 +153,36 @@ def by_minutes(row: dict[str, str], texts: Mapping[str, Text]) -> Run:
 def errors(runs: list[Run], by: Mapping[str, float]) -> np.ndarray[Any, Any]:
     """Expected less measured, in bits."""
     return np.array(
-        [expected_bits(run.described, run.learner, run.tokens, by) + run.shift - run.bits
-         for run in runs]
+        [
+            expected_bits(run.described, run.learner, run.tokens, by) + run.shift - run.bits
+            for run in runs
+        ]
     )
 
 
-def fit(runs: list[Run], begin: Mapping[str, float] | None = None) -> dict[str, float]:
+def fit(
+    runs: list[Run], begin: Mapping[str, float] | None = None, starts: int = STARTS
+) -> dict[str, float]:
+    """The coefficients, the best of several beginnings."""
+    draw = np.random.default_rng(0)
+    begins = [begin] if begin is not None else []
+    begins += [
+        {name: at + 0.7 * scale * draw.normal() * (i > 0) for name, (at, scale) in BEGIN.items()}
+        for i in range(starts)
+    ]
+    return min((fitted(runs, start) for start in begins), key=lambda found: found[1])[0]
+
+
+def fitted(runs: list[Run], begin: Mapping[str, float]) -> tuple[dict[str, float], float]:
+    """The coefficients that a beginning leads to, and their cost."""
     names = list(BEGIN)
     prior = np.array([BEGIN[name][0] for name in names])
     scale = np.array([BEGIN[name][1] for name in names])
-    values = prior.copy() if begin is None else np.array([begin[name] for name in names])
+    values = np.array([begin[name] for name in names])
     weights = np.array([run.weight for run in runs])
     low = np.array([0.05 if name in POSITIVE else -np.inf for name in names])
     low[names.index("heart")] = 1e-4
+    values = np.maximum(values, low)
 
     def off(values: Any) -> Any:
         return errors(runs, dict(zip(names, values, strict=True)))
@@ -167,12 +190,10 @@ def fit(runs: list[Run], begin: Mapping[str, float] | None = None) -> dict[str, 
     def cost(values: Any) -> float:
         scaled = off(values) / HUBER
         pull = (values - prior) / scale
-        return float(
-            np.sum(weights * (np.sqrt(1 + scaled**2) - 1)) + 0.5 * PRIOR * np.sum(pull**2)
-        )
+        return float(np.sum(weights * (np.sqrt(1 + scaled**2) - 1)) + 0.5 * PRIOR * np.sum(pull**2))
 
     damping, now = 1e-2, cost(values)
-    for _ in range(60):
+    for _ in range(100):
         base = off(values)
         columns = []
         for j in range(len(names)):
@@ -195,10 +216,7 @@ def fit(runs: list[Run], begin: Mapping[str, float] | None = None) -> dict[str, 
         gained, values, now, damping = now - found, tried, found, max(damping / 4, 1e-7)
         if gained < 1e-5:
             break
-    return dict(zip(names, map(float, values), strict=True))
-
-
-PRIOR = 0.05
+    return dict(zip(names, map(float, values), strict=True)), now
 
 
 def show(runs: list[Run], off: Any, worst: int = 12) -> None:
@@ -210,6 +228,14 @@ def show(runs: list[Run], off: Any, worst: int = 12) -> None:
         print(f"  {off[i]:+.3f}  {runs[i].bits:.3f}  {runs[i].name}")
 
 
+def error_row(name: str, off: Any) -> str:
+    return f"| {name} | {len(off)} | {np.median(abs(off)):.3f} | {abs(off).max():.3f} |"
+
+
+def corpus_of(run: Run) -> str:
+    return f"{run.text} {run.described.characters / 1e6:.1f}"
+
+
 def leave_out(runs: list[Run], key: Callable[[Run], str], by: Mapping[str, float]) -> Any:
     """Fit without each group in turn; the errors on what was left out."""
     every = np.zeros(len(runs))
@@ -218,7 +244,7 @@ def leave_out(runs: list[Run], key: Callable[[Run], str], by: Mapping[str, float
         out = [i for i, run in enumerate(runs) if key(run) == group]
         off = errors([runs[i] for i in out], fit(kept, by))
         every[out] = off
-        print(f"| {group} | {len(out)} | {np.median(abs(off)):.3f} | {abs(off).max():.3f} |")
+        print(error_row(group, off))
     return every
 
 
@@ -237,7 +263,9 @@ def main() -> int:
     error = float(np.sqrt(np.mean(errors(runs, by) ** 2)))
     if options.leave_out:
         print("| left out | runs | median | worst |\n|---|---|---|---|")
-        corpora = leave_out(runs, lambda run: f"{run.text} {run.described.characters / 1e6:.1f}", by)
+        corpora = leave_out(
+            runs, lambda run: f"{run.text} {run.described.characters / 1e6:.1f}", by
+        )
         show(runs, corpora)
         families = leave_out(runs, lambda run: run.text, by)
         show(runs, families)
@@ -249,7 +277,9 @@ def main() -> int:
             kept = [run for run in minutes if run.group != group] + steps
             off = errors(out, fit(kept, by))
             found += list(zip(out, off, strict=True))
-            print(f"| {group} min | {len(out)} | {np.median(abs(off)):.3f} | {abs(off).max():.3f} |")
+            print(
+                f"| {group} min | {len(out)} | {np.median(abs(off)):.3f} | {abs(off).max():.3f} |"
+            )
         show([run for run, _ in found], np.array([off for _, off in found]))
         error = float(np.sqrt(np.mean(corpora**2)))
     if options.write:

@@ -42,6 +42,7 @@ VOCABULARY_CHARACTERS = 50  # of training text for each token of a vocabulary, a
 BATCHES = (1, 2, 4)  # times the size's own
 DROPOUTS = (0.0, 0.1, 0.2)
 WEIGHT_DECAYS = (0.0, 0.1)
+ALIKE = 0.01  # bits: less than that decides for no larger model
 # A run ends before its minutes only where the law says that this is worth so many bits.
 EARLY_END = 0.01
 TEACHER_ORDER = 5
@@ -71,6 +72,7 @@ class Open:
     dropouts: tuple[float, ...]
     weight_decays: tuple[float, ...]
     teachers: tuple[bool, ...]
+    remembers: bool = False  # a model that holds the counts knows what they teach
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def candidates(
     *,
     may_end_early: bool,
 ) -> list[Candidate]:
-    """Every way to train that is left open, the one that is expected to end lowest first.
+    """Every way to train that is left open, the one that is expected to end lowest first: the
+    smallest model, where several are expected to end alike.
 
     fitting: how many tokens a size with a vocabulary and a batch size reads in the time there is
     """
@@ -119,12 +122,15 @@ def candidates(
                     batch_tokens=batch_size * shape.context_length,
                     dropout=dropout,
                     weight_decay=decay,
-                    taught=taught,
+                    taught=taught or left.remembers,
                 )
                 expected, tokens = expected_bits(text, learner, most), most
                 if may_end_early:
                     best = min(
-                        ((expected_bits(text, learner, n), n) for n in earlier(text, learner, most)),
+                        (
+                            (expected_bits(text, learner, n), n)
+                            for n in earlier(text, learner, most)
+                        ),
                         default=(expected, most),
                     )
                     if best[0] < expected - EARLY_END:
@@ -137,7 +143,11 @@ def candidates(
                         expected=expected,
                     )
                 )
-    return sorted(found, key=lambda candidate: candidate.expected)
+    found.sort(key=lambda candidate: candidate.expected)
+    near = [way for way in found if way.expected <= found[0].expected + ALIKE]
+    simplest = min(near, key=lambda way: (SIZES.index(way.size), way.expected))
+    found.remove(simplest)
+    return [simplest, *found]
 
 
 def earlier(text: Text, learner: Learner, most: float) -> Iterator[float]:

@@ -81,16 +81,16 @@ def tokens_per_character(kind: str, vocab_size: int | None, text: Text) -> float
         by_character = {"char": 1.0, "jamo": 2.3, "byte": 2.5}[kind]
         return by_character if text.distinct > 500 else 1.0
     size = math.log2((vocab_size or 2 * UNIGRAM_VOCABULARY) / UNIGRAM_VOCABULARY)
-    korean = 0.585 * 2 ** (-0.22 * size)
-    return min(korean * (text.entropy / CHARACTER_ENTROPY) ** 2.1, 1.0)
+    korean = 0.585 * math.pow(2, -0.22 * size)
+    return min(korean * math.pow(text.entropy / CHARACTER_ENTROPY, 2.1), 1.0)
 
 
 @cache
 def coefficients() -> dict[str, float]:
     """The fitted coefficients of law.toml, by name."""
     path = Path(__file__).with_name("law.toml")
-    found: dict[str, float] = tomllib.loads(path.read_text(encoding="utf-8"))["coefficients"]
-    return found
+    found = tomllib.loads(path.read_text(encoding="utf-8"))["coefficients"]
+    return {name: float(value) for name, value in found.items()}
 
 
 def law_error() -> float:
@@ -111,14 +111,17 @@ def expected_bits(
     known = math.log2(text.characters)
     fresh = effective_readings(readings, by["repeats"]) * text.characters
     worth = counted_worth(text, learner, math.log2(fresh), by)
+    misled = 0.0
     if learner.taught:
-        # What the counts of the whole text know is learnt from them, sooner than from the text.
-        taught = known + by["taught"] + by["taught_slope"] * (math.log2(fresh) - MILLION)
+        # What the counts of the whole text know is learnt from them, sooner than from the text;
+        # but they know no long contexts, and hold up what reads the text itself again.
+        taught = by["taught"] + by["taught_slope"] * (math.log2(fresh) - MILLION)
+        taught += known + by["taught_depth"] * text.depth
         worth = soft_maximum(worth, taught, by["taught_sharpness"])
+        misled = by["taught_cost"] * min(readings, 3.0)
     bits = counted_bits(text, worth, by)
     learnt_by_heart = overfitting(text, learner, readings, by) * counted_bits(text, known, by)
-    regularised = by["dropout_cost"] * learner.dropout + by["decay_cost"] * learner.weight_decay
-    return bits + learnt_by_heart + regularised
+    return bits + learnt_by_heart + misled
 
 
 def effective_readings(readings: float, repeats: float) -> float:
@@ -143,12 +146,16 @@ def counted_worth(text: Text, learner: Learner, read: float, by: Mapping[str, fl
         vocabulary = vocabulary_doublings(learner)
         offset += by["token_offset"] + by["vocabulary_offset"] * vocabulary
         slope += by["token_slope"] + by["vocabulary_slope"] * vocabulary
+        offset += text.depth * (by["token_depth"] + by["vocabulary_depth"] * vocabulary)
         if learner.kind != "unigram":
             offset += by["other_tokens"]
     size = math.log(learner.block_parameters / BLOCK_PARAMETERS, 4)
     offset += by["size_offset"] * size
     slope += by["size_slope"] * size
-    offset -= by["batch"] * math.log2(learner.batch_tokens / STEP_TOKENS)
+    offset -= by["dropout_cost"] * learner.dropout + by["decay_cost"] * learner.weight_decay
+    # A step's noise matters less the longer the run: larger batches lose less then.
+    critical = math.pow(2, by["batch"] + by["batch_growth"] * beyond)
+    offset -= math.log2((critical + learner.batch_tokens) / (critical + STEP_TOKENS))
     long_contexts = by["depth_offset"] + by["depth_slope"] * max(beyond, EARLIEST)
     return read + offset + slope * beyond + text.depth * long_contexts
 
@@ -157,25 +164,25 @@ def vocabulary_doublings(learner: Learner) -> float:
     return math.log2((learner.vocab_size or 2 * UNIGRAM_VOCABULARY) / UNIGRAM_VOCABULARY)
 
 
-def overfitting(
-    text: Text, learner: Learner, readings: float, by: Mapping[str, float]
-) -> float:
+def overfitting(text: Text, learner: Learner, readings: float, by: Mapping[str, float]) -> float:
     """What learning a text by heart costs, as a fraction of its bits.
 
-    More for a large net on a short text, and for long tokens; less with dropout and weight decay.
+    More for a large net and for few tokens; less with dropout and weight decay.
     """
     if readings <= 1:
         return 0.0
-    size = math.log(learner.block_parameters / BLOCK_PARAMETERS, 4)
-    doublings = by["heart_size"] * size - by["heart_length"] * (
-        math.log2(text.characters) - MILLION
-    )
-    if learner.kind != "char":
-        doublings += by["heart_tokens"] + by["heart_vocabulary"] * vocabulary_doublings(learner)
+    tokens = text.characters * learner.per_character
+    scarcity = by["heart_scarcity"] * (MILLION - math.log2(tokens))
+    size = by["heart_size"] * math.log(learner.block_parameters / BLOCK_PARAMETERS, 4)
     kept = math.exp(
         -by["heart_dropout"] * learner.dropout - by["heart_decay"] * learner.weight_decay
     )
-    return by["heart"] * (readings - 1) ** by["heart_power"] * 2**doublings * kept
+    return (
+        by["heart"]
+        * math.pow(readings - 1, by["heart_power"])
+        * math.pow(2, scarcity + size)
+        * kept
+    )
 
 
 def counted_bits(text: Text, doublings: float, by: Mapping[str, float]) -> float:
@@ -193,7 +200,7 @@ def counted_bits(text: Text, doublings: float, by: Mapping[str, float]) -> float
     seen = min(max(last / before if before > 0 else 1.0, RATIOS[0]), RATIOS[1])
     ratio = min(by["ratio"] + by["ratio_trust"] * (seen - by["ratio"]), RATIOS[1])
     beyond = doublings - points[-1][0]
-    return points[-1][1] - max(last, 0.0) * ratio * (1 - ratio**beyond) / (1 - ratio)
+    return points[-1][1] - max(last, 0.0) * ratio * (1 - math.pow(ratio, beyond)) / (1 - ratio)
 
 
 def slope_between(first: tuple[float, float], second: tuple[float, float]) -> float:
@@ -204,4 +211,4 @@ def slope_between(first: tuple[float, float], second: tuple[float, float]) -> fl
 def soft_maximum(a: float, b: float, sharpness: float) -> float:
     """A smooth maximum of two logarithms: what two sources know together."""
     high, low = max(a, b), min(a, b)
-    return high + math.log2(1 + 2 ** (sharpness * (low - high))) / sharpness
+    return high + math.log2(1 + math.pow(2, sharpness * (low - high))) / sharpness

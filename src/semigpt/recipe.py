@@ -107,7 +107,7 @@ def train(
             recipe = recipe.resumed_from(Recipe.from_tables(run.config()), folder)
             run.check_unfinished()
         device = pick_device(recipe.machine.device)
-        # The text decides the tokenizer, and its vocabulary the batch size.
+        # The text, and the time there is, decide what a model learns most in it.
         recipe, text = yield from prepare(recipe, stop)
         check_resources(recipe.model, recipe.training, folder, device)
         if recipe.machine.threads is not None:
@@ -116,9 +116,9 @@ def train(
             counts = count_ngrams(recipe, text.dataset, device)
             teacher = make_teacher(recipe, text.dataset, counts)
         new, forecast, first = run is None, saved_forecast(run), None
-        if run is None:  # its length decides dropout, weight decay and whether to compile
+        if run is None:  # its length decides whether to compile
             with stage("forecast and first evaluation"):
-                recipe, forecast, first = rehearse(recipe, text, device, counts, teacher)
+                recipe, forecast, first = rehearse(asked, recipe, text, device, counts, teacher)
             run = RunFolder.create(folder, recipe.tables())
             held.callback(run.unlock)
         model = fresh_model(recipe, device, counts)

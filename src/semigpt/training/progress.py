@@ -54,6 +54,8 @@ class Progress:
             done = self.tokens_seen / settings.tokens
         else:
             done = self.seconds / (60 * (settings.minutes or 1.0))
+            if settings.most_tokens is not None:
+                done = max(done, self.tokens_seen / settings.most_tokens)
         return min(done, 1.0)
 
 

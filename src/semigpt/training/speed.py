@@ -116,7 +116,7 @@ def probe_seconds(
             shape = (batch_size, settings.context_length)
             inputs_BT, targets_BT = torch.randint(settings.vocab_size, (2, *shape), device=device)
             times: list[float] = []
-            while len(times) < 4 or times[-1] - times[1] < PROBE_SECONDS:
+            while len(times) < 3 or times[-1] - times[1] < PROBE_SECONDS:
                 step(inputs_BT, targets_BT).item()
                 optimizer.clip_gradients()
                 optimizer.step(0.5)
@@ -146,7 +146,10 @@ def speed_file(machine: MachineSettings) -> Path:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     parts = (
         *("1", name, torch.__version__, machine.precision, machine.backend),
-        *(str(machine.threads or torch.get_num_threads()), cpu_identity().decode("ascii", "replace")),
+        *(
+            str(machine.threads or torch.get_num_threads()),
+            cpu_identity().decode("ascii", "replace"),
+        ),
     )
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     return cache_folder() / "speed" / f"{digest[:20]}.json"
