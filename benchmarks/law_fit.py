@@ -29,7 +29,7 @@ from semigpt.law import Learner, Text, expected_bits
 HERE = Path(__file__).parent
 LAW = HERE.parent / "src" / "semigpt" / "law.toml"
 PRIOR = 0.05  # weight of where the fit begins
-STARTS = 4
+STARTS = 1
 HUBER = 0.06  # bits, from which an error counts linearly
 BLOCKS = {"tiny": 852_000, "small": 3_214_000, "base": 10_625_000}
 CONTEXT = {"tiny": 128, "small": 128, "base": 256}
@@ -57,15 +57,15 @@ BEGIN: dict[str, tuple[float, float]] = {
     "size_slope": (0.1, 0.2),
     "depth_offset": (0.5, 1.0),
     "depth_slope": (0.5, 0.5),
-    "batch": (11.7, 0.5),
+    "batch": (13.5, 0.5),
+    "batch_depth": (4.0, 1.0),
     "batch_growth": (0.8, 0.2),
     "taught": (-3.0, 1.0),
     "taught_slope": (0.4, 0.3),
     "taught_depth": (-2.0, 2.0),
     "taught_cost": (0.01, 0.01),
     "taught_sharpness": (1.0, 0.5),
-    "ratio": (0.86, 0.05),
-    "ratio_trust": (0.3, 0.2),
+    "ratio": (0.9, 0.03),
     "repeats": (8.0, 4.0),
     "heart": (0.006, 0.005),
     "heart_power": (1.1, 0.1),
@@ -99,7 +99,8 @@ def load() -> list[Run]:
         name: Text(**{**table, "curve": tuple(map(tuple, table["curve"]))})
         for name, table in json.loads((HERE / "law_texts.json").read_text("utf-8")).items()
     }
-    runs = [by_steps(json.loads(line), texts) for line in (HERE / "law.jsonl").open("r")]
+    lines = (HERE / "law.jsonl").read_text("utf-8").splitlines()
+    runs = [by_steps(json.loads(line), texts) for line in lines]
     with (HERE / "law_minutes.csv").open("r", encoding="utf-8") as file:
         runs += [by_minutes(row, texts) for row in csv.DictReader(file)]
     return runs

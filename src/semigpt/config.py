@@ -207,10 +207,12 @@ class Recipe:
         def chosen(choice: auto.Choice) -> bool:
             return choice in self.rung.auto and LAW_CHOICES[choice] in self.defaulted
 
-        # Minutes alone say how large a model there is time for.
-        sized = chosen("size") and self.training.minutes is not None
+        # Minutes alone say how large a model there is time for; a shape that is asked for is it.
+        shape = {f"model.{key}" for key in self.rung.defaults(self.size).get("model", ())}
+        sized = chosen("size") and self.training.minutes is not None and shape <= self.defaulted
         sizes = auto.CHOSEN_SIZES if sized else (self.size,)
-        batches = None if chosen("batch_size") and sized else (self.training.batch_size,)
+        timed = self.training.minutes is not None
+        batches = None if chosen("batch_size") and timed else (self.training.batch_size,)
         teacher = self.training.teacher
         return auto.Open(
             shapes={size: _shape_of(self.of_size(size) if sized else self) for size in sizes},

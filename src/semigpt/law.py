@@ -27,7 +27,6 @@ STEP_TOKENS = 1536  # of `tiny`: 12 sequences of 128
 MILLION = math.log2(1e6)
 EARLIEST = -2.0  # doublings from a million characters, before which long contexts are not learnt
 FIRST_DOUBLING = 0.5  # bits, before the first measured point
-RATIOS = 0.65, 0.95  # of a doubling's gain to that of the doubling before, past the last point
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,8 @@ def counted_worth(text: Text, learner: Learner, read: float, by: Mapping[str, fl
     slope += by["size_slope"] * size
     offset -= by["dropout_cost"] * learner.dropout + by["decay_cost"] * learner.weight_decay
     # A step's noise matters less the longer the run: larger batches lose less then.
-    critical = math.pow(2, by["batch"] + by["batch_growth"] * beyond)
+    noise = by["batch"] - by["batch_depth"] * text.depth
+    critical = math.pow(2, noise + by["batch_growth"] * beyond)
     offset -= math.log2((critical + learner.batch_tokens) / (critical + STEP_TOKENS))
     long_contexts = by["depth_offset"] + by["depth_slope"] * max(beyond, EARLIEST)
     return read + offset + slope * beyond + text.depth * long_contexts
@@ -177,12 +177,8 @@ def overfitting(text: Text, learner: Learner, readings: float, by: Mapping[str, 
     kept = math.exp(
         -by["heart_dropout"] * learner.dropout - by["heart_decay"] * learner.weight_decay
     )
-    return (
-        by["heart"]
-        * math.pow(readings - 1, by["heart_power"])
-        * math.pow(2, scarcity + size)
-        * kept
-    )
+    cost = by["heart"] * math.pow(readings - 1, by["heart_power"]) * math.pow(2, scarcity + size)
+    return math.log1p(cost * kept)
 
 
 def counted_bits(text: Text, doublings: float, by: Mapping[str, float]) -> float:
@@ -195,10 +191,8 @@ def counted_bits(text: Text, doublings: float, by: Mapping[str, float]) -> float
     for (start, above), (end, below) in itertools.pairwise(points):
         if doublings <= end:
             return above + (below - above) * (doublings - start) / (end - start)
-    last = slope_between(points[-2], points[-1])
-    before = slope_between(points[-3], points[-2]) if len(points) > 2 else last
-    seen = min(max(last / before if before > 0 else 1.0, RATIOS[0]), RATIOS[1])
-    ratio = min(by["ratio"] + by["ratio_trust"] * (seen - by["ratio"]), RATIOS[1])
+    last = slope_between(points[-2], points[-1]) if len(points) > 1 else FIRST_DOUBLING
+    ratio = by["ratio"]
     beyond = doublings - points[-1][0]
     return points[-1][1] - max(last, 0.0) * ratio * (1 - math.pow(ratio, beyond)) / (1 - ratio)
 
