@@ -20,6 +20,8 @@ from semigpt.device import MachineSettings
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
 from semigpt.evaluation.baselines import measure_baselines
 from semigpt.huggingface.folder import save_model
+from semigpt.law import Learner
+from semigpt.law import Text as LawText
 from semigpt.models import model_class
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
@@ -157,11 +159,12 @@ def test_a_run_leaves_what_the_design_draws(tmp_path: Path, text_file: Path) -> 
 
 
 def test_a_text_that_is_read_many_times_is_read_with_dropout(
-    tmp_path: Path, text_file: Path
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Chosen when the run begins, kept in its config, and no obstacle to resuming with the same
     command.
     """
+    monkeypatch.setattr(auto, "expected_bits", lambda text, way, tokens: 4 - way.dropout)
 
     def asked(**changes: object) -> Recipe:
         tables = recipe(text_file, steps=4000).tables()
@@ -256,10 +259,17 @@ def test_baselines_of_a_new_text_are_measured_beside_the_training(
         assert f"{measured.kneser_ney_5:.3f} by a 5-gram" in card
 
 
-def test_weights_decay_where_a_text_is_read_again(tmp_path: Path, text_file: Path) -> None:
+def test_weights_decay_where_a_text_is_read_again(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Chosen when the run begins, kept in its config, and no obstacle to resuming with the same
     command.
     """
+
+    def expected(text: LawText, way: Learner, tokens: float) -> float:
+        return 4 - way.weight_decay * (1 if tokens > text.characters else -1)
+
+    monkeypatch.setattr(auto, "expected_bits", expected)
 
     def begun(
         folder: str, steps: int, *, resume: bool = False, **optimizer: object
@@ -402,7 +412,8 @@ def test_the_size_is_the_machines_and_a_run_keeps_its_own(
         return Recipe.from_tables(tables | {"model": model})
 
     shapes = {
-        size: GPT.defaults(size)["model"] | {"width": 32, "num_layers": 1} for size in auto.SIZES
+        size: GPT.defaults(size)["model"] | {"width": 32, "num_layers": 1, "num_heads": 2}
+        for size in auto.SIZES
     }
     shapes["small"] |= {"width": 64}
     rates = {"learning_rate": 6e-3}

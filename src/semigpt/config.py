@@ -285,7 +285,8 @@ class Recipe:
         Raises SettingsError, showing the difference, where it asks for something else.
         """
         tables, before = self.tables(), saved.tables()
-        for name in self.defaulted:
+        left = {"training.teacher"} if self.training.teacher == "auto" else set()
+        for name in self.defaulted | left:
             if _has(before, name):
                 table, key = name.split(".")
                 tables[table][key] = before[table][key]

@@ -167,7 +167,8 @@ def law_choices(
         yield Choice(what, chosen, "together with the size", force)
     if asked.left_open:
         for way in best_of_each(ways):
-            yield Choice("candidate", described(way), f"{way.expected:.2f} expected", "")
+            told = f"{way.expected:.2f} bits per character expected"
+            yield Choice("candidate", described(way), told, flags(way))
 
 
 def best_of_each(ways: list[Candidate]) -> list[Candidate]:
@@ -176,6 +177,12 @@ def best_of_each(ways: list[Candidate]) -> list[Candidate]:
     for way in ways:
         best.setdefault((way.size, way.tokenizer, way.vocab_size), way)
     return list(best.values())[:6]
+
+
+def flags(way: Candidate) -> str:
+    """What to write on the command line for a candidate's size and tokenizer."""
+    vocabulary = "" if way.vocab_size is None else f" --vocab-size {way.vocab_size}"
+    return f"--size {way.size} --tokenizer {way.tokenizer}{vocabulary}"
 
 
 def described(way: Candidate) -> str:
