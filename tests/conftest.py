@@ -55,12 +55,14 @@ def _own_cache(
         yield
 
 
-@pytest.fixture(autouse=True)
-def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _no_clock() -> Iterator[None]:
     """Every machine is as fast as every other: 130 GFLOP/s, as two cores with AVX2."""
     speed = Speed(per_step=0.0, per_work=1 / 130)
-    monkeypatch.setattr("semigpt.preparation.measured_speed", lambda machine: speed)
-    monkeypatch.setattr("semigpt.preparation.corrected", lambda *arguments: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("semigpt.preparation.measured_speed", lambda machine: speed)
+        patch.setattr("semigpt.preparation.corrected", lambda *arguments: None)
+        yield
 
 
 @pytest.fixture(params=SMALL)
