@@ -1,12 +1,12 @@
 """Fit the law of learning to its runs, and say how far off it is where it has not been fitted.
 
-    python benchmarks/law_fit.py [--write] [--leave-out]
+    python benchmarks/law_fit.py [--write] [--leave-out] [--matrix]
 
 Reads law.jsonl (runs by steps, benchmarks/law.py), law_minutes.csv (runs of docs/choices.md and
 docs/results.md, by the tokens that they read) and law_texts.json (what counting says of each text).
 `--write` puts the coefficients into src/semigpt/law.toml. `--leave-out` fits again without each
 text, and without the minute rows of each machine and number of minutes, and prints the errors of
-what was left out.
+what was left out. `--matrix` prints what `semigpt train` then chooses on five machines.
 
 Least squares with Huber's loss, by Levenberg and Marquardt's method with finite differences.
 """
@@ -18,7 +18,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ BEGIN: dict[str, tuple[float, float]] = {
     "token_offset": (0.3, 0.5),
     "token_slope": (-0.1, 0.2),
     "vocabulary_offset": (0.0, 0.15),
-    "vocabulary_slope": (0.08, 0.02),
+    "vocabulary_slope": (0.08, 0.01),
     "token_depth": (0.0, 0.5),
     "vocabulary_depth": (0.3, 0.5),
     "other_tokens": (-0.5, 0.3),
@@ -94,11 +94,16 @@ class Run:
     name: str
 
 
-def load() -> list[Run]:
-    texts = {
+def load_texts() -> dict[str, Text]:
+    tables = json.loads((HERE / "law_texts.json").read_text("utf-8"))
+    return {
         name: Text(**{**table, "curve": tuple(map(tuple, table["curve"]))})
-        for name, table in json.loads((HERE / "law_texts.json").read_text("utf-8")).items()
+        for name, table in tables.items()
     }
+
+
+def load() -> list[Run]:
+    texts = load_texts()
     lines = (HERE / "law.jsonl").read_text("utf-8").splitlines()
     runs = [by_steps(json.loads(line), texts) for line in lines]
     with (HERE / "law_minutes.csv").open("r", encoding="utf-8") as file:
@@ -143,9 +148,19 @@ def by_minutes(row: dict[str, str], texts: Mapping[str, Text]) -> Run:
         taught=row["teacher"] == "counts",
     )
     shift = TESTED[row["text"]] if row["split"] == "test" else 0.0
+    # Runs beside each other, of the same steps on the same blocks, say more than runs by minutes.
+    weight = 3.0 if row["text"] == "reviews" and not shift and vocab_size else 0.7
     said = f"{name} {row['size']} {kind} {vocab_size} {float(row['tokens']) / 1e6:.2f}M of {batch}"
     return Run(
-        *(row["text"], texts[name], learner, float(row["tokens"]), float(row["bits"]), shift, 0.7),
+        *(
+            row["text"],
+            texts[name],
+            learner,
+            float(row["tokens"]),
+            float(row["bits"]),
+            shift,
+            weight,
+        ),
         f"{row['machine']} {row['minutes']}",
         f"{said}, teacher {row['teacher']}, dropout {row['dropout']} ({row['machine']})",
     )
@@ -249,6 +264,48 @@ def leave_out(runs: list[Run], key: Callable[[Run], str], by: Mapping[str, float
     return every
 
 
+# As fast as a slow laptop, as E, and two, five and ten times as fast as E.
+MACHINES = {"0.3 x E": 0.3, "E": 1.0, "2 x E": 2.0, "5 x E": 5.0, "10 x E": 10.0}
+E_GIGAFLOPS = 130  # of `semigpt.training.speed.step_work`, quiet
+MINUTES = (1.0, 2.0, 5.0, 20.0, 60.0)
+
+
+def matrix() -> None:
+    """Print what is chosen on five machines, and what is expected of it, for each text and time."""
+    from semigpt import auto
+    from semigpt.config import Recipe
+    from semigpt.training.speed import Speed
+
+    for name, text in load_texts().items():
+        print(f"\n| {name}, million characters | " + " | ".join(f"{m:g} min" for m in MINUTES))
+        print("|---" * (len(MINUTES) + 1) + "|")
+        for machine, times in MACHINES.items():
+            cells = []
+            for minutes in MINUTES:
+                recipe = Recipe.from_tables({"training": {"minutes": minutes}})
+                left = recipe.open_choices(text.characters)
+                speed = Speed(0.0, 1 / (E_GIGAFLOPS * times))
+                models = {size: recipe.of_size(size).model for size in left.shapes}
+
+                def fitting(size: auto.Size, vocab_size: int, batch_size: int) -> float:
+                    model: Any = replace(models[size], vocab_size=vocab_size)  # noqa: B023
+                    steps = 57 * minutes / speed.seconds(model, batch_size)  # noqa: B023
+                    return max(steps, 1.0) * batch_size * model.context_length
+
+                way = auto.candidates(text, left, fitting, may_end_early=True)[0]
+                cells.append(f"{way.expected:.2f}: {short(way)}")
+            print(f"| {machine} | " + " | ".join(cells) + " |")
+
+
+def short(way: Any) -> str:
+    tokens = "char" if way.vocab_size is None else f"{way.vocab_size:,}"
+    parts = [way.size, tokens, f"x{way.batch_size}"]
+    parts += ["taught"] if way.taught else []
+    parts += [f"dropout {way.dropout:g}"] if way.dropout else []
+    parts += ["early end"] if way.early else []
+    return " ".join(parts)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -256,7 +313,11 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write law.toml")
     parser.add_argument("--leave-out", action="store_true", help="errors where it was not fitted")
     parser.add_argument("--all", action="store_true", help="show every run")
+    parser.add_argument("--matrix", action="store_true", help="what is chosen where")
     options = parser.parse_args()
+    if options.matrix:
+        matrix()
+        return 0
     runs = load()
     by = fit(runs)
     show(runs, errors(runs, by), len(runs) if options.all else 14)

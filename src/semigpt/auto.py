@@ -18,7 +18,6 @@ from typing import Literal, NamedTuple, get_args
 from semigpt.law import Learner, Text, expected_bits, tokens_per_character
 
 __all__ = [
-    "CHOSEN_SIZES",
     "SIZES",
     "Candidate",
     "Choice",
@@ -30,13 +29,17 @@ __all__ = [
     "compiles",
     "documents_step",
     "evaluations",
+    "sizes",
+    "vocabularies",
 ]
 
 Size = Literal["tiny", "small", "base", "large"]
 SIZES: tuple[Size, ...] = get_args(Size)
 Choice = Literal["size", "tokenizer", "batch_size", "teacher", "dropout", "weight_decay", "compile"]
 
-CHOSEN_SIZES: tuple[Size, ...] = SIZES[:3]  # `large` is beyond the law's measurements
+# Characters of training text from which a size is a candidate: the law has no runs of it on less.
+# `large` is beyond the law's data.
+SMALLEST_TEXT: dict[Size, int] = {"tiny": 0, "small": 800_000, "base": 5_000_000}
 VOCABULARIES = (2000, 4000, 8000)
 VOCABULARY_CHARACTERS = 50  # of training text for each token of a vocabulary, at least
 BATCHES = (1, 2, 4)  # times the size's own
@@ -158,6 +161,11 @@ def earlier(text: Text, learner: Learner, most: float) -> Iterator[float]:
     while tokens < most:
         yield tokens
         tokens *= 1.25
+
+
+def sizes(characters: int) -> tuple[Size, ...]:
+    """The sizes to choose from for a training text."""
+    return tuple(size for size, least in SMALLEST_TEXT.items() if characters >= least)
 
 
 def vocabularies(characters: int) -> tuple[int, ...]:

@@ -210,7 +210,7 @@ class Recipe:
         # Minutes alone say how large a model there is time for; a shape that is asked for is it.
         shape = {f"model.{key}" for key in self.rung.defaults(self.size).get("model", ())}
         sized = chosen("size") and self.training.minutes is not None and shape <= self.defaulted
-        sizes = auto.CHOSEN_SIZES if sized else (self.size,)
+        sizes = auto.sizes(characters) if sized else (self.size,)
         timed = self.training.minutes is not None
         batches = None if chosen("batch_size") and timed else (self.training.batch_size,)
         teacher = self.training.teacher

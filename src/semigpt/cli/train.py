@@ -59,7 +59,7 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument(
         "--size",
-        help="tiny, small, base or large: shape, batch and rates together (default: what learns most)",
+        help="tiny, small, base or large: shape, batch and rates together (default: the best)",
     )
     sub.add_argument("--steps", type=int, help="how long: updates of the weights")
     sub.add_argument("--tokens", type=int, help="how long: tokens trained on")
