@@ -158,13 +158,11 @@ def measure(cell: Row, corpus: str, threads: int | None) -> Row:
     read.
     """
     from semigpt import train
-    from semigpt.cli.train import recipe_tables
+    from semigpt.cli.train import add, recipe_tables
     from semigpt.config import Recipe
     from semigpt.run import Evaluated, Finished, Prepared
 
     parser = argparse.ArgumentParser()
-    from semigpt.cli.train import add
-
     add(parser.add_subparsers())
     options = parser.parse_args(["train", "--data", corpus, *flags(cell)])
     tables = recipe_tables(options)

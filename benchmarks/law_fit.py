@@ -342,8 +342,9 @@ def main() -> int:
             print(
                 f"| {group} min | {len(out)} | {np.median(abs(off)):.3f} | {abs(off).max():.3f} |"
             )
-        show([run for run, _ in found], np.array([off for _, off in found]))
-        error = float(np.sqrt(np.mean(corpora**2)))
+        minutes_off = np.array([off for _, off in found])
+        show([run for run, _ in found], minutes_off)
+        error = float(np.sqrt(np.mean(minutes_off**2)))
     if options.write:
         lines = [f"{name} = {value:.5g}" for name, value in by.items()]
         LAW.write_text(

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from semigpt.device import MachineSettings, pick_device, pick_precision
+from semigpt.environment import cpu_limit
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.native import ahead
 from semigpt.native.compiler import cpu_identity
@@ -145,7 +146,7 @@ def speed_file(machine: MachineSettings) -> Path:
     device = pick_device(machine.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     parts = (
-        *("1", name, torch.__version__, machine.precision, machine.backend),
+        *("1", name, torch.__version__, machine.precision, machine.backend, str(cpu_limit())),
         *(
             str(machine.threads or torch.get_num_threads()),
             cpu_identity().decode("ascii", "replace"),
