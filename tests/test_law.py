@@ -229,8 +229,9 @@ def test_a_text_is_described_once(
 def test_a_step_takes_what_two_measured_steps_say() -> None:
     line = speed_of([(10.0, 0.3), (30.0, 0.7)])
     assert (line.per_step, line.per_work) == pytest.approx((0.1, 0.02))
-    assert speed_of([(10.0, 0.1), (30.0, 0.9)]) == Speed(0.0, 0.9 / 30.0), "none below zero"
-    assert speed_of([(10.0, 0.5), (30.0, 0.3)]) == Speed(0.0, 0.3 / 30.0), "a disturbed one"
+    assert speed_of([(10.0, 0.1), (30.0, 0.9)]) == Speed(0.0, 0.9 / 30), "none below zero"
+    flat = speed_of([(10.0, 0.4), (30.0, 0.3)])
+    assert (flat.per_step, flat.per_work) == pytest.approx((0.2, 0.1 / 30)), "a disturbed one"
     model: Any = replace(Recipe.from_tables({}).model, vocab_size=4000)
     once, twice = step_work(model, 12), step_work(model, 24)
     assert once < twice < 2 * once, "Muon costs as much whatever a step reads"
@@ -249,6 +250,14 @@ def test_a_machine_is_measured_once_and_corrected_where_it_was_busy(
     for measured, kept in ((0.8, 1.0), (2.0, 1.0), (0.4, 0.4)):
         speed.corrected(machine, 1.0, measured)
         assert speed.measured_speed(machine).per_work == pytest.approx(kept * first.per_work)
+
+
+def test_a_probe_ends_after_some_steps_or_some_time() -> None:
+    assert not speed.probed([], 0.0)
+    assert not speed.probed([0.1, 0.1], 1.0)
+    assert speed.probed([0.1, 0.1, 0.2], 0.4)
+    assert not speed.probed([0.1, 0.1, 0.1], 0.3)
+    assert speed.probed([2.0], 2.0)
 
 
 def test_a_probe_takes_real_steps() -> None:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -30,7 +29,8 @@ __all__ = ["Speed", "corrected", "measured_speed", "step_work"]
 VOCABULARY = 4000
 # Size and sequences of the two measured steps: a GPU's are of sizes that fill it.
 PROBES = {"cpu": (("tiny", 12), ("small", 6)), "cuda": (("small", 24), ("base", 64))}
-PROBE_SECONDS = 0.4  # of steps of each, at least two
+PROBE_SECONDS, PROBE_LIMIT = 0.4, 1.5  # of steps of each: as a rule, and where they are slow
+PER_STEP = 0.5  # of the shorter measured step, at most, is what every step takes
 # What a run measures is believed where it is so many times as fast as was kept. Machines drift by
 # a quarter from one process to the next, and a choice should not drift with them.
 FASTER = 1.35
@@ -91,23 +91,22 @@ def measured_speed(machine: MachineSettings) -> Speed:
 
 
 def speed_of(measured: list[tuple[float, float]]) -> Speed:
-    """The straight line through two measurements (work, seconds), the smaller first; through the
-    origin and the larger where it would fall below it.
+    """The straight line through two measurements (work, seconds), the smaller first.
+
+    Through the larger alone where a disturbed measurement would make it too flat or too steep.
     """
     (small, quick), (large, slow) = measured
-    per_work = (slow - quick) / (large - small)
-    per_step = quick - per_work * small
-    if per_work <= 0 or per_step < 0:
-        return Speed(0.0, slow / large)
-    return Speed(per_step, per_work)
+    per_step = quick - small * (slow - quick) / (large - small)
+    per_step = min(max(per_step, 0.0), PER_STEP * quick)
+    return Speed(per_step, (slow - per_step) / large)
 
 
 def probe_seconds(
     settings: GPTSettings, batch_size: int, machine: MachineSettings, device: torch.device
 ) -> float:
     """The fastest of some steps on tokens drawn at random, after one that is not counted."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(machine.threads or before)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(machine.threads or threads)
     try:
         with torch.random.fork_rng():
             model = GPT(settings).to(device)
@@ -116,16 +115,26 @@ def probe_seconds(
             optimizer = Optimizer(model, OptimizerSettings())
             shape = (batch_size, settings.context_length)
             inputs_BT, targets_BT = torch.randint(settings.vocab_size, (2, *shape), device=device)
-            times: list[float] = []
-            while len(times) < 3 or times[-1] - times[1] < PROBE_SECONDS:
+            durations: list[float] = []
+            begun = now = time.perf_counter()
+            while not probed(durations, now - begun):
+                before = now
                 step(inputs_BT, targets_BT).item()
                 optimizer.clip_gradients()
                 optimizer.step(0.5)
                 optimizer.zero_gradients()
-                times.append(time.perf_counter())
+                now = time.perf_counter()
+                durations.append(now - before)
     finally:
-        torch.set_num_threads(before)
-    return min(after - before for before, after in pairwise(times[1:]))
+        torch.set_num_threads(threads)
+    return min(durations[1:] or durations)
+
+
+def probed(durations: list[float], seconds: float) -> bool:
+    """Whether steps have been measured well enough: three at least, one where a step takes long."""
+    if seconds >= PROBE_LIMIT:
+        return True
+    return len(durations) > 2 and seconds >= PROBE_SECONDS
 
 
 def corrected(machine: MachineSettings, expected: float, measured: float) -> None:
