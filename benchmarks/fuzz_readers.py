@@ -1,38 +1,68 @@
 """Damage every file that semigpt reads, at random: a reader reads it or refuses it in one line.
 
-    python benchmarks/fuzz_readers.py --minutes 10
+    python benchmarks/fuzz_readers.py --minutes 10 [--sanitize]
+
+With `--sanitize` the C is compiled with GCC's sanitizers of addresses and undefined behaviour, and
+what they find ends the process with their report.
 
 Damage is of bytes (flipped, cut, doubled, put in), of JSON (a value anywhere replaced by one of a
-wicked list) and of the sizes in binary headers. Anything but a SemigptError of one line is a
-finding: it is printed with the seed that reproduces it, and the exit code is 1.
+wicked list), of tables (quotes and separators put in), of numbers in tensors, and of the sizes in
+binary headers. What a reader takes is then used: text is encoded and generated, and a step of
+training made. Digests are computed again where a stranger would. Anything but a SemigptError of
+one line is a finding: it is printed with the seed that reproduces it, and the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gzip
+import hashlib
 import json
+import math
+import os
 import random
+import struct
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
+from semigpt.corpus.library import quiet_datasets
+from semigpt.corpus.sources import open_source
+from semigpt.corpus.spec import parse_spec
 from semigpt.dataset import open_dataset
-from semigpt.errors import SemigptError
+from semigpt.errors import SemigptError, SettingsError, TokenizerError
+from semigpt.generation.engine import generate_text
 from semigpt.huggingface.folder import load_model, save_model
+from semigpt.huggingface.open import open_run
 from semigpt.models import build_model
+from semigpt.models.memory import MemoryGPT
+from semigpt.native import compiler
+from semigpt.ngrams.counts import Counts
 from semigpt.recipe import Recipe
+from semigpt.restoring import progress_of, restore
 from semigpt.run_folder import RunFolder
 from semigpt.settings import read_toml
 from semigpt.shards import ShardWriter
-from semigpt.tokenizers import CharTokenizer, load_tokenizer
+from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
+from semigpt.training.optimizer import Optimizer, OptimizerSettings
+from semigpt.training.progress import Progress
 
 __all__ = ["READERS", "fuzz", "make_specimens"]
+
+
+TEXT = "기상청은 24일 전국이 대체로 맑겠다고 밝혔다. 의사협회는 이날 서울에서 기자회견을 열었다."
+SHAPE = {"context_length": 8, "width": 16, "num_layers": 1, "num_heads": 2}
+BLOCK = torch.arange(16).view(2, 8)
 
 
 def read_checkpoint(folder: Path) -> None:
@@ -42,13 +72,70 @@ def read_checkpoint(folder: Path) -> None:
     run.metadata()
 
 
+def read_texts(folder: Path) -> None:
+    """Read all documents of a folder, its files damaged as they are."""
+    with tempfile.TemporaryDirectory() as scratch, quiet_datasets():
+        reading = open_source(parse_spec(str(folder)), None, Path(scratch))
+        for documents in reading.splits.values():
+            assert all(isinstance(text, str) for text, _ in documents())
+        reading.sentences()
+
+
+def use_model(folder: Path) -> None:
+    model, tokenizer = open_run(folder)[1:]
+    generate_text(model, tokenizer, TEXT[:9], max_new_tokens=3, seed=0)
+    with torch.no_grad(), contextlib.suppress(SettingsError):
+        model.token_losses(BLOCK % model.settings.vocab_size, BLOCK % model.settings.vocab_size)
+
+
+def use_tokenizer(folder: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+    with contextlib.suppress(TokenizerError):  # a plain one has not every character
+        list(tokenizer.encode_documents([TEXT, TEXT * 9, "\0\u2581\ud800" + TEXT[::-1]]))
+    tokenizer.decode(range(tokenizer.vocab_size))
+
+
+def use_checkpoint(folder: Path) -> None:
+    seal_checkpoint(folder)
+    checkpoint = RunFolder(folder).newest()
+    assert checkpoint is not None
+    model = build_model("gpt", 64, SHAPE)
+    optimizer = Optimizer(model, OptimizerSettings())
+    try:
+        progress_of(checkpoint)
+        restore(model, optimizer, checkpoint)
+    except (LookupError, TypeError, ValueError, RuntimeError):
+        return  # what `TrainingRun` says in one line
+    model(BLOCK, BLOCK)[1].backward()
+    optimizer.step(0.5)
+
+
+def seal_checkpoint(folder: Path) -> None:
+    """Write the manifest that a stranger would, with the digests of what is there."""
+    for checkpoint in folder.glob("checkpoints/step-*"):
+        files = (path for path in checkpoint.iterdir() if path.name != "manifest.json")
+        digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        (checkpoint / "manifest.json").write_text(json.dumps(digests))
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "load_model": load_model,
     "load_tokenizer": load_tokenizer,
+    "use_model": use_model,
+    "use_memory": use_model,
+    "use_char_tokenizer": use_tokenizer,
+    "use_jamo_tokenizer": use_tokenizer,
+    "use_bpe_tokenizer": use_tokenizer,
+    "use_char_bpe_tokenizer": use_tokenizer,
+    "use_unigram_tokenizer": use_tokenizer,
+    "use_checkpoint": use_checkpoint,
     "newest": read_checkpoint,
     "open_dataset": open_dataset,
+    "read_folder": read_texts,
+    "read_tables": read_texts,
     "read_toml": lambda folder: Recipe.from_tables(read_toml(folder / "config.toml")),
 }
+SIGNS = ['"', '""', ",", ";", "\t", "|", "\n", "\r", "\\", '\\"', "\0", "\ufeff", "sep=;\n", "'"]
 WICKED: list[Any] = [
     None, True, 0, -1, 1.5, float("inf"), 2**31, 2**63, 2**70, 10**400, "", "\x00",
     "../../etc/passwd", "가" * 5000, [], {}, [[[]]], [None], {"": None}, "NaN", "F32", "O",
@@ -57,14 +144,10 @@ WICKED: list[Any] = [
 
 def make_specimens(place: Path) -> Path:
     """A small valid folder for each reader."""
-    text = (
-        "기상청은 24일 전국이 대체로 맑겠다고 밝혔다. 의사협회는 이날 서울에서 기자회견을 열었다."
-    )
-    tokenizer = CharTokenizer(text)
-    shape = {"context_length": 8, "width": 16, "num_layers": 1, "num_heads": 2}
+    tokenizer = CharTokenizer(TEXT)
     for name in ("load_model", "load_tokenizer"):
-        (place / name).mkdir()
-        save_model(place / name, build_model("gpt", tokenizer.vocab_size, shape), tokenizer, "card")
+        save_model(place / name, build_model("gpt", tokenizer.vocab_size, SHAPE), tokenizer, "card")
+    make_used(place)
     run = RunFolder.create(place / "newest", {"data": {"spec": "news"}})
     run.unlock()
     tensors = {group: {"x": torch.ones(20)} for group in ("model", "optimizer", "random")}
@@ -84,18 +167,76 @@ def make_specimens(place: Path) -> Path:
         "splits": {"train": entry},
     }  # fmt: skip
     (data / "manifest.json").write_text(json.dumps(manifest))
+    make_texts(place)
     (place / "read_toml").mkdir()
     (place / "read_toml" / "config.toml").write_text(
         '[data]\nspec = "news"\n\n[model]\nkind = "gpt"\nwidth = 64\n\n'
         '[training]\nsteps = 10\nsave_every = "2m"\n'
         "[optimizer]\nbetas = [0.9, 0.95]\nlearning_rate = 1e-3\n"
     )
+    for name, reader in READERS.items():  # whole; and what is compiled, is
+        reader(place / name)
     return place
+
+
+def make_texts(place: Path) -> None:
+    """A folder of tables in their dialects, and one of every kind of text."""
+    tables, folder = place / "read_tables", place / "read_folder"
+    tables.mkdir()
+    numbers = range(20)
+    cells = [f'"{i}번째 ""글"", 쉼표\n둘째 줄"' if i % 3 else f"{i}번째 글" for i in numbers]
+    stray = ['"별로' if i == 9 else f"리뷰 {i}" for i in numbers]
+    contents = {
+        "a.csv": "id,text\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(cells)),
+        "b.csv": "번호;text\r\n" + "".join(f"{i};글 {i}, 쉼표\r\n" for i in numbers),
+        "c.tsv": "id\ttext\tlabel\n" + "".join(f"{i}\t{cell}\t1\n" for i, cell in enumerate(stray)),
+        "d.csv": "sep=,\ntext,n\n" + "".join(f"글 {i},{i},\n" for i in numbers),
+    }  # fmt: skip
+    for name, content in contents.items():
+        (tables / name).write_text(content, encoding="utf-8", newline="")
+    (tables / "e.csv").write_text(contents["a.csv"], encoding="utf-16")
+    (folder / "train").mkdir(parents=True)
+    (folder / "test").mkdir()
+    novel = "\n\n".join(f"{i}장.\n“네.”" for i in numbers)
+    (folder / "train" / "소설.txt").write_text(novel, encoding="cp949")
+    (folder / "train" / "a.csv.gz").write_bytes(gzip.compress(contents["a.csv"].encode()))
+    lines = "".join(json.dumps({"text": f"글 {i}"}) + "\n" for i in numbers)
+    (folder / "test" / "a.jsonl").write_text(lines, encoding="utf-8")
+    (folder / "표지.png").write_bytes(b"\x89PNG\r\n")
+
+
+def make_used(place: Path) -> None:
+    """Folders without digests, as other programs save them, whose every file is taken as it is."""
+    tokenizer = CharTokenizer.plain(TEXT)
+    size = tokenizer.vocab_size
+    memory = build_model("memory", size, SHAPE | {"width": 64, "memory_order": 3, "ngram_top_k": 4})
+    assert isinstance(memory, MemoryGPT)
+    memory.set_counts(Counts.fit(tokenizer.encode(TEXT * 3), size, 3))
+    for name, model in (("use_model", build_model("gpt", size, SHAPE)), ("use_memory", memory)):
+        save_model(place / name, model, tokenizer, "card")
+        weights = place / name / "model.safetensors"
+        save_file(load_file(weights), weights)
+    for kind in ("char", "jamo", "bpe", "char_bpe", "unigram"):
+        folder = place / f"use_{kind}_tokenizer"
+        train_tokenizer(kind, [TEXT] * 3, vocab_size=360).save(folder)
+        (folder / "tokenizer_config.json").unlink()
+    run = RunFolder.create(place / "use_checkpoint", {"data": {"spec": "news"}})
+    run.unlock()
+    model = build_model("gpt", 64, SHAPE)
+    optimizer = Optimizer(model, OptimizerSettings())
+    model(BLOCK, BLOCK)[1].backward()
+    optimizer.step(0.5)
+    tensors = {
+        "model": {name: p.detach() for name, p in model.named_parameters()},
+        "optimizer": optimizer.state(),
+        "random": {"cpu": torch.get_rng_state()},
+    }
+    run.save(tensors, {"progress": asdict(Progress(step=1))}, step=1, keep=2)
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:
     """The file's bytes with one kind of damage."""
-    kind = draw.randrange(6)
+    kind = draw.randrange(8)
     if kind == 0:
         try:
             value = json.loads(content)
@@ -117,6 +258,15 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
             return content[:at] + content[draw.randrange(len(content) + 1) :]
         case 4:
             return content[:at] + draw.randbytes(draw.randrange(1, 50)) + content[at:]
+        case 5 if len(content) > 400:
+            # A tensor's numbers, of which the first are far behind the header.
+            number = struct.pack("<f", draw.choice((math.nan, math.inf, -1e38, 1e38, 0.0)))
+            number = draw.choice((number, struct.pack("<i", draw.choice((-1, 2**31 - 1, 300)))))
+            at = (200 + draw.randrange(len(content) - 200)) // 4 * 4
+            return content[:at] + number + content[at + 4 :]
+        case 6:
+            signs = draw.choices(SIGNS, k=draw.randrange(1, 4))
+            return content[:at] + "".join(signs).encode() + content[at:]
         case _:
             # Binary files hold sizes in their first bytes.
             size = draw.choice((0, 1, 8, 100, 2**31, 2**40, 2**63, 2**64 - 1)).to_bytes(8, "little")
@@ -165,13 +315,29 @@ def fuzz(folder: Path, reader: str, *, seed: int, cases: int) -> None:
         assert time.monotonic() - start < 10, f"{reader}, case {case}: {file.name} took too long"
 
 
+def sanitized() -> None:
+    """Compile with sanitizers, whose library the process must begin with."""
+    library = subprocess.run(
+        ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if os.environ.get("LD_PRELOAD") != library:
+        options = "detect_leaks=0:allocator_may_return_null=1"
+        environment = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": options, "CC": "gcc"}
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
+    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
+    compiler.ALWAYS = (*compiler.ALWAYS, *flags)  # type: ignore[assignment]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sanitize", action="store_true")
     options = parser.parse_args()
+    if options.sanitize:
+        sanitized()
     torch.set_num_threads(1)
     findings, done, seed = 0, 0, options.seed
     end = time.monotonic() + 60 * options.minutes

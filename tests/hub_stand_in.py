@@ -1,15 +1,20 @@
-"""A Hugging Face Hub of our own on loopback, for tests: it speaks what loading a dataset takes.
+"""A Hugging Face Hub of our own on loopback, for tests: it speaks what loading a dataset and
+uploading a model take.
 
     GET  /api/datasets/NAME[/revision/REV]          the repository: its commit and its files
     GET  /api/datasets/NAME/tree/REV[/FOLDER]       the files of a folder, with `?recursive=True`
                                                     those below too
     POST /api/datasets/NAME/paths-info/REV          the files among some paths
     GET  /datasets/NAME/resolve/REV/PATH            a file, whole or a range of it; HEAD likewise
+    POST /api/repos/create                          a model's repository
+    POST /api/models/NAME/preupload/REV             how files are to be sent: in the commit
+    POST /api/models/NAME/commit/REV                files to keep, one JSON object a line
 
 Answers carry the headers the client needs: `ETag`, `X-Repo-Commit`, and `X-Error-Code` where
 something is missing.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -35,11 +40,15 @@ class HubStandIn:
     repositories: {"ORG/NAME": {"main": {"README.md": b"…"}, "v1": {…}}}
     endpoint:     what HF_ENDPOINT has to be
     requests:     "METHOD /path" of every request so far
+    models:       {"USER/NAME": {"README.md": b"…"}}, as they were uploaded
+    token:        the one that may upload
     """
 
     def __init__(self, repositories: Mapping[str, Mapping[str, Files]]) -> None:
         self.repositories = repositories
         self.requests: list[str] = []
+        self.models: dict[str, dict[str, bytes]] = {}
+        self.token = "hf_stand_in"
         stand_in = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -75,6 +84,8 @@ class HubStandIn:
         url = urlsplit(request.path)
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         path = unquote(url.path)
+        if path.startswith(("/api/models/", "/api/repos/", "/api/validate-yaml")):
+            return self.answer_upload(request, path, body)
         name, _, rest = path.removeprefix("/api").removeprefix("/datasets/").partition("/")
         owner, (name, _, rest) = name, rest.partition("/")
         repository = self.repositories.get(f"{owner}/{name}")
@@ -122,6 +133,35 @@ class HubStandIn:
                     return self.missing(request, "EntryNotFound", commit)
                 return self.send(request, files[inside], commit, "application/octet-stream")
         return self.missing(request, "EntryNotFound", commit)
+
+    def answer_upload(self, request: BaseHTTPRequestHandler, path: str, body: bytes) -> None:
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return self.missing(request, "RepoNotFound")
+        lines = [json.loads(line) for line in body.splitlines()]
+        answer: dict[str, object] = {}
+        if path == "/api/repos/create":
+            name = f"{lines[0]['organization']}/{lines[0]['name']}"
+            self.models.setdefault(name, {})
+            answer = {"url": f"{self.endpoint}/{name}", "id": name}
+        elif path.startswith("/api/models/"):
+            owner, name, verb, *_ = f"{path.removeprefix('/api/models/')}/".split("/")
+            files = self.models[f"{owner}/{name}"]
+            if verb == "preupload":
+                modes = [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for file in lines[0]["files"]
+                ]
+                answer = {"files": modes}
+            elif verb == "commit":
+                for line in lines:
+                    if line["key"] == "file":
+                        files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                url = f"{self.endpoint}/{owner}/{name}/commit/{commit_of(files)}"
+                answer = {"commitOid": commit_of(files), "commitUrl": url, "success": True}
+            else:
+                siblings = [{"rfilename": file} for file in files]
+                answer = {"id": f"{owner}/{name}", "siblings": siblings, "tags": []}
+        return self.send(request, json.dumps(answer).encode(), "0" * 40)
 
     def at(self, repository: Mapping[str, Files], revision: str) -> Files | None:
         if revision in repository:

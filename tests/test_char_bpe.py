@@ -43,7 +43,7 @@ def merged_by_score(tokenizer: CharBPETokenizer, text: str) -> list[int]:
 def check_every_way(tokenizer: CharBPETokenizer, texts: list[str], *, longest: int = 400) -> None:
     from tokenizers import Tokenizer as Engine
 
-    document = tokenizer.tokenizer_json() | {"added_tokens": []}
+    document = tokenizer.tokenizer_json() | {"added_tokens": [], "post_processor": None}
     assert document["pre_tokenizer"] is document["normalizer"] is None
     engine = Engine.from_str(json.dumps(document))
     rows = [row[:-1].tolist() for row in tokenizer.encode_documents(texts)]

@@ -292,7 +292,11 @@ def test_too_little_memory_is_one_line(
         monkeypatch.setattr("semigpt.cli.tour.run", fail)
         return main(["tour"])
 
-    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")):
+    of_cpu = "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
+    for error in (
+        *(MemoryError(), RuntimeError(of_cpu)),
+        torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"),
+    ):
         assert run(error) == 2
         assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(RuntimeError, match="a bug"):

@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -365,3 +366,53 @@ def test_every_library_of_products_is_held_to_avx2(monkeypatch: pytest.MonkeyPat
 def test_a_source_that_does_not_compile_is_named_with_the_first_line(source: Path) -> None:
     with pytest.raises(NativeUnavailableError, match=r"could not compile answer.c \(.*ANSWER"):
         compiled(source)
+
+
+def in_another_process(source: Path) -> int:
+    """`answer` in a process that has loaded no library yet."""
+    code = (
+        "import sys; from pathlib import Path; from semigpt.native.compiler import compiled;"
+        "print(compiled(Path(sys.argv[1]), 'ANSWER=1').answer())"
+    )
+    command = [sys.executable, "-c", code, str(source)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed"])
+def test_a_library_that_is_not_what_was_compiled_is_compiled_again(
+    harm: str, source: Path, tmp_path: Path
+) -> None:
+    """A cut one would kill the process that reads past its end."""
+    compiled(source, "ANSWER=1")
+    (library,) = (tmp_path / "cache" / "native").glob("answer-*.so")
+    whole = library.read_bytes()
+    library.write_bytes(whole[:5000] if harm == "cut" else whole[:-1] + b"!")
+    assert in_another_process(source) == 1
+    assert library.read_bytes() == whole
+
+
+@pytest.mark.parametrize("how", ["parent", "file", "owner"])
+def test_no_library_is_loaded_that_another_user_could_have_written(
+    how: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the right name and digest: whoever may write there can compute them."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    native = tmp_path / "cache" / "native"
+    native.mkdir(parents=True)
+    planted = tmp_path / "planted.c"
+    planted.write_text('#include "vectors.h"\nint answer(void) { return 666; }\n')
+    compiled(planted)
+    (theirs,) = native.glob("planted-*.so")
+    command = compiler._compiler_command()
+    name = f"answer-{compiler._digest_of_build(command, source, ('ANSWER=1',))[:20]}"
+    theirs = theirs.rename(native / f"{name}-{theirs.stem.rpartition('-')[2]}.so")
+    assert answer(compiled(source, "ANSWER=1")) == 666, "it would be taken"
+    victim = native.parent if how == "parent" else theirs
+    if how == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("only root gives files to other users")
+        os.chown(victim, 12345, 12345)
+    else:
+        victim.chmod(0o777)
+    assert answer(compiled(source, "ANSWER=1")) == 1

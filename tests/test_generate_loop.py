@@ -63,7 +63,7 @@ def test_a_seed_is_a_text(model: LanguageModel) -> None:
 
 def test_dropout_is_off() -> None:
     model = small_model("gpt", dropout=0.5).train()
-    greedy = [model.generate(PROMPT, 8, temperature=0.0) for _ in range(3)]
+    greedy = [model.generate(PROMPT, 8, temperature=t) for t in (0.0, 0.0, 1e-40)]
     assert torch.equal(greedy[0], greedy[1])
     assert torch.equal(greedy[0], greedy[2])
 
@@ -82,6 +82,7 @@ def test_ids_outside_the_vocabulary_are_refused(model: LanguageModel, wrong: int
         (PROMPT, {"max_new_tokens": -1}, "max_new_tokens must be 0 or more"),
         (PROMPT, {"temperature": -1.0}, "temperature must be 0 or more"),
         (PROMPT, {"temperature": float("nan")}, "temperature must be 0 or more"),
+        (PROMPT, {"temperature": float("inf")}, "temperature must be 0 or more"),
     ],
 )
 def test_impossible_requests_are_refused(

@@ -127,6 +127,12 @@ def test_draws_follow_the_distribution() -> None:
     [
         {"temperature": -1},
         {"temperature": float("nan")},
+        {"temperature": 1e39},
+        {"repetition_penalty": 1e-39},
+        {"presence_penalty": -1e39},
+        {"length_penalty": 1e3},
+        {"logit_bias": {1: 1e39}},
+        {"logit_bias": {1: -1e39}},
         {"top_k": 0},
         {"top_p": 0},
         {"top_p": 1.5},

@@ -50,12 +50,36 @@ def test_transformers_gives_the_same_logits_and_the_same_text(
     their_tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert type(theirs).__name__ == "Qwen3ForCausalLM"
     text = korean_text[:30]
-    assert their_tokenizer(text)["input_ids"] == tokenizer.encode(text).tolist()
-    ids = torch.tensor([tokenizer.encode(text).tolist()])
+    ids = torch.tensor([[tokenizer.end_of_text, *tokenizer.encode(text).tolist()]])
+    batch = their_tokenizer([text, text[:8]], return_tensors="pt", padding=True)
+    assert batch["input_ids"][0].tolist() == ids[0].tolist()
     with torch.no_grad():
-        torch.testing.assert_close(theirs(ids).logits, ours(ids)[0], atol=1e-5, rtol=1e-5)
+        logits = theirs(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         continued = theirs.generate(ids[:, :8], max_new_tokens=20, do_sample=False)
+    torch.testing.assert_close(logits[:1], ours(ids)[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits[1, -9:], ours(ids[:, :9])[0][0], atol=1e-5, rtol=1e-5)
     assert continued.tolist() == ours.generate(ids[:, :8], 20, temperature=0).tolist()
+
+
+@pytest.mark.parametrize("rung", ["gpt", "blocks"])
+def test_a_pipeline_continues_a_prompt_as_semigpt_does(
+    tmp_path: Path, tokenizer: CharTokenizer, korean_text: str, rung: str
+) -> None:
+    """One prompt alone, and two of other lengths in a batch: nobody has to add a token."""
+    from transformers import pipeline
+
+    ours = saved(tmp_path, rung, tokenizer)
+    prompts = [korean_text[:7], korean_text[20:23]]
+    expected, end = [], tokenizer.end_of_text
+    for prompt in prompts:
+        ids = torch.tensor([[end, *tokenizer.encode(prompt).tolist()]])
+        expected.append(ours.generate(ids, 12, temperature=0)[0, -12:].tolist())
+    writer = pipeline("text-generation", str(tmp_path), device="cpu")
+    settings = {"max_new_tokens": 12, "do_sample": False, "return_tensors": True}
+    found = [writer(prompts[0], **settings), *writer(prompts, batch_size=2, **settings)]
+    for row, ids in zip(found, [expected[0], *expected], strict=True):
+        length = ids.index(end) if end in ids else 12  # theirs stops there, and pads
+        assert row[0]["generated_token_ids"][-12:][:length] == ids[:length]
 
 
 def test_every_rung_comes_back_from_its_folder(

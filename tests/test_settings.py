@@ -74,7 +74,7 @@ def test_what_is_none_is_left_out_of_the_table() -> None:
         ({"heat": 1, "minutes": "5"}, "minutes in [oven] must be a whole number, not '5'"),
         ({"heat": 0}, "heat must be more than 0, not 0.0"),
         ({"heat": 1, "minutes": -1}, "minutes must be more than 0, not -1"),
-        ({"heat": float("nan")}, "heat must be more than 0, not nan"),
+        ({"heat": float("nan")}, "heat in [oven] must be a finite number, not nan"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(table: dict[str, Any], message: str) -> None:

@@ -4,15 +4,19 @@ removed.
 
 from __future__ import annotations
 
+import ast
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from semigpt import storage
+from semigpt import storage, system
 from semigpt.storage import (
     JOURNAL,
     has_resumable,
@@ -131,3 +135,99 @@ def test_a_lock_is_one_process_at_a_time(tmp_path: Path) -> None:
         assert not storage.try_lock(other)
     with (tmp_path / "a").open("rb") as after:
         assert storage.try_lock(after)
+
+
+def test_processes_that_publish_replace_and_sweep_at_once_lose_nothing(tmp_path: Path) -> None:
+    """A lock belongs to an open file, so threads stand for processes."""
+    end, problems = time.monotonic() + 1, []
+
+    def work(number: int) -> None:
+        draw = random.Random(number)
+        while time.monotonic() < end:
+            key = draw.choice(("aa", "bb"))
+            try:
+                with resumable_folder(tmp_path, key, from_scratch=draw.random() < 0.1) as folder:
+                    if draw.random() < 0.5:
+                        write_journal(folder, {})
+                    (folder / "text").write_text(key * 1000)
+                    if draw.random() < 0.2:
+                        raise KeyboardInterrupt
+                    publish(folder, tmp_path / f"whole-{key}", replace=draw.random() < 0.5)
+            except KeyboardInterrupt:
+                pass
+            except BaseException as error:
+                problems.append(repr(error))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    for key in ("aa", "bb"):
+        assert (tmp_path / f"whole-{key}" / "text").read_text() == key * 1000
+    with resumable_folder(tmp_path, "aa"), resumable_folder(tmp_path, "bb"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["whole-aa", "whole-bb"]
+
+
+def test_what_is_written_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    """Of several files too, and a stranger's file of a temporary's name is let be."""
+    storage.write_files(tmp_path, {"a": b"1", "b": b"1"})
+    mine = tmp_path / ".a.0123456789ab.partial-of-mine"
+    mine.write_bytes(b"mine")
+    (tmp_path / "c").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        storage.write_files(tmp_path, {"c": b"2", "a": b"2"})
+    assert (tmp_path / "a").read_bytes() == b"1"
+    left = tmp_path / ".a.0123456789ab.partial"
+    left.write_bytes(b"half")
+    storage.remove_partial(tmp_path, ["a", "b"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [mine.name, "a", "b", "c"]
+
+
+def test_a_folder_is_private_where_nobody_else_can_write_on_the_way_to_it(tmp_path: Path) -> None:
+    below = tmp_path / "above" / "below"
+    below.mkdir(parents=True, mode=0o700)
+    assert system.is_private(below)
+    (tmp_path / "above").chmod(0o1777)  # sticky, as /tmp is
+    assert system.is_private(below)
+    (tmp_path / "above").chmod(0o777)
+    assert not system.is_private(below)
+    (tmp_path / "above").chmod(0o700)
+    (tmp_path / "link").symlink_to(below)
+    below.chmod(0o707)
+    assert not system.is_private(tmp_path / "link")
+
+
+REMOVING = {"rmtree", "unlink", "rmdir", "removedirs", "rename", "renames", "truncate", "move"}
+# Every module that removes, renames or cuts files, and why it harms nobody's.
+ALLOWED = {
+    "storage.py": "folders with our mark whose lock it holds; temporaries of random names",
+    "run_lock.py": "the content of a lock file that says it is ours",
+    "run_logs.py": "a log of a run whose lock is held, cut to a checkpoint's length",
+    "run_folder.py": "checkpoints of a run whose lock it holds, by their exact names",
+    "native/compiler.py": "a library it has just compiled, in a folder of a random name",
+    "preparation.py": "a tokenizer it has just written, in a folder of a random name",
+    "cli/tokenizer.py": "the same, to a name that is free",
+    "corpus/staging.py": "scratch files in its own resumable folder",
+    "corpus/writer.py": "the same",
+    "corpus/splits.py": "the same",
+    "corpus/formats.py": "the same",
+    "corpus/standard_input.py": "a temporary of a random name",
+    "corpus/doctor/run.py": "a folder it has just written in its own, to a name that is free",
+    "corpus/doctor/shards.py": "files in it",
+    "shards.py": "files in its own resumable folder",
+    "tour/session.py": "a buffer in memory",
+}
+
+
+def test_only_known_modules_remove_or_rename() -> None:
+    """A new one is looked at by its author: does it guess the name of what it removes?"""
+    source = Path(storage.__file__).parent
+    found = set()
+    for path in source.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in REMOVING:
+                found.add(path.relative_to(source).as_posix())
+    assert found <= set(ALLOWED), found - set(ALLOWED)

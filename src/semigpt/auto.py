@@ -30,6 +30,7 @@ __all__ = [
     "documents_step",
     "evaluations",
     "sizes",
+    "started_rate",
     "vocabularies",
 ]
 
@@ -51,6 +52,7 @@ EARLY_END = 0.01
 TEACHER_ORDER = 5
 TOKENIZER_CHARACTERS = 6_000_000  # of a training split, from which a tokenizer is learnt
 COMPILE_SECONDS = 60
+STARTED_RATE = 0.3  # of the usual rates, for a run that begins from a trained model
 EVALUATIONS, EVALUATION_FRACTION = 10, 0.05
 SAVING_FRACTION, SAVING_PAUSE = 0.02, 30.0
 
@@ -178,6 +180,13 @@ def documents_step(characters: int) -> int:
     say as much as all of them.
     """
     return max(-(-characters // TOKENIZER_CHARACTERS), 1)
+
+
+def started_rate(rate: float) -> float:
+    """The learning rate of a run that begins from a trained model, from that of one that begins
+    from random weights. docs/choices.md#started-rate.
+    """
+    return STARTED_RATE * rate
 
 
 def compiles(device_type: str, seconds: float) -> bool:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from semigpt import auto
+from semigpt.corpus.staging import in_one_string
 from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.models import model_class, model_settings
 from semigpt.models.base import LanguageModel, ModelSettings
-from semigpt.settings import check_choice, check_positive, from_table, nearest, to_table
+from semigpt.settings import (
+    check_at_most,
+    check_choice,
+    check_positive,
+    from_table,
+    nearest,
+    to_table,
+)
+from semigpt.start import StartSettings, with_model_of
 from semigpt.tokenizers import Kind, Tokenizer
-from semigpt.training.optimizer import OptimizerSettings
-from semigpt.training.settings import TrainingSettings
+from semigpt.training.optimizer import OptimizerSettings, learning_rate_scale
+from semigpt.training.progress import Progress
+from semigpt.training.settings import LENGTHS, LegSettings, More, TrainingSettings
 
 __all__ = ["DataSettings", "Recipe", "SampleSettings", "TokenizerSettings"]
 
@@ -46,16 +56,34 @@ RENAMED = {
     ("model", "guesses"): "ngram_top_k",
     ("machine", "step"): "backend",
 }
-LENGTHS = ("steps", "tokens", "minutes")
+# Where the text lies: it is known by its fingerprint.
+MOVED = {"data.spec", "data.column", "data.split"}
+# And what it may have besides, where it begins a leg more.
+LEG_MAY_CHANGE = {
+    *MAY_CHANGE,
+    *MOVED,
+    "training.eval_every",
+    *(
+        f"optimizer.{name}"
+        for name in ("learning_rate", "muon_learning_rate", "weight_decay", "schedule", "warmup")
+    ),
+    *(f"optimizer.{name}" for name in ("decay", "final_rate", "rewarm", "clip")),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Where the text comes from; `semigpt.corpus.spec` has the grammar of `spec` and `split`."""
+    """Where the text comes from; `semigpt.corpus.spec` has the grammar of `spec` and `split`.
+
+    Several SPECs, which are one corpus, are a list in a config and lines of one string here.
+    """
 
     spec: str = "news"
     column: str | None = None
     split: str = "auto"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", in_one_string(self.spec))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +118,11 @@ class SampleSettings:
     top_k: int | None = None
     top_p: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 0:
+            raise SettingsError(f"max_new_tokens must be 0 or more, not {self.max_new_tokens}")
+        check_at_most(self, max_new_tokens=1_000_000)
+
     def sampling(self) -> SamplingSettings:
         """How the samples are drawn. Raises SettingsError for what cannot be."""
         return SamplingSettings(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
@@ -112,6 +145,9 @@ class Recipe:
     training: TrainingSettings
     machine: MachineSettings
     sample: SampleSettings
+    # The model that the run begins from, and where the leg at hand of it begins.
+    start: StartSettings = field(default_factory=StartSettings)
+    leg: LegSettings = field(default_factory=LegSettings)
     # TABLE.KEY of what was not asked for, but set by the size or left to `semigpt.auto`.
     defaulted: frozenset[str] = field(default=frozenset(), compare=False)
 
@@ -124,6 +160,8 @@ class Recipe:
         Raises SettingsError for an unknown table, key or value, naming `where`.
         """
         given = _checked_tables(tables, where)
+        if "folder" in given["start"] and "sha256" not in given["start"]:
+            given = with_model_of(given)
         machine = from_table(MachineSettings, given["machine"], f"[machine] of {where}")
         kind: str = given["model"].pop("kind", "gpt")
         size: Any = given["model"].pop("size", None)
@@ -136,6 +174,11 @@ class Recipe:
         for name, table in rung.defaults(size).items():
             defaulted |= {f"{name}.{key}" for key in table.keys() - given[name].keys()}
             given[name] = {**table, **given[name]}
+        if given["start"]:
+            for key in ("learning_rate", "muon_learning_rate"):
+                if f"optimizer.{key}" in defaulted or key not in given["optimizer"]:
+                    rate = given["optimizer"].get(key, getattr(OptimizerSettings, key))
+                    given["optimizer"][key] = auto.started_rate(rate)
         defaulted |= {name for name in AUTOMATIC if not _has(given, name)}
         if not any(name in given["training"] for name in LENGTHS):
             given["training"]["minutes"] = 2.0
@@ -153,6 +196,8 @@ class Recipe:
             training=parsed(TrainingSettings, "training"),
             machine=machine,
             sample=parsed(SampleSettings, "sample"),
+            start=parsed(StartSettings, "start"),
+            leg=parsed(LegSettings, "leg"),
             defaulted=frozenset(defaulted),
         )
         recipe.sample.sampling()
@@ -173,6 +218,10 @@ class Recipe:
         del tables["model"]["vocab_size"]
         if "model.dropout" in self.defaulted and "dropout" in self.rung.auto:
             del tables["model"]["dropout"]
+        if self.start == StartSettings():
+            del tables["start"]
+        if self.leg == LegSettings():
+            del tables["leg"]
         tables["model"] = {"kind": self.kind, "size": self.size, **tables["model"]}
         return tables
 
@@ -230,7 +279,7 @@ class Recipe:
 
     def _open_tokenizers(self, characters: int) -> tuple[tuple[str, int | None], ...]:
         settings, vocab_size = self.tokenizer, self.tokenizer.vocab_size
-        if settings.folder is not None:
+        if settings.folder is not None or self.start.folder is not None:
             return (("unigram", None),)  # the nearest that was measured
         if "tokenizer" not in self.rung.auto or settings.kind not in (None, "unigram"):
             return ((settings.kind or "char", vocab_size),)
@@ -246,7 +295,7 @@ class Recipe:
         """This recipe with every choice made."""
         recipe = self.of_size(choice.size) if choice.size != self.size else self
         settings, model, optimizer = recipe.tokenizer, recipe.model, recipe.optimizer
-        if settings.folder is None:
+        if settings.folder is None and recipe.start.folder is None:
             kind: Any = choice.tokenizer
             settings = replace(settings, kind=kind, vocab_size=choice.vocab_size)
         if hasattr(model, "dropout"):
@@ -278,7 +327,9 @@ class Recipe:
 
     # Resuming
 
-    def resumed_from(self, saved: Recipe, folder: Path) -> Recipe:
+    def resumed_from(
+        self, saved: Recipe, folder: Path, may_change: Collection[str] = MAY_CHANGE
+    ) -> Recipe:
         """This recipe for the run that began as `saved`: what it does not ask for stays as it was
         chosen then.
 
@@ -291,10 +342,38 @@ class Recipe:
                 table, key = name.split(".")
                 tables[table][key] = before[table][key]
         resumed = replace(Recipe.from_tables(tables), defaulted=frozenset())
-        resumed.check_same(saved, folder)
+        resumed.check_same(saved, folder, may_change)
         return resumed
 
-    def check_same(self, saved: Recipe, folder: Path) -> None:
+    def further(self, saved: Recipe, folder: Path, progress: Progress, more: More) -> Recipe:
+        """This recipe for one leg more of the run `saved`, which stands at `progress`.
+
+        A leg in which no step was saved yet is begun again with the new length. Raises
+        SettingsError as `resumed_from` does, but for rates and schedule, which a leg may change.
+        """
+        recipe = self.resumed_from(saved, folder, LEG_MAY_CHANGE)
+        leg = saved.leg
+        if progress.step > leg.step:
+            fraction = progress.fraction(saved.training, leg)
+            leg = LegSettings(
+                number=leg.number + 1,
+                step=progress.step,
+                tokens=progress.tokens_seen,
+                seconds=progress.seconds,
+                rate=learning_rate_scale(fraction, saved.optimizer, leg),
+            )
+        length: dict[str, Any] = dict.fromkeys(LENGTHS)
+        if more.steps is not None:
+            length["steps"] = leg.step + more.steps
+        elif more.tokens is not None:
+            length["tokens"] = leg.tokens + more.tokens
+        else:
+            length["minutes"] = leg.seconds / 60 + (more.minutes or 0.0)
+        return replace(recipe, training=replace(recipe.training, **length), leg=leg)
+
+    def check_same(
+        self, saved: Recipe, folder: Path, may_change: Collection[str] = MAY_CHANGE
+    ) -> None:
         """Raise SettingsError, showing the difference, where the run `saved` in `folder` began
         otherwise.
         """
@@ -303,13 +382,19 @@ class Recipe:
             for recipe in (saved, self)
         )
         names = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
-        if changed := [name for name in names if name not in MAY_CHANGE]:
+        if changed := [name for name in names if name not in may_change]:
             difference = ", ".join(
                 f"{name} was {was.get(name)}, is {now.get(name)}" for name in changed
             )
+            lengths = {f"training.{name}" for name in LENGTHS}
+            way_out = (
+                f"to train it further: semigpt train --resume {folder} --minutes +10"
+                if lengths.issuperset(changed)
+                else "leave them, or train from scratch with another --out"
+            )
             raise SettingsError(
-                f"the run {folder} exists already, begun with other settings: {difference}; leave "
-                "them, or train from scratch with another --out"
+                f"the run {folder} exists already, begun with other settings: {difference}; "
+                f"{way_out}"
             )
 
 
@@ -343,7 +428,11 @@ def _checked_tables(
         raise SettingsError(
             f"[model] vocab_size in {where} is the tokenizer's; set tokenizer.vocab_size"
         )
-    return {name: dict(tables.get(name, {})) for name in TABLES}
+    copies = {name: dict(tables.get(name, {})) for name in TABLES}
+    specs = copies["data"].get("spec")
+    if isinstance(specs, (list, tuple)) and all(isinstance(spec, str) for spec in specs):
+        copies["data"]["spec"] = in_one_string(specs)
+    return copies
 
 
 def _has(tables: Mapping[str, Mapping[str, Any]], name: str) -> bool:

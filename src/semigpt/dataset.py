@@ -31,6 +31,7 @@ from semigpt.storage import (
     JournalClock,
     fsync,
     has_resumable,
+    is_shortage,
     publish,
     read_journal,
     resumable_folder,
@@ -271,6 +272,7 @@ def tokenize(
     key = hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
     folder = corpus.folder / f"tokens-{key}"
     if not (folder / "manifest.json").exists():
+        corpus.verify()  # the shards are of the text that its fingerprint names
         yield from _write_dataset(folder, key, corpus, tokenizer, tokens_per_shard)
     return open_dataset(folder)
 
@@ -388,6 +390,8 @@ def open_dataset(folder: Path) -> Dataset:
         RecursionError,
     ) as error:
         detail = " ".join(str(error).split())
+        if is_shortage(error):
+            raise CorpusError(f"{folder} cannot be read: {detail}") from None
         raise CorpusError(
             f"{manifest_path} is damaged ({detail}); delete {folder} and run again"
         ) from None

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from semigpt.environment import cpu_limit
 from semigpt.errors import SettingsError
-from semigpt.settings import check_choice, check_positive
+from semigpt.settings import check_at_most, check_choice, check_positive
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEVICES", "MachineSettings", "pick_device", "pick_precision"]
+__all__ = ["DEVICES", "MachineSettings", "pick_device", "pick_precision", "use_threads"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -47,6 +47,7 @@ class MachineSettings:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("backend", self.backend, ("auto", "native", "plain"))
         check_positive(self, "threads")
+        check_at_most(self, threads=4096)
         if self.backend == "native" and (self.compile or self.checkpoint_activations):
             raise SettingsError(
                 "machine.backend native goes with neither compile nor checkpoint_activations"
@@ -98,3 +99,11 @@ def pick_precision(device: torch.device, precision: str) -> torch.dtype:
             return torch.bfloat16 if multiplies and cpu_limit() is None else torch.float32
         case _:
             return torch.float32
+
+
+def use_threads(settings: MachineSettings) -> None:
+    """Compute with as many threads as the settings ask for, from here on."""
+    import torch
+
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)

@@ -5,20 +5,14 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-__all__ = ["escape", "table"]
+from semigpt.controls import pictured
 
-# Characters that HTML forbids or UTF-8 cannot hold. Controls become their pictures (␀, ␛); the rest
-# U+FFFD.
-_FORBIDDEN = {
-    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"},
-    0x7F: 0x2421,
-    **dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF], 0xFFFD),
-}
+__all__ = ["escape", "table"]
 
 
 def escape(text: object) -> str:
     """`str(text)` as HTML that shows it and can be encoded: no character of it is markup."""
-    return html.escape(str(text).translate(_FORBIDDEN))
+    return html.escape(pictured(str(text)))
 
 
 def table(title: str, rows: Iterable[tuple[str, str]]) -> str:

@@ -20,6 +20,7 @@ import torch
 from semigpt import auto
 from semigpt.config import Recipe, TokenizerSettings
 from semigpt.corpus.corpus import Corpus
+from semigpt.corpus.spec import located, parse_spec
 from semigpt.corpus.staging import StagingProgress, stage
 from semigpt.dataset import Dataset, TokenizingProgress, block_starts, tokenize
 from semigpt.device import pick_precision
@@ -34,7 +35,9 @@ from semigpt.models.memory import MemoryGPT
 from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts
 from semigpt.run import Measurement, Text, measure
+from semigpt.run_folder import RunFolder
 from semigpt.stages import stage as timed
+from semigpt.start import begin_from
 from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher
@@ -51,6 +54,7 @@ __all__ = [
     "prepare",
     "prepare_tokenizer",
     "rehearse",
+    "text_of",
     "ways_to_train",
 ]
 
@@ -69,25 +73,38 @@ class Preparing:
 
 
 def prepare(
-    recipe: Recipe, stop: Callable[[], bool] = lambda: False
+    recipe: Recipe,
+    stop: Callable[[], bool] = lambda: False,
+    run: RunFolder | None = None,
 ) -> Generator[Preparing, None, tuple[Recipe, Text]]:
     """Text to token shards, all found again at once by a second run; the recipe with what the text
     decides.
 
-    Raises CorpusError where a split is too short for a block.
+    run: the run that is resumed
+
+    Raises CorpusError where a split is too short for a block, CheckpointError where the text is not
+    the one that `run` was trained on.
     """
     data = recipe.data
+    spec = data.spec if run is None else text_of(run, data.spec)
     with timed("reading"):
         corpus = yield from _until_stopped(
-            stage(data.spec, column=data.column, split=data.split), _reading, stop
+            stage(spec, column=data.column, split=data.split), _reading, stop
         )
+    if run is not None:
+        run.check_text(corpus.fingerprint)
     for split in ("train", "validation"):
         check_split(corpus, split)
     if recipe.left_open:
         with timed("choosing"):
             recipe = recipe.with_choice(ways_to_train(recipe, corpus)[0])
     with timed("learning a tokenizer"):
-        tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
+        if recipe.start.folder is None:
+            tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
+        elif run is not None and run.has_checkpoints:  # it has a copy of its own
+            tokenizer = load_tokenizer(run.model_folder)
+        else:
+            tokenizer = load_tokenizer(recipe.start.model_folder)
     recipe = recipe.for_tokenizer(tokenizer)
     with timed("writing tokens"):
         dataset = yield from _until_stopped(tokenize(corpus, tokenizer), _writing, stop)
@@ -121,9 +138,24 @@ def ways_to_train(
         seconds = 60 * minutes * (1 - auto.EVALUATION_FRACTION)
         return max(seconds / speed.seconds(model, batch_size), 1.0) * tokens_per_step
 
-    return auto.candidates(
-        describe(corpus), left, fitting, may_end_early=training.minutes is not None
-    )
+    from_scratch = recipe.start.folder is None  # the law was fitted to such runs
+    may_end_early = from_scratch and training.minutes is not None
+    return auto.candidates(describe(corpus), left, fitting, may_end_early=may_end_early)
+
+
+def text_of(run: RunFolder, spec: str) -> str:
+    """The SPEC of a run's text, as it is written in the current folder.
+
+    Raises CorpusError, with the way out, where nothing is there any more.
+    """
+    spec = located(spec, run.home)
+    try:
+        parse_spec(spec)
+    except CorpusError as error:
+        raise CorpusError(
+            f"{error}; where the text of {run.path} has moved, say where it is now with --data"
+        ) from None
+    return spec
 
 
 P = TypeVar("P", StagingProgress, TokenizingProgress)
@@ -220,10 +252,17 @@ def make_teacher(recipe: Recipe, dataset: Dataset, counts: Counts | None) -> Tea
     return Teacher.of(counts, dataset.stream("train"), recipe.model.context_length)
 
 
-def fresh_model(recipe: Recipe, device: torch.device, counts: Counts | None) -> LanguageModel:
-    """The model that the recipe begins with; `counts` are for the rung that holds them."""
+def fresh_model(
+    recipe: Recipe, device: torch.device, counts: Counts | None, *, restored: bool = False
+) -> LanguageModel:
+    """The model that the recipe begins with; `counts` are for the rung that holds them.
+
+    restored: a checkpoint is going to be loaded into it, so no other weights need be
+    """
     torch.manual_seed(recipe.training.seed)
     model = recipe.build_model().to(device)
+    if recipe.start.folder is not None and not restored:
+        begin_from(model, recipe.start)
     if isinstance(model, MemoryGPT) and counts is not None:
         model.set_counts(counts)
     if isinstance(model, GPT):
@@ -289,7 +328,7 @@ def with_outlook(asked: Recipe, recipe: Recipe, text: Text, forecast: Forecast) 
         per_step = forecast.seconds / forecast.steps
         kept = measured_speed(recipe.machine).seconds(model, training.batch_size)
         corrected(recipe.machine, kept, per_step)
-    if "tokenizer" not in recipe.rung.auto:
+    if "tokenizer" not in recipe.rung.auto or recipe.start.folder is not None:
         return forecast
     corpus, tokenizer, dataset = text
     characters = corpus.characters("train")

@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-import torch
-
 from semigpt import auto
-from semigpt.config import DataSettings, Recipe, SampleSettings, TokenizerSettings
-from semigpt.device import pick_device
+from semigpt.config import (
+    DataSettings,
+    Recipe,
+    SampleSettings,
+    TokenizerSettings,
+)
+from semigpt.device import pick_device, use_threads
 from semigpt.errors import TrainingError
 from semigpt.huggingface.open import open_run
 from semigpt.preparation import (
@@ -27,22 +30,26 @@ from semigpt.preparation import (
     prepare,
     rehearse,
 )
+from semigpt.resuming import resumed_recipe
 from semigpt.run import BaselinesMeasured, Evaluated, Finished, Prepared, TrainingRun
 from semigpt.run_folder import RunFolder
 from semigpt.stages import mark, stage
 from semigpt.training.forecast import Forecast, check_resources
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Pace, StepReport
+from semigpt.training.settings import LegSettings, More
 from semigpt.training.step import make_step
 from semigpt.training.trainer import training_steps
 
 __all__ = [
     "BaselinesMeasured",
+    "Continued",
     "DataSettings",
     "Evaluated",
     "Event",
     "Finished",
     "Forecasted",
+    "More",
     "Prepared",
     "Preparing",
     "Recipe",
@@ -69,6 +76,15 @@ class Forecasted:
 
 
 @dataclass(frozen=True)
+class Continued:
+    """A run that had an end is going to be trained further."""
+
+    leg: LegSettings
+    forecast: Forecast | None  # of the whole run, to its new end
+    top: float  # the highest rate to come, as a fraction of the first leg's
+
+
+@dataclass(frozen=True)
 class Stepped:
     """One update of the weights; `slowed` as `Pace` tells it."""
 
@@ -77,7 +93,14 @@ class Stepped:
 
 
 Event: TypeAlias = (
-    Preparing | Prepared | Forecasted | Stepped | BaselinesMeasured | Evaluated | Finished
+    Preparing
+    | Prepared
+    | Forecasted
+    | Continued
+    | Stepped
+    | BaselinesMeasured
+    | Evaluated
+    | Finished
 )
 
 
@@ -89,52 +112,54 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
+    other_bits: bool = False,
+    more: More | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Run a recipe into a run folder; if this very run was left there unfinished, resume it.
 
-    With `resume` there must be a run to resume. `stop` is asked after each step, and after each
-    event of the preparation. Where it says yes the run is saved and ends, ready to be resumed; in
-    the preparation that is a KeyboardInterrupt.
+    resume: there must be a run to resume; with `other_bits` also where this machine rounds
+        otherwise than the one that saved it
+    more: train it so much further, finished or not: a new schedule, one history
+    stop: asked after each step and each event of the preparation; where it says yes the run is
+        saved and ends, ready to be resumed; in the preparation that is a KeyboardInterrupt
 
     Raises what its parts raise: CorpusError, SettingsError, CheckpointError, TrainingError.
     """
     mark("begun")
     asked = recipe
     with contextlib.ExitStack() as held:
-        run = open_to_resume(folder, resume, held)
+        run = open_to_resume(folder, resume or more is not None, held)
+        new, forecast, first = run is None, None, None
         if run is not None:  # every choice was made when the run began
-            recipe = recipe.resumed_from(Recipe.from_tables(run.config()), folder)
-            run.check_unfinished()
+            recipe, forecast = resumed_recipe(recipe, run, more, moved=resume)
         device = pick_device(recipe.machine.device)
         # The text, and the time there is, decide what a model learns most in it.
-        recipe, text = yield from prepare(recipe, stop)
+        recipe, text = yield from prepare(recipe, stop, run)
         check_resources(recipe.model, recipe.training, folder, device)
-        if recipe.machine.threads is not None:
-            torch.set_num_threads(recipe.machine.threads)
+        use_threads(recipe.machine)
         with stage("counting n-grams"):
             counts = count_ngrams(recipe, text.dataset, device)
             teacher = make_teacher(recipe, text.dataset, counts)
-        new, forecast, first = run is None, saved_forecast(run), None
         if run is None:  # its length decides whether to compile
             with stage("forecast and first evaluation"):
                 recipe, forecast, first = rehearse(asked, recipe, text, device, counts, teacher)
             run = RunFolder.create(folder, recipe.tables())
             held.callback(run.unlock)
-        model = fresh_model(recipe, device, counts)
+        model = fresh_model(recipe, device, counts, restored=run.has_checkpoints)
         optimizer = Optimizer(model, recipe.optimizer)
         step = make_step(model, recipe.machine, teacher)
         training = TrainingRun(run, recipe, text, model, optimizer, forecast)
-        checkpoint = None if new else training.restore_newest()
-        progress = training.progress
-        yield training.prepared(None if new else progress.step)
+        checkpoint = None if new else training.restore_newest(other_bits=other_bits)
+        yield training.prepared(None if new else training.progress.step)
         if new and forecast is not None:
             yield Forecasted(forecast, advice(asked, recipe, forecast), dropout_of(recipe))
+        if more is not None:
+            yield Continued(recipe.leg, forecast, recipe.leg.top(recipe.optimizer.rewarm))
         run.write_metadata(training.metadata)
         if checkpoint is None:
-            yield training.evaluate(first)
-        stopped = False
-        pace = Pace(None if forecast is None else forecast.seconds / forecast.steps)
+            yield training.begin(first)
+        pace, stopped = Pace(forecast.seconds_per_step if forecast else None), False
         mark("first step")
         with naming_the_last_good(run):
             for report in training_steps(
@@ -142,9 +167,10 @@ def train(
                 text.dataset,
                 optimizer,
                 recipe.training,
-                progress,
+                training.progress,
                 step=step,
                 teacher=teacher,
+                leg=recipe.leg,
             ):
                 training.log(report)
                 yield Stepped(report, pace.slowed(report))
@@ -204,14 +230,6 @@ def naming_the_last_good(run: RunFolder) -> Iterator[None]:
             f"{run.path} --set training.on_nonfinite=skip; or train from scratch with a lower "
             "learning_rate"
         ) from None
-
-
-def saved_forecast(run: RunFolder | None) -> Forecast | None:
-    """The forecast that a run to resume began with, where this version can read it."""
-    saved = None if run is None else run.metadata().get("forecast")
-    with contextlib.suppress(TypeError):
-        return Forecast(**saved) if saved else None
-    return None
 
 
 def dropout_of(recipe: Recipe) -> float:

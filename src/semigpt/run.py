@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +15,10 @@ from torch import Tensor
 
 from semigpt import auto
 from semigpt.config import Recipe, SampleSettings
+from semigpt.controls import pictured
 from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
-from semigpt.errors import CheckpointError
+from semigpt.errors import CheckpointError, SettingsError
 from semigpt.evaluation.baselines import Baselines, known_baselines, measure_baselines
 from semigpt.evaluation.evaluate import LossEstimate, estimate_loss, source_entropy
 from semigpt.evaluation.information import bits
@@ -25,15 +27,19 @@ from semigpt.generation.engine import generate_text
 from semigpt.huggingface.folder import load_model, model_card, save_model
 from semigpt.models.base import LanguageModel
 from semigpt.report.page import write_report
+from semigpt.restoring import check_arithmetic, check_same, progress_of, random_state, restore
+from semigpt.resuming import no_checkpoint
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.settings import to_table
 from semigpt.stages import stage
 from semigpt.storage import replace_file
+from semigpt.system import is_out_of_memory
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.forecast import Forecast, peak_memory
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Progress, StepReport
 from semigpt.training.settings import TrainingSettings
+from semigpt.training.step import arithmetic_of
 from semigpt.training.trainer import blocks_of
 
 __all__ = ["BaselinesMeasured", "Evaluated", "Measurement", "TrainingRun", "measure"]
@@ -177,6 +183,7 @@ class TrainingRun:
             "tokenizer": tokenizer.fingerprint,
             "model": {**to_table(model.settings), "kind": model.kind},
         }
+        self.arithmetic = arithmetic_of(model.device)
         self.metadata: dict[str, Any] = {
             "forecast": None if forecast is None else asdict(forecast),
             "baselines": None if self.baselines is None else self.baselines.as_dict(),
@@ -187,6 +194,8 @@ class TrainingRun:
                 "spec": corpus.spec,
                 "characters": corpus.characters("train"),
                 "documents": corpus.document_count("train"),
+                "fingerprint": corpus.fingerprint,
+                "home": str(run.home or Path.cwd()),
             },
             "tokenizer": {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size},
         }
@@ -200,16 +209,29 @@ class TrainingRun:
 
     # Resuming
 
-    def restore_newest(self) -> Checkpoint | None:
+    def restore_newest(self, *, other_bits: bool = False) -> Checkpoint | None:
         """Restore the newest checkpoint and cut the logs back to it; None, and empty logs, before
         the first.
+
+        other_bits: resume also where this machine computes other bits than the run has so far
         """
-        checkpoint = self.run.newest()
+        checkpoint, leg = self.run.newest(), self.recipe.leg
+        if checkpoint is None and leg.number > 1:
+            raise no_checkpoint(self.run)
         if checkpoint is not None:
+            # Where the clock ends a run, no two end in the same bits anyhow.
+            forgiven = other_bits or self.settings.minutes is not None
+            check_arithmetic(checkpoint, self.arithmetic, forgiven=forgiven)
             self._restore(checkpoint)
         self.run.rewind(checkpoint)
-        if self.run.config() != self.recipe.tables():
-            self.run.write_config(self.recipe.tables())
+        before, now = self.run.config(), self.recipe.tables()
+        if before != now:
+            if before["data"] != now["data"]:
+                self.metadata["corpus"]["home"] = str(Path.cwd())
+            if leg.number > before.get("leg", {}).get("number", 1):
+                self.run.begin_leg(leg.number, now)
+            else:
+                self.run.write_config(now)
         return checkpoint
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -218,19 +240,21 @@ class TrainingRun:
         """
         check_same(checkpoint, self.identity)
         try:
-            self.progress = Progress(**checkpoint.metadata["progress"])
+            self.progress = progress_of(checkpoint)
             self.saving_seconds, self._checkpoint_cost = checkpoint.metadata["saving"]
             best = checkpoint.metadata["best"]
             self.best = math.inf if best is None else float(best)
             restore(self.model, self.optimizer, checkpoint)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError, SettingsError) as error:
+            if is_out_of_memory(error):
+                raise
             raise CheckpointError(
                 f"{checkpoint.folder} does not hold what this version saves "
                 f"({type(error).__name__}: {' '.join(str(error).split())}); train from scratch "
                 "with another --out"
             ) from None
         self._saved_at = self.progress.seconds
-        self._fraction = self.progress.fraction(self.settings)
+        self._fraction = self.progress.fraction(self.settings, self.recipe.leg)
         self._evaluated_step = self._saved_step = self.progress.step
 
     # Measuring and logging
@@ -243,6 +267,15 @@ class TrainingRun:
         self.metadata["baselines"] = self.baselines.as_dict()
         self.run.write_metadata(self.metadata)
         return BaselinesMeasured(self.baselines)
+
+    def begin(self, measurement: Measurement | None) -> Evaluated:
+        """Evaluate the model as it begins. A run that began from another's weights saves them, and
+        from then on needs nothing but its own folder.
+        """
+        evaluated = self.evaluate(measurement)
+        if self.recipe.start.folder is not None:
+            self.save()
+        return evaluated
 
     def evaluate(self, measurement: Measurement | None = None) -> Evaluated:
         """Measure and log, and keep the weights where they are the best so far.
@@ -281,8 +314,17 @@ class TrainingRun:
         return result
 
     def _append(self, row: Mapping[str, Any]) -> None:
+        """A line of metrics.jsonl. NaN is no JSON: as text, it is in the log all the same."""
         progress = {"step": self.progress.step, "tokens_seen": self.progress.tokens_seen}
-        self.run.append("metrics", {**progress, **row})
+        wrong = {
+            name: str(value)
+            for name, value in row.items()
+            if isinstance(value, float) and not math.isfinite(value)
+        }
+        finite = {name: value for name, value in row.items() if name not in wrong}
+        self.run.append(
+            "metrics", {**progress, **finite, **({"not_finite": wrong} if wrong else {})}
+        )
 
     def _append_seconds(self, step: int, seconds: float) -> None:
         self.run.append("timings", {"step": step, "seconds": round(seconds, 3)})
@@ -290,6 +332,7 @@ class TrainingRun:
     def _card(self, step: int, tokens_seen: int, bits_per_character: float) -> str:
         """The README.md of model/, for the weights of a step."""
         corpus, tokenizer, _ = self.text
+        spec = pictured(corpus.spec, one_line=True)
         baselines = self.baselines and (
             f" ({self.baselines.kneser_ney_5:.3f} by a 5-gram of characters, "
             f"{self.baselines.bigram:.3f} by a bigram)"
@@ -298,16 +341,19 @@ class TrainingRun:
             "parameters": f"{self.model.parameter_count():,}",
             "context length": f"{self.model.settings.context_length} tokens",
             "tokenizer": f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens",
-            "text": f"`{corpus.spec}`, {corpus.characters('train'):,} characters",
+            "text": f"`{spec}`, {corpus.characters('train'):,} characters",
             "trained for": f"{step:,} steps, {tokens_seen:,} tokens",
             "bits per character on unseen text": f"{bits_per_character:.3f}{baselines or ''}",
         }
-        return model_card(self.model, facts)
+        start, origin = self.recipe.start, "random weights"
+        if start.folder is not None:
+            origin = f"the weights of `{start.folder}`"
+            facts["began from"] = f"`{start.folder}`, SHA-256 `{start.sha256}`"
+        return model_card(self.model, facts, origin)
 
     def log(self, report: StepReport) -> None:
         """A line of metrics.jsonl for every tenth step, and for each that was skipped or spiked."""
         if report.skipped:
-            # NaN is no JSON: as text, it is in the log all the same.
             values = {"loss": str(report.loss), "gradient_norm": str(report.gradient_norm)}
             blocks = blocks_of(report.step, self.settings)
             self._append({"skipped": self.progress.skipped, "blocks": blocks, "not_finite": values})
@@ -363,7 +409,8 @@ class TrainingRun:
             "progress": asdict(self.progress),
             "saving": [self.saving_seconds, self._checkpoint_cost],
             "best": self.best if math.isfinite(self.best) else None,
-            "complete": self.progress.fraction(self.settings) >= 1,
+            "complete": self.progress.fraction(self.settings, self.recipe.leg) >= 1,
+            "arithmetic": self.arithmetic,
             **self.identity,
         }
         tensors: dict[str, dict[str, Tensor]] = {
@@ -384,6 +431,7 @@ class TrainingRun:
             return
         state, card = self._unsaved
         begin = time.monotonic()
+        self.run.check_held()
         save_model(self.run.model_folder, self.model, self.text.tokenizer, card, state=state)
         self._model_cost = time.monotonic() - begin
         self._unsaved = None
@@ -397,6 +445,7 @@ class TrainingRun:
         best = self._best_row()
         # Its baselines may have been measured after these weights were saved.
         card = self._card(best["step"], best["tokens_seen"], best["bits_per_character"])
+        self.run.check_held()
         replace_file(self.run.model_folder / "README.md", card.encode())
         best_model = load_model(self.run.model_folder).to(self.model.device)
         texts = passages(self.text.corpus)
@@ -440,50 +489,3 @@ def passages(corpus: Corpus, count: int = 3, characters: int = 300) -> list[str]
     """The beginnings of a few validation documents, those long enough to be worth a look first."""
     beginnings = [text[:characters] for text in islice(corpus.documents("validation"), 50)]
     return sorted(beginnings, key=lambda text: -min(len(text), characters // 2))[:count]
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of every generator that training draws from (dropout's: the order of data needs
-    none).
-    """
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-@torch.no_grad()
-def restore(model: LanguageModel, optimizer: Optimizer, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's numbers in place, bit for bit."""
-    for name, parameter in model.named_parameters():
-        parameter.copy_(checkpoint.tensors["model"][name])
-    optimizer.load_state(checkpoint.tensors["optimizer"])
-    torch.set_rng_state(checkpoint.tensors["random"]["cpu"])
-    if model.device.type == "cuda" and "cuda" in checkpoint.tensors["random"]:
-        torch.cuda.set_rng_state(checkpoint.tensors["random"]["cuda"], model.device)
-
-
-def check_same(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> None:
-    """Raise CheckpointError, showing the difference, where resuming would be with other text, ids
-    or shapes.
-    """
-    for what, now in identity.items():
-        before = checkpoint.metadata.get(what)
-        if before == now:
-            continue
-        if isinstance(now, dict) and isinstance(before, dict):
-            names = [
-                name
-                for name in sorted(now.keys() | before.keys())
-                if now.get(name) != before.get(name)
-            ]
-            difference = ", ".join(
-                f"{name} was {before.get(name)}, is {now.get(name)}" for name in names
-            )
-        else:
-            difference = f"its fingerprint was {str(before)[:12]}, is {str(now)[:12]}"
-        raise CheckpointError(
-            f"{checkpoint.folder} was trained with another {what}: {difference}; bring back the "
-            "old one, or train from scratch "
-            "with another --out"
-        )

@@ -2,6 +2,7 @@
 
     runs/NAME/
       config.toml      everything that reproduces the run
+      legs/1.toml      the config.toml of each earlier leg of a run that went on further
       metrics.jsonl    a line a report: the same bits for the same run, killed or not
       timings.jsonl    a line a report: the clock's side of it
       samples.jsonl    what the model wrote at each evaluation
@@ -24,37 +25,52 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from semigpt import html
 from semigpt.errors import CheckpointError
+from semigpt.run_lock import RunLock
+from semigpt.run_logs import (
+    UnreadError,
+    append_row,
+    check_logs,
+    cut_logs,
+    log_digest,
+    log_sizes,
+    read_rows,
+    reason,
+    unread,
+)
 from semigpt.settings import read_toml, write_toml
 from semigpt.storage import (
     discard_folder,
     fsync,
+    is_shortage,
     read_json,
-    read_json_lines,
+    remove_partial,
     replace_file,
     sha256_file,
-    try_lock,
 )
+from semigpt.system import is_hollow
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["Checkpoint", "RunFolder"]
 
+CHECKPOINT = re.compile(r"step-\d{8,}")
+UNFINISHED = re.compile(r"\.step-\d{8,}\.\d+(\.old)?\.partial")
+MODEL_FILES = (
+    *("config.json", "generation_config.json", "README.md", "model.safetensors"),
+    *("tokenizer.json", "tokenizer_config.json", "counts.safetensors"),
+)
+LARGEST_METADATA = 16 << 20  # bytes; the surprisal of some passages takes 20,000
 TENSOR_FILES = ("model", "optimizer", "random")
-
-
-def _reason(error: Exception) -> str:
-    """Why a write failed, in the system's words, which safetensors passes on in its own error."""
-    return (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
 
 
 @dataclass(frozen=True)
@@ -72,12 +88,13 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config_file = path / "config.toml"
+        self.legs_folder = path / "legs"
         self.model_folder = path / "model"
         self.checkpoints = path / "checkpoints"
         self.logs = {name: path / f"{name}.jsonl" for name in ("metrics", "timings", "samples")}
         self.metadata_file = path / "metadata.json"
         self.report_file = path / "report.html"
-        self._lock: IO[str] | None = None
+        self._lock = RunLock(path)
 
     def __repr__(self) -> str:
         return f"<RunFolder {self.path}: {', '.join(value for _, value in self._shown())}>"
@@ -94,7 +111,7 @@ class RunFolder:
             best = min(measured, key=lambda row: row["bits_per_character"])
             rows.append(("steps", f"{measured[-1]['step']:,} steps"))
             rows.append(("best", f"{best['bits_per_character']:.3f} bits per character"))
-        if "parameters" in metadata:
+        if isinstance(metadata.get("parameters"), int):
             rows.append(("size", f"{metadata['parameters']:,} parameters"))
         return rows
 
@@ -120,11 +137,18 @@ class RunFolder:
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Raise CheckpointError where a new run would overwrite something.
+        """Raise CheckpointError where a new run would overwrite something, or could not be opened.
 
         A lock and half-written files, which are all that a run killed at its start leaves, do not
         count.
         """
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise CheckpointError(
+                f"the name {path} is not UTF-8, and safetensors opens no other; choose another "
+                "--out"
+            ) from None
         if path.is_dir():
             taken = any(
                 not (p.name == ".lock" or p.name.endswith(".partial")) for p in path.iterdir()
@@ -141,37 +165,17 @@ class RunFolder:
 
         Raises CheckpointError, naming the process, where another one holds it.
         """
-        path = self.path / ".lock"
-        try:
-            file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot write in the run folder {self.path}: {error.strerror}"
-            ) from None
-        if not try_lock(file):
-            file.seek(0)
-            holder = " ".join(file.read(100).split()) or "another process"
-            file.close()
-            raise CheckpointError(
-                f"{self.path} is being trained by {holder}; wait for it to end, or train into "
-                "another --out"
-            ) from None
-        try:
-            file.seek(0)
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
-        except OSError:
-            pass  # a full disk: the lock holds without a name in it
-        self._lock = file
+        self._lock.acquire()
 
     def unlock(self) -> None:
         """Let another process train here."""
-        if self._lock is not None:
-            # Closing writes what `lock` could not where the disk was full, and may fail again.
-            with contextlib.suppress(OSError):
-                self._lock.close()
-            self._lock = None
+        self._lock.release()
+
+    def check_held(self) -> None:
+        """Raise CheckpointError where the folder was locked, and has been moved or removed since:
+        asked before whatever is written.
+        """
+        self._lock.check()
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -189,17 +193,45 @@ class RunFolder:
         return run
 
     @staticmethod
-    def free_name(base: Path) -> Path:
-        """`base`, or the first of base-2, base-3 … that is not taken."""
+    @contextlib.contextmanager
+    def claimed(base: Path) -> Iterator[Path]:
+        """A new, empty folder: `base`, or the first of base-2, base-3 … that is not there.
+
+        Making it is what keeps another process from the same name. It is removed in the end if
+        nothing came into it.
+        """
         path, number = base, 1
-        while path.exists():
-            number += 1
-            path = base.with_name(f"{base.name}-{number}")
-        return path
+        base.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+                path = base.with_name(f"{base.name}-{number}")
+        try:
+            yield path
+        finally:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+                base.parent.rmdir()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Replace config.toml, for a run resumed with another value of what it may change."""
+        self.check_held()
         replace_file(self.config_file, write_toml(config).encode())
+
+    def begin_leg(self, number: int, config: Mapping[str, Any]) -> None:
+        """Replace config.toml by that of leg `number`, and keep the one before in legs/.
+
+        Killed half way, the same call does it again.
+        """
+        self.check_held()
+        self.legs_folder.mkdir(exist_ok=True)
+        replace_file(self.legs_folder / f"{number - 1}.toml", self.config_file.read_bytes())
+        # First of all the run is unfinished again: its config may be either.
+        self.write_metadata({**self.metadata(), "complete": False})
+        self.write_config(config)
 
     def config(self) -> dict[str, Any]:
         """The tables of config.toml."""
@@ -207,20 +239,16 @@ class RunFolder:
 
     def append(self, log: str, row: Mapping[str, Any]) -> None:
         """Add a line to one of the logs. Raises CheckpointError where it cannot be written."""
-        try:
-            with self.logs[log].open("a", encoding="utf-8", errors="surrogatepass") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot write {self.logs[log]}: {error.strerror}; free some disk, then --resume"
-            ) from None
+        self.check_held()
+        append_row(self.logs[log], row)
 
     def rows(self, log: str) -> list[dict[str, Any]]:
-        """Every line of one of the logs."""
-        return read_json_lines(self.logs[log])
+        """Every line of one of the logs. Raises CheckpointError for a line that is damaged."""
+        return read_rows(self.logs[log])
 
     def write_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Write what the report shows beside the curves."""
+        self.check_held()
         replace_file(
             self.metadata_file,
             json.dumps(metadata, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"),
@@ -229,17 +257,45 @@ class RunFolder:
     def metadata(self) -> dict[str, Any]:
         """What `write_metadata` wrote; empty where there is nothing to read."""
         try:
-            metadata = json.loads(self.metadata_file.read_bytes().decode("utf-8", "surrogatepass"))
-        except (OSError, ValueError, RecursionError):
+            return read_json(self.metadata_file, LARGEST_METADATA)
+        except (OSError, ValueError):
             return {}
-        return metadata if isinstance(metadata, dict) else {}
+
+    @property
+    def home(self) -> Path | None:
+        """The folder in which the SPEC of the run's text was typed; None for an older run."""
+        home = self._corpus().get("home")
+        return Path(home) if isinstance(home, str) else None
+
+    def text_fingerprint(self) -> str | None:
+        """The fingerprint of the text that the run is trained on; None before it is known."""
+        known = self._corpus().get("fingerprint")
+        for folder in reversed(self._folders()):
+            if known is None:
+                with contextlib.suppress(ValueError):
+                    known = read_json(folder / "progress.json").get("corpus")
+        return known if isinstance(known, str) else None
+
+    def check_text(self, fingerprint: str) -> None:
+        """Raise CheckpointError where the run was trained on another text than that."""
+        known = self.text_fingerprint()
+        if known not in (None, fingerprint):
+            raise CheckpointError(
+                f"{self.path} was trained with another corpus: its fingerprint was "
+                f"{str(known)[:12]}, is {fingerprint[:12]}; bring back the old text, say with "
+                "--data where it is now, or train from scratch with another --out"
+            )
+
+    def _corpus(self) -> dict[str, Any]:
+        corpus = self.metadata().get("corpus")
+        return corpus if isinstance(corpus, dict) else {}
 
     def check_unfinished(self) -> None:
         """Raise CheckpointError where the run came to its end."""
         if self.metadata().get("complete"):
             raise CheckpointError(
                 f"{self.path} is finished; write with it: semigpt generate {self.path}, or train "
-                "from scratch with another --out"
+                f"it further: semigpt train --resume {self.path} --minutes +10"
             )
 
     def size(self) -> int:
@@ -270,6 +326,7 @@ class RunFolder:
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
+        self.check_held()
         final = self.checkpoints / f"step-{step:08d}"
         temporary = self.checkpoints / f".{final.name}.{os.getpid()}.partial"
         try:
@@ -281,7 +338,9 @@ class RunFolder:
             for group in TENSOR_FILES:
                 contiguous = {name: t.contiguous() for name, t in tensors[group].items()}
                 save_file(contiguous, temporary / f"{group}.safetensors")
-            progress = {"step": step, "logs": self._log_sizes(), **metadata}
+            sizes = log_sizes(self.logs)
+            digests = {name: log_digest(self.logs[name], sizes[name]) for name in sizes}
+            progress = {"step": step, "logs": sizes, "log_sha256": digests, **metadata}
             (temporary / "progress.json").write_text(
                 json.dumps(progress, indent=1), encoding="utf-8"
             )
@@ -293,6 +352,7 @@ class RunFolder:
             for path in (*temporary.iterdir(), *logs):
                 fsync(path)
             fsync(temporary)
+            self.check_held()
             if final.exists():  # found damaged, when the run was resumed from an older one
                 discard_folder(final)
             temporary.rename(final)
@@ -301,9 +361,10 @@ class RunFolder:
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise CheckpointError(
-                f"cannot write the checkpoint {final}: {_reason(error)}; {self.last_good()}: free "
+                f"cannot write the checkpoint {final}: {reason(error)}; {self.last_good()}: free "
                 f"some disk or mend its permissions, then `semigpt train --resume {self.path}`"
             ) from None
+        self.check_held()
         for old in self._folders()[:-keep]:
             discard_folder(old)
         return final
@@ -324,17 +385,19 @@ class RunFolder:
         names = {*(f"{group}.safetensors" for group in TENSOR_FILES), "progress.json"}
         try:
             manifest = read_json(folder / "manifest.json")
-        except ValueError as error:
-            raise CheckpointError(f"{folder / 'manifest.json'} cannot be read: {error}") from None
+        except (OSError, ValueError) as error:
+            raise unread(folder / "manifest.json", error) from None
         if set(manifest) != names:
             raise CheckpointError(
                 f"{folder / 'manifest.json'} does not name the checkpoint's files"
             )
         for name in sorted(names):
             try:
+                if is_hollow(folder / name):
+                    raise CheckpointError(f"{folder / name} is a file of holes, and holds nothing")
                 whole = sha256_file(folder / name) == manifest[name]
             except OSError as error:
-                raise CheckpointError(f"{folder / name} cannot be read: {error.strerror}") from None
+                raise unread(folder / name, error) from None
             if not whole:
                 raise CheckpointError(
                     f"{folder / name} is not what was saved (its SHA-256 differs from the "
@@ -342,13 +405,14 @@ class RunFolder:
                 )
         try:
             metadata = read_json(folder / "progress.json")
-        except ValueError as error:
-            raise CheckpointError(f"{folder / 'progress.json'} cannot be read: {error}") from None
+        except (OSError, ValueError) as error:
+            raise unread(folder / "progress.json", error) from None
         logs = metadata.get("logs")
         if not (
             isinstance(logs, dict)
             and logs.keys() <= self.logs.keys()
-            and all(isinstance(n, int) and n >= 0 for n in logs.values())
+            and all(type(n) is int and n >= 0 for n in logs.values())
+            and isinstance(metadata.get("log_sha256", {}), dict)
         ):
             raise CheckpointError(f"{folder / 'progress.json'} does not say how long the logs were")
         return metadata
@@ -356,7 +420,8 @@ class RunFolder:
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is intact; None before the first one.
 
-        Raises CheckpointError, naming what is wrong with the newest, where none is intact.
+        Raises CheckpointError, naming what is wrong with the newest, where none is intact, or
+        where the system has no memory or files left to read it.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -368,7 +433,11 @@ class RunFolder:
                 tensors = {
                     group: load_file(folder / f"{group}.safetensors") for group in TENSOR_FILES
                 }
+            except UnreadError:
+                raise
             except (CheckpointError, OSError, SafetensorError) as error:
+                if is_shortage(error):
+                    raise unread(folder, error) from None
                 problem = problem or " ".join(str(error).split())
                 continue
             return Checkpoint(folder, tensors, metadata)
@@ -378,6 +447,11 @@ class RunFolder:
             f"{problem}; no whole checkpoint is left in {self.checkpoints}: bring the files back, "
             "or train from scratch with another --out"
         )
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether any checkpoint is there, intact or not."""
+        return bool(self._folders())
 
     def damaged(self) -> Iterator[str]:
         """A line for each checkpoint that `newest` would pass over."""
@@ -391,21 +465,14 @@ class RunFolder:
         """Cut the logs back to a checkpoint (None: to the run's start), and remove newer ones.
 
         Newer checkpoints are damaged. Raises CheckpointError, having changed nothing, where a log
-        is shorter than it was when the checkpoint was saved.
+        is shorter than it was when the checkpoint was saved, or another.
         """
+        self.check_held()
         lengths = dict.fromkeys(self.logs, 0) if checkpoint is None else checkpoint.metadata["logs"]
-        sizes = self._log_sizes()
-        for name, length in lengths.items():
-            if sizes[name] < length:
-                raise CheckpointError(
-                    f"{self.logs[name]} is cut off: {sizes[name]:,} bytes where the checkpoint was "
-                    f"saved with {length:,}; bring it back, or train from scratch with another "
-                    "--out"
-                )
+        digests = {} if checkpoint is None else checkpoint.metadata.get("log_sha256", {})
+        check_logs(self.logs, lengths, digests)
         try:
-            for name, length in lengths.items():
-                if sizes[name] > length:
-                    os.truncate(self.logs[name], length)
+            cut_logs(self.logs, lengths)
         except OSError as error:
             raise CheckpointError(
                 f"cannot write in {self.path}: {error.strerror}; mend its permissions"
@@ -415,16 +482,17 @@ class RunFolder:
                 discard_folder(folder)
         self._remove_partial()
 
-    def _log_sizes(self) -> dict[str, int]:
-        """Bytes of each log, 0 for one that is not there."""
-        return {
-            name: path.stat().st_size if path.exists() else 0 for name, path in self.logs.items()
-        }
-
     def _folders(self) -> list[Path]:
-        return sorted(self.checkpoints.glob("step-*")) if self.checkpoints.is_dir() else []
+        """The checkpoints, the oldest first; a folder of any other name is not ours."""
+        return [path for path in self._entries() if CHECKPOINT.fullmatch(path.name)]
+
+    def _entries(self) -> list[Path]:
+        return sorted(self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
 
     def _remove_partial(self) -> None:
-        if self.checkpoints.is_dir():
-            for left in self.checkpoints.glob(".step-*.partial"):
+        """Remove what earlier saves left half done; only the process that holds the lock calls."""
+        for left in self._entries():
+            if UNFINISHED.fullmatch(left.name):
                 shutil.rmtree(left, ignore_errors=True)
+        remove_partial(self.path, ("config.toml", "metadata.json", "report.html"))
+        remove_partial(self.model_folder, MODEL_FILES)

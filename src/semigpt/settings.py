@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +21,9 @@ from typing import Any, TypeVar
 from semigpt.errors import SettingsError
 
 __all__ = [
+    "check_at_most",
     "check_choice",
+    "check_finite",
     "check_positive",
     "from_table",
     "nearest",
@@ -30,16 +34,37 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+LARGEST_TOML = 1 << 20  # bytes; ours have two thousand
+LARGEST_INTEGER = 2**63  # what C and TOML hold
 # How an error message calls a type.
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def check_positive(owner: object, *names: str) -> None:
-    """Raise SettingsError unless each named field of `owner` is None or more than 0."""
+    """Raise SettingsError unless each named field of `owner` is None or finite and more than 0."""
     for name in names:
         value = getattr(owner, name)
         if value is not None and not value > 0:
             raise SettingsError(f"{name} must be more than 0, not {value}")
+        if value == math.inf:
+            raise SettingsError(f"{name} must be a finite number, not {value}")
+
+
+def check_at_most(owner: object, **limits: float) -> None:
+    """Raise SettingsError where a field of this name is there and more than its limit."""
+    for name, limit in limits.items():
+        value = getattr(owner, name, None)
+        if value is not None and value > limit:
+            raise SettingsError(f"{name} must be at most {limit:,}, not {value:,}")
+
+
+def check_finite(owner: object) -> None:
+    """Raise SettingsError where a number among the fields of a settings object is not finite."""
+    for field in fields(owner):  # type: ignore[arg-type]
+        value = getattr(owner, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise SettingsError(f"{field.name} must be a finite number, not {value}")
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
@@ -99,9 +124,13 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             raise SettingsError(f"{where} must be {len(parts)} values, not {value!r}")
         return tuple(_convert(v, p, where) for v, p in zip(value, parts, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < LARGEST_INTEGER else math.inf
     if hint in (int, float, str, bool) and (type(value) is not hint):
         raise SettingsError(f"{where} must be {TYPE_NAMES[hint]}, not {value!r}")
+    if hint is float and not math.isfinite(value):
+        raise SettingsError(f"{where} must be a finite number, not {value}")
+    if hint is int and abs(value) >= LARGEST_INTEGER:
+        raise SettingsError(f"{where} must be less than 2^63 in size")
     return value
 
 
@@ -126,9 +155,18 @@ def to_table(settings: object) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises SettingsError if it is not there or not TOML."""
+    """The tables of a TOML file, as `write_toml` writes them. Raises SettingsError if it is not
+    there or not TOML.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise SettingsError(f"the config file {path} is no regular file")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_TOML + 1)
+        if len(content) > LARGEST_TOML:
+            raise SettingsError(f"the config file {path} is larger than {LARGEST_TOML >> 20} MiB")
+        tables = tomllib.loads(content.decode("utf-8"))
+        return {key: _map_strings(value, _restored) for key, value in tables.items()}
     except FileNotFoundError:
         raise SettingsError(f"no config file at {path}") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -138,7 +176,41 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_toml(tables: Mapping[str, Any]) -> str:
-    """The TOML text of nested tables of plain values."""
+    """The TOML text of nested tables of plain values.
+
+    A lone surrogate, by which Python names a byte of a file name that is not UTF-8, has no place in
+    TOML: it is written as `\\udcb1`, six characters, and the backslashes before it, and before
+    such six characters in the value itself, are doubled.
+    """
     import tomlkit
 
-    return tomlkit.dumps(tables)
+    return tomlkit.dumps({key: _map_strings(value, _spelt) for key, value in tables.items()})
+
+
+def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
+    """`value` with each string in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return [_map_strings(item, change) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _map_strings(item, change) for key, item in value.items()}
+    return value
+
+
+def _spelt(text: str) -> str:
+    """`text` without lone surrogates, from which `_restored` makes it again."""
+
+    def spell(found: re.Match[str]) -> str:
+        surrogate = f"\\u{ord(found[2]):x}" if found[2] else ""
+        return 2 * found[1] + surrogate
+
+    return re.sub(r"(\\*)(?:([\ud800-\udfff])|(?=ud[89a-f][0-9a-f]{2}))", spell, text)
+
+
+def _restored(text: str) -> str:
+    def restore(found: re.Match[str]) -> str:
+        half, odd = divmod(len(found[1]), 2)
+        return "\\" * half + (chr(int(found[2][1:], 16)) if odd else found[2])
+
+    return re.sub(r"(\\+)(ud[89a-f][0-9a-f]{2})", restore, text)

@@ -19,18 +19,23 @@ folder whose lock file bears our mark.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import stat
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from semigpt.errors import CheckpointError
+from semigpt.errors import CheckpointError, SemigptError
+from semigpt.system import is_out_of_memory
 
 __all__ = [
     "JOURNAL",
@@ -40,19 +45,27 @@ __all__ = [
     "discard_folder",
     "fsync",
     "has_resumable",
+    "is_shortage",
+    "open_regular",
     "publish",
     "read_journal",
     "read_json",
     "read_json_lines",
+    "read_settled",
+    "remove_partial",
     "replace_file",
     "resumable_folder",
     "run_to_end",
     "sha256_file",
     "try_lock",
+    "write_files",
     "write_journal",
 ]
 
-LARGEST_JSON = 64 << 20  # bytes; the largest tokenizer.json in use is a third of it
+LARGEST_JSON = 1 << 20  # bytes of a config or manifest; parsed, it may be twenty times as large
+NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # for a pipe's other end
+PARTIAL = ".partial"  # the end of a temporary file's name
+SETTLING_SECONDS = 5.0  # of waiting for another process that replaces files of a folder
 PREFIX = ".semigpt-"
 MARK = b"semigpt: the folder of this name is semigpt's own and temporary\n"
 JOURNAL = Path("journal") / "state.json"
@@ -101,46 +114,127 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_file(path: Path, length: int | None = None) -> str:
+    """The SHA-256 of a file, or of its first `length` bytes, in hexadecimal."""
+    with open_regular(path) as file:
+        if length is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.sha256()
+        while length > 0 and (part := file.read(min(length, 1 << 20))):
+            found.update(part)
+            length -= len(part)
+        return found.hexdigest()
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Replace files of a folder so that a reader, or a crash, sees each old or new, and whole.
+
+    All are on the disk before the first gets its name, and get their names in the order given:
+    between two states of the folder lie microseconds. Raises OSError, having changed nothing but
+    where the disk fails in these.
+    """
+    temporary = {name: folder / f".{name}.{secrets.token_hex(6)}{PARTIAL}" for name in contents}
+    try:
+        for name, content in contents.items():
+            with temporary[name].open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for name, path in temporary.items():
+            path.replace(folder / name)
+        fsync(folder)
+    except BaseException:
+        for path in temporary.values():
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        raise
+
+
+def remove_partial(folder: Path, names: Iterable[str]) -> None:
+    """Remove what a `write_files` of these names left that a kill interrupted; nobody else may be
+    writing there.
+    """
+    spelled = "|".join(map(re.escape, names))
+    ours = re.compile(rf"\.({spelled})\.[0-9a-f]{{12}}{re.escape(PARTIAL)}")
+    with contextlib.suppress(OSError):
+        for path in list(folder.iterdir()):
+            if ours.fullmatch(path.name) and path.is_file():
+                path.unlink()
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old one or the new one, whole.
-
-    Raises CheckpointError where it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """`write_files` of one file. Raises CheckpointError where it cannot be written."""
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        fsync(path.parent)
+        write_files(path.parent, {path.name: content})
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(
             f"cannot write {path}: {error.strerror}; free some disk or choose another --out"
         ) from None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+def read_settled(folder: Path, read: Callable[[], T]) -> T:
+    """What `read` gives of the files of a folder, which another process may be replacing.
 
-    Raises ValueError, its message without the path, for a missing file, one larger than any of
-    ours, one nested deeper than Python's stack, or one that holds no object.
+    Where `read` refuses a file, it is asked again as long as `write_files` is at work there.
+    """
+    end = time.monotonic() + SETTLING_SECONDS
+    while True:
+        before = _names(folder)
+        try:
+            return read()
+        except SemigptError:
+            time.sleep(0.005)
+            now = _names(folder)
+            under_way = now != before or any(name.endswith(PARTIAL) for name, *_ in now)
+            if not under_way or time.monotonic() > end:
+                raise
+
+
+def _names(folder: Path) -> set[tuple[str, int, int]]:
+    """Name, inode and time of what lies in a folder."""
+    found = set()
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                status = entry.stat()
+                found.add((entry.name, status.st_ino, status.st_mtime_ns))
+    return found
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file to be read. Raises OSError for what is no regular file, such as a device or a
+    pipe, without waiting for it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | NO_WAIT)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def is_shortage(error: Exception) -> bool:
+    """Whether a file was not read for want of memory or open files, which says nothing of it."""
+    words = os.strerror(errno.EMFILE), os.strerror(errno.ENFILE), os.strerror(errno.ENOMEM)
+    # Libraries pass the system's words on in errors of their own.
+    return is_out_of_memory(error) or any(word in str(error) for word in words)
+
+
+def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """The object in a JSON file of at most so many bytes.
+
+    Raises OSError for one that cannot be opened and ValueError, its message without the path, for
+    one larger, nested deeper than Python's stack, or that holds no object.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise ValueError(
-                f"{path.stat().st_size:,} bytes are too many for a JSON file of a model"
-            )
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(error.strerror or str(error)) from None
+        with open_regular(path) as file:
+            content = file.read(largest + 1)
+        if len(content) > largest:
+            raise ValueError(f"it is larger than {largest >> 20} MiB")
+        # Samples, which metadata holds, may have lone surrogates.
+        value = json.loads(content.decode("utf-8", "surrogatepass"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(value, dict):
@@ -149,16 +243,24 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole line of a `.jsonl` file; a last line that a crash cut off is left out."""
+    """Every whole line of a `.jsonl` file; a last line that a crash cut off is left out.
+
+    Raises OSError, and ValueError, its message without the path, for a line that holds no object.
+    """
     if not path.exists():
         return []
     rows = []
+    with open_regular(path) as file:
+        content = file.read()
     # Not splitlines: a sample may hold U+2028, which ends no row.
-    for line in path.read_bytes().split(b"\n"):
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
-            rows.append(json.loads(line.decode("utf-8", "surrogatepass")))
+            row = json.loads(line.decode("utf-8", "surrogatepass"))
         except (ValueError, RecursionError):
-            break
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is damaged")
+        rows.append(row)
     return rows
 
 
@@ -280,18 +382,22 @@ def publish(temporary: Path, folder: Path, *, replace: bool = False) -> None:
     """Give a complete folder its name, unless one is there that is not to be replaced."""
     shutil.rmtree(temporary / JOURNAL.parent, ignore_errors=True)
     fsync(temporary)
-    if replace and folder.is_dir():
-        # The old one gets a temporary's name, so that a crash here leaves nothing for ever.
-        old, lock = _new(folder.parent, "")
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(old / "old")
-        _remove(old, lock)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        return  # another process was faster, and wrote the same
+    while True:
+        if replace and folder.is_dir():
+            # The old one gets a temporary's name, so that a crash here leaves nothing for ever.
+            old, lock = _new(folder.parent, "")
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(old / "old")
+            _remove(old, lock)
+        try:
+            temporary.rename(folder)
+            break
+        except OSError as error:
+            if folder.is_dir() and not replace:
+                return  # another process was faster, and wrote the same
+            # Another process's folder was there, and may be gone again.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
     fsync(folder.parent)
 
 
@@ -299,13 +405,7 @@ def write_journal(folder: Path, state: dict[str, Any]) -> None:
     """Record how much of `folder` is certain to be on the disk; the caller has flushed it."""
     path = folder / JOURNAL
     path.parent.mkdir(exist_ok=True)
-    new = path.with_suffix(".new")
-    with new.open("w", encoding="ascii") as file:
-        json.dump(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    fsync(path.parent)
+    write_files(path.parent, {path.name: json.dumps(state).encode()})
     fsync(folder)
 
 

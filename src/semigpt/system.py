@@ -7,24 +7,35 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 __all__ = [
+    "CLOSED_PIPE",
+    "HANGUP",
     "available_cores",
     "can_fork",
+    "ending_signals",
     "fork",
+    "free_memory",
     "handled",
     "has_ended",
     "ignore_interrupts",
+    "is_hollow",
+    "is_out_of_memory",
+    "is_private",
     "kill",
     "peak_memory",
     "status_of",
     "step_back",
+    "user_id",
 ]
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)  # Python has both on every system
+CLOSED_PIPE = 13  # SIGPIPE, which Windows lacks and Python ignores: `write` fails instead
+HANGUP = 1  # SIGHUP: the terminal has gone
 
 
 def available_cores() -> int:
@@ -56,10 +67,27 @@ def step_back() -> None:
 # Signals
 
 
+def ending_signals() -> tuple[int, ...]:
+    """The signals by which a process is asked to end: SIGTERM, and SIGHUP where there is one and
+    nobody (such as nohup) has had it ignored.
+    """
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
+        return (signal.SIGTERM,)
+    return (signal.SIGTERM, hangup)
+
+
 @contextlib.contextmanager
 def handled(handler: Callable[[int, object], None], *numbers: int) -> Iterator[None]:
-    """Inside, `handler` gets these signals: SIGINT and SIGTERM where none is named."""
-    before = {number: signal.signal(number, handler) for number in numbers or STOPPING}
+    """Inside, `handler` gets these signals.
+
+    Only the main thread may ask for that: in another one the signals stay the program's that
+    started it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
@@ -70,6 +98,70 @@ def handled(handler: Callable[[int, object], None], *numbers: int) -> Iterator[N
 def ignore_interrupts() -> None:
     """Leave Ctrl-C, which a whole process group gets, to another process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# Files and their users
+
+
+def user_id() -> int:
+    """The number of the user that this process runs as; 0 where users have none."""
+    return os.geteuid() if hasattr(os, "geteuid") else 0
+
+
+def is_private(path: Path) -> bool:
+    """Whether a file or folder, and every folder above it, is this user's or root's, and no other
+    user can write there. True where files have no owners.
+    """
+    if not hasattr(os, "geteuid"):
+        return True
+    path = path.resolve()
+    for place in (path, *path.parents):
+        status = place.stat()
+        shared = status.st_mode & stat.S_IWOTH or (
+            status.st_mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid())
+        )
+        # In a sticky folder, such as /tmp, nobody renames or removes what is another's.
+        sticky = place != path and status.st_mode & stat.S_ISVTX
+        if status.st_uid not in (0, os.geteuid()) or (shared and not sticky):
+            return False
+    return True
+
+
+def is_hollow(path: Path) -> bool:
+    """Whether a large file is holes but for an eighth: reading it takes hours, and says zeros."""
+    status = path.stat()
+    allocated = 512 * getattr(status, "st_blocks", status.st_size)
+    return status.st_size > 1 << 30 and 8 * allocated < status.st_size
+
+
+# Memory
+
+
+def free_memory() -> int | None:
+    """Bytes free, within the container's limit; None where nothing says."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(
+            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")
+        )
+    except (OSError, StopIteration):
+        return None
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        free = min(free, limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass  # no container, or one without a limit ("max")
+    return free
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was lacking: PyTorch says so in errors of other names."""
+    words = ("can't allocate memory", "not enough memory", "std::bad_alloc")
+    by_name = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return by_name or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
 
 
 # Processes that are forked

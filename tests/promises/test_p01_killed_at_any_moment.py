@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from semigpt.recipe import Recipe, Stepped, train
+from semigpt.errors import CheckpointError
+from semigpt.recipe import Finished, Recipe, Stepped, train
+from semigpt.run_folder import RunFolder
 from semigpt.studies.crash_test import compared_files, small_tables
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="torture forks its trainings")
@@ -32,7 +34,7 @@ def test_killed_runs_end_in_the_same_bits() -> None:
         "semigpt",
         "torture",
         "--kills",
-        "4",
+        "2",
         "--model",
         "gpt",
         "--json",
@@ -40,7 +42,7 @@ def test_killed_runs_end_in_the_same_bits() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["kills"] == 4
+    assert result["kills"] == 2
     assert [(t["rung"], t["gradient_accumulation"]) for t in result["trials"]] == [
         ("gpt", 1), ("gpt", 2),
     ]  # fmt: skip
@@ -72,3 +74,29 @@ def test_the_comparison_can_fail(tmp_path: Path) -> None:
     assert [name for name in before if before[name] != after[name]] == [
         str(newest.relative_to(tmp_path / "whole"))
     ]
+
+
+def stop_at(step: int, folder: Path) -> None:
+    for event in train(recipe(), folder):
+        if isinstance(event, Stepped) and event.report.step == step:
+            return
+
+
+def test_other_bits_are_said_and_need_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another compiler, or none, as CC says; the same for torch, threads and vectors."""
+    stop_at(10, tmp_path / "run")
+    saved = RunFolder.open(tmp_path / "run").newest()
+    assert saved is not None
+    assert saved.metadata["arithmetic"].keys() >= {"torch", "threads", "native code"}
+    monkeypatch.setenv("CC", "'no command")
+    with pytest.raises(
+        CheckpointError, match=r"native code was [0-9a-f]{20}, is none; .* with --other-bits"
+    ):
+        stop_at(12, tmp_path / "run")
+    assert not caplog.text
+    last = list(train(recipe(), tmp_path / "run", other_bits=True))[-1]
+    assert isinstance(last, Finished)
+    assert last.complete
+    assert "resuming with other bits than the run had so far: native code" in caplog.text

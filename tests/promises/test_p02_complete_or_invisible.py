@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+import functools
 import io
 import os
 from collections.abc import Callable
@@ -17,7 +18,13 @@ import safetensors.torch
 import torch
 
 from semigpt.errors import CheckpointError
+from semigpt.huggingface import folder as reader
+from semigpt.huggingface.folder import load_model, save_model
+from semigpt.models import build_model
+from semigpt.models.base import LanguageModel
 from semigpt.run_folder import RunFolder
+from semigpt.settings import to_table
+from semigpt.tokenizers import CharTokenizer, load_tokenizer
 
 TENSORS = {
     "model": {"weight": torch.arange(200.0)},
@@ -210,6 +217,67 @@ def test_a_save_broken_at_any_file_operation_leaves_a_whole_checkpoint(
             4,
         ], where
         assert not list(run.checkpoints.glob(".*")), f"{where}: what the fault left is cleared away"
+
+
+def two_models() -> tuple[list[LanguageModel], CharTokenizer]:
+    tokenizer = CharTokenizer("가나다라마바사")
+    shape = {"context_length": 8, "width": 16, "num_layers": 1, "num_heads": 2}
+    return [
+        build_model("gpt", tokenizer.vocab_size, shape | changes) for changes in ({}, {"width": 32})
+    ], tokenizer
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="faults are injected in forked processes")
+@pytest.mark.parametrize("kind", ["short", "power"])
+def test_a_model_folder_broken_at_any_file_operation_is_whole_or_saved_again(
+    kind: str, tmp_path: Path
+) -> None:
+    """Tokenizer and config too: what a fault leaves, the next save of the same run puts right."""
+    models, tokenizer = two_models()
+    with pytest.MonkeyPatch.context() as patch:
+        faults = Faults(patch)
+        save_model(tmp_path / "counted", models[0], tokenizer, "card")
+    for at, name in enumerate(faults.operations):
+        folder = tmp_path / f"{at}-{name}"
+
+        def work(folder: Path = folder, at: int = at) -> None:
+            Faults(pytest.MonkeyPatch(), at, kind)
+            save_model(folder, models[0], tokenizer, "card")
+
+        code = in_a_process(work)
+        assert code in ((CRASHED,) if kind in ("crash", "power") else (0, 2)), name
+        save_model(folder, models[0], tokenizer, "card")
+        load_model(folder)
+        assert load_tokenizer(folder).fingerprint == tokenizer.fingerprint, name
+
+
+@pytest.mark.parametrize("other", [0, 1], ids=["same shape", "another shape"])
+def test_a_model_loaded_while_another_is_saved_is_one_of_the_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: int
+) -> None:
+    """The save falls between any two files that the reader reads."""
+    models, tokenizer = two_models()
+    later = build_model("gpt", tokenizer.vocab_size, to_table(models[other].settings))
+    wanted = [later.huggingface_state(), models[0].huggingface_state()]
+    for place in ("opened", "read_header", "read_json", "check_digests", "read_tensors"):
+        save_model(tmp_path, models[0], tokenizer, "card")
+        waiting = [lambda: save_model(tmp_path, later, tokenizer, "card")]
+
+        def between(*arguments: Any, real: Any, waiting: list[Any] = waiting) -> Any:
+            if waiting:
+                waiting.pop()()
+            return real(*arguments)
+
+        with monkeypatch.context() as patch:
+            real = getattr(reader, place)
+            patch.setattr(reader, place, functools.partial(between, real=real))
+            found = load_model(tmp_path).huggingface_state()
+        assert not waiting, place
+        same = [
+            found.keys() == state.keys() and all(map(torch.equal, found.values(), state.values()))
+            for state in wanted
+        ]
+        assert any(same), place
 
 
 def test_only_the_newest_stay_and_the_one_before_stays_until_then(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from semigpt.dataset import open_dataset
+from semigpt.corpus.staging import prepare_corpus
+from semigpt.dataset import open_dataset, prepare_dataset
 from semigpt.errors import CorpusError, SemigptError
 from semigpt.huggingface.folder import load_model, save_model
 from semigpt.models import build_model
@@ -130,3 +132,58 @@ def test_a_log_that_was_cut_is_refused_by_its_name(tmp_path: Path) -> None:
         SemigptError, match=r"metrics\.jsonl is cut off: 0 bytes where the checkpoint"
     ):
         run.rewind(run.newest())
+
+
+@pytest.mark.parametrize("log", ["metrics", "samples"])
+@pytest.mark.parametrize("harm", ["no JSON", "another number", "no object"])
+def test_a_log_row_changed_at_equal_length_is_refused_at_once(
+    tmp_path: Path, log: str, harm: str
+) -> None:
+    run = RunFolder.create(tmp_path / "run", {})
+    run.unlock()
+    for step in range(1, 6):
+        run.append(log, {"step": step})
+    run.save(TENSORS, {}, step=5, keep=2)
+    run.append(log, {"step": 6})  # after the checkpoint: cut off, whatever it is
+    content = run.logs[log].read_bytes()
+    row = b'{"step": 3}'
+    harmed = {
+        "no JSON": b'{"step" 33}',
+        "another number": b'{"step": 4}',
+        "no object": b"          3",
+    }
+    run.logs[log].write_bytes(content.replace(row, harmed[harm]))
+    with pytest.raises(SemigptError) as error:
+        run.rewind(run.newest())
+    where = " is not what the run had" if harm == "another number" else ": line 3 is damaged"
+    assert f"{run.logs[log]}{where}" in str(error.value)
+    run.logs[log].write_bytes(content[:-5])
+    run.rewind(run.newest())
+    assert len(run.rows(log)) == 5
+
+
+def test_staged_text_changed_at_equal_length_is_refused_by_its_name(tmp_path: Path) -> None:
+    source = tmp_path / "text.txt"
+    source.write_text("\n\n".join(f"문서 {i}번입니다." for i in range(60)))
+    corpus = prepare_corpus(str(source), cache=tmp_path)
+    text = corpus.path("train")
+    content = text.read_bytes()
+    time.sleep(0.02)  # more than a tick of the clock of files
+    text.write_bytes(content.replace("문서".encode(), "문자".encode(), 1))
+    for _ in range(2):
+        with pytest.raises(CorpusError, match=r"train\.txt: it has changed since it was written"):
+            prepare_corpus(str(source), cache=tmp_path)
+    text.write_bytes(content)
+    assert prepare_corpus(str(source), cache=tmp_path).fingerprint == corpus.fingerprint
+
+
+def test_no_token_is_written_of_text_that_has_changed(tmp_path: Path) -> None:
+    """Whatever its times say: what is read is compared with its digest."""
+    source = tmp_path / "text.txt"
+    source.write_text("\n\n".join(f"문서 {i}번입니다." for i in range(60)))
+    corpus = prepare_corpus(str(source), cache=tmp_path)
+    text = corpus.path("train")
+    text.write_bytes(text.read_bytes().replace("문서".encode(), "문자".encode(), 1))
+    with pytest.raises(CorpusError, match=r"train\.txt: it has changed since it was written"):
+        prepare_dataset(corpus, CharTokenizer("문서자번입니다"))
+    assert not list(corpus.folder.glob("tokens-*"))

@@ -4,18 +4,25 @@ checkpoint intact.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from semigpt.errors import CheckpointError, SettingsError
+from conftest import little_memory
+from semigpt import storage, system
+from semigpt.corpus.corpus import open_corpus
+from semigpt.dataset import open_dataset
+from semigpt.errors import CheckpointError, CorpusError, SettingsError
 from semigpt.recipe import Recipe, Stepped, train
+from semigpt.report.page import write_report
 from semigpt.run_folder import RunFolder
 from semigpt.studies.crash_test import small_tables
 
@@ -110,11 +117,10 @@ def test_a_run_folder_that_vanishes(tmp_path: Path) -> None:
         if isinstance(event, Stepped) and event.report.step == 5:
             shutil.rmtree(tmp_path / "run")
             break
-    with pytest.raises(
-        CheckpointError, match=r"cannot write .*run/.*: No such file or directory"
-    ) as error:
+    with pytest.raises(CheckpointError, match="was moved or removed while it trained") as error:
         list(events)
     one_line(error)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_checkpoint_file_that_vanishes(tmp_path: Path) -> None:
@@ -193,3 +199,109 @@ def test_its_own_unfinished_run_is_gone_on_with_and_a_finished_one_is_left(tmp_p
         SettingsError, match=r"exists already, begun with other settings: training.seed was 0, is 1"
     ):
         list(train(other, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("become", ["nothing", "another run"])
+def test_a_run_whose_folder_is_moved_stops_and_touches_no_other(
+    tmp_path: Path, become: str
+) -> None:
+    """At whatever it writes next: a log, a checkpoint, the model or the report."""
+
+    def moved(path: Path) -> RunFolder:
+        run = RunFolder.create(path, {"data": {"spec": "news"}})
+        run.append("metrics", {"step": 1})
+        run.save(BIG, {}, step=1, keep=1)
+        path.rename(path.with_name(f"{path.name}-moved"))
+        if become == "another run":
+            RunFolder.create(path, {"data": {"spec": "other"}}).unlock()
+        return run
+
+    writes: dict[str, Callable[[RunFolder], object]] = {
+        "log": lambda run: run.append("metrics", {"step": 2}),
+        "checkpoint": lambda run: run.save(BIG, {}, step=2, keep=1),
+        "config": lambda run: run.write_config({}),
+        "metadata": lambda run: run.write_metadata({}),
+        "rewind": lambda run: run.rewind(None),
+        "report": lambda run: write_report(run, complete=True),
+    }
+    for name, write in writes.items():
+        path = tmp_path / name
+        run = moved(path)
+        before = sorted(path.rglob("*"))
+        with pytest.raises(CheckpointError, match="was moved or removed while it trained") as error:
+            write(run)
+        one_line(error)
+        assert sorted(path.rglob("*")) == before, name
+        run.unlock()
+        kept = RunFolder.open(path.with_name(f"{name}-moved"))
+        kept.lock()  # and it goes on where it is
+        newest = kept.newest()
+        assert newest is not None
+        kept.rewind(newest)
+        kept.unlock()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_was_not_read_is_never_called_damaged(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many open files, or no memory: the newest checkpoint stays the newest."""
+    run = RunFolder.create(tmp_path / "run", {})
+    run.unlock()
+    for step in (1, 2):
+        run.save(BIG, {}, step=step, keep=2)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(CheckpointError, match=os.strerror(number)) as error,
+    ):
+        patch.setattr(storage, "open_regular", failing(number))
+        run.newest()
+    assert "bring the files back" not in one_line(error)
+    for read in (open_corpus, open_dataset):
+        (tmp_path / "manifest.json").touch()
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(CorpusError, match=os.strerror(number)) as refused,
+        ):
+            patch.setattr(Path, "read_bytes", failing(number))
+            patch.setattr(Path, "read_text", failing(number))
+            read(tmp_path)
+        assert "delete" not in one_line(refused)
+
+
+def failing(number: int) -> Callable[..., Any]:
+    def fail(path: Path, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    return fail
+
+
+def test_the_checkpoints_folder_may_hold_what_is_not_ours(tmp_path: Path) -> None:
+    """Only names that a save gives are checkpoints, or left by one."""
+    run = RunFolder.create(tmp_path / "run", {})
+    run.unlock()
+    run.save(BIG, {}, step=1, keep=1)
+    names = ["step-best", "step-00000001-copy", ".step-mine.partial", "step-00000001.bak"]
+    for name in names:
+        shutil.copytree(run.checkpoints / "step-00000001", run.checkpoints / name)
+    for step in (2, 3):
+        run.save(BIG, {}, step=step, keep=1)
+    run.rewind(run.newest())
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == sorted(
+        [*names, "step-00000003"]
+    )
+
+
+def test_memory_that_runs_out_is_known_by_any_name() -> None:
+    """PyTorch's own error on a CPU is a RuntimeError."""
+    with little_memory(200), pytest.raises(RuntimeError) as error:
+        torch.empty(1 << 34, dtype=torch.uint8)
+    assert system.is_out_of_memory(error.value)
+    assert not system.is_out_of_memory(RuntimeError("sizes of tensors must match"))
+
+
+def test_a_lock_file_of_another_program_is_let_be(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"\.lock is not a lock of semigpt's"):
+        RunFolder.create(tmp_path, {})
+    assert (tmp_path / ".lock").read_text() == "mine"

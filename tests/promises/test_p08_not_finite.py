@@ -5,16 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from conftest import small_model
+import semigpt.run as run_module
+from conftest import SMALL, small_model
+from semigpt.config import SampleSettings
 from semigpt.dataset import Dataset
 from semigpt.device import MachineSettings
-from semigpt.errors import TrainingError
+from semigpt.errors import SettingsError, TrainingError
+from semigpt.models import model_settings
 from semigpt.models.base import LanguageModel
 from semigpt.recipe import Finished, Recipe, Stepped, train
 from semigpt.run_folder import RunFolder
@@ -165,3 +169,60 @@ def test_a_spike_stands_out_of_the_noise_of_its_own_run() -> None:
         progress.step += 1
     assert not progress.watch(4.0)
     assert progress.watch(5.5)
+
+
+TABLES = {
+    "optimizer": OptimizerSettings(),
+    "model": model_settings("gpt", SMALL["gpt"]),
+    "training": TrainingSettings(minutes=1.0),
+    "sample": SampleSettings(),
+}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_setting_is_not_finite(value: float) -> None:
+    """Every number of every table, from TOML and, where it reaches the weights, from Python."""
+    tried = 0
+    for table, settings in TABLES.items():
+        for field in fields(settings):
+            now = getattr(settings, field.name)
+            if "float" not in str(field.type):
+                continue
+            changed = (now[0], value) if isinstance(now, tuple) else value
+            plain = list(changed) if isinstance(changed, tuple) else changed
+            tables = small_tables("gpt")
+            tables[table] = {**tables.get(table, {}), field.name: plain}
+            with pytest.raises(SettingsError, match=field.name):
+                Recipe.from_tables(tables)
+            if table in ("optimizer", "model", "training"):
+                with pytest.raises(SettingsError, match=field.name):
+                    replace(settings, **{field.name: changed})
+            tried += 1
+    assert tried >= 15
+
+
+@pytest.mark.parametrize("value", [10**400, 2**63])
+def test_no_whole_number_is_too_large_for_c(value: int) -> None:
+    for name in ("seed", "steps", "batch_size"):
+        with pytest.raises(SettingsError, match=name):
+            recipe(**{name: value})
+
+
+def test_a_loss_of_weights_that_overflowed_is_json_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where every step is skipped, evaluations say NaN, and the log is JSON all the same."""
+    real = run_module.measure
+    calls = itertools.count()
+
+    def measured(*arguments: Any) -> Any:
+        found = real(*arguments)
+        if next(calls) == 0:
+            return found
+        return found._replace(estimate=replace(found.estimate, loss=math.nan))
+
+    monkeypatch.setattr(run_module, "measure", measured)
+    list(train(recipe(on_nonfinite="skip"), tmp_path / "run"))
+    rows = RunFolder.open(tmp_path / "run").rows("metrics")
+    assert json.dumps(rows, allow_nan=False)
+    assert [row["not_finite"]["val_loss"] for row in rows if "not_finite" in row]

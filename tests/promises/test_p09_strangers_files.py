@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import resource
@@ -18,7 +19,10 @@ sys.path.append(
     str(Path(__file__).parents[2] / "benchmarks")
 )  # last: a file there is called tokenizers.py
 from fuzz_readers import READERS, fuzz, make_specimens
-from semigpt.errors import SemigptError
+from semigpt.corpus.staging import prepare_corpus
+from semigpt.errors import CorpusError, SemigptError, SettingsError
+from semigpt.recipe import Recipe
+from semigpt.settings import read_toml
 
 SOURCES = Path(__file__).parents[2] / "src" / "semigpt"
 
@@ -81,7 +85,7 @@ MALICE = {
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", [name for name in READERS if not name.startswith("use_")])
 @pytest.mark.parametrize("malice", MALICE)
 def test_a_malicious_file_in_any_place_gets_one_line(
     specimens: Path, reader: str, malice: str, monkeypatch: pytest.MonkeyPatch
@@ -188,7 +192,47 @@ def test_no_reader_of_ours_knows_how_to_execute() -> None:
 @pytest.mark.parametrize("reader", READERS)
 def test_random_damage_gets_one_line_too(specimens: Path, reader: str) -> None:
     """A second's worth; `python benchmarks/fuzz_readers.py --minutes 10` is the long one."""
-    fuzz(specimens / reader, reader, seed=0, cases=60)
+    fuzz(specimens / reader, reader, seed=0, cases=15 if reader.startswith("use_") else 60)
+
+
+@pytest.mark.parametrize("way", ["../secret.jsonl", "data/../../secret.jsonl", "data/link.jsonl"])
+def test_a_card_reads_no_file_outside_its_folder(tmp_path: Path, way: str) -> None:
+    """A secret would be in the model that its reader then gives away."""
+    (tmp_path / "secret.jsonl").write_text('{"text": "비밀"}\n')
+    data = tmp_path / "stranger" / "data"
+    data.mkdir(parents=True)
+    (data / "link.jsonl").symlink_to(tmp_path / "secret.jsonl")
+    files = f"  data_files:\n  - split: train\n    path: {way}\n"
+    (data.parent / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n{files}---\n")
+    with pytest.raises(CorpusError) as error:
+        prepare_corpus(str(data.parent), cache=tmp_path / "cache")
+    assert "\n" not in str(error.value)
+    assert "outside it" in str(error.value) or "secret" not in str(error.value)
+
+
+def test_a_config_that_is_no_ordinary_file_or_asks_for_too_much(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    (tmp_path / "large").write_bytes(b"#" * (2 << 20))
+    for harm in ("a pipe", "/dev/zero", "large"):
+        if harm == "a pipe":
+            os.mkfifo(file)
+        else:
+            file.symlink_to(harm)
+        with pytest.raises(SettingsError, match=r"config\.toml is (no regular file|larger than)"):
+            read_toml(file)
+        file.unlink()
+    wrong = {
+        "model.num_layers": 10**8,
+        "machine.threads": 10**8,
+        "training.eval_blocks": 10**12,
+        "training.batch_size": 10**12,
+        "sample.max_new_tokens": 10**12,
+        "training.seed": 2**70,
+    }
+    for name, value in wrong.items():
+        table, key = name.split(".")
+        with pytest.raises(SettingsError, match=key):
+            Recipe.from_tables({table: {key: value}})
 
 
 def test_whole_specimens_are_read(specimens: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from pathlib import Path
 from typing import Any, get_args
@@ -118,8 +119,9 @@ def test_the_tokenizers_library_gives_the_same_ids_and_text(name: str, tmp_path:
     @settings(max_examples=40, deadline=None)
     def check(text: str) -> None:
         ids = MADE[name].encode(text).tolist()
-        assert engine.encode(text).ids == ids
-        assert engine.decode(ids) == MADE[name].decode(ids)
+        assert engine.encode(text, add_special_tokens=False).ids == ids
+        assert engine.encode(text).ids == [MADE[name].end_of_text, *ids]
+        assert engine.decode(engine.encode(text).ids) == MADE[name].decode(ids)
 
     check()
 
@@ -132,19 +134,47 @@ def test_transformers_loads_every_kind_with_no_code_of_ours(
     tokenizer.save(tmp_path, context_length=64)
     theirs = AutoTokenizer.from_pretrained(tmp_path)
     text = KOREAN.replace("<|user|>", "") + "뷁 é <0x41>"
-    assert theirs(text)["input_ids"] == tokenizer.encode(text).tolist()
-    assert theirs.decode(tokenizer.encode(text)) == text
-    assert theirs.eos_token_id == tokenizer.end_of_text
+    ids, end = tokenizer.encode(text).tolist(), tokenizer.end_of_text
+    assert theirs(text)["input_ids"] == [end, *ids]
+    assert theirs(text, add_special_tokens=False)["input_ids"] == ids
+    assert theirs.decode(theirs(text)["input_ids"], skip_special_tokens=True) == text
+    assert theirs.eos_token_id == end
     assert theirs.model_max_length == 64
     # Their way with the spelling of a special token, and ours: text is text.
-    assert theirs("가<|endoftext|>")["input_ids"] == [
-        *tokenizer.encode("가"),
-        tokenizer.end_of_text,
-    ]
-    assert tokenizer.end_of_text not in tokenizer.encode("가<|endoftext|>")
+    assert theirs("가<|endoftext|>")["input_ids"] == [end, *tokenizer.encode("가"), end]
+    assert end not in tokenizer.encode("가<|endoftext|>")
     # What they save again is still ours.
     theirs.save_pretrained(tmp_path / "again")
     assert load_tokenizer(tmp_path / "again").fingerprint == tokenizer.fingerprint
+
+
+def test_a_batch_begins_each_text_is_padded_at_the_left_and_cut_at_the_right(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer.save(tmp_path, context_length=16)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    end = tokenizer.end_of_text
+    ids = [[end, *tokenizer.encode(text).tolist()] for text in ("", "가", KOREAN)]
+    batch = theirs(["", "가", KOREAN], padding=True, truncation=True)
+    padding = [16 - len(row[:16]) for row in ids]
+    assert batch["input_ids"] == [
+        [end] * pad + row[:16] for pad, row in zip(padding, ids, strict=True)
+    ]
+    assert batch["attention_mask"] == [[0] * pad + [1] * (16 - pad) for pad in padding]
+    assert theirs("가", "가")["input_ids"] == ids[1] + ids[1][1:]
+
+
+def test_a_file_that_puts_nothing_before_a_text_still_loads(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    tokenizer.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": None}))
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.fingerprint == tokenizer.fingerprint
+    assert loaded.encode(KOREAN).tolist() == tokenizer.encode(KOREAN).tolist()
 
 
 def test_characters_have_the_books_ids_however_much_else_there_is() -> None:

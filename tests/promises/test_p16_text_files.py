@@ -188,7 +188,7 @@ BROKEN = {
         "line 2: the column 'text' holds a number",
     ),
     "a ragged table": ("j.csv", b"text,n\na,1\nb,2,3\n", "line 3"),
-    "an open quote": ("k.csv", b'text,n\n"a,1\nb,2\n', "EOF inside string"),
+    "an open quote": ("k.csv", b'text,n\n"a,1\nb, c,2\n', "line 2: cannot be read as a table"),
     "gzip cut": ("l.txt.gz", gzip.compress(NOISE)[:-30], "compressed"),
     "gzip that is none": ("m.txt.gz", b"hello", "Not a gzipped file"),
     "gzip changed": ("n.txt.gz", gzip.compress(NOISE)[:-6] + b"\0\0\0\0\0\0", "compressed text"),
@@ -233,11 +233,8 @@ def test_a_scan_does_not_depend_on_where_chunks_end(
         return found
 
     whole = scans()
-    assert [scan.paragraphs for scan in whole[:24:3]] == [False] * 3 + [True] * 2 + [
-        False,
-        True,
-        False,
-    ]
+    shapes = [(scan.lines, scan.paragraphs) for scan in whole[:24:3]]
+    assert shapes == [(0, 0), (2, 1), (2, 1), (2, 2), (2, 2), (1, 1), (2, 2), (2, 2)]
     monkeypatch.setattr("semigpt.corpus.text.CHUNK_BYTES", chunk)
     assert scans() == whole
 

@@ -2,8 +2,9 @@
 standard error.
 
 A file holds a command: its flags and what it does. Exit codes: 0 done; 1 the answer is no (a check
-that found a difference); 2 something the user can put right, said in one line; 130 and 143 stopped
-by SIGINT or SIGTERM, what there was to save saved.
+that found a difference); 2 something the user can put right, said in one line; 130, 143 and 129
+stopped by SIGINT, SIGTERM or SIGHUP, and 141 because whoever read standard error has gone, what
+there was to save saved.
 
 Nothing heavy is imported here: `semigpt --help` answers in a tenth of a second, and each command
 imports what it needs.
@@ -12,23 +13,28 @@ imports what it needs.
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Sequence
 
-from semigpt.cli import evaluate, generate, ladder, text, tokenizer, torture, tour, train
+from semigpt.cli import evaluate, export, generate, ladder, text, tokenizer, torture, tour, train
 from semigpt.cli.flags import Parser
-from semigpt.cli.output import EXIT_BAD_INPUT, note, one_line
+from semigpt.cli.output import EXIT_BAD_INPUT, broken_pipe, note, one_line, standard_streams
 from semigpt.errors import SemigptError
+from semigpt.system import is_out_of_memory
 
 __all__ = ["build_parser", "main"]
 
-COMMANDS = (tour, train, generate, evaluate, ladder, text, tokenizer, torture)
+COMMANDS = (tour, train, generate, evaluate, export, ladder, text, tokenizer, torture)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
+    with standard_streams():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = build_parser()
     try:
         options = parser.parse_args(arguments)
@@ -42,9 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SemigptError as error:
         return one_line(str(error))
     except BrokenPipeError:
-        # Whoever read our output has gone. Point it nowhere, or Python complains once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return broken_pipe()
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or error
@@ -54,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             note(line)
         return 128 + signal.SIGINT
     except (MemoryError, RuntimeError) as error:
-        # torch's own error of memory is a RuntimeError by another name.
-        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+        if not is_out_of_memory(error):
             raise
         return one_line(
             "not enough memory for this; choose a smaller --size, batch_size or context_length"

@@ -13,11 +13,15 @@ from semigpt.cli.flags import (
     add_json_flag,
     add_machine_flags,
 )
-from semigpt.cli.output import write_json
-from semigpt.errors import SettingsError
+from semigpt.cli.output import note, write_json
+from semigpt.errors import SemigptError, SettingsError
 
 if TYPE_CHECKING:
+    from semigpt.corpus.corpus import Corpus
     from semigpt.evaluation.evaluate import Evaluation
+    from semigpt.run_folder import RunFolder
+
+TELL_SEEN = 0.02  # of a text, in the training text, from which it is said
 
 HELP = """\
 --data takes another text than the one trained on; --split says which of its
@@ -46,29 +50,14 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
-    from semigpt.cli.terminal import error_console
-    from semigpt.config import DataSettings
-    from semigpt.corpus.staging import prepare_corpus
+    from semigpt.cli.console import error_console
     from semigpt.device import pick_device
     from semigpt.evaluation.evaluate import evaluate
     from semigpt.huggingface.open import open_run
 
     found, model, tokenizer = open_run(options.model)
-    other = None
-    if options.data is not None:
-        other = DataSettings(spec=options.data, column=options.column)
-    if found is None and other is None:
-        raise SettingsError(
-            f"{options.model} is a model folder, which does not say its text; give --data"
-        )
-    data = other if found is None else DataSettings(**found.config()["data"])
-    assert data is not None
     split = options.split or "test"
-    # The baselines are counted on the text the model learnt from, whatever it is evaluated on.
-    counted_on = prepare_corpus(data.spec, column=data.column, split=data.split)
-    corpus = counted_on
-    if other is not None and found is not None:
-        corpus = prepare_corpus(other.spec, column=other.column, split=other.split)
+    corpus, counted_on = texts(options, found, split)
     console = error_console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"evaluating on {split}", total=None)
@@ -89,13 +78,59 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def texts(
+    options: argparse.Namespace, found: RunFolder | None, split: str
+) -> tuple[Corpus, Corpus]:
+    """The text to measure on, and the one that the model learnt from: the baselines are counted on
+    that, whatever is measured.
+
+    Says what is wrong with the first, where it holds what the model was trained on. Raises
+    CheckpointError where the text of the run is another than it was.
+    """
+    from semigpt.config import DataSettings
+    from semigpt.corpus.staging import prepare_corpus
+    from semigpt.evaluation.overlap import PASSAGE, seen_fraction
+    from semigpt.preparation import text_of
+
+    if found is None and options.data is None:
+        raise SettingsError(
+            f"{options.model} is a model folder, which does not say its text; give --data"
+        )
+    other = None
+    if options.data is not None:
+        other = prepare_corpus(options.data, column=options.column)
+    if found is None or (other is not None and other.fingerprint == found.text_fingerprint()):
+        assert other is not None
+        return other, other
+    data = DataSettings(**found.config()["data"])
+    try:
+        spec = text_of(found, data.spec)
+        own = prepare_corpus(spec, column=data.column, split=data.split)
+        found.check_text(own.fingerprint)
+    except SemigptError as error:
+        if other is None:
+            raise
+        note(
+            f"{error}. The baselines are counted on {options.data} instead, and nobody knows "
+            "whether it holds what the model was trained on"
+        )
+        return other, other
+    if other is None:
+        return own, own
+    if split in other.splits and (seen := seen_fraction(other, split, own)) >= TELL_SEEN:
+        note(
+            f"{seen:.0%} of the {split} split, by passages of {PASSAGE} characters, is in the text "
+            "that the model was trained on: it is measured on what it has seen"
+        )
+    return other, own
+
+
 def print_evaluation(result: Evaluation, split: str) -> None:
     """The table a person reads, on standard output."""
-    from rich.console import Console
-
+    from semigpt.cli.console import output_console
     from semigpt.cli.terminal import bits_table
 
-    console = Console(highlight=False)
+    console = output_console()
     information = result.information
     rows = {**dict(result.baselines.named()), "this model": information.bits_per_character}
     console.print(

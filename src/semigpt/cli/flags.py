@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
@@ -14,6 +15,7 @@ from semigpt.settings import nearest
 __all__ = [
     "Commands",
     "Parser",
+    "Specs",
     "add_command",
     "add_data_flags",
     "add_group",
@@ -34,21 +36,48 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
+        flag = re.match(r"argument (--[a-z-]+).*: expected one argument$", message)
+        if flag is not None:
+            message += f"; one that begins with - is joined to it: {flag[1]}=-…"
+        elif self.takes_text and message.startswith("the following arguments are required"):
+            message += f"; {self.dash_hint}"
         raise SettingsError(f"{message}; see `{self.prog} --help`")
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether an argument is a text of the user's own, which may begin with a dash."""
+        return any(action.dest in ("prompt", "text") for action in self._actions)
+
+    @property
+    def dash_hint(self) -> str:
+        return f"a text that begins with - goes last, after --: `{self.prog} … -- -…`"
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         options, unknown = self.parse_known_args(args, namespace)
+        command = options.parser or self
+        if getattr(options, "prompt", None) == "" and (text := _text_behind_flags(unknown)):
+            options.prompt, unknown = text, []
         if unknown:
-            command = options.parser or self
             name = unknown[0].split("=")[0]
             hint = "one argument too many"
             if name.startswith("-"):
                 flags = (flag for action in command._actions for flag in action.option_strings)
                 hint = nearest(name, (flag for flag in flags if flag.startswith("--")))
+                if command.takes_text:
+                    hint = command.dash_hint + (f"; {hint}" if hint.startswith("did") else "")
             raise SettingsError(
                 f"unknown argument {unknown[0]!r}: {hint}; see `{command.prog} --help`"
             )
         return options
+
+
+def _text_behind_flags(unknown: list[str]) -> str | None:
+    """The text in what argparse leaves over: it gives an optional one that stands behind a flag to
+    nobody.
+    """
+    if len(unknown) == 2 and unknown[0] == "--":
+        return unknown[1]
+    return unknown[0] if len(unknown) == 1 and not unknown[0].startswith("-") else None
 
 
 def add_command(
@@ -77,9 +106,31 @@ def _print_help(options: argparse.Namespace) -> int:
     return EXIT_BAD_INPUT
 
 
+class Specs(argparse.Action):
+    """SPECs that are one corpus, however often the flag is given: lines of one string."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        given = [values] if isinstance(values, str) else values
+        if before := getattr(namespace, self.dest):
+            given = [before, *given]
+        setattr(namespace, self.dest, "\n".join(given))
+
+
 def add_data_flags(parser: Parser) -> None:
-    default = "the text (default: news, synthetic practice news)"
-    parser.add_argument("--data", metavar="SPEC", help=default)
+    """--data, --column and --split; one --data takes several SPECs where no argument is behind it.
+
+    So it is added after the arguments of a command.
+    """
+    alone = all(action.option_strings for action in parser._actions)
+    parser.add_argument(
+        "--data",
+        metavar="SPEC",
+        nargs="+" if alone else None,
+        action=Specs,
+        help="the text, - for standard input; several are one (default: news, practice news)",
+    )
     parser.add_argument(
         "--column",
         help="the column that holds it (default: document, text, or the only text column)",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semigpt.cli.flags import Commands, Parser, add_command
-from semigpt.cli.output import write, write_json
+from semigpt.cli.output import standard_input, write_exact, write_json, write_styled
 from semigpt.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def run(options: argparse.Namespace) -> int:
         for chunk in chunks:
             texts[chunk.sample].append(chunk)
         for number, text in enumerate(texts):
-            write("\n---\n\n" if number else "")
+            write_exact("\n---\n\n" if number else "")
             write_chunks(iter(text), show=options.show)
     return 0
 
@@ -232,7 +232,7 @@ def token_and_bias(text: str) -> tuple[int, float]:
 
 def read_prompt(path: Path) -> str:
     """The text of --prompt-file. Raises SettingsError for bytes that are no UTF-8."""
-    data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    data = standard_input().read() if str(path) == "-" else path.read_bytes()
     try:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as error:
@@ -272,12 +272,13 @@ def write_chunks(chunks: Iterator[Chunk], *, show: bool) -> None:
     if show:
         from semigpt.cli.paint import painted
 
+        write_text = write_styled if sys.stdout.isatty() else write_exact
         for text in painted(chunks):
-            write(text)
+            write_text(text)
         return
     for chunk in chunks:
-        write(chunk.text)
-    write("\n")
+        write_exact(chunk.text)
+    write_exact("\n")
 
 
 def converse(engine: Engine, prompt: str, settings: dict[str, Any], *, show: bool) -> None:
@@ -285,14 +286,14 @@ def converse(engine: Engine, prompt: str, settings: dict[str, Any], *, show: boo
     from semigpt.generation.engine import Conversation
 
     conversation = Conversation()
-    asked = sys.stdin.isatty()
+    lines, asked = standard_input(), sys.stdin is not None and sys.stdin.isatty()
     for turns in itertools.count():
         if prompt or turns:
             chunks = engine.stream(prompt, conversation=conversation, **settings)
             write_chunks(chunks, show=show)
         if asked:
             print("> ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.buffer.readline()
+        line = lines.readline()
         if not line:
             break
         prompt = line.decode("utf-8", "replace").rstrip("\r\n")

@@ -16,7 +16,7 @@ from semigpt.cli.flags import (
     add_machine_flags,
     asked_for,
 )
-from semigpt.cli.output import RUNS, note, stopping, write, write_json
+from semigpt.cli.output import RUNS, note, stopping, write_json, write_path
 
 if TYPE_CHECKING:
     from semigpt.studies.ladder import LadderSettings, Row
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         write_json([asdict(row) for row in rows])
     else:
-        write(f"{folder}\n")
+        write_path(folder)
     return 0 if stop[0] is None else 128 + stop[0]
 
 
@@ -107,7 +107,7 @@ def show_ladder(
     from rich.table import Table
     from rich.text import Text
 
-    from semigpt.cli.terminal import error_console
+    from semigpt.cli.console import error_console
     from semigpt.models import model_class
     from semigpt.recipe import Evaluated, Prepared, Preparing, Stepped
     from semigpt.studies.ladder import NARROW_COLUMNS, Reached, Rung, cells, climb, headline
@@ -119,7 +119,10 @@ def show_ladder(
 
     def table() -> Table:
         shown = Table(
-            title=headline(settings), title_justify="left", caption=doing, caption_justify="left"
+            title=Text(headline(settings)),
+            title_justify="left",
+            caption=Text(doing),  # it may hold a sample, which is no markup
+            caption_justify="left",
         )
         for number, column in enumerate(NARROW_COLUMNS):
             justify = "left" if number < 2 else "right"
@@ -152,7 +155,6 @@ def show_ladder(
                     under_way[rung] = f"{report.loss:.2f} at {report.fraction:.0%}"
                 case Rung(rung, Evaluated() as evaluated):
                     sample = evaluated.sample[:60].replace("\n", " ")
-                    sample = sample.encode("utf-8", "replace").decode()
                     bits = f"{evaluated.bits_per_character:.3f} bits per character"
                     doing = f"{rung}, step {evaluated.step:,}: {bits}: {sample}"
                 case Reached(row, trained):

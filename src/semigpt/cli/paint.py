@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Iterator
 
+from semigpt.controls import pictured
 from semigpt.generation.stream import Chunk
 
 __all__ = ["painted", "surprisal"]
@@ -54,7 +55,7 @@ def _paint(chunk: Chunk) -> str:
     style = Style.parse(f"{colour} black" if colour else "none")
     # A painted line end would colour the rest of the line.
     return "\n".join(
-        style.render(part, color_system=ColorSystem.EIGHT_BIT) if part else ""
+        style.render(pictured(part), color_system=ColorSystem.EIGHT_BIT) if part else ""
         for part in chunk.text.split("\n")
     )
 

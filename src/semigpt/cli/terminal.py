@@ -6,45 +6,38 @@ standard output.
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from semigpt.cli.console import error_console
+from semigpt.cli.output import write_json, write_path
 from semigpt.config import Recipe
+from semigpt.controls import pictured
 from semigpt.evaluation.baselines import Baselines
+from semigpt.next_step import what_next
 from semigpt.recipe import (
     BaselinesMeasured,
+    Continued,
     Forecasted,
+    More,
     Prepared,
     Preparing,
     Stepped,
     train,
 )
 from semigpt.run import Evaluated, Finished
+from semigpt.start import several_tokens
 from semigpt.training.forecast import readable_bytes
 
-__all__ = ["bits_table", "error_console", "show_training"]
-
-
-def error_console() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """Text that any terminal takes: a lone surrogate, which UTF-8 has no bytes for, is shown as
-    U+FFFD.
-    """
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+__all__ = ["bits_table", "show_training"]
 
 
 class _TimeLeft(ProgressColumn):
@@ -83,6 +76,7 @@ class TrainingDisplay:
         )
         self.first: tuple[int, float] | None = None
         self.smooth: float | None = None
+        self.earlier = recipe.leg.seconds  # of the run's clock, before the leg at hand
 
     def show_preparing(self, event: Preparing) -> None:
         """How much of the text is read, and then of its tokens written: each timed from where it
@@ -115,7 +109,10 @@ class TrainingDisplay:
         splits = ", ".join(f"{split} {corpus.characters(split):,}" for split in corpus.splits)
         say(f"[bold]text[/]     {escape(corpus.spec)}: {splits} characters")
         tokenizer = event.tokenizer
-        say(f"[bold]tokens[/]   {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,}")
+        say(
+            f"[bold]tokens[/]   {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,}"
+            + escape(self.kept_tokenizer(event))
+        )
         dtype = str(event.model.compute_dtype).removeprefix("torch.")
         say(
             f"[bold]model[/]    {event.model.kind}, {event.model.parameter_count():,} parameters, "
@@ -128,6 +125,17 @@ class TrainingDisplay:
         if event.baselines is not None:
             self.show_baselines(event.baselines)
         say("")
+
+    def kept_tokenizer(self, event: Prepared) -> str:
+        """How the tokenizer of the model that the run began from spells the new text."""
+        if self.recipe.start.folder is None:
+            return ""
+        corpus = event.corpus
+        tokens = len(event.dataset.stream("validation")) / corpus.characters("validation")
+        lacking, fraction = several_tokens(event.tokenizer, corpus)
+        return f" of {self.recipe.start.folder}: {tokens:.2f} tokens per character" + (
+            f", {lacking:,} characters ({fraction:.1%} of the text) in several" * (lacking > 0)
+        )
 
     def show_baselines(self, baselines: Baselines) -> None:
         """The baselines in one line, in bits per character on the validation split."""
@@ -157,6 +165,19 @@ class TrainingDisplay:
                 f"[bold]expected[/] {forecast.expected:.2f} ± {forecast.expected_error:.2f} bits "
                 f"per character{later}"
             )
+        self.console.print("")
+
+    def show_continued(self, event: Continued) -> None:
+        leg, forecast = event.leg, event.forecast
+        self.earlier = leg.seconds
+        length = ""
+        if forecast is not None:
+            steps, seconds = forecast.steps - leg.step, forecast.seconds - leg.seconds
+            length = f"about {steps:,} steps in {readable_time(seconds)}; "
+        self.console.print(
+            f"[bold]further[/]  from step {leg.step:,}: {length}the rates climb again, to "
+            f"{event.top:.2g} of what they were at most"
+        )
         self.console.print("")
 
     def show_step(self, event: Stepped) -> None:
@@ -192,12 +213,12 @@ class TrainingDisplay:
             what=f"step {report.step:,}",
             loss=f"loss {self.smooth:.3f} nats",
             speed=f"{speed:,.0f} tokens/s",
-            seconds=report.seconds,
+            seconds=report.seconds - self.earlier,
             fraction=report.fraction,
         )
 
     def show_evaluated(self, event: Evaluated) -> None:
-        sample = printable(self.recipe.sample.prompt + event.sample).replace("\n", " ")
+        sample = pictured(self.recipe.sample.prompt + event.sample).replace("\n", " ")
         self.console.print(
             f"[bold]step {event.step:,}[/]: {event.bits_per_character:.3f} bits per character "
             f"[dim](validation loss {event.estimate.loss:.3f} ± "
@@ -235,6 +256,9 @@ class TrainingDisplay:
             f"{event.last_save_seconds:.1f} s at "
             f"its end{self.how_far_off(event)}"
         )
+        if advice := what_next(self.recipe, event):
+            say("")
+            say(f"[yellow]next[/]     {escape(advice)}")
         say("")
         say(f'write with it:  semigpt generate {escape(str(event.run.path))} "…"')
         say(f"measure it:     semigpt evaluate {escape(str(event.run.path))}")
@@ -296,13 +320,22 @@ def bits_table(
 
 
 def show_training(
-    recipe: Recipe, folder: Path, *, resume: bool, stop: Callable[[], bool], as_json: bool
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool,
+    other_bits: bool,
+    more: More | None = None,
+    stop: Callable[[], bool],
+    as_json: bool,
 ) -> Finished:
     """Train, showing how it goes; the run folder (or one JSON object) goes to standard output."""
     display = TrainingDisplay(recipe)
     finished: Finished | None = None
     with display.bar:
-        for event in train(recipe, folder, resume=resume, stop=stop):
+        for event in train(
+            recipe, folder, resume=resume, other_bits=other_bits, more=more, stop=stop
+        ):
             match event:
                 case Preparing():
                     display.show_preparing(event)
@@ -310,6 +343,8 @@ def show_training(
                     display.show_prepared(event)
                 case Forecasted():
                     display.show_forecast(event)
+                case Continued():
+                    display.show_continued(event)
                 case Stepped():
                     display.show_step(event)
                 case BaselinesMeasured():
@@ -341,7 +376,7 @@ def show_training(
             "source_entropy": display.prepared.source_entropy,
             "sample": recipe.sample.prompt + finished.best.sample,
         }
-        print(json.dumps(result, ensure_ascii=False), file=sys.stdout)
+        write_json(result)
     else:
-        print(finished.run.path, file=sys.stdout)
+        write_path(finished.run.path)
     return finished

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from semigpt.cli.flags import Commands, Parser, add_command, add_group, add_json_flag
+from semigpt.cli.flags import Commands, Parser, Specs, add_command, add_group, add_json_flag
 from semigpt.cli.output import terminating, write_json
 
 
@@ -49,7 +49,9 @@ def add(commands: Commands) -> None:
 
 
 def _add_flags(parser: Parser) -> None:
-    parser.add_argument("spec", metavar="SPEC", help="the text, as --data names it")
+    parser.add_argument(
+        "spec", metavar="SPEC", nargs="+", action=Specs, help="the text, as --data names it"
+    )
     parser.add_argument("--column", help="the column that holds it")
     parser.add_argument(
         "--squeeze", type=int, metavar="N", help="at most N of a character in a row: ㅋㅋㅋㅋㅋ"
@@ -100,9 +102,9 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _reading() -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
+    from semigpt.cli.console import error_console
 
-    with terminating(), Console(stderr=True).status("reading") as status:
+    with terminating(), error_console().status("reading") as status:
         yield lambda documents, characters: status.update(
             f"{documents:,} documents, {characters:,} characters"
         )
@@ -112,9 +114,9 @@ def _print_report(options: argparse.Namespace, report: Any) -> int:
     if options.json:
         write_json(report.as_dict())
         return 0
-    from rich.console import Console
+    from semigpt.cli.console import output_console
 
     # A pipe has no width: what is read there should not be cut at 80 columns.
     width = None if sys.stdout.isatty() else 160
-    Console(highlight=False, markup=False, width=width).print(report.table())
+    output_console(markup=False, width=width).print(report.table())
     return 0

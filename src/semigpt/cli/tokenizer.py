@@ -18,7 +18,7 @@ from semigpt.cli.flags import (
     add_machine_flags,
     asked_for,
 )
-from semigpt.cli.output import RUNS, note, reading, stopping, write, write_json
+from semigpt.cli.output import RUNS, note, reading, stopping, write, write_json, write_path
 from semigpt.errors import SettingsError, TokenizerError
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def run_train(options: argparse.Namespace) -> int:
             }
         )
     else:
-        write(f"{options.out}\n")
+        write_path(options.out)
     return 0
 
 
@@ -228,8 +228,7 @@ def train_into(
 
 
 def run_show(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from semigpt.cli.console import output_console
     from semigpt.cli.token_table import find_tokenizer, print_tokens, tokens_of
 
     names = options.tokenizer or ["char"]
@@ -257,7 +256,7 @@ def run_show(options: argparse.Namespace) -> int:
             continue
         each = "" if ratio is None else f", {ratio:.2f} characters per token"
         write(f"{name}: {len(tokens):,} tokens for {characters:,} characters{each}\n\n")
-        print_tokens(Console(highlight=False), tokens)
+        print_tokens(output_console(), tokens)
     if options.json:
         write_json({"text": options.text, "tokenizers": shown})
     return 0
@@ -280,10 +279,10 @@ def run_compare(options: argparse.Namespace) -> int:
         "machine": asked_for(options, "device", "precision"),
     }
     out = options.out
-    if training and out is None:
-        out = RunFolder.free_name(RUNS / "tokenizers")
     kinds = {"kinds": options.kinds} if options.kinds else {}
-    with _stopping(bool(training)) as stop, reading() as progress:
+    with contextlib.ExitStack() as held, _stopping(bool(training)) as stop, reading() as progress:
+        if training and out is None:
+            out = held.enter_context(RunFolder.claimed(RUNS / "tokenizers"))
         comparisons = compare(
             tables,
             **kinds,
@@ -298,7 +297,7 @@ def run_compare(options: argparse.Namespace) -> int:
     elif rows:
         print_comparison(rows[-1])
         if out is not None:
-            write(f"{out}\n")
+            write_path(out)
     return 0 if stop[0] is None else 128 + stop[0]
 
 
@@ -314,9 +313,10 @@ def _stopping(trains: bool) -> Iterator[list[int | None]]:
 
 def print_comparison(comparison: Comparison) -> None:
     """The table a person reads, on standard output."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from semigpt.cli.console import output_console
 
     head, *rows = comparison.table()
     table = Table(title=Text(comparison.data), title_justify="left")
@@ -325,7 +325,7 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_column(kind, justify="right")
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False)
+    console = output_console()
     console.print(table)
     if verdict := comparison.verdict():
         console.print(f"{verdict}.", markup=False, soft_wrap=True)

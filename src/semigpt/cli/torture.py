@@ -64,8 +64,9 @@ def run(options: argparse.Namespace) -> int:
 
 def print_trials(trials: Sequence[Trial]) -> None:
     """The table a person reads, on standard output."""
-    from rich.console import Console
     from rich.table import Table
+
+    from semigpt.cli.console import output_console
 
     kills = sum(trial.kills for trial in trials)
     table = Table(title=f"{kills} kills by SIGKILL", title_justify="left")
@@ -85,4 +86,4 @@ def print_trials(trials: Sequence[Trial]) -> None:
             f"{trial.compared_bytes:,}",
             ", ".join(trial.differences) or "none",
         )
-    Console(highlight=False, width=max(Console().width, 110)).print(table)
+    output_console(width=max(output_console().width, 110)).print(table)

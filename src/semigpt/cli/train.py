@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from semigpt.cli.flags import (
     Commands,
@@ -14,22 +15,42 @@ from semigpt.cli.flags import (
     add_json_flag,
     add_machine_flags,
 )
-from semigpt.cli.output import RUNS, note, stopping
+from semigpt.cli.output import RUNS, note, stopping, write_json
 from semigpt.errors import SettingsError
 from semigpt.settings import parse_value, read_toml
 
 if TYPE_CHECKING:
     from semigpt.config import Recipe
+    from semigpt.training.settings import More
 
 HELP = """\
 --data SPEC is one of
   news                     synthetic practice news; news#articles=22194,seed=7 for more
                            of it
   a file, glob or folder   .txt .jsonl .csv .tsv .parquet, each also .gz or .zst,
-                           or a dataset folder
+                           or a dataset folder; a.csv#separator=semicolon,header=none,
+                           quoting=none, misfits=skip; a.txt#by=line, paragraph, document
+  -                        standard input
   hf:ORG/NAME              a dataset of the Hub;
                            hf:ORG/NAME#config=...,revision=...,split=...,streaming=yes
+Several are one corpus, in this order.
 """
+
+
+class Further(NamedTuple):
+    """A length that begins with +: so much more than a run has had."""
+
+    length: float
+
+
+def length(number: Callable[[str], float]) -> Callable[[str], float | Further]:
+    """A type of argument: a number, or one with a + before it."""
+
+    def parse(text: str) -> float | Further:
+        return Further(number(text[1:])) if text.startswith("+") else number(text)
+
+    parse.__name__ = number.__name__
+    return parse
 
 
 def add(commands: Commands) -> None:
@@ -61,9 +82,17 @@ def add(commands: Commands) -> None:
         "--size",
         help="tiny, small, base or large: shape, batch and rates together (default: the best)",
     )
-    sub.add_argument("--steps", type=int, help="how long: updates of the weights")
-    sub.add_argument("--tokens", type=int, help="how long: tokens trained on")
-    sub.add_argument("--minutes", type=float, help="how long: minutes of training (default: 2)")
+    sub.add_argument(
+        "--from",
+        dest="start",
+        metavar="FOLDER",
+        help="begin with the weights and the tokenizer of a run or model folder, or of `starter`",
+    )
+    sub.add_argument("--steps", type=length(int), help="how long: updates of the weights")
+    sub.add_argument("--tokens", type=length(int), help="how long: tokens trained on")
+    sub.add_argument(
+        "--minutes", type=length(float), help="how long: minutes of training (default: 2)"
+    )
     sub.add_argument("--seed", type=int, help="of weights, order of data and samples (default: 0)")
     add_machine_flags(sub)
     sub.add_argument(
@@ -74,7 +103,13 @@ def add(commands: Commands) -> None:
         nargs="?",
         const=True,
         metavar="RUN",
-        help="resume a run (default: --out, or the last one)",
+        help="resume a run (default: --out, or the last one); with --minutes +10, --steps +N or "
+        "--tokens +N train it so much further, finished or not",
+    )
+    sub.add_argument(
+        "--other-bits",
+        action="store_true",
+        help="resume also where this machine, its torch or its compiler rounds otherwise",
     )
     sub.add_argument(
         "--config", type=Path, metavar="FILE", help="a config.toml to start from; flags go over it"
@@ -101,6 +136,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     resume = options.resume is not None
+    more = further(options, resume=resume)
     if not resume and options.device in (None, "auto", "cpu"):  # beside the imports, which take 2 s
         from semigpt.models import SOURCES, TEXT_SOURCES
         from semigpt.native.ahead import compile_ahead
@@ -111,6 +147,8 @@ def run(options: argparse.Namespace) -> int:
     from semigpt.config import Recipe
     from semigpt.run_folder import RunFolder
 
+    if resume and options.start is not None:
+        raise SettingsError("--from does not go with --resume: a run that is resumed has weights")
     if resume:
         folder = Path(options.resume) if options.resume is not True else options.out or newest_run()
         tables = recipe_tables(options, RunFolder.open(folder).config())
@@ -119,7 +157,7 @@ def run(options: argparse.Namespace) -> int:
         recipe = Recipe.from_tables(
             recipe_tables(options), str(options.config or "the command line")
         )
-        folder = options.out or RunFolder.free_name(RUNS / default_name(recipe))
+        folder = options.out
     if options.refresh:
         from semigpt.corpus.staging import prepare_corpus
 
@@ -129,12 +167,16 @@ def run(options: argparse.Namespace) -> int:
         return explain(recipe, as_json=options.json)
     from semigpt.cli.terminal import show_training
 
-    with stopping() as stop:
+    with contextlib.ExitStack() as held, stopping() as stop:
+        if folder is None:
+            folder = held.enter_context(RunFolder.claimed(RUNS / default_name(recipe)))
         try:
             finished = show_training(
                 recipe,
                 folder,
                 resume=resume,
+                other_bits=options.other_bits,
+                more=more,
                 stop=lambda: stop[0] is not None,
                 as_json=options.json,
             )
@@ -146,6 +188,32 @@ def run(options: argparse.Namespace) -> int:
                 note(line)
             return 128 + stop[0]
     return 128 + stop[0] if stop[0] is not None and not finished.complete else 0
+
+
+def further(options: argparse.Namespace, *, resume: bool) -> More | None:
+    """How much further a run is trained, taken out of the options; None without a +.
+
+    Raises SettingsError where there is a + and no run to resume.
+    """
+    from semigpt.training.settings import LENGTHS, More
+
+    lengths = {name: getattr(options, name) for name in LENGTHS}
+    found: dict[str, Any] = {
+        name: value.length for name, value in lengths.items() if isinstance(value, Further)
+    }
+    if not found:
+        return None
+    given = {name: value for name, value in lengths.items() if value is not None}
+    if len(given) > 1:
+        raise SettingsError(f"give one of {' and '.join(f'--{name}' for name in given)}")
+    ((name, more),) = found.items()
+    amount = f"--{name} +{more:g}"
+    if not resume:
+        raise SettingsError(
+            f"{amount} trains a run further; say which: semigpt train --resume RUN {amount}"
+        )
+    setattr(options, name, None)
+    return More(**found)
 
 
 def recipe_tables(
@@ -162,14 +230,17 @@ def recipe_tables(
         raise SettingsError(
             f"--memory is --model memory; it does not go with --model {options.model}"
         )
+    from semigpt.corpus.standard_input import with_received
+
     given = {
-        "data.spec": options.data,
+        "data.spec": options.data and with_received(options.data),
         "data.column": options.column,
         "data.split": options.split,
         "tokenizer.kind": options.tokenizer,
         "tokenizer.vocab_size": options.vocab_size,
         "model.kind": "memory" if options.memory else options.model,
         "model.size": options.size,
+        "start.folder": options.start,
         "training.steps": options.steps,
         "training.tokens": options.tokens,
         "training.minutes": options.minutes,
@@ -203,8 +274,9 @@ def recipe_tables(
 
 def default_name(recipe: Recipe) -> str:
     """TEXT-RUNG, for a run that was not given a name."""
-    spec = recipe.data.spec.split("#")[0].removeprefix("hf:")
-    return f"{Path(spec).name.split('.')[0].strip('*') or 'text'}-{recipe.kind}"
+    spec = recipe.data.spec.split("\n")[0].split("#")[0].removeprefix("hf:")
+    name = Path(spec).expanduser().absolute().resolve().name.split(".")[0].strip("*-")
+    return f"{''.join(filter(str.isprintable, name)) or 'text'}-{recipe.kind}"
 
 
 def newest_run() -> Path:
@@ -221,13 +293,16 @@ def explain(recipe: Recipe, *, as_json: bool) -> int:
 
     choices = list(explained(recipe))
     if as_json:
-        print(json.dumps([vars(choice) for choice in choices], ensure_ascii=False))
+        write_json([vars(choice) for choice in choices])
         return 0
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from semigpt.cli.console import output_console
 
     table = Table("what", "chosen", "why", "force it with")
     for choice in choices:
-        table.add_row(choice.what, choice.chosen, choice.why, choice.force)
-    Console().print(table)
+        cells = (choice.what, choice.chosen, choice.why, choice.force)
+        table.add_row(*map(Text, cells))
+    output_console().print(table)
     return 0

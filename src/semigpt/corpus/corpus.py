@@ -6,8 +6,10 @@ train.ends.npy    uint64, where each document ends in it, in bytes
 manifest.json     where the text came from, counts, digests
 """
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy.typing as npt
 
 from semigpt import html
 from semigpt.errors import CorpusError
-from semigpt.storage import fsync, sha256_file
+from semigpt.storage import fsync, is_shortage, sha256_file
 
 __all__ = ["Corpus", "SplitMetadata", "open_corpus", "write_manifest"]
 
@@ -114,6 +116,8 @@ class Corpus:
         try:
             ends = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
+            if is_shortage(error):
+                raise CorpusError(f"{path}: it cannot be read: {error}") from None
             raise _damaged(path, f"it cannot be read: {error}") from None
         whole = ends.dtype == np.uint64 and ends.shape == (metadata.documents,)
         if not whole or ends[-1] != metadata.bytes:
@@ -144,13 +148,17 @@ class Corpus:
     def verify(self) -> None:
         """Read every staged file and compare it with its digest.
 
-        Raises CorpusError, naming the first file that has changed. Opening a corpus checks the
-        sizes alone.
+        A gigabyte takes a second. Raises CorpusError, naming the first file that has changed.
         """
         for metadata in self.metadata.values():
             for name, digest in metadata.sha256.items():
-                if sha256_file(self.folder / name) != digest:
-                    raise _damaged(self.folder / name, CHANGED)
+                path = self.folder / name
+                try:
+                    whole = sha256_file(path) == digest
+                except OSError as error:
+                    raise CorpusError(f"{path}: it cannot be read: {error.strerror}") from None
+                if not whole:
+                    raise _damaged(path, CHANGED)
 
     def _decode(self, split: str, encoded: bytes) -> str:
         try:
@@ -169,8 +177,8 @@ class Corpus:
 def open_corpus(folder: Path) -> Corpus:
     """The corpus staged in `folder`.
 
-    Raises CorpusError, naming the file, where one is missing or cut off, or the manifest has
-    changed.
+    Files that were written to since the manifest are compared with their digests. Raises
+    CorpusError, naming the file, where one is missing, cut off or changed.
     """
     path = folder / MANIFEST
     try:
@@ -190,20 +198,31 @@ def open_corpus(folder: Path) -> Corpus:
             empties=manifest["empties"],
             revision=manifest["revision"],
         )
-    except OSError as error:
+    except FileNotFoundError as error:
         raise _damaged(path, f"it cannot be read: {error.strerror}") from None
+    except OSError as error:
+        raise CorpusError(f"{path}: it cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"{CHANGED}: {type(error).__name__}") from None
+    newest = 0
     for split in corpus.metadata.values():
         # NumPy pads the header of a .npy file of one dimension to 128 bytes.
         expected = {split.text: split.bytes, split.ends: 128 + 8 * split.documents}
         for name, size in expected.items():
             try:
-                found = (folder / name).stat().st_size
-            except OSError:
+                status = (folder / name).stat()
+            except FileNotFoundError:
                 raise _damaged(folder / name, "it is missing") from None
-            if found != size:
-                raise _damaged(folder / name, f"{found:,} bytes instead of {size:,}")
+            except OSError as error:
+                raise CorpusError(f"{folder / name}: it cannot be read: {error.strerror}") from None
+            if status.st_size != size:
+                raise _damaged(folder / name, f"{status.st_size:,} bytes instead of {size:,}")
+            newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
+    written = path.stat()
+    if newest > max(written.st_mtime_ns, written.st_ctime_ns):
+        corpus.verify()  # copied, touched or changed
+        with contextlib.suppress(OSError):
+            os.utime(path)  # and not again
     return corpus
 
 

@@ -33,6 +33,15 @@ class Seen:
             self._grow()
         return True
 
+    def __contains__(self, digest: int) -> bool:
+        digest = digest or 1
+        place = digest & self._mask
+        while found := self._slots[place]:
+            if found == digest:
+                return True
+            place = (place + 1) & self._mask
+        return False
+
     def _grow(self) -> None:
         old = self._slots
         self._slots = slots = array("Q", [0]) * (2 * len(old))

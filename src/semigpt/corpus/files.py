@@ -1,53 +1,116 @@
-"""One file: its bytes, decompressed; its text, decoded, as a UTF-8 copy if a loader needs one."""
+"""Files: those below a folder; the bytes of one, decompressed; its text, decoded."""
 
+import contextlib
 import gzip
+import io
+import os
+import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TextIO, cast
 
 from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Reading
-from semigpt.corpus.text import ENCODINGS, UTF_8, TextScan, decode_chunks, scan_text
+from semigpt.corpus.text import ENCODINGS, UTF_8, TextScan, scan_text
 from semigpt.errors import CorpusError
 
 __all__ = [
     "COMPRESSIONS",
-    "TextFile",
+    "Below",
     "decompressed_chunks",
     "file_identity",
     "files_below",
     "is_compressed",
+    "is_run",
     "open_text",
+    "scan_file",
 ]
 
 COMPRESSIONS = (".gz", ".zst")
 
 
-@dataclass(frozen=True)
-class TextFile:
-    """A text file that a loader of `datasets` can open.
+@dataclass
+class Below:
+    """What is in a folder and below it.
 
-    path:  as the user knows it
-    plain: the same text in UTF-8, `path` itself where it is so already; it may still be compressed
-    scan:  what one pass over it found
-    size:  bytes of the UTF-8 text, decompressed
+    files:       regular files that are not hidden, in the order of their paths; what a link leads
+                 to is among them, once
+    passed_over: everything else, as (path, what it is)
     """
 
-    path: Path
-    plain: Path
-    scan: TextScan
-    size: int
+    files: list[Path] = field(default_factory=list)
+    passed_over: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Every file in `folder` and below that is not hidden, in the order of its path."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+def is_run(folder: Path) -> bool:
+    """Whether semigpt trained a model there: a run that lies in a data folder is no text of it."""
+    return (folder / "config.toml").is_file() and any(
+        (folder / name).exists() for name in ("metrics.jsonl", "metadata.json", "checkpoints")
     )
+
+
+def files_below(folder: Path) -> Below:
+    """Walk a folder; what a link leads to comes last, and is walked only if nothing else led there.
+
+    Raises CorpusError where a folder cannot be opened.
+    """
+    found = Below()
+    walked: set[tuple[int, int]] = set()  # folders and files, by device and inode
+    links: list[Path] = []
+    waiting = [folder]
+    while waiting or links:
+        place = waiting.pop() if waiting else links.pop(0)
+        status = _status(place)
+        if status is None:
+            found.passed_over.append((place, "a link to nothing"))
+        elif not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
+            found.passed_over.append((place, "not a regular file"))
+        elif (status.st_dev, status.st_ino) not in walked:
+            walked.add((status.st_dev, status.st_ino))
+            if stat.S_ISREG(status.st_mode):
+                found.files.append(place)
+            elif place != folder and is_run(place):
+                found.passed_over.append((place, "a run of semigpt"))
+            else:
+                _enter(place, waiting, links, found)
+        elif not place.is_symlink():  # a second name of one file
+            found.files.append(place)
+    found.files.sort()
+    found.passed_over.sort()
+    return found
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:  # a link to itself, too
+        if path.is_symlink():
+            return None
+        raise _closed(path, error) from None
+
+
+def _closed(path: Path, error: OSError) -> CorpusError:
+    return CorpusError(
+        f"{path}: cannot be opened ({error.strerror}): check its permissions, or move it away"
+    )
+
+
+def _enter(folder: Path, waiting: list[Path], links: list[Path], found: Below) -> None:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise _closed(folder, error) from None
+    for entry in entries:
+        path = folder / entry.name
+        if entry.name.startswith("."):
+            found.passed_over.append((path, "hidden"))
+        elif entry.is_symlink():
+            links.append(path)
+        else:
+            waiting.append(path)
 
 
 def file_identity(path: Path) -> tuple[str, int, int]:
@@ -107,11 +170,11 @@ def decompressed_chunks(path: Path, kind: str) -> Iterator[bytes]:
                 yield chunk
 
 
-def open_text(path: Path, extension: str, scratch: Path, reading: Reading) -> TextFile | None:
-    """Find the encoding of a text file and make a copy in `scratch` if a loader needs one.
+def scan_file(path: Path, reading: Reading) -> TextScan | None:
+    """Find the encoding of a text file in one pass over it; None where it holds no character.
 
-    extension: what a copy's name ends in
-    Notes and encodings are added to `reading`. None where the file holds no character.
+    Encodings are counted in `reading`, and what was found is kept there: a resumed reading skips
+    the pass.
     """
     scan = _scan(path, reading)
     if not scan.characters:
@@ -119,33 +182,29 @@ def open_text(path: Path, extension: str, scratch: Path, reading: Reading) -> Te
     encoding = scan.encoding.name
     if not reading.row:
         reading.encodings[encoding] = reading.encodings.get(encoding, 0) + 1
-    if scan.encoding != UTF_8:
-        reading.note(f"{path.name} is in {encoding} and was read so")
-    # The loaders ignore an encoding they are told for a compressed file, keep the byte order mark,
-    # and take "::" in a path for a chain of file systems.
-    if scan.encoding == UTF_8 and "::" not in str(path.absolute()):
-        return TextFile(path, path, scan, scan.bytes)
-    copy = scratch / f"plain{extension}"
-    with copy.open("wb") as out:
-        for chunk in _decoded_chunks(path, scan):
-            out.write(chunk.encode())
-    return TextFile(path, copy, scan, copy.stat().st_size)
+        if scan.encoding != UTF_8:
+            reading.tally(f"in {encoding}, and read so", path.name)
+    return scan
 
 
-def _decoded_chunks(path: Path, scan: TextScan) -> Iterator[str]:
-    with library_errors(path, "text"), _open_binary(path) as file:
-        yield from decode_chunks(file, scan.encoding)
+@contextlib.contextmanager
+def open_text(path: Path, scan: TextScan) -> Iterator[TextIO]:
+    """The text of a file behind its byte order mark, decompressed, its line ends read as "\\n"."""
+    with _open_binary(path) as file:
+        file.read(len(scan.encoding.mark))
+        with io.TextIOWrapper(file, encoding=scan.encoding.codec) as text:
+            yield text
 
 
 def _scan(path: Path, reading: Reading) -> TextScan:
-    """What one pass over a text file finds, kept in `reading`: a resumed reading skips the pass."""
     if reading.scan is not None:
-        encoding, characters, paragraphs, size = reading.scan
-        return TextScan(ENCODINGS[encoding], characters, bool(paragraphs), size)
+        place, *numbers = reading.scan
+        return TextScan(ENCODINGS[place], *numbers)
     with library_errors(path, "compressed text" if is_compressed(path) else "text"):
         if path.suffix.lower() == ".zst":
             _check_zst(path)
         scan = scan_text(lambda: _open_binary(path), str(path))
     place = ENCODINGS.index(scan.encoding)
-    reading.scan = [place, scan.characters, int(scan.paragraphs), scan.bytes]
+    numbers = [scan.characters, scan.lines, scan.paragraphs, scan.bytes, scan.digest]
+    reading.scan = [place, *numbers]
     return scan

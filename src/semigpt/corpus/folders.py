@@ -4,35 +4,35 @@ A folder is, in this order:
 - what `save_to_disk` wrote, read by the library;
 - a dataset whose README.md asks for a reader's options (a separator, a field) or for other kinds of
   file, read by the library as its author declared it;
-- a dataset: its README.md declares which files make which split, or its files are named by split;
+- a dataset whose README.md declares which files make which split;
+- files whose names tell splits (`split_names`);
 - files that are one text together.
+Which reader reads a file is decided by its ending alone, whatever lies beside it.
 """
 
-import contextlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
-from semigpt.corpus.files import file_identity, files_below
-from semigpt.corpus.formats import FileRequest, file_documents, file_format, formats_in_words
+from semigpt.corpus.files import Below, file_identity, files_below, is_run
+from semigpt.corpus.formats import file_documents, file_format, formats_in_words
 from semigpt.corpus.library import library_errors, open_datasets, open_splits
-from semigpt.corpus.plain import declared_splits
+from semigpt.corpus.plain import CARDS, SAVED, declared_splits, declares_files
 from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, Document, Reading
+from semigpt.corpus.request import FileOptions, FileRequest
 from semigpt.corpus.spec import FolderSource
+from semigpt.corpus.split_names import splits_by_name
 from semigpt.errors import CorpusError
 
 __all__ = ["open_files", "open_folder"]
 
-CARDS = ("README.md", ".huggingface.yaml")
-SAVED = ("dataset_dict.json", "dataset_info.json")
 # Settings of the library's readers that change nothing about which documents are read.
 HARMLESS = {"name", "version", "data_dir", "data_files", "description", "sep", "delimiter"}
 
 
 def open_files(
-    splits: Mapping[str, Sequence[Path]], by: str | None, column: str | None, scratch: Path
+    splits: Mapping[str, Sequence[Path]], options: FileOptions, column: str | None, scratch: Path
 ) -> Reading:
     """Files of our formats by split, "" for files without one, read in the order given.
 
@@ -52,7 +52,9 @@ def open_files(
             if index > reading.file_index:
                 reading.go_to_file(index)
             extension = cast(str, file_format(path))
-            yield from file_documents(FileRequest(path, extension, column, by, scratch, reading))
+            yield from file_documents(
+                FileRequest(path, extension, column, options, scratch, reading)
+            )
 
     for split, paths in splits.items():
         reading.add_split(split, documents)
@@ -61,47 +63,87 @@ def open_files(
 
 
 def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Reading:
-    """A folder; see the module.
+    """A folder; see the module. What is not read in it is said.
 
     Raises CorpusError where nothing in it is read, or a split or configuration is not there.
     """
     if any((source.path / name).is_file() for name in SAVED):
         return _open_saved(source, column)
-    files = files_below(source.path)
-    read = [path for path in files if file_format(path)]
-    if not read and not any((source.path / name).is_file() for name in CARDS):
+    if is_run(source.path):
+        raise CorpusError(f"{source.path}: a run of semigpt, not a text: name the text it read")
+    below = files_below(source.path)
+    read = [path for path in below.files if file_format(path)]
+    declared: Mapping[str, Sequence[Path]] | None = None
+    if declares_files(source.path):
+        declared = declared_splits(source)
+        builder = _builder(source) if declared is None else None
+        if declared is None:
+            declared = _declared_splits(builder)
+        _check_inside(source.path, declared)
+        if builder is not None and not _is_ours(builder, declared):
+            where = str(source.path)
+            with library_errors(source.path, "a dataset"):
+                loaded = open_datasets(where, builder)
+            return open_splits(where, dict(loaded), source.split, column)
+    elif source.config is not None:
+        raise CorpusError(
+            f"{source.path}: no configuration {source.config!r}: its README.md declares none"
+        )
+    if not read:
         raise CorpusError(
             f"{source.path}: no file in it is of a kind that is read here: {formats_in_words()}"
+            f"{_not_read(source.path, below, ())}"
         )
-    declared = declared_splits(source)
-    builder = _builder(source) if declared is None else None
-    splits = _declared_splits(builder) if declared is None else declared
-    if builder is not None and not _is_ours(builder, splits):
-        with library_errors(source.path, "a dataset"):
-            loaded = open_datasets(str(source.path), builder)
-        return open_splits(str(source.path), dict(loaded), source.split, column)
+    used = _used_splits(source, read, declared)
+    reading = open_files(used, source.options, column, scratch)
+    taken = {path.resolve() for paths in used.values() for path in paths}
+    left_out = [path for path in read if path.resolve() not in taken]
+    if left_out and source.split is None:
+        more = f" and {len(left_out) - 1:,} more" if len(left_out) > 1 else ""
+        reading.note(
+            f"not read in {source.path}: {left_out[0].relative_to(source.path)}{more}, which names "
+            "no split that the others have (#split=all reads all as one text)"
+        )
+    if others := _not_read(source.path, below, taken):
+        reading.note(f"not read in {source.path}{others}")
+    return reading
+
+
+def _used_splits(
+    source: FolderSource, read: list[Path], declared: Mapping[str, Sequence[Path]] | None
+) -> Mapping[str, Sequence[Path]]:
+    """The files to read by split, "" for all of a text without splits."""
+    if source.split == "all":
+        return {"": read}
+    splits = splits_by_name(source.path, read) if declared is None else declared
     if source.split is not None:
         if source.split not in splits:
             names = ", ".join(splits) or "none"
-            raise CorpusError(f"{source.path}: no split {source.split!r}: it has {names}")
-        return open_files({"": splits[source.split]}, source.by, column, scratch)
+            raise CorpusError(
+                f"{source.path}: no split {source.split!r}: it has {names} (all takes every file)"
+            )
+        return {"": splits[source.split]}
     named = {SPLIT_NAMES.get(name, name): paths for name, paths in splits.items()}
-    is_declared = len(named) > 1 or source.config is not None or _declares_files(source.path)
-    if "train" in named and is_declared:
-        used = {name: named[name] for name in SPLITS if name in named}
-        taken = {path.resolve() for paths in used.values() for path in paths}
-        left_out = [path for path in read if path.resolve() not in taken]
-        why = "not of one of its splits"
-    else:
-        # No file is called train: they are one text, whatever else their names say.
-        used = {"": read}
-        left_out = [path for path in files if not file_format(path) and path.name != "README.md"]
-        why = "not of a kind that is read here"
-    reading = open_files(used, source.by, column, scratch)
-    if left_out:
-        more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
-        reading.note(f"not read in {source.path}: {left_out[0].name}{more}, {why}")
-    return reading
+    if "train" in named:
+        return {name: named[name] for name in SPLITS if name in named}
+    return {"": [path for paths in splits.values() for path in paths] or read}
+
+
+def _not_read(folder: Path, below: Below, taken: Collection[Path]) -> str:
+    """What is not read in a folder because of its kind, by kind and number: ": 3 .png (1.png)"."""
+    kinds: dict[str, list[Path]] = {}
+    for path, kind in below.passed_over:
+        kinds.setdefault(kind, []).append(path)
+    has_card = declares_files(folder)
+    for path in below.files:
+        is_card = has_card and path.parent == folder and path.name in CARDS
+        if not file_format(path) and not is_card and path.resolve() not in taken:
+            kinds.setdefault(path.suffix.lower() or "without an ending", []).append(path)
+    told = [
+        f"{len(paths):,} {kind} ({paths[0].relative_to(folder)}{', …' if len(paths) > 1 else ''})"
+        for kind, paths in kinds.items()
+    ]
+    return f": {', '.join(told)}" if told else ""
 
 
 def _open_saved(source: FolderSource, column: str | None) -> Reading:
@@ -112,38 +154,37 @@ def _open_saved(source: FolderSource, column: str | None) -> Reading:
             f"{source.path}: saved by save_to_disk, without configurations: leave config= out"
         )
     with library_errors(source.path, "a saved dataset"):
-        saved = datasets.load_from_disk(str(source.path))
+        saved = datasets.load_from_disk(str(source.path.resolve()))
     streams = dict(saved) if isinstance(saved, datasets.DatasetDict) else {"": saved}
     return open_splits(str(source.path), streams, source.split, column)
 
 
 def _builder(source: FolderSource) -> Any:
-    """The library's view of a folder: configuration, splits, files. None where it finds nothing."""
+    """The library's view of a folder that declares its files: configuration, splits, files."""
     import datasets
-    from datasets.exceptions import DatasetNotFoundError
 
     with library_errors(source.path, "a dataset"):
-        try:
-            return datasets.load_dataset_builder(str(source.path), name=source.config)
-        except (FileNotFoundError, DatasetNotFoundError):
-            if source.config is not None or _declares_files(source.path):
-                raise
-            return None
+        return datasets.load_dataset_builder(str(source.path.resolve()), name=source.config)
 
 
 def _declared_splits(builder: Any) -> dict[str, list[Path]]:
-    files = (builder.config.data_files or {}) if builder else {}
+    files = builder.config.data_files or {}
     return {str(name): [Path(file) for file in names] for name, names in files.items()}
 
 
-def _declares_files(folder: Path) -> bool:
-    """Whether its README.md, or `.huggingface.yaml`, says which files make which split."""
-    for name in CARDS:
-        with contextlib.suppress(OSError):
-            card = (folder / name).read_text(encoding="utf-8", errors="replace")
-            if re.search(r"^configs:", card, re.MULTILINE):
-                return True
-    return False
+def _check_inside(folder: Path, splits: Mapping[str, Sequence[Path]]) -> None:
+    """Raise CorpusError where a card, which a stranger may have written, names files elsewhere.
+
+    The Hub's cache keeps a folder's files as links into `blobs` two folders above it.
+    """
+    folder = folder.resolve()
+    homes = (folder, folder.parent.parent / "blobs")
+    for path in (path for paths in splits.values() for path in paths):
+        if "://" in str(path) or not any(path.resolve().is_relative_to(home) for home in homes):
+            raise CorpusError(
+                f"{folder}: its card names a file outside it, {path}: name that file in --data "
+                "yourself, where you trust the card"
+            )
 
 
 def _is_ours(builder: Any, splits: Mapping[str, Sequence[Path]]) -> bool:

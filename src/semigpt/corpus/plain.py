@@ -1,23 +1,35 @@
 """What is read without the `datasets` library, whose import takes a second.
 
-That is Parquet whose columns are all plain values, alone or declared in the simplest form that a
-folder's README.md has: one configuration, a list of splits, and files of the folder itself. All
-else, and all that is broken, is left to the library.
+That is all but Parquet with nested columns, what `save_to_disk` wrote, the Hub, and what a folder's
+README.md declares in more than the simplest form: one configuration, a list of splits, and Parquet
+files of the folder itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from semigpt.corpus.files import files_below
+from semigpt.corpus.formats import file_format
 from semigpt.corpus.parquet import is_plain
-from semigpt.corpus.spec import FileSource, FolderSource, NewsSource, Source
+from semigpt.corpus.spec import (
+    FileSource,
+    FolderSource,
+    JoinedSource,
+    NewsSource,
+    Source,
+    TextSource,
+)
 
-__all__ = ["declared_splits", "reads_alone"]
+__all__ = ["CARDS", "SAVED", "declared_splits", "declares_files", "reads_alone"]
 
 CARD = "README.md"
+CARDS = (CARD, ".huggingface.yaml")
+SAVED = ("dataset_dict.json", "dataset_info.json")
 FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*$", re.DOTALL | re.MULTILINE)
 PATTERN = re.compile(r"[\w.*-]+\.parquet")  # no folder, and no wild card but *
 
@@ -25,12 +37,33 @@ PATTERN = re.compile(r"[\w.*-]+\.parquet")  # no folder, and no wild card but *
 def reads_alone(source: Source) -> bool:
     """Whether every file of `source` is read without the library."""
     match source:
-        case NewsSource():
+        case NewsSource() | TextSource():
             return True
+        case JoinedSource():
+            return all(map(reads_alone, source.sources))
         case FileSource():
-            return all(is_plain(path) for path in source.paths)
+            return all(map(_reads_alone, source.paths))
         case FolderSource():
-            return declared_splits(source) is not None
+            if any((source.path / name).is_file() for name in SAVED):
+                return False
+            if declares_files(source.path):
+                return declared_splits(source) is not None
+            files = files_below(source.path).files
+            return all(_reads_alone(path) for path in files if file_format(path))
+    return False
+
+
+def _reads_alone(path: Path) -> bool:
+    return file_format(path) != ".parquet" or is_plain(path)
+
+
+def declares_files(folder: Path) -> bool:
+    """Whether its README.md, or `.huggingface.yaml`, says which files make which split."""
+    for name in CARDS:
+        with contextlib.suppress(OSError):
+            card = (folder / name).read_text(encoding="utf-8", errors="replace")
+            if re.search(r"^configs:", card, re.MULTILINE):
+                return True
     return False
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from semigpt.errors import CorpusError
 
-__all__ = ["SPLITS", "SPLIT_NAMES", "Document", "Reading", "choose_column"]
+__all__ = ["SPLITS", "SPLIT_NAMES", "Document", "Reading", "choose_column", "printable"]
 
 # A document and its true information in bits, None where it is unknown.
 Document = tuple[str, float | None]
@@ -24,6 +24,9 @@ NOTES_AT_MOST = 20
 STATE = (
     "column",
     "notes",
+    "tallies",
+    "texts",
+    "unsaid",
     "encodings",
     "columns",
     "file_index",
@@ -41,6 +44,9 @@ class Reading:
                    documents; a source without splits has one stream, under ""
     column:        the column that documents come from, None until the first file is open
     notes:         sentences for the user
+    tallies:       what is said of files together: [how many, the first one's name] by what is said
+    unsaid:        how many notes more there were than are kept
+    texts:         digests of the running texts that are read whole
     encodings:     how many text files were in each encoding
     revision:      the commit at which a Hub dataset is read
     is_hub:        whether the source is on the Hub, where it can change
@@ -51,6 +57,7 @@ class Reading:
     file_index:    how many of the stream's files are read whole
     row:           rows read of the file at hand (of the stream, where there are no files)
     file_fraction: how much of the file at hand is read, 0 to 1
+    running:       whether the file at hand is running text, of which what recurs is kept
     scan:          what `text.scan_text` found in the file at hand, as JSON numbers
 
     Column, notes and encodings are complete once all streams are read.
@@ -59,6 +66,9 @@ class Reading:
     splits: dict[str, Callable[[], Iterator[Document]]] = field(default_factory=dict)
     column: str | None = None
     notes: list[str] = field(default_factory=list)
+    tallies: dict[str, list[Any]] = field(default_factory=dict)
+    unsaid: int = 0
+    texts: list[int] = field(default_factory=list)
     encodings: dict[str, int] = field(default_factory=dict)
     revision: str | None = None
     is_hub: bool = False
@@ -67,6 +77,7 @@ class Reading:
     file_index: int = 0
     row: int = 0
     file_fraction: float = 0.0
+    running: bool = False
     scan: list[int] | None = None
 
     def add_split(self, name: str, documents: Callable[[str], Iterator[Document]]) -> None:
@@ -85,11 +96,29 @@ class Reading:
     def go_to_file(self, index: int) -> None:
         """Stand before the first row of the stream's file of this index."""
         self.file_index, self.row, self.file_fraction, self.scan = index, 0, 0.0, None
+        self.running = False
 
     def note(self, sentence: str) -> None:
-        """Add a sentence for the user, once: ten thousand files in CP949 are one note."""
-        if sentence not in self.notes and len(self.notes) < NOTES_AT_MOST:
+        """Add a sentence for the user, once."""
+        sentence = printable(sentence)
+        if sentence in self.notes:
+            return
+        if len(self.notes) < NOTES_AT_MOST:
             self.notes.append(sentence)
+        else:
+            self.unsaid += 1
+
+    def tally(self, what: str, name: str) -> None:
+        """Say `what` of a file: ten thousand files in CP949 are one note."""
+        self.tallies.setdefault(what, [0, printable(name)])[0] += 1
+
+    def sentences(self) -> list[str]:
+        """All that there is to say to the user."""
+        told = []
+        for what, (count, name) in self.tallies.items():
+            told.append(f"{name}{f' and {count - 1:,} more' if count > 1 else ''}: {what}")
+        more = [f"{self.unsaid:,} more notes like these"] if self.unsaid else []
+        return [*self.notes, *more, *told]
 
     def state(self) -> dict[str, Any]:
         """The position after the last document and all that was found so far, as JSON."""
@@ -119,6 +148,16 @@ class Reading:
         if self.file_index < len(sizes):
             current = sizes[self.file_index] * self.file_fraction
         return (before + sum(sizes[: self.file_index]) + current) / total
+
+
+def printable(name: str) -> str:
+    """`name` with the bytes of a file name that are no UTF-8 written %B1, as in a URL."""
+    if name.isascii() or not any("\udc80" <= character <= "\udcff" for character in name):
+        return name
+    return "".join(
+        f"%{ord(character) - 0xDC00:02X}" if "\udc80" <= character <= "\udcff" else character
+        for character in name
+    )
 
 
 def choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) -> str:

@@ -4,9 +4,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from semigpt.corpus.folders import open_files, open_folder
+from semigpt.corpus.formats import file_format
 from semigpt.corpus.hub import open_hub
+from semigpt.corpus.joined import JoinedReading
 from semigpt.corpus.reading import SPLITS, Document, Reading, choose_column
-from semigpt.corpus.spec import FileSource, FolderSource, HubSource, NewsSource, Source
+from semigpt.corpus.spec import (
+    FileSource,
+    FolderSource,
+    HubSource,
+    JoinedSource,
+    NewsSource,
+    Source,
+    TextSource,
+)
 
 __all__ = ["open_source"]
 
@@ -25,11 +35,31 @@ def open_source(source: Source, column: str | None, scratch: Path) -> Reading:
         case NewsSource():
             return _open_news(source, column)
         case FileSource():
-            return open_files({"": source.paths}, source.by, column, scratch)
+            reading = open_files({"": source.paths}, source.options, column, scratch)
+            if count := len(source.passed_over):
+                name = source.passed_over[0].name
+                more = f" and {count - 1:,} more" if count > 1 else ""
+                reading.note(f"not read, of another kind or in a run folder: {name}{more}")
+            return reading
+        case TextSource():
+            return open_files({"": [source.path]}, source.options, column, scratch)
+        case JoinedSource():
+            parts = []
+            for number, part in enumerate(source.sources):
+                (own := scratch / str(number)).mkdir(exist_ok=True)
+                parts.append(open_source(part, None if _is_running(part) else column, own))
+            return JoinedReading(parts)
         case FolderSource():
             return open_folder(source, column, scratch)
         case HubSource():
             return open_hub(source, column)
+
+
+def _is_running(source: Source) -> bool:
+    """Whether a source is running text alone, which has no columns."""
+    if isinstance(source, FileSource):
+        return all(file_format(path) == ".txt" for path in source.paths)
+    return isinstance(source, TextSource)
 
 
 def _open_news(source: NewsSource, column: str | None) -> Reading:

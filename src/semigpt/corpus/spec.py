@@ -4,36 +4,56 @@
     news#articles=22194,seed=7       as long as the book's
     a.csv   corpus/*.txt   corpus/   files: .txt .jsonl .csv .tsv .parquet, each also .gz and .zst
     novel.txt#by=paragraph           what a document is in a .txt file: line, paragraph or document
-    folder#config=NAME,split=train   a folder laid out as a Hugging Face dataset: a README.md that
-                                     declares it, files named by split, or `save_to_disk` output
+    a.csv#separator=semicolon,quoting=none,header=none,misfits=skip
+                                     how a table is written, where the file does not tell (`tables`)
+    folder#config=NAME,split=train   a folder: of files, or laid out as a Hugging Face dataset, with
+                                     a README.md that declares it, or `save_to_disk` output;
+                                     split=all takes every file as one text
     hf:ORG/NAME#config=NAME,revision=REV,split=train,streaming=no
                                      any dataset on the Hub
+    -                                standard input, a text
 
-A SPEC that exists as a path is that path, whatever signs it holds, with one exception: `news` is
-the bundled corpus (`./news` is a file or folder of that name). Nothing is read while a SPEC is
-parsed, and `datasets` is not imported.
+Several SPECs are one corpus, in the order given: in one string they are on lines of their own.
+
+A SPEC that exists as a path is that path, whatever signs it holds, with two exceptions: `news` is
+the bundled corpus and `-` is standard input (`./news` is a file or folder of that name). A name is
+found in either Unicode form, as macOS decomposes names; bytes that are no UTF-8 may be written %B1,
+as they are in a config. Nothing but standard input is read while a SPEC is parsed, and `datasets`
+is not imported.
 """
 
 import glob
+import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from semigpt.corpus.files import file_identity, files_below
+from semigpt.corpus.files import file_identity, files_below, is_run
 from semigpt.corpus.formats import file_format, formats_in_words
 from semigpt.corpus.library import shortened
+from semigpt.corpus.reading import printable
+from semigpt.corpus.request import AS_FOUND, FileOptions, file_options
+from semigpt.corpus.standard_input import text_received
 from semigpt.errors import CorpusError
 
 __all__ = [
     "FileSource",
     "FolderSource",
     "HubSource",
+    "JoinedSource",
     "NewsSource",
     "Source",
+    "TextSource",
     "identity",
+    "located",
     "parse_spec",
 ]
+
+# Raised where files give other documents than they gave before.
+FILE_RULES = 1
+FILE_OPTIONS = tuple(field.name for field in fields(FileOptions))
 
 
 @dataclass(frozen=True)
@@ -46,10 +66,14 @@ class NewsSource:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Files without splits of their own, in the order they are read."""
+    """Files without splits of their own, in the order they are read.
+
+    passed_over: what a pattern matches and nothing reads
+    """
 
     paths: tuple[Path, ...]
-    by: str | None = None
+    options: FileOptions = AS_FOUND
+    passed_over: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +81,7 @@ class FolderSource:
     """A folder: of files, or laid out as a Hugging Face dataset, which only reading it tells."""
 
     path: Path
-    by: str | None = None
+    options: FileOptions = AS_FOUND
     config: str | None = None
     split: str | None = None
 
@@ -73,7 +97,23 @@ class HubSource:
     streaming: bool = True
 
 
-Source = NewsSource | FileSource | FolderSource | HubSource
+@dataclass(frozen=True)
+class TextSource:
+    """A text in a file that is known by its SHA-256: what came from standard input."""
+
+    path: Path
+    sha256: str
+    options: FileOptions = AS_FOUND
+
+
+@dataclass(frozen=True)
+class JoinedSource:
+    """Several sources that are one corpus, in this order."""
+
+    sources: tuple["Source", ...]
+
+
+Source = NewsSource | FileSource | FolderSource | HubSource | TextSource | JoinedSource
 
 
 def parse_spec(spec: str) -> Source:
@@ -84,8 +124,34 @@ def parse_spec(spec: str) -> Source:
     """
     if not spec.strip():
         raise CorpusError("--data is empty: give `news`, a file, a folder or hf:ORG/NAME")
+    specs = [line for line in spec.split("\n") if line.strip()]
+    if len(specs) > 1 and not _exists(spec):
+        return _joined([_parse_one(part) for part in specs])
+    return _parse_one(spec)
+
+
+def _joined(sources: Sequence[Source]) -> Source:
+    """One source of several; files that are read in one way are one list of files."""
+    different = tuple(dict.fromkeys(sources))
+    if len(different) == 1:
+        return different[0]
+    files = [source for source in different if isinstance(source, FileSource)]
+    if len(files) < len(different) or len({source.options for source in files}) > 1:
+        return JoinedSource(different)
+    paths, passed_over = (
+        dict.fromkeys(path for source in files for path in getattr(source, name))
+        for name in ("paths", "passed_over")
+    )
+    return FileSource(tuple(paths), files[0].options, tuple(passed_over))
+
+
+def _parse_one(spec: str) -> Source:
     try:
         body, options = _body_and_options(spec)
+        if body == "-":
+            _check_options(spec, options, (*FILE_OPTIONS, "sha256"))
+            path = text_received(options.pop("sha256", None))
+            return TextSource(path, path.stem, file_options(spec, options))
         if body == "news":
             return _news_source(spec, options)
         if body.startswith("hf:"):
@@ -96,6 +162,29 @@ def parse_spec(spec: str) -> Source:
             f"{shortened(spec)}: cannot be opened ({error.strerror}): "
             "check the name and its folder's permissions"
         ) from None
+
+
+def located(spec: str, home: Path | None) -> str:
+    """A SPEC that was typed in the folder `home`, as it is written in the current one.
+
+    It is left as it is where it names something here, or nothing there.
+    """
+    if "\n" in spec:
+        return "\n".join(located(part, home) for part in spec.split("\n"))
+    if home is None or spec == "news" or spec.startswith(("news#", "hf:", "-")):
+        return spec
+    if Path(spec).expanduser().is_absolute() or _names_something(spec):
+        return spec
+    there = str(home / spec)
+    return there if _names_something(there) else spec
+
+
+def _names_something(spec: str) -> bool:
+    try:
+        parse_spec(spec)
+    except CorpusError:
+        return False
+    return True
 
 
 def identity(source: Source) -> dict[str, object]:
@@ -110,13 +199,26 @@ def identity(source: Source) -> dict[str, object]:
 
             articles = news.DEFAULT_ARTICLES if source.articles is None else source.articles
             return {"news": news.fingerprint(), "articles": articles, "seed": source.seed}
+        case JoinedSource():
+            return {"sources": [identity(part) for part in source.sources]}
+        case TextSource():
+            return {
+                "sha256": source.sha256,
+                "options": source.options.given(),
+                "rules": FILE_RULES,
+            }
         case FileSource():
-            return {"files": [file_identity(path) for path in source.paths], "by": source.by}
+            return {
+                "files": [file_identity(path) for path in source.paths],
+                "options": source.options.given(),
+                "rules": FILE_RULES,
+            }
         case FolderSource():
             return {
                 "folder": str(source.path.resolve()),
-                "files": [file_identity(path) for path in files_below(source.path)],
-                "by": source.by,
+                "files": [file_identity(path) for path in files_below(source.path).files],
+                "options": source.options.given(),
+                "rules": FILE_RULES,
                 "config": source.config,
                 "split": source.split,
             }
@@ -149,33 +251,92 @@ def _hub_source(spec: str, name: str, options: Mapping[str, str]) -> HubSource:
     return HubSource(name, config, revision, split, streaming=streaming == "yes")
 
 
-def _path_source(spec: str, body: str, options: Mapping[str, str]) -> FileSource | FolderSource:
-    path = Path(body).expanduser()
-    if path.is_dir():
-        _check_options(spec, options, ("by", "config", "split"))
-        return FolderSource(path, _by(spec, options), options.get("config"), options.get("split"))
-    _check_options(spec, options, ("by",))
-    paths = _existing(body, path)
-    for file in paths:
-        if not file.is_file():
-            raise CorpusError(f"{file}: not a regular file: give a file, a folder or a pattern")
-        if file_format(file) is None:
-            raise CorpusError(f"{file}: files of this kind are not read here: {formats_in_words()}")
-    return FileSource(tuple(paths), _by(spec, options))
+def _path_source(spec: str, body: str, options: dict[str, str]) -> FileSource | FolderSource:
+    path = _found(body)
+    if path is not None and path.is_dir():
+        _check_options(spec, options, (*FILE_OPTIONS, "config", "split"))
+        config, split = options.pop("config", None), options.pop("split", None)
+        return FolderSource(path, file_options(spec, options), config, split)
+    _check_options(spec, options, FILE_OPTIONS)
+    chosen = file_options(spec, options)
+    if path is None:
+        return _matching(body, chosen)
+    if not path.is_file():
+        raise CorpusError(
+            f"{body}: not a regular file: give a file, a folder or a pattern, or pipe it into `-`"
+        )
+    if file_format(path) is None:
+        raise CorpusError(f"{body}: files of this kind are not read here: {formats_in_words()}")
+    return FileSource((path,), chosen)
 
 
-def _existing(body: str, path: Path) -> list[Path]:
-    """The path itself, or the files that match where it is a pattern."""
-    if path.exists():
-        return [path]
+def _matching(body: str, options: FileOptions) -> FileSource:
+    """The files that match a pattern."""
     if not glob.has_magic(body):
-        raise CorpusError(f"{body}: no such file or folder{_hub_hint(body)}")
-    # Path.glob takes no absolute pattern.
-    names = glob.glob(str(path), recursive=True)  # noqa: PTH207
-    paths = sorted(Path(name) for name in names if Path(name).is_file())
-    if not paths:
+        raise CorpusError(f"{printable(body)}: no such file or folder{_hub_hint(body)}")
+    names: list[str] = []
+    for form in ("NFC", "NFD"):
+        pattern = str(Path(unicodedata.normalize(form, body)).expanduser())
+        # Path.glob takes no absolute pattern.
+        names += glob.glob(pattern, recursive=True)  # noqa: PTH207
+    files = sorted({Path(name) for name in names if Path(name).is_file()})
+    if not files:
         raise CorpusError(f"{body}: no file matches this pattern")
-    return paths
+    folders = {parent for path in files for parent in path.parents}
+    runs = {parent for parent in folders if is_run(parent) and not _is_named(parent, body)}
+    paths = [path for path in files if file_format(path) and runs.isdisjoint(path.parents)]
+    if not paths:
+        raise CorpusError(f"{files[0]}: files of this kind are not read here: {formats_in_words()}")
+    return FileSource(
+        tuple(paths), options, tuple(path for path in files if path not in set(paths))
+    )
+
+
+def _is_named(folder: Path, pattern: str) -> bool:
+    """Whether a pattern names a folder, not only matches it."""
+    named = Path(pattern).expanduser().parents
+    return any(parent == folder and not glob.has_magic(str(parent)) for parent in named)
+
+
+# Paths
+
+
+def _exists(name: str) -> bool:
+    try:
+        return _found(name) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def _found(name: str) -> Path | None:
+    """The path that `name` means: as it is written, with bytes for %B1, or in another Unicode form.
+
+    None where there is none.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    bytes_for = re.sub(rb"%([89A-F][0-9A-F])", _byte, os.fsencode(path))
+    if (decoded := Path(os.fsdecode(bytes_for))).exists():
+        return decoded
+    if path.name.isascii() and str(path).isascii():
+        return None
+    found = Path(path.anchor)
+    for part in path.parts[bool(path.anchor) :]:
+        following = found / part
+        if not following.exists():
+            wanted = unicodedata.normalize("NFC", part)
+            beside = sorted(found.iterdir()) if found.is_dir() else []
+            same = [path for path in beside if unicodedata.normalize("NFC", path.name) == wanted]
+            if not same:
+                return None
+            following = same[0]
+        found = following
+    return found
+
+
+def _byte(match: re.Match[bytes]) -> bytes:
+    return bytes([int(match[1], 16)])
 
 
 def _hub_hint(body: str) -> str:
@@ -188,7 +349,7 @@ def _hub_hint(body: str) -> str:
 
 
 def _body_and_options(spec: str) -> tuple[str, dict[str, str]]:
-    if Path(spec).expanduser().exists():
+    if spec != "-" and _exists(spec):
         return spec, {}
     body, sign, tail = spec.rpartition("#")
     if not sign or (tail and "=" not in tail):
@@ -227,10 +388,3 @@ def _whole_number(spec: str, options: Mapping[str, str], key: str, minimum: int)
             f"{spec}: {key}={options[key]} is not a whole number of at least {minimum}"
         )
     return int(value)
-
-
-def _by(spec: str, options: Mapping[str, str]) -> str | None:
-    by = options.get("by")
-    if by not in (None, "line", "paragraph", "document"):
-        raise CorpusError(f"{spec}: by={by} is not one of line, paragraph, document")
-    return by

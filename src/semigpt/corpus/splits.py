@@ -3,7 +3,7 @@
 `auto` keeps the source's own splits. What is missing is carved out of train by document, by a hash
 of its text: 5 % for validation, 5 % for test. `offset:0.9` joins the documents of train (of all,
 where there are no splits) and cuts at nine tenths of the characters, as the book does; the rest is
-both validation and test.
+both validation and test. Several sources are split each by itself, and cut as one text.
 
 Splits are read in the order test, validation, train, and a text that was read before is left out.
 So held-out splits are whole, and nothing in them is trained on.
@@ -32,6 +32,7 @@ __all__ = [
     "append_numbers",
     "count_characters",
     "cut_by_character",
+    "own_name",
     "parse_split_rule",
     "plan_splits",
     "read_numbers",
@@ -108,8 +109,51 @@ def parse_split_rule(split: str) -> float | None:
     )
 
 
+@dataclass(frozen=True)
+class JoinedPlan(SplitPlan):
+    """Several sources, each split by the plan of its own among `parts`; see `joined`."""
+
+    parts: tuple[SplitPlan, ...] = ()
+
+    def split_of(self, stream: str, digest: int) -> str:
+        number, _, name = stream.partition(":")
+        return self.parts[int(number)].split_of(name, digest)
+
+
+def own_name(stream: str) -> str:
+    """What a stream is called in its own source."""
+    return stream.rpartition(":")[2]
+
+
+def _plan_joined(streams: Collection[str], offset: float | None) -> JoinedPlan:
+    names: dict[str, list[str]] = {}
+    for stream in streams:
+        number, _, name = stream.partition(":")
+        names.setdefault(number, []).append(name)
+    plans = {number: plan_splits(own, offset) for number, own in names.items()}
+    ordered = sorted(
+        (f"{number}:{name}" for number, plan in plans.items() for name in plan.streams),
+        key=lambda stream: _reading_place(own_name(stream)) if offset is None else 0,
+    )
+    parts = tuple(plans.values())
+    return JoinedPlan(
+        rule=" and ".join(dict.fromkeys(plan.rule for plan in parts)),
+        offset=offset,
+        streams=tuple(ordered),
+        carved=tuple(dict.fromkeys(split for plan in parts for split in plan.carved)),
+        notes=tuple(dict.fromkeys(note for plan in parts for note in plan.notes)),
+        parts=parts,
+    )
+
+
+def _reading_place(name: str) -> int:
+    return READING_ORDER.index(name or "train")
+
+
 def plan_splits(streams: Collection[str], offset: float | None) -> SplitPlan:
     """The plan for a source with these streams; "" is the stream of a source without splits."""
+    if any(":" in stream for stream in streams):
+        return _plan_joined(streams, offset)
     own = tuple(split for split in READING_ORDER if split in streams)
     if offset is not None:
         notes = ("cut by character: only the train split was read, its other splits were not",)

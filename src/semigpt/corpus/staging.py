@@ -18,16 +18,16 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from semigpt.corpus.corpus import Corpus, open_corpus
 from semigpt.corpus.library import quietly
 from semigpt.corpus.plain import reads_alone
-from semigpt.corpus.reading import Reading
+from semigpt.corpus.reading import Reading, printable
 from semigpt.corpus.sources import open_source
-from semigpt.corpus.spec import HubSource, Source, identity, parse_spec
+from semigpt.corpus.spec import HubSource, JoinedSource, Source, identity, parse_spec
 from semigpt.corpus.splits import cut_by_character, parse_split_rule, plan_splits
 from semigpt.corpus.writer import STAGING_VERSION, CorpusWriter, counted
 from semigpt.errors import CorpusError
@@ -37,10 +37,11 @@ from semigpt.storage import (
     cache_folder,
     has_resumable,
     publish,
+    read_settled,
     resumable_folder,
 )
 
-__all__ = ["Progress", "StagingProgress", "prepare_corpus", "stage"]
+__all__ = ["Progress", "StagingProgress", "in_one_string", "prepare_corpus", "stage"]
 
 PROGRESS_CHARACTERS = 1 << 20
 TOO_FEW = 0.9  # where documents are too few to be split, the text is cut at this fraction
@@ -65,7 +66,7 @@ class StagingProgress:
 
 
 def stage(
-    spec: str,
+    spec: str | Sequence[str],
     *,
     column: str | None = None,
     split: str = "auto",
@@ -79,6 +80,7 @@ def stage(
     It yields its progress about every million characters. There it can be closed, or a
     KeyboardInterrupt thrown in, and loses nothing: the next staging of the same SPEC resumes.
 
+    spec:     one, or several that are one corpus
     column:   where the documents are; see `reading.choose_column`
     split:    "auto" or "offset:F" with 0 < F < 1; see `splits`
     cache:    instead of CACHE
@@ -91,18 +93,21 @@ def stage(
     other error leaves nothing: a full disk has its space back.
 
     Memory: a few hundred rows, a megabyte of text, for each document 8 bytes for its end and 12 to
-    36 for its digest, and what the library keeps of a Parquet file, up to twice its text.
+    36 for its digest, and what the library keeps of a Parquet file with nested columns, up to twice
+    its text.
 
     Raises CorpusError, in one line, for all that is wrong with SPEC, its text or the cache folder.
     """
     offset = parse_split_rule(split)
-    source = parse_spec(spec)
+    source = parse_spec(spec := in_one_string(spec))
+    spec = spec.replace("\n", " + ")
     key = _key(source, column, split)
     corpora = (cache or cache_folder()) / "corpora"
     folder = corpora / f"{_slug(spec)}-{key}"
     if folder.is_dir() and not refresh:
-        return open_corpus(folder)
-    is_hub = isinstance(source, HubSource)
+        # Another process may be putting a newer one in its place.
+        return read_settled(corpora, lambda: open_corpus(folder))
+    is_hub = _is_hub(source)
     resumed_after = (*INTERRUPTED, CorpusError) if is_hub else INTERRUPTED
     try:
         with resumable_folder(
@@ -128,7 +133,7 @@ def stage(
 
 
 def prepare_corpus(
-    spec: str,
+    spec: str | Sequence[str],
     *,
     column: str | None = None,
     split: str = "auto",
@@ -156,6 +161,16 @@ def prepare_corpus(
                     progress(step.documents, step.characters)
             except KeyboardInterrupt as stop:
                 steps.throw(stop)
+
+
+def in_one_string(spec: str | Sequence[str]) -> str:
+    """One SPEC or several as a string, without bytes that are no UTF-8; see `spec`."""
+    return printable(spec if isinstance(spec, str) else "\n".join(spec))
+
+
+def _is_hub(source: Source) -> bool:
+    parts = source.sources if isinstance(source, JoinedSource) else (source,)
+    return any(isinstance(part, HubSource) for part in parts)
 
 
 def _key(source: Source, column: str | None, split: str) -> str:

@@ -15,19 +15,18 @@ lone surrogates pass through.
 """
 
 import codecs
+import hashlib
 import io
-import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from semigpt.errors import CorpusError
 
-__all__ = ["ENCODINGS", "UTF_8", "Encoding", "TextScan", "decode_chunks", "normalize", "scan_text"]
+__all__ = ["ENCODINGS", "UTF_8", "Encoding", "TextScan", "normalize", "scan_text"]
 
 CHUNK_BYTES = 1 << 20
-BLANK_LINE = re.compile(r"\n\n[^\n]")
 
 
 def normalize(text: str) -> str:
@@ -69,14 +68,18 @@ class TextScan:
 
     encoding:    the encoding in which all of it decodes
     characters:  how many, line ends counted as they stand in the file
-    paragraphs:  whether a blank line stands between two lines that are not blank
+    lines:       those that are not blank; a line of white space is blank
+    paragraphs:  runs of them with no blank line between
     bytes:       how many, decompressed
+    digest:      64 bits, a hash of the bytes behind the byte order mark
     """
 
     encoding: Encoding
     characters: int
-    paragraphs: bool
+    lines: int
+    paragraphs: int
     bytes: int
+    digest: int
 
 
 class _DecodingError(Exception):
@@ -87,18 +90,6 @@ class _DecodingError(Exception):
         self.byte = byte
         self.line = line
         self.reason = reason
-
-
-def decode_chunks(file: BinaryIO, encoding: Encoding) -> Iterator[str]:
-    """The text of `file`, opened at its first byte, a megabyte at a time, without its mark.
-
-    Raises UnicodeDecodeError where it is not valid; `scan_text` says in words where that is.
-    """
-    decoder = codecs.getincrementaldecoder(encoding.codec)()
-    file.read(len(encoding.mark))
-    while chunk := file.read(CHUNK_BYTES):
-        yield decoder.decode(chunk)
-    yield decoder.decode(b"", final=True)
 
 
 def scan_text(open_file: Callable[[], BinaryIO], name: str) -> TextScan:
@@ -136,10 +127,10 @@ def _scan(file: BinaryIO, encoding: Encoding) -> TextScan:
     fed = len(encoding.mark)
     characters = 0
     line = 1
-    paragraphs = False
+    digest = hashlib.blake2b(digest_size=8)
+    shape = _LineCount()
     # "\r\n" and a lone "\r" are one line end, as in Python's text mode, which the loader reads in.
     line_ends = io.IncrementalNewlineDecoder(None, translate=True)
-    tail = ""  # the last two characters before this chunk, leading line ends left out
     while True:
         chunk = file.read(CHUNK_BYTES)
         pending = decoder.getstate()[0]
@@ -153,10 +144,28 @@ def _scan(file: BinaryIO, encoding: Encoding) -> TextScan:
         fed += len(chunk)
         characters += len(text)
         line += text.count("\n")
-        if not paragraphs:
-            lines = line_ends.decode(text, final=not chunk)
-            lines = tail + lines if tail else lines.lstrip("\n")
-            paragraphs = BLANK_LINE.search(lines) is not None
-            tail = lines[-2:]
+        digest.update(chunk)
+        shape.add(line_ends.decode(text, final=not chunk))
         if not chunk:
-            return TextScan(encoding, characters, paragraphs, fed)
+            shape.add("\n")
+            number = int.from_bytes(digest.digest())
+            return TextScan(encoding, characters, shape.lines, shape.paragraphs, fed, number)
+
+
+class _LineCount:
+    """Lines that are not blank, and runs of them, of a text that comes in chunks."""
+
+    def __init__(self) -> None:
+        self.lines = self.paragraphs = 0
+        self._in_line = self._in_paragraph = False
+
+    def add(self, text: str) -> None:
+        *ended, rest = text.split("\n")
+        for part in ended:
+            if self._in_line or (part and not part.isspace()):
+                self.lines += 1
+                self.paragraphs += not self._in_paragraph
+                self._in_line, self._in_paragraph = False, True
+            else:
+                self._in_paragraph = False
+        self._in_line = self._in_line or bool(rest and not rest.isspace())

@@ -1,7 +1,8 @@
 """Write a corpus: normalise, leave out duplicates, keep a journal, and sum up in the manifest.
 
 A document is normalised to NFC, without a byte order mark that it begins with. Empty documents
-(nothing but white space) are left out, and so are those whose text was written before.
+(nothing but white space) are left out, and so are those whose text was written before; but of
+running text (`request.Reader`) all is kept.
 
 The journal records how much is certain to be on the disk, beside the text:
 
@@ -24,7 +25,7 @@ import numpy as np
 from semigpt.corpus.corpus import write_manifest
 from semigpt.corpus.duplicates import Seen
 from semigpt.corpus.reading import SPLITS, Reading
-from semigpt.corpus.splits import SplitPlan, SplitWriter, append_numbers, read_numbers
+from semigpt.corpus.splits import SplitPlan, SplitWriter, append_numbers, own_name, read_numbers
 from semigpt.corpus.text import normalize
 from semigpt.storage import JOURNAL, read_journal, write_journal
 
@@ -34,6 +35,8 @@ __all__ = ["STAGING_VERSION", "CorpusWriter", "counted"]
 STAGING_VERSION = 2
 COUNTERS = ("duplicates", "empties", "composed", "marked", "documents", "characters")
 DIGESTS = JOURNAL.with_name("digests")
+HELD_OUT = ("test", "validation")
+TELLING_CHARACTERS = 8  # "“그래?”" recurs in any two novels
 
 
 class CorpusWriter:
@@ -53,7 +56,8 @@ class CorpusWriter:
         self.documents = self.characters = 0
         self.streams_left = plan.streams
         self._seen = Seen()
-        self._digests = array("Q")  # of the documents since the last journal
+        # Of the documents since the last journal, 0 for one that is not remembered.
+        self._digests = array("Q")
 
     @classmethod
     def open(cls, folder: Path, plan: SplitPlan, reading: Reading) -> Self:
@@ -88,13 +92,31 @@ class CorpusWriter:
             bits = None
         encoded = text.encode("utf-8", "surrogatepass")
         digest = int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest())
-        if not self._seen.add(digest):
+        if self._is_duplicate(text, digest, stream):
             self.duplicates += 1
             return
-        self._digests.append(digest)
         self.documents += 1
         self.characters += len(text)
         self.splits[self.plan.split_of(stream, digest)].add(text, encoded, bits)
+
+    def _is_duplicate(self, text: str, digest: int, stream: str) -> bool:
+        """Whether a document came before; it is remembered where it did not.
+
+        What recurs in running text is a part of it, and kept. Where the source has splits of its
+        own, a line or paragraph of train that a held-out split holds is left out all the same,
+        unless it is too short to say anything.
+        """
+        if not self.reading.running:
+            is_new = self._seen.add(digest)
+        elif own_name(stream) in HELD_OUT:
+            self._seen.add(digest)
+            is_new = True
+        else:
+            is_new = len(text) < TELLING_CHARACTERS or digest not in self._seen
+            digest = 0
+        if is_new:
+            self._digests.append(digest)
+        return not is_new
 
     def close(self) -> None:
         """Close the files; the journal stays."""
@@ -143,7 +165,7 @@ class CorpusWriter:
                 failed.callback(splits[name].file.close)
             self.reading.resume(state["source"])
             failed.pop_all()
-        for digest in digests:
+        for digest in filter(None, digests):
             self._seen.add(digest)
         for name, value in counters.items():
             setattr(self, name, value)
@@ -189,7 +211,7 @@ class CorpusWriter:
         )
 
     def _findings(self, signs: list[str]) -> list[str]:
-        found = list(self.reading.notes)
+        found = self.reading.sentences()
         if self.marked:
             found.append(
                 f"{counted(self.marked, 'document')} began with a byte order mark, now left out"

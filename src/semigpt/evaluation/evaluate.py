@@ -19,7 +19,7 @@ from semigpt.dataset import TokenStream, as_block, prepare_dataset
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.evaluation.baselines import Baselines, measure_baselines
 from semigpt.evaluation.information import Information
-from semigpt.models.base import LanguageModel
+from semigpt.models.base import LanguageModel, check_ids
 from semigpt.models.gpt import GPT
 from semigpt.models.gpt_native import native_forward
 from semigpt.tokenizers.base import Tokenizer
@@ -242,6 +242,7 @@ def total_information(
             starts, first_scored = torch.tensor(batch).T
             begin, stretch = int(starts[0]), int(starts[-1] - starts[0]) + width + 1
             ids = stream.windows(np.array([begin + first]), stretch)[0]
+            check_ids(torch.from_numpy(ids), model.settings.vocab_size)
             counted = torch.arange(width) >= first_scored[:, None]
             losses = score(
                 *(torch.from_numpy(ids).to(model.device), (starts - begin).to(model.device)),

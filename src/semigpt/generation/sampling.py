@@ -36,8 +36,10 @@ __all__ = [
 
 Row = NDArray[np.float32]
 
-SMALLEST_TEMPERATURE = float(np.finfo(np.float32).tiny)
-"""Below it 1 / temperature is infinite in float32, so the draw is greedy."""
+SMALLEST_TEMPERATURE = 1e-6
+"""Below it the draw is greedy: differences of logits over it would leave float32."""
+LARGEST = 1e6
+"""Of temperatures, penalties and biases: sums and products of logits with them stay finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,20 +82,26 @@ class SamplingSettings:
                 raise SettingsError(f"{name} must be {range_}, not {getattr(self, name)}")
 
         top_k, top_p, min_p = self.top_k, self.top_p, self.min_p
-        require("temperature", 0 <= self.temperature < math.inf, "0 or more")
+        in_range = 0 <= self.temperature <= LARGEST
+        require("temperature", in_range, f"0 or more, at most {LARGEST:,.0f}")
         require("top_k", top_k is None or top_k >= 1, "at least 1")
         require("top_p", top_p is None or 0 < top_p <= 1, "more than 0 and at most 1")
         require("min_p", min_p is None or 0 <= min_p <= 1, "from 0 to 1")
-        positive = 0 < self.repetition_penalty < math.inf
-        require("repetition_penalty", positive, "more than 0 (1 does nothing)")
-        for name in ("frequency_penalty", "presence_penalty", "length_penalty"):
-            require(name, math.isfinite(getattr(self, name)), "a finite number")
+        positive = 1 / LARGEST <= self.repetition_penalty <= LARGEST
+        require(
+            "repetition_penalty", positive, f"more than 0, at most {LARGEST:,.0f} (1 does nothing)"
+        )
+        limits = {"frequency_penalty": LARGEST, "presence_penalty": LARGEST, "length_penalty": 10.0}
+        for name, limit in limits.items():
+            in_range = abs(getattr(self, name)) <= limit
+            require(name, in_range, f"a finite number, at most {limit:,.0f} in size")
         require("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, "0 or more")
         require("num_beams", self.num_beams >= 1, "at least 1")
         for token, bias in self.logit_bias.items():
-            if math.isnan(bias) or bias == math.inf:
+            if not (abs(bias) <= LARGEST or bias == -math.inf):
                 raise SettingsError(
-                    f"logit_bias of token {token} must be a finite number or -inf, not {bias}"
+                    f"logit_bias of token {token} must be a finite number, at most {LARGEST:,.0f} "
+                    f"in size, or -inf, not {bias}"
                 )
 
     @property

@@ -8,17 +8,26 @@ that they need semigpt.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semigpt.errors import CheckpointError, SemigptError, SettingsError
-from semigpt.huggingface.integrity import check_digests, read_header, with_digests
+from semigpt.huggingface.integrity import (
+    check_digests,
+    opened,
+    read_header,
+    read_tensors,
+    with_digests,
+)
 from semigpt.models import LADDER, model_class
 from semigpt.models.base import LanguageModel
-from semigpt.storage import read_json, replace_file
+from semigpt.storage import read_json, read_settled, write_files
+from semigpt.system import free_memory, is_out_of_memory
 from semigpt.tokenizers.base import Tokenizer
 
 if TYPE_CHECKING:
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_model", "model_card", "save_model"]
 
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # A config.json that asks for more than this many times the weights there are is refused before it
 # is built.
 LARGEST_SURPLUS = 2
@@ -44,51 +54,75 @@ def save_model(
     """Write the whole folder; `state` are earlier weights of the model, by `huggingface_state`, to
     be written instead.
 
-    Each file is replaced atomically and the weights come last: a reader who comes meanwhile loads
-    the model before or the model after. Raises CheckpointError where a file cannot be written.
+    The files get their names together, the weights last: a reader who comes meanwhile loads the
+    model before or the model after. A file that is there as it should be stays. Raises
+    CheckpointError where one cannot be written.
     """
     from safetensors.torch import save
 
-    if not (folder / "tokenizer.json").exists():
-        tokenizer.save(folder, context_length=model.settings.context_length)
     end = (
         {}
         if tokenizer.end_of_text is None
         else {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
     )
-    config = {**model.huggingface_config(), **end}
     generation = {**end, "do_sample": True, "max_new_tokens": 200}
     weights = {
         name: tensor.float().cpu().contiguous()
         for name, tensor in (state or model.huggingface_state()).items()
     }
-    replace_file(folder / "config.json", _json(config))
-    replace_file(folder / "generation_config.json", _json(generation))
-    replace_file(folder / "README.md", card.encode())
+    files = {
+        **tokenizer.files(model.settings.context_length),
+        "config.json": _json({**model.huggingface_config(), **end}),
+        "generation_config.json": _json(generation),
+        "README.md": card.encode(),
+    }
     for name, tensors in model.auxiliary_tensors().items():
         if not (folder / name).is_file():  # once: they do not change
-            replace_file(folder / name, save(tensors))
-    replace_file(
-        folder / "model.safetensors", with_digests(save(weights, metadata={"format": "pt"}), folder)
-    )
+            files[name] = save(tensors)
+    files = {name: content for name, content in files.items() if not _holds(folder / name, content)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        content = with_digests(save(weights, metadata={"format": "pt"}), folder, files)
+        write_files(folder, {**files, WEIGHTS: content})
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot save the model in {folder}: {error.strerror}; free some disk or choose "
+            "another --out"
+        ) from None
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether a file is there with this content."""
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _json(table: dict[str, Any]) -> bytes:
     return (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def model_card(model: LanguageModel, facts: Mapping[str, str]) -> str:
-    """The folder's README.md: front matter that the Hub reads, what the model is, and how to load
-    it.
+def model_card(
+    model: LanguageModel, facts: Mapping[str, str], origin: str = "random weights"
+) -> str:
+    """The folder's README.md: front matter that the Hub reads, what the model is, what training
+    began from, and how to load it.
     """
     loads_elsewhere = not model.huggingface_config()["model_type"].startswith("semigpt")
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     if loads_elsewhere:
+        also = " vLLM and MLX load it too." if model.kind == "gpt" else ""
         use = (
             "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
             'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
             'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```\n\n'
-            "A text begins behind the `<|endoftext|>` token: put its id before the prompt's."
+            "The tokenizer puts `<|endoftext|>` before a text, which is how texts began in "
+            "training. Pass the `attention_mask` on to `generate`: the padding is the same token."
+            "\n\nsemigpt's tests hold transformers' logits for such a folder to semigpt's within "
+            f"1e-5.{also} For llama.cpp, LM Studio, Ollama, onnxruntime and transformers.js "
+            "`semigpt export FOLDER --to gguf`, `ollama` or `onnx` writes a file, and runs it in "
+            "the program before it is left; those that were are listed at the end."
         )
     else:
         use = (
@@ -101,8 +135,8 @@ def model_card(model: LanguageModel, facts: Mapping[str, str]) -> str:
     return (
         f"---\nlanguage: ko\nlibrary_name: {library}\npipeline_tag: text-generation\ntags:\n- "
         "semigpt\n- korean\n---\n\n"
-        f"# A `{model.kind}` model of Korean text\n\nTrained with semigpt from random "
-        f"weights.\n\n| | |\n|---|---|\n{lines}\n\n"
+        f"# A `{model.kind}` model of Korean text\n\nTrained with semigpt from {origin}.\n\n"
+        f"| | |\n|---|---|\n{lines}\n\n"
         f"## Use\n\n{use}\n\n## Limits\n\nA small model of one corpus: it writes what its corpus "
         "sounds like, knows no "
         "facts, and may repeat passages of the text it learnt from.\n"
@@ -113,53 +147,76 @@ def load_model(folder: Path | str) -> LanguageModel:
     """The model of a folder that `save_model` wrote, or of any Qwen3 or GPT-2 folder of a shape we
     build.
 
-    The size that config.json asks for is compared with that of the weights before memory is taken
-    for it. Raises CheckpointError, naming the file, for one that was changed or cut off since it
-    was saved and, for weights that do not fit, naming the first leaves with the shape expected and
-    the shape found.
+    The size that config.json asks for is compared with that of the weights, and with the memory
+    that is free, before memory is taken for it. Raises CheckpointError, naming the file, for one
+    that was changed or cut off since it was saved and, for weights that do not fit, naming the
+    first leaves with the shape expected and the shape found. Where another process is saving a
+    model there, it is the model before or the model after.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(folder)
-    config_file, weights_file = folder / "config.json", folder / "model.safetensors"
-    for path in (config_file, weights_file):
-        if not path.is_file():
+    return read_settled(folder, lambda: _load(folder))
+
+
+def _load(folder: Path) -> LanguageModel:
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
             raise CheckpointError(
-                f"no {path.name} in {folder}: no model has been saved there yet; train one, or "
+                f"no {name} in {folder}: no model has been saved there yet; train one, or "
                 "name another folder"
             )
-    header = read_header(weights_file)
-    metadata = header.pop("__metadata__", {})
+    with contextlib.ExitStack() as stack:
+        # The weights first, as they are written last: what they were saved with is there.
+        files = {WEIGHTS: stack.enter_context(opened(folder / WEIGHTS))}
+        header = read_header(files[WEIGHTS], folder / WEIGHTS)
+        metadata = header.pop("__metadata__", {})
+        model = _fitting(folder, header)
+        for name in model.auxiliary_files:
+            if (folder / name).is_file():
+                files[name] = stack.enter_context(opened(folder / name))
+        check_digests(folder, metadata, files)
+        _fill(model, folder, files)
+    return model.eval()
+
+
+def _fitting(folder: Path, header: Mapping[str, Any]) -> LanguageModel:
+    """A fresh model that the weights of this header fit."""
     found = {name: tuple(entry["shape"]) for name, entry in header.items()}
-    model, expected = _build(config_file, sum(map(math.prod, found.values())))
+    model, expected = _build(folder / CONFIG, sum(map(math.prod, found.values())))
     if differences := list(_differences(expected, found)):
         raise CheckpointError(
-            f"{weights_file} does not fit {config_file}: {'; '.join(differences[:3])}"
+            f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {'; '.join(differences[:3])}"
         )
     if other := {str(entry["dtype"]) for entry in header.values()} - {"F64", "F32", "F16", "BF16"}:
         raise CheckpointError(
-            f"{weights_file} holds numbers of type {', '.join(sorted(other))}; semigpt reads "
+            f"{folder / WEIGHTS} holds numbers of type {', '.join(sorted(other))}; semigpt reads "
             "floating ones"
         )
-    check_digests(folder, metadata)
-    try:
-        state = load_file(weights_file)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{weights_file} cannot be read ({error}); it is cut off or changed: save the model "
-            "again"
-        ) from None
-    model.load_huggingface_state(state)
-    for path in (folder / name for name in model.auxiliary_files if (folder / name).is_file()):
+    return model
+
+
+def _fill(model: LanguageModel, folder: Path, files: Mapping[str, BufferedReader]) -> None:
+    """Read the weights and what lies beside them."""
+    from safetensors import SafetensorError
+
+    for name, file in files.items():
+        path = folder / name
         try:
-            model.load_auxiliary_tensors({path.name: load_file(path)})
-        except (OSError, SafetensorError, ValueError, LookupError, SettingsError) as error:
+            if name == WEIGHTS:
+                model.load_huggingface_state(read_tensors(file, path))
+                continue
+            read_header(file, path)  # its sizes
+            model.load_auxiliary_tensors({name: read_tensors(file, path)})
+        except (
+            *(OSError, SafetensorError, SettingsError),
+            *(ValueError, LookupError, TypeError, RuntimeError),
+        ) as error:
+            if is_out_of_memory(error):
+                raise
             reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{path} does not hold what the model needs ({reason}); save the model again"
+                f"{path} cannot be read, or does not hold what the model needs ({reason}); save "
+                "the model again"
             ) from None
-    return model.eval()
 
 
 def _build(config_file: Path, elements: int) -> tuple[LanguageModel, dict[str, tuple[int, ...]]]:
@@ -168,6 +225,13 @@ def _build(config_file: Path, elements: int) -> tuple[LanguageModel, dict[str, t
     """
     try:
         config = read_json(config_file)
+    except OSError as error:
+        raise CheckpointError(f"{config_file} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise CheckpointError(
+            f"{config_file} does not describe a model of semigpt's: {error}"
+        ) from None
+    try:
         cls = _class_of(config["model_type"])
         settings = cls.settings_from_huggingface(config)
         if settings.parameter_count > max(LARGEST_SURPLUS * elements, SMALL_BUILD):
@@ -176,6 +240,9 @@ def _build(config_file: Path, elements: int) -> tuple[LanguageModel, dict[str, t
             )
         if settings.table_bytes > LARGEST_TABLES:
             raise ValueError("its context is too long")
+        needed, free = 4 * settings.parameter_count + settings.table_bytes, free_memory()
+        if free is not None and needed > free:
+            raise ValueError(f"it needs {needed:,} bytes of memory, and {free:,} are free")
         model = cls(settings)
         shapes = {name: tuple(tensor.shape) for name, tensor in model.huggingface_state().items()}
     except (
@@ -187,6 +254,8 @@ def _build(config_file: Path, elements: int) -> tuple[LanguageModel, dict[str, t
         RuntimeError,
         SemigptError,
     ) as error:
+        if is_out_of_memory(error):
+            raise
         reason = " ".join((str(error).splitlines() or [type(error).__name__])[0].split())
         raise CheckpointError(
             f"{config_file} does not describe a model of semigpt's: {reason}"

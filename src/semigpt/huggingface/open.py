@@ -25,10 +25,21 @@ def open_run(path: Path | str) -> tuple[RunFolder | None, LanguageModel, Tokeniz
     """
     path = Path(path)
     if (path / "config.json").is_file():
-        return None, load_model(path), load_tokenizer(path)
+        return None, *_pair(path)
     run = RunFolder.open(path)
     if not (run.model_folder / "model.safetensors").is_file():
         raise CheckpointError(
             f"{path} has no model yet; train it first: semigpt train --resume {path}"
         )
-    return run, load_model(run.model_folder), load_tokenizer(run.model_folder)
+    return run, *_pair(run.model_folder)
+
+
+def _pair(folder: Path) -> tuple[LanguageModel, Tokenizer]:
+    """The model and the tokenizer of a folder, which go together."""
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    if tokenizer.vocab_size > model.settings.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer in {folder} has {tokenizer.vocab_size:,} tokens, the model "
+            f"{model.settings.vocab_size:,}: put the tokenizer there that it was trained with"
+        )
+    return model, tokenizer

@@ -9,6 +9,7 @@ width, H heads, D the width of a head, V the vocabulary.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from torch import Tensor, nn
 
 from semigpt.auto import Choice, Size
 from semigpt.errors import SettingsError
-from semigpt.settings import check_positive, from_table
+from semigpt.settings import check_at_most, check_finite, check_positive, from_table
 
 __all__ = ["Cache", "LanguageModel", "ModelSettings", "check_ids", "own_settings", "windows_of"]
 
 
+MOST_LAYERS = 10_000  # modules, each with its objects in Python
 # What the config.json of a semigpt-* model holds beside the fields of its settings.
 NOT_SETTINGS = ("model_type", "architectures", "torch_dtype", "bos_token_id", "eos_token_id")
 
@@ -37,6 +39,8 @@ class ModelSettings(ABC):
     context_length: int
 
     def __post_init__(self) -> None:
+        check_finite(self)
+        check_at_most(self, num_layers=MOST_LAYERS)
         check_positive(self, "context_length")
         if self.vocab_size < 0:
             raise SettingsError(f"vocab_size must be 0 or more, not {self.vocab_size}")
@@ -138,8 +142,8 @@ class LanguageModel(nn.Module, ABC):
             )
         if max_new_tokens < 0:
             raise SettingsError(f"max_new_tokens must be 0 or more, not {max_new_tokens}")
-        if not temperature >= 0:
-            raise SettingsError(f"temperature must be 0 or more, not {temperature}")
+        if not 0 <= temperature < math.inf:
+            raise SettingsError(f"temperature must be 0 or more and finite, not {temperature}")
         check_ids(inputs, self.settings.vocab_size)
         generator = torch.Generator(inputs.device)
         if seed is None:
@@ -152,7 +156,7 @@ class LanguageModel(nn.Module, ABC):
             for _ in range(max_new_tokens):
                 logits_BTV, _ = self(inputs[:, -self.settings.context_length :])
                 logits_BV = logits_BTV[:, -1].float()
-                if temperature == 0:
+                if temperature < 1e-6:  # as `SamplingSettings.greedy` has it
                     next_B1 = logits_BV.argmax(dim=-1, keepdim=True)
                 else:
                     p_BV = (logits_BV / temperature).softmax(dim=-1)

@@ -23,9 +23,16 @@ from typing import Any
 
 from semigpt.environment import cpu_limit
 from semigpt.errors import SemigptError
-from semigpt.storage import cache_folder
+from semigpt.storage import cache_folder, fsync, sha256_file
+from semigpt.system import is_private, user_id
 
-__all__ = ["NativeUnavailableError", "check_memory", "compiled", "cpu_identity"]
+__all__ = [
+    "NativeUnavailableError",
+    "build_identity",
+    "check_memory",
+    "compiled",
+    "cpu_identity",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -47,22 +54,17 @@ def compiled(source: Path, *defines: str) -> ctypes.CDLL:
 
     The compiler is `$CC`, which may hold arguments (`ccache gcc`), else `cc`, `gcc` or `clang`,
     else zig's, from the extra `semigpt[compiler]`. The library's file name is a digest of the
-    sources, the flags, the compiler and the CPU, so that a change of any of them compiles again.
+    sources, the flags, the compiler and the CPU, so that a change of any of them compiles again,
+    and of the library: one that was changed or cut off is compiled again. No library is loaded
+    that another user could have written.
 
     Raises NativeUnavailableError, saying why, without a compiler or where it fails.
     """
     command = _compiler_command()
-    parts = [source.read_bytes()]
-    parts += [header.read_bytes() for header in sorted(HEADERS.glob("*.h"))]
-    parts += [
-        repr((flags(), ALWAYS, defines)).encode(),
-        _compiler_identity(command),
-        cpu_identity(),
-    ]
-    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()
-    path = cache_folder() / "native" / f"{source.stem}-{digest[:20]}.so"
-    if not path.is_file():
-        _compile(command, source, defines, path)
+    folder = _library_folder()
+    name = f"{source.stem}-{_digest_of_build(command, source, defines)[:20]}"
+    found = (path for path in folder.glob(f"{name}-*.so") if _is_whole(path))
+    path = next(found, None) or _compile(command, source, defines, folder, name)
     try:
         # OpenMP's threads are PyTorch's own, where flags() found them.
         library = ctypes.CDLL(str(path))
@@ -71,6 +73,65 @@ def compiled(source: Path, *defines: str) -> ctypes.CDLL:
     if not _has_openmp(library):
         _warn_of_one_core(shlex.join(command))
     return library
+
+
+def build_identity() -> str:
+    """A digest of all that native code is made of here; "none" without a compiler."""
+    try:
+        command = _compiler_command()
+    except NativeUnavailableError:
+        return "none"
+    sources = sorted(HEADERS.glob("*.c"))
+    return hashlib.sha256(
+        "".join(_digest_of_build(command, source, ()) for source in sources).encode()
+    ).hexdigest()[:20]
+
+
+def _digest_of_build(command: Sequence[str], source: Path, defines: tuple[str, ...]) -> str:
+    parts = [source.read_bytes()]
+    parts += [header.read_bytes() for header in sorted(HEADERS.glob("*.h"))]
+    parts += [
+        repr((flags(), ALWAYS, defines)).encode(),
+        _compiler_identity(command),
+        cpu_identity(),
+    ]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _library_folder() -> Path:
+    """The folder of compiled libraries, which no other user can write in: the cache's own, or one
+    of this user's in the folder for temporary files.
+    """
+    folder = cache_folder() / "native"
+    own = Path(tempfile.gettempdir()) / f"semigpt-{user_id()}"
+    try:
+        for place in (folder, own):
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if is_private(place):
+                return place
+            _warn_of_a_shared_folder(place)
+        return Path(tempfile.mkdtemp(prefix="semigpt-"))
+    except OSError as error:
+        raise NativeUnavailableError(
+            f"compiled code cannot be kept in {folder} ({error.strerror})"
+        ) from None
+
+
+@cache
+def _warn_of_a_shared_folder(folder: Path) -> None:
+    logger.warning(
+        "other users can write in %s or above it: native code is compiled elsewhere; take their "
+        "permission away, or name a folder of your own in SEMIGPT_CACHE",
+        folder,
+    )
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a library is what was compiled, as its name says, and nobody else can write it."""
+    try:
+        return is_private(library) and library.stem.endswith(f"-{sha256_file(library)[:20]}")
+    except OSError:
+        return False
 
 
 def check_memory(status: Any, function: Any, arguments: tuple[Any, ...]) -> Any:
@@ -127,19 +188,20 @@ def _compiler_command() -> list[str]:
     return found
 
 
-def _compile(command: Sequence[str], source: Path, defines: tuple[str, ...], path: Path) -> None:
-    """Compile with the first flags that work. The library appears at `path` in one rename, or not
-    at all."""
+def _compile(
+    command: Sequence[str], source: Path, defines: tuple[str, ...], home: Path, name: str
+) -> Path:
+    """Compile with the first flags that work. The library appears as `home`/`name`-DIGEST.so in one
+    rename, or not at all."""
     macros = [f"-D{name}" for name in defines]
     arguments = [*ALWAYS, *macros, f"-I{HEADERS}", str(source)]
     # Zig builds its C library once; a home that cannot be written must not stop it.
-    zig = str(path.parent / "zig")
+    zig = str(home / "zig")
     environment = {"ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": zig, **os.environ}
     message = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            built = Path(folder) / path.name
+        with tempfile.TemporaryDirectory(dir=home) as folder:
+            built = Path(folder) / f"{name}.so"
             for chosen in flags():
                 done = subprocess.run(
                     [*command, *arguments, *chosen, "-lm", "-o", str(built)],
@@ -150,8 +212,11 @@ def _compile(command: Sequence[str], source: Path, defines: tuple[str, ...], pat
                     env=environment,
                 )
                 if done.returncode == 0:
-                    built.replace(path)
-                    return
+                    built.chmod(0o700)
+                    fsync(built)
+                    path = built.replace(home / f"{name}-{sha256_file(built)[:20]}.so")
+                    fsync(home)
+                    return path
                 lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
                 message = next((line for line in lines if "error" in line), lines[0])
     except (OSError, subprocess.SubprocessError) as error:

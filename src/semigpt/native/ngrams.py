@@ -1,8 +1,8 @@
 """`ngrams.c` as functions over NumPy arrays: count n-grams, and what the counts say of a batch.
 
 The PyTorch code of `semigpt.ngrams` is the oracle, and the way on every other device. B sequences
-of T tokens, V vocabulary. Ids must be inside the vocabulary; arrays are read in place where they
-are contiguous.
+of T tokens, V vocabulary. Arrays are read in place where they are contiguous. Ids outside the
+vocabulary raise IndexError.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def distribution(
     """p of every token after each position, `[B, T, V]`: `Counts.distribution`."""
     B, T = ids_BT.shape
     q_BTV = np.empty((B, T, tables.vocab), np.float32)
-    ids, targets, weights = _ids(ids_BT), _ids(targets_BT), None
+    ids, targets, weights = _ids(ids_BT, tables.vocab), _ids(targets_BT, tables.vocab), None
     if weights_BTK is not None:
         weights = np.ascontiguousarray(weights_BTK, np.float32)
     library().semigpt_distribution(
@@ -204,7 +204,7 @@ def top_k(tables: Tables, ids_BT: Ids, k: int, targets_BT: Ids | None = None) ->
     """The k likeliest tokens after each position and their p, `[B, T, k]` both: `Counts.top_k`."""
     B, T = ids_BT.shape
     tokens_BTK, p_BTK = np.empty((B, T, k), np.int64), np.empty((B, T, k), np.float32)
-    ids, targets = _ids(ids_BT), _ids(targets_BT)
+    ids, targets = _ids(ids_BT, tables.vocab), _ids(targets_BT, tables.vocab)
     library().semigpt_top_k(
         *(tables.pointer, B * T, T, _address(ids), _address(targets), k),
         *(_address(tokens_BTK), _address(p_BTK)),
@@ -219,7 +219,7 @@ def lookup(
     B, T = ids_BT.shape
     p_BTK = np.empty((B, T, tables.order), np.float32)
     features_BTF = np.empty((B, T, 2 * (tables.order - 1)), np.float32)
-    ids, targets = _ids(ids_BT), _ids(targets_BT)
+    ids, targets = _ids(ids_BT, tables.vocab), _ids(targets_BT, tables.vocab)
     library().semigpt_lookup(
         *(tables.pointer, B * T, T, _address(ids), _address(targets), leave_one_out),
         *(_address(p_BTK), _address(features_BTF)),
@@ -242,8 +242,13 @@ def longest_match(ids_BT: Ids, longest: int) -> tuple[Ids, Ids]:
     return tokens_BT, lengths_BT
 
 
-def _ids(array: Ids | None) -> Ids | None:
-    return None if array is None else np.ascontiguousarray(array, np.int64)
+def _ids(array: Ids | None, vocab: int | None = None) -> Ids | None:
+    if array is None:
+        return None
+    ids = np.ascontiguousarray(array, np.int64)
+    if vocab is not None and ids.size and not 0 <= ids.min() <= ids.max() < vocab:
+        raise IndexError(f"ids from {ids.min()} to {ids.max()} in a vocabulary of {vocab}")
+    return ids
 
 
 def _addresses(arrays: Sequence[NDArray[np.int32]]) -> Any:

@@ -34,6 +34,7 @@ CHUNK = 1 << 16
 # Totals are kept for contexts shorter than this. Longer ones are a hundred times as many, with few
 # followers each, and are summed on demand (docs/choices.md#totals).
 SUMMED = 3
+INTEGERS = (torch.uint8, torch.int16, torch.int32)
 TABLES = ("first_child", "oldest", "first_follower", "follower", "count")
 
 
@@ -129,6 +130,8 @@ class Counts:
     def from_tensors(cls, tensors: dict[str, Tensor], vocab_size: int) -> Counts:
         """What `tensors` gave. Raises ValueError or LookupError where they do not fit together."""
         discounts = tensors["discounts"].float()
+        if discounts.dim() != 2:
+            raise ValueError("discounts of no order")
         order = len(discounts) - 1
         if not 2 <= order <= LEVELS or discounts.shape != (order + 1, 4):
             raise ValueError("discounts of no order")
@@ -137,12 +140,10 @@ class Counts:
 
         def levels(name: str) -> tuple[Tensor, ...]:
             number = order - 1 if name == "first_child" else order
-            tables = tuple(
-                tensors[f"{name}.{level}"].to(torch.int32).contiguous() for level in range(number)
-            )
-            if any(table.dim() != 1 for table in tables):
-                raise ValueError("a level with a table of another shape")
-            return tables
+            tables = [tensors[f"{name}.{level}"] for level in range(number)]
+            if any(table.dim() != 1 or table.dtype not in INTEGERS for table in tables):
+                raise ValueError("a level with a table of another shape or type")
+            return tuple(table.to(torch.int32).contiguous() for table in tables)
 
         tables = {name: levels(name) for name in TABLES}
         _check(tables, vocab_size, order)
@@ -311,6 +312,13 @@ def _check(tables: dict[str, tuple[Tensor, ...]], vocab_size: int, order: int) -
             raise ValueError(
                 f"followers of level {level} outside the vocabulary, or counted less than once"
             )
+        if int(count.sum(dtype=torch.int64)) >= 2**31:
+            raise ValueError(f"level {level} counts more than a text can hold")
+        # Followers ascend in each context: the C looks them up by halves.
+        falls = follower[1:] <= follower[:-1]
+        falls[tables["first_follower"][level][1:-1].long() - 1] = False
+        if bool(falls.any()):
+            raise ValueError(f"followers of level {level} do not ascend")
         size = len(tables["oldest"][level + 1]) if level < order - 1 else 0
 
 

@@ -61,12 +61,14 @@ def write_report(run: RunFolder, *, complete: bool | None = None) -> Path:
         _headline(run, metadata, best, metrics),
         _figures(metadata, metrics, timings),
         _curves(metadata, metrics, evaluations),
+        _legs(config),
         _samples(samples, evaluations, timings),
         _surprise(metadata),
         _settings(config),
         _next_steps(run, config, complete=complete),
     )
     html = page(f"{run.path.name} · semigpt", "\n".join(parts), STYLE)
+    run.check_held()
     replace_file(run.report_file, html.encode("utf-8"))
     return run.report_file
 
@@ -98,7 +100,15 @@ def _headline(run: RunFolder, metadata: Row, best: Row | None, metrics: Sequence
     headline = (
         f"This model needs <strong>{own:.2f} bits per character</strong> on text it has not seen."
     )
-    return f"{name}<h1>{headline}</h1><p>{escape(' '.join(sentences))}</p>"
+    how = (
+        "Measured on blocks of the validation split that begin without a context. "
+        "`semigpt evaluate` measures the whole test split, each token behind half a context at "
+        "least, so that its figure is another one, as a rule a little lower."
+    )
+    return (
+        f"{name}<h1>{headline}</h1><p>{escape(' '.join(sentences))}</p>"
+        f'<p class="soft">{escape(how)}</p>'
+    )
 
 
 def _figures(metadata: Row, metrics: Sequence[Row], timings: Sequence[Row]) -> str:
@@ -165,6 +175,19 @@ def _curves(metadata: Row, metrics: Sequence[Row], evaluations: Sequence[Row]) -
         ]
         parts.append(f'<div class="pair">{"".join(pair)}</div>')
     return "".join(parts)
+
+
+def _legs(config: Row) -> str:
+    """Where the last leg begins, of a run that was trained further."""
+    leg = _part(config, "leg")
+    number, step = _number(leg, "number"), _number(leg, "step")
+    if number is None or step is None:
+        return ""
+    return (
+        f'<p class="soft">Trained in {number:.0f} legs: the rates climb again at step {step:,.0f}, '
+        "where the last begins. The settings below are its own; those of the earlier ones are in "
+        "legs/.</p>"
+    )
 
 
 def _cut(metadata: Row, evaluations: Sequence[Row]) -> float | None:

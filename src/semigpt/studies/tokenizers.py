@@ -285,9 +285,9 @@ def compare(
 
     `tables` are those of a recipe (`data`, `tokenizer`, `model`, `training`, `machine`), but for
     the kind. A comparison comes after each measurement, a row longer than the one before, and is
-    written in `out`, which must be new; the models' run folders are `out/KIND`. `say` hears how it
-    goes, `progress` (documents, characters) while text is read. Where `stop` says yes, the model at
-    work is saved unfinished and left out, and no other is begun.
+    written in `out`, which must be new or empty; the models' run folders are `out/KIND`. `say`
+    hears how it goes, `progress` (documents, characters) while text is read. Where `stop` says yes,
+    the model at work is saved unfinished and left out, and no other is begun.
 
     Raises SettingsError, CorpusError and TokenizerError before anything is written, and what
     `recipe.train` raises.
@@ -302,7 +302,7 @@ def compare(
         raise SettingsError(
             "training a model on each needs a folder for the runs; name a new one with --out"
         )
-    if out is not None:
+    if out is not None and not (out.is_dir() and not any(out.iterdir())):
         check_free(out)
     recipes = {kind: recipe_of(tables, kind, training) for kind in kinds}
     recipe = recipes[kinds[0]]

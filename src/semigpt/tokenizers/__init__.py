@@ -4,7 +4,6 @@ Unigram.
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from semigpt.errors import TokenizerError
+from semigpt.storage import read_json, read_settled
 from semigpt.tokenizers.base import (
     CONFIG_FILE,
     TOKENIZER_FILE,
@@ -49,6 +49,7 @@ __all__ = [
     "train_tokenizer",
 ]
 
+LARGEST_TOKENIZER = 64 << 20  # bytes; the largest tokenizer.json in use is a third of it
 DEFAULT_VOCAB_SIZE = 8000  # of the kinds whose tokens are longer than a character
 
 
@@ -121,15 +122,17 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     Raises TokenizerError, naming the file, for a folder without one, a file that is not JSON or not
     a tokenizer that semigpt wrote, and ids other than those it was saved with.
     """
-    path = Path(folder) / TOKENIZER_FILE
+    return read_settled(Path(folder), lambda: _load(Path(folder) / TOKENIZER_FILE))
+
+
+def _load(path: Path) -> Tokenizer:
     document = _read_json(path)
     try:
         tokenizer = _from_tokenizer_json(document)
         same = fingerprint_of(document) == tokenizer.fingerprint
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise TokenizerError(
-            f"{path} is not a tokenizer that semigpt wrote ({type(error).__name__}: {error})"
-        ) from error
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise TokenizerError(f"{path} is not a tokenizer that semigpt wrote ({reason})") from error
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
     if not same:
@@ -180,13 +183,10 @@ def _from_tokenizer_json(document: Mapping[str, Any]) -> Tokenizer:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, LARGEST_TOKENIZER)
     except OSError as error:
         raise TokenizerError(
             f"no tokenizer in {path.parent}: {path.name}: {error.strerror or error}"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path} is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise TokenizerError(f"{path} holds no JSON object; is it a tokenizer.json?")
-    return document
+        ) from None
+    except ValueError as error:
+        raise TokenizerError(f"{path} is not JSON of a tokenizer: {error}") from None

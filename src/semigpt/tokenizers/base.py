@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import TokenizerError
+from semigpt.storage import write_files
 
 __all__ = [
     "CONFIG_FILE",
@@ -51,7 +52,8 @@ class Tokenizer(ABC):
     Special tokens mark what is not text. `encode` never gives one, not even for text that spells it
     ("<|endoftext|>" is 13 ordinary characters), so no document can end another early;
     `encode_documents` adds them. `AutoTokenizer` on the saved folder differs there: it reads that
-    spelling as the special token.
+    spelling as the special token, and puts <|endoftext|> before a text, as models expect it; with
+    `add_special_tokens=False` it does not.
     """
 
     kind: ClassVar[Kind]
@@ -130,12 +132,9 @@ class Tokenizer(ABC):
         except UnicodeDecodeError:
             return "".join(byte_token(byte) for byte in data)
 
-    def save(self, folder: Path, *, context_length: int | None = None) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json` into `folder`, creating it if
-        necessary.
-
-        `AutoTokenizer` loads them with no code of ours. `context_length` tells it the longest text
-        that a model takes, in tokens. Raises TokenizerError where nothing can be written.
+    def files(self, context_length: int | None = None) -> dict[str, bytes]:
+        """`tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads with no code
+        of ours; `context_length` tells it the longest text that a model takes, in tokens.
         """
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -143,14 +142,27 @@ class Tokenizer(ABC):
             "fingerprint": self.fingerprint,
         }
         if self.end_of_text is not None:
-            config |= {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT}
+            config |= {
+                "bos_token": END_OF_TEXT,
+                "eos_token": END_OF_TEXT,
+                "pad_token": END_OF_TEXT,
+                "padding_side": "left",  # a batch of prompts is continued at its right
+            }
         if context_length is not None:
             config["model_max_length"] = context_length
+        return {
+            name: (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()
+            for name, content in ((TOKENIZER_FILE, self.tokenizer_json()), (CONFIG_FILE, config))
+        }
+
+    def save(self, folder: Path, *, context_length: int | None = None) -> None:
+        """Write `files` into `folder`, creating it if necessary, both old or both new.
+
+        Raises TokenizerError where nothing can be written.
+        """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name, content in ((TOKENIZER_FILE, self.tokenizer_json()), (CONFIG_FILE, config)):
-                text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+            write_files(folder, self.files(context_length))
         except OSError as error:
             raise TokenizerError(
                 f"cannot save the tokenizer in {folder}: {error.strerror or error}"
@@ -269,9 +281,33 @@ def tokenizer_document(
         ],
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": None,
+        "post_processor": _begins_with(tokenizer),
         "decoder": decoder,
         "model": model,
+    }
+
+
+def _begins_with(tokenizer: Tokenizer) -> dict[str, Any] | None:
+    """The `post_processor` that puts <|endoftext|> before a text, as it stands in training.
+
+    Other programs apply it; `encode` gives a text's own ids. It decides no id of a text and is no
+    part of the fingerprint, so files written without it load.
+    """
+    if tokenizer.end_of_text is None:
+        return None
+    start = {"SpecialToken": {"id": END_OF_TEXT, "type_id": 0}}
+    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    return {
+        "type": "TemplateProcessing",
+        "single": [start, first],
+        "pair": [start, first, second],
+        "special_tokens": {
+            END_OF_TEXT: {
+                "id": END_OF_TEXT,
+                "ids": [tokenizer.end_of_text],
+                "tokens": [END_OF_TEXT],
+            }
+        },
     }
 
 

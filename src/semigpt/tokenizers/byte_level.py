@@ -9,7 +9,6 @@ bytes stand for themselves, the others for the letters from U+0100 on.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import threading
@@ -67,6 +66,8 @@ BYTE_LEVEL = {
     "trim_offsets": True,
     "use_regex": True,
 }
+LARGEST_VOCABULARY = 8 << 20  # bytes of all tokens; 200,000 of a public one have 1.5 MB
+LARGEST_SCORE = 1_000_000  # log-probabilities are summed over a word, in double precision
 _SURROGATES = re.compile("([\ud800-\udfff]+)")
 
 # GPT-2's words: a word, a number or a run of signs, each with the space before it, and runs of
@@ -177,9 +178,8 @@ class ByteLevelTokenizer(Tokenizer):
         """The library's tokenizer without special tokens, which ordinary text must never become."""
         from tokenizers import Tokenizer as Engine
 
-        return Engine.from_str(
-            json.dumps(self.tokenizer_json() | {"added_tokens": [], "normalizer": None})
-        )
+        bare: dict[str, Any] = {"added_tokens": [], "normalizer": None, "post_processor": None}
+        return Engine.from_str(json.dumps(self.tokenizer_json() | bare))
 
     def _spelled(self) -> list[str]:
         """Each token in GPT-2's letters."""
@@ -273,7 +273,8 @@ class WordTokenizer(ByteLevelTokenizer):
 class BPETokenizer(WordTokenizer):
     """Byte-level BPE with GPT-2's words (llama.cpp's pre-tokenizer `gpt-2`).
 
-    Merge i of `merges`, a pair of ids, makes the token 256 + i.
+    Merge i of `merges`, a pair of ids, makes the token 256 + i. Raises TokenizerError where the
+    tokens would be too long: each merge may double one.
     """
 
     kind: ClassVar[Kind] = "bpe"
@@ -287,7 +288,13 @@ class BPETokenizer(WordTokenizer):
     ) -> None:
         self.merges = list(merges)
         tokens = [bytes([byte]) for byte in range(256)]
+        length = 256
         for left, right in self.merges:
+            length += len(tokens[left]) + len(tokens[right])
+            if length > LARGEST_VOCABULARY:
+                raise TokenizerError(
+                    f"its merges make tokens of more than {LARGEST_VOCABULARY >> 20} MiB"
+                )
             tokens.append(tokens[left] + tokens[right])
         super().__init__(tokens, normalization, special_tokens)
 
@@ -367,7 +374,7 @@ class UnigramTokenizer(WordTokenizer):
 
     Of all ways to cut a word into pieces, it takes the one of the highest probability. `scores` is
     the log-probability of each piece; the 256 single bytes must be among them. Raises
-    TokenizerError for a score that is not finite.
+    TokenizerError for a score whose sums might not be finite.
     """
 
     kind: ClassVar[Kind] = "unigram"
@@ -383,8 +390,11 @@ class UnigramTokenizer(WordTokenizer):
         pieces = [*single, *(piece for piece in scores if len(piece) > 1)]
         self.scores = {piece: scores[piece] for piece in pieces}
         for piece, score in self.scores.items():
-            if not math.isfinite(score):
-                raise TokenizerError(f"the score of piece {piece!r} must be finite, not {score}")
+            if not abs(score) <= LARGEST_SCORE:
+                raise TokenizerError(
+                    f"the score of piece {piece!r} must be finite and at most {LARGEST_SCORE:,} "
+                    f"in size, not {score}"
+                )
         super().__init__(pieces, normalization, special_tokens)
 
     @classmethod

@@ -56,12 +56,13 @@ def tour(
         raise SettingsError(f"steps must be at least 1, not {steps}")
     if not 0 <= seed < 2**63:
         raise SettingsError(f"seed must be between 0 and 2^63 - 1, not {seed}")
+    text = spec.split("\n") if "\n" in spec else spec
     given = {"column": column, "split": None if split == "auto" else split}
     options = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
     minutes = seconds / 60 / TRAINED_MODELS
     session = Session(
         {
-            "CORPUS": f"{spec!r}{options}",
+            "CORPUS": f"{text!r}{options}",
             "LENGTH": f"minutes={minutes:.3g}" if steps is None else f"steps={steps}",
             "SEED": seed,
             "LONGEST_TEXT": LONGEST_TEXT,

@@ -12,9 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AdamW", "Group"]
+__all__ = ["AdamW", "Group", "check_like"]
 
 SLOTS = ("step", "exp_avg", "exp_avg_sq")  # torch.optim's names, which checkpoints hold
+
+
+def check_like(name: str, saved: Tensor, own: Tensor) -> None:
+    """Raise ValueError where a saved tensor cannot take the place of our own."""
+    if saved.shape != own.shape or saved.dtype != own.dtype:
+        raise ValueError(
+            f"{name} is {saved.dtype} {tuple(saved.shape)}, not {own.dtype} {tuple(own.shape)}"
+        )
 
 
 @dataclass
@@ -90,8 +98,9 @@ class AdamW:
         for key, tensor in state.items():
             number, name = key.split(".")
             home = parameters[int(number)]
-            if name not in SLOTS or tensor.shape not in (torch.Size(), home.shape):
+            if name not in SLOTS:
                 raise ValueError(f"{key} is no slot of the optimizer")
+            check_like(key, tensor, home.new_zeros(()) if name == "step" else home)
             found.setdefault(int(number), {})[name] = tensor.to(home.device, copy=True)
         if any(slots.keys() != set(SLOTS) for slots in found.values()):
             raise ValueError("a slot of the optimizer is missing")

@@ -26,7 +26,14 @@ from semigpt.training.settings import TrainingSettings
 from semigpt.training.step import Step
 from semigpt.training.trainer import training_steps
 
-__all__ = ["Forecast", "check_resources", "forecast_run", "peak_memory", "readable_bytes"]
+__all__ = [
+    "Forecast",
+    "check_resources",
+    "forecast_further",
+    "forecast_run",
+    "peak_memory",
+    "readable_bytes",
+]
 
 REHEARSED_STEPS = 30  # at most, after one that is not counted
 REHEARSED_SECONDS = 0.5
@@ -50,6 +57,11 @@ class Forecast:
     # (minutes, bits per character) of longer runs of the same command.
     later: tuple[tuple[float, float], ...] = ()
     ends_early: bool = False  # before its minutes: more readings would only hurt
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Of the run's clock, evaluations included."""
+        return self.seconds / self.steps
 
 
 def check_resources(
@@ -149,6 +161,23 @@ def forecast_run(
     )
 
 
+def forecast_further(
+    forecast: Forecast | None, progress: Progress, settings: TrainingSettings, tokens_per_step: int
+) -> Forecast | None:
+    """The forecast of a run to its new end, at the speed that it had so far."""
+    if forecast is None or not progress.step:
+        return forecast
+    seconds_per_step = progress.seconds / progress.step
+    if settings.minutes is not None:
+        seconds = 60 * settings.minutes
+        steps = max(round(seconds / max(seconds_per_step, 1e-9)), progress.step)
+    else:
+        steps = settings.steps or -(-(settings.tokens or 0) // tokens_per_step)
+        seconds = steps * seconds_per_step
+    epochs = forecast.epochs * steps / forecast.steps
+    return replace(forecast, steps=steps, epochs=epochs, seconds=seconds)
+
+
 def planned(
     settings: TrainingSettings,
     context_length: int,
@@ -186,20 +215,7 @@ def available_memory(device: torch.device) -> int | None:
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type != "cpu":
         return None
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(
-            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")
-        )
-    except (OSError, StopIteration):
-        return None
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text())
-        free = min(free, limit - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass  # no container, or one without a limit ("max")
-    return free
+    return system.free_memory()
 
 
 def peak_memory(device: torch.device) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from semigpt.device import pick_precision
+from semigpt.training.adamw import check_like
 
 __all__ = ["Muon"]
 
@@ -89,6 +90,7 @@ class Muon:
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Load what `state` gave."""
+        """Load what `state` gave. Raises LookupError or ValueError for another state."""
         for name, momentum in self.state().items():
+            check_like(name, state[name], momentum)
             momentum.copy_(state[name])

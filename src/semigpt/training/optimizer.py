@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from semigpt.errors import SettingsError
-from semigpt.settings import check_choice, check_positive
+from semigpt.settings import check_choice, check_finite, check_positive
 from semigpt.training.adamw import AdamW, Group
 from semigpt.training.muon import Muon
+from semigpt.training.progress import FIRST_LEG
+from semigpt.training.settings import LegSettings
 from semigpt.training.table_adamw import TableAdamW, touched_rows
 
 __all__ = ["Optimizer", "OptimizerSettings", "learning_rate_scale"]
@@ -45,17 +47,20 @@ class OptimizerSettings:
     warmup: float = 0.05  # fraction of the run over which the rate climbs
     decay: float = 0.6  # trapezoid: the last fraction of the run, over which the rate falls
     final_rate: float = 0.0  # where the rate ends, as a fraction of its top
+    # The top of the schedule where a run goes on further, as a fraction of the first top.
+    rewarm: float = 0.5
     clip: float = 1.0  # largest gradient norm; 0 for no limit
 
     def __post_init__(self) -> None:
         check_choice("optimizer", self.optimizer, ("adamw", "muon"))
         check_choice("schedule", self.schedule, ("cosine", "trapezoid", "constant"))
         check_choice("decayed", self.decayed, ("matrices", "all"))
+        check_finite(self)
         check_positive(self, "learning_rate", "muon_learning_rate", "embedding_rate", "epsilon")
         for name in ("weight_decay", "clip"):
             if (getattr(self, name) or 0) < 0:
                 raise SettingsError(f"{name} must not be less than 0, not {getattr(self, name)}")
-        for name in ("warmup", "decay", "final_rate"):
+        for name in ("warmup", "decay", "final_rate", "rewarm"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(
                     f"{name} is a fraction, between 0 and 1, not {getattr(self, name)}"
@@ -65,8 +70,24 @@ class OptimizerSettings:
                 raise SettingsError(f"{name} must be at least 0 and less than 1, not {value}")
 
 
-def learning_rate_scale(fraction: float, settings: OptimizerSettings) -> float:
-    """The learning rate as a fraction of its top, where `fraction` (0 to 1) of the run is done."""
+def learning_rate_scale(
+    fraction: float, settings: OptimizerSettings, leg: LegSettings = FIRST_LEG
+) -> float:
+    """The learning rate as a fraction of its top, where `fraction` (0 to 1) of the leg is done.
+
+    A later leg climbs from the rate that the run stood at to `rewarm`, or stays at the rate where
+    that is higher, and then falls as the first leg does.
+    """
+    if leg.number == 1:
+        return _first_scale(fraction, settings)
+    top = leg.top(settings.rewarm)
+    if fraction < settings.warmup:
+        climbed = leg.rate + (top - leg.rate) * fraction / settings.warmup
+        return max(climbed, 0.01 * top)
+    return top * _first_scale(fraction, settings)
+
+
+def _first_scale(fraction: float, settings: OptimizerSettings) -> float:
     final, rest = settings.final_rate, 1 - settings.final_rate
     if fraction < settings.warmup:
         # From a hundredth, not from 0: the very first step trains too.
@@ -146,9 +167,9 @@ class Optimizer:
         if self._table is not None:
             self._table.flush()
 
-    def step(self, fraction: float) -> float:
-        """Update at the rate for `fraction` of the run; returns AdamW's rate."""
-        scale = learning_rate_scale(fraction, self.settings)
+    def step(self, fraction: float, leg: LegSettings = FIRST_LEG) -> float:
+        """Update at the rate for `fraction` of the leg; returns AdamW's rate."""
+        scale = learning_rate_scale(fraction, self.settings, leg)
         if self._table is not None:
             self._table.step(self.settings.learning_rate * scale)
             return self.settings.learning_rate * scale

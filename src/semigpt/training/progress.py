@@ -7,7 +7,7 @@ import statistics
 from collections import deque
 from dataclasses import dataclass
 
-from semigpt.training.settings import TrainingSettings
+from semigpt.training.settings import LegSettings, TrainingSettings
 
 __all__ = ["Pace", "Progress", "StepReport"]
 
@@ -18,6 +18,7 @@ SPIKE_DECAY = 0.98  # of the running mean: about 50 steps
 SPIKE_WARM_UP = 50
 # A slow run: the median of its newest steps takes so many times as long as was forecast.
 SLOW, SLOW_STEPS = 3.0, 9
+FIRST_LEG = LegSettings()
 
 
 @dataclass
@@ -46,17 +47,18 @@ class Progress:
         self.loss_variance = (1 - rate) * (self.loss_variance + rate * distance * distance)
         return spike
 
-    def fraction(self, settings: TrainingSettings) -> float:
-        """The fraction of the run that is done, 0 to 1."""
+    def fraction(self, settings: TrainingSettings, leg: LegSettings = FIRST_LEG) -> float:
+        """The fraction of the leg that is done, 0 to 1."""
         if settings.steps is not None:
-            done = self.step / settings.steps
+            done, begin, end = float(self.step), float(leg.step), float(settings.steps)
         elif settings.tokens is not None:
-            done = self.tokens_seen / settings.tokens
+            done, begin, end = float(self.tokens_seen), float(leg.tokens), float(settings.tokens)
         else:
-            done = self.seconds / (60 * (settings.minutes or 1.0))
-            if settings.most_tokens is not None:
-                done = max(done, self.tokens_seen / settings.most_tokens)
-        return min(done, 1.0)
+            done, begin, end = self.seconds, leg.seconds, 60 * (settings.minutes or 1.0)
+        fraction = min(max((done - begin) / (end - begin), 0.0), 1.0) if end > begin else 1.0
+        if settings.most_tokens is not None and leg == FIRST_LEG:
+            fraction = min(max(fraction, self.tokens_seen / settings.most_tokens), 1.0)
+        return fraction
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class StepReport:
 
     step: int
     tokens_seen: int
-    fraction: float  # of the run, done
+    fraction: float  # of the leg, done
     loss: float  # nats per token, of this step's batch before the update
     learning_rate: float
     gradient_norm: float  # before clipping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -9,9 +10,56 @@ from typing import Literal
 from semigpt.dataset import BlockOrder
 from semigpt.errors import SettingsError
 from semigpt.ngrams.counts import LEVELS
-from semigpt.settings import check_choice, check_positive
+from semigpt.settings import check_at_most, check_choice, check_positive
 
-__all__ = ["TrainingSettings"]
+__all__ = ["LENGTHS", "LegSettings", "More", "TrainingSettings"]
+
+LENGTHS = ("steps", "tokens", "minutes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LegSettings:
+    """Where the leg at hand of a run begins. The first leg is the run as it began.
+
+    A run that is trained further has one leg more: its schedule begins again at `step`, with the
+    rate that it stood at. The length in `TrainingSettings` counts from the beginning of the run.
+    """
+
+    number: int = 1
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0  # of the run's clock
+    rate: float = 0.0  # the rate at its beginning, as a fraction of the top
+
+    def __post_init__(self) -> None:
+        check_positive(self, "number")
+
+    def top(self, rewarm: float) -> float:
+        """The highest rate of a later leg as a fraction of the first leg's: no rate falls first."""
+        return max(rewarm, self.rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class More:
+    """How much further a run is trained: exactly one of steps, tokens and minutes.
+
+    Raises SettingsError for none, several, or nothing more.
+    """
+
+    steps: int | None = None
+    tokens: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {name: value for name in LENGTHS if (value := getattr(self, name)) is not None}
+        if len(given) != 1:
+            raise SettingsError("say how much further with exactly one of steps, tokens, minutes")
+        for name, value in given.items():
+            if not 0 < value < math.inf:
+                raise SettingsError(
+                    f"{name} +{value:g} is no training further; give more than 0, as in "
+                    f"--{name} +10"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +101,7 @@ class TrainingSettings:
         check_positive(self, "steps", "tokens", "minutes", "most_tokens")
         check_positive(self, "batch_size", "gradient_accumulation")
         check_positive(self, "eval_every", "eval_blocks", "keep")
+        check_at_most(self, eval_blocks=10_000_000, batch_size=10_000_000)
         check_choice("order", self.order, ("epoch", "random"))
         check_choice("on_nonfinite", self.on_nonfinite, ("stop", "skip"))
         if isinstance(self.save_every, int):
@@ -82,4 +131,4 @@ class TrainingSettings:
             if isinstance(self.save_every, str)
             else None
         )
-        return float(found[1]) if found else None
+        return float(found[1]) if found and math.isfinite(float(found[1])) else None

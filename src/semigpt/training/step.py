@@ -20,12 +20,13 @@ from semigpt.models.base import LanguageModel, check_ids
 from semigpt.models.gpt import GPT, RunBlock, run_plainly
 from semigpt.models.loss import token_loss
 from semigpt.models.memory import Lookup, MemoryGPT
+from semigpt.native.compiler import build_identity
 from semigpt.ngrams.counts import Counts
 from semigpt.training import native_step
 from semigpt.training.cuda_graph import CapturedSteps
 from semigpt.training.distillation import Teacher, distillation_loss, teacher_probabilities
 
-__all__ = ["Backend", "Step", "backend_of", "make_step"]
+__all__ = ["Backend", "Step", "arithmetic_of", "backend_of", "make_step"]
 
 Backend: TypeAlias = Literal["native", "cuda graph", "autograd"]
 
@@ -49,6 +50,18 @@ class Step(Protocol):
         Raises SettingsError for ids outside the vocabulary or a block longer than the context.
         """
         ...
+
+
+def arithmetic_of(device: torch.device) -> dict[str, str]:
+    """What the bits of a step depend on beside its recipe: a checkpoint keeps it."""
+    found = {"torch": str(torch.__version__), "device": device.type}
+    if device.type == "cuda":
+        return found | {"GPU": torch.cuda.get_device_name(device)}
+    return found | {
+        "threads": str(torch.get_num_threads()),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+        "native code": build_identity(),
+    }
 
 
 def make_step(

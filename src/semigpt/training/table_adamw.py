@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from semigpt.training.adamw import check_like
+
 __all__ = ["TableAdamW", "touched_rows"]
 
 
@@ -169,8 +171,11 @@ class TableAdamW:
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Load what `state` gave."""
+        """Load what `state` gave. Raises LookupError or ValueError for another state."""
+        places = ((self.m_VV, "m"), (self.v_VV, "v"), (self.rows_6V, "rows"))
+        for own, saved in (*places, (torch.tensor(0), "step")):
+            check_like(saved, state[saved], own)
         self.step_count = int(state["step"])
-        for own, saved in ((self.m_VV, "m"), (self.v_VV, "v"), (self.rows_6V, "rows")):
+        for own, saved in places:
             own.copy_(state[saved])
         self._read = None

@@ -18,8 +18,8 @@ from semigpt.errors import TrainingError
 from semigpt.models.base import LanguageModel
 from semigpt.training.distillation import Teacher
 from semigpt.training.optimizer import Optimizer
-from semigpt.training.progress import Progress, StepReport
-from semigpt.training.settings import TrainingSettings
+from semigpt.training.progress import FIRST_LEG, Progress, StepReport
+from semigpt.training.settings import LegSettings, TrainingSettings
 from semigpt.training.step import Step, make_step
 
 __all__ = ["blocks_of", "training_steps"]
@@ -34,12 +34,13 @@ def training_steps(
     *,
     step: Step | None = None,
     teacher: Teacher | None = None,
+    leg: LegSettings = FIRST_LEG,
 ) -> Iterator[StepReport]:
     """Train `model` on the training split to the end of `settings`: one report per update.
 
     `progress` is kept current. `step` computes loss and gradients; by default the fastest that
-    `make_step` finds. `teacher` decides the distillation weight of each step. What the caller does
-    between two steps counts on the run's clock.
+    `make_step` finds. `teacher` decides the distillation weight of each step, `leg` where the
+    schedule begins. What the caller does between two steps counts on the run's clock.
 
     A loss or gradient that is not finite never reaches the weights. It raises TrainingError,
     naming step and blocks; with `on_nonfinite="skip"` the step ends without an update and its
@@ -48,7 +49,7 @@ def training_steps(
     step = step or make_step(model, MachineSettings(), teacher)
     clock_zero = time.monotonic() - progress.seconds
     batch = _batch(model, dataset, settings, progress.step)
-    while (fraction := progress.fraction(settings)) < 1:
+    while (fraction := progress.fraction(settings, leg)) < 1:
         model.train()
         distillation_weight = 0.0 if teacher is None else teacher.distillation_weight(progress)
         loss = _accumulate(step, batch, settings.gradient_accumulation, distillation_weight)
@@ -60,7 +61,7 @@ def training_steps(
         if not finite and settings.on_nonfinite == "stop":
             optimizer.zero_gradients()
             raise _not_finite(loss_value, norm_value, progress.step + 1, settings)
-        rate = optimizer.step(fraction) if finite else 0.0
+        rate = optimizer.step(fraction, leg) if finite else 0.0
         optimizer.zero_gradients()
         spike = finite and progress.watch(loss_value)
         batch = upcoming
@@ -71,7 +72,7 @@ def training_steps(
         yield StepReport(
             step=progress.step,
             tokens_seen=progress.tokens_seen,
-            fraction=progress.fraction(settings),
+            fraction=progress.fraction(settings, leg),
             loss=loss_value,
             learning_rate=rate,
             gradient_norm=norm_value,

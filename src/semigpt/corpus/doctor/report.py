@@ -63,6 +63,11 @@ class Report:
     rows: dict[str, Row] = field(default_factory=lambda: {name: Row() for name in BY_NAME})
     kept: dict[str, int] | None = None
 
+    @property
+    def name(self) -> str:
+        """The SPEC, or several, in one line."""
+        return self.spec.replace("\n", " + ")
+
     def as_dict(self) -> dict[str, Any]:
         """The report as a JSON object, with the meaning of each finding and what repairs it."""
         rows = {
@@ -85,7 +90,7 @@ class Report:
         from rich.table import Table
         from rich.text import Text
 
-        read = f"{self.spec}: {self.documents:,} documents, {self.characters:,} characters"
+        read = f"{self.name}: {self.documents:,} documents, {self.characters:,} characters"
         if self.bytes > 10e6:  # of less, the start takes longer than the reading
             read += f", {self.bytes / 1e6 / self.seconds:.0f} MB/s"
         lines = [Text(read)]
@@ -137,7 +142,7 @@ class Report:
             "",
             "# Cleaned text",
             "",
-            f"Made from `{self.spec}` with",
+            f"Made from `{self.name}` with",
             "",
             f"    {command}",
             "",

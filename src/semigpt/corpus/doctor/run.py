@@ -13,7 +13,7 @@ memory are a few chunks, 12 to 36 bytes per document to recognize duplicates, an
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from semigpt.corpus.duplicates import Seen
 from semigpt.corpus.library import quiet_datasets
 from semigpt.corpus.sources import open_source
 from semigpt.corpus.spec import parse_spec
-from semigpt.corpus.splits import READING_ORDER
-from semigpt.corpus.staging import Progress
+from semigpt.corpus.splits import READING_ORDER, own_name, plan_splits
+from semigpt.corpus.staging import Progress, in_one_string
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.storage import fsync, resumable_folder
 from semigpt.system import available_cores
@@ -39,7 +39,7 @@ __all__ = ["check", "clean", "selected_fixes"]
 
 
 def check(
-    spec: str,
+    spec: str | Sequence[str],
     *,
     column: str | None = None,
     squeeze: int | None = None,
@@ -62,7 +62,7 @@ def check(
     Raises CorpusError as `sources` does, SettingsError for a value that cannot work.
     """
     plan = make_plan(FIXES, squeeze, near_duplicates, min_characters)
-    report = Report(spec)
+    report = Report(in_one_string(spec))
     with tempfile.TemporaryDirectory(prefix="semigpt-text-") as scratch:
         for _ in _repaired(report, plan, column, workers, Path(scratch), progress):
             pass
@@ -72,7 +72,7 @@ def check(
 
 
 def clean(
-    spec: str,
+    spec: str | Sequence[str],
     out: Path,
     *,
     column: str | None = None,
@@ -108,7 +108,7 @@ def clean(
     plan = make_plan(selected, squeeze, near_duplicates, min_characters)
     if out.exists() or out.is_symlink():
         raise CorpusError(f"{out}: it exists already: name a folder that does not, with --out")
-    report = Report(spec)
+    report = Report(in_one_string(spec))
     out = out.absolute()
     try:
         with resumable_folder(out.parent) as temporary:
@@ -162,8 +162,10 @@ def _repaired(
     source = parse_spec(report.spec)
     with quiet_datasets():
         opened = open_source(source, column, scratch)
-        splits = [split for split in READING_ORDER if split in opened.splits] or list(opened.splits)
-        documents = ((split, text) for split in splits for text, _ in opened.splits[split]())
+        streams = plan_splits(opened.splits, None).streams
+        documents = (
+            (own_name(stream), text) for stream in streams for text, _ in opened.splits[stream]()
+        )
         for chunk, results in examined_chunks(documents, plan, workers or available_cores()):
             for (split, original), result in zip(chunk, results, strict=True):
                 report.documents += 1
@@ -174,7 +176,7 @@ def _repaired(
                     yield split or "train", text
             if progress is not None:
                 progress(report.documents, report.characters)
-    report.notes = list(opened.notes)
+    report.notes = opened.sentences()
     report.encodings = dict(opened.encodings)
     report.seconds = time.perf_counter() - started
 

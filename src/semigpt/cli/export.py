@@ -1,0 +1,65 @@
+"""semigpt export"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from semigpt.cli.flags import Commands, add_command, add_json_flag
+from semigpt.cli.output import note, terminating, write, write_json
+from semigpt.errors import SettingsError
+
+HELP = """\
+  gguf     llama.cpp, LM Studio; --type f32 is exact, f16 half and q8_0 a
+           quarter of its size
+  ollama   the same, and a Modelfile beside it
+  onnx     onnxruntime, and transformers.js in a browser
+
+The file is tried in the program itself on Korean texts, and left only where it
+gives the ids, the probabilities and the text that semigpt gives. What was
+found goes into the model's card. Needs pip install 'semigpt[export]'.
+"""
+
+
+def add(commands: Commands) -> None:
+    sub = add_command(
+        commands, "export", run, "a trained model as a file for other programs, verified", HELP
+    )
+    sub.add_argument("model", type=Path, metavar="RUN", help="a run or model folder")
+    sub.add_argument("--to", metavar="FORMAT", help="gguf, ollama or onnx")
+    sub.add_argument("--type", metavar="TYPE", help="f32 (default), f16 or q8_0; GGUF alone")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="(default: in the model folder)")
+    sub.add_argument(
+        "--push",
+        metavar="hf:USER/NAME",
+        help="upload the model folder and its files",
+    )
+    add_json_flag(sub)
+
+
+def run(options: argparse.Namespace) -> int:
+    from semigpt.export.run import export
+    from semigpt.huggingface.open import open_run
+    from semigpt.huggingface.push import push
+
+    if options.to is None and options.push is None:
+        raise SettingsError("nothing to do: give --to gguf, ollama or onnx, or --push hf:USER/NAME")
+    found: dict[str, Any] = {}
+    with terminating():
+        if options.to is not None:
+            exported = export(options.model, options.to, kind=options.type, out=options.out)
+            found = exported.as_dict()
+            note(f"tried in {exported.verdict.runtime}: {exported.verdict.found}")
+            for program, line in exported.use.items():
+                note(f"{program}: {line}")
+        if options.push is not None:
+            opened, _, _ = open_run(options.model)
+            folder = options.model if opened is None else opened.model_folder
+            found["pushed"] = push(folder, options.push)
+            note(f"uploaded: {found['pushed']}")
+    if options.json:
+        write_json(found)
+    elif options.to is not None:
+        write(f"{exported.file}\n")
+    return 0

@@ -1,0 +1,140 @@
+"""What a reader of files is asked, and what it is: the seam at which a kind of file is added.
+
+A reader is a function from a `FileRequest` to the file's documents. `formats.READERS` holds one for
+each ending that a file's name may have:
+
+    ".srt": Reader(from_start(subtitles), running=True)
+
+`from_start` makes a reader of a function that yields the file's texts from the first one on.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from semigpt.corpus.library import library_errors
+from semigpt.corpus.reading import Document, Reading, choose_column
+from semigpt.errors import CorpusError
+
+__all__ = [
+    "AS_FOUND",
+    "FileOptions",
+    "FileRequest",
+    "ReadDocuments",
+    "Reader",
+    "file_options",
+    "from_start",
+]
+
+SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|", "none": "\x1f"}
+CHOICES = {
+    "by": ("line", "paragraph", "document"),
+    "quoting": ("standard", "backslash", "none"),
+    "header": ("first", "none"),
+    "misfits": ("skip",),
+}
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """What a SPEC says about how its files are read; None leaves it to the file.
+
+    by:        what a document is in running text: line, paragraph or document
+    quoting:   of a table: standard (a quote is doubled inside quotes), backslash (`\\"`), none
+    separator: of a table, one character; none where a row is one field
+    header:    of a table: first (the first row names the columns), none (they are 1, 2, …)
+    misfits:   of a table: skip leaves rows out whose fields are not as many as the header's
+    """
+
+    by: str | None = None
+    quoting: str | None = None
+    separator: str | None = None
+    header: str | None = None
+    misfits: str | None = None
+
+    def given(self) -> dict[str, str]:
+        """Those that a SPEC gave, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+AS_FOUND = FileOptions()
+
+
+def file_options(spec: str, options: Mapping[str, str]) -> FileOptions:
+    """The options of `spec`, checked. Raises CorpusError for a value that cannot be."""
+    values = dict(options)
+    for name, choices in CHOICES.items():
+        if values.get(name, choices[0]) not in choices:
+            raise CorpusError(f"{spec}: {name}={values[name]} is not one of {', '.join(choices)}")
+    if "separator" in values:
+        separator = SEPARATORS.get(values["separator"], values["separator"])
+        if not re.fullmatch(r'[^\w"\r\n]', separator):
+            raise CorpusError(
+                f"{spec}: separator={values['separator']} is neither a sign, such as ;, nor one of "
+                f"{', '.join(SEPARATORS)}"
+            )
+        values["separator"] = separator
+    return FileOptions(**values)
+
+
+@dataclass(frozen=True)
+class FileRequest:
+    """A file to read documents from.
+
+    extension: its format, a key of READERS
+    column:    the column asked for, None for a choice
+    options:   what the SPEC says about the reading
+    scratch:   a folder for unpacked or decoded copies
+    reading:   keeps the position, and what was found; `reading.note` tells the user something
+    """
+
+    path: Path
+    extension: str
+    column: str | None
+    options: FileOptions
+    scratch: Path
+    reading: Reading
+
+    def choose_column(self, columns: Mapping[str, bool]) -> str:
+        """The column of this format's files: an earlier file's, else the one asked for."""
+        chosen = self.reading.columns
+        wanted = chosen.get(self.extension, self.column)
+        chosen[self.extension] = choose_column(str(self.path), columns, wanted)
+        return chosen[self.extension]
+
+
+ReadDocuments = Callable[[FileRequest], Iterator[Document]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How files of one ending are read.
+
+    read:    the documents of a file, from number `request.reading.row` on. It sets `reading.row` to
+             the number of each document, counted from 1, before it yields it, and may keep
+             `reading.file_fraction`. Raises CorpusError, in one line, where the file is broken
+    running: whether a file is running text, cut into documents only for training: what recurs in it
+             (the dialogue of a novel, a chorus) is kept
+    """
+
+    read: ReadDocuments
+    running: bool = False
+
+
+def from_start(texts: Callable[[FileRequest], Iterator[str]], kind: str) -> ReadDocuments:
+    """A reader that yields what `texts` does, and begins anew where a reading is resumed.
+
+    kind: what an error calls the file: "cannot be read as KIND"
+    """
+
+    def read(request: FileRequest) -> Iterator[Document]:
+        reading = request.reading
+        first = reading.row
+        with library_errors(request.path, kind):
+            for number, text in enumerate(texts(request), 1):
+                if number > first:
+                    reading.row = number
+                    yield text, None
+
+    return read

@@ -1,0 +1,346 @@
+"""Tables in text: the document in a column of each row of a .csv or .tsv file.
+
+Nothing is guessed that is not checked against the whole file first, and what is not plain is said:
+
+separator  the ending's own (a comma, a tab), or the one that `sep=;` in the first line names. Where
+           the rows do not fit it, a tab, semicolon, bar or comma that the first hundred rows fit
+quotes     as RFC 4180 has them. Where that breaks, or joins lines that each look like a row (as
+           many fields as the header, numbers where the column holds numbers), they are characters,
+           if every row then fits the header and few fields stand in quotes; else refused
+header     the first row names the columns, unless it has numbers where the other rows have them;
+           in a table of one column, unless it reads like a sentence. Then they are 1, 2, …
+rows       as many fields as the header. A separator behind the last field counts for none; so does
+           a first field of row numbers that the header does not name
+text       all columns are text: "007" and "NA" stay. Line ends are read as "\\n"
+"""
+
+import contextlib
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import filterfalse, islice
+
+from semigpt.corpus.files import open_text, scan_file
+from semigpt.corpus.library import library_errors, shortened
+from semigpt.corpus.reading import Document
+from semigpt.corpus.request import SEPARATORS, FileRequest
+from semigpt.corpus.survey import Dialect, Survey, are_numbers, is_blank, records, survey
+from semigpt.corpus.text import TextScan
+from semigpt.errors import CorpusError
+
+__all__ = ["table_documents"]
+
+OWN_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+OTHERS = ("\t", ";", "|", ",")
+HEAD_ROWS = 100
+HEAD_CHARACTERS = 1 << 20
+FEW_ROWS = 3
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\n?', re.IGNORECASE)
+SENTENCE = re.compile(r".*[.!?…。~]\s*|.{41,}|\S+(\s+\S+){2,}.*", re.DOTALL)
+# Names that only a header has.
+USUAL_NAMES = frozenset(
+    """
+    text texts document documents content contents body sentence sentences title review reviews
+    comment comments question answer context passage summary article news id idx index no label
+    labels class score rating date time url link name category source author
+    본문 내용 제목 문장 텍스트 글 기사 리뷰 댓글 질문 답변 요약 문서 원문 번호 순번 날짜 일시
+    라벨 평점 점수 분류 작성자 이름 출처
+    """.split()  # noqa: SIM905
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """How one file is read.
+
+    names:   of the columns; the first `header` rows are skipped
+    extra:   fields before the first that has a name
+    short:   whether rows may lack the last field, which has no name
+    lines:   of the file
+    """
+
+    dialect: Dialect
+    names: tuple[str, ...]
+    header: int
+    extra: int
+    short: bool
+    lines: int
+
+    def has(self, row: list[str]) -> bool:
+        """Whether a row has the table's fields."""
+        more = len(row) - len(self.names) - self.extra
+        return not more or (more == 1 and not row[-1]) or (more == -1 and self.short)
+
+
+def table_documents(request: FileRequest) -> Iterator[Document]:
+    """The documents of a table; `reading.row` counts its rows.
+
+    Raises CorpusError, naming the row, where they do not fit the header.
+    """
+    path, reading = request.path, request.reading
+    scan = scan_file(path, reading)
+    if scan is None or not scan.lines:
+        return
+    with library_errors(path, "a table"):
+        table, kinds = _TableCheck(request, scan).table()
+        column = _column(request, table, kinds)
+        place = table.extra + table.names.index(column)
+        first, number = reading.row, 0
+        with open_text(path, scan) as lines:
+            reader = records(lines, table.dialect)
+            for row in reader:
+                if is_blank(row):
+                    continue
+                number += 1
+                if number <= first or number <= table.header or not table.has(row):
+                    continue
+                reading.row = number
+                reading.file_fraction = reader.line_num / table.lines
+                yield row[place] if place < len(row) else "", None
+    reading.column = column
+
+
+def _column(request: FileRequest, table: Table, kinds: dict[str, bool]) -> str:
+    """The column asked for; else `text` and the like, or the only one that is not all numbers."""
+    if request.column is not None or request.extension in request.reading.columns:
+        kinds = dict.fromkeys(kinds, True)
+    try:
+        return request.choose_column(kinds)
+    except CorpusError as error:
+        separator = _in_words(table.dialect.separator)
+        header = "; #header=none reads the first row as text" if table.header else ""
+        raise CorpusError(f"{error} (the separator is read as {separator}{header})") from None
+
+
+def _in_words(separator: str) -> str:
+    names = {sign: name for name, sign in SEPARATORS.items()}
+    return names.get(separator, separator)
+
+
+class _TableCheck:
+    """Finds out how a file is written, and refuses it where that cannot be told."""
+
+    def __init__(self, request: FileRequest, scan: TextScan) -> None:
+        self.path, self.options, self.scan = request.path, request.options, scan
+        self.reading, self.column = request.reading, request.column
+        self.own = OWN_SEPARATORS[request.extension]
+        with open_text(self.path, scan) as file:
+            self.head = file.read(HEAD_CHARACTERS).splitlines(keepends=True)
+            if file.read(1):
+                self.head.pop()
+
+    def table(self) -> tuple[Table, dict[str, bool]]:
+        """How the file is read; and each column's name, and whether it holds more than numbers."""
+        skipped = bool(SEPARATOR_LINE.fullmatch(self.head[0])) if self.head else False
+        dialect = Dialect(self._separator(skipped), "standard", int(skipped))
+        dialect, found = self._quoting(dialect)
+        extra = int(bool(found.misfits) and found.longer == found.rows - 1 and found.numbered)
+        rows = self._rows(dialect)
+        short = 0 < found.shorter == found.misfits and not rows[0][-1]
+        if found.misfits and not extra and not short:
+            self._misfits(found)
+        names, header = self._header(rows, extra)
+        kinds = {}
+        for place, name in enumerate(names):
+            values = [row[place + extra] for row in rows[header:] if len(row) > place + extra]
+            kinds[name] = name in ("document", "text") or not are_numbers(values)
+        self._say(found, dialect, extra)
+        return Table(dialect, names, header, extra, short, max(found.lines, 1)), kinds
+
+    # Separator
+
+    def _separator(self, skipped: bool) -> str:
+        if self.options.separator is not None:
+            return self.options.separator
+        if skipped and (named := SEPARATOR_LINE.fullmatch(self.head[0])):
+            return named[1]
+        if self._head_fits(self.own) > 1:
+            return self.own
+        others = [sign for sign in OTHERS if sign != self.own and self._head_fits(sign) > 1]
+        if not others or (self._head_fits(self.own) == 1 and not self._in_first_row(others[0])):
+            return self.own
+        self._tell(f"its fields are separated by a {_in_words(others[0])}, and read so")
+        return others[0]
+
+    def _in_first_row(self, separator: str) -> bool:
+        return separator in next((line for line in self.head if line.strip()), "")
+
+    def _head_fits(self, separator: str) -> int:
+        """How many fields each of the first rows has; 0 where they do not have equally many."""
+        for quoting in ("standard", "none"):
+            rows = self._rows(Dialect(separator, quoting))
+            counts = {len(row) - (len(row) > 1 and not row[-1]) for row in rows}
+            if len(counts) == 1:
+                return counts.pop()
+        return 0
+
+    def _rows(self, dialect: Dialect) -> list[list[str]]:
+        """The first rows, as far as they can be read."""
+        rows: list[list[str]] = []
+        with contextlib.suppress(csv.Error):
+            rows.extend(islice(filterfalse(is_blank, records(self.head, dialect)), HEAD_ROWS))
+        return rows
+
+    # Quotes
+
+    def _quoting(self, dialect: Dialect) -> tuple[Dialect, Survey]:
+        if self.options.quoting is not None:
+            dialect = dialect.with_quoting(self.options.quoting)
+            found = self._survey(dialect)
+            if found.error is not None:
+                self._refuse_quotes(found)
+            return dialect, found
+        found = self._survey(dialect)
+        if not found.fits and any(f'{dialect.separator} "' in line for line in self.head):
+            spaced = replace(dialect, spaced=True)
+            second = self._survey(spaced)
+            if second.fits and second.suspects is None:
+                self._tell("spaces before a field are left out")
+                return spaced, second
+        if found.error is None and found.suspects is None:
+            return dialect, found
+        backslash = found.error is not None and self._has_backslash(found.error[0])
+        for quoting in ("backslash", "none") if backslash else ("none",):
+            other = dialect.with_quoting(quoting)
+            second = self._survey(other)
+            if second.fits and second.suspects is None and not second.seems_quoted:
+                self._say_quoting(quoting, found)
+                return other, second
+        if found.error is None and not found.certain:
+            return dialect, found
+        self._refuse_quotes(found)
+        raise AssertionError
+
+    def _has_backslash(self, line: int) -> bool:
+        with open_text(self.path, self.scan) as lines:
+            return '\\"' in next(islice(lines, line - 1, line), "")
+
+    def _survey(self, dialect: Dialect) -> Survey:
+        plain = [row for row in self._rows(dialect)[1:] if not any("\n" in cell for cell in row)]
+        rows = plain if len(plain) >= FEW_ROWS else self._rows(dialect.with_quoting("none"))[1:]
+        width = max((len(row) for row in rows), default=0)
+        numbers = [
+            place
+            for place in range(width)
+            if are_numbers([row[place] for row in rows if len(row) > place])
+        ]
+        with open_text(self.path, self.scan) as lines:
+            return survey(lines, dialect, numbers)
+
+    def _say_quoting(self, quoting: str, found: Survey) -> None:
+        why = f"a quote is out of place in line {found.error[0]:,}" if found.error else ""
+        if found.suspects is not None:
+            first, last = found.suspects
+            why = f"as quotes they would join lines {first:,} to {last:,}, which are rows"
+        how = 'a quote inside quotes is \\"' if quoting == "backslash" else "quotes are characters"
+        self._tell_of_rows(f"{how}: {why} (#quoting=standard takes them as quotes)")
+
+    def _refuse_quotes(self, found: Survey) -> None:
+        if found.suspects is not None and found.error is None:
+            first, last = found.suspects
+            raise CorpusError(
+                f"{self.path}, line {first}: its quotes join the lines to {last}, which look like "
+                "rows: double a quote that is a character, or say #quoting=none (quotes are "
+                "characters) or #quoting=standard (they are quotes)"
+            )
+        assert found.error is not None
+        line, what = found.error
+        raise CorpusError(
+            f"{self.path}, line {line}: cannot be read as a table ({what}): a quote that is a "
+            "character has to be doubled inside quotes; #quoting=none takes all quotes as "
+            'characters, #quoting=backslash reads \\"'
+        )
+
+    # Rows
+
+    def _misfits(self, found: Survey) -> None:
+        """Refuse a table with rows that do not fit its header, or say that they are left out."""
+        assert found.misfit is not None
+        line, fields = found.misfit
+        if self.options.misfits == "skip":
+            self._tell_of_rows(
+                f"{found.misfits:,} rows left out, the first in line {line:,}, because they have "
+                "not as many fields as the header"
+            )
+            return
+        more = f", and {found.misfits - 1:,} more such rows" if found.misfits > 1 else ""
+        raise CorpusError(
+            f"{self.path}, line {line}: {fields} fields, where the first row has {found.fields}"
+            f"{more}: put a field that holds a separator or line end in quotes, name another "
+            "separator (#separator=semicolon, tab, bar, none), or leave such rows out "
+            "(#misfits=skip)"
+        )
+
+    # Header
+
+    def _header(self, rows: list[list[str]], extra: int) -> tuple[tuple[str, ...], int]:
+        """The names of the columns, and how many rows they take."""
+        first, others = rows[0], rows[1:]
+        numbered = tuple(str(place) for place in range(1, len(first) + 1))
+        if self.options.header == "none":
+            return numbered, 0
+        usual = {*USUAL_NAMES, self.column}
+        evident = any(name in usual or name.strip().casefold() in usual for name in first)
+        if self.options.header is None and not evident:
+            if _looks_like_a_row(first, others):
+                self._tell(
+                    "the first row looks like the others, so it is read as text and the columns "
+                    "are called 1, 2, … (#header=first takes it for names)"
+                )
+                return numbered, 0
+            self._tell(
+                "the first row was taken for the names of the columns: "
+                f"{shortened(', '.join(first))} (#header=none reads it as text)"
+            )
+        return _told_apart(first), 1
+
+    def _say(self, found: Survey, dialect: Dialect, extra: int) -> None:
+        if found.trailing:
+            self._tell_of_rows(
+                f"{found.trailing:,} rows end in a separator that the first row does not have, and "
+                "are read without it"
+            )
+        if extra:
+            self._tell("the number that each row begins with has no name, and is left out")
+        if found.joined and found.longest is not None:
+            first, last = found.longest
+            self._tell_of_rows(
+                f"{found.lines:,} lines are {found.rows:,} rows, because {found.joined:,} hold "
+                f"line ends inside quotes, the longest from line {first:,} to {last:,} "
+                "(#quoting=none takes quotes as characters)"
+            )
+
+    def _tell(self, what: str) -> None:
+        """Say something of the file, once, that may be true of others too."""
+        if not self.reading.row:
+            self.reading.tally(what, self.path.name)
+
+    def _tell_of_rows(self, what: str) -> None:
+        """Say something of the file that has its own numbers in it."""
+        if not self.reading.row:
+            self.reading.note(f"{self.path.name}: {what}")
+
+
+def _looks_like_a_row(first: list[str], others: list[list[str]]) -> bool:
+    if len(first) == 1:
+        return bool(SENTENCE.fullmatch(first[0].strip()))
+    if not any(are_numbers([value]) for value in first):
+        return False
+    for place, value in enumerate(first):
+        column = [row[place] for row in others if len(row) > place]
+        if column and are_numbers([value]) != are_numbers(column):
+            return False
+    return bool(others)
+
+
+def _told_apart(names: list[str]) -> tuple[str, ...]:
+    """A name for each column: its number where it has none, `text.1` for a second `text`."""
+    found: list[str] = []
+    for place, name in enumerate(names, 1):
+        unique, count = name or str(place), 0
+        while unique in found:
+            count += 1
+            unique = f"{name or place}.{count}"
+        found.append(unique)
+    return tuple(found)

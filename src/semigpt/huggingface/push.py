@@ -1,0 +1,63 @@
+"""A model folder on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from semigpt.errors import CheckpointError, SettingsError
+
+__all__ = ["push"]
+
+# What a model folder may hold for others; whatever else lies there stays.
+FILES = (
+    "README.md",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "counts.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "*.gguf",
+    "Modelfile",
+    "onnx/model.onnx",
+)
+
+
+def push(folder: Path, where: str) -> str:
+    """Upload a model folder and its card to `hf:USER/NAME`; the address of the commit.
+
+    A repository that is not there yet is made, private, since a small model may repeat its text.
+    Who one is `huggingface_hub` knows (`hf auth login`, HF_TOKEN). Raises SettingsError for another
+    spelling, CheckpointError where the Hub refuses or does not answer.
+    """
+    name = re.fullmatch(r"hf:([\w.-]+/[\w.-]+)", where)
+    if name is None:
+        raise SettingsError(f"--push takes hf:USER/NAME, not {where!r}")
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi()
+    try:
+        api.create_repo(name[1], private=True, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=name[1],
+            folder_path=folder,
+            allow_patterns=list(FILES),
+            commit_message="Upload a model trained with semigpt",
+        )
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "nothing"
+        advice = "try again later"
+        if status in (401, 403, 404):
+            advice = "check the name, or log in with `hf auth login`"
+        raise CheckpointError(
+            f"{where}: {constants.ENDPOINT} answered {status}: {advice}"
+        ) from None
+    except Exception as error:
+        # The HTTP client's own errors; which client it is differs by version.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(
+            f"{where}: no upload to {constants.ENDPOINT} ({reason}): check the network"
+        ) from None
+    return str(commit.commit_url)

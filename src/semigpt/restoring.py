@@ -1,0 +1,104 @@
+"""A checkpoint's numbers put back in place, and what must be the same for that."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from semigpt.errors import CheckpointError
+from semigpt.models.base import LanguageModel
+from semigpt.run_folder import Checkpoint
+from semigpt.settings import from_table
+from semigpt.training.adamw import check_like
+from semigpt.training.optimizer import Optimizer
+from semigpt.training.progress import Progress
+
+__all__ = ["check_arithmetic", "check_same", "progress_of", "random_state", "restore"]
+
+logger = logging.getLogger(__name__)
+
+
+def progress_of(checkpoint: Checkpoint) -> Progress:
+    """How far the run had come.
+
+    Raises LookupError, ValueError or SettingsError for what no version of ours has saved.
+    """
+    progress = from_table(Progress, checkpoint.metadata["progress"], "progress.json")
+    if min(progress.step, progress.tokens_seen, progress.skipped, progress.seconds) < 0:
+        raise ValueError("progress of less than nothing")
+    return progress
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of every generator that training draws from (dropout's: the order of data needs
+    none).
+    """
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+@torch.no_grad()
+def restore(model: LanguageModel, optimizer: Optimizer, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's numbers in place, bit for bit. Raises LookupError, ValueError or
+    RuntimeError for those of another model.
+    """
+    for name, parameter in model.named_parameters():
+        check_like(name, checkpoint.tensors["model"][name], parameter)
+        parameter.copy_(checkpoint.tensors["model"][name])
+    optimizer.load_state(checkpoint.tensors["optimizer"])
+    torch.set_rng_state(checkpoint.tensors["random"]["cpu"])
+    if model.device.type == "cuda" and "cuda" in checkpoint.tensors["random"]:
+        torch.cuda.set_rng_state(checkpoint.tensors["random"]["cuda"], model.device)
+
+
+def check_same(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> None:
+    """Raise CheckpointError, showing the difference, where resuming would be with other text, ids
+    or shapes.
+    """
+    for what, now in identity.items():
+        before = checkpoint.metadata.get(what)
+        if before == now:
+            continue
+        if isinstance(now, dict) and isinstance(before, dict):
+            difference = _differences(before, now)
+        else:
+            difference = f"its fingerprint was {str(before)[:12]}, is {str(now)[:12]}"
+        raise CheckpointError(
+            f"{checkpoint.folder} was trained with another {what}: {difference}; bring back the "
+            "old one, or train from scratch "
+            "with another --out"
+        )
+
+
+def check_arithmetic(
+    checkpoint: Checkpoint, now: Mapping[str, str], *, forgiven: bool = False
+) -> None:
+    """Raise CheckpointError, showing the difference, where this machine rounds otherwise than the
+    one that saved; a warning where that is forgiven. Older checkpoints do not say.
+    """
+    before = checkpoint.metadata.get("arithmetic")
+    if not isinstance(before, dict) or before == now:
+        return
+    difference = _differences(before, now)
+    if forgiven:
+        logger.warning("resuming with other bits than the run had so far: %s", difference)
+        return
+    raise CheckpointError(
+        f"{checkpoint.folder} was computed otherwise than this machine would: {difference}; "
+        "resumed here, the run ends with other bits than without the stop: bring the old back, or "
+        "resume all the same with --other-bits"
+    )
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} was {before.get(name)}, is {now.get(name)}"
+        for name in sorted(now.keys() | before.keys())
+        if now.get(name) != before.get(name)
+    )

@@ -1,0 +1,107 @@
+"""The logs of a run folder: rows of JSON, and how long they were when a checkpoint was saved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semigpt.errors import CheckpointError
+from semigpt.storage import is_shortage, read_json_lines, sha256_file
+
+__all__ = [
+    "UnreadError",
+    "append_row",
+    "check_logs",
+    "cut_logs",
+    "log_digest",
+    "log_sizes",
+    "read_rows",
+    "reason",
+    "unread",
+]
+
+AGAIN = "or train from scratch with another --out"
+
+
+class UnreadError(CheckpointError):
+    """A file of which nobody knows whether it is whole: the system lacks files or memory."""
+
+
+def reason(error: Exception) -> str:
+    """Why a file failed, in the system's words, which safetensors passes on in its own error."""
+    return (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+
+
+def unread(path: Path, error: Exception) -> CheckpointError:
+    """The error for a file that cannot be read: an UnreadError where it may well be whole."""
+    return (UnreadError if is_shortage(error) else CheckpointError)(
+        f"{path} cannot be read: {reason(error)}"
+    )
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line to a log. Raises CheckpointError where it cannot be written."""
+    try:
+        with path.open("a", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {path}: {error.strerror}; free some disk, then --resume"
+        ) from None
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Every line of a log. Raises CheckpointError for a line that is damaged."""
+    try:
+        return read_json_lines(path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: {reason(error)}; bring the file back, {AGAIN}") from None
+
+
+def log_sizes(logs: Mapping[str, Path]) -> dict[str, int]:
+    """Bytes of each log, 0 for one that is not there."""
+    return {name: path.stat().st_size if path.exists() else 0 for name, path in logs.items()}
+
+
+def log_digest(path: Path, length: int) -> str:
+    """The SHA-256 of the first bytes of a log, which may be none."""
+    if not length:
+        return hashlib.sha256().hexdigest()
+    try:
+        return sha256_file(path, length)
+    except OSError as error:
+        raise unread(path, error) from None
+
+
+def check_logs(
+    logs: Mapping[str, Path], lengths: Mapping[str, int], digests: Mapping[str, str]
+) -> None:
+    """Raise CheckpointError where a log is shorter than it was when a checkpoint was saved, or
+    another.
+    """
+    sizes = log_sizes(logs)
+    for name, length in lengths.items():
+        if sizes[name] < length:
+            raise CheckpointError(
+                f"{logs[name]} is cut off: {sizes[name]:,} bytes where the checkpoint was "
+                f"saved with {length:,}; bring it back, {AGAIN}"
+            )
+    for name, digest in digests.items():
+        if name in lengths and log_digest(logs[name], lengths[name]) != digest:
+            read_rows(logs[name])  # names the line, where it is no JSON
+            raise CheckpointError(
+                f"{logs[name]} is not what the run had written when the checkpoint was "
+                f"saved; bring it back, {AGAIN}"
+            )
+
+
+def cut_logs(logs: Mapping[str, Path], lengths: Mapping[str, int]) -> None:
+    """Cut each log to its length. Raises OSError where one cannot be written."""
+    sizes = log_sizes(logs)
+    for name, length in lengths.items():
+        if sizes[name] > length:
+            os.truncate(logs[name], length)

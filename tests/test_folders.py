@@ -1,0 +1,185 @@
+"""Folders and names: every file is read or named, whatever lies beside it."""
+
+import os
+import unicodedata
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from semigpt.corpus import Corpus, prepare_corpus
+from semigpt.corpus.split_names import splits_by_name
+from semigpt.errors import CorpusError
+
+AUTUMN = [f"가을 글 {i}번" for i in range(60)]
+SPRING = [f"봄 글 {i}번" for i in range(60)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "글"
+    path.mkdir()
+    (path / "가을.txt").write_text("\n".join(AUTUMN), encoding="cp949")
+    return path
+
+
+def prepare(spec: Path | str, column: str | None = None) -> Corpus:
+    return prepare_corpus(str(spec), column=column)
+
+
+def documents(corpus: Corpus) -> list[str]:
+    return sorted(text for split in corpus.splits for text in corpus.documents(split))
+
+
+def not_read(corpus: Corpus) -> str:
+    return " ".join(finding for finding in corpus.findings if finding.startswith("not read"))
+
+
+@pytest.mark.parametrize("ending", ["png", "mp3", "xml", "h5", "exe", "mp4", "ini", "npy"])
+def test_what_lies_beside_a_text_changes_nothing(folder: Path, ending: str) -> None:
+    for i in range(3):
+        (folder / f"{i}.{ending}").write_bytes(b"\x89PNG\r\n")
+    corpus = prepare(folder)
+    assert documents(corpus) == sorted(AUTUMN)
+    assert f"3 .{ending} (0.{ending}, …)" in not_read(corpus)
+
+
+def test_every_file_is_read_or_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "아래").mkdir()
+    (folder / "아래" / "표.csv").write_text("n,text\n1,NA\n2,null\n", encoding="utf-8")
+    with zipfile.ZipFile(folder / "묶음.zipx", "w") as archive:
+        archive.writestr("a.txt", "안의 글")
+    (folder / "README").write_text("끝없는 이름", encoding="utf-8")
+    (folder / ".숨김.txt").write_text("숨은 글", encoding="utf-8")
+    (folder / "없는곳.txt").symlink_to(tmp_path / "없음.txt")
+    os.mkfifo(folder / "관.txt")
+    run = folder / "runs" / "a"
+    run.mkdir(parents=True)
+    (run / "config.toml").write_text("", encoding="utf-8")
+    (run / "metrics.jsonl").write_text('{"loss": 1}\n', encoding="utf-8")
+    corpus = prepare(folder, column="text")
+    assert documents(corpus) == sorted([*AUTUMN, "NA", "null"])
+    for told in (
+        "1 .zipx (묶음.zipx)",
+        "1 without an ending (README)",
+        "1 hidden (.숨김.txt)",
+        "1 a link to nothing (없는곳.txt)",
+        "1 not a regular file (관.txt)",
+        "1 a run of semigpt (runs/a)",
+    ):
+        assert told in not_read(corpus)
+    with pytest.raises(CorpusError, match="a run of semigpt, not a text"):
+        prepare(run)
+
+
+def test_links_are_followed_once(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "다른 곳"
+    other.mkdir()
+    (other / "봄.txt").write_text("\n".join(SPRING), encoding="utf-8")
+    (other / "돌아감").symlink_to(folder)
+    (folder / "a").symlink_to(other)
+    (folder / "b").symlink_to(other)
+    (folder / "c").symlink_to(folder)
+    (folder / "하나 더.txt").symlink_to(folder / "가을.txt")
+    corpus = prepare(folder)
+    assert documents(corpus) == sorted([*AUTUMN, *SPRING])
+    assert not not_read(corpus)
+
+
+def test_a_folder_that_may_not_be_entered_is_named(folder: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may enter it")
+    (folder / "닫힘").mkdir(mode=0)
+    with pytest.raises(CorpusError, match="닫힘: cannot be opened"):
+        prepare(folder)
+
+
+def test_a_text_that_lies_there_twice_is_read_once(folder: Path) -> None:
+    (folder / "사본.txt").write_text("\n".join(AUTUMN), encoding="cp949")
+    corpus = prepare(folder)
+    assert documents(corpus) == sorted(AUTUMN)
+    assert any("사본.txt: not read, because" in finding for finding in corpus.findings)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["my_test_story.txt", "training_log.txt", "소설.txt"], {}),
+        (["test_story.txt", "training_log.txt"], {}),
+        (["train.txt", "other.txt"], {}),
+        (["test 노트.txt", "일기.txt"], {}),
+        (["train.txt", "dev.txt"], {"train": 1, "validation": 1}),
+        (["ratings.txt", "ratings_train.txt", "ratings_test.txt"], {"train": 1, "test": 1}),
+        (["train-00000-of-00002.csv", "train-00001-of-00002.csv", "test-00000-of-00001.csv"],
+         {"train": 2, "test": 1}),
+        (["train/a.txt", "train/b.txt", "eval/c.txt"], {"train": 2, "test": 1}),
+        (["1.Training/a.txt", "2.Validation/a.txt"], {"train": 1, "validation": 1}),
+    ],
+)  # fmt: skip
+def test_names_tell_splits_only_in_pairs(names: list[str], expected: dict[str, int]) -> None:
+    folder = Path("글")
+    splits = splits_by_name(folder, [folder / name for name in names])
+    assert {split: len(paths) for split, paths in splits.items()} == expected
+
+
+def test_no_file_is_left_out_of_all_splits_in_silence(folder: Path) -> None:
+    for name in ("소설_train", "소설_test"):
+        (folder / f"{name}.txt").write_text(f"{name}의 글이다\n", encoding="utf-8")
+    corpus = prepare(folder)
+    assert "가을.txt, which names no split" in not_read(corpus)
+    everything = prepare(f"{folder}#split=all")
+    assert documents(everything) == sorted([*AUTUMN, "소설_train의 글이다", "소설_test의 글이다"])
+
+
+def test_a_pattern_reads_what_it_can(folder: Path) -> None:
+    (folder / "표지.png").write_bytes(b"x")
+    corpus = prepare(f"{folder}/*")
+    assert documents(corpus) == sorted(AUTUMN)
+    assert "표지.png" in not_read(corpus)
+    (folder / "run" / "checkpoints").mkdir(parents=True)
+    for name in ("config.toml", "a.txt"):
+        (folder / "run" / name).write_text("달리기의 글\n" * 9, encoding="utf-8")
+    corpus = prepare(f"{folder}/**/*.txt")
+    assert documents(corpus) == sorted(AUTUMN)
+    assert "a.txt" in not_read(corpus)
+    assert "달리기의 글" in prepare(f"{folder}/run/*.txt").text("train")
+
+
+# --- names
+
+
+@pytest.mark.parametrize("spec", [".", "./", "../글", "$PWD", "~", "~/가을.txt"])
+def test_a_place_is_found_however_it_is_called(
+    folder: Path, spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
+    assert documents(prepare(spec.replace("$PWD", str(folder)))) == sorted(AUTUMN)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_is_found_in_either_form(tmp_path: Path, form: str) -> None:
+    place = tmp_path / unicodedata.normalize(form, "소설")
+    place.mkdir()
+    (place / unicodedata.normalize(form, "봄.txt")).write_text("\n".join(SPRING), encoding="utf-8")
+    for typed in ("NFC", "NFD"):
+        for spec in ("소설/봄.txt", "소설", "소설/봄*.txt"):
+            path = tmp_path / unicodedata.normalize(typed, spec)
+            if "*" in spec and typed != form:
+                continue  # the folder's own name has to be right in a pattern
+            assert documents(prepare(path)) == sorted(SPRING)
+
+
+def test_a_name_that_is_no_utf_8_is_kept(tmp_path: Path) -> None:
+    from semigpt.config import DataSettings
+
+    place = os.fsdecode(b"\xb1\xdb")
+    (tmp_path / place).mkdir()
+    (tmp_path / place / f"{place}.txt").write_text("\n".join(SPRING), encoding="cp949")
+    for name in (place, f"{place}/{place}.txt"):
+        kept = DataSettings(spec=str(tmp_path / name)).spec
+        assert kept.endswith("%B1%DB" + "/%B1%DB.txt" * ("/" in name))
+        corpus = prepare(kept)
+        assert documents(corpus) == sorted(SPRING)
+        assert "%B1%DB.txt: in CP949, and read so" in corpus.findings
+        "".join([corpus.spec, *corpus.findings]).encode()
