@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from semigpt.errors import SettingsError
 from semigpt.export.vocabulary import gguf_vocabulary
 from semigpt.models.base import LanguageModel
 from semigpt.tokenizers.base import Tokenizer
@@ -119,6 +120,8 @@ def _add_tensors(
         elif kind == "q8_0" and array.shape[1] % BLOCK:
             chosen = types["f16"]
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if target is None:
+            raise SettingsError(f"llama.cpp has no name for the tensor {name}")
         writer.add_tensor(target, gguf.quants.quantize(array, chosen), raw_dtype=chosen)
 
 

@@ -130,7 +130,7 @@ class _Transformer(_Graph):
     def model(self) -> onnx.ModelProto:
         """The whole graph."""
         int64, float32 = TensorProto.INT64, TensorProto.FLOAT
-        cache = ["batch", self.kv_heads, None, self.head_width]
+        cache: list[str | int | None] = ["batch", self.kv_heads, None, self.head_width]
         inputs = [
             helper.make_tensor_value_info("input_ids", int64, ["batch", "tokens"]),
             helper.make_tensor_value_info("attention_mask", int64, ["batch", "past + tokens"]),
