@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,10 @@ from semigpt.training.speed import Speed
 
 # Models this small run no faster on two threads, and 20 x slower where something else holds a core.
 torch.set_num_threads(1)
+
+# Under nohup the processes that tests start would ignore what they are sent.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 VOCABULARY = 50
 SMALL = {kind: model_class(kind).small for kind in LADDER}
