@@ -1,17 +1,19 @@
 """The runs behind the law of learning: bits per character by text, model, tokenizer and tokens.
 
-    python benchmarks/law.py [--text NAME=SPEC …] [--cells FILE] [--rows FILE] [--commands]
+    python benchmarks/law.py [--text NAME=SPEC …] [--cells FILE] [--rows FILE]
+                             [--commands] [--describe]
 
 FILE of cells (default: benchmarks/law.toml) lists runs by *steps*, never by the clock, so a row
 comes out the same on any machine. A cell whose settings are lists stands for every combination.
 FILE of rows (default: benchmarks/law.jsonl) keeps a line per run, and a run that it holds is not
 repeated: the whole takes hours, and may be stopped and resumed. `--commands` prints the command of
-each row and runs nothing.
+each row and runs nothing; `--describe` writes law_texts.json, which law_fit.py reads too.
 
 A text is called NAME and is SPEC's beginning: the first so many million characters of its training
-split, and its held-out splits cut to 300,000 characters each. `news` and `pydoc` (the topics of
-Python's own help) need no SPEC; cells of a text that has none are left out. `reviews` is the folder
-that benchmarks/film_reviews.py makes.
+split, and its held-out splits cut to 300,000 characters each. `news`, `pydoc` (the topics of
+Python's help) and `stdlib` (the files of its library) need no SPEC; cells of a text that has none
+are left out. `reviews` is the folder that benchmarks/film_reviews.py makes, `sentences` one of news
+sentences.
 
     OMP_NUM_THREADS=1 python benchmarks/law.py --text reviews=film_reviews --threads 1
 """
@@ -19,8 +21,11 @@ that benchmarks/film_reviews.py makes.
 from __future__ import annotations
 
 import argparse
+import csv
+import dataclasses
 import itertools
 import json
+import math
 import shlex
 import sys
 import sysconfig
@@ -31,10 +36,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from parts_of_texts import SPLITS, write_beginning
 from semigpt.errors import SemigptError
 
 HERE = Path(__file__).parent
-HELD_OUT = 300_000  # characters of validation and of test
 EVALUATED_BLOCKS = 256
 # What a cell may say, and what it says where it does not.
 DEFAULTS: dict[str, Any] = {
@@ -116,20 +121,10 @@ def own_documents(name: str) -> dict[str, list[str]] | None:
     }
 
 
-def first_documents(documents: Iterator[str], characters: float) -> Iterator[str]:
-    """Whole documents until they have that many characters."""
-    for text in documents:
-        if characters <= 0:
-            return
-        yield text
-        characters -= len(text)
-
-
-def corpus_of(cell: Row, specs: dict[str, str], folder: Path) -> str | None:
-    """The SPEC of a cell's text, written to `folder` where it is a part; None where there is no
-    text of that name.
+def corpus_of(name: str, millions: float, specs: dict[str, str], folder: Path) -> str | None:
+    """The SPEC of a text, written to `folder` where it is a part; None where there is none of that
+    name.
     """
-    name, millions = cell["text"], cell["millions"]
     if name == "news" and not millions:
         return "news"
     target = folder / f"{name}-{millions:g}"
@@ -141,16 +136,28 @@ def corpus_of(cell: Row, specs: dict[str, str], folder: Path) -> str | None:
         from semigpt import prepare_corpus
 
         corpus = prepare_corpus(specs[name])
-        splits = {split: corpus.documents(split) for split in ("train", "validation", "test")}
+        splits = {split: corpus.documents(split) for split in SPLITS}
     else:
         return None
-    target.mkdir(parents=True)
-    for split, documents in splits.items():
-        wanted = (millions * 1e6 or 1e12) if split == "train" else HELD_OUT
-        with (target / f"{split}.jsonl").open("w", encoding="utf-8") as file:
-            for text in first_documents(documents, wanted):
-                file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+    write_beginning(target, splits, millions * 1e6 or math.inf)
     return str(target)
+
+
+def describe_texts(cells_file: Path, specs: dict[str, str], folder: Path) -> None:
+    """Write what counting learns of each text that a row is of to law_texts.json."""
+    from semigpt import prepare_corpus
+    from semigpt.evaluation.counting import describe
+
+    path = HERE / "law_texts.json"
+    described = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    texts = {(cell["text"], cell["millions"]) for cell in cells(cells_file)}
+    with (HERE / "law_minutes.csv").open(encoding="utf-8") as file:
+        texts |= {(row["text"], float(row["millions"])) for row in csv.DictReader(file)}
+    for name, millions in sorted(texts):
+        if (corpus := corpus_of(name, millions, specs, folder)) is not None:
+            text = describe(prepare_corpus(corpus))
+            described[f"{name}-{millions:g}"] = dataclasses.asdict(text)
+    path.write_text(json.dumps(described) + "\n", encoding="utf-8")
 
 
 def measure(cell: Row, corpus: str, threads: int | None) -> Row:
@@ -209,6 +216,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--texts", type=Path, metavar="FOLDER", help="where to keep the texts")
     parser.add_argument("--threads", type=int, help="of the products")
     parser.add_argument("--commands", action="store_true", help="print the commands, run nothing")
+    parser.add_argument("--describe", action="store_true", help="write law_texts.json, run nothing")
     return parser.parse_args()
 
 
@@ -225,11 +233,14 @@ def main() -> int:
     held = {tuple(json.loads(line)[name] for name in DEFAULTS) for line in lines}
     with tempfile.TemporaryDirectory() as temporary:
         texts = options.texts or Path(temporary)
+        if options.describe:
+            describe_texts(options.cells, specs, texts)
+            return 0
         for cell in cells(options.cells):
             if tuple(cell.values()) in held:
                 continue
             try:
-                corpus = corpus_of(cell, specs, texts)
+                corpus = corpus_of(cell["text"], cell["millions"], specs, texts)
                 if corpus is None:
                     continue
                 row = {**cell, **measure(cell, corpus, options.threads)}

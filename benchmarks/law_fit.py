@@ -1,12 +1,13 @@
 """Fit the law of learning to its runs, and say how far off it is where it has not been fitted.
 
-    python benchmarks/law_fit.py [--write] [--leave-out] [--matrix]
+    python benchmarks/law_fit.py [--write] [--leave-out] [--choices] [--matrix]
 
 Reads law.jsonl (runs by steps, benchmarks/law.py), law_minutes.csv (runs of docs/choices.md and
 docs/results.md, by the tokens that they read) and law_texts.json (what counting says of each text).
 `--write` puts the coefficients into src/semigpt/law.toml. `--leave-out` fits again without each
 text, and without the minute rows of each machine and number of minutes, and prints the errors of
-what was left out. `--matrix` prints what `semigpt train` then chooses on five machines.
+what was left out. `--choices` holds its choice against the ways that were measured beside each
+other. `--matrix` prints what `semigpt train` then chooses on five machines.
 
 Least squares with Huber's loss, by Levenberg and Marquardt's method with finite differences.
 """
@@ -24,16 +25,19 @@ from typing import Any
 
 import numpy as np
 
+from semigpt import auto
+from semigpt.config import Recipe, shape_of
 from semigpt.law import Learner, Text, expected_bits
+from semigpt.training.speed import Speed
 
 HERE = Path(__file__).parent
 LAW = HERE.parent / "src" / "semigpt" / "law.toml"
 PRIOR = 0.05  # weight of where the fit begins
-STARTS = 1
 HUBER = 0.06  # bits, from which an error counts linearly
-BLOCKS = {"tiny": 852_000, "small": 3_214_000, "base": 10_625_000}
-CONTEXT = {"tiny": 128, "small": 128, "base": 256}
-BATCH = {"tiny": 12, "small": 24, "base": 16}
+SHAPES = {
+    size: shape_of(Recipe.from_tables({"model": {"size": size}, "training": {"steps": 1}}))
+    for size in ("tiny", "small", "base")
+}
 TESTED = {"news": -0.11, "reviews": 0.03}  # bits by which a test split differs from the blocks
 # Tokens per character of the texts that the minute rows read.
 PER_CHARACTER = {
@@ -113,13 +117,13 @@ def load() -> list[Run]:
 
 def by_steps(row: dict[str, Any], texts: Mapping[str, Text]) -> Run:
     name = f"{row['text']}-{row['millions']:g}"
-    batch = row["batch_size"] or BATCH[row["size"]]
+    batch = row["batch_size"] or SHAPES[row["size"]].batch_size
     learner = Learner(
-        block_parameters=BLOCKS[row["size"]],
+        block_parameters=SHAPES[row["size"]].block_parameters,
         kind=row["tokenizer"],
         vocab_size=row["vocab_size"] or None,
         per_character=row["training_tokens"] / row["characters"],
-        batch_tokens=batch * CONTEXT[row["size"]],
+        batch_tokens=batch * SHAPES[row["size"]].context_length,
         dropout=row["dropout"],
         weight_decay=row["weight_decay"],
         taught=row["teacher"] == "counts",
@@ -138,11 +142,11 @@ def by_minutes(row: dict[str, str], texts: Mapping[str, Text]) -> Run:
     batch = int(row["batch_size"])
     ratio = BYTE_PAIRS[vocab_size] if kind == "bpe" else 1.0 if kind == "char" else 0.0
     learner = Learner(
-        block_parameters=BLOCKS[row["size"]],
+        block_parameters=SHAPES[row["size"]].block_parameters,
         kind=kind,
         vocab_size=vocab_size or None,
         per_character=ratio or PER_CHARACTER[row["text"]][vocab_size],
-        batch_tokens=batch * CONTEXT[row["size"]],
+        batch_tokens=batch * SHAPES[row["size"]].context_length,
         dropout=float(row["dropout"]),
         weight_decay=float(row["weight_decay"]),
         taught=row["teacher"] == "counts",
@@ -176,21 +180,13 @@ def errors(runs: list[Run], by: Mapping[str, float]) -> np.ndarray[Any, Any]:
     )
 
 
-def fit(
-    runs: list[Run], begin: Mapping[str, float] | None = None, starts: int = STARTS
-) -> dict[str, float]:
-    """The coefficients, the best of several beginnings."""
-    draw = np.random.default_rng(0)
-    begins = [begin] if begin is not None else []
-    begins += [
-        {name: at + 0.7 * scale * draw.normal() * (i > 0) for name, (at, scale) in BEGIN.items()}
-        for i in range(starts)
-    ]
-    return min((fitted(runs, start) for start in begins), key=lambda found: found[1])[0]
+def fit(runs: list[Run]) -> dict[str, float]:
+    """The coefficients, from where BEGIN has them."""
+    return fitted(runs, {name: at for name, (at, _) in BEGIN.items()})
 
 
-def fitted(runs: list[Run], begin: Mapping[str, float]) -> tuple[dict[str, float], float]:
-    """The coefficients that a beginning leads to, and their cost."""
+def fitted(runs: list[Run], begin: Mapping[str, float]) -> dict[str, float]:
+    """The coefficients that a beginning leads to."""
     names = list(BEGIN)
     prior = np.array([BEGIN[name][0] for name in names])
     scale = np.array([BEGIN[name][1] for name in names])
@@ -232,7 +228,7 @@ def fitted(runs: list[Run], begin: Mapping[str, float]) -> tuple[dict[str, float
         gained, values, now, damping = now - found, tried, found, max(damping / 4, 1e-7)
         if gained < 1e-5:
             break
-    return dict(zip(names, map(float, values), strict=True)), now
+    return dict(zip(names, map(float, values), strict=True))
 
 
 def show(runs: list[Run], off: Any, worst: int = 12) -> None:
@@ -252,16 +248,34 @@ def corpus_of(run: Run) -> str:
     return f"{run.text} {run.described.characters / 1e6:.1f}"
 
 
-def leave_out(runs: list[Run], key: Callable[[Run], str], by: Mapping[str, float]) -> Any:
+def leave_out(runs: list[Run], key: Callable[[Run], str]) -> Any:
     """Fit without each group in turn; the errors on what was left out."""
     every = np.zeros(len(runs))
     for group in dict.fromkeys(map(key, runs)):
         kept = [run for run in runs if key(run) != group]
         out = [i for i, run in enumerate(runs) if key(run) == group]
-        off = errors([runs[i] for i in out], fit(kept, by))
+        off = errors([runs[i] for i in out], fit(kept))
         every[out] = off
         print(error_row(group, off))
     return every
+
+
+def choices(runs: list[Run]) -> None:
+    """Print, for each text and time in which several ways were measured on one machine, how much
+    higher the way ends that the law takes of them than the best.
+    """
+    by = fit(runs)
+    cells: dict[tuple[str, int, str], list[Run]] = {}
+    for run in runs:
+        if run.group not in ("steps", f"{run.group.split()[0]} "):
+            cells.setdefault((run.text, run.described.characters, run.group), []).append(run)
+    print("| text, machine, minutes | ways | taken | above the best |\n|---|---|---|---|")
+    for (text, characters, group), ways in cells.items():
+        if len(ways) > 1:
+            taken = ways[int(np.argmin(errors(ways, by) + [run.bits for run in ways]))]
+            above = taken.bits - min(run.bits for run in ways)
+            cell = f"{text} {characters / 1e6:.1f}, {group}"
+            print(f"| {cell} | {len(ways)} | {taken.name} | {above:.3f} |")
 
 
 # As fast as a slow laptop, as E, and two, five and ten times as fast as E.
@@ -272,10 +286,6 @@ MINUTES = (1.0, 2.0, 5.0, 20.0, 60.0)
 
 def matrix() -> None:
     """Print what is chosen on five machines, and what is expected of it, for each text and time."""
-    from semigpt import auto
-    from semigpt.config import Recipe
-    from semigpt.training.speed import Speed
-
     for name, text in load_texts().items():
         print(f"\n| {name}, million characters | " + " | ".join(f"{m:g} min" for m in MINUTES))
         print("|---" * (len(MINUTES) + 1) + "|")
@@ -313,38 +323,35 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write law.toml")
     parser.add_argument("--leave-out", action="store_true", help="errors where it was not fitted")
     parser.add_argument("--all", action="store_true", help="show every run")
+    parser.add_argument("--choices", action="store_true", help="its choice of what was measured")
     parser.add_argument("--matrix", action="store_true", help="what is chosen where")
     options = parser.parse_args()
     if options.matrix:
         matrix()
         return 0
     runs = load()
+    if options.choices:
+        choices(runs)
+        return 0
     by = fit(runs)
     show(runs, errors(runs, by), len(runs) if options.all else 14)
     print({name: round(value, 4) for name, value in by.items()})
     error = float(np.sqrt(np.mean(errors(runs, by) ** 2)))
     if options.leave_out:
         print("| left out | runs | median | worst |\n|---|---|---|---|")
-        corpora = leave_out(
-            runs, lambda run: f"{run.text} {run.described.characters / 1e6:.1f}", by
-        )
-        show(runs, corpora)
-        families = leave_out(runs, lambda run: run.text, by)
-        show(runs, families)
+        show(runs, leave_out(runs, corpus_of))
+        show(runs, leave_out(runs, lambda run: run.text))
         minutes = [run for run in runs if run.group != "steps"]
         steps = [run for run in runs if run.group == "steps"]
         found = []
         for group in dict.fromkeys(run.group for run in minutes):
             out = [run for run in minutes if run.group == group]
             kept = [run for run in minutes if run.group != group] + steps
-            off = errors(out, fit(kept, by))
+            off = errors(out, fit(kept))
             found += list(zip(out, off, strict=True))
-            print(
-                f"| {group} min | {len(out)} | {np.median(abs(off)):.3f} | {abs(off).max():.3f} |"
-            )
+            print(error_row(f"{group} min", off))
         minutes_off = np.array([off for _, off in found])
         show([run for run, _ in found], minutes_off)
-        error = float(np.sqrt(np.mean(minutes_off**2)))
     if options.write:
         lines = [f"{name} = {value:.5g}" for name, value in by.items()]
         LAW.write_text(

@@ -77,7 +77,7 @@ class Open:
     dropouts: tuple[float, ...]
     weight_decays: tuple[float, ...]
     teachers: tuple[bool, ...]
-    remembers: bool = False  # a model that holds the counts knows what they teach
+    has_counts: bool = False  # a model that holds the counts knows what they teach
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def candidates(
                     batch_tokens=batch_size * shape.context_length,
                     dropout=dropout,
                     weight_decay=decay,
-                    taught=taught or left.remembers,
+                    taught=taught or left.has_counts,
                 )
                 expected, tokens = expected_bits(text, learner, most), most
                 if may_end_early:

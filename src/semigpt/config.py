@@ -28,7 +28,7 @@ from semigpt.training.optimizer import OptimizerSettings, learning_rate_scale
 from semigpt.training.progress import Progress
 from semigpt.training.settings import LENGTHS, LegSettings, More, TrainingSettings
 
-__all__ = ["DataSettings", "Recipe", "SampleSettings", "TokenizerSettings"]
+__all__ = ["DataSettings", "Recipe", "SampleSettings", "TokenizerSettings", "shape_of"]
 
 # Settings that an automatic choice of `semigpt.auto` fills in once the text, or the run's length,
 # is known.
@@ -264,7 +264,7 @@ class Recipe:
         batches = None if chosen("batch_size") and timed else (self.training.batch_size,)
         teacher = self.training.teacher
         return auto.Open(
-            shapes={size: _shape_of(self.of_size(size) if sized else self) for size in sizes},
+            shapes={size: shape_of(self.of_size(size) if sized else self) for size in sizes},
             tokenizers=self._open_tokenizers(characters),
             batches=batches,
             dropouts=auto.DROPOUTS if chosen("dropout") else (getattr(self.model, "dropout", 0.0),),
@@ -274,7 +274,7 @@ class Recipe:
             teachers=(False, True)
             if teacher == "auto" and "teacher" in self.rung.auto
             else (teacher == "counts",),
-            remembers=self.model.ngram_order is not None,
+            has_counts=self.model.ngram_order is not None,
         )
 
     def _open_tokenizers(self, characters: int) -> tuple[tuple[str, int | None], ...]:
@@ -401,7 +401,7 @@ class Recipe:
 TABLES = [f.name for f in fields(Recipe) if f.name not in ("kind", "size", "defaulted")]
 
 
-def _shape_of(recipe: Recipe) -> auto.Shape:
+def shape_of(recipe: Recipe) -> auto.Shape:
     """A recipe's shape as the law takes it."""
     return auto.Shape(
         block_parameters=replace(recipe.model, vocab_size=0).parameter_count,

@@ -77,8 +77,8 @@ class Learner:
 def tokens_per_character(kind: str, vocab_size: int | None, text: Text) -> float:
     """An estimate before there is a tokenizer: fewer for the smaller alphabets of other scripts."""
     if kind in ("char", "jamo", "byte"):
-        by_character = {"char": 1.0, "jamo": 2.3, "byte": 2.5}[kind]
-        return by_character if text.distinct > 500 else 1.0
+        korean = {"char": 1.0, "jamo": 2.3, "byte": 2.5}[kind]
+        return korean if text.distinct > 500 else 1.0
     size = math.log2((vocab_size or 2 * UNIGRAM_VOCABULARY) / UNIGRAM_VOCABULARY)
     korean = 0.585 * math.pow(2, -0.22 * size)
     return min(korean * math.pow(text.entropy / CHARACTER_ENTROPY, 2.1), 1.0)
@@ -93,7 +93,9 @@ def coefficients() -> dict[str, float]:
 
 
 def law_error() -> float:
-    """What the law is off by on texts and minutes that it was not fitted to, in bits."""
+    """What the law is off by on the runs that it was fitted to: the root of the mean square, in
+    bits. A text of another kind may be further off.
+    """
     return coefficients()["error"]
 
 

@@ -325,9 +325,8 @@ def with_outlook(asked: Recipe, recipe: Recipe, text: Text, forecast: Forecast) 
     training, model = recipe.training, recipe.model
     timed_by_clock = training.minutes is not None and recipe.machine.compile is not True
     if timed_by_clock and isinstance(model, GPTSettings):
-        per_step = forecast.seconds / forecast.steps
         kept = measured_speed(recipe.machine).seconds(model, training.batch_size)
-        corrected(recipe.machine, kept, per_step)
+        corrected(recipe.machine, kept, forecast.seconds_per_step)
     if "tokenizer" not in recipe.rung.auto or recipe.start.folder is not None:
         return forecast
     corpus, tokenizer, dataset = text

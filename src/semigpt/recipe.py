@@ -13,12 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from semigpt import auto
-from semigpt.config import (
-    DataSettings,
-    Recipe,
-    SampleSettings,
-    TokenizerSettings,
-)
+from semigpt.config import DataSettings, Recipe, SampleSettings, TokenizerSettings
 from semigpt.device import pick_device, use_threads
 from semigpt.errors import TrainingError
 from semigpt.huggingface.open import open_run
@@ -72,7 +67,7 @@ class Forecasted:
 
     forecast: Forecast
     advice: str
-    dropout: float  # as asked for, or as chosen for so many epochs
+    dropout: float  # as asked for, or as chosen
 
 
 @dataclass(frozen=True)

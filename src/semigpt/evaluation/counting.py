@@ -47,12 +47,12 @@ def describe(corpus: Corpus) -> Text:
         curve, short_bits = learning_curve(training, held_out)
         replace_file(path, json.dumps({"curve": curve, "short_bits": short_bits}).encode())
     counts = np.array(list(corpus.character_counts.values()), float)
-    shares = counts / counts.sum()
+    frequencies = counts / counts.sum()
     return Text(
         characters=corpus.characters("train"),
         curve=curve,
         short_bits=short_bits,
-        entropy=float(-(shares * np.log2(shares)).sum()),
+        entropy=float(-(frequencies * np.log2(frequencies)).sum()),
         distinct=len(counts),
     )
 
