@@ -8,28 +8,13 @@ import json
 import math
 import sys
 from pathlib import Path
-from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
 import torch
 
+from benchmark_scripts import BENCHMARKS, load
 from semigpt.errors import CorpusError, SettingsError
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-def load(name: str) -> ModuleType:
-    """A script as a module, found by its file; its siblings come last on sys.path meanwhile."""
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
-        spec.loader.exec_module(module)
-    return module
 
 
 def checkout_of(folder: Path, films: dict[str, list[str]]) -> Path:

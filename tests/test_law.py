@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmark_scripts import load
 from semigpt import auto
 from semigpt.config import Recipe
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.device import MachineSettings
 from semigpt.evaluation import counting
 from semigpt.evaluation.counting import code_points, describe, learning_curve
-from semigpt.law import Learner, Text, expected_bits, tokens_per_character
+from semigpt.law import (
+    Learner,
+    Text,
+    coefficients,
+    expected_bits,
+    law_error,
+    tokens_per_character,
+)
 from semigpt.recipe import Finished, Forecasted, train
 from semigpt.run_folder import RunFolder
 from semigpt.training import speed
@@ -25,19 +34,20 @@ from semigpt.training.progress import Progress
 from semigpt.training.settings import TrainingSettings
 from semigpt.training.speed import Speed, speed_of, step_work
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = 852_000  # parameters of its blocks
 # Seconds for 10^9 operations: a slow laptop, two AVX2 cores, and two, five and ten times as fast.
 MACHINES = (1 / 40, 1 / 130, 1 / 260, 1 / 650, 1 / 1300)
 MINUTES = (1.0, 2.0, 5.0, 20.0, 60.0)
 
 
+@cache
+def law_fit() -> ModuleType:
+    return load("law_fit")
+
+
 def texts() -> dict[str, Text]:
-    tables = json.loads((BENCHMARKS / "law_texts.json").read_text("utf-8"))
-    return {
-        name: Text(**{**table, "curve": tuple(map(tuple, table["curve"]))})
-        for name, table in tables.items()
-    }
+    found: dict[str, Text] = law_fit().load_texts()
+    return found
 
 
 def ways(text: Text, minutes: float, per_work: float, **tables: Any) -> list[auto.Candidate]:
@@ -66,26 +76,10 @@ def learner(**changes: Any) -> Learner:
 
 
 def test_the_law_says_what_its_runs_gave() -> None:
-    lines = (BENCHMARKS / "law.jsonl").read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    off = []
-    for row in rows:
-        if row["size"] != "tiny" or row["tokens"] < 200_000:
-            continue
-        run = learner(
-            kind=row["tokenizer"],
-            vocab_size=row["vocab_size"] or None,
-            per_character=row["training_tokens"] / row["characters"],
-            batch_tokens=128 * (row["batch_size"] or 12),
-            dropout=row["dropout"],
-            weight_decay=row["weight_decay"],
-            taught=row["teacher"] == "counts",
-        )
-        text = texts()[f"{row['text']}-{row['millions']:g}"]
-        off.append(abs(expected_bits(text, run, row["tokens"]) - row["bits"]))
-    assert len(off) > 15
-    assert np.median(off) < 0.08
-    assert max(off) < 0.4
+    off = law_fit().errors(law_fit().load(), coefficients())
+    assert len(off) == 125
+    assert np.median(abs(off)) < 0.031
+    assert np.sqrt(np.mean(off**2)) == pytest.approx(law_error(), abs=5e-4)
 
 
 @pytest.mark.parametrize("name", ["news-0", "pydoc-0", "sentences-0", "reviews-1", "reviews-22"])
