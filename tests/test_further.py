@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from semigpt.evaluation.evaluate import LossEstimate
 from semigpt.huggingface.folder import load_model
 from semigpt.next_step import what_next
 from semigpt.recipe import Continued, Event, Finished, More, Prepared, Stepped, train
+from semigpt.restoring import progress_of
 from semigpt.run import Evaluated
 from semigpt.run_folder import RunFolder
 from semigpt.start import STARTER_FOLDER, StartSettings, effective_tokens
@@ -131,8 +133,6 @@ def test_a_run_without_checkpoints_is_not_trained_further(finished: Path, tmp_pa
 
 
 def further_arguments(run: Path) -> tuple[object, More]:
-    from semigpt.run import progress_of
-
     newest = RunFolder.open(run).newest()
     assert newest is not None
     return progress_of(newest), More(steps=1)
@@ -158,8 +158,6 @@ def further_arguments(run: Path) -> tuple[object, More]:
 def test_what_cannot_be_is_said_in_a_line(
     finished: Path, capsys: pytest.CaptureFixture[str], flags: str, says: str
 ) -> None:
-    import re
-
     assert main(["train", *(str(finished) if f == "RUN" else f for f in flags.split())]) == 2
     told = capsys.readouterr().err.strip()
     assert "\n" not in told
@@ -193,7 +191,9 @@ def test_a_run_begins_with_the_weights_of_another(
     events = list(train(given, tmp_path / "run"))
     prepared = next(event for event in events if isinstance(event, Prepared))
     old = RunFolder.open(finished)
-    assert prepared.tokenizer.fingerprint == old.newest().metadata["tokenizer"]  # type: ignore[union-attr]
+    newest = old.newest()
+    assert newest is not None
+    assert prepared.tokenizer.fingerprint == newest.metadata["tokenizer"]
     run = RunFolder.open(tmp_path / "run")
     config = run.config()
     assert config["start"] == {"folder": str(finished), "sha256": asked.start.sha256}
