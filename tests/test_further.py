@@ -104,6 +104,23 @@ def test_one_history_and_the_settings_of_each_leg(finished: Path, tmp_path: Path
     assert run.metadata()["complete"]
 
 
+def test_a_leg_that_was_killed_as_it_began_is_no_finished_run(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its config is the old one or the new one; the next command begins the leg again."""
+    path = copy(finished, tmp_path / "run")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunFolder, "write_config", interrupted)
+        list(train(of(path), path, resume=True, more=More(steps=2)))
+    assert RunFolder.open(path).metadata()["complete"] is False
+    list(train(of(path), path, resume=True, more=More(steps=2)))
+    assert RunFolder.open(path).config()["leg"]["number"] == 2
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_the_rates_climb_again_and_fall(finished: Path) -> None:
     settings = OptimizerSettings(warmup=0.1, decay=0.5, rewarm=0.4)
     ended, running = LegSettings(number=2, rate=0.0), LegSettings(number=2, rate=1.0)
