@@ -46,7 +46,6 @@ from semigpt.huggingface.folder import load_model, save_model
 from semigpt.huggingface.open import open_run
 from semigpt.models import build_model
 from semigpt.models.memory import MemoryGPT
-from semigpt.native import compiler
 from semigpt.ngrams.counts import Counts
 from semigpt.recipe import Recipe
 from semigpt.restoring import progress_of, restore
@@ -316,16 +315,19 @@ def fuzz(folder: Path, reader: str, *, seed: int, cases: int) -> None:
 
 
 def sanitized() -> None:
-    """Compile with sanitizers, whose library the process must begin with."""
+    """Begin again with a compiler that adds sanitizers, and with their library loaded first."""
     library = subprocess.run(
         ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    if os.environ.get("LD_PRELOAD") != library:
-        options = "detect_leaks=0:allocator_may_return_null=1"
-        environment = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": options, "CC": "gcc"}
-        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
-    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
-    compiler.ALWAYS = (*compiler.ALWAYS, *flags)  # type: ignore[assignment]
+    if os.environ.get("LD_PRELOAD") == library:
+        return
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": library,
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        "CC": "gcc -fsanitize=address,undefined -fno-sanitize-recover=undefined -g",
+    }
+    os.execve(sys.executable, [sys.executable, *sys.argv], environment)
 
 
 def main() -> int:

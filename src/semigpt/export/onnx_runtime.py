@@ -47,7 +47,7 @@ class OnnxRuntime:
             self._session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:
+        except Exception as error:  # onnxruntime's own errors share no other base class
             reason = " ".join(str(error).split())
             raise CheckpointError(f"onnxruntime does not load the file: {reason}") from None
 
