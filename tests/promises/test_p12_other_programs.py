@@ -229,20 +229,23 @@ def test_a_folder_is_uploaded_with_its_card_and_nothing_else(
     from huggingface_hub import constants
 
     folder = saved(tmp_path, "gpt", "char")
+    export(folder, "onnx")
     (folder / "diary.txt").write_text("mine")
-    (folder / "model-f32.gguf").write_bytes(b"GGUF")
+    (folder / "model-f32.gguf").write_bytes(b"GGUF")  # of other weights
     command = ["export", str(folder), "--push", "hf:me/mine"]
     with HubStandIn({}) as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
         monkeypatch.setenv("HF_TOKEN", hub.token)
         assert main(command) == 0
-        assert "me/mine/commit/" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert "me/mine/commit/" in error
+        assert "model-f32.gguf stays" in error
         uploaded = {name: (folder / name).read_bytes() for name in hub.models["me/mine"]}
         assert hub.models == {"me/mine": uploaded}
-        assert {"README.md", "model-f32.gguf", "model.safetensors", "tokenizer.json"} <= set(
+        assert {"README.md", "onnx/model.onnx", "model.safetensors", "tokenizer.json"} <= set(
             uploaded
         )
-        assert "diary.txt" not in uploaded
+        assert not {"diary.txt", "model-f32.gguf"} & set(uploaded)
         monkeypatch.setenv("HF_TOKEN", "hf_another")
         assert main(command) == 2
         assert "log in with `hf auth login`" in capsys.readouterr().err
