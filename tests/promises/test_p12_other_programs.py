@@ -16,7 +16,7 @@ import torch
 from hub_stand_in import HubStandIn
 from semigpt.cli import main
 from semigpt.errors import CheckpointError, SettingsError
-from semigpt.export import gguf_file
+from semigpt.export import gguf_file, onnx_graph
 from semigpt.export import run as export_run
 from semigpt.export.llama_cpp import LlamaCpp
 from semigpt.export.run import export
@@ -153,6 +153,19 @@ def test_onnxruntime(tmp_path: Path, shape: str, kind: str) -> None:
     assert exported.verdict.difference <= 5e-5
     assert exported.verdict.same == exported.verdict.prompts == 5
     assert "| `onnx/model.onnx` | onnxruntime" in (folder / "README.md").read_text()
+
+
+def test_an_onnx_file_that_says_something_else_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved(tmp_path, "gpt", "char")
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match=r"log-prob.* away"):
+        patch.setattr(onnx_graph, "MASKED", -1.0)
+        export(folder, "onnx")
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match="does not load"):
+        patch.setattr(onnx_graph, "write_onnx", lambda path, _: path.write_bytes(b"ONNX"))
+        export(folder, "onnx")
+    assert not list((folder / "onnx").iterdir())
 
 
 def test_a_folder_of_an_earlier_version_says_how_it_is_renewed(tmp_path: Path) -> None:
