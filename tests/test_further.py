@@ -316,6 +316,11 @@ def test_the_starter_is_small_and_says_where_it_comes_from(
     assert (asked.kind, asked.size, asked.tokenizer.kind) == ("gpt", "tiny", "unigram")
     model = load_model(STARTER_FOLDER)
     assert model.settings.parameter_count == replace(asked.model, vocab_size=8000).parameter_count
+    # The law was fitted to runs from random weights, and has nothing to choose here.
+    left = asked.open_choices(10_000_000)
+    assert (left.dropouts, left.weight_decays, left.teachers) == ((0.0,), (0.1,), (False,))
+    minutes = Recipe.from_tables({**tables, "training": {"minutes": 5}})
+    assert minutes.open_choices(10_000_000).batches == (12,)
     memory = Recipe.from_tables({**tables, "model": {"kind": "memory"}})
     assert memory.model.ngram_order == 6
     with pytest.raises(CheckpointError, match="no run folder"):

@@ -253,8 +253,12 @@ class Recipe:
     def open_choices(self, characters: int) -> auto.Open:
         """What the law of learning chooses from, for a training text of so many characters."""
 
+        # The law was fitted to runs that begin from random weights: what it chooses for them makes
+        # a run that begins from a trained model worse. docs/choices.md#started-rate.
+        choosing = self.rung.auto if self.start.folder is None else frozenset()
+
         def chosen(choice: auto.Choice) -> bool:
-            return choice in self.rung.auto and LAW_CHOICES[choice] in self.defaulted
+            return choice in choosing and LAW_CHOICES[choice] in self.defaulted
 
         # Minutes alone say how large a model there is time for; a shape that is asked for is it.
         shape = {f"model.{key}" for key in self.rung.defaults(self.size).get("model", ())}
@@ -269,10 +273,10 @@ class Recipe:
             batches=batches,
             dropouts=auto.DROPOUTS if chosen("dropout") else (getattr(self.model, "dropout", 0.0),),
             weight_decays=auto.WEIGHT_DECAYS
-            if self.optimizer.weight_decay is None and "weight_decay" in self.rung.auto
+            if self.optimizer.weight_decay is None and "weight_decay" in choosing
             else (0.1 if self.optimizer.weight_decay is None else self.optimizer.weight_decay,),
             teachers=(False, True)
-            if teacher == "auto" and "teacher" in self.rung.auto
+            if teacher == "auto" and "teacher" in choosing
             else (teacher == "counts",),
             has_counts=self.model.ngram_order is not None,
         )
