@@ -2,7 +2,10 @@
 
 import io
 from collections.abc import Generator
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 __all__ = ["stream_of"]
 
@@ -22,14 +25,15 @@ class _Chunks(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
         while not self._waiting:
             chunk = next(self._chunks, None)
             if chunk is None:
                 return 0
             self._waiting = memoryview(chunk)
-        count = min(len(buffer), len(self._waiting))
-        buffer[:count] = self._waiting[:count]
+        into = memoryview(buffer).cast("B")
+        count = min(len(into), len(self._waiting))
+        into[:count] = self._waiting[:count]
         self._waiting = self._waiting[count:]
         return count
 

@@ -9,11 +9,14 @@ import gzip
 import lzma
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from semigpt.corpus.byte_stream import stream_of
 from semigpt.corpus.kinds.limits import Budget
 from semigpt.corpus.library import library_errors
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
 
 __all__ = [
     "COMPRESSIONS",
@@ -55,8 +58,7 @@ def open_binary(path: Path) -> BinaryIO:
 def decompressed_chunks(path: Path, kind: str) -> Iterator[bytes]:
     """The bytes of `path`, decompressed, a megabyte at a time; errors call it compressed `kind`."""
     with library_errors(path, f"compressed {kind}"), open_binary(path) as file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
+        yield from _read(file)
 
 
 def _counted(chunks: Iterator[bytes], budget: Budget) -> Generator[bytes, None, None]:
@@ -69,22 +71,31 @@ def _chunks(path: Path, compression: str) -> Iterator[bytes]:
     match compression:
         case ".gz":
             with gzip.open(path, "rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    yield chunk
+                yield from _read(file)
+        case ".bz2":
+            with bz2.open(path, "rb") as file:
+                yield from _read(file)
         case ".zst":
             import zstandard
 
             _check_zst(path)
             with zstandard.open(path, "rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    yield chunk
+                yield from _read(file)
         case _:
-            yield from _streams(path, compression)
+            yield from _xz_streams(path)
 
 
-def _streams(path: Path, compression: str) -> Iterator[bytes]:
-    """The streams of a .bz2 or .xz file, of which each may be followed by another."""
-    decompressor: bz2.BZ2Decompressor | lzma.LZMADecompressor | None = None
+def _read(file: "SupportsRead[bytes]") -> Iterator[bytes]:
+    while chunk := file.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _xz_streams(path: Path) -> Iterator[bytes]:
+    """The streams of an .xz file, of which each may be followed by another.
+
+    Unlike `lzma.open` with a limit of memory.
+    """
+    decompressor: lzma.LZMADecompressor | None = None
     with path.open("rb") as file:
         packed = b""
         while True:
@@ -93,15 +104,10 @@ def _streams(path: Path, compression: str) -> Iterator[bytes]:
                 if not packed:
                     break
             if decompressor is None:
-                # Streams of .xz are padded with zeros.
-                packed = packed.lstrip(b"\0") if compression == ".xz" else packed
+                packed = packed.lstrip(b"\0")  # between streams there may be padding
                 if not packed:
                     continue
-                decompressor = (
-                    bz2.BZ2Decompressor()
-                    if compression == ".bz2"
-                    else lzma.LZMADecompressor(memlimit=XZ_MEMORY)
-                )
+                decompressor = lzma.LZMADecompressor(memlimit=XZ_MEMORY)
             if chunk := decompressor.decompress(packed, CHUNK_BYTES):
                 yield chunk
             packed = b""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from semigpt.corpus.files import Below, file_identity, files_below, is_run
-from semigpt.corpus.formats import file_documents, file_format, formats_in_words
+from semigpt.corpus.formats import file_documents, file_format, formats_in_words, is_running
 from semigpt.corpus.library import library_errors, open_datasets, open_splits
 from semigpt.corpus.plain import CARDS, SAVED, declared_splits, declares_files
 from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, Document, Reading
@@ -36,12 +36,12 @@ def open_files(
 ) -> Reading:
     """Files of our formats by split, "" for files without one, read in the order given.
 
-    Raises CorpusError where a column is asked of text files, or a file cannot be read.
+    Raises CorpusError where a column is asked of running text, or a file cannot be read.
     """
     every = [path for paths in splits.values() for path in paths]
-    if column not in (None, "text") and all(file_format(path) == ".txt" for path in every):
+    if column not in (None, "text") and all(map(is_running, every)):
         raise CorpusError(
-            f"{every[0]}: no column {column!r}: a .txt file has none, leave --column out"
+            f"{every[0]}: no column {column!r}: a file of its kind has none, leave --column out"
         )
     reading = Reading()
 

@@ -5,7 +5,7 @@ an error names its line.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from semigpt.corpus.reading import Document
 from semigpt.corpus.request import FileRequest
 from semigpt.errors import CorpusError
 
-__all__ = ["json_kind", "json_lines_documents"]
+__all__ = ["columns_of_rows", "json_lines_documents"]
 
 ROWS_FOR_COLUMNS = 100  # a key may be missing in a row: so many rows say together what there is
 
@@ -63,7 +63,7 @@ def _text_of(
     chosen = request.column is not None or request.extension in reading.columns
     template = None if chosen else conversation_template(rows)
     if template is None:
-        column = request.choose_column(_columns_of_rows(rows))
+        column = request.choose_column(columns_of_rows(rows))
         return lambda number, row: _json_text(path, number, row, column)
     note, conversation = template
     if not reading.row:
@@ -93,23 +93,24 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
         ) from None
     if not isinstance(row, dict):
         raise CorpusError(
-            f"{path}, line {number}: {json_kind(row)}, not an object: write one object a line"
+            f"{path}, line {number}: {_json_kind(row)}, not an object: write one object a line"
         )
     return row
 
 
-def json_kind(value: object) -> str:
+def _json_kind(value: object) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return "a number"
     names = {list: "a list", str: "a string", dict: "an object", bool: "true or false"}
     return names.get(type(value), "null")
 
 
-def _columns_of_rows(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
+def columns_of_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
+    """Each key of the first rows, and whether one of them holds a string or null there."""
     columns: dict[str, bool] = {}
-    for row in rows:
+    for row in rows[:ROWS_FOR_COLUMNS]:
         for name, value in row.items():
-            columns[name] = columns.get(name, False) or value is None or isinstance(value, str)
+            columns[name] = columns.get(name, False) or isinstance(value, str | None)
     return columns
 
 
@@ -119,6 +120,6 @@ def _json_text(path: Path, number: int, row: dict[str, Any], column: str) -> str
         return ""
     if not isinstance(value, str):
         raise CorpusError(
-            f"{path}, line {number}: the column {column!r} holds {json_kind(value)}, not text"
+            f"{path}, line {number}: the column {column!r} holds {_json_kind(value)}, not text"
         )
     return value

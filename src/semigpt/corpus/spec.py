@@ -286,12 +286,10 @@ def _matching(body: str, options: FileOptions) -> FileSource:
         raise CorpusError(f"{body}: no file matches this pattern")
     folders = {parent for path in files for parent in path.parents}
     runs = {parent for parent in folders if is_run(parent) and not _is_named(parent, body)}
-    paths = [path for path in files if file_format(path) and runs.isdisjoint(path.parents)]
+    paths = {path: None for path in files if file_format(path) and runs.isdisjoint(path.parents)}
     if not paths:
         raise CorpusError(f"{files[0]}: files of this kind are not read here: {formats_in_words()}")
-    return FileSource(
-        tuple(paths), options, tuple(path for path in files if path not in set(paths))
-    )
+    return FileSource(tuple(paths), options, tuple(path for path in files if path not in paths))
 
 
 def _is_named(folder: Path, pattern: str) -> bool:

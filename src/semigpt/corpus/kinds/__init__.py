@@ -7,5 +7,5 @@ json_files     .json     conversations   chat and instruction rows, as plain tex
 packages       ZIP files of XML: .docx, .hwpx, .epub
 hwp, pdf       .hwp, .pdf
 archives       .zip, .tar: members as files of a folder
-table          a reader for each ending
+readers        a reader for each ending
 """

@@ -174,7 +174,8 @@ def _zip_name(member: zipfile.ZipInfo) -> str:
 def _tar_members(request: FileRequest, _where: str) -> Members:
     with open_binary(request.path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
-            archive.members.clear()  # type: ignore[attr-defined]  # kept, they fill the memory
+            # Kept, they fill the memory; the type stubs do not know them.
+            archive.members.clear()  # type: ignore[attr-defined]
             file = archive.extractfile(member) if member.isreg() else None
             if file is not None:
                 yield member.name, file

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
 
+from semigpt.corpus.json_lines import columns_of_rows
 from semigpt.corpus.kinds.conversations import conversation_template
 from semigpt.corpus.request import FileRequest
 from semigpt.errors import CorpusError
 
 __all__ = ["has_json_lines", "json_texts"]
 
-ROWS_FOR_COLUMNS = 100
 PATHS_SHOWN = 6
 PATH_DEPTH = 8
 LINE_BYTES = 1 << 24
@@ -158,10 +158,7 @@ def _documents(values: list[Any], whole: Any, request: FileRequest) -> Iterator[
 
 
 def _column(rows: list[Mapping[str, Any]], whole: Any, request: FileRequest) -> Iterator[str]:
-    columns: dict[str, bool] = {}
-    for row in islice(rows, ROWS_FOR_COLUMNS):
-        for name, value in row.items():
-            columns[name] = columns.get(name, False) or isinstance(value, str | None)
+    columns = columns_of_rows(rows)
     if request.column is None and not any(columns.values()):
         raise CorpusError(f"{request.path}: no column holds text: {_paths_in_words(whole)}")
     column = request.choose_column(columns)

@@ -67,7 +67,9 @@ def epub_paragraphs(path: Path, where: str) -> Iterator[str]:
             raise CorpusError(f"{where}: no book in it, so it is no EPUB")
         book = _Elements.of(package.read(books[0]), where, books[0])
         items = {item.get("id", ""): item for item in book["item"]}
-        encrypted = package.read("META-INF/encryption.xml", missing=b"").decode("utf-8", "replace")
+        rights = package.read("META-INF/encryption.xml", missing=b"<none/>")
+        references = _Elements.of(rights, where, "META-INF/encryption.xml")["CipherReference"]
+        encrypted = {urllib.parse.unquote(item.get("URI", "")) for item in references}
         for entry in book["itemref"]:
             item = items.get(entry.get("idref", ""), {})
             if "html" not in item.get("media-type", "") or "nav" in item.get("properties", ""):
@@ -77,7 +79,7 @@ def epub_paragraphs(path: Path, where: str) -> Iterator[str]:
             name = posixpath.normpath(posixpath.join(folder, href))
             if name not in package.names:
                 raise CorpusError(f"{where}: its chapter {href} is missing")
-            if f'"{name}"' in urllib.parse.unquote(encrypted):
+            if name in encrypted:
                 raise CorpusError(f"{where}: is encrypted (DRM): only its shop's reader opens it")
             yield from html_paragraphs(decoded(package.read(name), f"{where}, {href}"))
 

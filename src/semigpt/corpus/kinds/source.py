@@ -10,10 +10,9 @@ from semigpt.corpus.files import open_text, scan_file
 from semigpt.corpus.kinds.html_pages import DECLARED_CHARSET
 from semigpt.corpus.kinds.limits import PART_BYTES, check_size
 from semigpt.corpus.request import FileRequest
-from semigpt.corpus.text import scan_text
-from semigpt.errors import CorpusError
+from semigpt.corpus.text import EncodingError, scan_text
 
-__all__ = ["decoded", "file_text", "plain_file"]
+__all__ = ["decoded", "file_text", "page_text", "plain_file"]
 
 ADVICE = "cut it into smaller files"
 
@@ -44,9 +43,10 @@ def page_text(request: FileRequest) -> str:
     """
     try:
         return file_text(request)
-    except CorpusError as refusal:
+    except EncodingError as refusal:
         with open_binary(request.path) as file:
-            content = file.read(PART_BYTES)
+            content = file.read(PART_BYTES + 1)
+        check_size(str(request.path), len(content), ADVICE)
         declared = DECLARED_CHARSET.search(content[:4096])
         try:
             text = content.decode(declared[1].decode("ascii")) if declared else None
@@ -59,9 +59,12 @@ def page_text(request: FileRequest) -> str:
 
 
 @contextmanager
-def plain_file(request: FileRequest) -> Iterator[Path]:
-    """The file itself, or a decompressed copy in the scratch folder while it is used."""
-    if not is_compressed(request.path):
+def plain_file(request: FileRequest, *, copy_if: bool = False) -> Iterator[Path]:
+    """The file itself, or a decompressed copy in the scratch folder while it is used.
+
+    copy_if: asks for a copy of a file that is not compressed, too
+    """
+    if not (copy_if or is_compressed(request.path)):
         yield request.path
         return
     copy = request.scratch / f"plain{request.extension}"
