@@ -212,7 +212,6 @@ ALLOWED = {
     "corpus/staging.py": "scratch files in its own resumable folder",
     "corpus/writer.py": "the same",
     "corpus/splits.py": "the same",
-    "corpus/formats.py": "the same",
     "corpus/kinds/archives.py": "a copy of a member that it has just made",
     "corpus/kinds/source.py": "a copy of a file that it has just unpacked",
     "export/run.py": "a file it has just written, or to rename to the one it was asked for",
