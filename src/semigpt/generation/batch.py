@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import SettingsError
-from semigpt.generation.constraint import DEAD, START, Constraint
+from semigpt.generation.constraint import START, Allowed, Constraint
 from semigpt.generation.decoder import Decoder, DecoderState
 from semigpt.generation.sampling import (
     History,
@@ -110,27 +110,18 @@ class Slot:
         self.scores: list[TokenScore] = []
 
     @cached_property
-    def _forbidden_at_point(self) -> NDArray[np.uint8]:
+    def _at_point(self) -> Allowed:
         assert self.point is not None
-        forbidden: NDArray[np.uint8] = (self.point.next_states_V == DEAD).astype(np.uint8)
-        return forbidden
+        return Allowed.after(self.point.next_states_V)
 
-    def forbidden(self, constraint: Constraint) -> NDArray[np.uint8]:
-        """1 for each token that may not follow, `[V]`."""
-        return constraint.forbidden(self.state) if self.point is None else self._forbidden_at_point
-
-    def address(self, constraint: Constraint) -> int:
-        """The address in memory of `forbidden`, for C."""
-        if self.point is None:
-            return constraint.address(self.state)
-        return self._forbidden_at_point.ctypes.data
+    def allowed(self, constraint: Constraint) -> Allowed:
+        """What may follow."""
+        return constraint.allowed(self.state) if self.point is None else self._at_point
 
     def advance(self, token: int, constraint: Constraint) -> None:
         """Take a drawn token into the constraint's state and the history."""
-        if self.point is None:
-            self.state = constraint.transitions(self.state).item(token)
-        else:
-            self.state, self.point = self.point.next_states_V.item(token), None
+        self.state = self.allowed(constraint).next_states_V.item(token)
+        self.point = None
         if self.history is not None:
             self.history.push(token)
 
@@ -262,7 +253,8 @@ def next_tokens(
     """
     uniforms = [slot.random.random() for slot in slots]
     if sampling.plain and isinstance(state, NativeState):
-        rows = [slot.address(constraint) for slot in slots]
+        allowed = [slot.allowed(constraint) for slot in slots]
+        rows = [row.address for row in allowed]
         temperature = 0.0 if sampling.greedy else sampling.temperature
         try:
             return state.draw(rows, temperature, uniforms)
@@ -273,6 +265,6 @@ def next_tokens(
         logits_V = logits[row]
         if sampling.adjusts_logits:
             logits_V = adjusted(logits_V, sampling, slot.history)
-        logits_V = np.where(slot.forbidden(constraint), np.float32(-np.inf), logits_V)
+        logits_V = np.where(slot.allowed(constraint).forbidden_V, np.float32(-np.inf), logits_V)
         tokens[row] = choose(probabilities(logits_V, sampling), uniform)
     return tokens

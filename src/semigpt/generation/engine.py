@@ -13,7 +13,7 @@ from typing import Any
 from semigpt.errors import SettingsError
 from semigpt.generation.batch import Conversation, Request, draw
 from semigpt.generation.beam_search import search
-from semigpt.generation.constraint import Constraint, text_constraint
+from semigpt.generation.constraint import Constraint, Vocabulary, text_constraint
 from semigpt.generation.decoder import check_ids, make_decoder
 from semigpt.generation.quantize import Precision
 from semigpt.generation.sampling import SamplingSettings
@@ -60,7 +60,9 @@ class Engine:
         self.model, self.tokenizer, self.precision = model, tokenizer, precision
         self._decoder = make_decoder(model, precision, native)
         self._scorer = Scorer(self._decoder, tokenizer, settings.context_length)
-        self._utf8: Constraint | None = None  # free text's, made once
+        self._vocabulary = Vocabulary(tokenizer, V)
+        self._free = text_constraint(self._vocabulary)
+        self._free.explore()
 
     def stream(
         self,
@@ -134,13 +136,10 @@ class Engine:
     def _constraint(
         self, pattern: str | None, choices: Sequence[str], banned: Sequence[str]
     ) -> Constraint:
-        V = self.model.settings.vocab_size
         if pattern is None and not choices and not banned:
-            self._utf8 = self._utf8 or text_constraint(self.tokenizer, V)
-            return self._utf8
+            return self._free
         return text_constraint(
-            self.tokenizer,
-            V,
+            self._vocabulary,
             pattern=None if pattern is None else self.normalized(pattern),
             choices=[self.normalized(text) for text in choices],
             banned=[self.normalized(text) for text in banned],
@@ -157,22 +156,26 @@ class Engine:
         if conversation is not None and conversation.state is not None:
             before, own = conversation.unread, self.tokenizer.encode(text).tolist()
         else:
-            ids = prompt_ids(self.tokenizer, text, self.model.settings.context_length)
+            context, longest = self.model.settings.context_length, self._vocabulary.longest
+            ids = prompt_ids(self.tokenizer, text, context, longest)
             before, own = ids[:1], ids[1:]
         # The first token of all stays: something must be read before a token can be drawn.
         healed = own if before else own[1:]
         return Prompt(text, before + own, healing_points(self.tokenizer, constraint, healed))
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str, context_length: int) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, prompt: str, context_length: int, longest: int) -> list[int]:
     """The ids of a prompt after an end-of-text id, because a text begins where another has ended.
 
     Only the last `context_length` ids are ever read, so only the end of a long prompt is encoded:
     enough for that many tokens as long as the longest, from a space or line end on, where tokens
-    begin too. Raises SettingsError where there is nothing to begin from.
+    begin too.
+
+    longest: bytes of the longest token
+
+    Raises SettingsError where there is nothing to begin from.
     """
     start = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
-    longest = max(len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size))
     enough = (context_length + 64) * longest
     if len(prompt) > 2 * enough:
         end = prompt[-2 * enough :]
