@@ -19,7 +19,7 @@ from semigpt.errors import CheckpointError, SettingsError
 from semigpt.generation.beam_search import Beam, beam_search
 from semigpt.generation.budget import Budget
 from semigpt.generation.constraint import Constraint, Vocabulary, text_constraint
-from semigpt.generation.decoder import make_decoder
+from semigpt.generation.decoder import Sequences, make_decoder
 from semigpt.generation.engine import Conversation, Engine, generate_text, stream_text
 from semigpt.generation.sampling import (
     History,
@@ -256,7 +256,7 @@ def test_beams_find_what_transformers_finds(tokenizer: CharTokenizer, tmp_path: 
                 length_penalty=power if beams > 1 else None,
                 repetition_penalty=penalty,
             )[0, len(prompt) :].tolist()
-            state = make_decoder(model).open(1, beams)
+            state = Sequences.open(make_decoder(model), 1, beams)
             ours = beam_search(
                 state,
                 state.feed([prompt]),
