@@ -313,10 +313,8 @@ class Batch:
             self._end(sample, "", "length")
             return
         self._running.append(sample)
-        before = (
-            self._logits if len(self._running) > 1 else np.empty((0, len(logits_V)), np.float32)
-        )
-        self._logits = np.concatenate((before, logits_V[None]))
+        before = [self._logits] if len(self._running) > 1 else []
+        self._logits = np.concatenate([*before, logits_V[None]])
         _remember(sample, job.prompt.tokens[len(job.prompt.kept(point)) :])
 
     def draw(self) -> None:

@@ -9,7 +9,7 @@ __all__ = ["PER_DRAW", "TO_PREPARE", "Budget"]
 TO_PREPARE = 24_000
 """Units of work before the first token. A unit is a state made or visited, about a microsecond: the
 worst of 24 patterns takes 50 ms (docs/generation.md#text-that-must-have-a-form)."""
-PER_DRAW = 6_000
+PER_DRAW = 4_000
 """Units of work for each token after that."""
 
 
