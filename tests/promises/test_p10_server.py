@@ -363,7 +363,13 @@ def test_a_step_that_fails_or_hangs_is_told(stand: Stand, monkeypatch: pytest.Mo
 
 
 async def call(
-    stand: Stand, method: str, path: str, body: bytes = b"", leave_after: float = 600.0
+    stand: Stand,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    *,
+    leave_after: float = 600.0,
+    reads: bool = True,
 ) -> list[dict[str, Any]]:
     """What the application sends to a client that leaves after so many seconds."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
@@ -380,6 +386,8 @@ async def call(
 
     async def send(message: Any) -> None:
         sent.append(message)
+        if not reads:
+            await asyncio.sleep(60)
         if message["type"] == "http.response.body" and not message.get("more_body"):
             done.set()
 
@@ -408,6 +416,17 @@ def test_when_the_client_leaves_writing_stops(stand: Stand, stream: bool, after:
     asyncio.run(call(stand, "POST", "/v1/completions", encoded, leave_after=after))
     assert stand.idle(2), "every row is free"
     assert stand.loop.models[0].batch is before
+
+
+def test_a_client_that_does_not_read_is_given_up(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "SEND_SECONDS", 0.05)
+    endless = {"logit_bias": {str(stand.engine.tokenizer.end_of_text): -100}}
+    body = json.dumps({"model": "gpt", "max_tokens": 4096, "stream": True, **endless}).encode()
+    with contextlib.suppress(TimeoutError):
+        asyncio.run(call(stand, "POST", "/v1/completions", body, reads=False))
+    assert stand.idle(2)
 
 
 class Disk:

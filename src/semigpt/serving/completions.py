@@ -60,8 +60,8 @@ def add_completions(app: FastAPI, server: Server) -> None:
                 yield {**head, "choices": [], "usage": usage(answer)}
 
         if body.stream:
-            return EventStream(events())
-        found = await unless_left(request, server.collect(answer))
+            return EventStream(answer, events())
+        found = await unless_left(request, answer, server.collect(answer))
         if chooses:
             found = _best(found, samples, body.n)
         made = [choice(index, chunks, 0, True) for index, chunks in enumerate(found)]
@@ -109,8 +109,8 @@ def add_chat(app: FastAPI, server: Server) -> None:
                 yield {**head, "choices": [], "usage": usage(answer)}
 
         if body.stream:
-            return EventStream(events())
-        found = await unless_left(request, server.collect(answer))
+            return EventStream(answer, events())
+        found = await unless_left(request, answer, server.collect(answer))
         made = [
             {
                 "index": index,

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from semigpt.errors import CheckpointError, SemigptError
 from semigpt.serving.guard import RefusalError, error_body
-from semigpt.serving.loop import BrokenError, ClosingError, OverloadError, TimedOutError
+from semigpt.serving.loop import Answer, BrokenError, ClosingError, OverloadError, TimedOutError
 
 __all__ = ["EventStream", "refusal_of", "unless_left"]
 
@@ -34,8 +34,8 @@ def refusal_of(error: SemigptError) -> RefusalError:
     return RefusalError(400, str(error))
 
 
-async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result, unless the client leaves first: then the work is cancelled."""
+async def unless_left(request: Request, answer: Answer, work: Coroutine[Any, Any, T]) -> T:
+    """The result, unless the client leaves first: then nothing more is written."""
     task = asyncio.ensure_future(work)
     left = asyncio.ensure_future(_left(request.receive))
     try:
@@ -44,6 +44,7 @@ async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
             raise RefusalError(499, "the client has left")
         return task.result()
     finally:
+        answer.cancel()
         for each in (task, left):
             each.cancel()
         await asyncio.gather(task, left, return_exceptions=True)
@@ -59,14 +60,20 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[dict[str, Any]]) -> None:
+    def __init__(self, answer: Answer, events: AsyncIterator[dict[str, Any]]) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._events = events
+        self._answer, self._events = answer, events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await send(start)
+        try:
+            await send(start)
+            await self._send_until_left(receive, send)
+        finally:
+            self._answer.cancel()
+
+    async def _send_until_left(self, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(self._send(send))
         left = asyncio.ensure_future(_left(receive))
         try:

@@ -73,7 +73,7 @@ def add_texts(app: FastAPI, server: Server) -> None:
             logprobs=body.alternatives,
         )
         answer = server.begin(model, plan)
-        (chunks,) = await unless_left(request, server.collect(answer))
+        (chunks,) = await unless_left(request, answer, server.collect(answer))
         text = plan.prompts[0].text
         scores = [score for chunk in chunks for score in chunk.scores]
         tokens = _surprising(model.engine.tokenizer, text, scores)
