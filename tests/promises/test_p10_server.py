@@ -286,14 +286,14 @@ def test_every_bound_of_the_description_is_kept(stand: Stand, data: st.DataObjec
     assert "minimum" in way or "exclusiveMinimum" in way
     assert "maximum" in way or "exclusiveMaximum" in way
     least, most = way.get("minimum"), way.get("maximum")
-    beyond = [-(10**9), 10**30]
-    beyond += [] if least is None else [least - 1]
-    beyond += [] if most is None else [most + 1]
+    beyond: list[float] = [10**30]
+    if name != "seed":  # its bounds have 64 bits, which JSON's numbers round
+        beyond += [-(10**9), *([] if least is None else [least - 1])]
+        beyond += [] if most is None else [most + 1]
     base = {"model": "gpt", "max_tokens": 2, "logprobs": 0}
     for value in beyond:
-        if not (name == "seed" and value == -(10**9)):
-            answer = stand.ask("POST", "/v1/completions", json={**base, name: value})
-            assert (answer.status_code, error_of(answer)["param"]) == (400, name)
+        answer = stand.ask("POST", "/v1/completions", json={**base, name: value})
+        assert (answer.status_code, error_of(answer)["param"]) == (400, name)
     for value in (least, most):
         if value is not None and not (name == "max_tokens" and value == most):
             answer = stand.ask("POST", "/v1/completions", json={**base, name: value})

@@ -74,7 +74,7 @@ class ServedModel:
         digest = hashlib.sha256(self.engine.precision.encode())
         digest.update(self.engine.tokenizer.fingerprint.encode())
         digest.update(str(self.engine.native_identity).encode())
-        for name, tensor in self.engine.model.state_dict().items():
+        for name, tensor in self.engine.model.huggingface_state().items():
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(tensor.float().cpu().numpy()).tobytes())
         self.fingerprint = f"fp_{digest.hexdigest()[:16]}"
