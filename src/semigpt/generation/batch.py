@@ -102,6 +102,11 @@ class Request:
         """`SamplingSettings.cuts`."""
         return self.sampling.cuts
 
+    @cached_property
+    def adjusts_logits(self) -> bool:
+        """`SamplingSettings.adjusts_logits`."""
+        return self.sampling.adjusts_logits
+
     @property
     def echoes_scores(self) -> bool:
         """Whether the prompt's tokens are scored."""
@@ -357,18 +362,21 @@ class Batch:
 
     def _give_up_cancelled(self) -> None:
         """Free what cancelled jobs hold."""
+        jobs = {*(sample.job for sample in self._running), *self._reading, *self._waiting}
+        # Looked at once: another thread may cancel a job at any moment.
+        cancelled = {job for job in jobs if job.cancelled}
+        if not cancelled:
+            return
         for sample in self._running:
-            if sample.job.cancelled:
+            if sample.job in cancelled:
                 self._release(sample.slot, sample.job)
-        self._running = [sample for sample in self._running if not sample.job.cancelled]
-        jobs = {*self._reading, *self._waiting}
-        for job in jobs:
-            if job.cancelled and job.reading is not None:
+        for job in cancelled:
+            if job.reading is not None:
                 self._release(job.reading.slot, job)
                 job.reading = None
-        self._reading = [job for job in self._reading if not job.cancelled]
-        if any(job.cancelled for job in self._waiting):
-            self._waiting = deque(job for job in self._waiting if not job.cancelled)
+        self._running = [sample for sample in self._running if sample.job not in cancelled]
+        self._reading = [job for job in self._reading if job not in cancelled]
+        self._waiting = deque(job for job in self._waiting if job not in cancelled)
 
     def _release(self, slot: int, job: Job) -> None:
         """The one place where a slot is freed; a conversation keeps its own."""
@@ -398,7 +406,7 @@ def draw_tokens(
             allowed[row] = sample.allowed()
         except SettingsError as error:
             drawn[row] = error
-    changed = [row for row in allowed if samples[row].job.request.sampling.adjusts_logits]
+    changed = [row for row in allowed if samples[row].job.request.adjusts_logits]
     if changed:
         logits = logits.copy()
         for row in changed:

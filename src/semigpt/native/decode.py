@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import ctypes
 import math
+import struct
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ __all__ = [
 
 SOURCE = Path(__file__).with_name("decode.c")
 DRAW_CHUNK = 256  # tokens summed at once by a draw, as in draw.h
-CUTS = np.dtype([("temperature", "f4"), ("top_k", "i4"), ("top_p", "f8"), ("min_p", "f8")])
+CUTS = struct.Struct("=fidd")  # `Cuts` of draw.h
 ROWS = 64  # most rows of one call; a longer prompt is read in several
 FORMATS = {np.dtype(np.float32): 0, np.dtype(np.uint16): 1, np.dtype(np.int8): 2}
 
@@ -169,6 +170,7 @@ class NativePool:
         value_width = round_up(weights.head_width, LANES)
         self._keys = _zeros(slots, heads, decoder.slots * weights.head_width)
         self._values = _zeros(slots, heads, decoder.context_length * value_width)
+        self._caches = (int(self._keys.ctypes.data), int(self._values.ctypes.data))
         self._lengths = [0] * slots
         self._free = list(range(slots - 1, -1, -1))
         decoder.reserve(rows)
@@ -182,7 +184,8 @@ class NativePool:
         self._weights = aligned(np.zeros((slots, decoder.logits_stride), np.float32))
         self._weight_address = int(self._weights.ctypes.data)
         self._forbidden, self._forbidden_address = _buffer(slots, np.uint64)
-        self._cuts, self._cut_address = _buffer(slots, CUTS)
+        cuts, self._cut_address = _buffer(CUTS.size * slots, np.uint8)
+        self._cuts = cuts.data
         self._uniforms, self._uniform_address = _buffer(slots, np.float64)
         self._drawn, self._drawn_address = _buffer(slots, np.int64)
         self._work = (_buffer(V // DRAW_CHUNK + 1, np.float64), _buffer(V, np.uint64))
@@ -261,8 +264,7 @@ class NativePool:
             row,
             *(self._token_address, self._slot_address, self._position_address),
             int(row == len(parts)),
-            self._keys.ctypes.data,
-            self._values.ctypes.data,
+            *self._caches,
             count,
             self._wanted_address,
             self._logits_address,
@@ -296,7 +298,7 @@ class NativePool:
         decoder, count = self._decoder, len(logits)
         self._weights[:count, : decoder.vocab_size] = logits
         self._forbidden[:count] = forbidden
-        self._cuts[:count] = cuts
+        self._cuts[: CUTS.size * count] = b"".join(map(_packed, cuts))
         self._uniforms[:count] = uniforms
         (_, sums), (_, order) = self._work
         decoder.library.semigpt_draw(
@@ -306,6 +308,11 @@ class NativePool:
         )
         drawn: list[int] = self._drawn[:count].tolist()
         return drawn
+
+
+@lru_cache(maxsize=256)
+def _packed(cuts: tuple[float, int, float, float]) -> bytes:
+    return CUTS.pack(*cuts)
 
 
 def _buffer(count: int, dtype: Any) -> tuple[NDArray[Any], int]:

@@ -78,12 +78,21 @@ static void cut_top_p(float *weights, int V, double top_p, uint64_t *order) {
         if (((uint64_t)weight_key(weights[i]) << 32 | (uint32_t)i) > last) weights[i] = 0;
 }
 
-/* Replace logits minus the largest by their exponentials; -inf by 0. */
-static void exponentials(float *x, int V) {
-    for (int i = 0; i < V; i += LANES) {
-        vfloat some = loadf(x + i);
-        storef(x + i, select_lanes(some == -INFINITY, splat(0), vexp(some)));
+/* Replace logits by exp((logit - top) / temperature), -inf by 0, and write the sum of each chunk.
+   Divided, as NumPy does, so that the same logits are equal after it. Returns the total. */
+static double exponentials(float *x, int V, float top, float temperature, double *sums) {
+    double total = 0;
+    for (int from = 0; from < V; from += CHUNK) {
+        vfloat sum = {};
+        for (int i = from; i < from + CHUNK && i < V; i += LANES) {
+            vfloat some = loadf(x + i), weight = vexp((some - top) / temperature);
+            weight = select_lanes(some == -INFINITY, splat(0), weight);
+            storef(x + i, weight);
+            sum += weight;
+        }
+        total += sums[from / CHUNK] = sum_lanes(sum);
     }
+    return total;
 }
 
 /* The sum of each chunk of weights. Returns the total. */
@@ -132,23 +141,25 @@ static int draw(float *row, int V, const uint8_t *no, const Cuts *cuts, double u
         largest = larger(some, largest);
         nan |= some != some;
     }
-    const float top = largest_lane(largest);
+    float top = largest_lane(largest), temperature = cuts->temperature;
     int finite = top < INFINITY;
     for (int i = 0; i < LANES; i++) finite &= !nan[i];
     if (!finite) return NOT_FINITE;
     if (top == -INFINITY) return NOTHING;
-    if (cuts->temperature == 0) {
+    if (temperature == 0) {
         int i = 0;
         while (row[i] != top) i++;
         return i;
     }
-    /* Divided, as NumPy does, so that the same logits are equal after it. */
-    for (int i = 0; i < V; i += LANES) storef(row + i, (loadf(row + i) - top) / cuts->temperature);
-    if (cuts->top_k) cut_top_k(row, V, cuts->top_k, order);
-    exponentials(row, V);
+    if (cuts->top_k) {
+        for (int i = 0; i < V; i += LANES) storef(row + i, (loadf(row + i) - top) / temperature);
+        cut_top_k(row, V, cuts->top_k, order);
+        top = 0, temperature = 1;
+    }
+    double total = exponentials(row, V, top, temperature, sums);
     if (cuts->top_p < 1) cut_top_p(row, V, cuts->top_p, order);
     if (cuts->min_p > 0) /* the largest weight is 1 */
         for (int i = 0; i < V; i++) row[i] = row[i] < cuts->min_p ? 0 : row[i];
-    const double total = sum_chunks(row, V, sums);
+    if (cuts->top_p < 1 || cuts->min_p > 0) total = sum_chunks(row, V, sums);
     return find_token(row, V, sums, uniform * total);
 }

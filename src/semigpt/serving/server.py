@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -97,7 +98,12 @@ class Server(uvicorn.Server):
 
 
 def make_server(app: Any, host: str, port: int) -> Server:
-    """uvicorn, with what it would choose by what is installed chosen here."""
+    """uvicorn, with what it would choose by what is installed chosen here.
+
+    Python's threads change every millisecond from here on: a pattern that is being prepared would
+    hold up each step of the loop by five.
+    """
+    sys.setswitchinterval(0.001)
     config = uvicorn.Config(
         app,
         host=host,
