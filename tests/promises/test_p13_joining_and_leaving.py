@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from conftest import VOCABULARY, small_model
 from semigpt.errors import SemigptError
 from semigpt.generation.batch import Batch, Job
+from semigpt.generation.decoder import TorchDecoder
 from semigpt.generation.engine import Engine
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.generation.stream import Chunk
@@ -45,7 +46,10 @@ REQUESTS = st.fixed_dictionaries(
 
 @cache
 def engine(kind: str) -> Engine:
-    return Engine(small_model(kind), CharTokenizer.plain(LETTERS + "\n"))
+    writer = Engine(small_model(kind), CharTokenizer.plain(LETTERS + "\n"))
+    if isinstance(writer.decoder, TorchDecoder):
+        writer.decoder.together = False  # as `semigpt serve` has it
+    return writer
 
 
 ALONE: dict[str, dict[int, list[Chunk]]] = {}
