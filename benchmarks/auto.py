@@ -26,24 +26,14 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from parts_of_texts import SPLITS, write_beginning
 from semigpt.errors import SemigptError, SettingsError
 
-HELD_OUT = 300_000  # characters of validation and of test
 SEMIGPT = (sys.executable, "-m", "semigpt")
 Row = dict[str, Any]
-
-
-def first_documents(documents: Iterator[str], characters: int) -> Iterator[str]:
-    """Whole documents until they have that many characters."""
-    for text in documents:
-        if characters <= 0:
-            return
-        yield text
-        characters -= len(text)
 
 
 def write_corpus(folder: Path, spec: str, millions: float) -> None:
@@ -52,16 +42,9 @@ def write_corpus(folder: Path, spec: str, millions: float) -> None:
     from semigpt.evaluation.evaluate import check_split
 
     corpus = prepare_corpus(spec)
-    folder.mkdir()
-    for split, characters in (
-        ("train", int(millions * 1e6)),
-        ("validation", HELD_OUT),
-        ("test", HELD_OUT),
-    ):
+    for split in SPLITS:
         check_split(corpus, split)
-        with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
-            for text in first_documents(corpus.documents(split), characters):
-                file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+    write_beginning(folder, {split: corpus.documents(split) for split in SPLITS}, millions * 1e6)
 
 
 def answer(command: list[str], **environment: str) -> Row:

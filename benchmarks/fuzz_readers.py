@@ -15,10 +15,12 @@ one line is a finding: it is printed with the seed that reproduces it, and the e
 from __future__ import annotations
 
 import argparse
+import bz2
 import contextlib
 import gzip
 import hashlib
 import json
+import lzma
 import math
 import os
 import random
@@ -46,7 +48,6 @@ from semigpt.huggingface.folder import load_model, save_model
 from semigpt.huggingface.open import open_run
 from semigpt.models import build_model
 from semigpt.models.memory import MemoryGPT
-from semigpt.native import compiler
 from semigpt.ngrams.counts import Counts
 from semigpt.recipe import Recipe
 from semigpt.restoring import progress_of, restore
@@ -56,6 +57,10 @@ from semigpt.shards import ShardWriter
 from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.progress import Progress
+
+# The writers of small files are the tests' own; last, because a test may bear a library's name.
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from text_files import DOCX_TEXT, EPUB_PARTS, HWPX_TEXT, KINDS, hwp, hwp_section, tarred, zipped
 
 __all__ = ["READERS", "fuzz", "make_specimens"]
 
@@ -79,6 +84,26 @@ def read_texts(folder: Path) -> None:
         for documents in reading.splits.values():
             assert all(isinstance(text, str) for text, _ in documents())
         reading.sentences()
+
+
+def read_inside(folder: Path) -> None:
+    """Read each document or archive whose parts, damaged as they are, are in a folder of its name.
+
+    So damage gets behind the checksums of what packs them.
+    """
+    with tempfile.TemporaryDirectory() as packed:
+        for parts in folder.iterdir():
+            files = (path for path in parts.rglob("*") if path.is_file())
+            contents = {str(path.relative_to(parts)): path.read_bytes() for path in files}
+            file = Path(packed) / parts.name
+            match parts.suffix:
+                case ".hwp":
+                    file.write_bytes(hwp(section=contents["Section0"]))
+                case ".tar":
+                    file.write_bytes(tarred(contents))
+                case _:
+                    file.write_bytes(zipped(contents))
+        read_texts(Path(packed))
 
 
 def use_model(folder: Path) -> None:
@@ -133,6 +158,9 @@ READERS: dict[str, Callable[[Path], object]] = {
     "open_dataset": open_dataset,
     "read_folder": read_texts,
     "read_tables": read_texts,
+    "read_kinds": read_texts,
+    "read_inside": read_inside,
+    "use_pdf": read_texts,  # each in a process of its own
     "read_toml": lambda folder: Recipe.from_tables(read_toml(folder / "config.toml")),
 }
 SIGNS = ['"', '""', ",", ";", "\t", "|", "\n", "\r", "\\", '\\"', "\0", "\ufeff", "sep=;\n", "'"]
@@ -168,6 +196,7 @@ def make_specimens(place: Path) -> Path:
     }  # fmt: skip
     (data / "manifest.json").write_text(json.dumps(manifest))
     make_texts(place)
+    make_kinds(place)
     (place / "read_toml").mkdir()
     (place / "read_toml" / "config.toml").write_text(
         '[data]\nspec = "news"\n\n[model]\nkind = "gpt"\nwidth = 64\n\n'
@@ -203,6 +232,38 @@ def make_texts(place: Path) -> None:
     lines = "".join(json.dumps({"text": f"글 {i}"}) + "\n" for i in numbers)
     (folder / "test" / "a.jsonl").write_text(lines, encoding="utf-8")
     (folder / "표지.png").write_bytes(b"\x89PNG\r\n")
+
+
+def make_kinds(place: Path) -> None:
+    """Files of the kinds whose text is inside something; and what is packed in some, by name."""
+    for name, (content, _) in KINDS.items():
+        folder = place / ("use_pdf" if name == "a.pdf" else "read_kinds")
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    folder = place / "read_kinds"
+    chat = {"messages": [{"role": "user", "content": "질문"}, {"role": "bot", "content": "답"}]}
+    squad = {"data": [{"paragraphs": [{"context": "글 하나"}, {"context": "글 둘"}]}]}
+    task = {"instruction": "요약하라", "input": "긴 글", "output": "짧은 글"}
+    for name, value in {"b.json": [chat, chat], "c.json": squad, "d.json": {"a": [task]}}.items():
+        (folder / name).write_text(json.dumps(value), encoding="utf-8")
+    packed: dict[str, bytes | str] = {"a.txt": "글", "b.jsonl": json.dumps({"text": "둘"})}
+    (folder / "e.zip").write_bytes(zipped({**packed, "f.zip": zipped(packed)}))
+    (folder / "g.tgz").write_bytes(gzip.compress(tarred({"a.srt": KINDS["a.srt"][0]})))
+    (folder / "h.txt.xz").write_bytes(lzma.compress(TEXT.encode("cp949")))
+    (folder / "i.txt.bz2").write_bytes(bz2.compress(TEXT.encode()))
+    section = {"Contents/section0.xml": HWPX_TEXT, "META-INF/manifest.xml": "<manifest/>"}
+    for name, parts in {
+        "a.docx": {"word/document.xml": DOCX_TEXT},
+        "b.hwpx": section,
+        "c.epub": EPUB_PARTS,
+        "d.hwp": {"Section0": hwp_section()},
+        "e.zip": packed,
+        "f.tar": packed,
+    }.items():
+        for part, content in parts.items():
+            file = place / "read_inside" / name / part
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def make_used(place: Path) -> None:
@@ -316,16 +377,19 @@ def fuzz(folder: Path, reader: str, *, seed: int, cases: int) -> None:
 
 
 def sanitized() -> None:
-    """Compile with sanitizers, whose library the process must begin with."""
+    """Begin again with a compiler that adds sanitizers, and with their library loaded first."""
     library = subprocess.run(
         ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    if os.environ.get("LD_PRELOAD") != library:
-        options = "detect_leaks=0:allocator_may_return_null=1"
-        environment = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": options, "CC": "gcc"}
-        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
-    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
-    compiler.ALWAYS = (*compiler.ALWAYS, *flags)  # type: ignore[assignment]
+    if os.environ.get("LD_PRELOAD") == library:
+        return
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": library,
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        "CC": "gcc -fsanitize=address,undefined -fno-sanitize-recover=undefined -g",
+    }
+    os.execve(sys.executable, [sys.executable, *sys.argv], environment)
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ uploading a model take.
     POST /api/repos/create                          a model's repository
     POST /api/models/NAME/preupload/REV             how files are to be sent: in the commit
     POST /api/models/NAME/commit/REV                files to keep, one JSON object a line
+    POST /api/validate-yaml                         whether the Hub takes a card
 
 Answers carry the headers the client needs: `ETag`, `X-Repo-Commit`, and `X-Error-Code` where
 something is missing.
@@ -158,9 +159,6 @@ class HubStandIn:
                         files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
                 url = f"{self.endpoint}/{owner}/{name}/commit/{commit_of(files)}"
                 answer = {"commitOid": commit_of(files), "commitUrl": url, "success": True}
-            else:
-                siblings = [{"rfilename": file} for file in files]
-                answer = {"id": f"{owner}/{name}", "siblings": siblings, "tags": []}
         return self.send(request, json.dumps(answer).encode(), "0" * 40)
 
     def at(self, repository: Mapping[str, Files], revision: str) -> Files | None:

@@ -8,26 +8,13 @@ import json
 import math
 import sys
 from pathlib import Path
-from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
 import torch
 
+from benchmark_scripts import BENCHMARKS, load
 from semigpt.errors import CorpusError, SettingsError
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-def load(name: str) -> ModuleType:
-    """A script as a module, found by its file alone."""
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def checkout_of(folder: Path, films: dict[str, list[str]]) -> Path:
@@ -92,7 +79,6 @@ def test_a_peer_trains_and_is_measured_as_our_own_models_are(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for nanoGPT, whose fresh table gives every token the same probability."""
-    monkeypatch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
     script, contestants = load("train"), load("contestants")
     (tmp_path / "model.py").write_text(PEER)
     monkeypatch.setenv("SEMIGPT_CACHE", "")  # which the script sets: to be put back in the end
@@ -114,10 +100,7 @@ def test_a_peer_trains_and_is_measured_as_our_own_models_are(
     sys.modules.pop("model", None)
 
 
-def test_both_measurements_are_shown(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
+def test_both_measurements_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     script = load("train")
     about = {"data": "news", "peer": "MIT", "torch": "2", "threads": 1}
     run = {"characters": 9, "characters_per_second": 3.0, "start_and_end_seconds": 1, "seconds": 4}

@@ -19,7 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semigpt.cli import build_parser, main
-from semigpt.cli.output import note, standard_streams, stopping, write_json, write_path
+from semigpt.cli.output import (
+    note,
+    standard_streams,
+    stopping,
+    write_exact,
+    write_json,
+    write_path,
+)
 from semigpt.controls import pictured
 from semigpt.errors import SettingsError
 from semigpt.huggingface.folder import save_model
@@ -155,6 +162,14 @@ def test_who_leaves_standard_output_ends_a_command_well(monkeypatch: pytest.Monk
     with standard_streams():
         note("nobody reads this")
         assert main(arguments) == 128 + 13, "the log has gone as well"
+
+
+def test_a_notebook_takes_no_half_of_a_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = Notebook()
+    monkeypatch.setattr(sys, "stdout", notebook)
+    write_exact("글\ud83d\n")
+    write_path(Path("글\udcb1"))
+    assert notebook.text == "글?\n글?\n"
 
 
 # Control characters

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from conftest import VOCABULARY, machine, small_model, small_stream
-from semigpt.device import MachineSettings, gigaflops
 from semigpt.models.gpt import GPT
 from semigpt.ngrams.counts import Counts
 from semigpt.recipe import Recipe, Stepped, train
@@ -137,9 +136,3 @@ def test_counts_say_there_what_they_say_on_a_cpu() -> None:
             strict=True,
         ):
             torch.testing.assert_close(a.cpu(), b)
-
-
-def test_the_dial_knows_what_it_has() -> None:
-    assert gigaflops(MachineSettings(device="cuda")) > 2000
-    recipe = Recipe.from_tables({"training": {"minutes": 20.0}, "machine": {"device": "cuda"}})
-    assert recipe.model["size"] == "base"

@@ -685,7 +685,7 @@ def test_a_broken_source_leaves_nothing_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("htlm", "--fix htlm: not something to fix; choose from lossless, all, byte-order-mark"),
+        ("htlm", "--fix htlm: not something to fix; choose from lossless, all, encoding,"),
         ("lossless,email", "--fix email: that is repaired with --mask-personal"),
         ("replacement", "--fix replacement: not something to fix"),
     ],

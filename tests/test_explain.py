@@ -45,6 +45,7 @@ def test_explain_says_what_and_why_and_trains_nothing(
         "teacher",
         "dropout",
         "weight decay",
+        "candidate",
         "precision",
         "backend",
         "threads",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,10 @@ from semigpt.evaluation.evaluate import LossEstimate
 from semigpt.huggingface.folder import load_model
 from semigpt.next_step import what_next
 from semigpt.recipe import Continued, Event, Finished, More, Prepared, Stepped, train
+from semigpt.restoring import progress_of
 from semigpt.run import Evaluated
 from semigpt.run_folder import RunFolder
-from semigpt.start import STARTER_FOLDER, StartSettings, effective_tokens
+from semigpt.start import STARTER_FOLDER, StartSettings
 from semigpt.studies.crash_test import compared_files, small_tables
 from semigpt.training.optimizer import OptimizerSettings, learning_rate_scale
 from semigpt.training.settings import LegSettings
@@ -102,6 +104,23 @@ def test_one_history_and_the_settings_of_each_leg(finished: Path, tmp_path: Path
     assert run.metadata()["complete"]
 
 
+def test_a_leg_that_was_killed_as_it_began_is_no_finished_run(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its config is the old one or the new one; the next command begins the leg again."""
+    path = copy(finished, tmp_path / "run")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunFolder, "write_config", interrupted)
+        list(train(of(path), path, resume=True, more=More(steps=2)))
+    assert RunFolder.open(path).metadata()["complete"] is False
+    list(train(of(path), path, resume=True, more=More(steps=2)))
+    assert RunFolder.open(path).config()["leg"]["number"] == 2
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_the_rates_climb_again_and_fall(finished: Path) -> None:
     settings = OptimizerSettings(warmup=0.1, decay=0.5, rewarm=0.4)
     ended, running = LegSettings(number=2, rate=0.0), LegSettings(number=2, rate=1.0)
@@ -131,8 +150,6 @@ def test_a_run_without_checkpoints_is_not_trained_further(finished: Path, tmp_pa
 
 
 def further_arguments(run: Path) -> tuple[object, More]:
-    from semigpt.run import progress_of
-
     newest = RunFolder.open(run).newest()
     assert newest is not None
     return progress_of(newest), More(steps=1)
@@ -158,8 +175,6 @@ def further_arguments(run: Path) -> tuple[object, More]:
 def test_what_cannot_be_is_said_in_a_line(
     finished: Path, capsys: pytest.CaptureFixture[str], flags: str, says: str
 ) -> None:
-    import re
-
     assert main(["train", *(str(finished) if f == "RUN" else f for f in flags.split())]) == 2
     told = capsys.readouterr().err.strip()
     assert "\n" not in told
@@ -193,7 +208,9 @@ def test_a_run_begins_with_the_weights_of_another(
     events = list(train(given, tmp_path / "run"))
     prepared = next(event for event in events if isinstance(event, Prepared))
     old = RunFolder.open(finished)
-    assert prepared.tokenizer.fingerprint == old.newest().metadata["tokenizer"]  # type: ignore[union-attr]
+    newest = old.newest()
+    assert newest is not None
+    assert prepared.tokenizer.fingerprint == newest.metadata["tokenizer"]
     run = RunFolder.open(tmp_path / "run")
     config = run.config()
     assert config["start"] == {"folder": str(finished), "sha256": asked.start.sha256}
@@ -299,17 +316,12 @@ def test_the_starter_is_small_and_says_where_it_comes_from(
     assert (asked.kind, asked.size, asked.tokenizer.kind) == ("gpt", "tiny", "unigram")
     model = load_model(STARTER_FOLDER)
     assert model.settings.parameter_count == replace(asked.model, vocab_size=8000).parameter_count
+    # The law was fitted to runs from random weights, and has nothing to choose here.
+    left = asked.open_choices(10_000_000)
+    assert (left.dropouts, left.weight_decays, left.teachers) == ((0.0,), (0.1,), (False,))
+    minutes = Recipe.from_tables({**tables, "training": {"minutes": 5}})
+    assert minutes.open_choices(10_000_000).batches == (12,)
     memory = Recipe.from_tables({**tables, "model": {"kind": "memory"}})
     assert memory.model.ngram_order == 6
     with pytest.raises(CheckpointError, match="no run folder"):
         Recipe.from_tables({**tables, "start": {"folder": "./starter/none"}})
-
-
-def test_what_a_start_is_worth_in_tokens() -> None:
-    def scratch(tokens: float) -> float:
-        return 3.0 + 100 * tokens**-0.4
-
-    for tokens in (50.0, 2e5):
-        assert effective_tokens(scratch(tokens), scratch, 1e9) == pytest.approx(tokens)
-    assert effective_tokens(200.0, scratch, 1e9) == 0.0
-    assert effective_tokens(2.9, scratch, 1e9) == 1e9, "no run from scratch gets there"

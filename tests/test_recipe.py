@@ -20,6 +20,8 @@ from semigpt.device import MachineSettings
 from semigpt.errors import CheckpointError, CorpusError, SettingsError, TrainingError
 from semigpt.evaluation.baselines import measure_baselines
 from semigpt.huggingface.folder import save_model
+from semigpt.law import Learner
+from semigpt.law import Text as LawText
 from semigpt.models import model_class
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
@@ -157,11 +159,12 @@ def test_a_run_leaves_what_the_design_draws(tmp_path: Path, text_file: Path) -> 
 
 
 def test_a_text_that_is_read_many_times_is_read_with_dropout(
-    tmp_path: Path, text_file: Path
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Chosen when the run begins, kept in its config, and no obstacle to resuming with the same
     command.
     """
+    monkeypatch.setattr(auto, "expected_bits", lambda text, way, tokens: 4 - way.dropout)
 
     def asked(**changes: object) -> Recipe:
         tables = recipe(text_file, steps=4000).tables()
@@ -181,8 +184,7 @@ def test_a_text_that_is_read_many_times_is_read_with_dropout(
         kept = RunFolder.open(tmp_path / name).config()["model"].get("dropout", 0.0)
         assert kept == forecast.dropout
         told[name] = kept
-    assert told == {"many": auto.dropout(1000), "none": 0.0, "given": 0.05}
-    assert told["many"] > 0
+    assert told == {"many": 0.2, "none": 0.0, "given": 0.05}
     for resume in (False, True):
         events = begin(asked(), tmp_path / "many", resume=resume)
         assert isinstance(events[0], Prepared)
@@ -257,15 +259,17 @@ def test_baselines_of_a_new_text_are_measured_beside_the_training(
         assert f"{measured.kneser_ney_5:.3f} by a 5-gram" in card
 
 
-def test_a_text_that_is_read_once_is_read_whole() -> None:
-    assert auto.dropout(9.0) == 0.0
-    assert "dropout" not in model_class("bigram").auto, "a table has nothing to drop"
-
-
-def test_weights_decay_where_a_text_is_read_again(tmp_path: Path, text_file: Path) -> None:
+def test_weights_decay_where_a_text_is_read_again(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Chosen when the run begins, kept in its config, and no obstacle to resuming with the same
     command.
     """
+
+    def expected(text: LawText, way: Learner, tokens: float) -> float:
+        return 4 - way.weight_decay * (1 if tokens > text.characters else -1)
+
+    monkeypatch.setattr(auto, "expected_bits", expected)
 
     def begun(
         folder: str, steps: int, *, resume: bool = False, **optimizer: object
@@ -277,8 +281,7 @@ def test_weights_decay_where_a_text_is_read_again(tmp_path: Path, text_file: Pat
 
     again, often = begun("often", 4000)
     given, _ = begun("given", 4000, weight_decay=0.3)
-    assert (again, given) == (auto.weight_decay(1000), 0.3)
-    assert again > 0
+    assert (again, given) == (0.1, 0.3)
     as_given = begun("the same given", 4000, weight_decay=again)[1].model.state_dict()
     without = begun("without", 4000, weight_decay=0.0)[1].model.state_dict()
     weights = often.model.state_dict()
@@ -292,9 +295,8 @@ def test_weights_decay_where_a_text_is_read_again(tmp_path: Path, text_file: Pat
         assert prepared.resumed_at
     with pytest.raises(SettingsError, match=r"optimizer\.weight_decay was 0\.1, is 0\.0"):
         begun("often", 4000, weight_decay=0.0)
-    assert begun("once", 4)[0] == 0.0 == auto.weight_decay(0.2)
-    blocks = recipe(text_file, "blocks").for_length(0.2)
-    assert blocks.optimizer.weight_decay == 0.1, "not measured for the book's rungs"
+    assert begun("once", 4)[0] == 0.0
+    assert not recipe(text_file, "blocks").left_open, "not measured for the book's rungs"
 
 
 def test_a_long_text_is_cut_into_longer_tokens(
@@ -317,15 +319,13 @@ def test_a_long_text_is_cut_into_longer_tokens(
         return prepared
 
     assert begun("short").tokenizer.kind == "char"
-    monkeypatch.setattr(auto, "UNIGRAM_CHARACTERS", 1000)
-    monkeypatch.setattr(auto, "UNIGRAM_EPOCHS", 100.0)
+    monkeypatch.setattr(auto, "VOCABULARIES", (400,))
+    monkeypatch.setattr(auto, "VOCABULARY_CHARACTERS", 1)
+    # Long tokens are expected to learn most.
+    monkeypatch.setattr(auto, "expected_bits", lambda text, way, tokens: way.per_character)
     assert begun("short").tokenizer.kind == "char", "the run goes on as it began"
     assert begun("long").tokenizer.kind == "unigram"
-    assert (
-        RunFolder.open(tmp_path / "long").config()["tokenizer"]["vocab_size"]
-        == auto.unigram_vocab_size(1000)
-        == 4000
-    )
+    assert RunFolder.open(tmp_path / "long").config()["tokenizer"]["vocab_size"] == 400
     assert begun("rare", min_count=2).tokenizer.kind == "bpe", (
         "unigram leaves nothing to bytes by its count"
     )
@@ -333,7 +333,7 @@ def test_a_long_text_is_cut_into_longer_tokens(
     assert begun("table", rung="bigram").tokenizer.kind == "char", (
         "the book's rungs read characters"
     )
-    monkeypatch.setattr(auto, "UNIGRAM_CHARACTERS", 10**9)
+    monkeypatch.setattr(auto, "VOCABULARIES", ())
     for resume in (False, True):
         prepared = begun("long", resume=resume)
         assert prepared.resumed_at
@@ -361,93 +361,6 @@ def test_tokens_are_learnt_from_a_part_of_a_long_text(
     frequent = prepare_tokenizer(TokenizerSettings(kind="bpe", vocab_size=400, min_count=2), corpus)
     learnt = BPETokenizer.train(documents, vocab_size=400, min_count=2, normalization="NFC")
     assert frequent.fingerprint == learnt.fingerprint != part.fingerprint
-
-
-def test_a_text_is_not_read_too_often_in_longer_tokens() -> None:
-    """What was measured is what is chosen: film reviews on machine D, whose pace this is."""
-    a_minute = {4000: 1_320_000, 8000: 986_000}
-    for millions, minutes, kind in (
-        *((0.5, 1, "char"), (1, 1, "unigram"), (1, 2, "unigram"), (1, 5, "char")),
-        *((2.5, 1, "unigram"), (2.5, 5, "unigram"), (5, 5, "unigram"), (22, 5, "unigram")),
-    ):
-        characters = int(millions * 1e6)
-        assert (
-            auto.tokenizer_kind(characters, minutes * a_minute[auto.unigram_vocab_size(characters)])
-            == kind
-        )
-    assert auto.tokenizer_kind(5_000_000, tokens_to_read=20 * 900_000) == "char"
-    assert auto.tokenizer_kind(22_000_000, tokens_to_read=20 * 900_000) == "unigram"
-    assert "tokenizer" not in model_class("memory").auto
-
-
-@pytest.mark.parametrize(
-    ("gigaflops", "parameters", "measured"),
-    [
-        (300, 7_310_080, 343_000),
-        (300, 2_901_376, 754_000),
-        (960, 7_310_080, 900_000),
-        (2400, 5_507_840, 1_538_000),
-    ],
-)
-def test_a_machines_pace_is_about_what_was_measured(
-    gigaflops: float, parameters: int, measured: int
-) -> None:
-    assert auto.tokens_per_minute(parameters, gigaflops) == pytest.approx(measured, rel=0.25)
-
-
-def test_a_gpu_has_its_own_pace(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # An H200, compiled: `base` on 64 texts of 256 at 694,827 GFLOP/s.
-    assert auto.tokens_per_minute(16_812_672, 694_827, gpu=True) == pytest.approx(
-        60 * 1_786_596, rel=0.25
-    )
-    monkeypatch.setattr("semigpt.config.pick_device", lambda name: torch.device("cuda"))
-    monkeypatch.setattr("semigpt.config.gigaflops", lambda machine: 694_827.0)
-    asked = Recipe.from_tables({"data": {"spec": str(text_file)}, "training": {"minutes": 1.0}})
-    assert asked.size == "base"
-    assert asked.unigram_tokens_to_read(22_000_000) > 5e7
-
-
-def test_a_size_is_for_so_much_arithmetic() -> None:
-    """Five minutes are much for one machine and little for another."""
-    sizes = [auto.model_size(5, gigaflops) for gigaflops in (300, 960, 2400, 100_000)]
-    assert sizes == ["tiny", "small", "small", "base"]
-    assert [auto.model_size(minutes, 300) for minutes in (1, 20, 60, 120)] == [
-        "tiny",
-        "small",
-        "small",
-        "base",
-    ]
-    assert [auto.model_size(20, gigaflops) for gigaflops in (960, 2400)] == ["small", "base"]
-
-
-def test_a_long_run_of_a_long_text_takes_larger_batches() -> None:
-    long, short = 22_000_000, 1_000_000
-    assert [auto.batch_size(12, steps, long) for steps in (1100, 2260, 5760, 6100, 10**6)] == [
-        *(12, 24, 24, 48, 48)
-    ]
-    assert auto.batch_size(12, 6100, short) == 12
-    assert "batch_size" not in model_class("blocks").auto
-
-
-def test_the_batch_size_is_chosen_once_the_text_is_known(
-    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("semigpt.config.gigaflops", lambda machine: 300.0)
-    monkeypatch.setattr("semigpt.auto.LONG_CHARACTERS", 1000)
-
-    def batch(name: str, rung: str = "gpt", **training: object) -> int:
-        model = QUICK["gpt"] | {"kind": rung}
-        tables = {"data": {"spec": str(text_file)}, "model": model, "training": training}
-        recipe = Recipe.from_tables({**tables, "sample": {"max_new_tokens": 8}})
-        for _ in range(2):  # begun, and gone on with by the same command
-            begin(recipe, tmp_path / name)
-        kept: int = RunFolder.open(tmp_path / name).config()["training"]["batch_size"]
-        return kept
-
-    assert batch("long", minutes=5) == 48
-    assert batch("short", minutes=0.005) == 12
-    assert batch("asked", minutes=5, batch_size=7) == 7
-    assert batch("steps", steps=4000) == 12
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -488,26 +401,6 @@ def test_a_run_by_the_clock_is_compiled_where_that_pays(
     assert len(compiled) == 3 * works
 
 
-def test_the_length_of_a_run_in_unigram_tokens(
-    text_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = recipe(text_file)
-    assert asked.unigram_tokens_to_read(1000) == 30 * 8 * 16
-    assert recipe(text_file, steps=None, tokens=5000).unigram_tokens_to_read(1000) == 5000
-    paces = []
-    for pace in (300.0, 2400.0):
-        monkeypatch.setattr("semigpt.config.gigaflops", lambda machine, pace=pace: pace)
-        timed = recipe(text_file, steps=None, minutes=2)
-        paces.append(timed.unigram_tokens_to_read(22_000_000))
-        assert paces[-1] == 2 * auto.tokens_per_minute(
-            replace(asked.model, vocab_size=8000).parameter_count, pace
-        )
-        assert timed.unigram_tokens_to_read(1_000_000) > paces[-1], (
-            "a smaller vocabulary, a smaller net"
-        )
-    assert paces[0] < paces[1]
-
-
 def test_the_size_is_the_machines_and_a_run_keeps_its_own(
     tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -519,7 +412,8 @@ def test_the_size_is_the_machines_and_a_run_keeps_its_own(
         return Recipe.from_tables(tables | {"model": model})
 
     shapes = {
-        size: GPT.defaults(size)["model"] | {"width": 32, "num_layers": 1} for size in auto.SIZES
+        size: GPT.defaults(size)["model"] | {"width": 32, "num_layers": 1, "num_heads": 2}
+        for size in auto.SIZES
     }
     shapes["small"] |= {"width": 64}
     rates = {"learning_rate": 6e-3}
@@ -528,14 +422,23 @@ def test_the_size_is_the_machines_and_a_run_keeps_its_own(
         return {"model": shapes[size], "optimizer": dict(rates)}
 
     monkeypatch.setattr(GPT, "defaults", classmethod(defaults))
-    monkeypatch.setattr("semigpt.config.gigaflops", lambda machine: 100.0)
-    slow = asked()
-    assert (slow.size, slow.model.width) == ("tiny", 32)
-    begin(slow, tmp_path / "run")
-    monkeypatch.setattr("semigpt.config.gigaflops", lambda machine: 1000.0)
+    monkeypatch.setattr(auto, "SMALLEST_TEXT", {"tiny": 0, "small": 0})
+    # The law prefers one size, and then another.
+    for name, preferred in (("run", "tiny"), ("other", "small")):
+        parameters = {size: 32 if size == preferred else 64 for size in auto.SIZES}
+        counted = {
+            Recipe.from_tables({"model": {"size": size}}).model.parameter_count: bits
+            for size, bits in parameters.items()
+        }
+        monkeypatch.setattr(
+            auto, "expected_bits", lambda text, way, tokens, c=counted: c[way.block_parameters]
+        )
+        begin(asked(), tmp_path / name)
+        kept = RunFolder.open(tmp_path / name).config()["model"]
+        assert kept["size"] == preferred
+        assert kept["width"] == shapes[preferred]["width"]
     rates["learning_rate"] = 1e-2
     fast = asked()
-    assert (fast.size, fast.model.width) == ("small", 64)
     for resume in (False, True):
         first = begin(fast, tmp_path / "run", resume=resume)[0]
         assert isinstance(first, Prepared)
@@ -549,9 +452,6 @@ def test_the_size_is_the_machines_and_a_run_keeps_its_own(
     ):
         with pytest.raises(SettingsError, match=f"other settings: model.{says};"):
             begin(asked(**other), tmp_path / "run")
-    assert Recipe.from_tables({}).size == "tiny", (
-        "two minutes on the bundled news need no measuring"
-    )
 
 
 def test_its_config_reproduces_a_run(tmp_path: Path, text_file: Path) -> None:

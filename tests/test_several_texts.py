@@ -80,8 +80,9 @@ def test_each_source_has_splits_of_its_own() -> None:
 def test_a_column_is_asked_of_the_sources_that_have_columns() -> None:
     Path("tables").mkdir()
     Path("tables/c.csv").write_text("제목,본문\n하나,하나의 본문\n", encoding="utf-8")
-    corpus = prepare_corpus(["a.txt", "tables"], column="본문")
-    assert documents(corpus) == sorted([*AUTUMN, "하나의 본문"])
+    Path("d.md").write_text("# 제목", encoding="utf-8")
+    corpus = prepare_corpus(["a.txt", "tables", "d.md"], column="본문")
+    assert documents(corpus) == sorted([*AUTUMN, "하나의 본문", "제목"])
 
 
 def test_a_joined_reading_resumes_where_it_was_stopped(tmp_path: Path) -> None:

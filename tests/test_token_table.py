@@ -523,6 +523,7 @@ def test_mistakes_in_comparing_get_one_line(
         assert says in refused(capsys, "compare", *data, *arguments, "--out", out)
         assert list(tmp_path.iterdir()) == [], "nothing half written"
     out.mkdir()
+    (out / "notes.txt").write_text("")
     assert f"{out} exists already" in refused(capsys, "compare", *data, "--out", out)
 
 

@@ -1,7 +1,8 @@
 """Every automatic choice: what a run does where its settings leave it open.
 
-Each function takes plain numbers (minutes, characters, epochs, GFLOP/s) and answers one question.
-What was measured for it stands in docs/choices.md under the name of the function.
+What a model is and how it is trained is one choice: of all that is open, the candidate that the law
+of learning (`semigpt.law`) says ends lowest in the time there is. Each other function takes plain
+numbers and answers one question. What was measured stands in docs/choices.md.
 `semigpt.config.Recipe` applies the answers and keeps them in the run's config.toml, so a run that
 is resumed never asks again. A rung names the questions that were measured for it in
 `LanguageModel.auto`; the others keep their settings' own defaults.
@@ -9,39 +10,45 @@ is resumed never asks again. A rung names the questions that were measured for i
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+from semigpt.law import Learner, Text, expected_bits, tokens_per_character
 
 __all__ = [
     "SIZES",
+    "Candidate",
     "Choice",
+    "Open",
+    "Shape",
     "Size",
-    "batch_size",
+    "candidates",
     "checkpoint_due",
     "compiles",
     "documents_step",
-    "dropout",
     "evaluations",
-    "model_size",
+    "sizes",
     "started_rate",
-    "teaches",
-    "tokenizer_kind",
-    "tokens_per_minute",
-    "unigram_vocab_size",
-    "weight_decay",
+    "vocabularies",
 ]
 
 Size = Literal["tiny", "small", "base", "large"]
 SIZES: tuple[Size, ...] = get_args(Size)
 Choice = Literal["size", "tokenizer", "batch_size", "teacher", "dropout", "weight_decay", "compile"]
 
-# Minutes x GFLOP/s from which `small` learns more than `tiny`, and `base` more than `small`.
-SMALL_WORK, BASE_WORK = 3800, 27_000
-LONG_CHARACTERS = 4_000_000  # of a training text, from which larger batches and vocabularies pay
-UNIGRAM_CHARACTERS = 750_000  # of a training text, from which it may be cut into longer tokens
-UNIGRAM_EPOCHS = 6.5  # by `tokens_per_minute` and two characters per token; some five in truth
-FRESH_EPOCHS = 2.2  # up to which hardly anything of a text is memorised
-BATCH_STEPS = (1500, 3000)  # steps of a run above which the batch is doubled, once for each
-TEACHER_TOKENS = 1_200_000  # of a training split, from which the n-gram counts teach
+# Characters of training text from which a size is a candidate: the law has no runs of it on less.
+# `large` is beyond the law's data.
+SMALLEST_TEXT: dict[Size, int] = {"tiny": 0, "small": 800_000, "base": 5_000_000}
+VOCABULARIES = (2000, 4000, 8000)
+VOCABULARY_CHARACTERS = 50  # of training text for each token of a vocabulary, at least
+BATCHES = (1, 2, 4)  # times the size's own
+DROPOUTS = (0.0, 0.1, 0.2)
+WEIGHT_DECAYS = (0.0, 0.1)
+ALIKE = 0.01  # bits: less than that decides for no larger model
+# A run ends before its minutes only where the law says that this is worth so many bits.
+EARLY_END = 0.01
 TEACHER_ORDER = 5
 TOKENIZER_CHARACTERS = 6_000_000  # of a training split, from which a tokenizer is learnt
 COMPILE_SECONDS = 60
@@ -50,36 +57,122 @@ EVALUATIONS, EVALUATION_FRACTION = 10, 0.05
 SAVING_FRACTION, SAVING_PAUSE = 0.02, 30.0
 
 
-def model_size(minutes: float, gigaflops: float) -> Size:
-    """The size that learns most in so many minutes on a machine of so many GFLOP/s.
+class Shape(NamedTuple):
+    """What the law and the clock ask of a size."""
 
-    `large` is never chosen: where it begins to pay is not measured. docs/choices.md#model-size.
+    block_parameters: int  # without embeddings and output layer
+    context_length: int
+    batch_size: int  # the size's own
+
+
+@dataclass(frozen=True)
+class Open:
+    """What a recipe leaves open: for each question the answers to choose from, one where it is
+    asked for.
     """
-    work = minutes * gigaflops
-    return "tiny" if work < SMALL_WORK else "small" if work < BASE_WORK else "base"
+
+    shapes: Mapping[Size, Shape]
+    tokenizers: tuple[tuple[str, int | None], ...]  # kind and vocabulary
+    batches: tuple[int, ...] | None  # sequences; None: BATCHES of the size's own
+    dropouts: tuple[float, ...]
+    weight_decays: tuple[float, ...]
+    teachers: tuple[bool, ...]
+    has_counts: bool = False  # a model that holds the counts knows what they teach
 
 
-def tokens_per_minute(parameters: int, gigaflops: float, *, gpu: bool = False) -> float:
-    """About how many tokens a `gpt` trains on in a minute: within a quarter of what was measured on
-    three machines.
+@dataclass(frozen=True)
+class Candidate:
+    """One way to train, and the bits per character that the law expects at its end."""
+
+    size: Size
+    tokenizer: str
+    vocab_size: int | None
+    batch_size: int
+    dropout: float
+    weight_decay: float
+    taught: bool
+    tokens: int  # read in all
+    early: bool  # fewer than would fit: more readings would only hurt
+    expected: float
+
+
+def candidates(
+    text: Text,
+    left: Open,
+    fitting: Callable[[Size, int, int], float],
+    *,
+    may_end_early: bool,
+) -> list[Candidate]:
+    """Every way to train that is left open, the one that is expected to end lowest first: the
+    smallest model, where several are expected to end alike.
+
+    fitting: how many tokens a size with a vocabulary and a batch size reads in the time there is
     """
-    return 60 / (6.5e-9 * parameters / gigaflops + (0.35e-6 if gpu else 17e-6))
+    found = []
+    for size, (kind, vocab_size) in itertools.product(left.shapes, left.tokenizers):
+        shape = left.shapes[size]
+        per_character = tokens_per_character(kind, vocab_size, text)
+        rows = vocab_size or text.distinct
+        batches = left.batches or tuple(times * shape.batch_size for times in BATCHES)
+        for batch_size in batches:
+            most = fitting(size, rows, batch_size)
+            for dropout, decay, taught in itertools.product(
+                left.dropouts, left.weight_decays, left.teachers
+            ):
+                learner = Learner(
+                    block_parameters=shape.block_parameters,
+                    kind=kind,
+                    vocab_size=vocab_size,
+                    per_character=per_character,
+                    batch_tokens=batch_size * shape.context_length,
+                    dropout=dropout,
+                    weight_decay=decay,
+                    taught=taught or left.has_counts,
+                )
+                expected, tokens = expected_bits(text, learner, most), most
+                if may_end_early:
+                    best = min(
+                        (
+                            (expected_bits(text, learner, n), n)
+                            for n in earlier(text, learner, most)
+                        ),
+                        default=(expected, most),
+                    )
+                    if best[0] < expected - EARLY_END:
+                        expected, tokens = best
+                found.append(
+                    Candidate(
+                        *(size, kind, vocab_size, batch_size, dropout, decay, taught),
+                        tokens=int(tokens),
+                        early=tokens < most,
+                        expected=expected,
+                    )
+                )
+    found.sort(key=lambda candidate: candidate.expected)
+    near = [way for way in found if way.expected <= found[0].expected + ALIKE]
+    simplest = min(near, key=lambda way: (SIZES.index(way.size), way.expected))
+    found.remove(simplest)
+    return [simplest, *found]
 
 
-def tokenizer_kind(characters: int, tokens_to_read: float) -> Literal["char", "unigram"]:
-    """The tokenizer with which a run learns most that reads so many Unigram tokens of a training
-    text.
-
-    Tokens of two characters cover twice the text in the same time, and are memorised sooner when
-    the text repeats. docs/choices.md#tokenizer-kind.
+def earlier(text: Text, learner: Learner, most: float) -> Iterator[float]:
+    """Numbers of tokens at which a run might end early: from two readings of the text on, each a
+    quarter more than the one before.
     """
-    seldom = tokens_to_read <= UNIGRAM_EPOCHS * characters / 2
-    return "unigram" if characters >= UNIGRAM_CHARACTERS and seldom else "char"
+    tokens = 2.0 * text.characters * learner.per_character
+    while tokens < most:
+        yield tokens
+        tokens *= 1.25
 
 
-def unigram_vocab_size(characters: int) -> int:
-    """The Unigram vocabulary for a training text so long. docs/choices.md#unigram-vocab-size."""
-    return 8000 if characters >= LONG_CHARACTERS else 4000
+def sizes(characters: int) -> tuple[Size, ...]:
+    """The sizes to choose from for a training text."""
+    return tuple(size for size, least in SMALLEST_TEXT.items() if characters >= least)
+
+
+def vocabularies(characters: int) -> tuple[int, ...]:
+    """The Unigram vocabularies that a training text is long enough for."""
+    return tuple(size for size in VOCABULARIES if characters >= VOCABULARY_CHARACTERS * size)
 
 
 def documents_step(characters: int) -> int:
@@ -89,47 +182,11 @@ def documents_step(characters: int) -> int:
     return max(-(-characters // TOKENIZER_CHARACTERS), 1)
 
 
-def batch_size(size_batch: int, steps: float, characters: int) -> int:
-    """The batch size of a run that could make so many steps of `size_batch` sequences.
-
-    The longer a run of a long text, the less a step's noise matters beside what larger batches
-    save. `tiny`, five minutes of film reviews: 12 sequences 3.692 bits per character, 24 3.664.
-    docs/choices.md#batch-size.
-    """
-    if characters >= LONG_CHARACTERS:
-        for limit in BATCH_STEPS:
-            if steps > limit:
-                size_batch, steps = 2 * size_batch, steps / 2
-    return size_batch
-
-
-def dropout(epochs: float) -> float:
-    """The dropout of a run that reads its text so many times. docs/choices.md#dropout."""
-    return 0.2 if epochs >= 10 else 0.0
-
-
-def weight_decay(epochs: float) -> float:
-    """The weight decay of a run that reads its text so many times: what is read once cannot be
-    memorised.
-
-    docs/choices.md#weight-decay.
-    """
-    return 0.0 if epochs <= FRESH_EPOCHS else 0.1
-
-
 def started_rate(rate: float) -> float:
     """The learning rate of a run that begins from a trained model, from that of one that begins
     from random weights. docs/choices.md#started-rate.
     """
     return STARTED_RATE * rate
-
-
-def teaches(tokens: int) -> bool:
-    """Whether the n-gram counts of a training split of so many tokens help a model learn it.
-
-    They help one that will not read much of a long text itself. docs/choices.md#teacher.
-    """
-    return tokens >= TEACHER_TOKENS
 
 
 def compiles(device_type: str, seconds: float) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from semigpt import auto
 from semigpt.corpus.staging import in_one_string
-from semigpt.device import MachineSettings, gigaflops, pick_device
+from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.models import model_class, model_settings
@@ -28,7 +28,7 @@ from semigpt.training.optimizer import OptimizerSettings, learning_rate_scale
 from semigpt.training.progress import Progress
 from semigpt.training.settings import LENGTHS, LegSettings, More, TrainingSettings
 
-__all__ = ["DataSettings", "Recipe", "SampleSettings", "TokenizerSettings"]
+__all__ = ["DataSettings", "Recipe", "SampleSettings", "TokenizerSettings", "shape_of"]
 
 # Settings that an automatic choice of `semigpt.auto` fills in once the text, or the run's length,
 # is known.
@@ -38,7 +38,16 @@ AUTOMATIC = (
     "optimizer.weight_decay",
     "tokenizer.kind",
     "tokenizer.vocab_size",
+    "training.most_tokens",
 )
+# The settings that hold the answers of the law of learning.
+LAW_CHOICES: Mapping[auto.Choice, str] = {
+    "size": "model.size",
+    "tokenizer": "tokenizer.kind",
+    "batch_size": "training.batch_size",
+    "dropout": "model.dropout",
+    "weight_decay": "optimizer.weight_decay",
+}
 # What a resumed run may have another value of: nothing that its weights depend on, but for the
 # steps it skips.
 MAY_CHANGE = {"training.keep", "training.save_every", "training.on_nonfinite", "machine.device"}
@@ -81,7 +90,7 @@ class DataSettings:
 class TokenizerSettings:
     """The kind of tokenizer, trained on the training split; or a folder that holds one."""
 
-    kind: Kind | None = None  # None: `auto.tokenizer_kind` chooses
+    kind: Kind | None = None  # None: chosen by `semigpt.auto`
     vocab_size: int | None = (
         None  # None: every character for char and jamo, 8,000 for bpe, char_bpe and unigram
     )
@@ -160,9 +169,7 @@ class Recipe:
         defaulted = set()
         if size is None:
             defaulted.add("model.size")
-            size, minutes = "tiny", given["training"].get("minutes")
-            if "size" in rung.auto and isinstance(minutes, (int, float)):
-                size = auto.model_size(minutes, gigaflops(machine))
+            size = "tiny"  # until the text is known
         check_choice("size", size, auto.SIZES)
         for name, table in rung.defaults(size).items():
             defaulted |= {f"{name}.{key}" for key in table.keys() - given[name].keys()}
@@ -220,65 +227,107 @@ class Recipe:
 
     # Choices that are made on the way: `semigpt.auto` says what, these put it into the recipe.
 
-    def for_text(self, characters: int) -> Recipe:
-        """Choose the tokenizer for a training split of so many characters."""
-        settings = self.tokenizer
-        if settings.kind is not None or settings.folder is not None:
-            return self
-        kind: Kind = "char"
-        if "tokenizer" in self.rung.auto:
-            kind = auto.tokenizer_kind(characters, self.unigram_tokens_to_read(characters))
-        if kind == "unigram" and settings.min_count > 1:
-            kind = "bpe"  # which can leave out what is rare
-        vocab_size = settings.vocab_size
-        if kind == "unigram" and vocab_size is None:
-            vocab_size = auto.unigram_vocab_size(characters)
-        return replace(self, tokenizer=replace(settings, kind=kind, vocab_size=vocab_size))
+    @property
+    def left_open(self) -> bool:
+        """Whether any choice is left to the law of learning."""
+        vocabulary = self.tokenizer.kind == "unigram" and self.tokenizer.vocab_size is None
+        return (
+            self.training.teacher == "auto"
+            or (vocabulary and self.tokenizer.folder is None and "tokenizer" in self.rung.auto)
+            or any(
+                name in self.defaulted and choice in self.rung.auto
+                for choice, name in LAW_CHOICES.items()
+            )
+        )
 
-    def for_tokenizer(self, tokenizer: Tokenizer, characters: int) -> Recipe:
-        """Take the tokenizer's vocabulary, and choose the batch size that then fits the run."""
-        recipe = replace(
+    def of_size(self, size: auto.Size) -> Recipe:
+        """This recipe with the shape, batch and rates of another size where none were asked for."""
+        tables = self.tables()
+        for name in self.defaulted:
+            table, key = name.split(".")
+            tables[table].pop(key, None)
+        tables["model"]["size"] = size
+        resized = Recipe.from_tables(tables)
+        return replace(resized, defaulted=resized.defaulted | {"model.size"})
+
+    def open_choices(self, characters: int) -> auto.Open:
+        """What the law of learning chooses from, for a training text of so many characters."""
+
+        # The law was fitted to runs that begin from random weights: what it chooses for them makes
+        # a run that begins from a trained model worse. docs/choices.md#started-rate.
+        choosing = self.rung.auto if self.start.folder is None else frozenset()
+
+        def chosen(choice: auto.Choice) -> bool:
+            return choice in choosing and LAW_CHOICES[choice] in self.defaulted
+
+        # Minutes alone say how large a model there is time for; a shape that is asked for is it.
+        shape = {f"model.{key}" for key in self.rung.defaults(self.size).get("model", ())}
+        sized = chosen("size") and self.training.minutes is not None and shape <= self.defaulted
+        sizes = auto.sizes(characters) if sized else (self.size,)
+        timed = self.training.minutes is not None
+        batches = None if chosen("batch_size") and timed else (self.training.batch_size,)
+        teacher = self.training.teacher
+        return auto.Open(
+            shapes={size: shape_of(self.of_size(size) if sized else self) for size in sizes},
+            tokenizers=self._open_tokenizers(characters),
+            batches=batches,
+            dropouts=auto.DROPOUTS if chosen("dropout") else (getattr(self.model, "dropout", 0.0),),
+            weight_decays=auto.WEIGHT_DECAYS
+            if self.optimizer.weight_decay is None and "weight_decay" in choosing
+            else (0.1 if self.optimizer.weight_decay is None else self.optimizer.weight_decay,),
+            teachers=(False, True)
+            if teacher == "auto" and "teacher" in choosing
+            else (teacher == "counts",),
+            has_counts=self.model.ngram_order is not None,
+        )
+
+    def _open_tokenizers(self, characters: int) -> tuple[tuple[str, int | None], ...]:
+        settings, vocab_size = self.tokenizer, self.tokenizer.vocab_size
+        if settings.folder is not None or self.start.folder is not None:
+            return (("unigram", None),)  # the nearest that was measured
+        if "tokenizer" not in self.rung.auto or settings.kind not in (None, "unigram"):
+            return ((settings.kind or "char", vocab_size),)
+        # Rare characters are left out by byte pairs, not by unigram.
+        longer = "unigram" if settings.min_count == 1 else "bpe"
+        sizes = auto.vocabularies(characters) if vocab_size is None else (vocab_size,)
+        found = tuple((longer, size) for size in sizes)
+        if settings.kind is not None:
+            return found or ((settings.kind, None),)
+        return (("char", vocab_size), *found)
+
+    def with_choice(self, choice: auto.Candidate) -> Recipe:
+        """This recipe with every choice made."""
+        recipe = self.of_size(choice.size) if choice.size != self.size else self
+        settings, model, optimizer = recipe.tokenizer, recipe.model, recipe.optimizer
+        if settings.folder is None and recipe.start.folder is None:
+            kind: Any = choice.tokenizer
+            settings = replace(settings, kind=kind, vocab_size=choice.vocab_size)
+        if hasattr(model, "dropout"):
+            changed: Any = model
+            model = replace(changed, dropout=choice.dropout)
+        training = replace(
+            recipe.training,
+            batch_size=choice.batch_size,
+            most_tokens=choice.tokens if choice.early else recipe.training.most_tokens,
+        )
+        if training.teacher == "auto":
+            training = replace(training, teacher="counts" if choice.taught else "none")
+        return replace(
+            recipe,
+            tokenizer=settings,
+            model=model,
+            training=training,
+            optimizer=replace(optimizer, weight_decay=choice.weight_decay),
+            defaulted=recipe.defaulted - {"model.dropout"},
+        )
+
+    def for_tokenizer(self, tokenizer: Tokenizer) -> Recipe:
+        """Take the tokenizer's vocabulary."""
+        return replace(
             self,
             tokenizer=replace(self.tokenizer, kind=tokenizer.kind),
             model=replace(self.model, vocab_size=tokenizer.vocab_size),
         )
-        training = self.training
-        chosen = "batch_size" in self.rung.auto and "training.batch_size" in self.defaulted
-        if training.minutes is None or not chosen:
-            return recipe
-        tokens_per_step = training.batch_size * self.model.context_length
-        steps = training.minutes * recipe.tokens_per_minute(recipe.model) / tokens_per_step
-        batch_size = auto.batch_size(training.batch_size, steps, characters)
-        return replace(recipe, training=replace(training, batch_size=batch_size))
-
-    def for_length(self, epochs: float) -> Recipe:
-        """Choose dropout and weight decay for a run that reads its text so many times."""
-        recipe = self
-        if "model.dropout" in self.defaulted and "dropout" in self.rung.auto:
-            shape: Any = self.model
-            recipe = replace(
-                self,
-                model=replace(shape, dropout=auto.dropout(epochs)),
-                defaulted=self.defaulted - {"model.dropout"},
-            )
-        if self.optimizer.weight_decay is None:
-            decay = auto.weight_decay(epochs) if "weight_decay" in self.rung.auto else 0.1
-            recipe = replace(recipe, optimizer=replace(recipe.optimizer, weight_decay=decay))
-        return recipe
-
-    def unigram_tokens_to_read(self, characters: int) -> float:
-        """How many Unigram tokens the run would read of so long a training split."""
-        length = self.training
-        if length.minutes is not None:
-            vocab_size = self.tokenizer.vocab_size or auto.unigram_vocab_size(characters)
-            shape = replace(self.model, vocab_size=vocab_size)
-            return length.minutes * self.tokens_per_minute(shape)
-        return length.tokens or (length.steps or 0) * length.batch_size * self.model.context_length
-
-    def tokens_per_minute(self, model: ModelSettings) -> float:
-        """About how many tokens a model of this shape trains on in a minute on this machine."""
-        gpu = pick_device(self.machine.device).type == "cuda"
-        return auto.tokens_per_minute(model.parameter_count, gigaflops(self.machine), gpu=gpu)
 
     # Resuming
 
@@ -291,7 +340,8 @@ class Recipe:
         Raises SettingsError, showing the difference, where it asks for something else.
         """
         tables, before = self.tables(), saved.tables()
-        for name in self.defaulted:
+        left = {"training.teacher"} if self.training.teacher == "auto" else set()
+        for name in self.defaulted | left:
             if _has(before, name):
                 table, key = name.split(".")
                 tables[table][key] = before[table][key]
@@ -353,6 +403,15 @@ class Recipe:
 
 
 TABLES = [f.name for f in fields(Recipe) if f.name not in ("kind", "size", "defaulted")]
+
+
+def shape_of(recipe: Recipe) -> auto.Shape:
+    """A recipe's shape as the law takes it."""
+    return auto.Shape(
+        block_parameters=replace(recipe.model, vocab_size=0).parameter_count,
+        context_length=recipe.model.context_length,
+        batch_size=recipe.training.batch_size,
+    )
 
 
 def _checked_tables(

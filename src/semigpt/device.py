@@ -1,10 +1,8 @@
-"""The device that runs the model, the number type of its products, and how fast it multiplies."""
+"""The device that runs the model, and the number type of its products."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from semigpt.environment import cpu_limit
@@ -14,14 +12,7 @@ from semigpt.settings import check_at_most, check_choice, check_positive
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "DEVICES",
-    "MachineSettings",
-    "gigaflops",
-    "pick_device",
-    "pick_precision",
-    "use_threads",
-]
+__all__ = ["DEVICES", "MachineSettings", "pick_device", "pick_precision", "use_threads"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -116,38 +107,3 @@ def use_threads(settings: MachineSettings) -> None:
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-
-
-def gigaflops(settings: MachineSettings) -> float:
-    """10^9 floating-point operations per second in products of the shapes that a training step has.
-
-    What `semigpt.auto` estimates speed by. Measured once per process and settings, in a tenth of a
-    second: about 300 on two cores with AVX-512 (docs/choices.md#machine-speed).
-    Raises SettingsError as `pick_device` does.
-    """
-    device = pick_device(settings.device)
-    return _measured_gigaflops(device, pick_precision(device, settings.precision), settings.threads)
-
-
-@lru_cache
-def _measured_gigaflops(device: torch.device, dtype: torch.dtype, threads: int | None) -> float:
-    import torch
-
-    # A GPU gets larger products: in small ones the launch would take most of the time.
-    rows, width, columns = (3072, 256, 1024) if device.type == "cpu" else (16384, 1024, 4096)
-    x = torch.ones(rows, width, dtype=dtype, device=device)
-    weight = torch.ones(width, columns, dtype=dtype, device=device)
-    product = torch.empty(rows, columns, dtype=dtype, device=device)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        # Not timed: the first product initialises a GPU, an eighth of a second on an H200.
-        torch.mm(x, weight, out=product)[0, 0].item()
-        shortest, end = float("inf"), time.perf_counter() + 0.1
-        while (start := time.perf_counter()) < end:
-            torch.mm(x, weight, out=product)
-            product[0, 0].item()  # waits for a GPU
-            shortest = min(shortest, time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(before)
-    return 2e-9 * rows * width * columns / shortest

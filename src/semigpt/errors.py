@@ -23,7 +23,12 @@ __all__ = [
 
 
 class SemigptError(Exception):
-    """The base class of all errors that a user can act on."""
+    """The base class of all errors that a user can act on. Line ends in its message, which names
+    of files and columns may hold, become spaces.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
 
 
 class SettingsError(SemigptError):

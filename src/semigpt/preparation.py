@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -26,9 +26,11 @@ from semigpt.dataset import Dataset, TokenizingProgress, block_starts, tokenize
 from semigpt.device import pick_precision
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.evaluation.baselines import COUNTED_TOKENS
+from semigpt.evaluation.counting import describe
 from semigpt.evaluation.evaluate import check_split
+from semigpt.law import Learner, expected_bits, law_error
 from semigpt.models.base import LanguageModel
-from semigpt.models.gpt import GPT
+from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.models.memory import MemoryGPT
 from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts
@@ -40,6 +42,7 @@ from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import Forecast, forecast_run
+from semigpt.training.speed import corrected, measured_speed
 from semigpt.training.step import make_step
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "prepare_tokenizer",
     "rehearse",
     "text_of",
+    "ways_to_train",
 ]
 
 logger = logging.getLogger(__name__)
@@ -91,8 +95,9 @@ def prepare(
         run.check_text(corpus.fingerprint)
     for split in ("train", "validation"):
         check_split(corpus, split)
-    characters = corpus.characters("train")
-    recipe = recipe.for_text(characters)
+    if recipe.left_open:
+        with timed("choosing"):
+            recipe = recipe.with_choice(ways_to_train(recipe, corpus)[0])
     with timed("learning a tokenizer"):
         if recipe.start.folder is None:
             tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
@@ -100,7 +105,7 @@ def prepare(
             tokenizer = load_tokenizer(run.model_folder)
         else:
             tokenizer = load_tokenizer(recipe.start.model_folder)
-    recipe = recipe.for_tokenizer(tokenizer, characters)
+    recipe = recipe.for_tokenizer(tokenizer)
     with timed("writing tokens"):
         dataset = yield from _until_stopped(tokenize(corpus, tokenizer), _writing, stop)
     for split in ("train", "validation"):
@@ -110,6 +115,32 @@ def prepare(
         except CorpusError as error:
             raise CorpusError(f"the {split} split of {corpus.spec} is too short: {error}") from None
     return recipe, Text(corpus, tokenizer, dataset)
+
+
+def ways_to_train(
+    recipe: Recipe, corpus: Corpus, minutes: float | None = None
+) -> list[auto.Candidate]:
+    """Every way that the recipe leaves open, the one that the law of learning expects to end lowest
+    first.
+
+    minutes: another length than the recipe's
+    """
+    training, left = recipe.training, recipe.open_choices(corpus.characters("train"))
+    minutes = minutes or training.minutes
+    speed = None if minutes is None else measured_speed(recipe.machine)
+    models = {size: recipe.of_size(size).model for size in left.shapes}
+
+    def fitting(size: auto.Size, vocab_size: int, batch_size: int) -> float:
+        tokens_per_step = batch_size * left.shapes[size].context_length
+        if speed is None or minutes is None:
+            return training.tokens or (training.steps or 0) * tokens_per_step
+        model: Any = replace(models[size], vocab_size=vocab_size)
+        seconds = 60 * minutes * (1 - auto.EVALUATION_FRACTION)
+        return max(seconds / speed.seconds(model, batch_size), 1.0) * tokens_per_step
+
+    from_scratch = recipe.start.folder is None  # the law was fitted to such runs
+    may_end_early = from_scratch and training.minutes is not None
+    return auto.candidates(describe(corpus), left, fitting, may_end_early=may_end_early)
 
 
 def text_of(run: RunFolder, spec: str) -> str:
@@ -192,7 +223,7 @@ def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
 def count_ngrams(recipe: Recipe, dataset: Dataset, device: torch.device) -> Counts | None:
     """The n-gram counts of the training split, where a teacher or the model wants them."""
     order, own_order = recipe.training.teacher_order, recipe.model.ngram_order
-    taught = has_teacher(recipe, dataset)
+    taught = has_teacher(recipe)
     if own_order is not None:
         if taught and order not in (None, own_order):
             raise SettingsError(
@@ -209,16 +240,14 @@ def count_ngrams(recipe: Recipe, dataset: Dataset, device: torch.device) -> Coun
     return counts if own_order is not None and native_ngrams.available() else counts.to(device)
 
 
-def has_teacher(recipe: Recipe, dataset: Dataset) -> bool:
+def has_teacher(recipe: Recipe) -> bool:
     """Whether the n-gram counts teach the model."""
-    if recipe.training.teacher != "auto":
-        return recipe.training.teacher == "counts"
-    return "teacher" in recipe.rung.auto and auto.teaches(len(dataset.stream("train")))
+    return recipe.training.teacher == "counts"
 
 
 def make_teacher(recipe: Recipe, dataset: Dataset, counts: Counts | None) -> Teacher | None:
     """The counts of `count_ngrams` as the teacher that the recipe asks for."""
-    if counts is None or not has_teacher(recipe, dataset):
+    if counts is None or not has_teacher(recipe):
         return None
     return Teacher.of(counts, dataset.stream("train"), recipe.model.context_length)
 
@@ -242,14 +271,17 @@ def fresh_model(
 
 
 def rehearse(
+    asked: Recipe,
     recipe: Recipe,
     text: Text,
     device: torch.device,
     counts: Counts | None,
     teacher: Teacher | None,
 ) -> tuple[Recipe, Forecast, Measurement]:
-    """Forecast the run on models that are thrown away, and make the choices that depend on its
-    length. The last is the evaluation of a model as the run begins with it.
+    """Forecast the run on models that are thrown away, and choose whether to compile. The last is
+    the evaluation of a model as the run begins with it.
+
+    asked: the recipe before its choices were made
     """
     begun: list[Measurement] = []
 
@@ -271,9 +303,7 @@ def rehearse(
         pays = "compile" in recipe.rung.auto and recipe.training.minutes is not None
         pays = pays and auto.compiles(device.type, forecast.seconds)
         if pays:
-            compiled = replace(
-                recipe.for_length(forecast.epochs), machine=replace(machine, compile=True)
-            )
+            compiled = replace(recipe, machine=replace(machine, compile=True))
             try:
                 forecast = rehearsed(compiled)
             except Exception as error:  # of a compiler that PyTorch calls: training does without it
@@ -282,4 +312,41 @@ def rehearse(
                 pays = False
         recipe = replace(recipe, machine=replace(machine, compile=pays))
     gc.collect()
-    return recipe.for_length(forecast.epochs), forecast, begun[0]
+    return recipe, with_outlook(asked, recipe, text, forecast), begun[0]
+
+
+LATER = (5.0, 20.0, 60.0)  # minutes, of which the next two are told
+
+
+def with_outlook(asked: Recipe, recipe: Recipe, text: Text, forecast: Forecast) -> Forecast:
+    """The forecast with what the law of learning expects of the run at its present speed, and of
+    the same command in more minutes.
+    """
+    training, model = recipe.training, recipe.model
+    timed_by_clock = training.minutes is not None and recipe.machine.compile is not True
+    if timed_by_clock and isinstance(model, GPTSettings):
+        kept = measured_speed(recipe.machine).seconds(model, training.batch_size)
+        corrected(recipe.machine, kept, forecast.seconds_per_step)
+    if "tokenizer" not in recipe.rung.auto or recipe.start.folder is not None:
+        return forecast
+    corpus, tokenizer, dataset = text
+    characters = corpus.characters("train")
+    learner = Learner(
+        block_parameters=replace(model, vocab_size=0).parameter_count,
+        kind=tokenizer.kind,
+        vocab_size=tokenizer.vocab_size,
+        per_character=len(dataset.stream("train")) / characters,
+        batch_tokens=training.batch_size * model.context_length,
+        dropout=float(getattr(model, "dropout", 0.0)),
+        weight_decay=recipe.optimizer.weight_decay or 0.0,
+        taught=has_teacher(recipe),
+    )
+    tokens = forecast.steps * training.batch_size * model.context_length
+    longer = [n for n in LATER if training.minutes is not None and n > 1.5 * training.minutes][-2:]
+    return replace(
+        forecast,
+        expected=expected_bits(describe(corpus), learner, tokens),
+        expected_error=law_error(),
+        later=tuple((n, ways_to_train(asked, corpus, n)[0].expected) for n in longer),
+        ends_early=training.most_tokens is not None and tokens >= training.most_tokens,
+    )

@@ -13,12 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from semigpt import auto
-from semigpt.config import (
-    DataSettings,
-    Recipe,
-    SampleSettings,
-    TokenizerSettings,
-)
+from semigpt.config import DataSettings, Recipe, SampleSettings, TokenizerSettings
 from semigpt.device import pick_device, use_threads
 from semigpt.errors import TrainingError
 from semigpt.huggingface.open import open_run
@@ -72,7 +67,7 @@ class Forecasted:
 
     forecast: Forecast
     advice: str
-    dropout: float  # as asked for, or as chosen for so many epochs
+    dropout: float  # as asked for, or as chosen
 
 
 @dataclass(frozen=True)
@@ -134,16 +129,16 @@ def train(
         if run is not None:  # every choice was made when the run began
             recipe, forecast = resumed_recipe(recipe, run, more, moved=resume)
         device = pick_device(recipe.machine.device)
-        # The text decides the tokenizer, and its vocabulary the batch size.
+        # The text, and the time there is, decide what a model learns most in it.
         recipe, text = yield from prepare(recipe, stop, run)
         check_resources(recipe.model, recipe.training, folder, device)
         use_threads(recipe.machine)
         with stage("counting n-grams"):
             counts = count_ngrams(recipe, text.dataset, device)
             teacher = make_teacher(recipe, text.dataset, counts)
-        if run is None:  # its length decides dropout, weight decay and whether to compile
+        if run is None:  # its length decides whether to compile
             with stage("forecast and first evaluation"):
-                recipe, forecast, first = rehearse(recipe, text, device, counts, teacher)
+                recipe, forecast, first = rehearse(asked, recipe, text, device, counts, teacher)
             run = RunFolder.create(folder, recipe.tables())
             held.callback(run.unlock)
         model = fresh_model(recipe, device, counts, restored=run.has_checkpoints)

@@ -14,11 +14,14 @@ import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from semigpt.errors import SettingsError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "check_at_most",
@@ -33,7 +36,7 @@ __all__ = [
     "write_toml",
 ]
 
-T = TypeVar("T")
+T = TypeVar("T", bound="DataclassInstance")
 LARGEST_TOML = 1 << 20  # bytes; ours have two thousand
 LARGEST_INTEGER = 2**63  # what C and TOML hold
 # How an error message calls a type.
@@ -58,9 +61,9 @@ def check_at_most(owner: object, **limits: float) -> None:
             raise SettingsError(f"{name} must be at most {limit:,}, not {value:,}")
 
 
-def check_finite(owner: object) -> None:
+def check_finite(owner: DataclassInstance) -> None:
     """Raise SettingsError where a number among the fields of a settings object is not finite."""
-    for field in fields(owner):  # type: ignore[arg-type]
+    for field in fields(owner):
         value = getattr(owner, field.name)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
@@ -88,7 +91,7 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     type.
     """
     hints = typing.get_type_hints(cls)
-    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+    known = {field.name: field for field in fields(cls)}
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
@@ -142,10 +145,8 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def to_table(settings: object) -> dict[str, Any]:
+def to_table(settings: DataclassInstance) -> dict[str, Any]:
     """The settings as plain values, tuples as lists; None is left out, as TOML has no null."""
-    if not is_dataclass(settings):
-        raise TypeError(f"{settings!r} is not a settings object")
     table: dict[str, Any] = {}
     for field in fields(settings):
         value = getattr(settings, field.name)

@@ -8,7 +8,7 @@ made its first checkpoint, FOLDER is not needed any more.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ __all__ = [
     "STARTER_FOLDER",
     "StartSettings",
     "begin_from",
-    "effective_tokens",
     "several_tokens",
     "with_model_of",
 ]
@@ -139,27 +138,6 @@ def begin_from(model: LanguageModel, settings: StartSettings) -> None:
         )
     found = load_model(folder).huggingface_state()
     model.load_huggingface_state({**model.huggingface_state(), **found})
-
-
-def effective_tokens(
-    bits_at_start: float, bits_from_scratch: Callable[[float], float], most: float
-) -> float:
-    """What beginning from a model is worth: how many tokens of the text a run from random weights
-    reads until it needs as few bits per character as this one at its first step.
-
-    bits_from_scratch: bits per character after so many tokens, which fall
-    most:              tokens; the result is at most that
-    """
-    fewest = 1.0
-    if bits_from_scratch(fewest) <= bits_at_start:
-        return 0.0
-    for _ in range(60):  # bisection of the logarithm
-        middle = math.sqrt(fewest * most)
-        if bits_from_scratch(middle) > bits_at_start:
-            fewest = middle
-        else:
-            most = middle
-    return most
 
 
 def several_tokens(tokenizer: Tokenizer, corpus: Corpus) -> tuple[int, float]:

@@ -22,7 +22,7 @@ from semigpt.huggingface.folder import load_model, save_model
 from semigpt.huggingface.open import open_run
 from semigpt.models.memory import COUNTS_FILE
 from semigpt.ngrams.counts import Counts
-from semigpt.run import restore
+from semigpt.restoring import restore
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.tokenizers import (
     BPETokenizer,
@@ -140,7 +140,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rung", "kind"), [("bigram", "adamw"), ("gpt", "adamw"), ("gpt", "muon")])
-@pytest.mark.parametrize("harm", ["three numbers", "a scalar", "float64"])
+@pytest.mark.parametrize("harm", ["three numbers", "a scalar", "complex numbers"])
 def test_a_checkpoint_whose_tensors_have_another_shape(rung: str, kind: str, harm: str) -> None:
     model = small_model(rung)
     optimizer = Optimizer(model, OptimizerSettings(optimizer=kind))
@@ -161,7 +161,7 @@ def test_a_checkpoint_whose_tensors_have_another_shape(rung: str, kind: str, har
             changed = {
                 "three numbers": torch.ones(3),
                 "a scalar": tensor.new_ones(()),
-                "float64": tensor.to(torch.complex64),
+                "complex numbers": tensor.to(torch.complex64),
             }[harm]
             forged = whole | {group: whole[group] | {name: changed}}
             with pytest.raises((ValueError, LookupError, RuntimeError)):

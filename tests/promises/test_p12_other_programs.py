@@ -16,7 +16,7 @@ import torch
 from hub_stand_in import HubStandIn
 from semigpt.cli import main
 from semigpt.errors import CheckpointError, SettingsError
-from semigpt.export import gguf_file
+from semigpt.export import gguf_file, onnx_graph
 from semigpt.export import run as export_run
 from semigpt.export.llama_cpp import LlamaCpp
 from semigpt.export.run import export
@@ -25,7 +25,7 @@ from semigpt.huggingface.folder import model_card, save_model
 from semigpt.huggingface.integrity import with_digests
 from semigpt.huggingface.open import open_run
 from semigpt.models import build_model
-from semigpt.tokenizers import BPETokenizer, CharTokenizer, train_tokenizer
+from semigpt.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, train_tokenizer
 
 KOREAN = (
     "기상청은 24일 전국이 대체로 맑겠다고 밝혔다.\n  아침 최저기온은 영하 3도에서 5도로 예보됐다. "
@@ -46,21 +46,19 @@ SHAPES: dict[str, dict[str, Any]] = {
     "blocks": {"width": 64, "num_layers": 2, "num_heads": 4},
     "blocks, tied": {"width": 32, "num_layers": 1, "num_heads": 2, "tie_embeddings": True},
 }
+# The extra `test` brings the other packages everywhere.
 needs_llama_cpp = pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ("gguf", "xllamacpp"))),
-    reason="gguf and xllamacpp are not installed: pip install 'semigpt[export]'",
-)
-needs_onnx = pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))),
-    reason="onnx and onnxruntime are not installed: pip install 'semigpt[export]'",
+    importlib.util.find_spec("xllamacpp") is None, reason="ARM64 Linux has no xllamacpp"
 )
 
 
 def saved(folder: Path, shape: str, kind: str) -> Path:
     """A model folder with random weights that say something of their own about every token."""
-    tokenizer = train_tokenizer(
-        kind, [KOREAN] * 3, vocab_size={"bpe": 330, "char_bpe": 370, "unigram": 300}.get(kind)
-    )
+    vocab_size = {"bpe": 330, "char_bpe": 370, "unigram": 300}.get(kind)
+    if kind == "plain":
+        tokenizer: Tokenizer = CharTokenizer.plain(KOREAN)
+    else:
+        tokenizer = train_tokenizer(kind, [KOREAN] * 3, vocab_size=vocab_size)
     torch.manual_seed(0)
     settings = {"context_length": 32, **SHAPES.get(shape, {})}
     model = build_model(shape.split(",")[0], tokenizer.vocab_size, settings).eval()
@@ -143,7 +141,6 @@ def test_the_card_has_a_row_for_each_file_and_ollama_a_modelfile(
     assert 'TEMPLATE "{{ .Prompt }}"' in lines
 
 
-@needs_onnx
 @pytest.mark.parametrize(
     ("shape", "kind"),
     [("gpt", "unigram"), ("gpt, tied", "char"), ("blocks", "char_bpe"), ("blocks, tied", "bpe")],
@@ -158,7 +155,19 @@ def test_onnxruntime(tmp_path: Path, shape: str, kind: str) -> None:
     assert "| `onnx/model.onnx` | onnxruntime" in (folder / "README.md").read_text()
 
 
-@needs_onnx
+def test_an_onnx_file_that_says_something_else_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved(tmp_path, "gpt", "char")
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match=r"log-prob.* away"):
+        patch.setattr(onnx_graph, "MASKED", -1.0)
+        export(folder, "onnx")
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match="does not load"):
+        patch.setattr(onnx_graph, "write_onnx", lambda path, _: path.write_bytes(b"ONNX"))
+        export(folder, "onnx")
+    assert not list((folder / "onnx").iterdir())
+
+
 def test_a_folder_of_an_earlier_version_says_how_it_is_renewed(tmp_path: Path) -> None:
     folder = saved(tmp_path, "gpt", "char")
     file = folder / "tokenizer.json"
@@ -177,9 +186,12 @@ def test_a_folder_of_an_earlier_version_says_how_it_is_renewed(tmp_path: Path) -
     [
         ("gpt", "unigram", ["gguf"], "train with --tokenizer char_bpe"),
         ("gpt", "unigram", ["ollama"], "train with --tokenizer char_bpe"),
+        ("gpt", "jamo", ["gguf"], "train with --tokenizer char_bpe"),
+        ("gpt", "plain", ["gguf"], "train with --tokenizer char"),
+        ("gpt", "plain", ["onnx"], "train with --tokenizer char"),
         ("bigram", "char", ["gguf"], "train --model gpt or blocks"),
-        ("gpt", "char", ["tflite"], "--to takes gguf, ollama, onnx"),
-        ("gpt", "char", ["gguf", "--type", "q4_0"], "--type f32, f16, q8_0"),
+        ("gpt", "char", ["tflite"], "--to must be one of gguf, ollama, onnx"),
+        ("gpt", "char", ["gguf", "--type", "q4_0"], "--type must be one of f32, f16, q8_0"),
         ("gpt", "char", ["onnx", "--type", "f16"], "an ONNX file is written in f32"),
     ],
 )
@@ -200,14 +212,10 @@ def test_what_cannot_be_exported_is_one_line(
     assert error.count("\n") == 1
 
 
-def test_jamo_and_plain_characters_are_no_gguf() -> None:
-    with pytest.raises(SettingsError, match="train with --tokenizer char_bpe"):
-        gguf_vocabulary(train_tokenizer("jamo", [KOREAN]))
-    with pytest.raises(SettingsError, match="train with --tokenizer char"):
-        gguf_vocabulary(CharTokenizer.plain(KOREAN))
-    for character in "\u2581\0":  # the space of SentencePiece, and the end of C's strings
-        with pytest.raises(SettingsError, match="a GGUF file cannot hold"):
-            gguf_vocabulary(CharTokenizer(KOREAN + character))
+@pytest.mark.parametrize("character", ["\u2581", "\0"])
+def test_the_space_of_sentencepiece_and_the_end_of_c_strings_are_in_no_gguf(character: str) -> None:
+    with pytest.raises(SettingsError, match="a GGUF file cannot hold"):
+        gguf_vocabulary(CharTokenizer(KOREAN + character))
 
 
 def test_the_second_of_two_merges_to_one_token_gets_its_name() -> None:
@@ -234,20 +242,23 @@ def test_a_folder_is_uploaded_with_its_card_and_nothing_else(
     from huggingface_hub import constants
 
     folder = saved(tmp_path, "gpt", "char")
+    export(folder, "onnx")
     (folder / "diary.txt").write_text("mine")
-    (folder / "model-f32.gguf").write_bytes(b"GGUF")
+    (folder / "model-f32.gguf").write_bytes(b"GGUF")  # of other weights
     command = ["export", str(folder), "--push", "hf:me/mine"]
     with HubStandIn({}) as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
         monkeypatch.setenv("HF_TOKEN", hub.token)
         assert main(command) == 0
-        assert "me/mine/commit/" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert "me/mine/commit/" in error
+        assert "model-f32.gguf stays" in error
         uploaded = {name: (folder / name).read_bytes() for name in hub.models["me/mine"]}
         assert hub.models == {"me/mine": uploaded}
-        assert {"README.md", "model-f32.gguf", "model.safetensors", "tokenizer.json"} <= set(
+        assert {"README.md", "onnx/model.onnx", "model.safetensors", "tokenizer.json"} <= set(
             uploaded
         )
-        assert "diary.txt" not in uploaded
+        assert not {"diary.txt", "model-f32.gguf"} & set(uploaded)
         monkeypatch.setenv("HF_TOKEN", "hf_another")
         assert main(command) == 2
         assert "log in with `hf auth login`" in capsys.readouterr().err

@@ -113,7 +113,7 @@ def test_lone_surrogates_pass_through_json_and_are_refused_in_utf8(tmp_path: Pat
 
 def test_lone_surrogates_written_as_bytes_are_refused_at_their_place(tmp_path: Path) -> None:
     message = refused(tmp_path, "반쪽.txt", TEXT.encode() + b"\n\xed\xa0\x80")
-    assert f"line 121, byte {len(TEXT.encode()) + 1} " in message
+    assert f"line 121, byte {len(TEXT.encode()) + 1:,}: " in message
 
 
 def test_a_line_of_twenty_megabytes(tmp_path: Path) -> None:
@@ -166,18 +166,18 @@ BROKEN = {
     "UTF-8 that turns bad": (
         "b.txt",
         TEXT.encode() + b"\nx\xff",
-        f"line 121, byte {len(TEXT.encode()) + 2}",
+        f"line 121, byte {len(TEXT.encode()) + 2:,}: not valid UTF-8",
     ),
     "UTF-8 cut inside a character": ("c.txt", "가나다\n라".encode()[:-1], "line 2, byte 10"),
     "CP949 that turns bad": (
         "d.txt",
         TEXT.encode("cp949") + b"\n\xff\xff",
-        "not valid CP949 at line 121",
+        f"line 121, byte {len(TEXT.encode('cp949')) + 1:,}: not valid CP949",
     ),
     "UTF-16 cut in half": (
         "e.txt",
         TEXT.encode("utf-16")[:-1],
-        f"not valid UTF-16 at line 120, byte {len(TEXT.encode('utf-16')) - 2} ",
+        f"line 120, byte {len(TEXT.encode('utf-16')) - 2:,}: not valid UTF-16",
     ),
     "JSON cut": ("f.jsonl", b'{"text": "a"}\n\n{"text": "b"', "line 3: not JSON"),
     "JSON of another shape": ("g.jsonl", b'{"text": "a"}\n["b"]', "line 2: a list, not an object"),

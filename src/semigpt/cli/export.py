@@ -39,6 +39,7 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from semigpt.export.card import verified_files
     from semigpt.export.run import export
     from semigpt.huggingface.open import open_run
     from semigpt.huggingface.push import push
@@ -56,7 +57,11 @@ def run(options: argparse.Namespace) -> int:
         if options.push is not None:
             opened, _, _ = open_run(options.model)
             folder = options.model if opened is None else opened.model_folder
-            found["pushed"] = push(folder, options.push)
+            verified = verified_files(folder)
+            for file in (*folder.glob("*.gguf"), *folder.glob("onnx/*.onnx")):
+                if (name := file.relative_to(folder).as_posix()) not in verified:
+                    note(f"{name} stays: the card does not list it for this model; export it again")
+            found["pushed"] = push(folder, options.push, verified)
             note(f"uploaded: {found['pushed']}")
     if options.json:
         write_json(found)

@@ -114,8 +114,7 @@ def _write_bytes(data: bytes, text: str) -> None:
     if sys.stdout.isatty():
         write(text)
     elif buffer is None:
-        sys.stdout.write(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-        sys.stdout.flush()
+        write_styled(text)
     else:
         sys.stdout.flush()
         buffer.write(data)

@@ -155,7 +155,16 @@ class TrainingDisplay:
             f"{readable_bytes(forecast.disk)} of disk for checkpoints"
             + (f"; dropout {event.dropout:g}" if event.dropout else "")
             + (event.advice and f"; {event.advice}")
+            + ("; more readings would only hurt" if forecast.ends_early else "")
         )
+        if forecast.expected is not None:
+            later = "".join(
+                f"; {minutes:g} minutes: {bits:.2f}" for minutes, bits in forecast.later
+            )
+            self.console.print(
+                f"[bold]expected[/] {forecast.expected:.2f} ± {forecast.expected_error:.2f} bits "
+                f"per character{later}"
+            )
         self.console.print("")
 
     def show_continued(self, event: Continued) -> None:
@@ -260,6 +269,10 @@ class TrainingDisplay:
         forecast = event.forecast
         if forecast is None or not event.complete:
             return ""
+        bits = ""
+        if forecast.expected is not None:
+            off = event.best.bits_per_character - forecast.expected
+            bits = f", {forecast.expected:.2f} bits per character expected ({off:+.2f})"
         if self.recipe.training.minutes is None:
             expected = readable_time(forecast.seconds)
             took = f"{readable_time(event.seconds)} where {expected} were forecast"
@@ -271,7 +284,7 @@ class TrainingDisplay:
             f"; the run took {took} ({off:+.0%}), {readable_bytes(event.memory)} of memory "
             f"({event.memory / max(forecast.memory, 1) - 1:+.0%}), {readable_bytes(event.disk)} of "
             f"disk ({event.disk / max(forecast.disk, 1) - 1:+.0%}, its most while a checkpoint is "
-            "written)"
+            f"written){bits}"
         )
 
 

@@ -59,8 +59,8 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "--tokenizer",
         metavar="KIND",
-        help="char, byte, jamo, bpe, char_bpe, unigram, or a folder of one (default: unigram for "
-        "a gpt that will not read its text often, else char)",
+        help="char, byte, jamo, bpe, char_bpe, unigram, or a folder of one (default: char or "
+        "unigram, whichever is expected to learn most)",
     )
     sub.add_argument(
         "--vocab-size",
@@ -80,7 +80,7 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument(
         "--size",
-        help="tiny, small, base or large: shape, batch and rates together (default: by --minutes)",
+        help="tiny, small, base or large: shape, batch and rates together (default: the best)",
     )
     sub.add_argument(
         "--from",

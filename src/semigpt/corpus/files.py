@@ -1,33 +1,37 @@
 """Files: those below a folder; the bytes of one, decompressed; its text, decoded."""
 
 import contextlib
-import gzip
 import io
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import TextIO
 
+from semigpt.corpus.broken_text import EncodingRepairs, RepairedFile
+from semigpt.corpus.compression import is_compressed, open_binary
 from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Reading
-from semigpt.corpus.text import ENCODINGS, UTF_8, TextScan, scan_text
+from semigpt.corpus.text import (
+    ENCODINGS,
+    REPAIRED,
+    UTF_8,
+    EncodingError,
+    TextScan,
+    scan_stream,
+    scan_text,
+)
 from semigpt.errors import CorpusError
 
 __all__ = [
-    "COMPRESSIONS",
     "Below",
-    "decompressed_chunks",
     "file_identity",
     "files_below",
-    "is_compressed",
     "is_run",
     "open_text",
     "scan_file",
 ]
-
-COMPRESSIONS = (".gz", ".zst")
 
 
 @dataclass
@@ -125,51 +129,6 @@ def file_identity(path: Path) -> tuple[str, int, int]:
     return str(path.resolve()), status.st_size, status.st_mtime_ns
 
 
-def is_compressed(path: Path) -> bool:
-    return path.suffix.lower() in COMPRESSIONS
-
-
-def _open_binary(path: Path) -> BinaryIO:
-    """The bytes of `path`, decompressed."""
-    match path.suffix.lower():
-        case ".gz":
-            return cast(BinaryIO, gzip.open(path, "rb"))
-        case ".zst":
-            import zstandard
-
-            return cast(BinaryIO, zstandard.open(path, "rb"))
-        case _:
-            return path.open("rb")
-
-
-def _check_zst(path: Path) -> None:
-    """Raise EOFError where `path` was cut short, which zstandard's reader takes for its end.
-
-    Four kilobytes at a time, because zstd can make a hundred megabytes of as many.
-    """
-    import zstandard
-
-    frame = None
-    with path.open("rb") as file:
-        while chunk := file.read(4096):
-            while chunk:
-                frame = frame or zstandard.ZstdDecompressor().decompressobj()
-                frame.decompress(chunk)
-                chunk, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
-    if frame is not None:
-        raise EOFError("the file was cut short: it ends inside a zstd frame")
-
-
-def decompressed_chunks(path: Path, kind: str) -> Iterator[bytes]:
-    """The bytes of `path`, decompressed, a megabyte at a time; errors call it compressed `kind`."""
-    with library_errors(path, f"compressed {kind}"):
-        if path.suffix.lower() == ".zst":
-            _check_zst(path)
-        with _open_binary(path) as file:
-            while chunk := file.read(1 << 20):
-                yield chunk
-
-
 def scan_file(path: Path, reading: Reading) -> TextScan | None:
     """Find the encoding of a text file in one pass over it; None where it holds no character.
 
@@ -190,7 +149,10 @@ def scan_file(path: Path, reading: Reading) -> TextScan | None:
 @contextlib.contextmanager
 def open_text(path: Path, scan: TextScan) -> Iterator[TextIO]:
     """The text of a file behind its byte order mark, decompressed, its line ends read as "\\n"."""
-    with _open_binary(path) as file:
+    with open_binary(path) as plain, contextlib.ExitStack() as stack:
+        file = plain
+        if scan.encoding == REPAIRED:
+            file = stack.enter_context(RepairedFile(plain).stream())
         file.read(len(scan.encoding.mark))
         with io.TextIOWrapper(file, encoding=scan.encoding.codec) as text:
             yield text
@@ -201,10 +163,23 @@ def _scan(path: Path, reading: Reading) -> TextScan:
         place, *numbers = reading.scan
         return TextScan(ENCODINGS[place], *numbers)
     with library_errors(path, "compressed text" if is_compressed(path) else "text"):
-        if path.suffix.lower() == ".zst":
-            _check_zst(path)
-        scan = scan_text(lambda: _open_binary(path), str(path))
+        try:
+            scan = scan_text(lambda: open_binary(path), str(path))
+        except EncodingError:
+            if reading.repairs is None:
+                raise
+            scan = _repaired_scan(path, reading.repairs)
     place = ENCODINGS.index(scan.encoding)
     numbers = [scan.characters, scan.lines, scan.paragraphs, scan.bytes, scan.digest]
     reading.scan = [place, *numbers]
+    return scan
+
+
+def _repaired_scan(path: Path, repairs: EncodingRepairs) -> TextScan:
+    """What a pass over the repaired text of a file finds; what was repaired is counted."""
+    with open_binary(path) as file:
+        repaired = RepairedFile(file)
+        with repaired.stream() as stream:
+            scan = scan_stream(stream, REPAIRED)
+    repairs.add(path.name, repaired)
     return scan

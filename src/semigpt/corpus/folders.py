@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from semigpt.corpus.files import Below, file_identity, files_below, is_run
-from semigpt.corpus.formats import file_documents, file_format, formats_in_words
+from semigpt.corpus.formats import file_documents, file_format, formats_in_words, is_running
 from semigpt.corpus.library import library_errors, open_datasets, open_splits
 from semigpt.corpus.plain import CARDS, SAVED, declared_splits, declares_files
 from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, Document, Reading
@@ -36,12 +36,12 @@ def open_files(
 ) -> Reading:
     """Files of our formats by split, "" for files without one, read in the order given.
 
-    Raises CorpusError where a column is asked of text files, or a file cannot be read.
+    Raises CorpusError where a column is asked of running text, or a file cannot be read.
     """
     every = [path for paths in splits.values() for path in paths]
-    if column not in (None, "text") and all(file_format(path) == ".txt" for path in every):
+    if column not in (None, "text") and all(map(is_running, every)):
         raise CorpusError(
-            f"{every[0]}: no column {column!r}: a .txt file has none, leave --column out"
+            f"{every[0]}: no column {column!r}: a file of its kind has none, leave --column out"
         )
     reading = Reading()
 
@@ -72,7 +72,7 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
     if is_run(source.path):
         raise CorpusError(f"{source.path}: a run of semigpt, not a text: name the text it read")
     below = files_below(source.path)
-    read = [path for path in below.files if file_format(path)]
+    read = _readable(source.path, below)
     declared: Mapping[str, Sequence[Path]] | None = None
     if declares_files(source.path):
         declared = declared_splits(source)
@@ -107,6 +107,14 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
     if others := _not_read(source.path, below, taken):
         reading.note(f"not read in {source.path}{others}")
     return reading
+
+
+def _readable(folder: Path, below: Below) -> list[Path]:
+    """The files of our kinds. A README.md is one of a folder's texts only beside others in .md."""
+    found = [path for path in below.files if file_format(path)]
+    if declares_files(folder) or sum(file_format(path) == ".md" for path in found) == 1:
+        return [path for path in found if path != folder / "README.md"]
+    return found
 
 
 def _used_splits(

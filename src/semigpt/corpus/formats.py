@@ -9,12 +9,13 @@ Each may be compressed: `news.JSONL.gz` is a .jsonl file. `reading.choose_column
 column; files of one format share it.
 """
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from semigpt.corpus.files import COMPRESSIONS, decompressed_chunks, is_compressed
+from semigpt.corpus.compression import COMPRESSIONS
 from semigpt.corpus.json_lines import json_lines_documents
+from semigpt.corpus.kinds.readers import kinds
+from semigpt.corpus.kinds.source import plain_file
 from semigpt.corpus.library import (
     ROWS_AT_ONCE,
     STRINGS,
@@ -30,7 +31,7 @@ from semigpt.corpus.request import FileRequest, Reader
 from semigpt.corpus.running import running_documents
 from semigpt.corpus.tables import table_documents
 
-__all__ = ["READERS", "file_documents", "file_format", "formats_in_words"]
+__all__ = ["READERS", "file_documents", "file_format", "formats_in_words", "is_running"]
 
 
 def file_format(path: Path) -> str | None:
@@ -39,6 +40,12 @@ def file_format(path: Path) -> str | None:
     for compression in COMPRESSIONS:
         name = name.removesuffix(compression)
     return next((extension for extension in READERS if name.endswith(extension)), None)
+
+
+def is_running(path: Path) -> bool:
+    """Whether a file is running text, which has no columns."""
+    extension = file_format(path)
+    return extension is not None and READERS[extension].running
 
 
 def formats_in_words() -> str:
@@ -65,29 +72,27 @@ def _parquet_documents(request: FileRequest) -> Iterator[Document]:
     import pyarrow.parquet as pq
 
     path, reading = request.path, request.reading
-    with contextlib.ExitStack() as stack:
-        plain = path
-        if is_compressed(path) or "::" in str(path.absolute()):
-            # A Parquet file is read from its end, which a compressed stream cannot be.
-            plain = request.scratch / "plain.parquet"
-            stack.callback(plain.unlink, missing_ok=True)
-            with plain.open("wb") as out:
-                for chunk in decompressed_chunks(path, "Parquet"):
-                    out.write(chunk)
-        with library_errors(path, "Parquet"):
-            rows = pq.read_metadata(plain).num_rows
-            if is_plain(plain):
-                kinds = column_types(plain).items()
-                column = request.choose_column({name: kind in STRINGS for name, kind in kinds})
-                batches = tables(plain, column, ROWS_AT_ONCE)
-                found = values_of_tables(batches, column, reading, rows=rows)
-            else:
-                column = request.choose_column(text_columns(load_file("parquet", plain).features))
-                stream = load_file("parquet", plain, columns=[column], batch_size=ROWS_AT_ONCE)
-                found = values(stream, column, reading, rows=rows)
-            for value in found:
-                yield value or "", None
+    # The library takes "::" in a name for an address.
+    is_address = "::" in str(path.absolute())
+    with plain_file(request, copy_if=is_address) as plain, library_errors(path, "Parquet"):
+        rows = pq.read_metadata(plain).num_rows
+        if is_plain(plain):
+            types = column_types(plain).items()
+            column = request.choose_column({name: kind in STRINGS for name, kind in types})
+            batches = tables(plain, column, ROWS_AT_ONCE)
+            found = values_of_tables(batches, column, reading, rows=rows)
+        else:
+            column = request.choose_column(text_columns(load_file("parquet", plain).features))
+            stream = load_file("parquet", plain, columns=[column], batch_size=ROWS_AT_ONCE)
+            found = values(stream, column, reading, rows=rows)
+        for value in found:
+            yield value or "", None
     reading.column = column
+
+
+def _reader_of(path: Path) -> tuple[str, Reader] | None:
+    extension = file_format(path)
+    return (extension, READERS[extension]) if extension else None
 
 
 READERS: dict[str, Reader] = {
@@ -96,4 +101,5 @@ READERS: dict[str, Reader] = {
     ".csv": Reader(table_documents),
     ".tsv": Reader(table_documents),
     ".parquet": Reader(_parquet_documents),
+    **kinds(_reader_of),
 }

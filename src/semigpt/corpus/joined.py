@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from semigpt.corpus.broken_text import EncodingRepairs
 from semigpt.corpus.reading import Document, Reading
 
 __all__ = ["JoinedReading"]
@@ -46,6 +47,10 @@ class JoinedReading(Reading):
         self.unsaid = sum(part.unsaid for part in self.parts)
         columns = {part.column: None for part in self.parts if part.column}
         self.column = ", ".join(columns) or None
+
+    def repair_with(self, repairs: EncodingRepairs) -> None:
+        for part in self.parts:
+            part.repair_with(repairs)
 
     def state(self) -> dict[str, Any]:
         return {"parts": [part.state() for part in self.parts]}

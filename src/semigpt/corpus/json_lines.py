@@ -1,21 +1,22 @@
-"""JSON lines: one object a line, a document in one of its columns.
+"""JSON lines: one object a line, a document in one of its columns, or a conversation.
 
 The standard library decodes each line, so all that JSON can write is read, lone surrogates too, and
 an error names its line.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from semigpt.corpus.files import open_text, scan_file
+from semigpt.corpus.kinds.conversations import conversation_template
 from semigpt.corpus.library import library_errors, one_line
 from semigpt.corpus.reading import Document
 from semigpt.corpus.request import FileRequest
 from semigpt.errors import CorpusError
 
-__all__ = ["json_kind", "json_lines_documents"]
+__all__ = ["columns_of_rows", "json_lines_documents"]
 
 ROWS_FOR_COLUMNS = 100  # a key may be missing in a row: so many rows say together what there is
 
@@ -27,31 +28,54 @@ def json_lines_documents(request: FileRequest) -> Iterator[Document]:
     if scan is None:
         return
     waiting: list[tuple[int, dict[str, Any]]] = []
-    # In the middle of a file its column is known.
-    column = reading.columns[request.extension] if reading.row else None
+    text_of: Callable[[int, dict[str, Any]], str] | None = None
     first, characters = reading.row, 0
+
+    def documents() -> Iterator[Document]:
+        nonlocal text_of
+        # The first rows tell what makes text of a row, also where a reading is resumed behind them.
+        text_of = text_of or _text_of(request, [row for _, row in waiting])
+        for number, row in waiting:
+            if number > first:
+                reading.row = number
+                yield text_of(number, row), None
+        waiting.clear()
+
     with library_errors(path, "JSON lines"), open_text(path, scan) as lines:
         for number, line in enumerate(lines, 1):
             characters += len(line)
-            if number <= first or line.isspace():
+            if line.isspace() or (text_of is not None and number <= first):
                 continue
-            row = _json_object(path, number, line.removesuffix("\n"))
+            waiting.append((number, _json_object(path, number, line.removesuffix("\n"))))
             reading.file_fraction = min(characters / scan.characters, 1.0)
-            if column is None:
-                waiting.append((number, row))
-                if len(waiting) < ROWS_FOR_COLUMNS:
-                    continue
-                column = request.choose_column(_columns_of_rows(waiting))
-                for reading.row, row in waiting:
-                    yield _json_text(path, reading.row, row, column), None
-                continue
-            reading.row = number
-            yield _json_text(path, number, row, column), None
-        if column is None and waiting:
-            column = request.choose_column(_columns_of_rows(waiting))
-            for reading.row, row in waiting:
-                yield _json_text(path, reading.row, row, column), None
+            if text_of is not None or len(waiting) == ROWS_FOR_COLUMNS:
+                yield from documents()
+        if waiting:
+            yield from documents()
     reading.column = reading.columns.get(request.extension)
+
+
+def _text_of(
+    request: FileRequest, rows: Sequence[dict[str, Any]]
+) -> Callable[[int, dict[str, Any]], str]:
+    """What gives the text of a row and its line: a column's, or a conversation's."""
+    path, reading = request.path, request.reading
+    chosen = request.column is not None or request.extension in reading.columns
+    template = None if chosen else conversation_template(rows)
+    if template is None:
+        column = request.choose_column(columns_of_rows(rows))
+        return lambda number, row: _json_text(path, number, row, column)
+    note, conversation = template
+    if not reading.row:
+        reading.tally(note, path.name)
+
+    def text_of(number: int, row: dict[str, Any]) -> str:
+        text = conversation(row)
+        if text is None:
+            raise CorpusError(f"{path}, line {number}: not a conversation like the first row's")
+        return text
+
+    return text_of
 
 
 def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -69,23 +93,24 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
         ) from None
     if not isinstance(row, dict):
         raise CorpusError(
-            f"{path}, line {number}: {json_kind(row)}, not an object: write one object a line"
+            f"{path}, line {number}: {_json_kind(row)}, not an object: write one object a line"
         )
     return row
 
 
-def json_kind(value: object) -> str:
+def _json_kind(value: object) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return "a number"
     names = {list: "a list", str: "a string", dict: "an object", bool: "true or false"}
     return names.get(type(value), "null")
 
 
-def _columns_of_rows(rows: Sequence[tuple[int, dict[str, Any]]]) -> dict[str, bool]:
+def columns_of_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
+    """Each key of the first rows, and whether one of them holds a string or null there."""
     columns: dict[str, bool] = {}
-    for _, row in rows:
+    for row in rows[:ROWS_FOR_COLUMNS]:
         for name, value in row.items():
-            columns[name] = columns.get(name, False) or value is None or isinstance(value, str)
+            columns[name] = columns.get(name, False) or isinstance(value, str | None)
     return columns
 
 
@@ -95,6 +120,6 @@ def _json_text(path: Path, number: int, row: dict[str, Any], column: str) -> str
         return ""
     if not isinstance(value, str):
         raise CorpusError(
-            f"{path}, line {number}: the column {column!r} holds {json_kind(value)}, not text"
+            f"{path}, line {number}: the column {column!r} holds {_json_kind(value)}, not text"
         )
     return value

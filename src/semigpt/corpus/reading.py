@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from semigpt.corpus.broken_text import EncodingRepairs
 from semigpt.errors import CorpusError
 
 __all__ = ["SPLITS", "SPLIT_NAMES", "Document", "Reading", "choose_column", "printable"]
@@ -50,6 +51,7 @@ class Reading:
     encodings:     how many text files were in each encoding
     revision:      the commit at which a Hub dataset is read
     is_hub:        whether the source is on the Hub, where it can change
+    repairs:       counts the repairs of files that are in no encoding; None refuses such files
     file_sizes:    bytes of each file of a split, where the source is made of files
 
     Readers keep the position in the stream that is being read:
@@ -72,6 +74,7 @@ class Reading:
     encodings: dict[str, int] = field(default_factory=dict)
     revision: str | None = None
     is_hub: bool = False
+    repairs: EncodingRepairs | None = None
     file_sizes: dict[str, list[int]] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
     file_index: int = 0
@@ -119,6 +122,10 @@ class Reading:
             told.append(f"{name}{f' and {count - 1:,} more' if count > 1 else ''}: {what}")
         more = [f"{self.unsaid:,} more notes like these"] if self.unsaid else []
         return [*self.notes, *more, *told]
+
+    def repair_with(self, repairs: EncodingRepairs) -> None:
+        """Repair, and count in `repairs`, what is in no encoding, rather than refuse it."""
+        self.repairs = repairs
 
     def state(self) -> dict[str, Any]:
         """The position after the last document and all that was found so far, as JSON."""

@@ -45,6 +45,7 @@ class FileOptions:
     separator: of a table, one character; none where a row is one field
     header:    of a table: first (the first row names the columns), none (they are 1, 2, …)
     misfits:   of a table: skip leaves rows out whose fields are not as many as the header's
+    path:      of a .json file: the keys at which its documents are, with dots between
     """
 
     by: str | None = None
@@ -52,6 +53,7 @@ class FileOptions:
     separator: str | None = None
     header: str | None = None
     misfits: str | None = None
+    path: str | None = None
 
     def given(self) -> dict[str, str]:
         """Those that a SPEC gave, by name."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from semigpt.corpus.folders import open_files, open_folder
-from semigpt.corpus.formats import file_format
+from semigpt.corpus.formats import is_running
 from semigpt.corpus.hub import open_hub
 from semigpt.corpus.joined import JoinedReading
 from semigpt.corpus.reading import SPLITS, Document, Reading, choose_column
@@ -58,7 +58,7 @@ def open_source(source: Source, column: str | None, scratch: Path) -> Reading:
 def _is_running(source: Source) -> bool:
     """Whether a source is running text alone, which has no columns."""
     if isinstance(source, FileSource):
-        return all(file_format(path) == ".txt" for path in source.paths)
+        return all(map(is_running, source.paths))
     return isinstance(source, TextSource)
 
 

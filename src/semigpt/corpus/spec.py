@@ -2,7 +2,9 @@
 
     news                             the bundled corpus, synthetic practice news
     news#articles=22194,seed=7       as long as the book's
-    a.csv   corpus/*.txt   corpus/   files: .txt .jsonl .csv .tsv .parquet, each also .gz and .zst
+    a.csv   corpus/*.txt   corpus/   files of the kinds that `formats.READERS` has, also compressed
+    a.json#path=data.paragraphs.context
+                                     where in a .json file its texts are
     novel.txt#by=paragraph           what a document is in a .txt file: line, paragraph or document
     a.csv#separator=semicolon,quoting=none,header=none,misfits=skip
                                      how a table is written, where the file does not tell (`tables`)
@@ -284,12 +286,10 @@ def _matching(body: str, options: FileOptions) -> FileSource:
         raise CorpusError(f"{body}: no file matches this pattern")
     folders = {parent for path in files for parent in path.parents}
     runs = {parent for parent in folders if is_run(parent) and not _is_named(parent, body)}
-    paths = [path for path in files if file_format(path) and runs.isdisjoint(path.parents)]
+    paths = {path: None for path in files if file_format(path) and runs.isdisjoint(path.parents)}
     if not paths:
         raise CorpusError(f"{files[0]}: files of this kind are not read here: {formats_in_words()}")
-    return FileSource(
-        tuple(paths), options, tuple(path for path in files if path not in set(paths))
-    )
+    return FileSource(tuple(paths), options, tuple(path for path in files if path not in paths))
 
 
 def _is_named(folder: Path, pattern: str) -> bool:

@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from semigpt.corpus.reading import Reading, printable
 from semigpt.corpus.sources import open_source
 from semigpt.corpus.spec import HubSource, JoinedSource, Source, identity, parse_spec
 from semigpt.corpus.splits import cut_by_character, parse_split_rule, plan_splits
+from semigpt.corpus.text import EncodingError
 from semigpt.corpus.writer import STAGING_VERSION, CorpusWriter, counted
 from semigpt.errors import CorpusError
 from semigpt.storage import (
@@ -41,7 +43,7 @@ from semigpt.storage import (
     resumable_folder,
 )
 
-__all__ = ["Progress", "StagingProgress", "in_one_string", "prepare_corpus", "stage"]
+__all__ = ["Progress", "StagingProgress", "in_one_string", "prepare_corpus", "stage", "with_repair"]
 
 PROGRESS_CHARACTERS = 1 << 20
 TOO_FEW = 0.9  # where documents are too few to be split, the text is cut at this fraction
@@ -99,8 +101,8 @@ def stage(
     Raises CorpusError, in one line, for all that is wrong with SPEC, its text or the cache folder.
     """
     offset = parse_split_rule(split)
-    source = parse_spec(spec := in_one_string(spec))
-    spec = spec.replace("\n", " + ")
+    source = parse_spec(given := in_one_string(spec))
+    spec = given.replace("\n", " + ")
     key = _key(source, column, split)
     corpora = (cache or cache_folder()) / "corpora"
     folder = corpora / f"{_slug(spec)}-{key}"
@@ -120,6 +122,8 @@ def stage(
         if has_resumable(corpora, key):
             stop.add_note(f"{spec}: {RESUMABLE}")
         raise
+    except EncodingError as error:
+        raise with_repair(error, given, column) from None
     except CorpusError as error:
         if is_hub and has_resumable(corpora, key):
             raise CorpusError(f"{error} ({RESUMABLE})") from None
@@ -161,6 +165,16 @@ def prepare_corpus(
                     progress(step.documents, step.characters)
             except KeyboardInterrupt as stop:
                 steps.throw(stop)
+
+
+def with_repair(error: EncodingError, spec: str, column: str | None) -> CorpusError:
+    """The error with the command that repairs the text; `spec` as `in_one_string` gives it."""
+    first = spec.partition("\n")[0]
+    name = f"{_slug(Path(first).name.partition('.')[0])}-clean"
+    column_flag = [] if column is None else ["--column", column]
+    flags = [*column_flag, "--fix", "encoding", "--out", name]
+    command = shlex.join(["semigpt", "text", "clean", *spec.split("\n"), *flags])
+    return CorpusError(f"{error}; this repairs it, each change counted: {command}")
 
 
 def in_one_string(spec: str | Sequence[str]) -> str:
@@ -219,7 +233,8 @@ def _read(
     with contextlib.closing(writer):
         yield from _read_streams(writer)
     if not writer.documents:
-        raise CorpusError(f"{spec}: no text in it: every document is empty, or there is none")
+        why = f" ({'; '.join(said)})" if (said := reading.sentences()) else ""
+        raise CorpusError(f"{spec}: no text in it: every document is empty, or there is none{why}")
     for split in writer.splits.values():
         split.finish()
     if offset is not None:

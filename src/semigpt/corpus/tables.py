@@ -189,7 +189,7 @@ class _TableCheck:
             dialect = dialect.with_quoting(self.options.quoting)
             found = self._survey(dialect)
             if found.error is not None:
-                self._refuse_quotes(found)
+                raise self._quote_error(found)
             return dialect, found
         found = self._survey(dialect)
         if not found.fits and any(f'{dialect.separator} "' in line for line in self.head):
@@ -209,8 +209,7 @@ class _TableCheck:
                 return other, second
         if found.error is None and not found.certain:
             return dialect, found
-        self._refuse_quotes(found)
-        raise AssertionError
+        raise self._quote_error(found)
 
     def _has_backslash(self, line: int) -> bool:
         with open_text(self.path, self.scan) as lines:
@@ -236,17 +235,17 @@ class _TableCheck:
         how = 'a quote inside quotes is \\"' if quoting == "backslash" else "quotes are characters"
         self._tell_of_rows(f"{how}: {why} (#quoting=standard takes them as quotes)")
 
-    def _refuse_quotes(self, found: Survey) -> None:
+    def _quote_error(self, found: Survey) -> CorpusError:
         if found.suspects is not None and found.error is None:
             first, last = found.suspects
-            raise CorpusError(
+            return CorpusError(
                 f"{self.path}, line {first}: its quotes join the lines to {last}, which look like "
                 "rows: double a quote that is a character, or say #quoting=none (quotes are "
                 "characters) or #quoting=standard (they are quotes)"
             )
         assert found.error is not None
         line, what = found.error
-        raise CorpusError(
+        return CorpusError(
             f"{self.path}, line {line}: cannot be read as a table ({what}): a quote that is a "
             "character has to be doubled inside quotes; #quoting=none takes all quotes as "
             'characters, #quoting=backslash reads \\"'

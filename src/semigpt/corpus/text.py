@@ -7,7 +7,8 @@ for a CP949 file that opens with an English licence:
                                     the rest is not valid
     valid UTF-8 to the last byte    UTF-8
     valid CP949 to the last byte    CP949, Microsoft's superset of EUC-KR
-    none of these                   refused, naming the line and the byte where decoding stopped
+    none of these                   refused, naming the line and the byte where decoding stopped;
+                                    `broken_text` is how the doctor repairs it
 
 NFC is defined in Unicode Standard Annex 15. macOS stores 한 as ᄒ + ᅡ + ᆫ, three code points for
 one syllable, and a model should not have to learn every word twice. NULs, control characters and
@@ -22,11 +23,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from semigpt.corpus.broken_text import ISO_2022_KR, is_utf_16
 from semigpt.errors import CorpusError
 
-__all__ = ["ENCODINGS", "UTF_8", "Encoding", "TextScan", "normalize", "scan_text"]
+__all__ = [
+    "ENCODINGS",
+    "REPAIRED",
+    "UTF_8",
+    "Encoding",
+    "EncodingError",
+    "TextScan",
+    "normalize",
+    "scan_stream",
+    "scan_text",
+]
 
 CHUNK_BYTES = 1 << 20
+HEAD_BYTES = 1 << 16
 
 
 def normalize(text: str) -> str:
@@ -59,7 +72,9 @@ MARKED = (
     Encoding("UTF-16", "utf-16-le", codecs.BOM_UTF16_LE),
     Encoding("UTF-16", "utf-16-be", codecs.BOM_UTF16_BE),
 )
-ENCODINGS = (UTF_8, CP949, *MARKED)
+# What the doctor made UTF-8 of, while it reads.
+REPAIRED = Encoding("mixed or broken encodings, repaired", "utf-8")
+ENCODINGS = (UTF_8, CP949, *MARKED, REPAIRED)
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,10 @@ class TextScan:
     digest: int
 
 
+class EncodingError(CorpusError):
+    """A text file that is in no encoding that is read. The doctor can repair it."""
+
+
 class _DecodingError(Exception):
     """Decoding stopped: `byte` counts from 0, `line` from 1, `reason` is the codec's own."""
 
@@ -99,29 +118,42 @@ def scan_text(open_file: Callable[[], BinaryIO], name: str) -> TextScan:
                encoding that is tried
     name:      what an error calls the file
 
-    Raises CorpusError, with line and byte, where no encoding fits.
+    Raises EncodingError, with line and byte, where no encoding fits.
     """
     with open_file() as file:
-        head = file.read(4)
+        head = file.read(HEAD_BYTES)
     marked = next((encoding for encoding in MARKED if head.startswith(encoding.mark)), None)
+    if marked is None and (found := _foreign(head)):
+        encoding_name, byte = found
+        line = head.count(b"\n", 0, byte) + 1
+        raise EncodingError(f"{name}, line {line:,}, byte {byte:,}: {encoding_name}")
     failures: list[tuple[Encoding, _DecodingError]] = []
     for encoding in (marked,) if marked else (UTF_8, CP949):
         try:
             with open_file() as file:
-                return _scan(file, encoding)
+                return scan_stream(file, encoding)
         except _DecodingError as stopped:
             failures.append((encoding, stopped))
     # The encoding that got furthest is most likely the one the file is meant to be in.
     encoding, failure = max(failures, key=lambda pair: pair[1].byte)
     tried = "".join(f", nor valid {other.name}" for other, _ in failures if other != encoding)
-    hint = "" if marked else " (UTF-16 is read with its byte order mark)"
-    raise CorpusError(
-        f"{name}: not valid {encoding.name} at line {failure.line}, byte {failure.byte} "
-        f"({failure.reason}){tried}: save it as UTF-8{hint}"
+    raise EncodingError(
+        f"{name}, line {failure.line:,}, byte {failure.byte:,}: not valid {encoding.name} "
+        f"({failure.reason}){tried}"
     )
 
 
-def _scan(file: BinaryIO, encoding: Encoding) -> TextScan:
+def _foreign(head: bytes) -> tuple[str, int] | None:
+    """What text that may decode, but says another thing then, is in, and the byte that tells."""
+    if (byte := head.find(ISO_2022_KR)) >= 0:
+        return "in ISO-2022-KR, which is not read", byte
+    if is_utf_16(head):
+        return "in UTF-16 without a byte order mark, which is not read", 0
+    return None
+
+
+def scan_stream(file: BinaryIO, encoding: Encoding) -> TextScan:
+    """What one pass over a file, at its first byte, finds if it is in `encoding`."""
     decoder = codecs.getincrementaldecoder(encoding.codec)()
     file.read(len(encoding.mark))
     fed = len(encoding.mark)

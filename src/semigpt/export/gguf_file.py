@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from semigpt.errors import SettingsError
 from semigpt.export.vocabulary import gguf_vocabulary
 from semigpt.models.base import LanguageModel
 from semigpt.tokenizers.base import Tokenizer
@@ -19,9 +20,33 @@ if TYPE_CHECKING:
 __all__ = ["GGUF_TYPES", "GGUFType", "relu_as_gelu", "write_gguf"]
 
 GGUFType = Literal["f32", "f16", "q8_0"]
-GGUF_TYPES: tuple[GGUFType, ...] = ("f32", "f16", "q8_0")
+GGUF_TYPES: tuple[GGUFType, ...] = get_args(GGUFType)
 FILE_TYPE = {"f32": 0, "f16": 1, "q8_0": 7}  # `general.file_type`
 BLOCK = 32  # numbers of a row that q8_0 scales together
+
+# What llama.cpp asks of a shape, by its names, and the key of config.json that answers.
+SHAPE = {
+    "qwen3": {
+        "context_length": "max_position_embeddings",
+        "embedding_length": "hidden_size",
+        "block_count": "num_hidden_layers",
+        "feed_forward_length": "intermediate_size",
+        "head_count": "num_attention_heads",
+        "head_count_kv": "num_key_value_heads",
+        "key_length": "head_dim",
+        "value_length": "head_dim",
+        "rope_freq_base": "rope_theta",
+        "layer_norm_rms_eps": "rms_norm_eps",
+    },
+    "gpt2": {
+        "context_length": "n_positions",
+        "embedding_length": "n_embd",
+        "block_count": "n_layer",
+        "feed_forward_length": "n_inner",
+        "head_count": "n_head",
+        "layer_norm_eps": "layer_norm_epsilon",
+    },
+}
 
 # GPT-2's words, as `gpt-2` has them, but what is decoded keeps the space before a sign.
 PRE_TOKENIZER = "trillion"
@@ -46,9 +71,8 @@ def write_gguf(path: Path, model: LanguageModel, tokenizer: Tokenizer, kind: GGU
     writer.add_file_type(FILE_TYPE[kind])
     if config["model_type"] == "gpt2":
         config, state = relu_as_gelu(config, state, GELU_SCALE[kind])
-        _add_gpt2_shape(writer, config)
-    else:
-        _add_qwen3_shape(writer, config)
+    for name, key in SHAPE[config["model_type"]].items():
+        getattr(writer, f"add_{name}")(config[key])
     writer.add_tokenizer_model(vocabulary.model)
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.types)
@@ -70,28 +94,6 @@ def write_gguf(path: Path, model: LanguageModel, tokenizer: Tokenizer, kind: GGU
     writer.close()
 
 
-def _add_qwen3_shape(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_key_length(config["head_dim"])
-    writer.add_value_length(config["head_dim"])
-    writer.add_rope_freq_base(config["rope_theta"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-
-
-def _add_gpt2_shape(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
-    writer.add_context_length(config["n_positions"])
-    writer.add_embedding_length(config["n_embd"])
-    writer.add_block_count(config["n_layer"])
-    writer.add_feed_forward_length(config["n_inner"])
-    writer.add_head_count(config["n_head"])
-    writer.add_layer_norm_eps(config["layer_norm_epsilon"])
-
-
 def _add_tensors(
     writer: gguf.GGUFWriter,
     state: dict[str, Tensor],
@@ -100,25 +102,21 @@ def _add_tensors(
 ) -> None:
     import gguf
 
-    is_gpt2 = config["model_type"] == "gpt2"
-    architecture = gguf.MODEL_ARCH.GPT2 if is_gpt2 else gguf.MODEL_ARCH.QWEN3
-    num_layers = config["n_layer" if is_gpt2 else "num_hidden_layers"]
-    names = gguf.get_tensor_name_map(architecture, num_layers)
-    types = {
-        "f32": gguf.GGMLQuantizationType.F32,
-        "f16": gguf.GGMLQuantizationType.F16,
-        "q8_0": gguf.GGMLQuantizationType.Q8_0,
-    }
+    architecture, types = config["model_type"], gguf.GGMLQuantizationType
+    num_layers = config[SHAPE[architecture]["block_count"]]
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.upper()], num_layers)
     for name, tensor in state.items():
         array: NDArray[np.float32] = tensor.float().numpy()
-        if is_gpt2 and array.ndim == 2 and ".h." in name:
+        if architecture == "gpt2" and array.ndim == 2 and ".h." in name:
             array = np.ascontiguousarray(array.T)  # GPT-2's products are [inputs, outputs]
-        chosen = types[kind]
+        chosen = types[kind.upper()]
         if array.ndim < 2 or "wpe" in name:
-            chosen = types["f32"]
+            chosen = types.F32
         elif kind == "q8_0" and array.shape[1] % BLOCK:
-            chosen = types["f16"]
+            chosen = types.F16
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if target is None:
+            raise SettingsError(f"llama.cpp has no name for the tensor {name}")
         writer.add_tensor(target, gguf.quants.quantize(array, chosen), raw_dtype=chosen)
 
 

@@ -9,7 +9,6 @@ import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -51,16 +50,11 @@ class LlamaCpp:
         assert self._process.stdout is not None
         self._address = self._process.stdout.readline().strip()
         if not self._address:
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise CheckpointError(f"llama.cpp does not load the file: {self._last_words}")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.communicate()
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").split("\n")

@@ -67,10 +67,17 @@ class _Transformer(_Graph):
     """What the two have in common: masked attention with a cache, and the names of the ends."""
 
     def __init__(
-        self, *, vocab_size: int, num_layers: int, num_heads: int, kv_heads: int, head_width: int
+        self,
+        weights: dict[str, NDArray[np.float32]],
+        *,
+        vocab_size: int,
+        num_layers: int,
+        num_heads: int,
+        kv_heads: int,
+        head_width: int,
     ) -> None:
         super().__init__()
-        self.vocab_size, self.num_layers = vocab_size, num_layers
+        self.weights, self.vocab_size, self.num_layers = weights, vocab_size, num_layers
         self.num_heads, self.kv_heads, self.head_width = num_heads, kv_heads, head_width
         self.present: list[str] = []
         self.bias = self._mask()
@@ -114,10 +121,10 @@ class _Transformer(_Graph):
         mixed = self.op("Transpose", mixed, perm=[0, 2, 1, 3])
         return str(self.op("Reshape", mixed, self.shape(0, 0, self.num_heads * self.head_width)))
 
-    def finish(self, x: str, embedding: str, weights: dict[str, NDArray[np.float32]]) -> None:
+    def finish(self, x: str, embedding: str) -> None:
         """The output layer, the embedding where it is tied; and the outputs' names."""
-        if "lm_head.weight" in weights:
-            output = self.constant(weights["lm_head.weight"].T)
+        if "lm_head.weight" in self.weights:
+            output = self.constant(self.weights["lm_head.weight"].T)
         else:
             output = self.op("Transpose", embedding, perm=[1, 0])
         self.nodes.append(helper.make_node("MatMul", [x, output], ["logits"]))
@@ -130,7 +137,7 @@ class _Transformer(_Graph):
     def model(self) -> onnx.ModelProto:
         """The whole graph."""
         int64, float32 = TensorProto.INT64, TensorProto.FLOAT
-        cache = ["batch", self.kv_heads, None, self.head_width]
+        cache: list[str | int | None] = ["batch", self.kv_heads, None, self.head_width]
         inputs = [
             helper.make_tensor_value_info("input_ids", int64, ["batch", "tokens"]),
             helper.make_tensor_value_info("attention_mask", int64, ["batch", "past + tokens"]),
@@ -159,13 +166,13 @@ class _Transformer(_Graph):
 class _Qwen3(_Transformer):
     def __init__(self, config: dict[str, Any], weights: dict[str, NDArray[np.float32]]) -> None:
         super().__init__(
+            weights,
             vocab_size=config["vocab_size"],
             num_layers=config["num_hidden_layers"],
             num_heads=config["num_attention_heads"],
             kv_heads=config["num_key_value_heads"],
             head_width=config["head_dim"],
         )
-        self.weights = weights
         self.epsilon = self.constant(config["rms_norm_eps"])
         self.rotation = self._angles(config["rope_theta"])
         embedding = self.constant(weights["model.embed_tokens.weight"])
@@ -173,7 +180,7 @@ class _Qwen3(_Transformer):
         for layer in range(self.num_layers):
             x = self._block(layer, x)
         x = self.norm(x, "model.norm.weight")
-        self.finish(x, embedding, weights)
+        self.finish(x, embedding)
 
     def product(self, x: str, name: str) -> str:
         return str(self.op("MatMul", x, self.constant(self.weights[f"{name}.weight"].T)))
@@ -224,20 +231,21 @@ class _Qwen3(_Transformer):
 class _GPT2(_Transformer):
     def __init__(self, config: dict[str, Any], weights: dict[str, NDArray[np.float32]]) -> None:
         super().__init__(
+            weights,
             vocab_size=config["vocab_size"],
             num_layers=config["n_layer"],
             num_heads=config["n_head"],
             kv_heads=config["n_head"],
             head_width=config["n_embd"] // config["n_head"],
         )
-        self.weights, self.epsilon = weights, config["layer_norm_epsilon"]
+        self.epsilon = config["layer_norm_epsilon"]
         words, places = (self.constant(weights[f"transformer.{n}.weight"]) for n in ("wte", "wpe"))
         places = self.op("Gather", places, "position_ids")
         x = self.op("Add", self.op("Gather", words, "input_ids"), places)
         for layer in range(self.num_layers):
             x = self._block(layer, x)
         x = self.norm(x, "transformer.ln_f")
-        self.finish(x, words, weights)
+        self.finish(x, words)
 
     def norm(self, x: str, name: str) -> str:
         parts = (self.constant(self.weights[f"{name}.{part}"]) for part in ("weight", "bias"))

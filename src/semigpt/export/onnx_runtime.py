@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -47,19 +46,14 @@ class OnnxRuntime:
             self._session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:
+        except Exception as error:  # onnxruntime's own errors have no other base
             reason = " ".join(str(error).split())
             raise CheckpointError(f"onnxruntime does not load the file: {reason}") from None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         del self._session
 
     def encode(self, text: str) -> list[int]:

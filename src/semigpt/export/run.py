@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.export.card import add_row
@@ -18,13 +18,14 @@ from semigpt.export.verify import EXACT, Bound, Runtime, Verdict, verify
 from semigpt.export.vocabulary import gguf_vocabulary
 from semigpt.huggingface.open import open_run
 from semigpt.models.base import LanguageModel
+from semigpt.settings import check_choice
 from semigpt.storage import replace_file
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = ["FORMATS", "Exported", "Format", "export"]
 
 Format = Literal["gguf", "ollama", "onnx"]
-FORMATS: tuple[Format, ...] = ("gguf", "ollama", "onnx")
+FORMATS: tuple[Format, ...] = get_args(Format)
 BOUNDS = {
     "f32": EXACT,
     "f16": Bound(difference=0.1, divergence=0.001),
@@ -125,14 +126,18 @@ def _onnx_use(target: Path, folder: Path, tokenizer: Tokenizer) -> dict[str, str
 
 
 def _check(model: LanguageModel, tokenizer: Tokenizer, to: Format, kind: GGUFType | None) -> None:
-    if to not in FORMATS or kind not in (None, *GGUF_TYPES):
-        raise SettingsError(
-            f"no such export: --to takes {', '.join(FORMATS)} and --type {', '.join(GGUF_TYPES)}"
-        )
+    check_choice("--to", to, FORMATS)
+    if kind is not None:
+        check_choice("--type", kind, GGUF_TYPES)
     if model.huggingface_config()["model_type"] not in ("qwen3", "gpt2"):
         raise SettingsError(
             f"a {model.kind} model needs semigpt: no other program has its shape; train --model "
             "gpt or blocks"
+        )
+    if tokenizer.end_of_text is None:
+        raise SettingsError(
+            "a plain character tokenizer has no bytes and no <|endoftext|>, which other programs "
+            "need; train with --tokenizer char"
         )
     if to == "onnx" and kind not in (None, "f32"):
         raise SettingsError(f"--type {kind} is for GGUF; an ONNX file is written in f32")
@@ -143,8 +148,6 @@ def _check(model: LanguageModel, tokenizer: Tokenizer, to: Format, kind: GGUFTyp
         raise SettingsError(
             f"--to {to} needs {' and '.join(missing)}: pip install 'semigpt[export]'"
         )
-    if tokenizer.vocab_size > model.settings.vocab_size or tokenizer.end_of_text is None:
-        raise SettingsError("the tokenizer is not the model's: it has other tokens")
 
 
 def _written(

@@ -46,11 +46,6 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> GGUFVocabulary:
             f"a {tokenizer.kind} tokenizer cannot be a GGUF file: {REFUSED[tokenizer.kind]}; "
             "train with --tokenizer char_bpe, or char, bpe or byte"
         )
-    if tokenizer.end_of_text is None:
-        raise SettingsError(
-            "a plain character tokenizer cannot be a GGUF file: it has no bytes and no "
-            "<|endoftext|>; train with --tokenizer char"
-        )
     document = tokenizer.tokenizer_json()["model"]
     # Two merges may make one token: the second gets the id, and the first no text ever.
     names = {i: token for token, i in document["vocab"].items()}

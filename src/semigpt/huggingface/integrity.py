@@ -100,7 +100,7 @@ def read_header(file: BufferedReader, path: Path) -> dict[str, Any]:
         length = file.seek(0, os.SEEK_END)
         file.seek(0)
         size = _header_size(file.read(8), length)
-        header = json.loads(file.read(size))
+        header: dict[str, Any] = json.loads(file.read(size))
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
         for entry in tensors.values():
             if not isinstance(entry["dtype"], str):
@@ -122,7 +122,7 @@ def read_header(file: BufferedReader, path: Path) -> dict[str, Any]:
             f"{path} is not a whole safetensors file ({' '.join(str(error).split())}); save the "
             "model again"
         ) from None
-    return header  # type: ignore[no-any-return]
+    return header
 
 
 def read_tensors(file: BufferedReader, path: Path) -> dict[str, Tensor]:

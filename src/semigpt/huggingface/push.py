@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from semigpt.errors import CheckpointError, SettingsError
@@ -18,14 +19,13 @@ FILES = (
     "counts.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
-    "*.gguf",
     "Modelfile",
-    "onnx/model.onnx",
 )
 
 
-def push(folder: Path, where: str) -> str:
-    """Upload a model folder and its card to `hf:USER/NAME`; the address of the commit.
+def push(folder: Path, where: str, exported: Iterable[str]) -> str:
+    """Upload a model folder, its card and its `exported` files to `hf:USER/NAME`; the address of
+    the commit.
 
     A repository that is not there yet is made, private, since a small model may repeat its text.
     Who one is `huggingface_hub` knows (`hf auth login`, HF_TOKEN). Raises SettingsError for another
@@ -43,7 +43,7 @@ def push(folder: Path, where: str) -> str:
         commit = api.upload_folder(
             repo_id=name[1],
             folder_path=folder,
-            allow_patterns=list(FILES),
+            allow_patterns=[*FILES, *exported],
             commit_message="Upload a model trained with semigpt",
         )
     except HfHubHTTPError as error:

@@ -95,6 +95,8 @@ def _headline(run: RunFolder, metadata: Row, best: Row | None, metrics: Sequence
         sentences.append(f"The baselines need: {named}.")
     if (source := _number(metadata, "source_entropy")) is not None:
         sentences.append(f"The source itself needs {source:.2f}: no model can be below.")
+    if (expected := _number(_part(metadata, "forecast"), "expected")) is not None:
+        sentences.append(f"Before training it was expected to need {expected:.2f}.")
     headline = (
         f"This model needs <strong>{own:.2f} bits per character</strong> on text it has not seen."
     )

@@ -18,16 +18,25 @@ from typing import Literal
 import torch
 
 from semigpt import auto
+from semigpt.auto import Candidate
 from semigpt.config import Recipe
 from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
-from semigpt.device import MachineSettings, gigaflops, pick_device
+from semigpt.device import MachineSettings, pick_device
 from semigpt.errors import SettingsError
+from semigpt.law import law_error
 from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.ngrams.counts import Counts
-from semigpt.preparation import count_ngrams, fresh_model, has_teacher, make_teacher, prepare
+from semigpt.preparation import (
+    count_ngrams,
+    fresh_model,
+    has_teacher,
+    make_teacher,
+    prepare,
+    ways_to_train,
+)
 from semigpt.storage import run_to_end
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher
@@ -41,7 +50,7 @@ __all__ = ["Choice", "explain"]
 
 WARM_UP = 2  # steps that are not counted
 SECONDS = 1.5  # of steps that are
-MEASURED = "the measurements are in docs/choices.md"
+LAW = "docs/choices.md#the-law-of-learning"
 
 
 @dataclass(frozen=True)
@@ -64,12 +73,7 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
     trial = Trial(recipe, dataset, device, counts, teacher)
     here = "the fastest there is" if recipe.machine.device == "auto" else "as asked"
     yield Choice("device", device.type, here, "--device cpu|cuda|mps")
-    yield size_choice(recipe)
-    yield tokenizer_choice(asked, corpus, tokenizer)
-    whom = "the n-grams of the training text" if has_teacher(recipe, dataset) else "none"
-    why = f"the text has {len(dataset.stream('train')):,} tokens; {MEASURED}#teacher"
-    yield Choice("teacher", whom, why, "--set training.teacher=counts|none")
-    yield from length_choices(recipe, dataset, trial)
+    yield from law_choices(asked, recipe, corpus, tokenizer)
     if isinstance(trial.model, GPT):
         yield precision_choice(trial.model, trial)
     if isinstance(trial.model, GPT | BlocksModel):
@@ -129,49 +133,66 @@ class Trial:
         return statistics.median(after - before for before, after in pairwise(times[WARM_UP:]))
 
 
-def size_choice(recipe: Recipe) -> Choice:
-    model, training = recipe.model, recipe.training
-    lengths = {"minutes": training.minutes, "steps": training.steps, "tokens": training.tokens}
-    length = next(f"{value:g} {name}" for name, value in lengths.items() if value is not None)
+def law_choices(
+    asked: Recipe, recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer
+) -> Iterator[Choice]:
+    """What a model is and how it is trained, and what else was expected to end where."""
+    model, training, decay = recipe.model, recipe.training, recipe.optimizer.weight_decay
     why = "as asked"
-    if "model.size" in recipe.defaulted:
-        speed = gigaflops(recipe.machine)
-        why = f"for {length} of training, with products at {speed:,.0f} GFLOP/s; {MEASURED}"
-    return Choice(
+    if asked.left_open:
+        ways = ways_to_train(asked, corpus)
+        told = f"{ways[0].expected:.2f} ± {law_error():.2f} bits per character"
+        why = f"the law of learning expects {told}, the lowest of {len(ways)} ways; {LAW}"
+    yield Choice(
         "size",
         f"{recipe.size}: {model.parameter_count:,} parameters, {training.batch_size} x "
         f"{model.context_length} tokens per step",
         why,
         "--size tiny|small|base|large",
     )
+    for what, chosen, force in (
+        (
+            "tokenizer",
+            f"{tokenizer.kind}: {tokenizer.vocab_size:,} tokens",
+            "--tokenizer char|byte|jamo|bpe|char_bpe|unigram",
+        ),
+        (
+            "teacher",
+            "the n-grams of the training text" if has_teacher(recipe) else "none",
+            "--set training.teacher=counts|none",
+        ),
+        ("dropout", f"{getattr(model, 'dropout', 0.0):g}", "--set model.dropout=0.1"),
+        ("weight decay", f"{decay or 0.0:g}", "--set optimizer.weight_decay=0.1"),
+    ):
+        yield Choice(what, chosen, "together with the size", force)
+    if asked.left_open:
+        for way in best_of_each(ways):
+            told = f"{way.expected:.2f} bits per character expected"
+            yield Choice("candidate", described(way), told, flags(way))
 
 
-def tokenizer_choice(asked: Recipe, corpus: Corpus, tokenizer: Tokenizer) -> Choice:
-    why = "as asked"
-    if asked.tokenizer.kind is None and asked.tokenizer.folder is None:
-        why = f"the text has {corpus.characters('train'):,} characters; {MEASURED}#tokenizer-kind"
-    return Choice(
-        "tokenizer",
-        f"{tokenizer.kind}: {tokenizer.vocab_size:,} tokens",
-        why,
-        "--tokenizer char|byte|jamo|bpe|char_bpe|unigram",
-    )
+def best_of_each(ways: list[Candidate]) -> list[Candidate]:
+    """The best way of each size and vocabulary, the best first, six at most."""
+    best: dict[tuple[str, str, int | None], Candidate] = {}
+    for way in ways:
+        best.setdefault((way.size, way.tokenizer, way.vocab_size), way)
+    return list(best.values())[:6]
 
 
-def length_choices(recipe: Recipe, dataset: Dataset, trial: Trial) -> Iterator[Choice]:
-    """What depends on how often the text is read."""
-    training, context = recipe.training, recipe.model.context_length
-    steps, _ = planned(training, context, trial.seconds, 0.0)
-    epochs = steps * training.batch_size * context / len(dataset.stream("train"))
-    chosen, often = recipe.for_length(epochs), f"the text is read {epochs:.2g} times"
-    if "dropout" in recipe.rung.auto:
-        dropout = getattr(chosen.model, "dropout", 0.0)
-        why = often if "model.dropout" in recipe.defaulted else "as asked"
-        yield Choice("dropout", f"{dropout:g}", why, "--set model.dropout=0.1")
-    if "weight_decay" in recipe.rung.auto:
-        why = often if recipe.optimizer.weight_decay is None else "as asked"
-        decay = chosen.optimizer.weight_decay
-        yield Choice("weight decay", f"{decay:g}", why, "--set optimizer.weight_decay=0.1")
+def flags(way: Candidate) -> str:
+    """What to write on the command line for a candidate's size and tokenizer."""
+    vocabulary = "" if way.vocab_size is None else f" --vocab-size {way.vocab_size}"
+    return f"--size {way.size} --tokenizer {way.tokenizer}{vocabulary}"
+
+
+def described(way: Candidate) -> str:
+    """A candidate in a line."""
+    vocabulary = "" if way.vocab_size is None else f" {way.vocab_size:,}"
+    parts = [f"{way.size}, {way.tokenizer}{vocabulary}, batch {way.batch_size}"]
+    parts += [f"dropout {way.dropout:g}"] if way.dropout else []
+    parts += [f"weight decay {way.weight_decay:g}"] if way.weight_decay else []
+    parts += ["the n-grams as teacher"] if way.taught else []
+    return ", ".join([*parts, f"{way.tokens / 1e6:.2g} million tokens"])
 
 
 def precision_choice(model: GPT, trial: Trial) -> Choice:

@@ -63,7 +63,7 @@ class Session:
             shown += [f">>> {first}", *(f"... {line}" for line in others if line)]
             try:
                 answer = self._answer(statement)
-            except Exception as error:
+            except Exception as error:  # whatever a reader's mistake may raise
                 if not mistaken:
                     raise
                 answer = (

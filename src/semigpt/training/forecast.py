@@ -50,6 +50,13 @@ class Forecast:
     memory: int  # bytes, the process's most (on a GPU: the GPU's)
     disk: int  # bytes of checkpoints and model, at their most
     evaluations: int = auto.EVALUATIONS  # spread evenly, where `eval_every` does not say
+    # Bits per character at the end, as the law of learning has it, and what it may be off by; None
+    # for a rung that it was not fitted to.
+    expected: float | None = None
+    expected_error: float | None = None
+    # (minutes, bits per character) of longer runs of the same command.
+    later: tuple[tuple[float, float], ...] = ()
+    ends_early: bool = False  # before its minutes: more readings would only hurt
 
     @property
     def seconds_per_step(self) -> float:
@@ -186,7 +193,11 @@ def planned(
         else:
             per_evaluation = settings.eval_every * seconds_per_step
             left = seconds / (1 + seconds_per_evaluation / per_evaluation)
-        return max(round(left / seconds_per_step), 1), seconds
+        steps = max(round(left / seconds_per_step), 1)
+        if settings.most_tokens is None:
+            return steps, seconds
+        most = -(-settings.most_tokens // (settings.batch_size * context_length))
+        return min(steps, most), seconds * min(most / steps, 1.0)
     if settings.steps is not None:
         steps = settings.steps
     else:

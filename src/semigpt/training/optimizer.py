@@ -35,7 +35,7 @@ class OptimizerSettings:
     # Of embedding tables, as a multiple of AdamW's: a batch reads few of their rows. A table that
     # is the output layer too has the plain rate.
     embedding_rate: float = 1.0
-    # None: 0.1, or what `semigpt train` chooses by the epochs (`semigpt.auto.weight_decay_for`).
+    # None: 0.1, or what `semigpt train` chooses by the epochs (`semigpt.auto.candidates`).
     weight_decay: float | None = None
     # matrices: not norms, biases, or tables of which a batch reads few rows. all: as
     # torch.optim.AdamW.

@@ -55,7 +55,10 @@ class Progress:
             done, begin, end = float(self.tokens_seen), float(leg.tokens), float(settings.tokens)
         else:
             done, begin, end = self.seconds, leg.seconds, 60 * (settings.minutes or 1.0)
-        return min(max((done - begin) / (end - begin), 0.0), 1.0) if end > begin else 1.0
+        fraction = min(max((done - begin) / (end - begin), 0.0), 1.0) if end > begin else 1.0
+        if settings.most_tokens is not None and leg == FIRST_LEG:
+            fraction = min(max(fraction, self.tokens_seen / settings.most_tokens), 1.0)
+        return fraction
 
 
 @dataclass(frozen=True)

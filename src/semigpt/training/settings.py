@@ -74,6 +74,8 @@ class TrainingSettings:
     steps: int | None = None
     tokens: int | None = None
     minutes: float | None = None
+    # A run by the clock ends here, where more readings would only hurt; default: at no number.
+    most_tokens: int | None = None
     batch_size: int = 64  # sequences per step, over all processes and micro-batches together
     gradient_accumulation: int = 1  # micro-batches per step
     order: BlockOrder = "epoch"
@@ -96,7 +98,8 @@ class TrainingSettings:
             raise SettingsError(
                 "say how long to train with exactly one of steps, tokens and minutes"
             )
-        check_positive(self, "steps", "tokens", "minutes", "batch_size", "gradient_accumulation")
+        check_positive(self, "steps", "tokens", "minutes", "most_tokens")
+        check_positive(self, "batch_size", "gradient_accumulation")
         check_positive(self, "eval_every", "eval_blocks", "keep")
         check_at_most(self, eval_blocks=10_000_000, batch_size=10_000_000)
         check_choice("order", self.order, ("epoch", "random"))

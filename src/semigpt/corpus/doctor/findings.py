@@ -94,6 +94,14 @@ _ACCOUNT = substitution(personal.ACCOUNT, _masked_account)
 _AT = re.compile("@")
 _MASK = "--mask-personal"
 
+FILE_FINDINGS = (
+    Finding(
+        "encoding",
+        "files in no encoding that is read: bytes that fit none, encodings mixed, UTF-16 without "
+        "a mark, Johab, ISO-2022-KR",
+        "--fix encoding",
+    ),
+)
 TEXT_FINDINGS = (
     Finding(
         "byte-order-mark",
@@ -220,7 +228,9 @@ DOCUMENT_FINDINGS = (
     Finding("duplicate", "documents that came before, word for word", "--fix duplicate"),
     Finding("near-duplicate", "documents almost the same as one before", "--near-duplicates"),
 )
-BY_NAME = {finding.name: finding for finding in (*TEXT_FINDINGS, *DOCUMENT_FINDINGS)}
+BY_NAME = {
+    finding.name: finding for finding in (*FILE_FINDINGS, *TEXT_FINDINGS, *DOCUMENT_FINDINGS)
+}
 
 LOSSLESS = frozenset(name for name, finding in BY_NAME.items() if finding.lossless)
 FIXES = frozenset(name for name, finding in BY_NAME.items() if finding.flag == f"--fix {name}")
@@ -231,10 +241,12 @@ _SIGNS = {
     "control characters": CONTROL,
     "characters without width": re.compile(f"(?![\u200c\u200d])[{INVISIBLE}]"),
     "half-width jamo": HALF_WIDTH,
+    "line ends other than \\n": re.compile("[\r\u2028\u2029]"),
     "lone surrogates": re.compile("[\ud800-\udfff]"),
     "lost characters (U+FFFD)": REPLACEMENT,
 }
-_MISREAD = re.compile("[\x80-\xff]")
+# Not the next line (U+0085), no-break space and middle dot, which Korean text has of its own.
+_MISREAD = re.compile("[\x80-\x84\x86-\x9f\xa1-\xb6\xb8-\xff]")
 # Real text has fewer: nsmc 0.0007 %, the news 0.08 %. Korean misread as Latin-1 has 60 % and more.
 MISREAD_FRACTION = 0.05
 

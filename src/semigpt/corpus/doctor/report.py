@@ -17,7 +17,7 @@ EXAMPLES = 3
 class Example:
     """One place where a finding is.
 
-    document: the number of the document, from 1, in the order of reading
+    document: the number of the document, from 1, in the order of reading; 0 for a file
     found:    the place and a little around it
     became:   what would stand there
     """
@@ -31,7 +31,7 @@ class Example:
 class Row:
     """A finding in numbers.
 
-    documents: how many have it
+    documents: how many have it; for `encoding`, how many files
     places:    in how many places it is; for findings about documents as many as documents
     repaired:  how many places were repaired, or documents left out
     """

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from semigpt.corpus.broken_text import EncodingRepairs
 from semigpt.corpus.doctor.changes import excerpt
 from semigpt.corpus.doctor.findings import FIXES, LOSSLESS, PERSONAL
 from semigpt.corpus.doctor.near_duplicates import near_index
@@ -30,7 +31,8 @@ from semigpt.corpus.library import quiet_datasets
 from semigpt.corpus.sources import open_source
 from semigpt.corpus.spec import parse_spec
 from semigpt.corpus.splits import READING_ORDER, own_name, plan_splits
-from semigpt.corpus.staging import Progress, in_one_string
+from semigpt.corpus.staging import Progress, in_one_string, with_repair
+from semigpt.corpus.text import EncodingError
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.storage import fsync, resumable_folder
 from semigpt.system import available_cores
@@ -162,11 +164,15 @@ def _repaired(
     source = parse_spec(report.spec)
     with quiet_datasets():
         opened = open_source(source, column, scratch)
+        repairs = EncodingRepairs()
+        if "encoding" in plan.selected:
+            opened.repair_with(repairs)
         streams = plan_splits(opened.splits, None).streams
         documents = (
             (own_name(stream), text) for stream in streams for text, _ in opened.splits[stream]()
         )
-        for chunk, results in examined_chunks(documents, plan, workers or available_cores()):
+        told = _telling_repair(documents, report.spec, column)
+        for chunk, results in examined_chunks(told, plan, workers or available_cores()):
             for (split, original), result in zip(chunk, results, strict=True):
                 report.documents += 1
                 report.characters += result.characters
@@ -176,9 +182,25 @@ def _repaired(
                     yield split or "train", text
             if progress is not None:
                 progress(report.documents, report.characters)
+    _count_encodings(report, repairs)
     report.notes = opened.sentences()
     report.encodings = dict(opened.encodings)
     report.seconds = time.perf_counter() - started
+
+
+def _telling_repair(
+    documents: Iterator[tuple[str, str]], spec: str, column: str | None
+) -> Iterator[tuple[str, str]]:
+    try:
+        yield from documents
+    except EncodingError as error:
+        raise with_repair(error, spec, column) from None
+
+
+def _count_encodings(report: Report, repairs: EncodingRepairs) -> None:
+    row = report.rows["encoding"]
+    row.documents, row.places, row.repaired = repairs.files, repairs.places, repairs.places
+    row.examples = [Example(0, name, became) for name, became in repairs.examples]
 
 
 def _count(report: Report, plan: Plan, result: Examined, text: str, seen: Seen, near: Any) -> bool:
