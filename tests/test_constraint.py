@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,19 @@ from hypothesis import strategies as st
 
 from semigpt.errors import SettingsError
 from semigpt.generation.automata import Automaton, Banned, Pattern, Utf8
-from semigpt.generation.constraint import text_constraint
+from semigpt.generation.budget import Budget
+from semigpt.generation.constraint import Vocabulary, text_constraint
 from semigpt.generation.engine import generate_text, stream_text
 from semigpt.generation.sampling import SamplingSettings
+from semigpt.generation.symbols import SYMBOLS
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.tokenizers import CharTokenizer, Tokenizer, train_tokenizer
 from semigpt.tokenizers.byte_level import ByteTokenizer
+
+
+def pattern_of(expression: str) -> Pattern:
+    return Pattern(expression, Budget(expression, 10**7))
+
 
 PATTERNS = (
     r"",
@@ -35,10 +43,15 @@ PATTERNS = (
 )
 
 
+def after(automaton: Automaton, state: Any, symbol: int) -> Any:
+    """The state after a symbol."""
+    return next(state for behind, state in automaton.runs(state) if symbol < behind)
+
+
 def reads(automaton: Automaton, data: bytes) -> bool:
     state = automaton.start
     for byte in data:
-        state = automaton.transitions(state)[byte]
+        state = after(automaton, state, byte)
         if state is None:
             return False
     return automaton.accepts(state)
@@ -46,7 +59,7 @@ def reads(automaton: Automaton, data: bytes) -> bool:
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_pattern_takes_what_re_fullmatch_takes(pattern: str) -> None:
-    automaton = Pattern(pattern)
+    automaton = pattern_of(pattern)
 
     @settings(max_examples=60, deadline=None)
     @given(
@@ -67,7 +80,7 @@ def test_a_pattern_takes_what_re_fullmatch_takes(pattern: str) -> None:
 
 def test_exactly_the_well_formed_sequences_can_be_written() -> None:
     """Code points of every length, and sequences that Python's strict decoder refuses."""
-    everything = Pattern(r"(?s).*")
+    everything = pattern_of(r"(?s).*")
     for automaton in (Utf8(), everything):
         for code_point in (
             *range(0, 0x900, 3),
@@ -94,20 +107,79 @@ def test_exactly_the_well_formed_sequences_can_be_written() -> None:
 
 def test_a_repetition_has_its_bounds_and_no_symbol_leads_nowhere() -> None:
     for n in range(9):
-        assert reads(Pattern("가{2,4}"), ("가" * n).encode()) == (2 <= n <= 4)
-        assert reads(Pattern("(가나?){3,}"), ("가" * n).encode()) == (n >= 3)
-    dead_end = Pattern(r"가[^\s\S]|나")
-    first = dead_end.transitions(dead_end.start)
-    assert [symbol for symbol, after in enumerate(first) if after] == ["나".encode()[0]]
+        assert reads(pattern_of("가{2,4}"), ("가" * n).encode()) == (2 <= n <= 4)
+        assert reads(pattern_of("(가나?){3,}"), ("가" * n).encode()) == (n >= 3)
+    dead_end = pattern_of(r"가[^\s\S]|나")
+    first = [symbol for symbol in range(SYMBOLS) if after(dead_end, dead_end.start, symbol)]
+    assert first == ["나".encode()[0]]
 
 
 def test_a_pattern_that_costs_too_much_gets_its_one_line() -> None:
-    assert reads(Pattern("(){4000000000}가"), "가".encode()), "nothing, however often, is nothing"
+    assert reads(pattern_of("(){4000000000}가"), "가".encode()), (
+        "nothing, however often, is nothing"
+    )
     nested = "(" * 250 + "가" + ")*" * 250
-    for pattern, message in (("(가나다라){90000}", "too large"), (nested, "nested too deeply")):
+    large = "(가나다라){90000}"
+    for pattern, message in ((large, "too much work"), (nested, "nested too deeply")):
         with pytest.raises(SettingsError, match=message) as refusal:
-            Pattern(pattern)
+            Pattern(pattern, Budget(pattern))
         assert "\n" not in str(refusal.value)
+
+
+LARGE = [
+    ("[가-힣]{1,2000}", ["가"]),
+    ("(가{1,100}){1,100}", []),
+    ("(.{0,50}){0,50}", []),
+    ("(.*a.{400})", ["b"]),
+    ("|".join(f"맑음{number}" for number in range(4000)), []),
+    ("[가나]*", ["다" * 20_000]),
+]
+
+
+@pytest.mark.parametrize(("pattern", "banned"), LARGE, ids=lambda value: str(value)[:20])
+def test_work_is_counted_and_ends_in_one_line(pattern: str, banned: list[str]) -> None:
+    """Before the first token, or at a later one: there is no way to spend more."""
+    tokenizer = ByteTokenizer()
+    with pytest.raises(SettingsError, match="too much work to follow") as refusal:
+        constraint = text_constraint(Vocabulary(tokenizer, 256), pattern=pattern, banned=banned)
+        state = 1
+        for _ in range(300):
+            after = np.unique(constraint.transitions(state))
+            state = int(after[after > 0][-1])
+    assert len(str(refusal.value)) < 300
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "banned"),
+    [
+        ("[가-힣]{1,2000}", []),
+        (".{0,3000}", []),
+        ("[가-힣]{1,50}", ["가", "나라"]),
+        (r"\w+", []),
+        (r"([가-힣]+ )*[가-힣]+다\.", ["서울", "부산"]),
+        ("(.*a.{14})", []),
+        ("(.*)*(.*)*x", ["y"]),
+    ],
+)
+def test_what_is_commonly_asked_is_within_the_budget(pattern: str, banned: list[str]) -> None:
+    constraint = text_constraint(Vocabulary(ByteTokenizer(), 256), pattern=pattern, banned=banned)
+    assert constraint.transitions(1).any()
+
+
+def test_transitions_that_are_not_kept_are_computed_anew(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary = Vocabulary(tokenizer, tokenizer.vocab_size)
+    ask = {"pattern": "(한빛|[가-바]{3,9}\\d)", "banned": ["다라"]}
+    kept = text_constraint(vocabulary, **ask)
+    kept.explore()
+    monkeypatch.setattr("semigpt.generation.constraint.BYTES_KEPT", 0)
+    anew = text_constraint(vocabulary, **ask)
+    for _ in range(2):
+        anew.explore()
+        states = range(1, 40)
+        assert all((kept.transitions(s) == anew.transitions(s)).all() for s in states)
 
 
 @given(
@@ -115,7 +187,7 @@ def test_a_pattern_that_costs_too_much_gets_its_one_line() -> None:
     st.lists(st.text("가나다", min_size=1, max_size=4), min_size=1, max_size=3),
 )
 def test_banned_strings_are_found_wherever_they_are(text: str, banned: list[str]) -> None:
-    free = reads(Banned(word.encode() for word in banned), text.encode())
+    free = reads(Banned((word.encode() for word in banned), Budget("")), text.encode())
     assert free == all(word not in text for word in banned)
 
 
@@ -183,18 +255,18 @@ def test_no_tokenizer_writes_what_is_banned(writer: GPT, tokenizer: Tokenizer) -
 def test_a_pattern_that_no_token_can_spell_is_refused(korean_text: str) -> None:
     plain = CharTokenizer.plain(korean_text)
     with pytest.raises(SettingsError, match="cannot be written with this model's tokens"):
-        text_constraint(plain, plain.vocab_size, pattern="한빛Z")
+        text_constraint(Vocabulary(plain, plain.vocab_size), pattern="한빛Z")
     with pytest.raises(SettingsError, match="cannot be written"):
-        text_constraint(plain, plain.vocab_size, choices=["한빛"], banned=["빛"])
+        text_constraint(Vocabulary(plain, plain.vocab_size), choices=["한빛"], banned=["빛"])
     every_byte = ByteTokenizer()
     with pytest.raises(SettingsError, match="cannot be written"):
-        text_constraint(every_byte, 256, choices=["한빛"], banned=["빛"])
-    only = text_constraint(plain, plain.vocab_size, pattern="한빛(Z|전자)")
+        text_constraint(Vocabulary(every_byte, 256), choices=["한빛"], banned=["빛"])
+    only = text_constraint(Vocabulary(plain, plain.vocab_size), pattern="한빛(Z|전자)")
     state = 1
     for character in "한빛전":
         state = int(only.transitions(state)[plain.encode(character)[0]])
         assert state
-    two_ways = text_constraint(plain, plain.vocab_size, pattern="한(빛Z|자)")
+    two_ways = text_constraint(Vocabulary(plain, plain.vocab_size), pattern="한(빛Z|자)")
     behind = two_ways.transitions(int(two_ways.transitions(1)[plain.encode("한")[0]]))
     assert np.flatnonzero(behind).tolist() == plain.encode("자").tolist(), "빛 leads to no end"
 

@@ -8,7 +8,7 @@ import torch
 
 from conftest import VOCABULARY, small_model
 from semigpt.errors import SettingsError
-from semigpt.generation.decoder import make_decoder
+from semigpt.generation.decoder import Sequences, make_decoder
 from semigpt.generation.sampling import SamplingSettings, probabilities
 from semigpt.models.base import LanguageModel
 
@@ -22,7 +22,7 @@ def test_greedy_text_is_the_engines(model: LanguageModel, rung: str) -> None:
     found = model.generate(PROMPT, length, temperature=0.0)
     assert found.shape == (2, PROMPT.shape[1] + length)
     assert torch.equal(found[:, : PROMPT.shape[1]], PROMPT)
-    sequences = make_decoder(model).open(len(PROMPT))
+    sequences = Sequences.open(make_decoder(model), len(PROMPT))
     logits = sequences.feed(PROMPT.tolist())
     for new_B in found[:, PROMPT.shape[1] :].T.numpy():
         assert new_B.tolist() == logits.argmax(axis=1).tolist()
@@ -42,7 +42,7 @@ def test_the_engine_draws_from_the_loops_probabilities(
 
     monkeypatch.setattr(torch, "multinomial", spy)
     text = model.generate(PROMPT, 8, seed=1, temperature=temperature).tolist()
-    texts = make_decoder(model).open(len(PROMPT))
+    texts = Sequences.open(make_decoder(model), len(PROMPT))
     logits = texts.feed(PROMPT.tolist())
     settings = SamplingSettings(temperature=temperature)
     for place, p_BV in enumerate(drawn_from, start=PROMPT.shape[1]):

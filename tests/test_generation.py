@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.generation.beam_search import Beam, beam_search
-from semigpt.generation.constraint import Constraint, text_constraint
-from semigpt.generation.decoder import make_decoder
+from semigpt.generation.budget import Budget
+from semigpt.generation.constraint import Constraint, Vocabulary, text_constraint
+from semigpt.generation.decoder import Sequences, make_decoder
 from semigpt.generation.engine import Conversation, Engine, generate_text, stream_text
 from semigpt.generation.sampling import (
     History,
@@ -237,7 +238,7 @@ def test_beams_find_what_transformers_finds(tokenizer: CharTokenizer, tmp_path: 
         model.lm_head.weight[end] *= 3
     save_model(tmp_path, model, tokenizer, "")
     theirs = Qwen3ForCausalLM.from_pretrained(tmp_path)
-    free = Constraint(tokenizer, tokenizer.vocab_size, [Anything()])
+    free = Constraint(Vocabulary(tokenizer, tokenizer.vocab_size), [Anything()], Budget(""))
     lengths = set()
     for text in ("의사", "정부는", "맑", "기상청"):
         prompt = [end, *tokenizer.encode(text).tolist()]
@@ -255,7 +256,7 @@ def test_beams_find_what_transformers_finds(tokenizer: CharTokenizer, tmp_path: 
                 length_penalty=power if beams > 1 else None,
                 repetition_penalty=penalty,
             )[0, len(prompt) :].tolist()
-            state = make_decoder(model).open(1, beams)
+            state = Sequences.open(make_decoder(model), 1, beams)
             ours = beam_search(
                 state,
                 state.feed([prompt]),
@@ -307,7 +308,7 @@ def test_beams_enough_for_all_find_the_best_of_all(power: float) -> None:
     enumerate_from((), 0.0)
     state = Enumerated()
     tokenizer = CharTokenizer.plain("가나다라")
-    free = Constraint(tokenizer, 4, [Anything()])
+    free = Constraint(Vocabulary(tokenizer, 4), [Anything()], Budget(""))
     found = beam_search(
         state,
         state.feed(),
@@ -328,8 +329,8 @@ class Anything:
 
     start = 0
 
-    def transitions(self, state: int) -> list[int]:
-        return [0] * SYMBOLS
+    def runs(self, state: int) -> list[tuple[int, int]]:
+        return [(SYMBOLS, 0)]
 
     def accepts(self, state: int) -> bool:
         return True
@@ -415,7 +416,7 @@ def all_ways(model: GPT, tokenizer: Tokenizer, prompt: str) -> tuple[np.ndarray,
     own = [tokenizer.end_of_text, *tokenizer.encode(prompt).tolist()]
     with torch.no_grad():
         log_probability = model(torch.tensor([own]))[0][0].log_softmax(-1).double()
-    written = text_constraint(tokenizer, tokenizer.vocab_size).transitions(1) > 0
+    written = text_constraint(Vocabulary(tokenizer, tokenizer.vocab_size)).transitions(1) > 0
     exact, over = np.zeros(tokenizer.vocab_size), 0.0
     for place in range(len(own)):  # of the last token that stays
         reached = sum(float(log_probability[before, own[before + 1]]) for before in range(place))
@@ -450,11 +451,11 @@ class Fragments(ByteTokenizer):
 def test_a_prompt_is_healed_over_tokens_that_end_inside_a_character() -> None:
     tokenizer = Fragments()
     first = tokenizer.vocab_size - len(Fragments.OWN)
-    free = text_constraint(tokenizer, tokenizer.vocab_size)
+    free = text_constraint(Vocabulary(tokenizer, tokenizer.vocab_size))
     end, healed = healing_points(tokenizer, free, [first, first + 1])
     assert (end.back, end.covered, healed.back, healed.covered) == (0, "", 2, "구")
     assert np.flatnonzero(healed.next_states_V).tolist() == [first + 2], "구 itself says no more"
-    asked = text_constraint(tokenizer, tokenizer.vocab_size, pattern="석")
+    asked = text_constraint(Vocabulary(tokenizer, tokenizer.vocab_size), pattern="석")
     healed = healing_points(tokenizer, asked, [first, first + 1])[-1]
     assert (healed.back, healed.next_states_V[first + 2] > 0) == (2, True), "구 is not asked for"
 

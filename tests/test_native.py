@@ -11,7 +11,7 @@ import torch
 import semigpt.native.compiler
 from semigpt.errors import SettingsError
 from semigpt.generation import decoder
-from semigpt.generation.decoder import TorchDecoder, make_decoder, native_decoder
+from semigpt.generation.decoder import Sequences, TorchDecoder, make_decoder, native_decoder
 from semigpt.generation.engine import Engine
 from semigpt.generation.quantize import PRECISIONS, Precision, rounded, rounded_rows
 from semigpt.generation.sampling import SamplingSettings, choose, probabilities
@@ -79,8 +79,8 @@ def test_logits_equal_pytorchs_read_at_once_or_one_by_one_and_past_the_context(
 ) -> None:
     length = model.settings.context_length + 16
     tokens = torch.randint(0, model.settings.vocab_size, (3, length + 20)).numpy()
-    ours = native_decoder(model, precision, threads).open(3)
-    theirs = TorchDecoder(rounded(model, precision)).open(3)
+    ours = Sequences.open(native_decoder(model, precision, threads), 3)
+    theirs = Sequences.open(TorchDecoder(rounded(model, precision)), 3)
     prompts = [
         tokens[0, :2].tolist(),
         tokens[1, :length].tolist(),
@@ -108,9 +108,9 @@ def test_the_logits_of_a_sequence_are_the_same_bits_in_any_batch(
     tokens = torch.randint(0, model.settings.vocab_size, (40, 42)).numpy()
     decoder = native_decoder(model, precision, threads)
     among, first, last = (
-        decoder.open(40),
-        decoder.open(1),
-        native_decoder(model, precision, 1).open(1),
+        Sequences.open(decoder, 40),
+        Sequences.open(decoder, 1),
+        Sequences.open(native_decoder(model, precision, 1), 1),
     )
     among.feed(tokens[:, :2].tolist())
     first.feed(tokens[:1, :2].tolist())
@@ -132,10 +132,10 @@ def test_a_prompt_read_at_once_gives_the_bits_of_one_read_token_by_token(
 ) -> None:
     tokens = torch.randint(0, model.settings.vocab_size, (1, model.settings.context_length)).numpy()
     decoder = native_decoder(model, precision)
-    by_one = decoder.open(1)
+    by_one = Sequences.open(decoder, 1)
     for place in range(tokens.shape[1]):
         logits = by_one.step(tokens[:, place])
-        assert (decoder.open(1).feed([tokens[0, : place + 1].tolist()]) == logits).all()
+        assert (Sequences.open(decoder, 1).feed([tokens[0, : place + 1].tolist()]) == logits).all()
 
 
 def test_plain_c_is_right_too(monkeypatch: pytest.MonkeyPatch, model: GPT) -> None:
@@ -146,8 +146,8 @@ def test_plain_c_is_right_too(monkeypatch: pytest.MonkeyPatch, model: GPT) -> No
         tokens = torch.randint(0, model.settings.vocab_size, (9, 9)).numpy()
         for precision in PRECISIONS:
             decoder = native_decoder(model, precision)
-            ours, alone = decoder.open(9), decoder.open(1)
-            theirs = TorchDecoder(rounded(model, precision)).open(9)
+            ours, alone = Sequences.open(decoder, 9), Sequences.open(decoder, 1)
+            theirs = Sequences.open(TorchDecoder(rounded(model, precision)), 9)
             np.testing.assert_allclose(
                 ours.feed(tokens[:, :8].tolist()),
                 theirs.feed(tokens[:, :8].tolist()),
@@ -176,42 +176,57 @@ def test_text_is_that_of_pytorch(model: GPT) -> None:
         assert {len(text) for text in texts} == {30}
 
 
+def settings_of(draw: np.random.Generator) -> SamplingSettings:
+    """Any settings of a draw, each of them often none."""
+    return SamplingSettings(
+        temperature=float(draw.choice([0.0, 0.3, 1.0, 4.0])),
+        top_k=draw.choice([None, 1, 5, 40, 10**12]),
+        top_p=draw.choice([None, 1e-9, 0.3, 0.95, 0.999]),
+        min_p=draw.choice([None, 0.0, 0.02, 0.5, 1.0]),
+    )
+
+
 def test_the_native_draw_is_that_of_numpy(model: GPT) -> None:
-    state = native_decoder(model).open(1)
-    forbidden = (np.arange(model.settings.vocab_size) % 3 == 0).astype(np.uint8)
+    """Each row by its own settings: the same tokens are left, and one is drawn by the same number.
+
+    Logits are rounded, so that many are equal and a cut falls among equal ones.
+    """
+    V, rows = model.settings.vocab_size, 5
+    pool = native_decoder(model).pool(rows)
     draw = np.random.default_rng(0)
-    for turn in range(200):
-        logits = state.feed([[turn % 60]]) if turn == 0 else state.step(np.array([turn % 60]))
-        uniform, temperature = float(draw.random()), float(draw.choice([0.0, 0.3, 1.0, 4.0]))
-        allowed = np.where(forbidden, np.float32(-np.inf), logits[0])
-        wanted = choose(probabilities(allowed, SamplingSettings(temperature=temperature)), uniform)
-        assert state.draw([forbidden.ctypes.data], temperature, [uniform]).tolist() == [wanted]
-    nothing = np.ones_like(forbidden)
-    state.step(np.array([1]))
-    assert state.draw([nothing.ctypes.data], 1.0, [0.5]).tolist() == [-1]
+    for _ in range(200):
+        logits = draw.normal(0, 3, (rows, V)).astype(np.float32).round(int(draw.integers(0, 4)))
+        forbidden = (draw.random((rows, V)) < draw.choice([0.0, 0.3, 1.0], rows)[:, None]).astype(
+            np.uint8
+        )
+        settings = [settings_of(draw) for _ in range(rows)]
+        uniforms = draw.random(rows).tolist()
+        wanted = [
+            choose(probabilities(np.where(no, np.float32(-np.inf), row), own), uniform)
+            for row, no, own, uniform in zip(logits, forbidden, settings, uniforms, strict=True)
+        ]
+        before = logits.copy()
+        addresses = [row.ctypes.data for row in forbidden]
+        assert pool.draw(logits, addresses, [own.cuts for own in settings], uniforms) == wanted
+        assert (logits == before).all()
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("cuts", [(0.0, 0, 1.0, 0.0), (1.0, 0, 1.0, 0.0), (1.0, 3, 0.5, 0.1)])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_draw_from_logits_that_are_not_finite_says_so(
-    model: GPT, temperature: float, bad: float
+    model: GPT, cuts: tuple[float, int, float, float], bad: float
 ) -> None:
     V = model.settings.vocab_size
-    state = native_decoder(model).open(2)
+    pool = native_decoder(model).pool(3)
     for token in (0, 17, V - 1):
-        for row, text in ((0, "sequence 0"), (1, "sequence 1")):
-            logits = state.feed([[1], [2]])
-            logits[row, token] = bad
-            with pytest.raises(FloatingPointError, match=text):
-                state.draw([0, 0], temperature, [0.5, 0.5])
-        logits = state.feed([[1], [2]])
-        logits[:, token] = bad
+        logits = np.zeros((3, V), np.float32)
+        logits[1, token] = bad
+        drawn = pool.draw(logits, [0] * 3, [cuts] * 3, [0.5] * 3)
+        assert drawn[1] == -2
+        assert min(drawn[0], drawn[2]) >= 0, "the others are drawn"
         forbidden = (np.arange(V) == token).astype(np.uint8)
-        drawn = state.draw([forbidden.ctypes.data] * 2, temperature, [0.5, 0.5])
-        assert ((drawn >= 0) & (drawn < V)).all(), "what may not follow may have any logit"
-    state.feed([[1], [2]])[:] = float("nan")
-    with pytest.raises(FloatingPointError, match="sequence 0"):
-        state.draw([0, 0], temperature, [0.5, 0.5])
+        drawn = pool.draw(logits, [forbidden.ctypes.data] * 3, [cuts] * 3, [0.5] * 3)
+        assert min(drawn) >= 0, "what may not follow may have any logit"
 
 
 @pytest.mark.parametrize("way", [native_decoder, TorchDecoder])
@@ -220,14 +235,14 @@ def test_an_id_outside_the_vocabulary_is_named(model: GPT, way: Any, wrong: int)
     V = model.settings.vocab_size
     token = wrong or V
     message = f"token {token} is outside the vocabulary of {V} tokens"
-    state, other = way(model).open(2), way(model).open(2)
+    state, other = Sequences.open(way(model), 2), Sequences.open(way(model), 2)
     for each in (state, other):
         each.feed([[1, 2], [3]])
     with pytest.raises(SettingsError, match=message):
         state.feed([[5], [4, token]])
     with pytest.raises(SettingsError, match=message):
         other.step(np.array([4, token]))
-    fresh = way(model).open(2)
+    fresh = Sequences.open(way(model), 2)
     fresh.feed([[1, 2], [3]])
     after = np.array([6, V - 1])
     assert (other.step(after) == fresh.step(after)).all(), "a refused step leaves all as it was"
@@ -261,11 +276,11 @@ def test_training_the_model_on_does_not_change_a_decoder_made_before() -> None:
     torch.manual_seed(0)
     model = GPT(GPTSettings(**SHAPES["square"]))
     decoder = native_decoder(model)
-    before = decoder.open(1).feed([[1, 2, 3]]).copy()
+    before = Sequences.open(decoder, 1).feed([[1, 2, 3]]).copy()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    assert (decoder.open(1).feed([[1, 2, 3]]) == before).all()
+    assert (Sequences.open(decoder, 1).feed([[1, 2, 3]]) == before).all()
 
 
 def test_bfloat16_rounds_ties_to_even() -> None:

@@ -17,7 +17,18 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from semigpt.cli import evaluate, export, generate, ladder, text, tokenizer, torture, tour, train
+from semigpt.cli import (
+    evaluate,
+    export,
+    generate,
+    ladder,
+    serve,
+    text,
+    tokenizer,
+    torture,
+    tour,
+    train,
+)
 from semigpt.cli.flags import Parser
 from semigpt.cli.output import EXIT_BAD_INPUT, broken_pipe, note, one_line, standard_streams
 from semigpt.errors import SemigptError
@@ -25,7 +36,7 @@ from semigpt.system import is_out_of_memory
 
 __all__ = ["build_parser", "main"]
 
-COMMANDS = (tour, train, generate, evaluate, export, ladder, text, tokenizer, torture)
+COMMANDS = (tour, train, generate, serve, evaluate, export, ladder, text, tokenizer, torture)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,18 +3,20 @@
 An automaton has a start state, the next state for each state and symbol (None where the symbol
 cannot follow), and says whether the text may end in a state. States are made when they are first
 asked for. The symbols are the 256 bytes and, after them, the 67 letters that the jamo tokenizer
-joins to syllables.
+joins to syllables. Symbols that lie together and lead to one state are given as one run.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from re import _constants, _parser  # type: ignore[attr-defined]
 from typing import Any, ClassVar, Protocol
 
 from semigpt.errors import SettingsError
+from semigpt.generation.budget import Budget
 from semigpt.generation.symbols import (
     SYMBOLS,
     Ranges,
@@ -25,9 +27,10 @@ from semigpt.generation.symbols import (
     utf8_sequences,
 )
 
-__all__ = ["Automaton", "Banned", "Pattern", "Utf8"]
+__all__ = ["Automaton", "Banned", "Pattern", "Runs", "Utf8"]
 
-MAX_STATES = 100_000
+Runs = list[tuple[int, Any]]
+"""For all symbols in order: the first symbol behind each run, and the state after its symbols."""
 
 
 class Automaton(Protocol):
@@ -38,8 +41,8 @@ class Automaton(Protocol):
         """The state before the first symbol."""
         ...
 
-    def transitions(self, state: Any) -> Sequence[Hashable | None]:
-        """The state after each symbol, `[SYMBOLS]`; None where the symbol cannot follow."""
+    def runs(self, state: Any) -> Runs:
+        """The state after each symbol; None where the symbol cannot follow."""
         ...
 
     def accepts(self, state: Any) -> bool:
@@ -78,11 +81,11 @@ class Utf8:
         "after F4": ((0x80, 0x8F, "two more"),),
     }
 
-    def transitions(self, state: str) -> list[str | None]:
-        row: list[str | None] = [None] * SYMBOLS
+    def runs(self, state: str) -> Runs:
+        runs: Runs = []
         for first, last, after in self._RANGES[state]:
-            row[first : last + 1] = [after] * (last + 1 - first)
-        return row
+            runs += [(first, None), (last + 1, after)]
+        return [*runs, (SYMBOLS, None)]
 
     def accepts(self, state: str) -> bool:
         return state == self.start
@@ -91,50 +94,131 @@ class Utf8:
 class Banned:
     """Any text without some sequences of symbols (the automaton of Aho and Corasick 1975).
 
-    A state is the longest suffix of the text that is a prefix of one of them.
+    A state stands for the longest suffix of the text that is a prefix of one of them.
     """
 
-    start: tuple[int, ...] = ()
+    start = 0
 
-    def __init__(self, sequences: Iterable[Iterable[int]]) -> None:
-        self._banned = {tuple(sequence) for sequence in sequences}
-        self._prefixes = {
-            sequence[:n] for sequence in self._banned for n in range(len(sequence) + 1)
-        }
+    def __init__(self, sequences: Iterable[Iterable[int]], budget: Budget) -> None:
+        self._budget = budget
+        self._after: list[dict[int, int]] = [{}]  # of each prefix: the prefixes one symbol longer
+        self._banned = [False]  # whether a banned sequence ends here
+        for sequence in sequences:
+            state = 0
+            for symbol in sequence:
+                budget.spend()
+                if symbol not in self._after[state]:
+                    self._after[state][symbol] = len(self._after)
+                    self._after.append({})
+                    self._banned.append(False)
+                state = self._after[state][symbol]
+            self._banned[state] = True
+        self._shorter = [0] * len(self._after)  # the longest proper suffix that is a prefix
+        waiting = list(self._after[0].values())
+        for state in waiting:
+            for symbol, longer in self._after[state].items():
+                budget.spend()
+                shorter = self._shorter[state]
+                while shorter and symbol not in self._after[shorter]:
+                    shorter = self._shorter[shorter]
+                self._shorter[longer] = self._after[shorter].get(symbol, 0)
+                waiting.append(longer)
+            self._banned[state] |= self._banned[self._shorter[state]]
 
-    def transitions(self, state: tuple[int, ...]) -> list[tuple[int, ...] | None]:
-        return [self._state((*state, symbol)) for symbol in range(SYMBOLS)]
+    def runs(self, state: int) -> Runs:
+        after: dict[int, int] = {}
+        while True:
+            after = {**self._after[state], **after}
+            self._budget.spend(1 + len(after))
+            if not state:
+                break
+            state = self._shorter[state]
+        runs: Runs = []
+        for symbol, longer in sorted(after.items()):
+            runs += [(symbol, 0), (symbol + 1, None if self._banned[longer] else longer)]
+        return [*runs, (SYMBOLS, 0)]
 
-    def _state(self, suffix: tuple[int, ...]) -> tuple[int, ...] | None:
-        if any(suffix[-n:] in self._banned for n in range(1, len(suffix) + 1)):
-            return None
-        while suffix not in self._prefixes:
-            suffix = suffix[1:]
-        return suffix
-
-    def accepts(self, state: tuple[int, ...]) -> bool:
+    def accepts(self, state: int) -> bool:
         return True
+
+
+class _Node:
+    """A place inside a character, or before its first symbol, in a tree of its symbols.
+
+    edges: the first and last symbol of each range, and the place after; None at the character's end
+    """
+
+    __slots__ = ("edges",)
+
+    def __init__(self) -> None:
+        self.edges: list[tuple[int, int, _Node | None]] = []
+
+
+@lru_cache(maxsize=256)
+def _characters(ranges: tuple[tuple[int, int], ...], jamo: bool) -> tuple[_Node, int]:
+    """The tree of a set of code points, and what it costs to make."""
+    sequences = jamo_sequences(list(ranges)) if jamo else utf8_sequences(list(ranges))
+    return _tree(sequences, {}), 10 * len(sequences)
+
+
+@lru_cache(maxsize=256)
+def _class(items: tuple[tuple[Any, Any], ...], jamo: bool) -> tuple[_Node, int]:
+    """As `_characters`, of a class such as [^가-힣\\d]."""
+    ranges: Ranges = []
+    negated = False
+    for operator, value in items:
+        match str(operator):
+            case "NEGATE":
+                negated = True
+            case "LITERAL":
+                ranges.append((value, value))
+            case "RANGE":
+                ranges.append(value)
+            case "CATEGORY":
+                ranges += category(str(value))
+    ranges = complement(ranges) if negated else complement(complement(ranges))
+    return _characters(tuple(ranges), jamo)
+
+
+def _tree(
+    sequences: tuple[SymbolRanges, ...], made: dict[tuple[SymbolRanges, ...], _Node]
+) -> _Node:
+    """The place from which exactly these sequences lead to the end; equal rests share a place."""
+    if sequences not in made:
+        node = made[sequences] = _Node()
+        followers: dict[tuple[int, int], list[SymbolRanges]] = {}
+        for sequence in sequences:
+            followers.setdefault(sequence[0], []).append(sequence[1:])
+        for (first, last), rest in followers.items():
+            if () in rest:
+                node.edges.append((first, last, None))
+            if longer := tuple(sequence for sequence in rest if sequence):
+                node.edges.append((first, last, _tree(longer, made)))
+    return made[sequences]
 
 
 class Pattern:
     """The texts that `re.fullmatch(pattern, text)` matches.
 
     Python's own parser reads the pattern (`re._parser`, not public, but hypothesis uses it too), so
-    its meaning is Python's. The nondeterministic automaton is Thompson's (1968); a state here is a
-    set of its states (the subset construction). States from which no end can be reached are left
-    out, so an allowed symbol never leads to a dead end.
+    its meaning is Python's. The nondeterministic automaton is Thompson's (1968) and reads whole
+    characters; a state here is a set of its states, or of places inside the characters before them
+    (the subset construction). States from which no end can be reached are left out, so an allowed
+    symbol never leads to a dead end.
 
     jamo: syllables are the letters they are made of, as the jamo tokenizer writes them, not their
         UTF-8 bytes
 
     Raises SettingsError for a pattern that is not regular (back references, look-around), depends
-    on flags, is too large, or cannot be matched.
+    on flags, or cannot be matched; and where the budget is used up.
     """
 
-    def __init__(self, pattern: str, *, jamo: bool = False) -> None:
-        self._jamo = jamo
+    def __init__(self, pattern: str, budget: Budget, *, jamo: bool = False) -> None:
+        self._budget, self._jamo = budget, jamo
+        budget.spend(len(pattern))
         self._empty: list[list[int]] = []  # of each state: the states reached without a symbol
-        self._edges: list[list[tuple[int, int, int]]] = []  # first symbol, last symbol, next state
+        self._edges: list[tuple[_Node, int] | None] = []  # a character, and the state after it
+        self._trees: set[_Node] = set()
         try:
             tree = _parser.parse(pattern)
         except (re.error, RecursionError, OverflowError) as error:
@@ -159,10 +243,9 @@ class Pattern:
         )
 
     def _state(self) -> int:
-        if len(self._empty) >= MAX_STATES:
-            raise SettingsError(f"pattern {self._pattern[:40]!r}… is too large; repeat fewer times")
+        self._budget.spend(3)
         self._empty.append([])
-        self._edges.append([])
+        self._edges.append(None)
         return len(self._empty) - 1
 
     def _sequence(self, items: Sequence[tuple[Any, Any]], end: int) -> int:
@@ -174,15 +257,15 @@ class Pattern:
     def _item(self, operator: Any, value: Any, end: int) -> int:
         match str(operator):
             case "LITERAL":
-                return self._characters([(value, value)], end)
+                return self._character(_characters(((value, value),), self._jamo), end)
             case "NOT_LITERAL":
-                return self._characters(complement([(value, value)]), end)
+                others = tuple(complement([(value, value)]))
+                return self._character(_characters(others, self._jamo), end)
             case "ANY":
-                return self._characters(
-                    complement([] if self._flags & re.DOTALL else [(10, 10)]), end
-                )
+                others = tuple(complement([] if self._flags & re.DOTALL else [(10, 10)]))
+                return self._character(_characters(others, self._jamo), end)
             case "IN":
-                return self._characters(_class(value), end)
+                return self._character(_class(tuple(value), self._jamo), end)
             case "BRANCH":
                 start = self._state()
                 self._empty[start] += [self._sequence(list(branch), end) for branch in value[1]]
@@ -219,33 +302,20 @@ class Pattern:
             end = start
         return end
 
-    def _characters(self, ranges: Ranges, end: int) -> int:
-        sequences = jamo_sequences(ranges) if self._jamo else utf8_sequences(ranges)
-        return self._tree(sequences, end, {})
-
-    def _tree(
-        self,
-        sequences: tuple[SymbolRanges, ...],
-        end: int,
-        made: dict[tuple[SymbolRanges, ...], int],
-    ) -> int:
-        """A state from which exactly these sequences lead to `end`; equal rests share a state."""
-        if sequences not in made:
-            state = made[sequences] = self._state()
-            followers: dict[tuple[int, int], list[SymbolRanges]] = {}
-            for sequence in sequences:
-                followers.setdefault(sequence[0], []).append(sequence[1:])
-            for (first, last), rest in followers.items():
-                if () in rest:
-                    self._edges[state].append((first, last, end))
-                if longer := tuple(sequence for sequence in rest if sequence):
-                    self._edges[state].append((first, last, self._tree(longer, end, made)))
-        return made[sequences]
+    def _character(self, tree: tuple[_Node, int], end: int) -> int:
+        node, cost = tree
+        if node not in self._trees:  # a tree that another pattern made costs as much
+            self._trees.add(node)
+            self._budget.spend(cost)
+        state = self._state()
+        if node.edges:
+            self._edges[state] = (node, end)
+        return state
 
     def _reaching_the_end(self) -> set[int]:
         before: list[list[int]] = [[] for _ in self._empty]
-        for state, (empty, edges) in enumerate(zip(self._empty, self._edges, strict=True)):
-            for after in (*empty, *(to for _, _, to in edges)):
+        for state, (empty, edge) in enumerate(zip(self._empty, self._edges, strict=True)):
+            for after in empty if edge is None else (*empty, edge[1]):
                 before[after].append(state)
         live, waiting = {self._end}, [self._end]
         while waiting:
@@ -255,32 +325,51 @@ class Pattern:
                     waiting.append(state)
         return live
 
-    def _closure(self, states: set[int]) -> frozenset[int]:
-        """The states reached without a symbol. Only those with edges, and the end, are kept."""
-        reached, waiting = set(states), list(states)
+    def _closure(self, states: set[Any]) -> frozenset[Any]:
+        """Places inside characters, and the states reached without a symbol.
+
+        Only those states with an edge, and the end, are kept.
+        """
+        reached, waiting = set(states), [s for s in states if isinstance(s, int)]
         while waiting:
             for after in self._empty[waiting.pop()]:
                 if after not in reached:
                     reached.add(after)
                     waiting.append(after)
+        self._budget.spend(len(reached))
         return frozenset(
-            s for s in reached if s in self._live and (self._edges[s] or s == self._end)
+            s
+            for s in reached
+            if not isinstance(s, int)
+            or (s in self._live and (self._edges[s] is not None or s == self._end))
         )
 
-    def transitions(self, state: frozenset[int]) -> list[frozenset[int] | None]:
-        edges = [edge for s in state for edge in self._edges[s]]
-        borders = sorted(
-            {0, SYMBOLS, *(first for first, _, _ in edges), *(last + 1 for _, last, _ in edges)}
-        )
-        row: list[frozenset[int] | None] = []
+    def runs(self, state: frozenset[Any]) -> Runs:
+        """A member of `state` is a state, or a place in a character and the state after that."""
+        found: dict[tuple[int, int], set[Any]] = {}
+        self._budget.spend(len(state))
+        for member in state:
+            edge = self._edges[member] if isinstance(member, int) else member
+            if edge is None:
+                continue
+            node, end = edge
+            if end not in self._live:
+                continue
+            for first, last, inside in node.edges:
+                after = end if inside is None else (inside, end)
+                found.setdefault((first, last), set()).add(after)
+        borders = sorted({0, SYMBOLS, *(b for first, last in found for b in (first, last + 1))})
+        runs: Runs = []
         for first, behind in pairwise(borders):
-            after = self._closure(
-                {to for low, high, to in edges if low <= first and behind <= high + 1}
-            )
-            row += [after or None] * (behind - first)
-        return row
+            covering = [
+                after for (low, high), after in found.items() if low <= first and behind <= high + 1
+            ]
+            self._budget.spend(1 + len(found) // 8)
+            after = self._closure(set().union(*covering)) if covering else None
+            runs.append((behind, after or None))
+        return runs
 
-    def accepts(self, state: frozenset[int]) -> bool:
+    def accepts(self, state: frozenset[Any]) -> bool:
         return self._end in state
 
 
@@ -293,20 +382,3 @@ def _without_outer_anchors(items: list[tuple[Any, Any]]) -> list[tuple[Any, Any]
     if items and items[-1] in [(_constants.AT, anchor) for anchor in ends]:
         items = items[:-1]
     return items
-
-
-def _class(items: Sequence[tuple[Any, Any]]) -> Ranges:
-    """The code points of a class such as [^가-힣\\d]."""
-    ranges: Ranges = []
-    negated = False
-    for operator, value in items:
-        match str(operator):
-            case "NEGATE":
-                negated = True
-            case "LITERAL":
-                ranges.append((value, value))
-            case "RANGE":
-                ranges.append(value)
-            case "CATEGORY":
-                ranges += category(str(value))
-    return complement(ranges) if negated else complement(complement(ranges))

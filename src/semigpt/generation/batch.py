@@ -1,20 +1,25 @@
-"""The sequences of one request side by side: how they start, and one step of the loop.
+"""The one loop: sequences of many requests that join and leave while others are being written.
+
+`read` is one step of the model: a token of each running sequence, and up to 64 tokens of prompts.
+`draw` draws each sequence's next token. Between the two, and nowhere else, requests are taken up
+and given up. What a sequence becomes depends on its own request alone.
 
 Shapes: B sequences, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semigpt.errors import SettingsError
-from semigpt.generation.constraint import DEAD, START, Constraint
-from semigpt.generation.decoder import Decoder, DecoderState
+from semigpt.errors import SemigptError, SettingsError
+from semigpt.generation.constraint import START, Allowed, Constraint
+from semigpt.generation.decoder import Pool
 from semigpt.generation.sampling import (
     History,
     SamplingSettings,
@@ -26,22 +31,23 @@ from semigpt.generation.sampling import (
 )
 from semigpt.generation.scoring import Scorer
 from semigpt.generation.stream import Chunk, TokenScore, Writer
-from semigpt.generation.token_healing import MOST_TOKENS_BACK, HealingPoint, Prompt, read_prompts
-from semigpt.native.decode import NativeState
+from semigpt.generation.token_healing import HealingPoint, Prompt, Reading
+from semigpt.native.decode import ROWS, NativePool
 from semigpt.tokenizers.base import Tokenizer
 
-__all__ = ["Conversation", "Request", "draw", "next_tokens"]
+__all__ = ["Batch", "Conversation", "Job", "Request", "draw_tokens"]
 
 
 class Conversation:
     """One sequence that calls of `Engine.stream` continue in turn, reading each token once.
 
-    state: the sequence, with capacity for each healing point; None before the first call
+    pool, slot: where the sequence is; None before the first call
     unread: the tokens that belong to it but have not been read
     """
 
     def __init__(self) -> None:
-        self.state: DecoderState | None = None
+        self.pool: Pool | None = None
+        self.slot: int | None = None
         self.unread: list[int] = []
 
 
@@ -91,188 +97,336 @@ class Request:
         V = len(point.next_states_V)
         return History(prompt.kept(point), V, self.sampling.no_repeat_ngram_size)
 
+    @cached_property
+    def cuts(self) -> tuple[float, int, float, float]:
+        """`SamplingSettings.cuts`."""
+        return self.sampling.cuts
 
-class Slot:
-    """One sequence that is being written."""
+    @cached_property
+    def adjusts_logits(self) -> bool:
+        """`SamplingSettings.adjusts_logits`."""
+        return self.sampling.adjusts_logits
+
+    @property
+    def echoes_scores(self) -> bool:
+        """Whether the prompt's tokens are scored."""
+        return self.echo and self.logprobs is not None
+
+
+class Job:
+    """A prompt of a request on its way through a batch.
+
+    emit: called with each chunk
+    failed: called with the error that ended the job; nothing is emitted after that
+    cancelled: set it from any thread; the batch gives the job up before its next step
+    """
 
     def __init__(
         self,
-        sample: int,
-        writer: Writer,
-        random: np.random.Generator,
-        history: History | None,
-        point: HealingPoint,
+        request: Request,
+        index: int,
+        emit: Callable[[Chunk], None],
+        failed: Callable[[SemigptError], None],
     ) -> None:
-        self.sample, self.writer, self.random, self.history = sample, writer, random, history
+        self.request, self.prompt = request, request.prompts[index]
+        self.emit, self.failed = emit, failed
+        self.first_sample = index * request.num_samples
+        self.cancelled = False
+        self.reading: Reading | None = None
+        self.started = 0  # samples that have begun
+        self.ended = 0
+        self.written = 0  # tokens
+        self.scores: list[TokenScore] = []  # of the prompt's tokens, from the second on
+
+    @property
+    def done(self) -> bool:
+        return self.ended == self.request.num_samples
+
+    @property
+    def pending(self) -> int:
+        """Samples that have not begun."""
+        return self.request.num_samples - self.started
+
+
+class Sample:
+    """One sequence that is being written."""
+
+    def __init__(self, job: Job, slot: int, index: int, writer: Writer) -> None:
+        request = job.request
+        self.job, self.slot, self.writer = job, slot, writer
+        self.sample = job.first_sample + index
+        self.random = random_generator(request.seed, index)
         self.state = START  # the constraint's
-        # Until the first token is drawn, where it replaces tokens of the prompt.
-        self.point = point if point.back else None
+        self.point: HealingPoint | None = None  # until a first token replaces the prompt's last
+        self.history: History | None = None
         self.scores: list[TokenScore] = []
+        self.written = 0
+        self.token = -1  # drawn but not read
 
     @cached_property
-    def _forbidden_at_point(self) -> NDArray[np.uint8]:
+    def _at_point(self) -> Allowed:
         assert self.point is not None
-        forbidden: NDArray[np.uint8] = (self.point.next_states_V == DEAD).astype(np.uint8)
-        return forbidden
+        return Allowed.after(self.point.next_states_V)
 
-    def forbidden(self, constraint: Constraint) -> NDArray[np.uint8]:
-        """1 for each token that may not follow, `[V]`."""
-        return constraint.forbidden(self.state) if self.point is None else self._forbidden_at_point
+    def allowed(self) -> Allowed:
+        """What may follow. Raises SettingsError where that takes too much work."""
+        if self.point is not None:
+            return self._at_point
+        return self.job.request.constraint.allowed(self.state)
 
-    def address(self, constraint: Constraint) -> int:
-        """The address in memory of `forbidden`, for C."""
-        if self.point is None:
-            return constraint.address(self.state)
-        return self._forbidden_at_point.ctypes.data
-
-    def advance(self, token: int, constraint: Constraint) -> None:
-        """Take a drawn token into the constraint's state and the history."""
-        if self.point is None:
-            self.state = constraint.transitions(self.state).item(token)
-        else:
-            self.state, self.point = self.point.next_states_V.item(token), None
-        if self.history is not None:
-            self.history.push(token)
-
-
-def draw(
-    request: Request, decoder: Decoder, tokenizer: Tokenizer, scorer: Scorer
-) -> Iterator[Chunk]:
-    """Continue all sequences side by side by drawing tokens; yield their chunks as they come."""
-    count = len(request.prompts) * request.num_samples
-    state = _open(request, decoder, count)
-    if request.max_new_tokens == 0:
-        for sample in range(count):
-            prompt = request.prompts[sample // request.num_samples]
-            if request.echo:
-                yield scorer.echo(sample, prompt, prompt.points[0], request.logprobs)
-            yield Chunk(sample, "", "length")
-        return
-    batch = _Batch(request, state, tokenizer, scorer)
-    if request.echo:
-        for slot in batch.slots:
-            prompt = request.prompts[slot.sample // request.num_samples]
-            point = slot.point or prompt.points[0]
-            yield scorer.echo(slot.sample, prompt, point, request.logprobs)
-    for step in range(1, request.max_new_tokens + 1):
-        yield from batch.write(last=step == request.max_new_tokens)
-        if not batch.slots:
-            return
-        batch.read()
-
-
-def _open(request: Request, decoder: Decoder, count: int) -> DecoderState:
-    conversation = request.conversation
-    if conversation is None:
-        points = sum(prompt.most_back + 1 for prompt in request.prompts)
-        return decoder.open(len(request.prompts), max(count, points))
-    if conversation.state is None:
-        conversation.state = decoder.open(1, MOST_TOKENS_BACK + 1)
-    conversation.unread = request.prompts[0].tokens
-    return conversation.state
-
-
-class _Batch:
-    """The sequences still being written. A step of the loop is `write`, then `read`."""
-
-    def __init__(
-        self, request: Request, state: DecoderState, tokenizer: Tokenizer, scorer: Scorer
-    ) -> None:
-        self._request, self._state, self._scorer = request, state, scorer
-        self.slots: list[Slot] = []
-        logits = read_prompts(state, request.prompts)
-        rows: list[int] = []
-        end = -1  # the row at the end of the prompt
-        for prompt in request.prompts:
-            end += prompt.most_back + 1
-            choices = logits[end - prompt.most_back : end + 1]
-            for sample in range(request.num_samples):
-                random = random_generator(request.seed, sample)
-                point = prompt.choose_point(choices, request.sampling, random)
-                rows.append(end - point.back)
-                history = request.history(prompt, point)
-                writer = Writer(tokenizer, request.stop)
-                self.slots.append(Slot(len(self.slots), writer, random, history, point))
-        state.keep(rows)
-        self._logits = logits[rows]
-        if request.conversation is not None:  # one prompt, one sample
-            request.conversation.unread = prompt.tokens[len(prompt.kept(point)) :]
-        self._tokens = np.empty(0, np.int64)
-
-    def write(self, last: bool) -> Iterator[Chunk]:
-        """Draw a token for each sequence, yield what it completes, drop the sequences that end.
-
-        last: every sequence ends here, at max_new_tokens
-        """
-        request = self._request
-        # A draw may overwrite the logits that are scored.
-        logits = self._logits.copy() if request.logprobs is not None else None
-        tokens = next_tokens(
-            self._state, self._logits, self.slots, request.sampling, request.constraint
-        )
-        if request.conversation is not None:
-            request.conversation.unread = tokens[tokens >= 0].tolist()
-        going_on: list[int] = []
-        for row, (slot, token) in enumerate(zip(self.slots, tokens.tolist(), strict=True)):
-            text = self._push(slot, token, None if logits is None else logits[row], last)
-            if slot.writer.finished is None:
-                going_on.append(row)
-            if text or slot.writer.finished:
-                scores, slot.scores = tuple(slot.scores), []
-                yield Chunk(slot.sample, text, slot.writer.finished, scores)
-        if going_on and len(going_on) < len(self.slots):
-            self._state.keep(going_on)
-            tokens = tokens[going_on]
-        self.slots = [self.slots[row] for row in going_on]
-        self._tokens = tokens
-
-    def _push(
-        self, slot: Slot, token: int, logits_V: NDArray[np.float32] | None, last: bool
-    ) -> str:
-        """Take one token into a sequence, and return the text that can be shown."""
-        request, writer = self._request, slot.writer
+    def push(self, token: int, logits_V: NDArray[np.float32], scorer: Scorer) -> str:
+        """Take a drawn token, and return the text that can be shown."""
+        request, writer = self.job.request, self.writer
+        self.token = token
+        self.written += 1
         if token in request.end_tokens or token < 0:
             return writer.finish("stop")
-        if logits_V is not None:
-            slot.scores.append(self._scorer.score(logits_V, token, request.logprobs or 0))
-        text = writer.push(token, 0 if slot.point is None else len(slot.point.covered))
-        slot.advance(token, request.constraint)
-        if writer.finished is None and request.constraint.complete(slot.state):
+        if request.logprobs is not None:
+            self.scores.append(scorer.score(logits_V, token, request.logprobs))
+        text = writer.push(token, 0 if self.point is None else len(self.point.covered))
+        self.state, self.point = self.allowed().next_states_V.item(token), None
+        if self.history is not None:
+            self.history.push(token)
+        if writer.finished is None and request.constraint.complete(self.state):
             text += writer.finish("stop")
-        if writer.finished is None and last:
+        if writer.finished is None and self.written == request.max_new_tokens:
             text += writer.finish("length")
         return text
 
+
+class Batch:
+    """A pool of slots, the sequences in them, and the jobs that wait for one."""
+
+    def __init__(self, pool: Pool, tokenizer: Tokenizer, scorer: Scorer) -> None:
+        self._pool, self._tokenizer, self._scorer = pool, tokenizer, scorer
+        self._waiting: deque[Job] = deque()  # with samples that have not begun
+        self._reading: list[Job] = []
+        self._running: list[Sample] = []
+        self._logits: NDArray[np.float32] = np.empty((0, 0), np.float32)  # of the running ones
+
+    def add(self, job: Job) -> None:
+        """Take up a job at the next step."""
+        self._waiting.append(job)
+
+    @property
+    def rows(self) -> int:
+        """Sequences being written, and prompts being read."""
+        return len(self._running) + len(self._reading)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs with samples that have not begun, whose prompts are not being read."""
+        return len(self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self._running or self._reading or self._waiting)
+
     def read(self) -> None:
-        """Let the model read the tokens just drawn."""
-        self._logits = self._state.step(self._tokens)
+        """Read a token of each running sequence, and the next tokens of prompts; then take up."""
+        self._give_up_cancelled()
+        parts = [(sample.slot, [sample.token], 1) for sample in self._running]
+        reading: list[Job] = []
+        left = ROWS
+        for job in self._reading:
+            if left and job.reading is not None:
+                parts.append(job.reading.part(left))
+                left -= len(parts[-1][1])
+                reading.append(job)
+        running = begin = len(self._running)
+        if parts:
+            logits = self._pool.read(parts)
+            for job, (_, tokens, wanted) in zip(reading, parts[running:], strict=True):
+                self._read_part(job, len(tokens), logits[begin : begin + wanted])
+                begin += wanted
+            self._logits = logits[:running]
+        for sample in self._running:
+            _remember(sample, [])
+        self._take_up()
+
+    def _read_part(self, job: Job, count: int, logits: NDArray[np.float32]) -> None:
+        reading = job.reading
+        assert reading is not None
+        if job.request.echoes_scores:
+            after = job.prompt.tokens[reading.place + 1 :]
+            for row_V, token in zip(logits, after, strict=False):
+                job.scores.append(self._scorer.score(row_V, token, job.request.logprobs or 0))
+        reading.take(count, logits)
+        if reading.done:
+            self._reading.remove(job)
+            self._waiting.appendleft(job)
+
+    def _take_up(self) -> None:
+        """Give free slots to the jobs that wait, a sequence each in turn."""
+        refused = 0
+        while refused < len(self._waiting):
+            job = self._waiting.popleft()
+            if self._take_turn(job):
+                refused = 0
+            else:
+                self._waiting.append(job)
+                refused += 1
+        if self._waiting and not self._running and not self._reading:
+            # Every slot holds a prompt: one gives way to its text, and is read again for the next.
+            job = next(job for job in self._waiting if job.reading is not None)
+            self._waiting.remove(job)
+            self._begin(job, last=True)
+
+    def _take_turn(self, job: Job) -> bool:
+        """Read a job's prompt, or begin its next sample. False where no slot is free for that."""
+        conversation = job.request.conversation
+        if job.reading is None:
+            if conversation is None and not self._pool.free_slots:
+                return False
+            slot = None if conversation is None else conversation.slot
+            job.scores = []
+            job.reading = Reading(
+                self._pool, job.prompt, slot=slot, every_row=job.request.echoes_scores
+            )
+            self._reading.append(job)
+            return True
+        last = job.pending == 1
+        if not last and not self._pool.free_slots:
+            return False
+        self._begin(job, last)
+        return True
+
+    def _begin(self, job: Job, last: bool) -> None:
+        """Begin a job's next sample. last: in the slot of the prompt."""
+        reading, request = job.reading, job.request
+        assert reading is not None
+        sample = Sample(job, -1, job.started, Writer(self._tokenizer, request.stop))
+        job.started += 1
+        if request.max_new_tokens:
+            point = job.prompt.choose_point(reading.logits, request.sampling, sample.random)
+        else:
+            point = job.prompt.points[0]
+        place = job.prompt.most_back - point.back
+        logits_V = reading.logits[place]
+        sample.slot = reading.begin(point, copy=not last)
+        if last:
+            job.reading = None
+        if job.pending:
+            self._waiting.append(job)
+        sample.point = point if point.back else None
+        sample.history = request.history(job.prompt, point)
+        if request.echo:
+            scores = job.scores[: len(job.prompt.kept(point)) - 1]
+            job.emit(Chunk(sample.sample, job.prompt.text, None, tuple(scores)))
+        if not request.max_new_tokens:
+            self._end(sample, "", "length")
+            return
+        self._running.append(sample)
+        before = [self._logits] if len(self._running) > 1 else []
+        self._logits = np.concatenate([*before, logits_V[None]])
+        _remember(sample, job.prompt.tokens[len(job.prompt.kept(point)) :])
+
+    def draw(self) -> None:
+        """Draw a token for each running sequence, and emit what it completes."""
+        if not self._running:
+            return
+        tokens = draw_tokens(self._pool, self._logits, self._running)
+        going_on: list[Sample] = []
+        for row, (sample, token) in enumerate(zip(self._running, tokens, strict=True)):
+            job = sample.job
+            if job.cancelled:
+                going_on.append(sample)  # until the job is given up
+                continue
+            try:
+                if isinstance(token, SemigptError):
+                    raise token
+                text = sample.push(token, self._logits[row], self._scorer)
+            except SemigptError as error:
+                job.cancelled = True
+                job.failed(error)
+                going_on.append(sample)
+                continue
+            job.written += 1
+            if token >= 0:  # a text that ended here may be continued behind this token
+                _remember(sample, [token])
+            finished = sample.writer.finished
+            if finished is not None:
+                self._end(sample, text, finished)
+                continue
+            going_on.append(sample)
+            if text:
+                scores, sample.scores = tuple(sample.scores), []
+                job.emit(Chunk(sample.sample, text, None, scores))
+        self._running = going_on
+
+    def _end(self, sample: Sample, text: str, reason: str) -> None:
+        self._release(sample.slot, sample.job)
+        sample.job.ended += 1
+        sample.job.emit(Chunk(sample.sample, text, reason, tuple(sample.scores)))
+
+    def _give_up_cancelled(self) -> None:
+        """Free what cancelled jobs hold."""
+        jobs = {*(sample.job for sample in self._running), *self._reading, *self._waiting}
+        # Looked at once: another thread may cancel a job at any moment.
+        cancelled = {job for job in jobs if job.cancelled}
+        if not cancelled:
+            return
+        for sample in self._running:
+            if sample.job in cancelled:
+                self._release(sample.slot, sample.job)
+        for job in cancelled:
+            if job.reading is not None:
+                self._release(job.reading.slot, job)
+                job.reading = None
+        self._running = [sample for sample in self._running if sample.job not in cancelled]
+        self._reading = [job for job in self._reading if job not in cancelled]
+        self._waiting = deque(job for job in self._waiting if job not in cancelled)
+
+    def _release(self, slot: int, job: Job) -> None:
+        """The one place where a slot is freed; a conversation keeps its own."""
+        if job.request.conversation is None:
+            self._pool.free(slot)
 
 
-def next_tokens(
-    state: DecoderState,
-    logits: NDArray[np.float32],
-    slots: Sequence[Slot],
-    sampling: SamplingSettings,
-    constraint: Constraint,
-) -> NDArray[np.int64]:
-    """Draw one token for each sequence, `[B]`; -1 where none may follow.
+def _remember(sample: Sample, unread: list[int]) -> None:
+    """Note the tokens that a conversation has not read."""
+    if (conversation := sample.job.request.conversation) is not None:
+        conversation.unread = unread
 
-    The logits may be overwritten.
-    Raises CheckpointError where an allowed logit is NaN or +inf.
+
+def draw_tokens(
+    pool: Pool, logits: NDArray[np.float32], samples: list[Sample]
+) -> list[int | SemigptError]:
+    """Draw one token for each sequence from its logits, `[B, V]`; -1 where none may follow.
+
+    Instead of a token stands a CheckpointError where an allowed logit is NaN or +inf, and a
+    SettingsError where a constraint takes too much work.
     """
-    uniforms = [slot.random.random() for slot in slots]
-    if sampling.plain and isinstance(state, NativeState):
-        rows = [slot.address(constraint) for slot in slots]
-        temperature = 0.0 if sampling.greedy else sampling.temperature
+    uniforms = [sample.random.random() for sample in samples]
+    drawn: list[int | SemigptError] = [-1] * len(samples)
+    allowed: dict[int, Allowed] = {}
+    for row, sample in enumerate(samples):
         try:
-            return state.draw(rows, temperature, uniforms)
-        except FloatingPointError:
-            raise not_finite() from None
-    tokens = np.empty(len(slots), np.int64)
-    for row, (slot, uniform) in enumerate(zip(slots, uniforms, strict=True)):
-        logits_V = logits[row]
-        if sampling.adjusts_logits:
-            logits_V = adjusted(logits_V, sampling, slot.history)
-        logits_V = np.where(slot.forbidden(constraint), np.float32(-np.inf), logits_V)
-        tokens[row] = choose(probabilities(logits_V, sampling), uniform)
-    return tokens
+            allowed[row] = sample.allowed()
+        except SettingsError as error:
+            drawn[row] = error
+    changed = [row for row in allowed if samples[row].job.request.adjusts_logits]
+    if changed:
+        logits = logits.copy()
+        for row in changed:
+            sampling = samples[row].job.request.sampling
+            logits[row] = adjusted(logits[row], sampling, samples[row].history)
+    if isinstance(pool, NativePool):
+        tokens = pool.draw(
+            logits if len(allowed) == len(samples) else logits[list(allowed)],
+            [row.address for row in allowed.values()],
+            [samples[row].job.request.cuts for row in allowed],
+            [uniforms[row] for row in allowed],
+        )
+        for row, token in zip(allowed, tokens, strict=True):
+            drawn[row] = token if token >= -1 else not_finite()
+        return drawn
+    for row, may in allowed.items():
+        allowed_V = np.where(may.forbidden_V, np.float32(-np.inf), logits[row])
+        try:
+            weights_V = probabilities(allowed_V, samples[row].job.request.sampling)
+            drawn[row] = choose(weights_V, uniforms[row])
+        except SemigptError as error:
+            drawn[row] = error
+    return drawn

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from semigpt.generation.batch import Request
 from semigpt.generation.constraint import DEAD, Constraint
-from semigpt.generation.decoder import Decoder, DecoderState
+from semigpt.generation.decoder import Decoder, Sequences
 from semigpt.generation.sampling import (
     History,
     SamplingSettings,
@@ -25,7 +25,8 @@ from semigpt.generation.sampling import (
 )
 from semigpt.generation.scoring import Scorer
 from semigpt.generation.stream import Chunk, TokenScore, Writer
-from semigpt.generation.token_healing import read_prompts
+from semigpt.generation.token_healing import Reading
+from semigpt.native.decode import ROWS
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = ["Beam", "Hypothesis", "beam_search", "search"]
@@ -68,28 +69,33 @@ def search(
     """Continue each prompt by its best hypotheses, best first; one chunk each, after its echo."""
     for index, prompt in enumerate(request.prompts):
         sampling = request.sampling
-        state = decoder.open(1, max(sampling.num_beams, prompt.most_back + 1))
-        logits = read_prompts(state, [prompt])
+        pool = decoder.pool(sampling.num_beams)
+        reading = Reading(pool, prompt)
+        while not reading.done:
+            part = reading.part(ROWS)
+            reading.take(len(part[1]), pool.read([part]))
         greedy = replace(sampling, temperature=0)
-        point = prompt.choose_point(logits, greedy, random_generator(0, 0))
-        state.keep([prompt.most_back - point.back])
+        point = prompt.choose_point(reading.logits, greedy, random_generator(0, 0))
         found = beam_search(
-            state,
-            logits[[-1 - point.back]],
+            Sequences(pool, [reading.begin(point, copy=False)]),
+            reading.logits[-1 - point.back][None],
             Beam(0.0, [], point.next_states_V, request.history(prompt, point)),
             sampling,
             max_new_tokens=request.max_new_tokens,
             end_tokens=request.end_tokens,
             constraint=request.constraint,
         )
+        echoed: list[TokenScore] = []
+        before = prompt.kept(point)
+        if request.echoes_scores:
+            echoed += scorer.score_known(before[:1], before[1:], request.logprobs or 0)
         for place, hypothesis in enumerate(found[: request.num_samples]):
             sample = index * request.num_samples + place
             if request.echo:
-                yield scorer.echo(sample, prompt, point, request.logprobs)
+                yield Chunk(sample, prompt.text, None, tuple(echoed))
             text, reason = _write(hypothesis, Writer(tokenizer, request.stop), len(point.covered))
             scores: tuple[TokenScore, ...] = ()
             if request.logprobs is not None:
-                before = prompt.kept(point)
                 scores = tuple(scorer.score_known(before, hypothesis.tokens, request.logprobs))
             yield Chunk(sample, text, reason, scores)
 
@@ -109,7 +115,7 @@ def _write(hypothesis: Hypothesis, writer: Writer, covered: int) -> tuple[str, s
 
 
 def beam_search(
-    state: DecoderState,
+    state: Sequences,
     logits: NDArray[np.float32],
     first: Beam,
     sampling: SamplingSettings,

@@ -1,4 +1,4 @@
-"""Logits after each of several growing sequences: the one thing the engine asks of a model.
+"""Logits after tokens of several growing sequences: the one thing the engine asks of a model.
 
 There are two ways to the same logits: PyTorch, for every model on every device, and C
 (`semigpt.native.decode`), for the GPT on a CPU.
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from semigpt.errors import SettingsError
+from semigpt.evaluation.evaluate import eval_mode
 from semigpt.generation.quantize import PRECISIONS, Precision, quantize, rounded, rounded_rows
 from semigpt.models.base import Cache, LanguageModel
 from semigpt.models.gpt import GPT
@@ -28,7 +29,8 @@ from semigpt.settings import check_choice
 
 __all__ = [
     "Decoder",
-    "DecoderState",
+    "Pool",
+    "Sequences",
     "TorchDecoder",
     "check_ids",
     "make_decoder",
@@ -40,32 +42,107 @@ logger = logging.getLogger(__name__)
 Floats = NDArray[np.float32]
 
 
-class DecoderState(Protocol):
-    """What a decoder keeps of B sequences: their caches, and the logits after each."""
+class Pool(Protocol):
+    """What a decoder keeps of some sequences: their caches, one a slot.
 
-    def feed(self, sequences: Sequence[Sequence[int]]) -> Floats:
-        """Read more tokens of each sequence, and return the logits `[B, V]` after the last of each.
+    Every slot is read alone or with others, to the same logits.
+    """
 
-        The sequences may get different numbers of tokens, some perhaps none. The array may be
-        overwritten by the next call. Raises SettingsError for an id outside the vocabulary.
+    @property
+    def free_slots(self) -> int:
+        """How many slots nobody has."""
+        ...
+
+    def take(self) -> int:
+        """An empty sequence's slot. Raises IndexError where none is free."""
+        ...
+
+    def free(self, slot: int) -> None:
+        """Give a slot back."""
+        ...
+
+    def fork(self, slot: int) -> int:
+        """A new slot with a copy of a sequence. Raises IndexError where none is free."""
+        ...
+
+    def snapshot(self, slot: int) -> Any:
+        """A copy of a sequence, for `restore`."""
+        ...
+
+    def restore(self, slot: int, snapshot: Any) -> None:
+        """Make a slot's sequence that of the snapshot."""
+        ...
+
+    def can_rewind(self, slot: int, ahead: int) -> bool:
+        """Whether, `ahead` tokens further on, those can be taken back."""
+        ...
+
+    def rewind(self, slot: int, count: int) -> None:
+        """Take back the last `count` tokens."""
+        ...
+
+    def most_tokens(self, slot: int) -> int:
+        """How many tokens one `read` may give a sequence."""
+        ...
+
+    def read(self, parts: Sequence[tuple[int, Sequence[int], int]]) -> Floats:
+        """Read tokens of some sequences: (slot, tokens, how many of the last ones' logits).
+
+        Returns the logits after those, in order, `[wanted, V]`; they may be overwritten by the next
+        call. Raises SettingsError for an id outside the vocabulary; then nothing is read.
         """
-        ...
-
-    def step(self, tokens: NDArray[np.int64]) -> Floats:
-        """`feed` of one token each, `[B]`."""
-        ...
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these sequences, in this order; one named twice is copied (`capacity`)."""
         ...
 
 
 class Decoder(Protocol):
-    """Opens sequences."""
+    """Makes pools."""
 
-    def open(self, count: int, capacity: int = 0) -> DecoderState:
-        """`count` empty sequences, of which `keep` may make up to `capacity`."""
+    @property
+    def vocab_size(self) -> int: ...
+
+    def pool(self, slots: int) -> Pool:
+        """Room for so many sequences."""
         ...
+
+
+class Sequences:
+    """B sequences that are read in step: those of some slots of a pool."""
+
+    def __init__(self, pool: Pool, slots: Sequence[int]) -> None:
+        self._pool, self.slots = pool, list(slots)
+
+    @classmethod
+    def open(cls, decoder: Decoder, count: int, capacity: int = 0) -> Sequences:
+        """`count` empty sequences, of which `keep` may make up to `capacity`."""
+        pool = decoder.pool(max(count, capacity))
+        return cls(pool, [pool.take() for _ in range(count)])
+
+    def feed(self, sequences: Sequence[Sequence[int]], wanted: int = 1) -> Floats:
+        """Read more tokens of each, at least one; the logits after the last `wanted` of each."""
+        logits = []
+        for slot, tokens in zip(self.slots, sequences, strict=True):
+            place, found = 0, []
+            while place < len(tokens):
+                part = tokens[place : place + self._pool.most_tokens(slot)]
+                place += len(part)
+                rows = max(0, min(len(part), place - (len(tokens) - wanted)))
+                found.append(self._pool.read([(slot, part, rows)]).copy())
+            logits += found
+        return np.concatenate(logits)
+
+    def step(self, tokens: NDArray[np.int64]) -> Floats:
+        """`feed` of one token each, `[B]`."""
+        parts = zip(self.slots, tokens.tolist(), strict=True)
+        return self._pool.read([(slot, [token], 1) for slot, token in parts])
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these sequences, in this order; one named twice is copied (`capacity`)."""
+        chosen = [self.slots[row] for row in rows]
+        for slot in set(self.slots) - set(chosen):
+            self._pool.free(slot)
+        self.slots = []
+        for slot in chosen:
+            self.slots.append(self._pool.fork(slot) if slot in self.slots else slot)
 
 
 def check_ids(name: str, ids: Sequence[int], vocab_size: int) -> None:
@@ -170,13 +247,18 @@ def _array(tensor: Tensor) -> Floats:
 
 
 class TorchDecoder:
-    """Any model on any device."""
+    """Any model on any device.
 
-    def __init__(self, model: LanguageModel) -> None:
-        self.model = model
+    together: sequences forked from one share a batch for as long as they are read in step. Their
+        logits then depend, in the last bits, on how many there are.
+    """
 
-    def open(self, count: int, capacity: int = 0) -> TorchState:
-        return TorchState(self.model, count)
+    def __init__(self, model: LanguageModel, *, together: bool = True) -> None:
+        self.model, self.together = model, together
+        self.vocab_size = model.settings.vocab_size
+
+    def pool(self, slots: int) -> TorchPool:
+        return TorchPool(self.model, slots, self.together)
 
 
 class _Group:
@@ -190,78 +272,108 @@ class _Group:
         self.cache = cache
         self.tokens_BT = tokens_BT
 
+    def __len__(self) -> int:
+        return len(self.tokens_BT)
+
     def select(self, rows: list[int]) -> _Group:
-        if rows == list(range(len(self.tokens_BT))):
-            return self
+        """A copy with these rows."""
         cache = None if self.cache is None else self.cache.select(rows)
         return _Group(cache, self.tokens_BT[rows])
 
 
-class TorchState:
+class TorchPool:
     """Sequences in groups of equal length: there is no padding, so none depends on another."""
 
-    def __init__(self, model: LanguageModel, count: int) -> None:
-        self._model = model
-        self._groups: list[_Group] = []
-        self._places = [
-            (-1, row) for row in range(count)
-        ]  # of each sequence: its group, its row there
-        self._logits = np.zeros((count, model.settings.vocab_size), np.float32)
+    def __init__(self, model: LanguageModel, slots: int, together: bool) -> None:
+        self._model, self._together = model, together
+        self._free = list(range(slots - 1, -1, -1))
+        self._places: dict[int, tuple[_Group, int]] = {}  # of each slot: its group, its row there
+        self._lengths: dict[int, int] = {}
 
-    def feed(self, sequences: Sequence[Sequence[int]]) -> Floats:
-        device, vocab_size = self._model.device, self._model.settings.vocab_size
-        alike: dict[tuple[int, int], list[int]] = {}
-        for row, tokens in enumerate(sequences):
+    @property
+    def free_slots(self) -> int:
+        return len(self._free)
+
+    def take(self) -> int:
+        slot = self._free.pop()
+        nothing_BT = torch.empty(1, 0, dtype=torch.int64, device=self._model.device)
+        self._places[slot] = _Group(self._model.new_cache(1), nothing_BT), 0
+        self._lengths[slot] = 0
+        return slot
+
+    def free(self, slot: int) -> None:
+        del self._places[slot]
+        self._free.append(slot)
+
+    def fork(self, slot: int) -> int:
+        copy = self.take()
+        group, row = self._places[slot]
+        self._places[copy] = (group, row) if self._together else (group.select([row]), 0)
+        self._lengths[copy] = self._lengths[slot]
+        return copy
+
+    def snapshot(self, slot: int) -> tuple[_Group, int]:
+        group, row = self._places[slot]
+        return group.select([row]), self._lengths[slot]
+
+    def restore(self, slot: int, snapshot: tuple[_Group, int]) -> None:
+        group, self._lengths[slot] = snapshot
+        self._places[slot] = group.select([0]), 0
+
+    def can_rewind(self, slot: int, ahead: int) -> bool:
+        return False
+
+    def rewind(self, slot: int, count: int) -> None:
+        raise NotImplementedError("a cache of PyTorch's cannot take tokens back")
+
+    def most_tokens(self, slot: int) -> int:
+        return max(1, self._model.settings.context_length - self._lengths[slot])
+
+    def read(self, parts: Sequence[tuple[int, Sequence[int], int]]) -> Floats:
+        vocab_size = self._model.settings.vocab_size
+        for _, tokens, _ in parts:
             check_ids("token", tokens, vocab_size)
-            alike.setdefault((self._places[row][0], len(tokens)), []).append(row)
-        groups: list[_Group] = []
-        places = list(self._places)
-        logits = self._logits.copy()
-        for (index, _), rows in alike.items():
-            group = self._group(index, rows)
-            new_BT = torch.tensor(
-                [list(sequences[row]) for row in rows], dtype=torch.int64, device=device
-            )
-            if new_BT.shape[1]:
-                logits[rows] = self._read(group, new_BT)
-            for place, row in enumerate(rows):
-                places[row] = (len(groups), place)
-            groups.append(group)
-        self._groups, self._places, self._logits = groups, places, logits
-        return logits
+        logits: list[Sequence[Floats]] = [()] * len(parts)
+        alike: dict[tuple[int, int], list[int]] = {}
+        for index, (slot, tokens, wanted) in enumerate(parts):
+            if wanted > 1:
+                logits[index] = self._read_each(slot, tokens, wanted)
+            else:
+                group, _ = self._places[slot]
+                alike.setdefault((id(group), len(tokens)), []).append(index)
+        for indices in alike.values():
+            found = self._read([parts[i][0] for i in indices], [parts[i][1] for i in indices])
+            for index, row in zip(indices, found, strict=True):
+                logits[index] = [row] * parts[index][2]
+        rows = [row for found in logits for row in found]
+        return np.stack(rows) if rows else np.empty((0, vocab_size), np.float32)
 
-    def _group(self, index: int, rows: list[int]) -> _Group:
-        """These sequences out of group `index`, or a new group if that is -1."""
-        if index >= 0:
-            return self._groups[index].select([self._places[row][1] for row in rows])
-        nothing_BT = torch.empty(len(rows), 0, dtype=torch.int64, device=self._model.device)
-        return _Group(self._model.new_cache(len(rows)), nothing_BT)
+    def _read_each(self, slot: int, tokens: Sequence[int], wanted: int) -> list[Floats]:
+        """The logits after each of the last `wanted` tokens."""
+        if wanted == len(tokens) and not self._lengths[slot]:
+            with eval_mode(self._model), torch.inference_mode():
+                logits_TV = self._model(torch.tensor([list(tokens)], device=self._model.device))[0]
+            self._read([slot], [tokens])
+            return list(logits_TV[0].float().cpu().numpy())
+        first = len(tokens) - wanted + 1
+        found = [self._read([slot], [tokens[:first]])[0]]
+        return found + [self._read([slot], [[token]])[0] for token in tokens[first:]]
 
-    def step(self, tokens: NDArray[np.int64]) -> Floats:
-        return self.feed(tokens[:, None].tolist())
-
-    def keep(self, rows: Sequence[int]) -> None:
-        groups: list[_Group] = []
-        places: list[tuple[int, tuple[int, int]]] = []
-        for index, group in enumerate(self._groups):
-            members = [place for place, row in enumerate(rows) if self._places[row][0] == index]
-            if members:
-                chosen = group.select([self._places[rows[place]][1] for place in members])
-                places += [(place, (len(groups), at)) for at, place in enumerate(members)]
-                groups.append(chosen)
-        self._groups, self._places = groups, [place for _, place in sorted(places)]
-        self._logits = self._logits[list(rows)]
-
-    def _read(self, group: _Group, new_BT: Tensor) -> Floats:
+    def _read(self, slots: Sequence[int], tokens: Sequence[Sequence[int]]) -> Floats:
+        """The logits after equally many tokens of sequences of one group, `[B, V]`."""
+        group, _ = self._places[slots[0]]
+        rows = [self._places[slot][1] for slot in slots]
+        shared = sum(other is group for other, _ in self._places.values()) > len(slots)
+        if shared or rows != list(range(len(group))):
+            group = group.select(rows)
+        for row, slot in enumerate(slots):
+            self._places[slot] = group, row
+            self._lengths[slot] += len(tokens[0])
         model = self._model
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.inference_mode():
-                if group.cache is not None:
-                    return model.next_logits(new_BT, group.cache).cpu().numpy()
-                context = model.settings.context_length
-                group.tokens_BT = torch.cat((group.tokens_BT, new_BT), dim=1)[:, -context:]
-                return model.next_logits(group.tokens_BT, None).cpu().numpy()
-        finally:
-            model.train(was_training)
+        new_BT = torch.tensor([list(row) for row in tokens], dtype=torch.int64, device=model.device)
+        with eval_mode(model), torch.inference_mode():
+            if group.cache is not None:
+                return model.next_logits(new_BT, group.cache).cpu().numpy()
+            context = model.settings.context_length
+            group.tokens_BT = torch.cat((group.tokens_BT, new_BT), dim=1)[:, -context:]
+            return model.next_logits(group.tokens_BT, None).cpu().numpy()

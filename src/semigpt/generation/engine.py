@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from semigpt.errors import SettingsError
-from semigpt.generation.batch import Conversation, Request, draw
+from semigpt.errors import SemigptError, SettingsError
+from semigpt.generation.batch import Batch, Conversation, Job, Request
 from semigpt.generation.beam_search import search
-from semigpt.generation.constraint import Constraint, text_constraint
+from semigpt.generation.constraint import Constraint, Vocabulary, text_constraint
 from semigpt.generation.decoder import check_ids, make_decoder
 from semigpt.generation.quantize import Precision
 from semigpt.generation.sampling import SamplingSettings
@@ -21,6 +22,7 @@ from semigpt.generation.scoring import Scorer
 from semigpt.generation.stream import Chunk, TokenScore
 from semigpt.generation.token_healing import Prompt, healing_points
 from semigpt.models.base import LanguageModel
+from semigpt.native.decode import NativeDecoder
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = [
@@ -31,6 +33,9 @@ __all__ = [
     "generate_text",
     "stream_text",
 ]
+
+MOST_SIDE_BY_SIDE = 64
+"""Sequences of one request that are written at once; the others follow as those end."""
 
 
 class Engine:
@@ -58,9 +63,21 @@ class Engine:
                 "give the model the tokenizer that it was trained with"
             )
         self.model, self.tokenizer, self.precision = model, tokenizer, precision
-        self._decoder = make_decoder(model, precision, native)
-        self._scorer = Scorer(self._decoder, tokenizer, settings.context_length)
-        self._utf8: Constraint | None = None  # free text's, made once
+        self.decoder = make_decoder(model, precision, native)
+        self.scorer = Scorer(self.decoder, tokenizer, settings.context_length)
+        self._vocabulary = Vocabulary(tokenizer, V)
+        self._free = text_constraint(self._vocabulary)
+        self._free.explore()
+
+    @property
+    def native_identity(self) -> str:
+        """What the text depends on beside weights and tokenizer: the compiled code and its threads.
+
+        Empty where PyTorch decodes.
+        """
+        if not isinstance(self.decoder, NativeDecoder):
+            return ""
+        return f"{Path(self.decoder.library._name).name} {self.decoder.threads}"
 
     def stream(
         self,
@@ -101,15 +118,63 @@ class Engine:
         request that cannot be met, and CheckpointError, while writing, for logits that are not
         finite.
         """
+        request = self.plan(
+            prompt,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            seed=seed,
+            num_samples=num_samples,
+            stop=stop,
+            stop_tokens=stop_tokens,
+            banned=banned,
+            pattern=pattern,
+            choices=choices,
+            logprobs=logprobs,
+            echo=echo,
+            conversation=conversation,
+        )
+        if request.sampling.num_beams > 1:
+            return search(request, self.decoder, self.tokenizer, self.scorer)
+        return self._draw(request)
+
+    def plan(
+        self,
+        prompt: str | Sequence[str] | Sequence[Sequence[int]] = "",
+        *,
+        max_new_tokens: int = 200,
+        sampling: SamplingSettings | None = None,
+        seed: int | None = None,
+        num_samples: int = 1,
+        stop: Sequence[str] = (),
+        stop_tokens: Sequence[int] = (),
+        banned: Sequence[str] = (),
+        pattern: str | None = None,
+        choices: Sequence[str] = (),
+        logprobs: int | None = None,
+        echo: bool = False,
+        conversation: Conversation | None = None,
+    ) -> Request:
+        """What `stream` does with these settings, checked and encoded, for a `Batch`.
+
+        prompt: may also be ids, which are read exactly as they are: nothing stands before them, and
+            none gives way (`token_healing`)
+
+        Raises SettingsError for a request that cannot be met.
+        """
         sampling = sampling or SamplingSettings()
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts: list[Any] = [prompt] if isinstance(prompt, str) else list(prompt)
         V = self.model.settings.vocab_size
         check_ids("logit_bias token", list(sampling.logit_bias), V)
         check_ids("stop token", stop_tokens, V)
         constraint = self._constraint(pattern, choices, banned)
         ends = (*stop_tokens, self.tokenizer.end_of_text)
-        request = Request(
-            prompts=[self._prompt(text, constraint, conversation) for text in prompts],
+        return Request(
+            prompts=[
+                self._prompt(text, constraint, conversation)
+                if isinstance(text, str)
+                else self._exact_prompt(text, constraint)
+                for text in prompts
+            ],
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             seed=seed,
@@ -121,8 +186,29 @@ class Engine:
             echo=echo,
             conversation=conversation,
         )
-        run = search if sampling.num_beams > 1 else draw
-        return run(request, self._decoder, self.tokenizer, self._scorer)
+
+    def _draw(self, request: Request) -> Iterator[Chunk]:
+        """Yield the chunks of a request from a batch of its own."""
+        conversation, chunks, errors = request.conversation, list[Chunk](), list[SemigptError]()
+        if conversation is None:
+            count = len(request.prompts) * request.num_samples
+            pool = self.decoder.pool(min(count + 1, MOST_SIDE_BY_SIDE))
+        else:
+            if conversation.pool is None:
+                conversation.pool = self.decoder.pool(1)
+                conversation.slot = conversation.pool.take()
+            pool = conversation.pool
+            conversation.unread = request.prompts[0].tokens
+        batch = Batch(pool, self.tokenizer, self.scorer)
+        for index in range(len(request.prompts)):
+            batch.add(Job(request, index, chunks.append, errors.append))
+        while batch.busy:
+            for step in (batch.read, batch.draw):
+                step()
+                if errors:
+                    raise errors[0]
+                yield from chunks
+                chunks.clear()
 
     def generate(self, prompt: str | Sequence[str] = "", **settings: Any) -> list[str]:
         """The whole texts, one for each sample: `stream` joined. It takes the same settings."""
@@ -134,13 +220,10 @@ class Engine:
     def _constraint(
         self, pattern: str | None, choices: Sequence[str], banned: Sequence[str]
     ) -> Constraint:
-        V = self.model.settings.vocab_size
         if pattern is None and not choices and not banned:
-            self._utf8 = self._utf8 or text_constraint(self.tokenizer, V)
-            return self._utf8
+            return self._free
         return text_constraint(
-            self.tokenizer,
-            V,
+            self._vocabulary,
             pattern=None if pattern is None else self.normalized(pattern),
             choices=[self.normalized(text) for text in choices],
             banned=[self.normalized(text) for text in banned],
@@ -154,25 +237,39 @@ class Engine:
         self, text: str, constraint: Constraint, conversation: Conversation | None
     ) -> Prompt:
         text = self.normalized(text)
-        if conversation is not None and conversation.state is not None:
+        if conversation is not None and conversation.pool is not None:
             before, own = conversation.unread, self.tokenizer.encode(text).tolist()
+            if not before and not own:
+                raise SettingsError("the conversation has nothing to read; give it some text")
         else:
-            ids = prompt_ids(self.tokenizer, text, self.model.settings.context_length)
+            context, longest = self.model.settings.context_length, self._vocabulary.longest
+            ids = prompt_ids(self.tokenizer, text, context, longest)
             before, own = ids[:1], ids[1:]
         # The first token of all stays: something must be read before a token can be drawn.
         healed = own if before else own[1:]
         return Prompt(text, before + own, healing_points(self.tokenizer, constraint, healed))
 
+    def _exact_prompt(self, ids: Sequence[int], constraint: Constraint) -> Prompt:
+        check_ids("prompt token", ids, self.tokenizer.vocab_size)
+        if not ids:
+            raise SettingsError("a prompt of ids needs at least one; give a text for none")
+        context = self.model.settings.context_length
+        points = healing_points(self.tokenizer, constraint, [])
+        return Prompt(self.tokenizer.decode(ids), list(ids)[-context:], points)
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str, context_length: int) -> list[int]:
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str, context_length: int, longest: int) -> list[int]:
     """The ids of a prompt after an end-of-text id, because a text begins where another has ended.
 
     Only the last `context_length` ids are ever read, so only the end of a long prompt is encoded:
     enough for that many tokens as long as the longest, from a space or line end on, where tokens
-    begin too. Raises SettingsError where there is nothing to begin from.
+    begin too.
+
+    longest: bytes of the longest token
+
+    Raises SettingsError where there is nothing to begin from.
     """
     start = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
-    longest = max(len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size))
     enough = (context_length + 64) * longest
     if len(prompt) > 2 * enough:
         end = prompt[-2 * enough :]

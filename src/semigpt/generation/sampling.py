@@ -121,10 +121,10 @@ class SamplingSettings:
         return self.temperature < SMALLEST_TEMPERATURE
 
     @property
-    def plain(self) -> bool:
-        """Whether a draw is from softmax(logits / temperature) and nothing else."""
-        truncates = (self.top_k, self.min_p or None, None if self.top_p == 1 else self.top_p)
-        return not self.adjusts_logits and all(value is None for value in truncates)
+    def cuts(self) -> tuple[float, int, float, float]:
+        """Temperature, top_k, top_p and min_p as `semigpt.native.decode` takes them."""
+        temperature = 0.0 if self.greedy else self.temperature
+        return (temperature, min(self.top_k or 0, 2**31 - 1), self.top_p or 1.0, self.min_p or 0.0)
 
 
 class History:

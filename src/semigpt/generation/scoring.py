@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from semigpt.generation.decoder import Decoder
+from semigpt.generation.decoder import Decoder, Sequences
 from semigpt.generation.sampling import log_probabilities
-from semigpt.generation.stream import Chunk, TokenScore
-from semigpt.generation.token_healing import HealingPoint, Prompt
+from semigpt.generation.stream import TokenScore
 from semigpt.tokenizers.base import Tokenizer
 
-__all__ = ["Scorer"]
+__all__ = ["ROWS", "Scorer"]
+
+ROWS = 64  # positions scored by one step
 
 
 class Scorer:
@@ -29,12 +30,13 @@ class Scorer:
     def score(self, logits_V: NDArray[np.float32], token: int, alternatives: int) -> TokenScore:
         """The score of `token`, beside so many alternatives."""
         log_V = log_probabilities(logits_V)
-        likeliest = np.argsort(-log_V, kind="stable")[:alternatives].tolist()
+        likeliest = _likeliest(log_V, alternatives)
         return TokenScore(
             token,
             self._text(token),
             float(log_V[token]),
             tuple((self._text(other), float(log_V[other])) for other in likeliest),
+            tuple(likeliest),
         )
 
     def _text(self, token: int) -> str:
@@ -49,23 +51,21 @@ class Scorer:
             return
         start = max(0, len(before) + len(tokens) - self._context_length)
         whole = [*before, *tokens][start:]
-        state = self._decoder.open(1)
+        sequence = Sequences.open(self._decoder, 1)
         first = max(1, len(before) - start)
-        logits = state.feed([whole[:first]])
-        for place in range(first, len(whole)):
-            yield self.score(logits[0], whole[place], alternatives)
-            if place + 1 < len(whole):
-                logits = state.step(np.array(whole[place : place + 1]))
+        for begin in range(0, len(whole) - 1, ROWS):
+            part = whole[begin : min(begin + ROWS, len(whole) - 1)]
+            logits = sequence.feed([part], wanted=len(part))
+            for place, row_V in enumerate(logits, begin + 1):
+                if place >= first:
+                    yield self.score(row_V, whole[place], alternatives)
 
-    def echo(
-        self, sample: int, prompt: Prompt, point: HealingPoint, alternatives: int | None
-    ) -> Chunk:
-        """The prompt as the first chunk of a sequence, with the scores of its tokens up to `point`.
 
-        alternatives: None for no scores
-        """
-        if alternatives is None:
-            return Chunk(sample, prompt.text)
-        tokens = prompt.kept(point)
-        scores = tuple(self.score_known(tokens[:1], tokens[1:], alternatives))
-        return Chunk(sample, prompt.text, None, scores)
+def _likeliest(log_V: NDArray[np.float64], count: int) -> list[int]:
+    """The `count` likeliest tokens, likeliest first; of equal ones the first."""
+    if not count:
+        return []
+    least = np.partition(log_V, -min(count, len(log_V)))[-min(count, len(log_V))]
+    enough = np.flatnonzero(log_V >= least)
+    found: list[int] = enough[np.argsort(-log_V[enough], kind="stable")][:count].tolist()
+    return found

@@ -18,12 +18,14 @@ class TokenScore:
     text: the token as `Tokenizer.token_text` shows it
     log_probability: natural
     alternatives: the likeliest tokens and their log-probabilities, likeliest first
+    likeliest: the ids of those tokens
     """
 
     token: int
     text: str
     log_probability: float
     alternatives: tuple[tuple[str, float], ...]
+    likeliest: tuple[int, ...] = ()
 
 
 class Chunk(NamedTuple):  # one per character; a frozen dataclass takes three times as long to make

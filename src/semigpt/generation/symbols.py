@@ -124,11 +124,15 @@ def jamo_sequences(ranges: Ranges) -> tuple[SymbolRanges, ...]:
         + _within(ranges, 0xD7A4, LAST_CODE_POINT)
     )
     sequences = list(utf8_sequences(rest))
-    finals: dict[tuple[int, int], set[int]] = {}  # of each initial and vowel; 0 is no final
+    finals: dict[int, set[int]] = {}  # of each initial and vowel; 0 is no final
     for first, last in _within(ranges, 0xAC00, 0xD7A3):
-        for syllable in range(first - 0xAC00, last - 0xAC00 + 1):
-            finals.setdefault((syllable // 588, syllable % 588 // 28), set()).add(syllable % 28)
-    for (initial, vowel), ends in finals.items():
+        first, last = first - 0xAC00, last - 0xAC00
+        for open_syllable in range(first // 28, last // 28 + 1):
+            begin = max(first - 28 * open_syllable, 0)
+            last_final = min(last - 28 * open_syllable, 27)
+            finals.setdefault(open_syllable, set()).update(range(begin, last_final + 1))
+    for open_syllable, ends in finals.items():
+        initial, vowel = divmod(open_syllable, 21)
         two = ((256 + initial,) * 2, (256 + 19 + vowel,) * 2)
         if 0 in ends:
             sequences.append(two)

@@ -14,17 +14,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.generation.constraint import DEAD, START, Constraint
-from semigpt.generation.decoder import DecoderState
+from semigpt.generation.decoder import Pool
 from semigpt.generation.sampling import SamplingSettings, choose, log_probabilities, probabilities
 from semigpt.tokenizers.base import Tokenizer
 
-__all__ = ["MOST_TOKENS_BACK", "HealingPoint", "Prompt", "healing_points", "read_prompts"]
+__all__ = ["MOST_TOKENS_BACK", "HealingPoint", "Prompt", "Reading", "healing_points"]
 
 MOST_TOKENS_BACK = 8
 """Tokens of a prompt that one token may replace; a Unigram token has at most ten bytes."""
@@ -88,7 +88,10 @@ class Prompt:
         return self.tokens[: len(self.tokens) - point.back]
 
     def choose_point(
-        self, logits: NDArray[np.float32], sampling: SamplingSettings, random: np.random.Generator
+        self,
+        logits: Sequence[NDArray[np.float32]],
+        sampling: SamplingSettings,
+        random: np.random.Generator,
     ) -> HealingPoint:
         """Draw a point, as a token is drawn.
 
@@ -112,20 +115,59 @@ class Prompt:
         return self.points[max(index, 0)]  # -1: no token may follow, and the text will end here
 
 
-def read_prompts(state: DecoderState, prompts: Sequence[Prompt]) -> NDArray[np.float32]:
-    """Read each prompt once, and keep a sequence for each of its last `most_back` tokens.
+class Reading:
+    """A prompt while it is read into a slot, a part at a time.
 
-    Returns the logits `[sum of most_back + 1, V]`: of each prompt, before each token that may be
-    taken back, in order, and at its end. The state then holds those sequences.
+    logits: of the places where the new text may begin, `[most_back + 1, V]` once all is read
+    slot: the sequence, which `begin` copies or takes over
     """
-    logits = state.feed([prompt.kept(prompt.points[-1]) for prompt in prompts])
-    if not any(prompt.most_back for prompt in prompts):
-        return logits
-    state.keep([row for row, prompt in enumerate(prompts) for _ in range(prompt.most_back + 1)])
-    return state.feed(
-        [
-            prompt.tokens[len(prompt.tokens) - prompt.most_back :][:length]
-            for prompt in prompts
-            for length in range(prompt.most_back + 1)
-        ]
-    )
+
+    def __init__(
+        self, pool: Pool, prompt: Prompt, *, slot: int | None = None, every_row: bool = False
+    ) -> None:
+        """slot: a sequence to continue; None for a new one. every_row: see `take`."""
+        self._pool, self._prompt, self._every_row = pool, prompt, every_row
+        self.slot = pool.take() if slot is None else slot
+        self.logits: list[NDArray[np.float32]] = []
+        self.place = 0  # tokens read
+        back, length = prompt.most_back, len(prompt.tokens)
+        # Where tokens cannot be taken back, the sequence is copied before the first of them.
+        copies = back and not pool.can_rewind(self.slot, length)
+        self._copy_at = length - back if copies else None
+        self._snapshot: Any = None
+
+    @property
+    def done(self) -> bool:
+        return self.place == len(self._prompt.tokens)
+
+    def part(self, most: int) -> tuple[int, list[int], int]:
+        """At most so many tokens to read next, as `Pool.read` takes them."""
+        if self.place == self._copy_at:
+            self._snapshot = self._pool.snapshot(self.slot)
+        end = self.place + min(most, self._pool.most_tokens(self.slot))
+        if self._copy_at is not None and self.place < self._copy_at:
+            end = min(end, self._copy_at)
+        tokens = self._prompt.tokens[self.place : end]
+        first = len(self._prompt.tokens) - 1 - self._prompt.most_back
+        wanted = len(tokens) if self._every_row else self.place + len(tokens) - first
+        return self.slot, tokens, max(0, min(wanted, len(tokens)))
+
+    def take(self, count: int, logits: NDArray[np.float32]) -> None:
+        """Take the logits of a part of `count` tokens, which the pool may overwrite afterwards."""
+        self.place += count
+        keep = self._prompt.most_back + 1
+        self.logits = [*self.logits, *logits[-keep:].copy()][-keep:]
+
+    def begin(self, point: HealingPoint, *, copy: bool) -> int:
+        """The slot of a sequence whose new text begins at `point`.
+
+        copy: others are to begin too; otherwise the sequence itself is taken
+        """
+        slot = self._pool.fork(self.slot) if copy else self.slot
+        if point.back and self._copy_at is None:
+            self._pool.rewind(slot, point.back)
+        elif point.back:
+            self._pool.restore(slot, self._snapshot)
+            for token in self._prompt.kept(point)[self._copy_at :]:
+                self._pool.read([(slot, [token], 0)])
+        return slot

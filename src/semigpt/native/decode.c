@@ -24,7 +24,6 @@ enum { FLOAT32, BFLOAT16, INT8 };
 enum { BLOCK = 32 };
 enum { PANEL = 16, VECTORS = PANEL / LANES }; /* outputs, vectors of a panel */
 enum { MOST_ROWS = REGISTERS / 4 };           /* rows of two vectors' sums at once */
-enum { CHUNK = 256 }; /* tokens whose weights a draw sums at once */
 
 typedef struct {
     const void *weights;
@@ -223,6 +222,8 @@ static void barrier_wait(Barrier *barrier, int all) {
 }
 
 static int round_up(int n, int to) { return (n + to - 1) / to * to; }
+
+#include "draw.h"
 
 /* The attention scores of `count` blocks of LANES slots. */
 static inline __attribute__((always_inline)) void
@@ -488,85 +489,17 @@ int semigpt_step(const Model *m, int rows, const int64_t *tokens, const int32_t 
     return -1;
 }
 
-/* Replace a row of V logits by exp((logit - top) / temperature), and write the sum of each
-   chunk. Returns the total. */
-static double exponentials(float *row, int V, float top, float temperature, double *sums) {
-    const float sharpness = 1.0f / temperature;
-    double total = 0;
-    for (int from = 0; from < V; from += CHUNK) {
-        vfloat sum = {};
-        for (int i = from; i < from + CHUNK && i < V; i += LANES) {
-            vfloat some = loadf(row + i), weight = vexp((some - top) * sharpness);
-            weight = select_lanes(some == -INFINITY, splat(0), weight);
-            storef(row + i, weight);
-            sum += weight;
-        }
-        total += sums[from / CHUNK] = sum_lanes(sum);
-    }
-    return total;
-}
+/* Draw one token per row over the tokens where `forbidden` is 0, by inverting the cumulative sum of
+   the weights that the cuts leave at `uniforms` in [0, 1). The logits are overwritten.
 
-/* The token at which the cumulative sum of the weights passes `target`. */
-static int find_token(const float *row, int V, const double *sums, double target) {
-    double sum = 0;
-    int last = -1;
-    for (int from = 0; from < V; from += CHUNK) {
-        if (sum + sums[from / CHUNK] <= target) {
-            sum += sums[from / CHUNK];
-            continue;
-        }
-        for (int i = from; i < from + CHUNK && i < V; i++) {
-            if (row[i] > 0) last = i;
-            sum += row[i];
-            if (sum > target && row[i] > 0) return i;
-        }
-    }
-    /* Rounding can put the target just above the sum; then it is the last token that can be
-       drawn. */
-    if (last < 0)
-        for (last = V - 1; last > 0 && row[last] == 0; last--) {}
-    return last;
-}
-
-/* Draw one token per row from softmax(logits / temperature) over the tokens where `forbidden` is 0,
-   by inverting the cumulative sum at `uniforms` in [0, 1); at temperature 0 take the likeliest. The
-   logits are overwritten.
-
+   stride: floats from one row to the next, at least round_up(V, LANES).
    forbidden: of each row V bytes, or null.
-   sums: V / CHUNK + 1 elements to work in.
-   tokens: -1 where every token is forbidden.
-
-   Returns -1, or the first row of which an allowed logit is NaN or +infinity. */
-int semigpt_draw(int rows, int V, int stride, float *logits, const uint8_t *const *forbidden,
-                 float temperature, const double *uniforms, double *sums, int64_t *tokens) {
-    for (int r = 0; r < rows; r++) {
-        float *row = logits + (size_t)r * stride;
-        const uint8_t *no = forbidden[r];
-        if (no)
-            for (int i = 0; i < V; i++) row[i] = no[i] ? -INFINITY : row[i];
-        /* The last vector is padded by the output layer's panels, which must weigh nothing. */
-        for (int i = V; i < round_up(V, LANES); i++) row[i] = -INFINITY;
-        vfloat largest = splat(-INFINITY);
-        vint nan = {};
-        for (int i = 0; i < V; i += LANES) {
-            vfloat some = loadf(row + i);
-            largest = larger(some, largest);
-            nan |= some != some;
-        }
-        const float top = largest_lane(largest);
-        int finite = top < INFINITY;
-        for (int i = 0; i < LANES; i++) finite &= !nan[i];
-        if (!finite) return r;
-        if (top == -INFINITY) {
-            tokens[r] = -1;
-        } else if (temperature == 0) {
-            int i = 0;
-            while (row[i] != top) i++;
-            tokens[r] = i;
-        } else {
-            const double total = exponentials(row, V, top, temperature, sums);
-            tokens[r] = find_token(row, V, sums, uniforms[r] * total);
-        }
-    }
-    return -1;
+   sums, order: V / CHUNK + 1 and V elements to work in.
+   tokens: -1 where every token is forbidden, -2 where an allowed logit is NaN or +infinity. */
+void semigpt_draw(int rows, int V, int stride, float *logits, const uint8_t *const *forbidden,
+                  const Cuts *cuts, const double *uniforms, double *sums, uint64_t *order,
+                  int64_t *tokens) {
+    for (int r = 0; r < rows; r++)
+        tokens[r] = draw(logits + (size_t)r * stride, V, forbidden[r], cuts + r, uniforms[r], sums,
+                         order);
 }

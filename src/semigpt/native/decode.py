@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import ctypes
 import math
+import struct
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,14 @@ from semigpt.native.decode_weights import (
 
 __all__ = [
     "NativeDecoder",
-    "NativeState",
+    "NativePool",
     "NativeUnavailableError",
     "library",
 ]
 
 SOURCE = Path(__file__).with_name("decode.c")
-DRAW_CHUNK = 256  # tokens summed at once by a draw, as in decode.c
+DRAW_CHUNK = 256  # tokens summed at once by a draw, as in draw.h
+CUTS = struct.Struct("=fidd")  # `Cuts` of draw.h
 ROWS = 64  # most rows of one call; a longer prompt is read in several
 FORMATS = {np.dtype(np.float32): 0, np.dtype(np.uint16): 1, np.dtype(np.int8): 2}
 
@@ -90,16 +92,13 @@ def library() -> ctypes.CDLL:
         *(pointer, pointer, number, pointer, pointer, number),
     )
     loaded.semigpt_step.restype = number
-    loaded.semigpt_draw.argtypes = (
-        *(number, number, number, pointer, pointer, ctypes.c_float),
-        *(pointer, pointer, pointer),
-    )
-    loaded.semigpt_draw.restype = number
+    loaded.semigpt_draw.argtypes = (number, number, number, *(pointer,) * 7)
+    loaded.semigpt_draw.restype = None
     return loaded
 
 
 class NativeDecoder:
-    """Opens sequences that decode.c continues; a `Decoder` of `semigpt.generation.decoder`.
+    """Makes pools whose sequences decode.c continues; a `Decoder` of `semigpt.generation.decoder`.
 
     Raises NativeUnavailableError without a compiler.
     """
@@ -153,152 +152,173 @@ class NativeDecoder:
             self._model.scratch = self._scratch.ctypes.data
             self._scratch_rows = rows
 
-    def open(self, count: int, capacity: int = 0) -> NativeState:
-        """`count` empty sequences, with caches for `capacity` if that is more."""
-        return NativeState(self, count, max(count, capacity))
+    def pool(self, slots: int) -> NativePool:
+        """Room for so many sequences."""
+        return NativePool(self, slots)
 
 
-class NativeState:
-    """The caches of B sequences and the logits after them; a `DecoderState`."""
+class NativePool:
+    """The caches of up to `slots` sequences; a `Pool` of `semigpt.generation.decoder`.
 
-    def __init__(self, decoder: NativeDecoder, count: int, capacity: int) -> None:
+    All arrays are made here, so a step allocates nothing; memory is used as slots are.
+    """
+
+    def __init__(self, decoder: NativeDecoder, slots: int) -> None:
         self._decoder = decoder
-        weights = decoder.weights
+        weights, rows, V = decoder.weights, slots + ROWS, decoder.vocab_size
         heads = len(weights.layers) * weights.num_kv_heads
         value_width = round_up(weights.head_width, LANES)
-        self._keys = _zeros(capacity, heads, decoder.slots * weights.head_width)
-        self._values = _zeros(capacity, heads, decoder.context_length * value_width)
-        self._caches = np.arange(count, dtype=np.int32)  # the index of each sequence's cache
-        self._lengths = np.zeros(count, np.int64)
-        self._allocate_buffers()
+        self._keys = _zeros(slots, heads, decoder.slots * weights.head_width)
+        self._values = _zeros(slots, heads, decoder.context_length * value_width)
+        self._caches = (int(self._keys.ctypes.data), int(self._values.ctypes.data))
+        self._lengths = [0] * slots
+        self._free = list(range(slots - 1, -1, -1))
+        decoder.reserve(rows)
+        # NumPy takes a microsecond to give an address, so each is asked for once.
+        self._tokens, self._token_address = _buffer(rows, np.int64)
+        self._slots, self._slot_address = _buffer(rows, np.int32)
+        self._positions, self._position_address = _buffer(rows, np.int64)
+        self._wanted, self._wanted_address = _buffer(rows, np.int32)
+        self._logits = aligned(np.zeros((rows, decoder.logits_stride), np.float32))
+        self._logits_address = int(self._logits.ctypes.data)
+        self._weights = aligned(np.zeros((slots, decoder.logits_stride), np.float32))
+        self._weight_address = int(self._weights.ctypes.data)
+        self._forbidden, self._forbidden_address = _buffer(slots, np.uint64)
+        cuts, self._cut_address = _buffer(CUTS.size * slots, np.uint8)
+        self._cuts = cuts.data
+        self._uniforms, self._uniform_address = _buffer(slots, np.float64)
+        self._drawn, self._drawn_address = _buffer(slots, np.int64)
+        self._work = (_buffer(V // DRAW_CHUNK + 1, np.float64), _buffer(V, np.uint64))
 
-    def _allocate_buffers(self) -> None:
-        """The arrays of a step, and their addresses, which NumPy takes a microsecond to give."""
-        count, decoder = len(self._caches), self._decoder
-        decoder.reserve(count)
-        self._tokens = np.zeros(count, np.int64)
-        self._every_row = np.arange(count, dtype=np.int32)
-        self._logits = aligned(np.zeros((count, decoder.logits_stride), np.float32))
-        self._view = self._logits[:, : decoder.vocab_size]
-        self._uniforms = np.zeros(count)
-        self._sums = np.zeros(decoder.vocab_size // DRAW_CHUNK + 1)
-        self._drawn = np.zeros(count, np.int64)
-        self._forbidden = np.zeros(count, np.uint64)
-        self._step_arguments = (
-            decoder.address,
-            count,
-            *(array.ctypes.data for array in (self._tokens, self._caches, self._lengths)),
-            1,
-            self._keys.ctypes.data,
-            self._values.ctypes.data,
-            count,
-            self._every_row.ctypes.data,
-            self._logits.ctypes.data,
-            decoder.threads,
-        )
-        outputs = (self._uniforms, self._sums, self._drawn)
-        self._draw_addresses = (
-            *(array.ctypes.data for array in (self._logits, self._forbidden)),
-            *(array.ctypes.data for array in outputs),
-        )
+    @property
+    def free_slots(self) -> int:
+        """How many slots nobody has."""
+        return len(self._free)
 
-    def feed(self, sequences: Sequence[Sequence[int]]) -> Floats:
-        """Read more tokens of each sequence, and return the logits `[B, V]` after each.
+    def take(self) -> int:
+        """An empty sequence's slot. Raises IndexError where none is free."""
+        slot = self._free.pop()
+        self._lengths[slot] = 0
+        return slot
 
-        Raises SettingsError for an id outside the vocabulary.
+    def free(self, slot: int) -> None:
+        """Give a slot back."""
+        self._free.append(slot)
+
+    def fork(self, slot: int) -> int:
+        """A new slot with a copy of a sequence. Raises IndexError where none is free."""
+        copy = self.take()
+        self._keys[copy], self._values[copy] = self._keys[slot], self._values[slot]
+        self._lengths[copy] = self._lengths[slot]
+        return copy
+
+    def snapshot(self, slot: int) -> tuple[Floats, Floats, int]:
+        """A copy of a sequence, for `restore`."""
+        return self._keys[slot].copy(), self._values[slot].copy(), self._lengths[slot]
+
+    def restore(self, slot: int, snapshot: tuple[Floats, Floats, int]) -> None:
+        """Make a slot's sequence that of the snapshot."""
+        self._keys[slot], self._values[slot], self._lengths[slot] = snapshot
+
+    def can_rewind(self, slot: int, ahead: int) -> bool:
+        """Whether tokens can be taken back after `ahead` more: nothing is overwritten by then."""
+        return self._lengths[slot] + ahead <= self._decoder.context_length
+
+    def rewind(self, slot: int, count: int) -> None:
+        """Take back the last `count` tokens (see `can_rewind`).
+
+        What lies behind the end of a cache is written over before it is read.
         """
-        context = self._decoder.context_length
-        for row, tokens in enumerate(sequences):
-            if self._lengths[row] == 0:
-                tokens = tokens[-context:]
-            place = 0
-            while place < len(tokens):
-                free = context - int(self._lengths[row])
-                # Past the context each token sees another window: one at a time.
-                part = tokens[place : place + (min(ROWS, free) if free > 1 else 1)]
-                place += len(part)
-                self._read(row, part, last=place == len(tokens))
-        return self._view
+        self._lengths[slot] -= count
 
-    def _read(self, row: int, tokens: Sequence[int], last: bool) -> None:
-        count, decoder = len(tokens), self._decoder
-        decoder.reserve(max(count, len(self._caches)))
-        ids = np.array(tokens, np.int64)
-        caches = np.full(count, self._caches[row], np.int32)
-        positions = np.arange(self._lengths[row], self._lengths[row] + count, dtype=np.int64)
-        wanted = np.array([count - 1], np.int32)
+    def most_tokens(self, slot: int) -> int:
+        """How many tokens one `read` may give a sequence.
+
+        Past the context each token sees another window, so it is read alone.
+        """
+        return max(1, min(ROWS, self._decoder.context_length - self._lengths[slot]))
+
+    def read(self, parts: Sequence[tuple[int, Sequence[int], int]]) -> Floats:
+        """Read tokens of some sequences: (slot, tokens, how many of the last ones' logits).
+
+        Returns the logits after those, in order, `[wanted, V]`, overwritten by the next call. A
+        sequence gets at most `most_tokens`, all but one of each together at most 64. Raises
+        SettingsError for an id outside the vocabulary; then nothing is read.
+        """
+        decoder = self._decoder
+        row = count = 0
+        for slot, tokens, wanted in parts:
+            begin, row, length = row, row + len(tokens), self._lengths[slot]
+            if len(tokens) == 1:
+                self._tokens[begin] = tokens[0]
+                self._slots[begin], self._positions[begin] = slot, length
+            else:
+                self._tokens[begin:row] = tokens
+                self._slots[begin:row] = slot
+                self._positions[begin:row] = np.arange(length, length + len(tokens))
+            for place in range(row - wanted, row):
+                self._wanted[count] = place
+                count += 1
         wrong = decoder.library.semigpt_step(
             decoder.address,
+            row,
+            *(self._token_address, self._slot_address, self._position_address),
+            int(row == len(parts)),
+            *self._caches,
             count,
-            *(array.ctypes.data for array in (ids, caches, positions)),
-            int(count == 1),
-            self._keys.ctypes.data,
-            self._values.ctypes.data,
-            int(last),
-            wanted.ctypes.data,
-            self._logits[row].ctypes.data,
+            self._wanted_address,
+            self._logits_address,
             decoder.threads,
         )
         if wrong >= 0:
-            raise self._outside(ids[wrong])
-        self._lengths[row] += count
-
-    def step(self, tokens: NDArray[np.int64]) -> Floats:
-        """`feed` of one token each, without its bookkeeping."""
-        self._tokens[:] = tokens
-        wrong = self._decoder.library.semigpt_step(*self._step_arguments)
-        if wrong >= 0:
-            raise self._outside(self._tokens[wrong])
-        self._lengths += 1
-        return self._view
-
-    def _outside(self, token: int) -> SettingsError:
-        V = self._decoder.vocab_size
-        return SettingsError(f"token {token} is outside the vocabulary of {V} tokens")
+            raise SettingsError(
+                f"token {self._tokens[wrong]} is outside the vocabulary of "
+                f"{decoder.vocab_size} tokens"
+            )
+        for slot, tokens, _ in parts:
+            self._lengths[slot] += len(tokens)
+        return self._logits[:count, : decoder.vocab_size]
 
     def draw(
-        self, forbidden: Sequence[int], temperature: float, uniforms: Sequence[float]
-    ) -> NDArray[np.int64]:
-        """Draw a token of each sequence from softmax(logits / temperature), `[B]`.
+        self,
+        logits: Floats,
+        forbidden: Sequence[int],
+        cuts: Sequence[tuple[float, int, float, float]],
+        uniforms: Sequence[float],
+    ) -> list[int]:
+        """Draw a token from each row of logits, `[B, V]`, at most a row a slot.
 
-        The logits are overwritten.
+        forbidden: of each row 0, or the address of V bytes, 1 where a token may not follow
+        cuts: of each row temperature, top_k, top_p and min_p, which do nothing at 1, 0, 1 and 0; a
+            temperature of 0 takes the likeliest
+        uniforms: a number in [0, 1) for each
 
-        forbidden: of each sequence 0, or the address of V bytes, 1 where a token may not follow
-        temperature: 0 takes the likeliest
-        uniforms: a number in [0, 1) for each sequence
-
-        Returns -1 where every token is forbidden. Raises FloatingPointError where an allowed logit
-        is NaN or +inf.
+        Returns -1 where every token is forbidden, -2 where an allowed logit is NaN or +inf.
         """
-        self._forbidden[:] = forbidden
-        self._uniforms[:] = uniforms
-        decoder = self._decoder
-        logits, rows, *outputs = self._draw_addresses
-        wrong = decoder.library.semigpt_draw(
-            *(len(self._drawn), decoder.vocab_size, decoder.logits_stride),
-            *(logits, rows, temperature),
-            *outputs,
+        decoder, count = self._decoder, len(logits)
+        self._weights[:count, : decoder.vocab_size] = logits
+        self._forbidden[:count] = forbidden
+        self._cuts[: CUTS.size * count] = b"".join(map(_packed, cuts))
+        self._uniforms[:count] = uniforms
+        (_, sums), (_, order) = self._work
+        decoder.library.semigpt_draw(
+            *(count, decoder.vocab_size, decoder.logits_stride, self._weight_address),
+            *(self._forbidden_address, self._cut_address, self._uniform_address),
+            *(sums, order, self._drawn_address),
         )
-        if wrong >= 0:
-            raise FloatingPointError(f"the logits of sequence {wrong} are not finite")
-        return self._drawn
+        drawn: list[int] = self._drawn[:count].tolist()
+        return drawn
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these sequences, in this order; one named twice is copied."""
-        caches: list[int] = []
-        used = self._caches[list(rows)]
-        free = [cache for cache in range(len(self._values)) if cache not in used]
-        for row in rows:
-            cache = int(self._caches[row])
-            if cache in caches:
-                copy = free.pop()
-                self._keys[copy], self._values[copy] = self._keys[cache], self._values[cache]
-                cache = copy
-            caches.append(cache)
-        self._caches, self._lengths = np.array(caches, np.int32), self._lengths[list(rows)]
-        logits = self._logits[list(rows)]
-        self._allocate_buffers()
-        self._logits[:] = logits
+
+@lru_cache(maxsize=256)
+def _packed(cuts: tuple[float, int, float, float]) -> bytes:
+    return CUTS.pack(*cuts)
+
+
+def _buffer(count: int, dtype: Any) -> tuple[NDArray[Any], int]:
+    """An array, and its address."""
+    array = np.zeros(count, dtype)
+    return array, int(array.ctypes.data)
 
 
 def _matrix(matrix: Matrix) -> _Matrix:

@@ -1,0 +1,81 @@
+"""A server in this process, for tests: two untrained models behind the whole application."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import torch
+
+from semigpt.generation.engine import Engine
+from semigpt.models import build_model
+from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.serving.http import make_app
+from semigpt.serving.loop import Loop, ServedModel
+from semigpt.tokenizers import CharTokenizer
+
+__all__ = ["Stand"]
+
+BASE = "http://127.0.0.1:8080"
+
+
+class Stand:
+    """The models `gpt`, in C where there is a compiler, and `blocks`, in PyTorch."""
+
+    def __init__(self, text: str, key: str | None = None) -> None:
+        tokenizer = CharTokenizer(text)
+        torch.manual_seed(0)
+        shape = {"context_length": 32, "width": 32, "num_layers": 1, "num_heads": 2}
+        gpt = GPT(GPTSettings(vocab_size=tokenizer.vocab_size, **shape))
+        with torch.no_grad():
+            gpt.lm_head.weight.mul_(20)
+        blocks = build_model("blocks", tokenizer.vocab_size, shape)
+        self.engine = Engine(gpt, tokenizer)
+        self.models = [
+            ServedModel("gpt", self.engine),
+            ServedModel("blocks", Engine(blocks, tokenizer)),
+        ]
+        self.loop = Loop(self.models)
+        self.key = key
+        self.app = make_app(self.loop, key)
+        self.loop.start()
+
+    def run(self, work: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
+        """What a coroutine gives that gets a client."""
+
+        async def go() -> Any:
+            transport = httpx.ASGITransport(app=self.app)
+            async with httpx.AsyncClient(transport=transport, base_url=BASE, timeout=60) as client:
+                return await work(client)
+
+        return asyncio.run(go())
+
+    def ask(self, method: str, path: str, **settings: Any) -> httpx.Response:
+        return self.run(lambda client: client.request(method, path, **settings))
+
+    def complete(self, **body: Any) -> Any:
+        """The JSON of a completion."""
+        answer = self.ask("POST", "/v1/completions", json={"model": "gpt", **body})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def events(self, path: str, **body: Any) -> list[Any]:
+        """The JSON of each event of a stream."""
+        answer = self.ask("POST", path, json={"model": "gpt", "stream": True, **body})
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in answer.text.split("\n\n") if line.startswith("data: ")]
+        assert lines[-1] == "data: [DONE]" or '"error"' in lines[-1]
+        return [json.loads(line[6:]) for line in lines if line != "data: [DONE]"]
+
+    def idle(self, seconds: float = 5.0) -> bool:
+        """Whether nothing is written or waits, soon."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if not self.loop.rows and not self.loop.waiting:
+                return all(model.batch._pool.free_slots == 16 for model in self.models)
+            time.sleep(0.005)
+        return False
