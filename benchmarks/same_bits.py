@@ -5,7 +5,7 @@
 
 Every rung is trained for a few steps on the bundled corpus in several ways (compiled kernels and
 plain PyTorch, dropout, a teacher, gradient accumulation, bfloat16), then asked for text. A digest
-is kept of the weights, the optimizer, the random state, the metrics, the corpus, the token shards,
+is kept of the weights, the optimizer, the metrics, the corpus, the token shards,
 each tokenizer's ids and the generated text. Names of keys and files do not count, so a rename is no
 difference. Exit code 1 where anything differs.
 """

@@ -6,6 +6,7 @@
     ├── TokenizerError    a tokenizer that cannot be trained, saved or loaded
     ├── CheckpointError   a run, checkpoint or model folder that cannot be written or trusted
     └── TrainingError     training that had to stop: a loss that is not finite
+        └── LostProcessError  another process of a training by several is gone
 
 A message says in one line what is wrong, where, and what to do next. The command line catches the
 base class once, prints that line to standard error and exits with code 2: a user's mistake shows no
@@ -15,6 +16,7 @@ traceback.
 __all__ = [
     "CheckpointError",
     "CorpusError",
+    "LostProcessError",
     "SemigptError",
     "SettingsError",
     "TokenizerError",
@@ -49,3 +51,7 @@ class CheckpointError(SemigptError):
 
 class TrainingError(SemigptError):
     """Training that had to stop."""
+
+
+class LostProcessError(TrainingError):
+    """Another process of a training by several is gone."""

@@ -34,6 +34,7 @@ from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.models.memory import MemoryGPT
 from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts
+from semigpt.parallel import ALONE, Group
 from semigpt.run import Measurement, Text, measure
 from semigpt.run_folder import RunFolder
 from semigpt.stages import stage as timed
@@ -76,11 +77,14 @@ def prepare(
     recipe: Recipe,
     stop: Callable[[], bool] = lambda: False,
     run: RunFolder | None = None,
+    *,
+    processes: int = 1,
 ) -> Generator[Preparing, None, tuple[Recipe, Text]]:
     """Text to token shards, all found again at once by a second run; the recipe with what the text
     decides.
 
     run: the run that is resumed
+    processes: how many share a step
 
     Raises CorpusError where a split is too short for a block, CheckpointError where the text is not
     the one that `run` was trained on.
@@ -97,7 +101,8 @@ def prepare(
         check_split(corpus, split)
     if recipe.left_open:
         with timed("choosing"):
-            recipe = recipe.with_choice(ways_to_train(recipe, corpus)[0])
+            best, *_ = ways_to_train(recipe, corpus, processes=processes)
+            recipe = recipe.with_choice(best)
     with timed("learning a tokenizer"):
         if recipe.start.folder is None:
             tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
@@ -118,12 +123,13 @@ def prepare(
 
 
 def ways_to_train(
-    recipe: Recipe, corpus: Corpus, minutes: float | None = None
+    recipe: Recipe, corpus: Corpus, minutes: float | None = None, *, processes: int = 1
 ) -> list[auto.Candidate]:
     """Every way that the recipe leaves open, the one that the law of learning expects to end lowest
     first.
 
     minutes: another length than the recipe's
+    processes: how many share a step
     """
     training, left = recipe.training, recipe.open_choices(corpus.characters("train"))
     minutes = minutes or training.minutes
@@ -136,7 +142,8 @@ def ways_to_train(
             return training.tokens or (training.steps or 0) * tokens_per_step
         model: Any = replace(models[size], vocab_size=vocab_size)
         seconds = 60 * minutes * (1 - auto.EVALUATION_FRACTION)
-        return max(seconds / speed.seconds(model, batch_size), 1.0) * tokens_per_step
+        step = speed.seconds(model, -(-batch_size // processes))
+        return max(seconds / step, 1.0) * tokens_per_step
 
     from_scratch = recipe.start.folder is None  # the law was fitted to such runs
     may_end_early = from_scratch and training.minutes is not None
@@ -277,6 +284,7 @@ def rehearse(
     device: torch.device,
     counts: Counts | None,
     teacher: Teacher | None,
+    group: Group = ALONE,
 ) -> tuple[Recipe, Forecast, Measurement]:
     """Forecast the run on models that are thrown away, and choose whether to compile. The last is
     the evaluation of a model as the run begins with it.
@@ -294,7 +302,8 @@ def rehearse(
         model = fresh_model(tried, device, counts)
         step = make_step(model, tried.machine, teacher)
         return forecast_run(
-            model, step, text.dataset, tried.optimizer, tried.training, evaluate, teacher
+            *(model, step, text.dataset, tried.optimizer, tried.training, evaluate, teacher),
+            group=group.rehearsal(),
         )
 
     forecast, machine = rehearsed(recipe), recipe.machine
@@ -312,20 +321,23 @@ def rehearse(
                 pays = False
         recipe = replace(recipe, machine=replace(machine, compile=pays))
     gc.collect()
-    return recipe, with_outlook(asked, recipe, text, forecast), begun[0]
+    return recipe, with_outlook(asked, recipe, text, forecast, group.size), begun[0]
 
 
 LATER = (5.0, 20.0, 60.0)  # minutes, of which the next two are told
 
 
-def with_outlook(asked: Recipe, recipe: Recipe, text: Text, forecast: Forecast) -> Forecast:
+def with_outlook(
+    asked: Recipe, recipe: Recipe, text: Text, forecast: Forecast, processes: int
+) -> Forecast:
     """The forecast with what the law of learning expects of the run at its present speed, and of
     the same command in more minutes.
     """
     training, model = recipe.training, recipe.model
+    own_batch = -(-training.batch_size // processes)
     timed_by_clock = training.minutes is not None and recipe.machine.compile is not True
     if timed_by_clock and isinstance(model, GPTSettings):
-        kept = measured_speed(recipe.machine).seconds(model, training.batch_size)
+        kept = measured_speed(recipe.machine).seconds(model, own_batch)
         corrected(recipe.machine, kept, forecast.seconds_per_step)
     if "tokenizer" not in recipe.rung.auto or recipe.start.folder is not None:
         return forecast
@@ -347,6 +359,8 @@ def with_outlook(asked: Recipe, recipe: Recipe, text: Text, forecast: Forecast) 
         forecast,
         expected=expected_bits(describe(corpus), learner, tokens),
         expected_error=law_error(),
-        later=tuple((n, ways_to_train(asked, corpus, n)[0].expected) for n in longer),
+        later=tuple(
+            (n, ways_to_train(asked, corpus, n, processes=processes)[0].expected) for n in longer
+        ),
         ends_early=training.most_tokens is not None and tokens >= training.most_tokens,
     )

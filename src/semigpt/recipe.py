@@ -7,6 +7,7 @@ whoever iterates decides what to show.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import TypeAlias
 from semigpt import auto
 from semigpt.config import DataSettings, Recipe, SampleSettings, TokenizerSettings
 from semigpt.device import pick_device, use_threads
-from semigpt.errors import TrainingError
+from semigpt.errors import SemigptError, TrainingError
 from semigpt.huggingface.open import open_run
+from semigpt.models.base import LanguageModel
+from semigpt.parallel import ALONE, Group, Processes, check_lanes
 from semigpt.preparation import (
     Preparing,
     count_ngrams,
@@ -25,15 +28,17 @@ from semigpt.preparation import (
     prepare,
     rehearse,
 )
+from semigpt.restoring import progress_of, restore
 from semigpt.resuming import resumed_recipe
 from semigpt.run import BaselinesMeasured, Evaluated, Finished, Prepared, TrainingRun
 from semigpt.run_folder import RunFolder
 from semigpt.stages import mark, stage
+from semigpt.storage import run_to_end
 from semigpt.training.forecast import Forecast, check_resources
 from semigpt.training.optimizer import Optimizer
-from semigpt.training.progress import Pace, StepReport
+from semigpt.training.progress import Pace, Progress, StepReport
 from semigpt.training.settings import LegSettings, More
-from semigpt.training.step import make_step
+from semigpt.training.step import arithmetic_of, make_step
 from semigpt.training.trainer import training_steps
 
 __all__ = [
@@ -110,6 +115,7 @@ def train(
     other_bits: bool = False,
     more: More | None = None,
     stop: Callable[[], bool] = lambda: False,
+    group: Group = ALONE,
 ) -> Iterator[Event]:
     """Run a recipe into a run folder; if this very run was left there unfinished, resume it.
 
@@ -118,19 +124,22 @@ def train(
     more: train it so much further, finished or not: a new schedule, one history
     stop: asked after each step and each event of the preparation; where it says yes the run is
         saved and ends, ready to be resumed; in the preparation that is a KeyboardInterrupt
+    group: this process is its first; the others `follow`
 
     Raises what its parts raise: CorpusError, SettingsError, CheckpointError, TrainingError.
     """
     mark("begun")
     asked = recipe
     with contextlib.ExitStack() as held:
+        held.callback(group.dismiss)
         run = open_to_resume(folder, resume or more is not None, held)
         new, forecast, first = run is None, None, None
         if run is not None:  # every choice was made when the run began
             recipe, forecast = resumed_recipe(recipe, run, more, moved=resume)
         device = pick_device(recipe.machine.device)
         # The text, and the time there is, decide what a model learns most in it.
-        recipe, text = yield from prepare(recipe, stop, run)
+        recipe, text = yield from prepare(recipe, stop, run, processes=group.size)
+        check_lanes(recipe.training.gradient_accumulation, group.size)
         check_resources(recipe.model, recipe.training, folder, device)
         use_threads(recipe.machine)
         with stage("counting n-grams"):
@@ -138,7 +147,9 @@ def train(
             teacher = make_teacher(recipe, text.dataset, counts)
         if run is None:  # its length decides whether to compile
             with stage("forecast and first evaluation"):
-                recipe, forecast, first = rehearse(asked, recipe, text, device, counts, teacher)
+                recipe, forecast, first = rehearse(
+                    *(asked, recipe, text, device, counts, teacher), group
+                )
             run = RunFolder.create(folder, recipe.tables())
             held.callback(run.unlock)
         model = fresh_model(recipe, device, counts, restored=run.has_checkpoints)
@@ -154,7 +165,9 @@ def train(
         run.write_metadata(training.metadata)
         if checkpoint is None:
             yield training.begin(first)
+        group.begin(str(run.path.absolute()))
         pace, stopped = Pace(forecast.seconds_per_step if forecast else None), False
+        group.join(bits_of(model))
         mark("first step")
         with naming_the_last_good(run):
             for report in training_steps(
@@ -166,6 +179,7 @@ def train(
                 step=step,
                 teacher=teacher,
                 leg=recipe.leg,
+                group=group,
             ):
                 training.log(report)
                 yield Stepped(report, pace.slowed(report))
@@ -182,6 +196,50 @@ def train(
                 if stopped:
                     break
         yield from end(training, stopped)
+
+
+def follow(group: Processes) -> None:
+    """Compute this process's micro-batches of the run that the first process trains, to its end.
+
+    Raises SemigptError where the first process stands still without this one, or is gone: it has
+    been told. What ends both, such as a loss that is not finite, the first one tells.
+    """
+    folder = group.run_folder()
+    if folder is None:
+        return
+    try:
+        run = RunFolder.open(Path(folder))
+        recipe = Recipe.from_tables(run.config())
+        device = pick_device(recipe.machine.device)
+        use_threads(recipe.machine)
+        recipe, text = run_to_end(prepare(recipe, run=run))
+        counts = count_ngrams(recipe, text.dataset, device)
+        teacher = make_teacher(recipe, text.dataset, counts)
+        checkpoint, progress = run.newest(), Progress()
+        model = fresh_model(recipe, device, counts, restored=checkpoint is not None)
+        optimizer = Optimizer(model, recipe.optimizer)
+        step = make_step(model, recipe.machine, teacher)
+        if checkpoint is not None:
+            progress = progress_of(checkpoint)
+            restore(model, optimizer, checkpoint)
+    except SemigptError as error:
+        group.report(None, str(error))
+        raise
+    if not group.report(bits_of(model)):
+        return
+    with contextlib.suppress(TrainingError):
+        for _ in training_steps(
+            model,
+            text.dataset,
+            optimizer,
+            recipe.training,
+            progress,
+            step=step,
+            teacher=teacher,
+            leg=recipe.leg,
+            group=group,
+        ):
+            pass
 
 
 # Its parts
@@ -225,6 +283,14 @@ def naming_the_last_good(run: RunFolder) -> Iterator[None]:
             f"{run.path} --set training.on_nonfinite=skip; or train from scratch with a lower "
             "learning_rate"
         ) from None
+
+
+def bits_of(model: LanguageModel) -> dict[str, str]:
+    """What the bits of the next step depend on beside the recipe; processes compare it."""
+    weights = hashlib.sha256()
+    for parameter in model.parameters():
+        weights.update(parameter.detach().cpu().contiguous().numpy().data)
+    return arithmetic_of(model.device) | {"weights": weights.hexdigest()[:12]}
 
 
 def dropout_of(recipe: Recipe) -> float:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from semigpt.errors import CheckpointError
 from semigpt.models.base import LanguageModel
@@ -17,7 +16,7 @@ from semigpt.training.adamw import check_like
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Progress
 
-__all__ = ["check_arithmetic", "check_same", "progress_of", "random_state", "restore"]
+__all__ = ["check_arithmetic", "check_same", "progress_of", "restore"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +32,6 @@ def progress_of(checkpoint: Checkpoint) -> Progress:
     return progress
 
 
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of every generator that training draws from (dropout's: the order of data needs
-    none).
-    """
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
 @torch.no_grad()
 def restore(model: LanguageModel, optimizer: Optimizer, checkpoint: Checkpoint) -> None:
     """Put a checkpoint's numbers in place, bit for bit. Raises LookupError, ValueError or
@@ -52,9 +41,6 @@ def restore(model: LanguageModel, optimizer: Optimizer, checkpoint: Checkpoint) 
         check_like(name, checkpoint.tensors["model"][name], parameter)
         parameter.copy_(checkpoint.tensors["model"][name])
     optimizer.load_state(checkpoint.tensors["optimizer"])
-    torch.set_rng_state(checkpoint.tensors["random"]["cpu"])
-    if model.device.type == "cuda" and "cuda" in checkpoint.tensors["random"]:
-        torch.cuda.set_rng_state(checkpoint.tensors["random"]["cuda"], model.device)
 
 
 def check_same(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from semigpt.generation.engine import generate_text
 from semigpt.huggingface.folder import load_model, model_card, save_model
 from semigpt.models.base import LanguageModel
 from semigpt.report.page import write_report
-from semigpt.restoring import check_arithmetic, check_same, progress_of, random_state, restore
+from semigpt.restoring import check_arithmetic, check_same, progress_of, restore
 from semigpt.resuming import no_checkpoint
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.settings import to_table
@@ -416,7 +416,6 @@ class TrainingRun:
         tensors: dict[str, dict[str, Tensor]] = {
             "model": dict(self.model.named_parameters()),
             "optimizer": self.optimizer.state(),
-            "random": random_state(self.model.device),
         }
         self.run.save(tensors, metadata, step=self.progress.step, keep=self.settings.keep)
         self._saved_step = self.progress.step

@@ -10,7 +10,7 @@
       model/           the Hugging Face folder
       report.html
       checkpoints/step-00000500/
-                       weights, optimizer, random state, progress, and a manifest of their SHA-256
+                       weights, optimizer, progress, and a manifest of their SHA-256
 
 A checkpoint is complete or invisible. It is written to a temporary folder, every file and the
 folder flushed to disk, then renamed. The one before it stays until the new one has been read back
@@ -70,7 +70,7 @@ MODEL_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "counts.safetensors"),
 )
 LARGEST_METADATA = 16 << 20  # bytes; the surprisal of some passages takes 20,000
-TENSOR_FILES = ("model", "optimizer", "random")
+TENSOR_FILES = ("model", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -387,7 +387,7 @@ class RunFolder:
             manifest = read_json(folder / "manifest.json")
         except (OSError, ValueError) as error:
             raise unread(folder / "manifest.json", error) from None
-        if set(manifest) != names:
+        if not names <= set(manifest):  # an earlier version's names one more
             raise CheckpointError(
                 f"{folder / 'manifest.json'} does not name the checkpoint's files"
             )

@@ -31,7 +31,8 @@ from semigpt.cli import (
 )
 from semigpt.cli.flags import Parser
 from semigpt.cli.output import EXIT_BAD_INPUT, broken_pipe, note, one_line, standard_streams
-from semigpt.errors import SemigptError
+from semigpt.cli.processes import LOST, told_launcher
+from semigpt.errors import LostProcessError, SemigptError
 from semigpt.system import is_out_of_memory
 
 __all__ = ["build_parser", "main"]
@@ -42,7 +43,7 @@ COMMANDS = (tour, train, generate, serve, evaluate, export, ladder, text, tokeni
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     with standard_streams():
-        return _main(arguments)
+        return told_launcher(_main(arguments))
 
 
 def _main(arguments: Sequence[str] | None) -> int:
@@ -56,6 +57,9 @@ def _main(arguments: Sequence[str] | None) -> int:
         code: int = options.run(options)
         sys.stdout.flush()
         return code
+    except LostProcessError as error:
+        one_line(str(error))
+        return LOST
     except SemigptError as error:
         return one_line(str(error))
     except BrokenPipeError:

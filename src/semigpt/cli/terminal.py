@@ -7,9 +7,8 @@ standard output.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -26,12 +25,11 @@ from semigpt.next_step import what_next
 from semigpt.recipe import (
     BaselinesMeasured,
     Continued,
+    Event,
     Forecasted,
-    More,
     Prepared,
     Preparing,
     Stepped,
-    train,
 )
 from semigpt.run import Evaluated, Finished
 from semigpt.start import several_tokens
@@ -319,23 +317,12 @@ def bits_table(
     return table
 
 
-def show_training(
-    recipe: Recipe,
-    folder: Path,
-    *,
-    resume: bool,
-    other_bits: bool,
-    more: More | None = None,
-    stop: Callable[[], bool],
-    as_json: bool,
-) -> Finished:
-    """Train, showing how it goes; the run folder (or one JSON object) goes to standard output."""
+def show_training(recipe: Recipe, events: Iterator[Event], *, as_json: bool) -> Finished:
+    """Show how a training goes; the run folder (or one JSON object) goes to standard output."""
     display = TrainingDisplay(recipe)
     finished: Finished | None = None
     with display.bar:
-        for event in train(
-            recipe, folder, resume=resume, other_bits=other_bits, more=more, stop=stop
-        ):
+        for event in events:
             match event:
                 case Preparing():
                     display.show_preparing(event)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HELP = """\
 Small models are trained on the bundled corpus, killed by SIGKILL at random
 moments, some while a checkpoint is being written, resumed and killed again. In
-the end weights, optimizer, random state and logs must be, byte for byte, those
+the end weights, optimizer and logs must be, byte for byte, those
 of a run that was left alone. Exit code 1 where they are not.
 """
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,12 +17,15 @@ from semigpt.cli.flags import (
     add_json_flag,
     add_machine_flags,
 )
-from semigpt.cli.output import RUNS, note, stopping, write_json
-from semigpt.errors import SettingsError
+from semigpt.cli.output import EXIT_BAD_INPUT, RUNS, note, stopping, write_json
+from semigpt.cli.processes import LOST, launch, own_process
+from semigpt.errors import LostProcessError, SemigptError, SettingsError
 from semigpt.settings import parse_value, read_toml
+from semigpt.system import ending_signals, handled
 
 if TYPE_CHECKING:
     from semigpt.config import Recipe
+    from semigpt.parallel import Processes
     from semigpt.training.settings import More
 
 HELP = """\
@@ -96,6 +101,13 @@ def add(commands: Commands) -> None:
     sub.add_argument("--seed", type=int, help="of weights, order of data and samples (default: 0)")
     add_machine_flags(sub)
     sub.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="share each step among N processes, which end in the bits of one (default: one, or "
+        "one for each GPU)",
+    )
+    sub.add_argument(
         "--out", type=Path, metavar="FOLDER", help="the run folder (default: a new one in runs/)"
     )
     sub.add_argument(
@@ -135,6 +147,36 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    processes = options.processes or 1
+    if processes < 1:
+        raise SettingsError(f"--processes must be at least 1, not {processes}")
+    own = own_process(options.processes)
+    if own is None and processes > 1:
+        return launch(processes, options.arguments)
+    if own is not None and own.rank:
+        return follow(own)
+    return lead(options, own)
+
+
+def follow(own: Processes) -> int:
+    """A process that is not the first: silent, and stopped by the first alone."""
+    from semigpt import recipe
+
+    logging.disable(logging.WARNING)
+    with handled(lambda number, frame: None, signal.SIGINT, *ending_signals()):
+        try:
+            recipe.follow(own)
+        except LostProcessError:
+            return LOST
+        except SemigptError:
+            return EXIT_BAD_INPUT
+    return 0
+
+
+def lead(options: argparse.Namespace, own: Processes | None) -> int:
+    """The only process, or the first of several."""
+    from semigpt.parallel import ALONE
+
     resume = options.resume is not None
     more = further(options, resume=resume)
     if not resume and options.device in (None, "auto", "cpu"):  # beside the imports, which take 2 s
@@ -154,10 +196,13 @@ def run(options: argparse.Namespace) -> int:
         tables = recipe_tables(options, RunFolder.open(folder).config())
         recipe = Recipe.from_tables(tables, str(folder / "config.toml"))
     else:
-        recipe = Recipe.from_tables(
-            recipe_tables(options), str(options.config or "the command line")
-        )
+        tables = recipe_tables(options)
+        if own is not None:
+            share_out(tables, own)
+        recipe = Recipe.from_tables(tables, str(options.config or "the command line"))
         folder = options.out
+    if own is not None and own.begun is not None:  # all were started again: the leg has begun
+        folder, more = Path(own.begun), None
     if options.refresh:
         from semigpt.corpus.staging import prepare_corpus
 
@@ -166,20 +211,22 @@ def run(options: argparse.Namespace) -> int:
     if options.explain:
         return explain(recipe, as_json=options.json)
     from semigpt.cli.terminal import show_training
+    from semigpt.recipe import train
 
     with contextlib.ExitStack() as held, stopping() as stop:
         if folder is None:
             folder = held.enter_context(RunFolder.claimed(RUNS / default_name(recipe)))
         try:
-            finished = show_training(
+            events = train(
                 recipe,
                 folder,
                 resume=resume,
                 other_bits=options.other_bits,
                 more=more,
                 stop=lambda: stop[0] is not None,
-                as_json=options.json,
+                group=own or ALONE,
             )
+            finished = show_training(recipe, events, as_json=options.json)
         except KeyboardInterrupt as stopped:
             if stop[0] is None:
                 raise
@@ -188,6 +235,18 @@ def run(options: argparse.Namespace) -> int:
                 note(line)
             return 128 + stop[0]
     return 128 + stop[0] if stop[0] is not None and not finished.complete else 0
+
+
+def share_out(tables: dict[str, dict[str, Any]], own: Processes) -> None:
+    """Settle in the tables of a new run what a launcher's processes decide: a micro-batch and an
+    equal part of the machine's threads each.
+    """
+    import torch
+
+    tables.setdefault("training", {}).setdefault("gradient_accumulation", own.size)
+    if not torch.cuda.is_available():
+        threads = max(1, torch.get_num_threads() // own.place.local_size)
+        tables.setdefault("machine", {}).setdefault("threads", threads)
 
 
 def further(options: argparse.Namespace, *, resume: bool) -> More | None:

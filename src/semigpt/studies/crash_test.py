@@ -4,7 +4,7 @@ left alone?
 A small model is trained on a small part of the bundled corpus, once in peace. Then runs of the same
 recipe are killed by SIGKILL, half of them at any moment, half while a checkpoint is being written,
 and each time resumed by the same command; after some kills a run is let go to its end. Its weights,
-optimizer, random state and logs must be byte for byte the first run's.
+optimizer and logs must be byte for byte the first run's.
 
 Each training is a process of its own, forked from this one, which has torch imported but never
 used: that saves a start of two seconds a kill, and is safe because no thread of torch's runs yet.
@@ -50,7 +50,7 @@ def small_tables(rung: str, **training: Any) -> dict[str, dict[str, Any]]:
     cls = model_class(rung)
     shape = dict(cls.small)
     if any(field.name == "dropout" for field in fields(cls.Settings)):
-        # Dropout draws from the random state: a run that lost it would not end in the same bits.
+        # A resumed run has to drop the same units, or it would not end in the same bits.
         shape["dropout"] = 0.1
     return {
         **RECIPE,
@@ -211,5 +211,5 @@ def compared_files(folder: Path) -> dict[str, bytes]:
     newest = max(folder.glob("checkpoints/step-*"))
     paths = [folder / "metrics.jsonl", folder / "samples.jsonl"]
     paths += [path for path in (folder / "model").iterdir() if not path.name.startswith(".")]
-    paths += [newest / f"{group}.safetensors" for group in ("model", "optimizer", "random")]
+    paths += [newest / f"{group}.safetensors" for group in ("model", "optimizer")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(paths)}

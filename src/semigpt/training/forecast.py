@@ -19,6 +19,7 @@ from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError
 from semigpt.models.base import LanguageModel, ModelSettings
 from semigpt.native import ahead
+from semigpt.parallel import ALONE, Group
 from semigpt.training.distillation import Teacher
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.progress import Progress
@@ -109,8 +110,10 @@ def forecast_run(
     settings: TrainingSettings,
     evaluate: Callable[[], object],
     teacher: Teacher | None = None,
+    *,
+    group: Group = ALONE,
 ) -> Forecast:
-    """Rehearse a few steps and one evaluation. The caller discards the model and random state.
+    """Rehearse a few steps and one evaluation. The caller discards the model.
 
     It takes a second or two: one step that is not counted, then steps for half a second, at least
     two.
@@ -128,7 +131,7 @@ def forecast_run(
     durations: list[float] = []
     before = start = time.perf_counter()
     for report in training_steps(
-        model, dataset, optimizer, plan, Progress(), step=step, teacher=teacher
+        model, dataset, optimizer, plan, Progress(), step=step, teacher=teacher, group=group
     ):
         now = time.perf_counter()
         if report.step == 1:

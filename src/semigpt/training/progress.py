@@ -23,7 +23,7 @@ FIRST_LEG = LegSettings()
 
 @dataclass
 class Progress:
-    """All that resuming needs beside weights, optimizer and random state."""
+    """All that resuming needs beside weights and optimizer."""
 
     step: int = 0
     tokens_seen: int = 0

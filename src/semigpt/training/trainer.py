@@ -5,17 +5,19 @@ What is printed, evaluated, saved or generated between two steps is plain code o
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from semigpt.dataset import Dataset
 from semigpt.device import MachineSettings
-from semigpt.errors import TrainingError
+from semigpt.errors import SettingsError, TrainingError
 from semigpt.models.base import LanguageModel
+from semigpt.parallel import ALONE, Group, TreeSum, check_lanes
 from semigpt.training.distillation import Teacher
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import FIRST_LEG, Progress, StepReport
@@ -35,6 +37,7 @@ def training_steps(
     step: Step | None = None,
     teacher: Teacher | None = None,
     leg: LegSettings = FIRST_LEG,
+    group: Group = ALONE,
 ) -> Iterator[StepReport]:
     """Train `model` on the training split to the end of `settings`: one report per update.
 
@@ -42,20 +45,31 @@ def training_steps(
     `make_step` finds. `teacher` decides the distillation weight of each step, `leg` where the
     schedule begins. What the caller does between two steps counts on the run's clock.
 
+    The processes of a `group` compute a step's micro-batches together, by the first one's clock,
+    and each ends with the same bits. Dropout draws from the global generator, which each
+    micro-batch sets anew: which units it drops depends on seed, step and micro-batch alone.
+
     A loss or gradient that is not finite never reaches the weights. It raises TrainingError,
     naming step and blocks; with `on_nonfinite="skip"` the step ends without an update and its
     report says so.
     """
+    check_lanes(settings.gradient_accumulation, group.size)
     step = step or make_step(model, MachineSettings(), teacher)
     clock_zero = time.monotonic() - progress.seconds
-    batch = _batch(model, dataset, settings, progress.step)
-    while (fraction := progress.fraction(settings, leg)) < 1:
+    batch = _batch(model, dataset, settings, progress.step, group)
+    while True:
+        unfinished = progress.fraction(settings, leg) < 1
+        progress.seconds, goes_on = group.agree(progress.seconds, unfinished)
+        if not goes_on:
+            break
+        fraction = progress.fraction(settings, leg)
         model.train()
         distillation_weight = 0.0 if teacher is None else teacher.distillation_weight(progress)
-        loss = _accumulate(step, batch, settings.gradient_accumulation, distillation_weight)
+        lanes = _lanes(batch, settings, progress.step, group)
+        loss = _accumulate(step, lanes, optimizer.parameters, distillation_weight, group)
         norm = optimizer.clip_gradients()
         # Read while a GPU still works on this step.
-        upcoming = _batch(model, dataset, settings, progress.step + 1)
+        upcoming = _batch(model, dataset, settings, progress.step + 1, group)
         loss_value, norm_value = torch.stack((loss, norm)).tolist()
         finite = math.isfinite(loss_value) and math.isfinite(norm_value)
         if not finite and settings.on_nonfinite == "stop":
@@ -69,7 +83,7 @@ def training_steps(
         progress.skipped += not finite
         progress.tokens_seen += settings.batch_size * model.settings.context_length
         progress.seconds = time.monotonic() - clock_zero
-        yield StepReport(
+        report = StepReport(
             step=progress.step,
             tokens_seen=progress.tokens_seen,
             fraction=progress.fraction(settings, leg),
@@ -80,6 +94,11 @@ def training_steps(
             skipped=not finite,
             spike=spike,
         )
+        try:
+            yield report
+        except GeneratorExit:
+            group.end()
+            raise
         progress.seconds = time.monotonic() - clock_zero
 
 
@@ -89,9 +108,9 @@ def blocks_of(step: int, settings: TrainingSettings) -> tuple[int, int]:
 
 
 def _batch(
-    model: LanguageModel, dataset: Dataset, settings: TrainingSettings, step: int
+    model: LanguageModel, dataset: Dataset, settings: TrainingSettings, step: int, group: Group
 ) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of a step, `[B, T]` both, on the model's device."""
+    """This process's inputs and targets of a step, `[B, T]` both, on the model's device."""
     inputs_BT, targets_BT = dataset.batch(
         "train",
         model.settings.context_length,
@@ -99,6 +118,8 @@ def _batch(
         seed=settings.seed,
         step=step,
         order=settings.order,
+        rank=group.rank,
+        world_size=group.size,
     )
     if model.device.type != "cuda":
         return inputs_BT.to(model.device), targets_BT.to(model.device)
@@ -110,14 +131,65 @@ def _batch(
     )
 
 
-def _accumulate(
-    step: Step, batch: tuple[Tensor, Tensor], parts: int, distillation_weight: float
-) -> Tensor:
-    """The mean loss of a batch, its gradients accumulated over `parts` micro-batches."""
+def _lanes(
+    batch: tuple[Tensor, Tensor], settings: TrainingSettings, step: int, group: Group
+) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """This process's micro-batches, and the weight of each in the step; before each, dropout's
+    generator is set.
+    """
     inputs_BT, targets_BT = batch
-    loss = torch.zeros((), device=inputs_BT.device)
-    for part in zip(inputs_BT.chunk(parts), targets_BT.chunk(parts), strict=True):
-        loss += step(*part, 1 / parts, distillation_weight) / parts
+    lanes = settings.gradient_accumulation
+    own = lanes // group.size
+    for number, part in enumerate(
+        zip(inputs_BT.chunk(own), targets_BT.chunk(own), strict=True), group.rank * own
+    ):
+        drawn = hashlib.sha256(f"{settings.seed} {step} {number}".encode()).digest()
+        torch.manual_seed(int.from_bytes(drawn[:7], "little"))
+        yield *part, 1 / lanes
+
+
+def _accumulate(
+    step: Step,
+    lanes: Iterator[tuple[Tensor, Tensor, float]],
+    parameters: list[nn.Parameter],
+    distillation_weight: float,
+    group: Group,
+) -> Tensor:
+    """The mean loss of a batch; its gradients, the sum of its micro-batches', in `.grad`."""
+    summed = TreeSum()
+    for inputs_BT, targets_BT, weight in lanes:
+        loss = step(inputs_BT, targets_BT, weight, distillation_weight) * weight
+        if weight == 1:
+            return loss
+        touched = [p for p in parameters if p.grad is not None]
+        gradients = [p.grad for p in touched if p.grad is not None]
+        if any(gradient.is_sparse for gradient in gradients):
+            return _accumulate_rows(loss, step, lanes, distillation_weight, group)
+        summed.add(torch.cat([*(g.flatten() for g in gradients), loss.float().reshape(1)]))
+        for parameter in parameters:
+            parameter.grad = None
+    total = group.sum(summed.total())
+    begin = 0
+    for parameter in touched:
+        parameter.grad = total[begin : begin + parameter.numel()].view_as(parameter)
+        begin += parameter.numel()
+    return total[begin]
+
+
+def _accumulate_rows(
+    loss: Tensor,
+    step: Step,
+    lanes: Iterator[tuple[Tensor, Tensor, float]],
+    distillation_weight: float,
+    group: Group,
+) -> Tensor:
+    """The rest of a batch of which the gradient is a few rows: PyTorch adds them in `.grad`."""
+    if group.size > 1:
+        raise SettingsError(
+            "a bigram is trained by one process: leave --processes out, or choose another --model"
+        )
+    for inputs_BT, targets_BT, weight in lanes:
+        loss = loss + step(inputs_BT, targets_BT, weight, distillation_weight) * weight
     return loss
 
 

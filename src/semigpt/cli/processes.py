@@ -1,0 +1,84 @@
+"""A command in several processes: started together, started again where one dies, one exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semigpt.cli.output import note
+from semigpt.errors import SettingsError
+
+if TYPE_CHECKING:
+    from semigpt.parallel import Processes
+
+__all__ = ["LOST", "launch", "own_process", "told_launcher"]
+
+OUTCOME = "SEMIGPT_OUTCOME"  # the file in which the first process leaves the command's exit code
+RESTARTS = 20
+LOST = 1  # the exit code of a process that is to be started again
+
+
+def launch(processes: int, arguments: list[str]) -> int:
+    """Run `semigpt` with these arguments in several processes of this machine; its exit code.
+
+    torch.distributed's launcher starts all of them again where one dies.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    with tempfile.TemporaryDirectory(prefix="semigpt-") as place:
+        outcome = Path(place) / "outcome"
+        os.environ[OUTCOME] = str(outcome)
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            max_restarts=RESTARTS,
+            monitor_interval=0.1,
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", "semigpt", *arguments)
+        except SignalException as stopped:
+            return 128 + int(stopped.sigval)
+        except ChildFailedError:
+            note(f"a process died {RESTARTS + 1} times; what was saved is whole")
+            return LOST
+        finally:
+            del os.environ[OUTCOME]
+        return int(outcome.read_text())
+
+
+def own_process(asked: int | None) -> Processes | None:
+    """This process among those that a launcher started; None where none did.
+
+    Raises SettingsError where the command asks for another number of them.
+    """
+    from semigpt.parallel import Processes, place_of
+
+    place = place_of()
+    if place is None:
+        return None
+    if asked not in (None, place.size):
+        raise SettingsError(
+            f"--processes {asked} and the launcher's {place.size} processes: leave one of them out"
+        )
+    return Processes(place)
+
+
+def told_launcher(code: int) -> int:
+    """The exit code of this process, where `launch` started it: not 0 only for one that is to be
+    started again. The first process leaves the command's own code for the launcher.
+    """
+    outcome = os.environ.get(OUTCOME)
+    if outcome is None or code == LOST:
+        return code
+    if os.environ.get("RANK") == "0":
+        Path(outcome).write_text(str(code))
+    return 0

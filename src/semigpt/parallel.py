@@ -1,0 +1,308 @@
+"""Several processes that train one model: whose micro-batches are whose, how gradients are added.
+
+A step's gradient is the sum of its micro-batches' ("lanes'"), each computed by itself and added as
+a tree of neighbours, ((a + b) + (c + d)) + e, whoever computed them. What goes between processes
+carries numbers and adds none, so any number of processes computes the same bits.
+
+The first process prepares, evaluates, samples, saves and reports. The others wait for it, open its
+run folder, take its weights, and compute their lanes of every step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from semigpt.errors import LostProcessError, SettingsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["ALONE", "Group", "Place", "Processes", "TreeSum", "check_lanes", "place_of"]
+
+PATIENCE = timedelta(minutes=10)  # for a process that has begun
+LONGEST_PREPARATION = timedelta(days=30)
+
+
+class TreeSum:
+    """The sum of tensors of one shape as a tree of neighbours. It keeps what it is given."""
+
+    def __init__(self) -> None:
+        self._partial: list[tuple[int, Tensor]] = []  # (summands, their sum), the most first
+
+    def add(self, value: Tensor) -> None:
+        count = 1
+        while self._partial and self._partial[-1][0] == count:
+            _, left = self._partial.pop()
+            value, count = left.add_(value), 2 * count
+        self._partial.append((count, value))
+
+    def total(self) -> Tensor:
+        """The sum of all that was added, at least one tensor."""
+        _, total = self._partial.pop()
+        while self._partial:
+            total = self._partial.pop()[1].add_(total)
+        return total
+
+
+class Group:
+    """One process alone. In a rehearsal it is the first of `size`, and the others are not there."""
+
+    rank = 0
+
+    def __init__(self, size: int = 1) -> None:
+        self.size = size
+
+    def rehearsal(self) -> Group:
+        """A group in which this process computes as many lanes as in this one, and adds no others.
+
+        The bits are not the run's: it is for measuring time.
+        """
+        return Group(self.size)
+
+    def begin(self, folder: str) -> None:
+        """Tell the others in which folder the run is: whoever opens it there is ready to train."""
+
+    def join(self, facts: Mapping[str, str]) -> None:
+        """Wait until all are ready to train. `facts` are what the bits of a step depend on.
+
+        Raises SettingsError where a process could not open the run, or would round otherwise.
+        """
+
+    def dismiss(self) -> None:
+        """Tell those that still wait that there is nothing to train."""
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of every process's `values` `[P]`, as a tree of neighbours."""
+        return values
+
+    def agree(self, seconds: float, goes_on: bool) -> tuple[float, bool]:
+        """The first process's clock, and whether it makes another step."""
+        return seconds, goes_on
+
+    def end(self) -> None:
+        """Tell the others that no step follows."""
+
+
+ALONE = Group()
+
+
+def check_lanes(lanes: int, size: int) -> None:
+    """Raise SettingsError where `size` processes cannot add `lanes` micro-batches in one order."""
+    each, rest = divmod(lanes, size)
+    if size > 1 and (rest or each & (each - 1)):
+        fitting = [n for n in range(2, lanes + 1) if lanes % n == 0 and _is_power(lanes // n)]
+        raise SettingsError(
+            f"a step of {lanes} micro-batches cannot be computed by {size} processes: "
+            f"{', '.join(map(str, [1, *fitting]))} can; the number of micro-batches is "
+            "training.gradient_accumulation, set when a run begins"
+        )
+
+
+def _is_power(number: int) -> bool:
+    return number & (number - 1) == 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a launcher put this process."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    address: str
+    port: int
+    attempt: int = 0  # times that all were started again before
+    hosted: bool = False  # the launcher keeps the store
+
+
+def place_of(environment: Mapping[str, str] = os.environ) -> Place | None:
+    """Where torchrun's or Slurm's variables put this process; None for one that was not launched.
+
+    Raises SettingsError for variables that are no place.
+    """
+    try:
+        if environment.get("WORLD_SIZE", "1") != "1" and "RANK" in environment:
+            return Place(
+                rank=int(environment["RANK"]),
+                size=int(environment["WORLD_SIZE"]),
+                local_rank=int(environment.get("LOCAL_RANK", 0)),
+                local_size=int(environment.get("LOCAL_WORLD_SIZE", 1)),
+                address=environment["MASTER_ADDR"],
+                port=int(environment["MASTER_PORT"]),
+                attempt=int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)),
+                hosted=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+            )
+        # Those of a step, that is of srun: a batch script itself is one process.
+        if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1" and "SLURM_PROCID" in environment:
+            tasks = environment["SLURM_STEP_TASKS_PER_NODE"]
+            return Place(
+                rank=int(environment["SLURM_PROCID"]),
+                size=int(environment["SLURM_STEP_NUM_TASKS"]),
+                local_rank=int(environment["SLURM_LOCALID"]),
+                local_size=int(tasks.split("(")[0].split(",")[0]),
+                address=_first_host(environment["SLURM_STEP_NODELIST"]),
+                port=20_000 + int(environment["SLURM_JOB_ID"]) % 20_000,
+            )
+    except (KeyError, ValueError) as error:
+        raise SettingsError(
+            f"the launcher's variables do not say where this process stands ({error}): start it "
+            "with semigpt train --processes N, torchrun or srun"
+        ) from None
+    return None
+
+
+def _first_host(hosts: str) -> str:
+    """The first of Slurm's `node[03-05,9],other`."""
+    found = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\])?([^,]*)", hosts)
+    if found is None:
+        raise ValueError(f"SLURM_STEP_NODELIST={hosts}")
+    return f"{found[1]}{found[2] or ''}{found[3]}"
+
+
+class Processes(Group):
+    """A process among several, which torch.distributed connects."""
+
+    def __init__(self, place: Place) -> None:
+        import torch
+
+        super().__init__(place.size)
+        self.rank, self.place = place.rank, place
+        if torch.cuda.is_available():
+            if place.local_size > torch.cuda.device_count():
+                raise SettingsError(
+                    f"{place.local_size} processes and {torch.cuda.device_count()} GPUs: start at "
+                    "most one process per GPU, or say --device cpu"
+                )
+            torch.cuda.set_device(place.local_rank)
+        self._dist: Any = torch.distributed  # its type stubs do not have the stores
+        dist = self._dist
+        with self._connected():
+            store = dist.TCPStore(
+                place.address,
+                place.port,
+                is_master=place.rank == 0 and not place.hosted,
+                wait_for_workers=False,
+                timeout=PATIENCE,
+            )
+        # Beyond attempts: the launcher's store outlives the processes.
+        self._kept = dist.PrefixStore("semigpt", store)
+        self._store = dist.PrefixStore(f"attempt-{place.attempt}", self._kept)
+
+    # Before training: the store
+
+    @property
+    def begun(self) -> str | None:
+        """The run folder of an earlier attempt, where one came so far."""
+        with self._connected():
+            return json.loads(self._kept.get("run")) if self._kept.check(["run"]) else None
+
+    def begin(self, folder: str) -> None:
+        for store in (self._kept, self._store):
+            store.set("run", json.dumps(folder))
+
+    def run_folder(self) -> str | None:
+        """Where the run is, however long the first process prepares it; None where it dismisses the
+        others.
+        """
+        folder: str | None = self._awaited("run", LONGEST_PREPARATION)
+        return folder
+
+    def report(self, facts: Mapping[str, str] | None, error: str = "") -> bool:
+        """Say that this process is ready, or why it is not; whether there is something to train."""
+        self._store.set(f"ready-{self.rank}", json.dumps({"facts": facts, "error": error}))
+        return not error and bool(self._awaited("join", PATIENCE)) and self._connect()
+
+    def join(self, facts: Mapping[str, str]) -> None:
+        for rank in range(1, self.size):
+            ready = self._awaited(f"ready-{rank}", PATIENCE)
+            if ready["error"]:
+                raise SettingsError(f"process {rank} of {self.size}: {ready['error']}")
+            if ready["facts"] != facts:
+                unlike = ", ".join(
+                    f"{name} {own} and {ready['facts'].get(name)}"
+                    for name, own in facts.items()
+                    if ready["facts"].get(name) != own
+                )
+                raise SettingsError(
+                    f"process {rank} would round otherwise than the first ({unlike}): use machines "
+                    "and environments that are alike"
+                )
+        self._store.set("join", "true")
+        self._connect()
+
+    def dismiss(self) -> None:
+        with contextlib.suppress(LostProcessError), self._connected():
+            for key in ("run", "join"):
+                if not self._store.check([key]):
+                    self._store.set(key, "null")
+
+    def _awaited(self, key: str, patience: timedelta) -> Any:
+        with self._connected():
+            self._store.wait([key], patience)
+            return json.loads(self._store.get(key))
+
+    def _connect(self) -> bool:
+        import torch
+
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        with self._connected():
+            self._dist.init_process_group(
+                backend,
+                store=self._dist.PrefixStore("group", self._store),
+                rank=self.rank,
+                world_size=self.size,
+                timeout=PATIENCE,
+            )
+        return True
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[None]:
+        """A connection that breaks is a process that is gone."""
+        try:
+            yield
+        except RuntimeError as error:  # what torch.distributed raises has no other base
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise LostProcessError(
+                f"process {self.rank} of {self.size} has lost another ({reason}); what was saved "
+                "is whole: the same command goes on from there"
+            ) from None
+
+    # While training: torch.distributed
+
+    def sum(self, values: Tensor) -> Tensor:
+        import torch
+        import torch.distributed as dist
+
+        part = -(-len(values) // self.size)
+        sent = values.new_zeros(self.size * part)
+        sent[: len(values)] = values
+        received, whole = torch.empty_like(sent), torch.empty_like(sent)
+        with self._connected():
+            dist.all_to_all_single(received, sent)
+            tree = TreeSum()
+            for each in received.chunk(self.size):
+                tree.add(each)
+            dist.all_gather_into_tensor(whole, tree.total())
+        return whole[: len(values)]
+
+    def agree(self, seconds: float, goes_on: bool) -> tuple[float, bool]:
+        import torch
+        import torch.distributed as dist
+
+        told = torch.tensor([seconds, goes_on], dtype=torch.float64)
+        with self._connected():
+            dist.broadcast(told, 0)
+        seconds, goes_on = told.tolist()
+        return seconds, bool(goes_on)
+
+    def end(self) -> None:
+        with contextlib.suppress(LostProcessError):
+            self.agree(0.0, False)
