@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import stat
 import sys
 import threading
@@ -21,6 +22,7 @@ __all__ = [
     "ending_signals",
     "fork",
     "free_memory",
+    "free_port",
     "handled",
     "has_ended",
     "ignore_interrupts",
@@ -165,6 +167,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 # Processes that are forked
+
+
+def free_port() -> int:
+    """A port of this machine on which nobody listens at the moment."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
 
 
 def can_fork() -> bool:

@@ -37,6 +37,13 @@ def add(commands: Commands) -> None:
         metavar="RUNG",
         help="a rung; may be given again (default: every rung)",
     )
+    sub.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="kill one of up to N processes, a power of two (default: 1)",
+    )
     sub.add_argument("--seed", type=int, default=0, help="of the moments of the kills (default: 0)")
     add_json_flag(sub)
 
@@ -45,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
     from semigpt.studies.crash_test import crash_test
 
     trials: list[Trial] = []
-    for trial in crash_test(options.model, kills=options.kills, seed=options.seed):
+    asked = {"kills": options.kills, "seed": options.seed, "processes": options.processes}
+    for trial in crash_test(options.model, **asked):
         trials.append(trial)
         outcome = "the same bits"
         if trial.differences:

@@ -6,6 +6,9 @@ recipe are killed by SIGKILL, half of them at any moment, half while a checkpoin
 and each time resumed by the same command; after some kills a run is let go to its end. Its weights,
 optimizer and logs must be byte for byte the first run's.
 
+With several processes one of them is killed, and each time the run is resumed by another number of
+them. The run left alone is one process's.
+
 Each training is a process of its own, forked from this one, which has torch imported but never
 used: that saves a start of two seconds a kill, and is safe because no thread of torch's runs yet.
 For the same reason nothing here may compute before the fork.
@@ -20,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +69,7 @@ class Trial:
 
     rung: str
     gradient_accumulation: int
+    processes: int  # at most
     kills: int
     while_saving: int  # kills that left a checkpoint half written
     before_first: int  # kills before the first checkpoint: the run begins again
@@ -79,10 +84,10 @@ class Trial:
 
 
 def crash_test(
-    rungs: Sequence[str] | None = None, *, kills: int = 10, seed: int = 0
+    rungs: Sequence[str] | None = None, *, kills: int = 10, seed: int = 0, processes: int = 1
 ) -> Iterator[Trial]:
-    """`kills` kills a rung, half of them over a run that accumulates its gradient over two
-    micro-batches.
+    """`kills` kills a rung, half of them over a run that accumulates its gradient over twice as
+    many micro-batches. Of several `processes`, a power of two, every rung but the bigram is tried.
 
     Raises SettingsError for an unknown rung, or where processes cannot be forked (Windows).
     """
@@ -92,16 +97,21 @@ def crash_test(
         raise SettingsError(f"kills must be at least 1, not {kills}")
     if not system.can_fork():
         raise SettingsError("torture needs a system that forks processes, such as Linux or macOS")
-    for rung in rungs or LADDER:
-        for accumulation, count in ((1, kills - kills // 2), (2, kills // 2)):
+    if processes < 1 or processes & (processes - 1):
+        raise SettingsError(f"processes must be a power of two, not {processes}")
+    for rung in rungs or list(LADDER)[processes > 1 :]:
+        for lanes, count in ((processes, kills - kills // 2), (2 * processes, kills // 2)):
             if count:
-                yield train_and_kill(rung, accumulation, kills=count, seed=seed)
+                yield train_and_kill(rung, lanes, kills=count, seed=seed, processes=processes)
 
 
-def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: int) -> Trial:
+def train_and_kill(
+    rung: str, gradient_accumulation: int, *, kills: int, seed: int, processes: int = 1
+) -> Trial:
     """One rung: an undisturbed run, then killed ones, `KILLS_PER_RUN` kills each at most, compared
     with it.
     """
+    numbers = [1 << n for n in range(processes.bit_length())]
     tables = small_tables(rung, gradient_accumulation=gradient_accumulation, teacher_order=3)
     draw = random.Random(f"{seed} {rung} {gradient_accumulation}")
     start = time.monotonic()
@@ -109,30 +119,25 @@ def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: i
     differences: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="semigpt-torture-") as place:
         whole = Path(place, "whole")
-        _wait(_begin(tables, whole), whole)
+        _wait(_begin(tables, whole, 1), whole)
         length = time.monotonic() - start
         expected = compared_files(whole)
         while done < kills:
             folder = Path(place, f"run-{runs}")
             for _ in range(min(KILLS_PER_RUN, kills - done)):
-                process = _begin(tables, folder)
+                started = _begin(tables, folder, draw.choice(numbers))
                 if draw.random() < 0.5:
-                    _await_saving(folder, process, draw.randint(1, 5))
+                    _await_saving(folder, started[0], draw.randint(1, 5))
                     time.sleep(draw.uniform(0, 0.01))
                 else:
                     time.sleep(draw.uniform(0, length))
-                try:
-                    killed = system.kill(process)
-                except ChildProcessError:
-                    failed = f"the training in {folder} failed: {_log(folder)}"
-                    raise TrainingError(failed) from None
-                if not killed:
+                if not _kill(started, draw.randrange(len(started)), folder):
                     length *= 0.8  # the first run also made the corpus, or the machine was busy
                     break  # it had reached its end before the kill
                 done += 1
                 saving += bool(list(folder.glob("checkpoints/.step-*.partial")))
                 before_first += not list(folder.glob("checkpoints/step-*"))
-            _wait(_begin(tables, folder), folder)
+            _wait(_begin(tables, folder, draw.choice(numbers)), folder)
             runs += 1
             found = compared_files(folder)
             differences |= {name for name in expected if found.get(name) != expected[name]}
@@ -140,6 +145,7 @@ def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: i
     return Trial(
         rung,
         gradient_accumulation,
+        processes,
         done,
         saving,
         before_first,
@@ -150,40 +156,69 @@ def train_and_kill(rung: str, gradient_accumulation: int, *, kills: int, seed: i
     )
 
 
-def _begin(tables: dict[str, dict[str, Any]], folder: Path) -> int:
-    """A process that trains into the folder, or resumes what it finds there; its id."""
+def _begin(tables: dict[str, dict[str, Any]], folder: Path, processes: int) -> list[int]:
+    """Processes that train into the folder, or resume what they find there; their ids."""
     import torch  # once, here, and inherited by every process
 
     from semigpt.config import Recipe
-    from semigpt.recipe import train
+    from semigpt.parallel import ALONE, Place, Processes
+    from semigpt.recipe import follow, train
 
-    def work() -> None:
+    port = system.free_port() if processes > 1 else 0
+
+    def work(rank: int) -> None:
         metadata = folder / "metadata.json"
         if metadata.is_file() and b'"complete": true' in metadata.read_bytes():
             return
         # So small a model gains nothing by two, and loses much on a busy machine.
         torch.set_num_threads(1)
-        for _ in train(Recipe.from_tables(tables), folder):
+        group = ALONE
+        if processes > 1:
+            group = Processes(Place(rank, processes, rank, processes, "127.0.0.1", port))
+            if rank:
+                follow(group)
+                return
+        for _ in train(Recipe.from_tables(tables), folder, group=group):
             pass
 
-    return system.fork(work, folder.with_suffix(".log"))
+    log = folder.with_suffix(".log")
+    return [system.fork(partial(work, rank), log) for rank in range(processes)]
 
 
-def _wait(process: int, folder: Path) -> None:
+def _wait(processes: list[int], folder: Path) -> None:
     """Let a training come to its end; TrainingError with its last words where it fails."""
     deadline = time.monotonic() + TOO_LONG
-    while True:
-        status = system.status_of(process)
+    left = list(processes)
+    while left:
+        status = system.status_of(left[0])
+        if status:
+            raise TrainingError(f"a training failed: {_log(folder)}")
         if status is not None:
-            break
-        if time.monotonic() > deadline:
-            system.kill(process)
+            left.pop(0)
+        elif time.monotonic() > deadline:
+            for process in left:
+                system.kill(process)
             raise TrainingError(
                 f"a training of {TOO_LONG:.0f} seconds, where two are usual: {_log(folder)}"
             )
-        time.sleep(0.002)
-    if status:
-        raise TrainingError(f"a training failed: {_log(folder)}")
+        else:
+            time.sleep(0.002)
+
+
+def _kill(processes: list[int], which: int, folder: Path) -> bool:
+    """Kill one of a training's processes, and as a launcher does, the others after it; False where
+    it had ended well before.
+
+    Raises TrainingError where it had failed.
+    """
+    try:
+        killed = system.kill(processes.pop(which))
+    except ChildProcessError:
+        raise TrainingError(f"the training in {folder} failed: {_log(folder)}") from None
+    for process in processes:
+        with contextlib.suppress(ChildProcessError):  # it ended because the other was gone
+            system.kill(process)
+    return killed
 
 
 def _await_saving(folder: Path, process: int, count: int) -> None:
