@@ -269,7 +269,8 @@ class Processes(Group):
         try:
             yield
         except RuntimeError as error:  # what torch.distributed raises has no other base
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            # Its first sentence, without the file of the library's source.
+            reason = re.sub(r"\[/[^\]]*\] ?|\. .*", "", str(error).split("\n")[0])
             raise LostProcessError(
                 f"process {self.rank} of {self.size} has lost another ({reason}); what was saved "
                 "is whole: the same command goes on from there"
@@ -290,7 +291,7 @@ class Processes(Group):
             tree = TreeSum()
             for each in received.chunk(self.size):
                 tree.add(each)
-            dist.all_gather_into_tensor(whole, tree.total())
+            dist.all_gather(list(whole.chunk(self.size)), tree.total())
         return whole[: len(values)]
 
     def agree(self, seconds: float, goes_on: bool) -> tuple[float, bool]:

@@ -131,7 +131,6 @@ def train(
     mark("begun")
     asked = recipe
     with contextlib.ExitStack() as held:
-        held.callback(group.dismiss)
         run = open_to_resume(folder, resume or more is not None, held)
         new, forecast, first = run is None, None, None
         if run is not None:  # every choice was made when the run began
@@ -157,11 +156,7 @@ def train(
         step = make_step(model, recipe.machine, teacher)
         training = TrainingRun(run, recipe, text, model, optimizer, forecast)
         checkpoint = None if new else training.restore_newest(other_bits=other_bits)
-        yield training.prepared(None if new else training.progress.step)
-        if new and forecast is not None:
-            yield Forecasted(forecast, advice(asked, recipe, forecast), dropout_of(recipe))
-        if more is not None:
-            yield Continued(recipe.leg, forecast, recipe.leg.top(recipe.optimizer.rewarm))
+        yield from announced(training, asked, new=new, further=more is not None)
         run.write_metadata(training.metadata)
         if checkpoint is None:
             yield training.begin(first)
@@ -257,6 +252,18 @@ def open_to_resume(folder: Path, resume: bool, held: contextlib.ExitStack) -> Ru
     run.lock()
     held.callback(run.unlock)
     return run
+
+
+def announced(
+    training: TrainingRun, asked: Recipe, *, new: bool, further: bool
+) -> Iterator[Prepared | Forecasted | Continued]:
+    """What is known of a run before its first step; `asked` is the recipe before its choices."""
+    recipe, forecast = training.recipe, training.forecast
+    yield training.prepared(None if new else training.progress.step)
+    if new and forecast is not None:
+        yield Forecasted(forecast, advice(asked, recipe, forecast), dropout_of(recipe))
+    if further:
+        yield Continued(recipe.leg, forecast, recipe.leg.top(recipe.optimizer.rewarm))
 
 
 def end(training: TrainingRun, stopped: bool) -> Iterator[Evaluated | Finished]:

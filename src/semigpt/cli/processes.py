@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -30,6 +31,7 @@ def launch(processes: int, arguments: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the run tells
     with tempfile.TemporaryDirectory(prefix="semigpt-") as place:
         outcome = Path(place) / "outcome"
         os.environ[OUTCOME] = str(outcome)
@@ -37,6 +39,7 @@ def launch(processes: int, arguments: list[str]) -> int:
             min_nodes=1,
             max_nodes=1,
             nproc_per_node=processes,
+            run_id="semigpt",
             rdzv_backend="c10d",
             rdzv_endpoint="127.0.0.1:0",
             local_addr="127.0.0.1",
@@ -69,6 +72,8 @@ def own_process(asked: int | None) -> Processes | None:
         raise SettingsError(
             f"--processes {asked} and the launcher's {place.size} processes: leave one of them out"
         )
+    if place.attempt and not place.rank:
+        note("a process was lost, and all are started again")
     return Processes(place)
 
 

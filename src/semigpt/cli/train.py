@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from semigpt.cli.flags import (
     Commands,
+    Parser,
     add_command,
     add_data_flags,
     add_json_flag,
@@ -93,11 +94,7 @@ def add(commands: Commands) -> None:
         metavar="FOLDER",
         help="begin with the weights and the tokenizer of a run or model folder, or of `starter`",
     )
-    sub.add_argument("--steps", type=length(int), help="how long: updates of the weights")
-    sub.add_argument("--tokens", type=length(int), help="how long: tokens trained on")
-    sub.add_argument(
-        "--minutes", type=length(float), help="how long: minutes of training (default: 2)"
-    )
+    add_length_flags(sub)
     sub.add_argument("--seed", type=int, help="of weights, order of data and samples (default: 0)")
     add_machine_flags(sub)
     sub.add_argument(
@@ -146,16 +143,28 @@ def add(commands: Commands) -> None:
     add_json_flag(sub, "print the result as one JSON object")
 
 
+def add_length_flags(sub: Parser) -> None:
+    sub.add_argument("--steps", type=length(int), help="how long: updates of the weights")
+    sub.add_argument("--tokens", type=length(int), help="how long: tokens trained on")
+    sub.add_argument(
+        "--minutes", type=length(float), help="how long: minutes of training (default: 2)"
+    )
+
+
 def run(options: argparse.Namespace) -> int:
-    processes = options.processes or 1
-    if processes < 1:
-        raise SettingsError(f"--processes must be at least 1, not {processes}")
-    own = own_process(options.processes)
-    if own is None and processes > 1:
-        return launch(processes, options.arguments)
+    asked: int | None = options.processes
+    if asked is not None and asked < 1:
+        raise SettingsError(f"--processes must be at least 1, not {asked}")
+    own = own_process(asked)
+    if own is None and (asked or 1) > 1:
+        return launch(asked or 1, options.arguments)
     if own is not None and own.rank:
         return follow(own)
-    return lead(options, own)
+    try:
+        return lead(options, own)
+    finally:
+        if own is not None:
+            own.dismiss()
 
 
 def follow(own: Processes) -> int:

@@ -32,7 +32,15 @@ from semigpt.errors import SettingsError, TrainingError
 from semigpt.models import LADDER, model_class
 from semigpt.settings import check_choice
 
-__all__ = ["Trial", "compared_files", "crash_test", "small_tables", "train_and_kill"]
+__all__ = [
+    "Trial",
+    "begin",
+    "compared_files",
+    "crash_test",
+    "small_tables",
+    "train_and_kill",
+    "wait_for",
+]
 
 KILLS_PER_RUN = 10
 TOO_LONG = 120.0  # seconds; a training takes two
@@ -119,13 +127,13 @@ def train_and_kill(
     differences: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="semigpt-torture-") as place:
         whole = Path(place, "whole")
-        _wait(_begin(tables, whole, 1), whole)
+        wait_for(begin(tables, whole, 1), whole)
         length = time.monotonic() - start
         expected = compared_files(whole)
         while done < kills:
             folder = Path(place, f"run-{runs}")
             for _ in range(min(KILLS_PER_RUN, kills - done)):
-                started = _begin(tables, folder, draw.choice(numbers))
+                started = begin(tables, folder, draw.choice(numbers))
                 if draw.random() < 0.5:
                     _await_saving(folder, started[0], draw.randint(1, 5))
                     time.sleep(draw.uniform(0, 0.01))
@@ -137,7 +145,7 @@ def train_and_kill(
                 done += 1
                 saving += bool(list(folder.glob("checkpoints/.step-*.partial")))
                 before_first += not list(folder.glob("checkpoints/step-*"))
-            _wait(_begin(tables, folder, draw.choice(numbers)), folder)
+            wait_for(begin(tables, folder, draw.choice(numbers)), folder)
             runs += 1
             found = compared_files(folder)
             differences |= {name for name in expected if found.get(name) != expected[name]}
@@ -156,7 +164,7 @@ def train_and_kill(
     )
 
 
-def _begin(tables: dict[str, dict[str, Any]], folder: Path, processes: int) -> list[int]:
+def begin(tables: dict[str, dict[str, Any]], folder: Path, processes: int) -> list[int]:
     """Processes that train into the folder, or resume what they find there; their ids."""
     import torch  # once, here, and inherited by every process
 
@@ -185,7 +193,7 @@ def _begin(tables: dict[str, dict[str, Any]], folder: Path, processes: int) -> l
     return [system.fork(partial(work, rank), log) for rank in range(processes)]
 
 
-def _wait(processes: list[int], folder: Path) -> None:
+def wait_for(processes: list[int], folder: Path) -> None:
     """Let a training come to its end; TrainingError with its last words where it fails."""
     deadline = time.monotonic() + TOO_LONG
     left = list(processes)
