@@ -178,7 +178,7 @@ def make_specimens(place: Path) -> Path:
     make_used(place)
     run = RunFolder.create(place / "newest", {"data": {"spec": "news"}})
     run.unlock()
-    tensors = {group: {"x": torch.ones(20)} for group in ("model", "optimizer", "random")}
+    tensors = {group: {"x": torch.ones(20)} for group in ("model", "optimizer")}
     for step in (1, 2):
         run.append("metrics", {"step": step, "loss": 1.0})
         run.write_metadata({"baselines": {"uniform": 3.0}})
@@ -290,7 +290,6 @@ def make_used(place: Path) -> None:
     tensors = {
         "model": {name: p.detach() for name, p in model.named_parameters()},
         "optimizer": optimizer.state(),
-        "random": {"cpu": torch.get_rng_state()},
     }
     run.save(tensors, {"progress": asdict(Progress(step=1))}, step=1, keep=2)
 

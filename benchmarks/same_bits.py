@@ -134,7 +134,7 @@ def measured(only: str, folder: Path) -> Iterator[tuple[str, str]]:
             run = folder / f"{rung}-{way.replace(', ', '-')}"
             train(rung, settings, run)
             (checkpoint,) = sorted((run / "checkpoints").glob("step-*"))[-1:]
-            for group in ("model", "optimizer", "random"):
+            for group in ("model", "optimizer"):
                 yield f"{name}: {group}", tensors(checkpoint / f"{group}.safetensors")
             yield f"{name}: saved", tensors(run / "model" / "model.safetensors")
             yield f"{name}: metrics", values(run / "metrics.jsonl")

@@ -110,7 +110,7 @@ def files_of(run: Path) -> dict[str, bytes]:
     ]
     names += [
         str(checkpoint.relative_to(run) / f"{group}.safetensors")
-        for group in ("model", "optimizer", "random")
+        for group in ("model", "optimizer")
     ]
     return {name: (run / name).read_bytes() for name in names}
 

@@ -48,10 +48,9 @@ from semigpt.training.step import make_step
 
 __all__ = [
     "Preparing",
-    "count_ngrams",
+    "counted",
     "fresh_model",
     "has_teacher",
-    "make_teacher",
     "prepare",
     "prepare_tokenizer",
     "rehearse",
@@ -252,11 +251,17 @@ def has_teacher(recipe: Recipe) -> bool:
     return recipe.training.teacher == "counts"
 
 
-def make_teacher(recipe: Recipe, dataset: Dataset, counts: Counts | None) -> Teacher | None:
-    """The counts of `count_ngrams` as the teacher that the recipe asks for."""
-    if counts is None or not has_teacher(recipe):
-        return None
-    return Teacher.of(counts, dataset.stream("train"), recipe.model.context_length)
+def counted(
+    recipe: Recipe, dataset: Dataset, device: torch.device
+) -> tuple[Counts | None, Teacher | None]:
+    """The n-gram counts of `count_ngrams`, and the teacher that they make where the recipe asks for
+    one.
+    """
+    with timed("counting n-grams"):
+        counts = count_ngrams(recipe, dataset, device)
+        if counts is None or not has_teacher(recipe):
+            return counts, None
+        return counts, Teacher.of(counts, dataset.stream("train"), recipe.model.context_length)
 
 
 def fresh_model(

@@ -19,12 +19,11 @@ from semigpt.device import pick_device, use_threads
 from semigpt.errors import SemigptError, TrainingError
 from semigpt.huggingface.open import open_run
 from semigpt.models.base import LanguageModel
-from semigpt.parallel import ALONE, Group, Processes, check_lanes
+from semigpt.parallel import ALONE, Group, Processes
 from semigpt.preparation import (
     Preparing,
-    count_ngrams,
+    counted,
     fresh_model,
-    make_teacher,
     prepare,
     rehearse,
 )
@@ -138,12 +137,9 @@ def train(
         device = pick_device(recipe.machine.device)
         # The text, and the time there is, decide what a model learns most in it.
         recipe, text = yield from prepare(recipe, stop, run, processes=group.size)
-        check_lanes(recipe.training.gradient_accumulation, group.size)
         check_resources(recipe.model, recipe.training, folder, device)
         use_threads(recipe.machine)
-        with stage("counting n-grams"):
-            counts = count_ngrams(recipe, text.dataset, device)
-            teacher = make_teacher(recipe, text.dataset, counts)
+        counts, teacher = counted(recipe, text.dataset, device)
         if run is None:  # its length decides whether to compile
             with stage("forecast and first evaluation"):
                 recipe, forecast, first = rehearse(
@@ -178,8 +174,6 @@ def train(
             ):
                 training.log(report)
                 yield Stepped(report, pace.slowed(report))
-                if report.fraction >= 1:
-                    mark("last step")
                 if training.evaluation_due(report):
                     if training.baselines is None:
                         yield training.measure_baselines()
@@ -208,8 +202,7 @@ def follow(group: Processes) -> None:
         device = pick_device(recipe.machine.device)
         use_threads(recipe.machine)
         recipe, text = run_to_end(prepare(recipe, run=run))
-        counts = count_ngrams(recipe, text.dataset, device)
-        teacher = make_teacher(recipe, text.dataset, counts)
+        counts, teacher = counted(recipe, text.dataset, device)
         checkpoint, progress = run.newest(), Progress()
         model = fresh_model(recipe, device, counts, restored=checkpoint is not None)
         optimizer = Optimizer(model, recipe.optimizer)

@@ -31,7 +31,7 @@ from semigpt.restoring import check_arithmetic, check_same, progress_of, restore
 from semigpt.resuming import no_checkpoint
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.settings import to_table
-from semigpt.stages import stage
+from semigpt.stages import mark, stage
 from semigpt.storage import replace_file
 from semigpt.system import is_out_of_memory
 from semigpt.tokenizers.base import Tokenizer
@@ -363,6 +363,8 @@ class TrainingRun:
             names = ("loss", "learning_rate", "gradient_norm")
             self._append({name: getattr(report, name) for name in names})
             self._append_seconds(report.step, report.seconds)
+        if report.fraction >= 1:
+            mark("last step")
 
     def evaluation_due(self, report: StepReport) -> bool:
         """Whether the model is evaluated after this step; asked once for each step."""

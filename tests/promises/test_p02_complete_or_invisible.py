@@ -29,7 +29,6 @@ from semigpt.tokenizers import CharTokenizer, load_tokenizer
 TENSORS = {
     "model": {"weight": torch.arange(200.0)},
     "optimizer": {"0.0.exp_avg": torch.ones(200)},
-    "random": {"cpu": torch.get_rng_state()},
 }
 CRASHED = 77
 

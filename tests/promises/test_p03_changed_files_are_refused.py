@@ -21,7 +21,7 @@ from semigpt.run_folder import RunFolder
 from semigpt.shards import ShardWriter
 from semigpt.tokenizers import CharTokenizer, load_tokenizer
 
-TENSORS = {group: {"x": torch.randn(50)} for group in ("model", "optimizer", "random")}
+TENSORS = {group: {"x": torch.randn(50)} for group in ("model", "optimizer")}
 
 
 def flipped(content: bytes, draw: random.Random) -> bytes:

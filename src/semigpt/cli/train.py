@@ -120,16 +120,7 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="resume also where this machine, its torch or its compiler rounds otherwise",
     )
-    sub.add_argument(
-        "--config", type=Path, metavar="FILE", help="a config.toml to start from; flags go over it"
-    )
-    sub.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="TABLE.KEY=VALUE",
-        help="any setting of config.toml, such as model.num_layers=6 or sample.prompt=서울",
-    )
+    add_setting_flags(sub)
     sub.add_argument(
         "--refresh",
         action="store_true",
@@ -141,6 +132,19 @@ def add(commands: Commands) -> None:
         help="measure how a step runs best here, say what is chosen and why; no training",
     )
     add_json_flag(sub, "print the result as one JSON object")
+
+
+def add_setting_flags(sub: Parser) -> None:
+    sub.add_argument(
+        "--config", type=Path, metavar="FILE", help="a config.toml to start from; flags go over it"
+    )
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="any setting of config.toml, such as model.num_layers=6 or sample.prompt=서울",
+    )
 
 
 def add_length_flags(sub: Parser) -> None:

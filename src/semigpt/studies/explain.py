@@ -30,10 +30,9 @@ from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.ngrams.counts import Counts
 from semigpt.preparation import (
-    count_ngrams,
+    counted,
     fresh_model,
     has_teacher,
-    make_teacher,
     prepare,
     ways_to_train,
 )
@@ -68,8 +67,7 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
     asked = recipe
     recipe, (corpus, tokenizer, dataset) = run_to_end(prepare(recipe))
     device = pick_device(recipe.machine.device)
-    counts = count_ngrams(recipe, dataset, device)
-    teacher = make_teacher(recipe, dataset, counts)
+    counts, teacher = counted(recipe, dataset, device)
     trial = Trial(recipe, dataset, device, counts, teacher)
     here = "the fastest there is" if recipe.machine.device == "auto" else "as asked"
     yield Choice("device", device.type, here, "--device cpu|cuda|mps")
