@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from semigpt.errors import LostProcessError, SettingsError
@@ -24,10 +25,18 @@ from semigpt.errors import LostProcessError, SettingsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ALONE", "Group", "Place", "Processes", "TreeSum", "check_lanes", "place_of"]
+__all__ = ["ALONE", "Group", "Place", "Processes", "TreeSum", "Turn", "check_lanes", "place_of"]
 
 PATIENCE = timedelta(minutes=10)  # for a process that has begun
 LONGEST_PREPARATION = timedelta(days=30)
+
+
+class Turn(IntEnum):
+    """What all processes of a training do next."""
+
+    END = 0
+    STEP = 1
+    EVALUATION = 2
 
 
 class TreeSum:
@@ -82,9 +91,9 @@ class Group:
         """The sum of every process's `values` `[P]`, as a tree of neighbours."""
         return values
 
-    def agree(self, seconds: float, goes_on: bool) -> tuple[float, bool]:
-        """The first process's clock, and whether it makes another step."""
-        return seconds, goes_on
+    def agree(self, seconds: float, turn: Turn) -> tuple[float, Turn]:
+        """The first process's clock, and what all do next."""
+        return seconds, turn
 
     def end(self) -> None:
         """Tell the others that no step follows."""
@@ -294,16 +303,24 @@ class Processes(Group):
             dist.all_gather(list(whole.chunk(self.size)), tree.total())
         return whole[: len(values)]
 
-    def agree(self, seconds: float, goes_on: bool) -> tuple[float, bool]:
+    def agree(self, seconds: float, turn: Turn) -> tuple[float, Turn]:
         import torch
         import torch.distributed as dist
 
-        told = torch.tensor([seconds, goes_on], dtype=torch.float64)
+        told = torch.tensor([seconds, turn], dtype=torch.float64)
         with self._connected():
             dist.broadcast(told, 0)
-        seconds, goes_on = told.tolist()
-        return seconds, bool(goes_on)
+        seconds, number = told.tolist()
+        if number == Turn.END:
+            self._leave()
+        return seconds, Turn(int(number))
+
+    def _leave(self) -> None:
+        """Wait until all know: one that has left cannot pass on what it was sent."""
+        self._store.set(f"left-{self.rank}", "true")
+        with self._connected():
+            self._store.wait([f"left-{rank}" for rank in range(self.size)], PATIENCE)
 
     def end(self) -> None:
         with contextlib.suppress(LostProcessError):
-            self.agree(0.0, False)
+            self.agree(0.0, Turn.END)

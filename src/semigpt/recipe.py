@@ -177,7 +177,7 @@ def train(
                 if training.evaluation_due(report):
                     if training.baselines is None:
                         yield training.measure_baselines()
-                    yield training.evaluate()
+                    yield training.evaluate(group=group)
                 stopped = stop() and report.fraction < 1
                 if stopped or training.save_due(report):
                     with stage("checkpoint"):

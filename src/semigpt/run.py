@@ -26,6 +26,7 @@ from semigpt.evaluation.surprisal import surprisal
 from semigpt.generation.engine import generate_text
 from semigpt.huggingface.folder import load_model, model_card, save_model
 from semigpt.models.base import LanguageModel
+from semigpt.parallel import ALONE, Group, Turn
 from semigpt.report.page import write_report
 from semigpt.restoring import check_arithmetic, check_same, progress_of, restore
 from semigpt.resuming import no_checkpoint
@@ -121,13 +122,16 @@ def measure(
     text: Text,
     settings: TrainingSettings,
     sample: SampleSettings,
+    group: Group = ALONE,
 ) -> Measurement:
-    """Measure a model as it is now."""
+    """Measure a model as it is now; the loss with the other processes of a training."""
+    group.agree(0.0, Turn.EVALUATION)
     estimate = estimate_loss(
         model,
         text.dataset.stream("validation"),
         context_length=model.settings.context_length,
         blocks=settings.eval_blocks,
+        group=group,
     )
     sampled = generate_text(
         model,
@@ -277,15 +281,18 @@ class TrainingRun:
             self.save()
         return evaluated
 
-    def evaluate(self, measurement: Measurement | None = None) -> Evaluated:
+    def evaluate(self, measurement: Measurement | None = None, group: Group = ALONE) -> Evaluated:
         """Measure and log, and keep the weights where they are the best so far.
 
         measurement: what was measured of these very weights before
+        group:       the processes that wait for their next turn, if there are others
         """
         step, sample = self.progress.step, self.recipe.sample
         self._evaluated_step = step
         with stage("evaluation"):
-            estimate, text = measurement or measure(self.model, self.text, self.settings, sample)
+            estimate, text = measurement or measure(
+                self.model, self.text, self.settings, sample, group
+            )
         result = Evaluated(
             step=step,
             estimate=estimate,

@@ -22,6 +22,7 @@ from semigpt.evaluation.information import Information
 from semigpt.models.base import LanguageModel, check_ids
 from semigpt.models.gpt import GPT
 from semigpt.models.gpt_native import native_forward
+from semigpt.parallel import ALONE, Group
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = [
@@ -166,12 +167,13 @@ def estimate_loss(
     context_length: int,
     blocks: int,
     rows: int | None = None,
+    group: Group = ALONE,
 ) -> LossEstimate:
     """The mean loss on `blocks` blocks of `context_length` tokens, spread evenly over the stream.
 
     They are the same at every call, so two estimates differ by the model alone. The standard error
     is that of the mean of the blocks' means, infinite for a single block. `rows` blocks are scored
-    at a time.
+    at a time, by the processes of the `group` in turn: each gets the same estimate.
 
     Raises CorpusError where the stream is shorter than a block.
     """
@@ -184,12 +186,12 @@ def estimate_loss(
     count = min(blocks, available)
     rows = rows or rows_at_once(model)
     starts = (np.arange(count, dtype=np.int64) * available // count) * context_length
-    parts = []
+    own_losses = torch.zeros(count, dtype=torch.float64)
     with eval_mode(model):
-        for first in range(0, count, rows):
+        for first in range(group.rank * rows, count, group.size * rows):
             windows = stream.windows(starts[first : first + rows], context_length + 1)
-            parts.append(_losses(model, windows).mean(dim=1).double().cpu())
-    block_losses = torch.cat(parts)
+            own_losses[first : first + rows] = _losses(model, windows).mean(dim=1)
+    block_losses = group.sum(own_losses)
     error = block_losses.std().item() / math.sqrt(count) if count > 1 else math.inf
     return LossEstimate(block_losses.mean().item(), error, count * context_length)
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from semigpt.dataset import Dataset
 from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError, TrainingError
+from semigpt.evaluation.evaluate import estimate_loss
 from semigpt.models.base import LanguageModel
-from semigpt.parallel import ALONE, Group, TreeSum, check_lanes
+from semigpt.parallel import ALONE, Group, TreeSum, Turn, check_lanes
 from semigpt.training.distillation import Teacher
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import FIRST_LEG, Progress, StepReport
@@ -58,10 +59,13 @@ def training_steps(
     clock_zero = time.monotonic() - progress.seconds
     batch = _batch(model, dataset, settings, progress.step, group)
     while True:
-        unfinished = progress.fraction(settings, leg) < 1
-        progress.seconds, goes_on = group.agree(progress.seconds, unfinished)
-        if not goes_on:
+        turn = Turn.STEP if progress.fraction(settings, leg) < 1 else Turn.END
+        progress.seconds, turn = group.agree(progress.seconds, turn)
+        if turn is Turn.END:
             break
+        if turn is Turn.EVALUATION:  # the first process's caller wants it
+            _evaluate(model, dataset, settings, group)
+            continue
         fraction = progress.fraction(settings, leg)
         model.train()
         distillation_weight = 0.0 if teacher is None else teacher.distillation_weight(progress)
@@ -100,6 +104,19 @@ def training_steps(
             group.end()
             raise
         progress.seconds = time.monotonic() - clock_zero
+
+
+def _evaluate(
+    model: LanguageModel, dataset: Dataset, settings: TrainingSettings, group: Group
+) -> None:
+    """This process's part of an evaluation."""
+    estimate_loss(
+        model,
+        dataset.stream("validation"),
+        context_length=model.settings.context_length,
+        blocks=settings.eval_blocks,
+        group=group,
+    )
 
 
 def blocks_of(step: int, settings: TrainingSettings) -> tuple[int, int]:
