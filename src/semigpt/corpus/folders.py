@@ -13,13 +13,20 @@ Which reader reads a file is decided by its ending alone, whatever lies beside i
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from semigpt.corpus.files import Below, file_identity, files_below, is_run
-from semigpt.corpus.formats import file_documents, file_format, formats_in_words, is_running
+from semigpt.corpus.formats import (
+    PLAIN_TEXT,
+    file_documents,
+    file_format,
+    formats_in_words,
+    is_running,
+    nameless_texts,
+)
 from semigpt.corpus.library import library_errors, open_datasets, open_splits
 from semigpt.corpus.plain import CARDS, SAVED, declared_splits, declares_files
-from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, Document, Reading
+from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, ColumnError, Document, Reading
 from semigpt.corpus.request import FileOptions, FileRequest
 from semigpt.corpus.spec import FolderSource
 from semigpt.corpus.split_names import splits_by_name
@@ -36,7 +43,8 @@ def open_files(
 ) -> Reading:
     """Files of our formats by split, "" for files without one, read in the order given.
 
-    Raises CorpusError where a column is asked of running text, or a file cannot be read.
+    Raises CorpusError where a column is asked of running text, or a file cannot be read, unless
+    the options skip such files: then what came before the broken part of one is kept.
     """
     every = [path for paths in splits.values() for path in paths]
     if column not in (None, "text") and all(map(is_running, every)):
@@ -51,15 +59,30 @@ def open_files(
                 continue
             if index > reading.file_index:
                 reading.go_to_file(index)
-            extension = cast(str, file_format(path))
-            yield from file_documents(
-                FileRequest(path, extension, column, options, scratch, reading)
+            extension = file_format(path)
+            if extension is None:
+                reading.tally("it has no ending, so it is read as a .txt", path.name)
+            request = FileRequest(
+                path, extension or PLAIN_TEXT, column, options, scratch, reading
             )
+            try:
+                yield from file_documents(request)
+            except CorpusError as error:
+                if options.broken is None:
+                    raise _with_way_out(error, len(every)) from None
+                reading.skip(path.name, error)
 
     for split, paths in splits.items():
         reading.add_split(split, documents)
         reading.file_sizes[split] = [file_identity(path)[1] for path in paths]
     return reading
+
+
+def _with_way_out(error: CorpusError, files: int) -> CorpusError:
+    """The error of one file, with what to do where there are others."""
+    if files == 1 or isinstance(error, ColumnError):
+        return error
+    return type(error)(f"{error} (#broken=skip leaves such files out, and names them)")
 
 
 def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Reading:
@@ -71,8 +94,8 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
         return _open_saved(source, column)
     if is_run(source.path):
         raise CorpusError(f"{source.path}: a run of semigpt, not a text: name the text it read")
-    below = files_below(source.path)
-    read = _readable(source.path, below)
+    below = files_below(source.path, skip_closed=source.options.broken == "skip")
+    read = _readable(source.path, below) or nameless_texts(below.files)
     declared: Mapping[str, Sequence[Path]] | None = None
     if declares_files(source.path):
         declared = declared_splits(source)
@@ -145,7 +168,7 @@ def _not_read(folder: Path, below: Below, taken: Collection[Path]) -> str:
     has_card = declares_files(folder)
     for path in below.files:
         is_card = has_card and path.parent == folder and path.name in CARDS
-        if not file_format(path) and not is_card and path.resolve() not in taken:
+        if path.resolve() not in taken and not (file_format(path) or is_card):
             kinds.setdefault(path.suffix.lower() or "without an ending", []).append(path)
     told = [
         f"{len(paths):,} {kind} ({paths[0].relative_to(folder)}{', …' if len(paths) > 1 else ''})"

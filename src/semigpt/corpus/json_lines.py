@@ -16,7 +16,7 @@ from semigpt.corpus.reading import Document
 from semigpt.corpus.request import FileRequest
 from semigpt.errors import CorpusError
 
-__all__ = ["columns_of_rows", "json_lines_documents"]
+__all__ = ["ROWS_FOR_COLUMNS", "columns_of_rows", "json_lines_documents"]
 
 ROWS_FOR_COLUMNS = 100  # a key may be missing in a row: so many rows say together what there is
 

@@ -167,13 +167,13 @@ def values(
 
 def values_of_tables(
     tables: Iterable[Any],
-    column: str,
+    column: str | None,
     reading: Reading,
     *,
     size: int | None = None,
     rows: int | None = None,
 ) -> Iterator[Any]:
-    """The values of one column of Arrow's tables, from row `reading.row` on.
+    """The values of one column of Arrow's tables, from row `reading.row` on; None: rows as dicts.
 
     A few hundred rows are in memory at a time. Rows that are skipped are parsed, but their values
     are not made. All of the stream is `size` bytes of text, or `rows` rows.
@@ -188,7 +188,8 @@ def values_of_tables(
         elif rows:
             reading.file_fraction = row / rows
         if row > first:
-            batch = table.column(column).slice(max(first - begins, 0)).to_pylist()
+            wanted = table if column is None else table.column(column)
+            batch = wanted.slice(max(first - begins, 0)).to_pylist()
             for reading.row, value in enumerate(batch, max(first, begins) + 1):
                 yield value
 

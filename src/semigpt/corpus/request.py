@@ -33,6 +33,7 @@ CHOICES = {
     "quoting": ("standard", "backslash", "none"),
     "header": ("first", "none"),
     "misfits": ("skip",),
+    "broken": ("skip",),
 }
 
 
@@ -46,6 +47,7 @@ class FileOptions:
     header:    of a table: first (the first row names the columns), none (they are 1, 2, …)
     misfits:   of a table: skip leaves rows out whose fields are not as many as the header's
     path:      of a .json file: the keys at which its documents are, with dots between
+    broken:    skip leaves out files that cannot be read, and names them
     """
 
     by: str | None = None
@@ -54,6 +56,7 @@ class FileOptions:
     header: str | None = None
     misfits: str | None = None
     path: str | None = None
+    broken: str | None = None
 
     def given(self) -> dict[str, str]:
         """Those that a SPEC gave, by name."""
@@ -97,6 +100,11 @@ class FileRequest:
     options: FileOptions
     scratch: Path
     reading: Reading
+
+    def tell(self, what: str) -> None:
+        """Say something of the file, once, that may be true of others too."""
+        if not self.reading.row:
+            self.reading.tally(what, self.path.name)
 
     def choose_column(self, columns: Mapping[str, bool]) -> str:
         """The column of this format's files: an earlier file's, else the one asked for."""

@@ -102,9 +102,21 @@ class _Archive:
                         while chunk := file.read(CHUNK_BYTES):
                             self.budget.spend(len(chunk))
                             out.write(chunk)
-                    yield from self._member(request, copy, reader, f"{where}, {name}", depth)
+                    member = self._member(request, copy, reader, f"{where}, {name}", depth)
+                    if request.options.broken == "skip":
+                        member = self._while_whole(member, f"{request.path.name}, {name}")
+                    yield from member
                 finally:
                     copy.unlink(missing_ok=True)
+
+    def _while_whole(
+        self, member: Iterator[tuple[str, bool]], name: str
+    ) -> Iterator[tuple[str, bool]]:
+        """The documents of a member up to where it is broken, which is said."""
+        try:
+            yield from member
+        except CorpusError as error:
+            self.found.skip(name, error)
 
     def _member(
         self, request: FileRequest, copy: Path, reader: tuple[str, Reader], where: str, depth: int

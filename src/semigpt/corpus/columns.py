@@ -1,0 +1,131 @@
+"""Tables of cells: which row names the columns, and what makes text of a row.
+
+header  the first row names the columns, unless it has numbers where the other rows have them; in a
+        table of one column, unless it reads like a sentence. Then they are 1, 2, …
+text    the column asked for; else a conversation (`conversations`); else `document` or `text`, or
+        the only column that holds more than numbers
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+from semigpt.corpus.json_lines import ROWS_FOR_COLUMNS
+from semigpt.corpus.kinds.conversations import (
+    as_python_writes,
+    conversation_columns,
+    conversation_template,
+)
+from semigpt.corpus.library import shortened
+from semigpt.corpus.reading import ColumnError
+from semigpt.corpus.request import FileRequest
+from semigpt.errors import CorpusError
+
+__all__ = ["are_numbers", "name_columns", "text_of_row"]
+
+NUMBER = re.compile(r"\s*[+-]?\d[\d.,:/\s-]*")  # and dates
+SENTENCE = re.compile(r".*[.!?…。~]\s*|.{41,}|\S+(\s+\S+){2,}.*", re.DOTALL)
+# Names that only a header has.
+USUAL_NAMES = frozenset(
+    """
+    text texts document documents content contents body sentence sentences title review reviews
+    comment comments question answer context passage summary article news id idx index no label
+    labels class score rating date time url link name category source author instruction input
+    output prompt response messages conversations
+    본문 내용 제목 문장 텍스트 글 기사 리뷰 댓글 질문 답변 요약 문서 원문 번호 순번 날짜 일시
+    라벨 평점 점수 분류 작성자 이름 출처
+    """.split()  # noqa: SIM905
+)
+
+
+def are_numbers(values: Sequence[str]) -> bool:
+    """Whether there are values, and all of them are numbers."""
+    return bool(values) and all(map(NUMBER.fullmatch, values))
+
+
+def name_columns(
+    request: FileRequest, rows: Sequence[Sequence[str]]
+) -> tuple[tuple[str, ...], int]:
+    """The names of the columns, and how many of the first rows they take; what was decided is said,
+    unless it is plain.
+    """
+    first, others = rows[0], rows[1:]
+    numbered = tuple(str(place) for place in range(1, len(first) + 1))
+    if request.options.header == "none":
+        return numbered, 0
+    usual = {*USUAL_NAMES, request.column}
+    evident = any(name in usual or name.strip().casefold() in usual for name in first)
+    if request.options.header is None and not evident:
+        if _looks_like_a_row(first, others):
+            request.tell(
+                "the first row looks like the others, so it is read as text and the columns "
+                "are called 1, 2, … (#header=first takes it for names)"
+            )
+            return numbered, 0
+        request.tell(
+            "the first row was taken for the names of the columns: "
+            f"{shortened(', '.join(first))} (#header=none reads it as text)"
+        )
+    return _told_apart(first), 1
+
+
+def _looks_like_a_row(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
+    if len(first) == 1:
+        return bool(SENTENCE.fullmatch(first[0].strip()))
+    if not any(are_numbers([value]) for value in first):
+        return False
+    for place, value in enumerate(first):
+        column = [row[place] for row in others if len(row) > place]
+        if column and are_numbers([value]) != are_numbers(column):
+            return False
+    return bool(others)
+
+
+def _told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """A name for each column: its number where it has none, `text.1` for a second `text`."""
+    found: list[str] = []
+    for place, name in enumerate(names, 1):
+        unique, count = name or str(place), 0
+        while unique in found:
+            count += 1
+            unique = f"{name or place}.{count}"
+        found.append(unique)
+    return tuple(found)
+
+
+def text_of_row(
+    request: FileRequest, names: Sequence[str], rows: Sequence[Sequence[str]], advice: str
+) -> Callable[[Sequence[str]], str | None]:
+    """What makes text of a row: of one column, or a conversation; None for a row that is none.
+
+    rows:   the first ones, without their header
+    advice: in parentheses behind the error of a column that is not there or has to be chosen
+    """
+    asked = request.column is not None or request.extension in request.reading.columns
+    if not asked:
+        columns = [names.index(name) for name in conversation_columns(names)]
+        dicts = [
+            {names[place]: row[place] for place in columns if place < len(row)}
+            for row in rows[:ROWS_FOR_COLUMNS]
+        ]
+        if columns and (found := conversation_template(dicts)) is not None:
+            note, template = found
+            request.tell(note)
+            return lambda row: template(
+                {names[place]: row[place] for place in columns if place < len(row)}
+            )
+        if name := as_python_writes(dicts):
+            raise CorpusError(
+                f"{request.path}: the column {name!r} holds lists as Python writes them: save the "
+                f"table as .jsonl or .parquet, or take them as they stand with --column {name}"
+            )
+    kinds = {}
+    for place, name in enumerate(names):
+        values = [row[place] for row in rows if len(row) > place]
+        kinds[name] = asked or name in ("document", "text") or not are_numbers(values)
+    try:
+        column = request.choose_column(kinds)
+    except ColumnError as error:
+        raise ColumnError(f"{error} ({advice})") from None
+    request.reading.column = column
+    chosen = names.index(column)
+    return lambda row: row[chosen] if chosen < len(row) else ""
