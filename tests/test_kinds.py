@@ -1,12 +1,15 @@
 """Kinds of files whose text is inside something: what is read of each, and what is refused."""
 
 import bz2
+import csv
 import gzip
 import json
 import lzma
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from semigpt.corpus.kinds import limits, pdf
@@ -24,9 +27,11 @@ from text_files import (
     docx,
     hwp,
     hwpx,
+    ods_text,
     pdf_file,
     record,
     tarred,
+    xlsx,
     zipped,
 )
 
@@ -104,6 +109,52 @@ def test_a_file_without_columns_refuses_one(tmp_path: Path) -> None:
             read(tmp_path / name, column="본문")
 
 
+# --- workbooks
+
+REVIEWS: list[list[str | int]] = [["번호", "리뷰"], [1, "첫 리뷰"], [2, ""], [3, "둘째\n리뷰"]]
+BOOK = {
+    "안내": [["리뷰를 모은 것이다"]],
+    "가": [["2024년 조사"], [], *REVIEWS],
+    "코드": [["코드", "뜻"], [1, "긍정"]],
+    "나": [REVIEWS[0], [4, "셋째"]],
+    "숨김": REVIEWS,
+}
+
+
+def test_the_sheets_of_a_workbook_that_have_the_same_columns_are_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").write_bytes(xlsx(BOOK, hidden="숨김"))
+    documents, reading = read(tmp_path / "a.xlsx")
+    assert documents == ["첫 리뷰", "", "둘째\n리뷰", "셋째"]
+    assert (
+        "a.xlsx: of its sheets, 가, 나 read, and not 안내, 코드, 숨김 (#sheet=NAME takes one)"
+        in reading.sentences()
+    )
+    assert any("rows above the names" in note for note in reading.sentences())
+    for sheet in ("코드", "3"):
+        assert read(f"{tmp_path / 'a.xlsx'}#sheet={sheet}")[0] == ["긍정"]
+    assert read(tmp_path / "a.xlsx", column="번호")[0] == ["1", "2", "3", "4"]
+    assert "no sheet '없음' with rows: its sheets are 안내, 가," in refusal(
+        f"{tmp_path / 'a.xlsx'}#sheet=없음"
+    )
+    texts = {"가": [[str(value) for value in row] for row in REVIEWS], "나": [["x"]]}
+    (tmp_path / "a.ods").write_bytes(zipped({"content.xml": ods_text(texts)}))
+    assert read(tmp_path / "a.ods")[0] == ["첫 리뷰", "", "둘째\n리뷰"]
+
+
+def test_a_sheet_whose_text_has_to_be_chosen_is_refused(tmp_path: Path) -> None:
+    rows: list[list[str | int]] = [["제목", "본문"], ["가", "나"]]
+    (tmp_path / "a.xlsx").write_bytes(xlsx({"가": rows, "나": [["text"], ["글"]]}))
+    assert "Say --column with one of 제목, 본문 (#sheet=NAME" in refusal(tmp_path / "a.xlsx")
+
+
+def test_few_bytes_of_a_sheet_stand_for_few_cells(tmp_path: Path) -> None:
+    cell = '<a:table-cell a:number-columns-repeated="9999999"><t:p>글<t:s t:c="99999999"/></t:p>'
+    row = f"<a:table-row>{cell}</a:table-cell></a:table-row>"
+    text = ods_text({"가": [["text"]]}).replace("</a:table>", row * 2000 + "</a:table>", 1)
+    (tmp_path / "a.ods").write_bytes(zipped({"content.xml": text}))
+    assert read(tmp_path / "a.ods")[0] == ["글" + " " * 100] * 2000
+
+
 # --- JSON, chats and instructions
 
 CHAT = {"messages": [{"role": "user", "content": "질문"}, {"role": "assistant", "content": "답변"}]}
@@ -145,6 +196,63 @@ def test_chats_and_instructions_in_json_lines(tmp_path: Path, row: dict[str, obj
     assert any("one document of lines" in note for note in reading.sentences())
     if row is TASK:
         assert read(tmp_path / "a.jsonl", column="output")[0] == ["짧은 글"] * 3
+
+
+ASKED = "질문: 요약하라\n긴 글\n답: 짧은 글"
+TABLES: dict[str, tuple[list[dict[str, object]], list[str]]] = {
+    "chats": (
+        [{"id": 1, "system": "짧게", **CHAT}, {"id": 2, "system": None, "messages": []}],
+        ["지시: 짧게\n질문: 질문\n답: 답변", ""],
+    ),
+    "instructions": ([{"n": 1, **TASK}, {"n": 2, **TASK, "input": ""}],
+                     [ASKED, ASKED.replace("\n긴 글", "")]),
+    "Korean names": ([{"갈래": "가", "질문": "무엇?", "답": "이것."}], ["질문: 무엇?\n답: 이것."]),
+    "Q and A": ([{"Q": "무엇?", "A": "이것.", "label": 0}], ["질문: 무엇?\n답: 이것."]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TABLES)
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet", "xlsx"])
+def test_conversations_in_tables_are_read_as_in_json(
+    tmp_path: Path, what: str, ending: str
+) -> None:
+    rows, expected = TABLES[what]
+    path = tmp_path / f"a.{ending}"
+    cells = [
+        [value if isinstance(value, str) else json.dumps(value) if value else "" for value in row]
+        for row in (row.values() for row in rows)
+    ]
+    if ending == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif ending == "xlsx":
+        path.write_bytes(xlsx({"가": [list(rows[0]), *cells]}))
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            out = csv.writer(file, delimiter="\t" if ending == "tsv" else ",")
+            out.writerows([list(rows[0]), *cells])
+    documents, reading = read(path)
+    assert documents == expected
+    assert any("read as one document of lines" in note for note in reading.sentences())
+    name = list(rows[0])[-1]
+    if isinstance(rows[0][name], str):
+        assert read(path, column=name)[0][0] == rows[0][name]
+
+
+def test_chats_as_python_writes_them_are_refused(tmp_path: Path) -> None:
+    rows = [["messages"], [str(CHAT["messages"])]]
+    with (tmp_path / "a.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert "lists as Python writes them" in refusal(tmp_path / "a.csv")
+    assert read(tmp_path / "a.csv", column="messages")[0] == rows[1]
+
+
+def test_a_row_that_is_no_conversation_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        'n,messages\n1,"[{""role"": ""user"", ""content"": ""가""}]"\n2,글\n', encoding="utf-8"
+    )
+    assert "a.csv, line 3: not a conversation" in refusal(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize(
@@ -285,6 +393,10 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "encrypted zip": ("a.zip", encrypted_zip(), "is encrypted: unpack it with its password"),
     "encrypted docx": ("a.docx", hwp(), "is encrypted, or of an older format"),
     "encrypted hwpx": ("a.hwpx", hwpx(manifest="<a encryption-data=''/>"), "is encrypted"),
+    "no xlsx": ("a.xlsx", zipped({"a": "b"}), "is no .xlsx file"),
+    "no ods": ("a.ods", zipped({"a": "b"}), "is no .ods file"),
+    "xls named xlsx": ("a.xlsx", hwp(), "is encrypted, or of an older format"),
+    "no notebook": ("a.ipynb", b'{"a": 1}', "it has no list of cells"),
     "encrypted hwp": ("a.hwp", hwp(flags=3), "is encrypted"),
     "distributed hwp": ("a.hwp", hwp(flags=5), "배포용"),
     "encrypted pdf": (
@@ -308,9 +420,9 @@ def test_what_cannot_be_read_is_refused_in_one_line(
 def test_an_archive_of_too_many_members_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from semigpt.corpus.kinds import archives, packages
+    from semigpt.corpus.kinds import archives, zipped_xml
 
-    for module in (archives, packages):
+    for module in (archives, zipped_xml):
         monkeypatch.setattr(module, "MEMBERS", 2)
     parts = {f"{number}.txt": b"a" for number in range(3)}
     (tmp_path / "a.zip").write_bytes(zipped(dict(parts)))

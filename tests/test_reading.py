@@ -112,12 +112,12 @@ def test_a_spec_that_cannot_be_is_one_line(spec: str, message: str) -> None:
 
 
 def test_a_file_of_another_kind_or_unit_is_refused(tmp_path: Path, text_file: Path) -> None:
-    (tmp_path / "책.xlsx").write_bytes(b"x")
+    (tmp_path / "책.pptx").write_bytes(b"x")
     (tmp_path / "빈").mkdir()
     with pytest.raises(
-        CorpusError, match=r"책\.xlsx: files of this kind are not read here: \.txt, "
+        CorpusError, match=r"책\.pptx: files of this kind are not read here: \.txt, "
     ):
-        prepare(tmp_path / "책.xlsx")
+        prepare(tmp_path / "책.pptx")
     with pytest.raises(CorpusError, match="by=word is not one of line, paragraph, document"):
         prepare(f"{text_file}#by=word")
     with pytest.raises(CorpusError, match="빈: no file in it is of a kind that is read here"):
@@ -321,11 +321,11 @@ def test_a_reading_resumes_after_any_document(tmp_path: Path) -> None:
 def test_a_folder_of_files_is_one_text(tmp_path: Path, text_file: Path) -> None:
     (tmp_path / "아래").mkdir()
     (tmp_path / "아래" / "b.jsonl").write_text('{"text": "아래에 있는 글"}\n', encoding="utf-8")
-    (tmp_path / "메모.xlsx").write_bytes(b"x")
+    (tmp_path / "메모.pptx").write_bytes(b"x")
     (tmp_path / ".숨김.txt").write_text("숨은 글", encoding="utf-8")
     corpus = prepare(tmp_path)
     assert everything(corpus) == sorted([*LINES, "아래에 있는 글"])
-    assert any("메모.xlsx" in finding for finding in corpus.findings)
+    assert any("메모.pptx" in finding for finding in corpus.findings)
 
 
 def test_many_files_make_few_notes(tmp_path: Path) -> None:

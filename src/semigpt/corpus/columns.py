@@ -15,12 +15,11 @@ from semigpt.corpus.kinds.conversations import (
     conversation_columns,
     conversation_template,
 )
-from semigpt.corpus.library import shortened
-from semigpt.corpus.reading import ColumnError
+from semigpt.corpus.reading import ColumnError, shortened
 from semigpt.corpus.request import FileRequest
 from semigpt.errors import CorpusError
 
-__all__ = ["are_numbers", "name_columns", "text_of_row"]
+__all__ = ["are_numbers", "is_usual_name", "name_columns", "text_of_row"]
 
 NUMBER = re.compile(r"\s*[+-]?\d[\d.,:/\s-]*")  # and dates
 SENTENCE = re.compile(r".*[.!?…。~]\s*|.{41,}|\S+(\s+\S+){2,}.*", re.DOTALL)
@@ -42,30 +41,35 @@ def are_numbers(values: Sequence[str]) -> bool:
     return bool(values) and all(map(NUMBER.fullmatch, values))
 
 
+def is_usual_name(name: str) -> bool:
+    """Whether only a header has a cell like this one."""
+    return name.strip().casefold() in USUAL_NAMES
+
+
 def name_columns(
     request: FileRequest, rows: Sequence[Sequence[str]]
-) -> tuple[tuple[str, ...], int]:
-    """The names of the columns, and how many of the first rows they take; what was decided is said,
-    unless it is plain.
+) -> tuple[tuple[str, ...], int, str]:
+    """The names of the columns, how many of the first rows they take, and a note for the user on
+    what was decided, "" where it is plain.
     """
     first, others = rows[0], rows[1:]
     numbered = tuple(str(place) for place in range(1, len(first) + 1))
     if request.options.header == "none":
-        return numbered, 0
-    usual = {*USUAL_NAMES, request.column}
-    evident = any(name in usual or name.strip().casefold() in usual for name in first)
-    if request.options.header is None and not evident:
-        if _looks_like_a_row(first, others):
-            request.tell(
-                "the first row looks like the others, so it is read as text and the columns "
-                "are called 1, 2, … (#header=first takes it for names)"
-            )
-            return numbered, 0
-        request.tell(
-            "the first row was taken for the names of the columns: "
-            f"{shortened(', '.join(first))} (#header=none reads it as text)"
+        return numbered, 0, ""
+    evident = any(name == request.column or is_usual_name(name) for name in first)
+    if request.options.header is not None or evident:
+        return _told_apart(first), 1, ""
+    if _looks_like_a_row(first, others):
+        note = (
+            "the first row looks like the others, so it is read as text and the columns "
+            "are called 1, 2, … (#header=first takes it for names)"
         )
-    return _told_apart(first), 1
+        return numbered, 0, note
+    note = (
+        "the first row was taken for the names of the columns: "
+        f"{shortened(', '.join(first))} (#header=none reads it as text)"
+    )
+    return _told_apart(first), 1, note
 
 
 def _looks_like_a_row(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
@@ -125,7 +129,7 @@ def text_of_row(
     try:
         column = request.choose_column(kinds)
     except ColumnError as error:
-        raise ColumnError(f"{error} ({advice})") from None
+        raise type(error)(f"{error} ({advice})") from None
     request.reading.column = column
     chosen = names.index(column)
     return lambda row: row[chosen] if chosen < len(row) else ""

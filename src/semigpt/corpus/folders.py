@@ -62,9 +62,7 @@ def open_files(
             extension = file_format(path)
             if extension is None:
                 reading.tally("it has no ending, so it is read as a .txt", path.name)
-            request = FileRequest(
-                path, extension or PLAIN_TEXT, column, options, scratch, reading
-            )
+            request = FileRequest(path, extension or PLAIN_TEXT, column, options, scratch, reading)
             try:
                 yield from file_documents(request)
             except CorpusError as error:

@@ -1,7 +1,7 @@
 """What a document is in a file of each format. READERS alone decides which reader reads which file.
 
     .txt       a paragraph or a line; see `running`
-    .jsonl     the column of one JSON object a line
+    .jsonl     the column of one JSON object a line; .ndjson is another name of it
     .csv .tsv  the column of one row; see `tables`
     .parquet   the column of one row
 
@@ -165,6 +165,7 @@ def _reader_of(path: Path) -> tuple[str, Reader] | None:
 READERS: dict[str, Reader] = {
     PLAIN_TEXT: Reader(running_documents, running=True),
     ".jsonl": Reader(json_lines_documents),
+    ".ndjson": Reader(json_lines_documents),
     ".csv": Reader(table_documents),
     ".tsv": Reader(table_documents),
     ".parquet": Reader(_parquet_documents),

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, Document, Reading, choose_column
+from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, Document, Reading, choose_column, shortened
 from semigpt.errors import CorpusError
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "open_splits",
     "quiet_datasets",
     "quietly",
-    "shortened",
     "text_columns",
     "values",
     "values_of_tables",
@@ -132,10 +131,6 @@ def _refusal(where: Path | str, kind: str, error: BaseException) -> CorpusError:
 def one_line(error: BaseException) -> str:
     """What an error says, in one line of at most 200 characters."""
     return shortened(" ".join(str(error).split()) or type(error).__name__)
-
-
-def shortened(text: str) -> str:
-    return text if len(text) <= 200 else text[:199] + "…"
 
 
 # Rows

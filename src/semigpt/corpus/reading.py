@@ -10,11 +10,13 @@ from semigpt.errors import CorpusError
 __all__ = [
     "SPLITS",
     "SPLIT_NAMES",
+    "AmbiguousColumnError",
     "ColumnError",
     "Document",
     "Reading",
     "choose_column",
     "printable",
+    "shortened",
 ]
 
 # A document and its true information in bits, None where it is unknown.
@@ -46,7 +48,11 @@ STATE = (
 
 
 class ColumnError(CorpusError):
-    """A column that is not there, or that the user has to choose."""
+    """A column that is not there, or cannot be chosen."""
+
+
+class AmbiguousColumnError(ColumnError):
+    """A column that the user has to choose among several."""
 
 
 @dataclass
@@ -184,6 +190,11 @@ def printable(name: str) -> str:
     )
 
 
+def shortened(text: str) -> str:
+    """`text`, or its first 200 characters."""
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
 def choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) -> str:
     """The column of documents: `wanted`, else `document`, else `text`, else the only text column.
 
@@ -192,11 +203,10 @@ def choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) -
 
     Raises ColumnError where there is none, or more than one to choose from.
     """
+    names = shortened(", ".join(columns)) or "none"
     if wanted is not None:
         if wanted not in columns:
-            raise ColumnError(
-                f"{where}: no column {wanted!r}: its columns are {', '.join(columns)}"
-            )
+            raise ColumnError(f"{where}: no column {wanted!r}: its columns are {names}")
         if not columns[wanted]:
             raise ColumnError(
                 f"{where}: the column {wanted!r} does not hold text: name another with --column"
@@ -209,9 +219,7 @@ def choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) -
     if len(texts) == 1:
         return texts[0]
     if not texts:
-        raise ColumnError(
-            f"{where}: no column holds text: its columns are {', '.join(columns) or 'none'}"
-        )
-    raise ColumnError(
-        f"{where}: which column is the text? Say --column with one of {', '.join(texts)}"
+        raise ColumnError(f"{where}: no column holds text: its columns are {names}")
+    raise AmbiguousColumnError(
+        f"{where}: which column is the text? Say --column with one of {shortened(', '.join(texts))}"
     )

@@ -47,6 +47,7 @@ class FileOptions:
     header:    of a table: first (the first row names the columns), none (they are 1, 2, …)
     misfits:   of a table: skip leaves rows out whose fields are not as many as the header's
     path:      of a .json file: the keys at which its documents are, with dots between
+    sheet:     of a workbook: the name or number of the one to read
     broken:    skip leaves out files that cannot be read, and names them
     """
 
@@ -56,6 +57,7 @@ class FileOptions:
     header: str | None = None
     misfits: str | None = None
     path: str | None = None
+    sheet: str | None = None
     broken: str | None = None
 
     def given(self) -> dict[str, str]:

@@ -36,8 +36,7 @@ from pathlib import Path
 
 from semigpt.corpus.files import file_identity, files_below, is_run
 from semigpt.corpus.formats import file_format, formats_in_words, nameless_texts
-from semigpt.corpus.library import shortened
-from semigpt.corpus.reading import printable
+from semigpt.corpus.reading import printable, shortened
 from semigpt.corpus.request import AS_FOUND, FileOptions, file_options
 from semigpt.corpus.standard_input import text_received
 from semigpt.errors import CorpusError

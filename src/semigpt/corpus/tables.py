@@ -122,7 +122,9 @@ class _TableCheck:
         short = 0 < found.shorter == found.misfits and not rows[0][-1]
         if found.misfits and not extra and not short:
             self._misfits(found)
-        names, header = name_columns(self.request, rows)
+        names, header, note = name_columns(self.request, rows)
+        if note:
+            self.request.tell(note)
         self._say(found, dialect, extra)
         table = Table(dialect, names, header, extra, short, max(found.lines, 1))
         return table, [row[extra:] for row in rows[header:]]

@@ -16,8 +16,8 @@ from typing import IO
 
 from semigpt.corpus.compression import compression_of, open_binary
 from semigpt.corpus.kinds.limits import ARCHIVE_DEPTH, MEMBERS, Budget
-from semigpt.corpus.kinds.packages import check_members
 from semigpt.corpus.kinds.source import plain_file
+from semigpt.corpus.kinds.zipped_xml import check_members
 from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Document, Reading
 from semigpt.corpus.request import FileRequest, ReadDocuments, Reader
