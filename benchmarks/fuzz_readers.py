@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -60,7 +61,19 @@ from semigpt.training.progress import Progress
 
 # The writers of small files are the tests' own; last, because a test may bear a library's name.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from text_files import DOCX_TEXT, EPUB_PARTS, HWPX_TEXT, KINDS, hwp, hwp_section, tarred, zipped
+from text_files import (
+    DOCX_TEXT,
+    EPUB_PARTS,
+    HWPX_TEXT,
+    KINDS,
+    ODT_TEXT,
+    hwp,
+    hwp_section,
+    ods_text,
+    tarred,
+    xlsx,
+    zipped,
+)
 
 __all__ = ["READERS", "fuzz", "make_specimens"]
 
@@ -220,6 +233,7 @@ def make_texts(place: Path) -> None:
         "b.csv": "번호;text\r\n" + "".join(f"{i};글 {i}, 쉼표\r\n" for i in numbers),
         "c.tsv": "id\ttext\tlabel\n" + "".join(f"{i}\t{cell}\t1\n" for i, cell in enumerate(stray)),
         "d.csv": "sep=,\ntext,n\n" + "".join(f"글 {i},{i},\n" for i in numbers),
+        "f.csv": "Q,A,label\n" + "".join(f"질문 {i}?,답 {i},{i}\n" for i in numbers),
     }  # fmt: skip
     for name, content in contents.items():
         (tables / name).write_text(content, encoding="utf-8", newline="")
@@ -246,6 +260,12 @@ def make_kinds(place: Path) -> None:
     task = {"instruction": "요약하라", "input": "긴 글", "output": "짧은 글"}
     for name, value in {"b.json": [chat, chat], "c.json": squad, "d.json": {"a": [task]}}.items():
         (folder / name).write_text(json.dumps(value), encoding="utf-8")
+    sheets = {"가": [["번호", "질문", "답변"], ["1", "하나?", "둘"], ["2", "셋?", "넷"]]}
+    for name, book in {"j.xlsx": xlsx(sheets), "k.ods": ods_text(sheets)}.items():
+        content = book if isinstance(book, bytes) else zipped({"content.xml": book})
+        (folder / name).write_bytes(content)
+    with zipfile.ZipFile(folder / "j.xlsx") as workbook:
+        parts_of_book = {name: workbook.read(name) for name in workbook.namelist()}
     packed: dict[str, bytes | str] = {"a.txt": "글", "b.jsonl": json.dumps({"text": "둘"})}
     (folder / "e.zip").write_bytes(zipped({**packed, "f.zip": zipped(packed)}))
     (folder / "g.tgz").write_bytes(gzip.compress(tarred({"a.srt": KINDS["a.srt"][0]})))
@@ -259,6 +279,9 @@ def make_kinds(place: Path) -> None:
         "d.hwp": {"Section0": hwp_section()},
         "e.zip": packed,
         "f.tar": packed,
+        "g.xlsx": parts_of_book,
+        "h.ods": {"content.xml": ods_text(sheets)},
+        "i.odt": {"content.xml": ODT_TEXT},
     }.items():
         for part, content in parts.items():
             file = place / "read_inside" / name / part

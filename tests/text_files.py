@@ -8,6 +8,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 
 
 def zipped(parts: dict[str, bytes | str], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -67,7 +68,7 @@ ODT_TEXT = (
 )
 
 
-def xlsx(sheets: dict[str, list[list[str | int]]], hidden: str = "") -> bytes:
+def xlsx(sheets: Mapping[str, Sequence[Sequence[str | int]]], hidden: str = "") -> bytes:
     """A workbook as Excel writes it: strings shared, and numbers; None of a row is no cell."""
     strings: list[str] = []
     parts: dict[str, bytes | str] = {}
@@ -101,7 +102,7 @@ def xlsx(sheets: dict[str, list[list[str | int]]], hidden: str = "") -> bytes:
     )
 
 
-def ods_text(sheets: dict[str, list[list[str]]]) -> str:
+def ods_text(sheets: Mapping[str, Sequence[Sequence[str]]]) -> str:
     tables = ""
     for name, rows in sheets.items():
         tables += f'<a:table a:name="{name}"><a:table-column a:number-columns-repeated="3"/>'
