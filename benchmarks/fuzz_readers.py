@@ -233,7 +233,6 @@ def make_texts(place: Path) -> None:
         "b.csv": "번호;text\r\n" + "".join(f"{i};글 {i}, 쉼표\r\n" for i in numbers),
         "c.tsv": "id\ttext\tlabel\n" + "".join(f"{i}\t{cell}\t1\n" for i, cell in enumerate(stray)),
         "d.csv": "sep=,\ntext,n\n" + "".join(f"글 {i},{i},\n" for i in numbers),
-        "f.csv": "Q,A,label\n" + "".join(f"질문 {i}?,답 {i},{i}\n" for i in numbers),
     }  # fmt: skip
     for name, content in contents.items():
         (tables / name).write_text(content, encoding="utf-8", newline="")
@@ -266,6 +265,8 @@ def make_kinds(place: Path) -> None:
         (folder / name).write_bytes(content)
     with zipfile.ZipFile(folder / "j.xlsx") as workbook:
         parts_of_book = {name: workbook.read(name) for name in workbook.namelist()}
+    asked = "Q,A,label\n" + "".join(f"질문 {i}?,답 {i},{i}\n" for i in range(20))
+    (folder / "l.csv").write_text(asked, encoding="utf-8")
     packed: dict[str, bytes | str] = {"a.txt": "글", "b.jsonl": json.dumps({"text": "둘"})}
     (folder / "e.zip").write_bytes(zipped({**packed, "f.zip": zipped(packed)}))
     (folder / "g.tgz").write_bytes(gzip.compress(tarred({"a.srt": KINDS["a.srt"][0]})))

@@ -104,7 +104,7 @@ def text_of_row(
     rows:   the first ones, without their header
     advice: in parentheses behind the error of a column that is not there or has to be chosen
     """
-    asked = request.column is not None or request.extension in request.reading.columns
+    asked = request.has_column(names)
     if not asked:
         columns = [names.index(name) for name in conversation_columns(names)]
         dicts = [

@@ -145,8 +145,8 @@ def _parquet_documents(request: FileRequest) -> Iterator[Document]:
 
 def _conversation(request: FileRequest, plain: Path) -> tuple[list[str], Template] | None:
     """The columns of a file that make conversations, and what makes text of a row of these."""
-    chosen = request.column is not None or request.extension in request.reading.columns
-    columns = [] if chosen else conversation_columns(column_types(plain))
+    names = column_types(plain)
+    columns = [] if request.has_column(names) else conversation_columns(names)
     batch = next(tables(plain, columns, ROWS_FOR_COLUMNS), None) if columns else None
     found = conversation_template(batch.to_pylist()) if batch is not None else None
     if found is None:

@@ -60,10 +60,10 @@ def _text_of(
 ) -> Callable[[int, dict[str, Any]], str]:
     """What gives the text of a row and its line: a column's, or a conversation's."""
     path, reading = request.path, request.reading
-    chosen = request.column is not None or request.extension in reading.columns
-    template = None if chosen else conversation_template(rows)
+    columns = columns_of_rows(rows)
+    template = None if request.has_column(columns) else conversation_template(rows)
     if template is None:
-        column = request.choose_column(columns_of_rows(rows))
+        column = request.choose_column(columns)
         return lambda number, row: _json_text(path, number, row, column)
     note, conversation = template
     if not reading.row:

@@ -9,7 +9,7 @@ each ending that a file's name may have:
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -107,6 +107,10 @@ class FileRequest:
         """Say something of the file, once, that may be true of others too."""
         if not self.reading.row:
             self.reading.tally(what, self.path.name)
+
+    def has_column(self, names: Container[str]) -> bool:
+        """Whether a column was asked for, or an earlier file's is among these names."""
+        return self.column is not None or self.reading.columns.get(self.extension) in names
 
     def choose_column(self, columns: Mapping[str, bool]) -> str:
         """The column of this format's files: an earlier file's, else the one asked for."""
