@@ -86,13 +86,14 @@ def _looks_like_a_row(first: Sequence[str], others: Sequence[Sequence[str]]) -> 
 
 def _told_apart(names: Sequence[str]) -> tuple[str, ...]:
     """A name for each column: its number where it has none, `text.1` for a second `text`."""
-    found: list[str] = []
+    found: dict[str, None] = {}
+    counts: dict[str, int] = {}
     for place, name in enumerate(names, 1):
-        unique, count = name or str(place), 0
+        own = unique = name or str(place)
         while unique in found:
-            count += 1
-            unique = f"{name or place}.{count}"
-        found.append(unique)
+            counts[own] = counts.get(own, 0) + 1
+            unique = f"{own}.{counts[own]}"
+        found[unique] = None
     return tuple(found)
 
 

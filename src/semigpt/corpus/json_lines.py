@@ -46,7 +46,13 @@ def json_lines_documents(request: FileRequest) -> Iterator[Document]:
             characters += len(line)
             if line.isspace() or (text_of is not None and number <= first):
                 continue
-            waiting.append((number, _json_object(path, number, line.removesuffix("\n"))))
+            try:
+                row = _json_object(path, number, line.removesuffix("\n"))
+            except CorpusError:
+                if request.options.broken is not None and waiting:
+                    yield from documents()
+                raise
+            waiting.append((number, row))
             reading.file_fraction = min(characters / scan.characters, 1.0)
             if text_of is not None or len(waiting) == ROWS_FOR_COLUMNS:
                 yield from documents()
