@@ -73,6 +73,20 @@ def test_every_file_is_read_or_named(folder: Path, tmp_path: Path) -> None:
         prepare(run)
 
 
+def test_a_run_that_began_after_its_text_was_staged_is_named(folder: Path) -> None:
+    for spec in (str(folder), f"{folder}/**/*.t*"):
+        assert not not_read(prepare(spec))
+    run = folder / "runs" / "b"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.toml").touch()
+    staged = prepare(folder)
+    assert documents(staged) == sorted(AUTUMN)
+    assert "1 a run of semigpt (runs/b)" in not_read(staged)
+    assert "in a run folder: config.toml" in not_read(prepare(f"{folder}/**/*.t*"))
+    joined = prepare(f"{folder}\nnews#articles=99")
+    assert "1 a run of semigpt (runs/b)" in not_read(joined)
+
+
 def test_links_are_followed_once(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "다른 곳"
     other.mkdir()

@@ -32,7 +32,7 @@ from semigpt.corpus.spec import FolderSource
 from semigpt.corpus.split_names import splits_by_name
 from semigpt.errors import CorpusError
 
-__all__ = ["open_files", "open_folder"]
+__all__ = ["folder_passed_over", "open_files", "open_folder"]
 
 # Settings of the library's readers that change nothing about which documents are read.
 HARMLESS = {"name", "version", "data_dir", "data_files", "description", "sep", "delimiter"}
@@ -113,7 +113,7 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
     if not read:
         raise CorpusError(
             f"{source.path}: no file in it is of a kind that is read here: {formats_in_words()}"
-            f"{_not_read(source.path, below, ())}"
+            f"{_in_words(source.path, _other_kinds(source.path, below, ()) | _passed_over(below))}"
         )
     used = _used_splits(source, read, declared)
     reading = open_files(used, source.options, column, scratch)
@@ -125,9 +125,21 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
             f"not read in {source.path}: {left_out[0].relative_to(source.path)}{more}, which names "
             "no split that the others have (#split=all reads all as one text)"
         )
-    if others := _not_read(source.path, below, taken):
-        reading.note(f"not read in {source.path}{others}")
+    if others := _other_kinds(source.path, below, taken):
+        reading.note(f"not read in {source.path}{_in_words(source.path, others)}")
     return reading
+
+
+def folder_passed_over(source: FolderSource) -> str:
+    """A note on what is never read in a folder, "" for none: hidden files, links to nothing, runs.
+
+    It changes nothing about the text, and so is said anew each time a staged text is used.
+    """
+    if any((source.path / name).is_file() for name in SAVED):
+        return ""
+    below = files_below(source.path, skip_closed=source.options.broken == "skip")
+    told = _in_words(source.path, _passed_over(below))
+    return told and f"not read in {source.path}{told}"
 
 
 def _readable(folder: Path, below: Below) -> list[Path]:
@@ -158,16 +170,26 @@ def _used_splits(
     return {"": [path for paths in splits.values() for path in paths] or read}
 
 
-def _not_read(folder: Path, below: Below, taken: Collection[Path]) -> str:
-    """What is not read in a folder because of its kind, by kind and number: ": 3 .png (1.png)"."""
+def _other_kinds(folder: Path, below: Below, taken: Collection[Path]) -> dict[str, list[Path]]:
+    """The files that are not read because of their kind, by kind."""
     kinds: dict[str, list[Path]] = {}
-    for path, kind in below.passed_over:
-        kinds.setdefault(kind, []).append(path)
     has_card = declares_files(folder)
     for path in below.files:
         is_card = has_card and path.parent == folder and path.name in CARDS
         if path.resolve() not in taken and not (file_format(path) or is_card):
             kinds.setdefault(path.suffix.lower() or "without an ending", []).append(path)
+    return kinds
+
+
+def _passed_over(below: Below) -> dict[str, list[Path]]:
+    kinds: dict[str, list[Path]] = {}
+    for path, kind in below.passed_over:
+        kinds.setdefault(kind, []).append(path)
+    return kinds
+
+
+def _in_words(folder: Path, kinds: Mapping[str, Sequence[Path]]) -> str:
+    """Files by kind and number: ": 3 .png (1.png, …)"."""
     told = [
         f"{len(paths):,} {kind} ({paths[0].relative_to(folder)}{', …' if len(paths) > 1 else ''})"
         for kind, paths in kinds.items()
