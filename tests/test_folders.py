@@ -147,6 +147,16 @@ def test_broken_files_are_refused_or_left_out_on_request(folder: Path) -> None:
         prepare(f"{folder / 'a.txt'}#broken=skip")
 
 
+def test_a_file_that_changes_while_it_is_read_is_refused(folder: Path) -> None:
+    def grow(_documents: int, _characters: int) -> None:
+        with (folder / "가을.txt").open("ab") as file:
+            file.write("하나 더\n".encode("cp949"))
+
+    (folder / "가을.txt").write_text("긴 글이다. \n" * 200_000, encoding="cp949")
+    with pytest.raises(CorpusError, match=r"가을\.txt: it changed while it was read"):
+        prepare_corpus(str(folder), progress=grow)
+
+
 def test_a_closed_folder_is_passed_over_on_request(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +190,7 @@ def test_a_file_without_an_ending_is_read_where_nothing_else_is(
         assert f"{name}: it has no ending, so it is read as a .txt" in corpus.findings
     (folder / name).write_bytes(content)
     assert documents(prepare(folder)) == sorted(AUTUMN)
-    with pytest.raises(CorpusError, match=r"pipe it in: semigpt train --data - < \S+/그림"):
+    with pytest.raises(CorpusError, match=r"pipe it in \(--data - < \S+/그림'?\)"):
         prepare(place / "그림")
 
 

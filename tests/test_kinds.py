@@ -111,12 +111,14 @@ def test_a_file_without_columns_refuses_one(tmp_path: Path) -> None:
 
 # --- workbooks
 
-REVIEWS: list[list[str | int]] = [["번호", "리뷰"], [1, "첫 리뷰"], [2, ""], [3, "둘째\n리뷰"]]
+REVIEWS: list[list[str | int]] = [
+    ["번호", "리뷰", "날짜"], [1, "첫 리뷰", 1], [2, "", 2], [3, "둘째\n리뷰", 3],
+]  # fmt: skip
 BOOK = {
     "안내": [["리뷰를 모은 것이다"]],
     "가": [["2024년 조사"], [], *REVIEWS],
     "코드": [["코드", "뜻"], [1, "긍정"]],
-    "나": [REVIEWS[0], [4, "셋째"]],
+    "나": [REVIEWS[0], [4, "셋째", 4]],
     "숨김": REVIEWS,
 }
 
@@ -129,7 +131,7 @@ def test_the_sheets_of_a_workbook_that_have_the_same_columns_are_a_table(tmp_pat
         "a.xlsx: of its sheets, 가, 나 read, and not 안내, 코드, 숨김 (#sheet=NAME takes one)"
         in reading.sentences()
     )
-    assert any("rows above the names" in note for note in reading.sentences())
+    assert any("the rows above the names" in note for note in reading.sentences())
     for sheet in ("코드", "3"):
         assert read(f"{tmp_path / 'a.xlsx'}#sheet={sheet}")[0] == ["긍정"]
     assert read(tmp_path / "a.xlsx", column="번호")[0] == ["1", "2", "3", "4"]
@@ -185,6 +187,24 @@ def test_json_of_known_shapes(
 ) -> None:
     (tmp_path / "a.json").write_text(json.dumps(value), encoding="utf-8")
     assert read(f"{tmp_path / 'a.json'}{options}")[0] == expected
+
+
+def test_json_lines_are_read_at_a_path(tmp_path: Path) -> None:
+    lines = [{"a": {"b": ["하나", "둘"]}}, {"a": {}}, {"a": [{"b": "셋"}, {"b": None}]}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "a.jsonl").write_text(text, encoding="utf-8")
+    assert read(f"{tmp_path / 'a.jsonl'}#path=a.b")[0] == ["하나", "둘", "셋", ""]
+    assert "no column holds text: there is text at #path=a.b" in refusal(tmp_path / "a.jsonl")
+    assert "line 1: an object at path=a, not text" in refusal(f"{tmp_path / 'a.jsonl'}#path=a")
+    assert "nothing at path=x" in refusal(f"{tmp_path / 'a.jsonl'}#path=x")
+
+
+def test_rows_without_the_column_are_named(tmp_path: Path) -> None:
+    text = '{"text": "하나"}\n{"본문": "둘"}\n{"본문": "셋"}\n'
+    (tmp_path / "a.jsonl").write_text(text, encoding="utf-8")
+    documents, reading = read(tmp_path / "a.jsonl")
+    assert documents == ["하나", "", ""]
+    assert "a.jsonl, line 2 and 1 more: no 'text' in this row, so no text" in reading.sentences()
 
 
 @pytest.mark.parametrize("row", [CHAT, TASK])
@@ -306,7 +326,8 @@ def test_members_are_read_as_files_of_a_folder(
     documents, reading = read(inside / name)
     assert documents == ["하나", "둘", "셋", KINDS["a.srt"][1], "넷"]
     notes = reading.sentences()
-    assert f"{name}, cover.jpg and 1 more: not of a kind that is read here" in notes, notes
+    assert f"{name}, cover.jpg: not of a kind that is read here" in notes, notes
+    assert f"{name}, d.zip, f.zip: not read, because archives are read no deeper" in notes
     assert reading.encodings["CP949"] == 1
     assert not list(tmp_path.rglob("*slip*")), "nothing is written where a member's name says"
 

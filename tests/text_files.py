@@ -245,7 +245,8 @@ HTML = (
     "<html><head><title>제목</title><style>p{}</style></head><body><nav><li>메뉴</nav>"
     "<h1>큰 제목</h1><p>첫  문단은 <b>굵게</b>\n 이어진다.<br>둘째 줄&nbsp;끝"
     "<p>다음<table><tr><td>가<td>나</table>"
-    "<pre>\n  x\n   y\n</pre><script>var a='<p>';</script>끝<div hidden>숨김<p>더</div>보임"
+    "<pre>\n  x\n   y\n</pre><script>var a='<p>';</script>끝<div hidden>숨김<p>더</div>"
+    "<p style='display: none'>안 보임</p>보임"
 )
 VTT = (
     "WEBVTT\nKind: captions\n\nNOTE 설명\n\nSTYLE\n::cue { color: red }\n\n"

@@ -19,7 +19,9 @@ from semigpt.corpus.reading import ColumnError, shortened
 from semigpt.corpus.request import FileRequest
 from semigpt.errors import CorpusError
 
-__all__ = ["are_numbers", "is_usual_name", "name_columns", "text_of_row"]
+__all__ = ["ABOVE", "are_numbers", "name_columns", "rows_above", "text_of_row"]
+
+ABOVE = "the rows above the names of the columns are left out, because they have one cell"
 
 NUMBER = re.compile(r"\s*[+-]?\d[\d.,:/\s-]*")  # and dates
 SENTENCE = re.compile(r".*[.!?…。~]\s*|.{41,}|\S+(\s+\S+){2,}.*", re.DOTALL)
@@ -41,9 +43,22 @@ def are_numbers(values: Sequence[str]) -> bool:
     return bool(values) and all(map(NUMBER.fullmatch, values))
 
 
-def is_usual_name(name: str) -> bool:
+def _is_usual_name(name: str) -> bool:
     """Whether only a header has a cell like this one."""
     return name.strip().casefold() in USUAL_NAMES
+
+
+def rows_above(rows: Sequence[Sequence[str]]) -> int:
+    """How many rows with nothing behind the first cell, such as a title, stand above a table of at
+    least three columns. (In one of two they may be a header whose second name is missing.)
+    """
+    filled = [sum(map(bool, row)) for row in rows]
+    if max(map(len, rows), default=0) < 3 or 2 * sum(count > 1 for count in filled) <= len(rows):
+        return 0
+    for number, row in enumerate(rows):
+        if any(row[1:]) or _is_usual_name(row[0]):
+            return number
+    return 0
 
 
 def name_columns(
@@ -56,7 +71,7 @@ def name_columns(
     numbered = tuple(str(place) for place in range(1, len(first) + 1))
     if request.options.header == "none":
         return numbered, 0, ""
-    evident = any(name == request.column or is_usual_name(name) for name in first)
+    evident = any(name == request.column or _is_usual_name(name) for name in first)
     if request.options.header is not None or evident:
         return _told_apart(first), 1, ""
     if _looks_like_a_row(first, others):

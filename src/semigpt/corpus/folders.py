@@ -63,8 +63,14 @@ def open_files(
             if extension is None:
                 reading.tally("it has no ending, so it is read as a .txt", path.name)
             request = FileRequest(path, extension or PLAIN_TEXT, column, options, scratch, reading)
+            before = file_identity(path)
             try:
                 yield from file_documents(request)
+                if file_identity(path) != before:
+                    raise CorpusError(
+                        f"{path}: it changed while it was read: give the same command again once "
+                        "it is whole"
+                    )
             except CorpusError as error:
                 if options.broken is None:
                     raise _with_way_out(error, len(every)) from None

@@ -276,8 +276,8 @@ def _path_source(spec: str, body: str, options: dict[str, str]) -> FileSource | 
 
 def _other_kind(path: Path) -> CorpusError:
     return CorpusError(
-        f"{path}: files of this kind are not read here: {formats_in_words()}; if it is plain text, "
-        f"pipe it in: semigpt train --data - < {shlex.quote(str(path))}"
+        f"{path}: files of this kind are not read here: if it is plain text, pipe it in (--data - "
+        f"< {shlex.quote(str(path))}); read are {formats_in_words()}"
     )
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import filterfalse, islice
 
-from semigpt.corpus.columns import are_numbers, name_columns, text_of_row
+from semigpt.corpus.columns import ABOVE, are_numbers, name_columns, rows_above, text_of_row
 from semigpt.corpus.files import open_text, scan_file
 from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Document
@@ -43,7 +43,7 @@ SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\n?', re.IGNORECASE)
 class Table:
     """How one file is read.
 
-    names:   of the columns; the first `header` rows are skipped
+    names:   of the columns; the first `header` rows, which end in theirs, are skipped
     extra:   fields before the first that has a name
     short:   whether rows may lack the last field, which has no name
     lines:   of the file
@@ -122,9 +122,11 @@ class _TableCheck:
         short = 0 < found.shorter == found.misfits and not rows[0][-1]
         if found.misfits and not extra and not short:
             self._misfits(found)
-        names, header, note = name_columns(self.request, rows)
-        if note:
-            self.request.tell(note)
+        above = rows_above(rows)
+        names, header, note = name_columns(self.request, rows[above:])
+        header += above
+        for told in filter(None, (ABOVE if above else "", note)):
+            self.request.tell(told)
         self._say(found, dialect, extra)
         table = Table(dialect, names, header, extra, short, max(found.lines, 1))
         return table, [row[extra:] for row in rows[header:]]

@@ -28,6 +28,7 @@ __all__ = ["ARCHIVES", "Find", "archive_reader"]
 CHUNK_BYTES = 1 << 20
 LINK = 0o12
 NOT_READ = "not of a kind that is read here"
+TOO_DEEP = "not read, because archives are read no deeper"
 
 # The ending and the reader of a file of this name, None where it is not read.
 Find = Callable[[Path], tuple[str, Reader] | None]
@@ -93,8 +94,9 @@ class _Archive:
                     continue
                 path = Path(parts[-1]) if parts else Path("_")
                 reader = self.find(path)
+                shown = f"{where.rpartition('/')[2]}, {name}"
                 if reader is None or (reader[0] in ARCHIVES and depth == ARCHIVE_DEPTH):
-                    self.found.tally(NOT_READ, f"{request.path.name}, {name}")
+                    self.found.tally(NOT_READ if reader is None else TOO_DEEP, shown)
                     continue
                 copy = request.scratch / f"member{depth}{reader[0]}{compression_of(path)}"
                 try:
@@ -104,7 +106,7 @@ class _Archive:
                             out.write(chunk)
                     member = self._member(request, copy, reader, f"{where}, {name}", depth)
                     if request.options.broken == "skip":
-                        member = self._while_whole(member, f"{request.path.name}, {name}")
+                        member = self._while_whole(member, shown)
                     yield from member
                 finally:
                     copy.unlink(missing_ok=True)

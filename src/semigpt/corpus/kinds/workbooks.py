@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
-from semigpt.corpus.columns import is_usual_name, name_columns, text_of_row
+from semigpt.corpus.columns import ABOVE, name_columns, rows_above, text_of_row
 from semigpt.corpus.kinds.sheets import Cells, Sheet
 from semigpt.corpus.kinds.source import plain_file
 from semigpt.corpus.reading import AmbiguousColumnError, ColumnError, shortened
@@ -18,7 +18,6 @@ from semigpt.errors import CorpusError
 __all__ = ["workbook"]
 
 HEAD_ROWS = 100
-ABOVE = "rows above the names of the columns left out, because they have one cell"
 RowText = Callable[[list[str]], str | None]
 
 
@@ -72,11 +71,11 @@ class _Workbook:
     def _texts_of(self, sheet: Sheet) -> Iterator[str]:
         rows = filter(None, sheet.rows)
         head = list(islice(rows, HEAD_ROWS))
-        above = _rows_above(head)
-        if not head[above:]:
+        if not head:
             return
-        table = _table(head[above:], self.names)
-        header = self._header(table) if len(table) > 1 else None
+        table = _table(head, self.names)
+        above = rows_above(table)
+        header = self._header(table[above:]) if len(table) > above + 1 else None
         if header is None:
             self.left.append(sheet.name)
             return
@@ -113,14 +112,6 @@ class _Workbook:
         if note:
             request.tell(note)
         return header
-
-
-def _rows_above(head: list[Cells]) -> int:
-    """How many rows of one cell, such as a title, stand above a table of more columns."""
-    if 2 * sum(len(row) > 1 for row in head) <= len(head):
-        return 0
-    is_header = (len(row) > 1 or any(map(is_usual_name, row.values())) for row in head)
-    return list(is_header).index(True)
 
 
 def _table(head: list[Cells], names: tuple[str, ...] | None) -> list[list[str]]:
