@@ -51,7 +51,8 @@ def test_every_file_is_read_or_named(folder: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(folder / "묶음.zipx", "w") as archive:
         archive.writestr("a.txt", "안의 글")
     (folder / "README").write_text("끝없는 이름", encoding="utf-8")
-    (folder / ".숨김.txt").write_text("숨은 글", encoding="utf-8")
+    for name in (".숨김.txt", "~$가을.docx"):
+        (folder / name).write_text("숨은 글", encoding="utf-8")
     (folder / "없는곳.txt").symlink_to(tmp_path / "없음.txt")
     os.mkfifo(folder / "관.txt")
     run = folder / "runs" / "a"
@@ -63,7 +64,7 @@ def test_every_file_is_read_or_named(folder: Path, tmp_path: Path) -> None:
     for told in (
         "1 .zipx (묶음.zipx)",
         "1 without an ending (README)",
-        "1 hidden (.숨김.txt)",
+        "2 hidden (.숨김.txt, …)",
         "1 a link to nothing (없는곳.txt)",
         "1 not a regular file (관.txt)",
         "1 a run of semigpt (runs/a)",

@@ -245,10 +245,14 @@ def test_the_column_is_the_one_asked_for_or_document_or_text_or_the_only_one(
 
 
 def test_json_files_share_their_column_and_one_without_it_is_named(tmp_path: Path) -> None:
-    for name, row in {"a.jsonl": {"text": "하나", "n": 1}, "b.jsonl": {"본문": "둘"}}.items():
+    for name, row in {"a.jsonl": {"text": "하나", "n": 1}, "b.jsonl": {"뜻": "둘"}}.items():
         (tmp_path / name).write_text(json.dumps(row), encoding="utf-8")
-    with pytest.raises(CorpusError, match=r"b\.jsonl: no column 'text': its columns are 본문"):
+    with pytest.raises(CorpusError, match=r"b\.jsonl: no column 'text': its columns are 뜻"):
         prepare(tmp_path)
+    (tmp_path / "b.jsonl").write_text('{"본문": "둘", "뜻": "셋"}', encoding="utf-8")
+    corpus = prepare(tmp_path)
+    assert set(everything(corpus)) == {"하나", "둘"}
+    assert "b.jsonl: no column 'text' as in files before it, so '본문' was read" in corpus.findings
 
 
 def test_a_column_of_numbers_stays_as_written(tmp_path: Path) -> None:

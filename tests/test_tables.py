@@ -50,6 +50,7 @@ RIGHT = {
     "the header does": ("a.csv", DATED.replace("날짜", "날짜,"), ""),
     "row numbers without a name": ("a.csv", "text,n\n" + rows("{i},{text},1\n"), "has no name"),
     "an index without a name": ("a.csv", ",text\n" + rows("{i},{text}\n"), ""),
+    "a last field that is empty": ("a.csv", "번호,몸,\n" + rows("{i},{text},\n"), ""),
     "a title above": ("a.csv", "모음,,\n,,\n번호,본문,날짜\n" + rows("{i},{text},1\n"), "above"),
     "an unusual name beside none": ("a.csv", ",내글\n" + rows("{i},{text}\n"), "#header=none"),
     "two columns of one name": ("a.csv", "text,text\n" + rows("{text},다른\n"), ""),

@@ -140,8 +140,9 @@ def text_of_row(
             )
     kinds = {}
     for place, name in enumerate(names):
-        values = [row[place] for row in rows if len(row) > place]
-        kinds[name] = asked or name in ("document", "text") or not are_numbers(values)
+        values = [row[place] for row in rows if len(row) > place and row[place]]
+        holds_text = bool(values) and not are_numbers(values)
+        kinds[name] = asked or name in ("document", "text") or holds_text
     try:
         column = request.choose_column(kinds)
     except ColumnError as error:

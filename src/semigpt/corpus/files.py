@@ -114,7 +114,7 @@ def _enter(
         raise _closed(folder, error) from None
     for entry in entries:
         path = folder / entry.name
-        if entry.name.startswith("."):
+        if entry.name.startswith((".", "~$")):  # "~$a.docx" is written while a.docx is open
             found.passed_over.append((path, "hidden"))
         elif entry.is_symlink():
             links.append(path)

@@ -1,6 +1,6 @@
 """Places in a JSON value, named by keys with dots between: `data.paragraphs.context`.
 
-A list stands for each of its items.
+A list stands for each of its items, and `*` for every key of an object.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,7 @@ __all__ = ["paths_in_words", "values_at"]
 
 PATHS_SHOWN = 6
 PATH_DEPTH = 8
+MANY_KEYS = 20  # of an object whose keys are numbers or names of its parts
 
 
 def values_at(value: Any, keys: Sequence[str]) -> Iterator[Any]:
@@ -20,6 +21,9 @@ def values_at(value: Any, keys: Sequence[str]) -> Iterator[Any]:
             yield from values_at(item, keys)
     elif not keys:
         yield value
+    elif isinstance(value, dict) and keys[0] == "*":
+        for item in value.values():
+            yield from values_at(item, keys[1:])
     elif isinstance(value, dict) and keys[0] in value:
         yield from values_at(value[keys[0]], keys[1:])
 
@@ -44,6 +48,8 @@ def _collect(value: Any, path: tuple[str, ...], found: dict[str, None]) -> None:
         for item in value[:3]:
             _collect(item, path, found)
     elif isinstance(value, dict) and len(path) < PATH_DEPTH:
+        if len(value) > MANY_KEYS and not any(isinstance(item, str) for item in value.values()):
+            value = {"*": list(value.values())}
         for key, item in islice(value.items(), 100):
             if len(found) < 100:
                 _collect(item, (*path, key), found)

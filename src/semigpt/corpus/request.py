@@ -66,6 +66,13 @@ class FileOptions:
 
 
 AS_FOUND = FileOptions()
+TEXT_NAMES = frozenset(
+    """
+    text texts document documents content contents body sentence sentences review reviews comment
+    comments article articles passage context
+    본문 내용 문장 텍스트 글 기사 리뷰 댓글 문서 원문
+    """.split()  # noqa: SIM905
+)
 
 
 def file_options(spec: str, options: Mapping[str, str]) -> FileOptions:
@@ -113,11 +120,20 @@ class FileRequest:
         return self.column is not None or self.reading.columns.get(self.extension) in names
 
     def choose_column(self, columns: Mapping[str, bool]) -> str:
-        """The column of this format's files: an earlier file's, else the one asked for."""
-        chosen = self.reading.columns
-        wanted = chosen.get(self.extension, self.column)
-        chosen[self.extension] = choose_column(str(self.path), columns, wanted)
-        return chosen[self.extension]
+        """The column of this format's files: an earlier file's, else the one asked for.
+
+        A file that lacks an earlier one's may have one of its own whose name says that it holds
+        text, which is said. (Another is none: a table of labels may lie beside the texts.)
+        """
+        wanted = self.reading.columns.get(self.extension, self.column)
+        usual = (name for name in columns if name.strip().casefold() in TEXT_NAMES)
+        own = [name for name in usual if columns[name]]
+        if wanted is not None and not self.has_column(columns) and len(own) == 1:
+            self.tell(f"no column {wanted!r} as in files before it, so {own[0]!r} was read")
+            return own[0]
+        found = choose_column(str(self.path), columns, wanted)
+        self.reading.columns[self.extension] = found
+        return found
 
 
 ReadDocuments = Callable[[FileRequest], Iterator[Document]]

@@ -73,6 +73,8 @@ def table_documents(request: FileRequest) -> Iterator[Document]:
         return
     with library_errors(path, "a table"):
         table, head = _TableCheck(request, scan).table()
+        if not head:  # names of columns, and no row
+            return
         separator = f"the separator is read as {_in_words(table.dialect.separator)}"
         advice = f"{separator}{'; #header=none reads the first row as text' * table.header}"
         text_of = text_of_row(request, table.names, head, advice)

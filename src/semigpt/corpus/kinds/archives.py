@@ -156,7 +156,7 @@ def _naming(copy: Path, where: str) -> Iterator[None]:
 
 
 def _is_hidden(part: str) -> bool:
-    return part == "__MACOSX" or (part.startswith(".") and part not in (".", ".."))
+    return part == "__MACOSX" or (part.startswith((".", "~$")) and part not in (".", ".."))
 
 
 def _zip_members(request: FileRequest, where: str) -> Members:
