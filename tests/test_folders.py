@@ -1,5 +1,6 @@
 """Folders and names: every file is read or named, whatever lies beside it."""
 
+import gzip
 import os
 import unicodedata
 import zipfile
@@ -50,7 +51,8 @@ def test_every_file_is_read_or_named(folder: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(folder / "묶음.zipx", "w") as archive:
         archive.writestr("a.txt", "안의 글")
     (folder / "README").write_text("끝없는 이름", encoding="utf-8")
-    (folder / ".숨김.txt").write_text("숨은 글", encoding="utf-8")
+    for name in (".숨김.txt", "~$가을.docx"):
+        (folder / name).write_text("숨은 글", encoding="utf-8")
     (folder / "없는곳.txt").symlink_to(tmp_path / "없음.txt")
     os.mkfifo(folder / "관.txt")
     run = folder / "runs" / "a"
@@ -62,7 +64,7 @@ def test_every_file_is_read_or_named(folder: Path, tmp_path: Path) -> None:
     for told in (
         "1 .zipx (묶음.zipx)",
         "1 without an ending (README)",
-        "1 hidden (.숨김.txt)",
+        "2 hidden (.숨김.txt, …)",
         "1 a link to nothing (없는곳.txt)",
         "1 not a regular file (관.txt)",
         "1 a run of semigpt (runs/a)",
@@ -70,6 +72,20 @@ def test_every_file_is_read_or_named(folder: Path, tmp_path: Path) -> None:
         assert told in not_read(corpus)
     with pytest.raises(CorpusError, match="a run of semigpt, not a text"):
         prepare(run)
+
+
+def test_a_run_that_began_after_its_text_was_staged_is_named(folder: Path) -> None:
+    for spec in (str(folder), f"{folder}/**/*.t*"):
+        assert not not_read(prepare(spec))
+    run = folder / "runs" / "b"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.toml").touch()
+    staged = prepare(folder)
+    assert documents(staged) == sorted(AUTUMN)
+    assert "1 a run of semigpt (runs/b)" in not_read(staged)
+    assert "in a run folder: config.toml" in not_read(prepare(f"{folder}/**/*.t*"))
+    joined = prepare(f"{folder}\nnews#articles=99")
+    assert "1 a run of semigpt (runs/b)" in not_read(joined)
 
 
 def test_links_are_followed_once(folder: Path, tmp_path: Path) -> None:
@@ -92,6 +108,91 @@ def test_a_folder_that_may_not_be_entered_is_named(folder: Path) -> None:
     (folder / "닫힘").mkdir(mode=0)
     with pytest.raises(CorpusError, match="닫힘: cannot be opened"):
         prepare(folder)
+
+
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "a.txt": (b"\xff\xff" * 9, "line 1, byte 0"),
+    "b.csv": (b'n,text\n1,"a,b', "line 2: cannot be read as a table"),
+    "c.jsonl": (b'{"text": "\xea\xb8\x80"}\n{"text"\n', "line 2: not JSON"),
+    "d.docx": (b"x", "is no Word document"),
+    "e.zip": (b"x", "is no ZIP file"),
+    "f.parquet": (b"x", "cannot be read as Parquet"),
+    "g.csv": (b"a,b\n1,2\n", "no column 'text'"),
+}
+
+
+def test_broken_files_are_refused_or_left_out_on_request(folder: Path) -> None:
+    for name, (content, message) in BROKEN.items():
+        (folder / name).write_bytes(content)
+        with pytest.raises(CorpusError) as caught:
+            prepare(folder, column="text")
+        assert name in str(caught.value)
+        assert message in str(caught.value)
+        assert ("#broken=skip leaves such files out" in str(caught.value)) == (name != "g.csv")
+        (folder / name).unlink()
+    for name, (content, _) in BROKEN.items():
+        (folder / name).write_bytes(content)
+    with zipfile.ZipFile(folder / "h.zip", "w") as archive:
+        for name, content in {"a.pdf": "x", "b.txt": "묶음의 글"}.items():
+            archive.writestr(name, content)
+    corpus = prepare(f"{folder}#broken=skip", column="text")
+    # What came before the break in c.jsonl is kept.
+    assert documents(corpus) == sorted([*AUTUMN, "글", "묶음의 글"])
+    told = " ".join(corpus.findings)
+    for name, (_, message) in BROKEN.items():
+        assert f"{name}" in told
+        assert message in told
+    assert "h.zip, a.pdf: is no PDF" in told
+    assert "a.txt and 7 more: broken, and left out" in told
+    with pytest.raises(CorpusError, match="no text in it"):
+        prepare(f"{folder / 'a.txt'}#broken=skip")
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(folder: Path) -> None:
+    def grow(_documents: int, _characters: int) -> None:
+        with (folder / "가을.txt").open("ab") as file:
+            file.write("하나 더\n".encode("cp949"))
+
+    (folder / "가을.txt").write_text("긴 글이다. \n" * 200_000, encoding="cp949")
+    with pytest.raises(CorpusError, match=r"가을\.txt: it changed while it was read"):
+        prepare_corpus(str(folder), progress=grow)
+
+
+def test_a_closed_folder_is_passed_over_on_request(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "닫힘").mkdir()
+    scandir = os.scandir
+
+    def closed(path: object = ".") -> object:
+        if str(path).endswith("닫힘"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(CorpusError, match="닫힘: cannot be opened"):
+        prepare(folder)
+    corpus = prepare(f"{folder}#broken=skip")
+    assert "1 a folder that cannot be opened (닫힘)" in not_read(corpus)
+
+
+@pytest.mark.parametrize("name", ["글", "소설 1.5화", "모음.gz"])
+def test_a_file_without_an_ending_is_read_where_nothing_else_is(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    content = "\n".join(SPRING).encode("cp949")
+    place = tmp_path / "이름"
+    place.mkdir()
+    (place / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    (place / "그림").write_bytes(b"\x89PNG\r\n\0\0")
+    for spec in (place, place / name, f"{place}/*"):
+        corpus = prepare(spec)
+        assert documents(corpus) == sorted(SPRING)
+        assert f"{name}: it has no ending, so it is read as a .txt" in corpus.findings
+    (folder / name).write_bytes(content)
+    assert documents(prepare(folder)) == sorted(AUTUMN)
+    with pytest.raises(CorpusError, match=r"pipe it in \(--data - < \S+/그림'?\)"):
+        prepare(place / "그림")
 
 
 def test_a_text_that_lies_there_twice_is_read_once(folder: Path) -> None:

@@ -1,12 +1,15 @@
 """Kinds of files whose text is inside something: what is read of each, and what is refused."""
 
 import bz2
+import csv
 import gzip
 import json
 import lzma
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from semigpt.corpus.kinds import limits, pdf
@@ -24,9 +27,11 @@ from text_files import (
     docx,
     hwp,
     hwpx,
+    ods_text,
     pdf_file,
     record,
     tarred,
+    xlsx,
     zipped,
 )
 
@@ -104,6 +109,54 @@ def test_a_file_without_columns_refuses_one(tmp_path: Path) -> None:
             read(tmp_path / name, column="본문")
 
 
+# --- workbooks
+
+REVIEWS: list[list[str | int]] = [
+    ["번호", "리뷰", "날짜"], [1, "첫 리뷰", 1], [2, "", 2], [3, "둘째\n리뷰", 3],
+]  # fmt: skip
+BOOK = {
+    "안내": [["리뷰를 모은 것이다"]],
+    "가": [["2024년 조사"], [], *REVIEWS],
+    "코드": [["코드", "뜻"], [1, "긍정"]],
+    "나": [REVIEWS[0], [4, "셋째", 4]],
+    "숨김": REVIEWS,
+}
+
+
+def test_the_sheets_of_a_workbook_that_have_the_same_columns_are_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").write_bytes(xlsx(BOOK, hidden="숨김"))
+    documents, reading = read(tmp_path / "a.xlsx")
+    assert documents == ["첫 리뷰", "", "둘째\n리뷰", "셋째"]
+    assert (
+        "a.xlsx: of its sheets, 가, 나 read, and not 안내, 코드, 숨김 (#sheet=NAME takes one)"
+        in reading.sentences()
+    )
+    assert any("the rows above the names" in note for note in reading.sentences())
+    for sheet in ("코드", "3"):
+        assert read(f"{tmp_path / 'a.xlsx'}#sheet={sheet}")[0] == ["긍정"]
+    assert read(tmp_path / "a.xlsx", column="번호")[0] == ["1", "2", "3", "4"]
+    assert "no sheet '없음' with rows: its sheets are 안내, 가," in refusal(
+        f"{tmp_path / 'a.xlsx'}#sheet=없음"
+    )
+    texts = {"가": [[str(value) for value in row] for row in REVIEWS], "나": [["x"]]}
+    (tmp_path / "a.ods").write_bytes(zipped({"content.xml": ods_text(texts)}))
+    assert read(tmp_path / "a.ods")[0] == ["첫 리뷰", "", "둘째\n리뷰"]
+
+
+def test_a_sheet_whose_text_has_to_be_chosen_is_refused(tmp_path: Path) -> None:
+    rows: list[list[str | int]] = [["제목", "본문"], ["가", "나"]]
+    (tmp_path / "a.xlsx").write_bytes(xlsx({"가": rows, "나": [["text"], ["글"]]}))
+    assert "Say --column with one of 제목, 본문 (#sheet=NAME" in refusal(tmp_path / "a.xlsx")
+
+
+def test_few_bytes_of_a_sheet_stand_for_few_cells(tmp_path: Path) -> None:
+    cell = '<a:table-cell a:number-columns-repeated="9999999"><t:p>글<t:s t:c="99999999"/></t:p>'
+    row = f"<a:table-row>{cell}</a:table-cell></a:table-row>"
+    text = ods_text({"가": [["text"]]}).replace("</a:table>", row * 2000 + "</a:table>", 1)
+    (tmp_path / "a.ods").write_bytes(zipped({"content.xml": text}))
+    assert read(tmp_path / "a.ods")[0] == ["글" + " " * 100] * 2000
+
+
 # --- JSON, chats and instructions
 
 CHAT = {"messages": [{"role": "user", "content": "질문"}, {"role": "assistant", "content": "답변"}]}
@@ -123,6 +176,8 @@ TASK = {"instruction": "요약하라", "input": "긴 글", "output": "짧은 글
         ({"document": {"sentence": [{"form": "하나"}]}}, "", ["하나"]),
         ({"a": [{"b": {"c": ["하나", "둘"]}}, {"b": {"c": "셋"}}]}, "#path=a.b.c",
          ["하나", "둘", "셋"]),
+        ({str(i): {"글": {"text": str(i)}} for i in range(21)}, "#path=*.글.text",
+         list(map(str, range(21)))),
         ([CHAT], "", ["질문: 질문\n답: 답변"]),
         ([{"conversations": [{"from": "human", "value": "안녕"}]}], "", ["질문: 안녕"]),
         ([TASK, {**TASK, "input": ""}], "",
@@ -136,6 +191,24 @@ def test_json_of_known_shapes(
     assert read(f"{tmp_path / 'a.json'}{options}")[0] == expected
 
 
+def test_json_lines_are_read_at_a_path(tmp_path: Path) -> None:
+    lines = [{"a": {"b": ["하나", "둘"]}}, {"a": {}}, {"a": [{"b": "셋"}, {"b": None}]}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "a.jsonl").write_text(text, encoding="utf-8")
+    assert read(f"{tmp_path / 'a.jsonl'}#path=a.b")[0] == ["하나", "둘", "셋", ""]
+    assert "no column holds text: there is text at #path=a.b" in refusal(tmp_path / "a.jsonl")
+    assert "line 1: an object at path=a, not text" in refusal(f"{tmp_path / 'a.jsonl'}#path=a")
+    assert "nothing at path=x" in refusal(f"{tmp_path / 'a.jsonl'}#path=x")
+
+
+def test_rows_without_the_column_are_named(tmp_path: Path) -> None:
+    text = '{"text": "하나"}\n{"본문": "둘"}\n{"본문": "셋"}\n'
+    (tmp_path / "a.jsonl").write_text(text, encoding="utf-8")
+    documents, reading = read(tmp_path / "a.jsonl")
+    assert documents == ["하나", "", ""]
+    assert "a.jsonl, line 2 and 1 more: no 'text' in this row, so no text" in reading.sentences()
+
+
 @pytest.mark.parametrize("row", [CHAT, TASK])
 def test_chats_and_instructions_in_json_lines(tmp_path: Path, row: dict[str, object]) -> None:
     (tmp_path / "a.jsonl").write_text((json.dumps(row) + "\n") * 3, encoding="utf-8")
@@ -147,12 +220,70 @@ def test_chats_and_instructions_in_json_lines(tmp_path: Path, row: dict[str, obj
         assert read(tmp_path / "a.jsonl", column="output")[0] == ["짧은 글"] * 3
 
 
+ASKED = "질문: 요약하라\n긴 글\n답: 짧은 글"
+TABLES: dict[str, tuple[list[dict[str, object]], list[str]]] = {
+    "chats": (
+        [{"id": 1, "system": "짧게", **CHAT}, {"id": 2, "system": None, "messages": []}],
+        ["지시: 짧게\n질문: 질문\n답: 답변", ""],
+    ),
+    "instructions": ([{"n": 1, **TASK}, {"n": 2, **TASK, "input": ""}],
+                     [ASKED, ASKED.replace("\n긴 글", "")]),
+    "Korean names": ([{"갈래": "가", "질문": "무엇?", "답": "이것."}], ["질문: 무엇?\n답: 이것."]),
+    "Q and A": ([{"Q": "무엇?", "A": "이것.", "label": 0}], ["질문: 무엇?\n답: 이것."]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TABLES)
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet", "xlsx"])
+def test_conversations_in_tables_are_read_as_in_json(
+    tmp_path: Path, what: str, ending: str
+) -> None:
+    rows, expected = TABLES[what]
+    path = tmp_path / f"a.{ending}"
+    cells = [
+        [value if isinstance(value, str) else json.dumps(value) if value else "" for value in row]
+        for row in (row.values() for row in rows)
+    ]
+    if ending == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif ending == "xlsx":
+        path.write_bytes(xlsx({"가": [list(rows[0]), *cells]}))
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            out = csv.writer(file, delimiter="\t" if ending == "tsv" else ",")
+            out.writerows([list(rows[0]), *cells])
+    documents, reading = read(path)
+    assert documents == expected
+    assert any("read as one document of lines" in note for note in reading.sentences())
+    name = list(rows[0])[-1]
+    if isinstance(rows[0][name], str):
+        assert read(path, column=name)[0][0] == rows[0][name]
+
+
+def test_chats_as_python_writes_them_are_refused(tmp_path: Path) -> None:
+    rows = [["messages"], [str(CHAT["messages"])]]
+    with (tmp_path / "a.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert "lists as Python writes them" in refusal(tmp_path / "a.csv")
+    assert read(tmp_path / "a.csv", column="messages")[0] == rows[1]
+
+
+def test_a_row_that_is_no_conversation_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        'n,messages\n1,"[{""role"": ""user"", ""content"": ""가""}]"\n2,글\n', encoding="utf-8"
+    )
+    assert "a.csv, line 3: not a conversation" in refusal(tmp_path / "a.csv")
+
+
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
         ('{"a": {"b": "글", "n": 1}, "c": ["글"]}', "#path=a.x", "text at #path=a.b, #path=c"),
         ('{"a": {"b": "글"}, "c": [1]}', "", "no column holds text: there is text at #path=a.b"),
         ('{"a": {"b\\nc": "글"}, "d": [1]}', "", "there is text at #path=a.b c"),
+        (json.dumps({str(i): {"text": "글"} for i in range(21)}), "", "text at #path=*.text"),
         ("[1, 2]", "", "item 1 is neither text nor an object: there is no text in it"),
         ('{"a": 1\n}\n{"a": 2}\n', "", "let its name end in .jsonl"),
         ('{"a": [}', "", "line 1: not JSON"),
@@ -198,7 +329,8 @@ def test_members_are_read_as_files_of_a_folder(
     documents, reading = read(inside / name)
     assert documents == ["하나", "둘", "셋", KINDS["a.srt"][1], "넷"]
     notes = reading.sentences()
-    assert f"{name}, cover.jpg and 1 more: not of a kind that is read here" in notes, notes
+    assert f"{name}, cover.jpg: not of a kind that is read here" in notes, notes
+    assert f"{name}, d.zip, f.zip: not read, because archives are read no deeper" in notes
     assert reading.encodings["CP949"] == 1
     assert not list(tmp_path.rglob("*slip*")), "nothing is written where a member's name says"
 
@@ -285,6 +417,10 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "encrypted zip": ("a.zip", encrypted_zip(), "is encrypted: unpack it with its password"),
     "encrypted docx": ("a.docx", hwp(), "is encrypted, or of an older format"),
     "encrypted hwpx": ("a.hwpx", hwpx(manifest="<a encryption-data=''/>"), "is encrypted"),
+    "no xlsx": ("a.xlsx", zipped({"a": "b"}), "is no .xlsx file"),
+    "no ods": ("a.ods", zipped({"a": "b"}), "is no .ods file"),
+    "xls named xlsx": ("a.xlsx", hwp(), "is encrypted, or of an older format"),
+    "no notebook": ("a.ipynb", b'{"a": 1}', "it has no list of cells"),
     "encrypted hwp": ("a.hwp", hwp(flags=3), "is encrypted"),
     "distributed hwp": ("a.hwp", hwp(flags=5), "배포용"),
     "encrypted pdf": (
@@ -308,9 +444,9 @@ def test_what_cannot_be_read_is_refused_in_one_line(
 def test_an_archive_of_too_many_members_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from semigpt.corpus.kinds import archives, packages
+    from semigpt.corpus.kinds import archives, zipped_xml
 
-    for module in (archives, packages):
+    for module in (archives, zipped_xml):
         monkeypatch.setattr(module, "MEMBERS", 2)
     parts = {f"{number}.txt": b"a" for number in range(3)}
     (tmp_path / "a.zip").write_bytes(zipped(dict(parts)))

@@ -112,12 +112,12 @@ def test_a_spec_that_cannot_be_is_one_line(spec: str, message: str) -> None:
 
 
 def test_a_file_of_another_kind_or_unit_is_refused(tmp_path: Path, text_file: Path) -> None:
-    (tmp_path / "책.xlsx").write_bytes(b"x")
+    (tmp_path / "책.pptx").write_bytes(b"x")
     (tmp_path / "빈").mkdir()
     with pytest.raises(
-        CorpusError, match=r"책\.xlsx: files of this kind are not read here: \.txt, "
+        CorpusError, match=r"책\.pptx: files of this kind are not read here: .* read are \.txt, "
     ):
-        prepare(tmp_path / "책.xlsx")
+        prepare(tmp_path / "책.pptx")
     with pytest.raises(CorpusError, match="by=word is not one of line, paragraph, document"):
         prepare(f"{text_file}#by=word")
     with pytest.raises(CorpusError, match="빈: no file in it is of a kind that is read here"):
@@ -245,10 +245,14 @@ def test_the_column_is_the_one_asked_for_or_document_or_text_or_the_only_one(
 
 
 def test_json_files_share_their_column_and_one_without_it_is_named(tmp_path: Path) -> None:
-    for name, row in {"a.jsonl": {"text": "하나", "n": 1}, "b.jsonl": {"본문": "둘"}}.items():
+    for name, row in {"a.jsonl": {"text": "하나", "n": 1}, "b.jsonl": {"뜻": "둘"}}.items():
         (tmp_path / name).write_text(json.dumps(row), encoding="utf-8")
-    with pytest.raises(CorpusError, match=r"b\.jsonl: no column 'text': its columns are 본문"):
+    with pytest.raises(CorpusError, match=r"b\.jsonl: no column 'text': its columns are 뜻"):
         prepare(tmp_path)
+    (tmp_path / "b.jsonl").write_text('{"본문": "둘", "뜻": "셋"}', encoding="utf-8")
+    corpus = prepare(tmp_path)
+    assert set(everything(corpus)) == {"하나", "둘"}
+    assert "b.jsonl: no column 'text' as in files before it, so '본문' was read" in corpus.findings
 
 
 def test_a_column_of_numbers_stays_as_written(tmp_path: Path) -> None:
@@ -321,11 +325,11 @@ def test_a_reading_resumes_after_any_document(tmp_path: Path) -> None:
 def test_a_folder_of_files_is_one_text(tmp_path: Path, text_file: Path) -> None:
     (tmp_path / "아래").mkdir()
     (tmp_path / "아래" / "b.jsonl").write_text('{"text": "아래에 있는 글"}\n', encoding="utf-8")
-    (tmp_path / "메모.xlsx").write_bytes(b"x")
+    (tmp_path / "메모.pptx").write_bytes(b"x")
     (tmp_path / ".숨김.txt").write_text("숨은 글", encoding="utf-8")
     corpus = prepare(tmp_path)
     assert everything(corpus) == sorted([*LINES, "아래에 있는 글"])
-    assert any("메모.xlsx" in finding for finding in corpus.findings)
+    assert any("메모.pptx" in finding for finding in corpus.findings)
 
 
 def test_many_files_make_few_notes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 
 
 def zipped(parts: dict[str, bytes | str], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -57,6 +58,61 @@ EPUB_PARTS: dict[str, bytes | str] = {
     "O/b c.xhtml": "<html><body><p>2장</p></body></html>",
     "O/nav.xhtml": "<html><body><p>차례</p></body></html>",
 }
+
+
+ODT_TEXT = (
+    '<d xmlns:office="o" xmlns:text="t"><office:body><text:tracked-changes><text:p>지움</text:p>'
+    "</text:tracked-changes><text:h>제목</text:h><text:p>첫<text:s text:c='3'/>문단<text:tab/>"
+    "<text:span>끝</text:span><text:line-break/>둘째 줄<text:note><text:p>주석</text:p></text:note>"
+    "</text:p></office:body></d>"
+)
+
+
+def xlsx(sheets: Mapping[str, Sequence[Sequence[str | int]]], hidden: str = "") -> bytes:
+    """A workbook as Excel writes it: strings shared, and numbers; None of a row is no cell."""
+    strings: list[str] = []
+    parts: dict[str, bytes | str] = {}
+    names, targets = "", ""
+    for number, (name, rows) in enumerate(sheets.items(), 1):
+        state = ' state="hidden"' * (name == hidden)
+        names += f'<sheet name="{name}" r:id="r{number}"{state}/>'
+        targets += f'<Relationship Id="r{number}" Target="worksheets/sheet{number}.xml"/>'
+        cells = ""
+        for row, values in enumerate(rows, 1):
+            cells += f'<row r="{row}">'
+            for column, value in zip("ABCDEFG", values, strict=False):
+                if isinstance(value, int):
+                    cells += f'<c r="{column}{row}"><v>{value}</v></c>'
+                elif value:
+                    cells += f'<c r="{column}{row}" t="s"><v>{len(strings)}</v></c>'
+                    strings.append(value)
+            cells += "</row>"
+        parts[f"xl/worksheets/sheet{number}.xml"] = f"<w><sheetData>{cells}</sheetData></w>"
+    shared = "".join(
+        f"<si><r><t>{text[:1]}</t></r><r><t>{text[1:]}</t></r><rPh><t>가나</t></rPh></si>"
+        for text in strings
+    )
+    return zipped(
+        {
+            "xl/workbook.xml": f'<w xmlns:r="http://r"><sheets>{names}</sheets></w>',
+            "xl/_rels/workbook.xml.rels": f"<R>{targets}</R>",
+            "xl/sharedStrings.xml": f"<sst>{shared}</sst>",
+            **parts,
+        }
+    )
+
+
+def ods_text(sheets: Mapping[str, Sequence[Sequence[str]]]) -> str:
+    tables = ""
+    for name, rows in sheets.items():
+        tables += f'<a:table a:name="{name}"><a:table-column a:number-columns-repeated="3"/>'
+        for row in rows:
+            cells = "".join(f"<a:table-cell><t:p>{cell}</t:p></a:table-cell>" for cell in row)
+            empty = '<a:table-cell a:number-columns-repeated="16000"/>'
+            tables += f"<a:table-row>{cells}{empty}</a:table-row>"
+        tables += '<a:table-row a:number-rows-repeated="9999"><a:table-cell/></a:table-row>'
+        tables += "</a:table>"
+    return f'<d xmlns:a="table" xmlns:t="text"><b>{tables}</b></d>'
 
 
 def docx(text: str = DOCX_TEXT) -> bytes:
@@ -189,7 +245,18 @@ HTML = (
     "<html><head><title>제목</title><style>p{}</style></head><body><nav><li>메뉴</nav>"
     "<h1>큰 제목</h1><p>첫  문단은 <b>굵게</b>\n 이어진다.<br>둘째 줄&nbsp;끝"
     "<p>다음<table><tr><td>가<td>나</table>"
-    "<pre>\n  x\n   y\n</pre><script>var a='<p>';</script>끝<div hidden>숨김<p>더</div>보임"
+    "<pre>\n  x\n   y\n</pre><script>var a='<p>';</script>끝<div hidden>숨김<p>더</div>"
+    "<p style='display: none'>안 보임</p>보임"
+)
+VTT = (
+    "WEBVTT\nKind: captions\n\nNOTE 설명\n\nSTYLE\n::cue { color: red }\n\n"
+    "처음\n00:01.000 --> 00:02.000 align:start\n<v 하나>안녕<00:01.500><c>하세요</c>\n둘째 &amp; 줄"
+    "\n\n01:00:03.000 --> 01:00:04.000\n2024\n"
+)
+NOTEBOOK = (
+    '{"cells": [{"cell_type": "markdown", "source": ["# 제목\\n", "글 *하나*"]},'
+    ' {"cell_type": "code", "source": "x = 1\\n", "outputs": [{"text": "출력"}]},'
+    ' {"cell_type": "code", "source": []}], "nbformat": 4}'
 )
 KINDS: dict[str, tuple[bytes, str]] = {
     "a.srt": (SRT.encode(), "안녕하세요\n둘째 줄\n2024\n끝"),
@@ -202,6 +269,9 @@ KINDS: dict[str, tuple[bytes, str]] = {
         HTML.encode("cp949"),
         "큰 제목\n첫 문단은 굵게 이어진다.\n둘째 줄 끝\n다음\n가\n나\n  x\n   y\n끝\n보임",
     ),
+    "a.vtt": (VTT.encode(), "안녕하세요\n둘째 & 줄\n2024"),
+    "a.ipynb": (NOTEBOOK.encode(), "제목\n글 하나\nx = 1"),
+    "a.odt": (zipped({"content.xml": ODT_TEXT}), "제목\n첫   문단\t끝\n둘째 줄"),
     "a.docx": (docx(), "첫 문단\n둘째 줄\n칸\n끝"),
     "a.hwpx": (hwpx(), "첫\t문단\n둘째 줄\n끝\t문단\n둘째 줄"),
     "a.hwp": (hwp(), "첫 문단끝\n줄\n칸\t둘\n" + "긴 " * 2500),

@@ -54,10 +54,10 @@ def is_run(folder: Path) -> bool:
     )
 
 
-def files_below(folder: Path) -> Below:
+def files_below(folder: Path, *, skip_closed: bool = False) -> Below:
     """Walk a folder; what a link leads to comes last, and is walked only if nothing else led there.
 
-    Raises CorpusError where a folder cannot be opened.
+    Raises CorpusError where a folder cannot be opened, unless it is to be passed over.
     """
     found = Below()
     walked: set[tuple[int, int]] = set()  # folders and files, by device and inode
@@ -77,7 +77,7 @@ def files_below(folder: Path) -> Below:
             elif place != folder and is_run(place):
                 found.passed_over.append((place, "a run of semigpt"))
             else:
-                _enter(place, waiting, links, found)
+                _enter(place, waiting, links, found, skip_closed)
         elif not place.is_symlink():  # a second name of one file
             found.files.append(place)
     found.files.sort()
@@ -102,14 +102,19 @@ def _closed(path: Path, error: OSError) -> CorpusError:
     )
 
 
-def _enter(folder: Path, waiting: list[Path], links: list[Path], found: Below) -> None:
+def _enter(
+    folder: Path, waiting: list[Path], links: list[Path], found: Below, skip_closed: bool
+) -> None:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
+        if skip_closed:
+            found.passed_over.append((folder, "a folder that cannot be opened"))
+            return
         raise _closed(folder, error) from None
     for entry in entries:
         path = folder / entry.name
-        if entry.name.startswith("."):
+        if entry.name.startswith((".", "~$")):  # "~$a.docx" is written while a.docx is open
             found.passed_over.append((path, "hidden"))
         elif entry.is_symlink():
             links.append(path)

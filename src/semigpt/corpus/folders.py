@@ -13,19 +13,26 @@ Which reader reads a file is decided by its ending alone, whatever lies beside i
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from semigpt.corpus.files import Below, file_identity, files_below, is_run
-from semigpt.corpus.formats import file_documents, file_format, formats_in_words, is_running
+from semigpt.corpus.formats import (
+    PLAIN_TEXT,
+    file_documents,
+    file_format,
+    formats_in_words,
+    is_running,
+    nameless_texts,
+)
 from semigpt.corpus.library import library_errors, open_datasets, open_splits
 from semigpt.corpus.plain import CARDS, SAVED, declared_splits, declares_files
-from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, Document, Reading
+from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, ColumnError, Document, Reading
 from semigpt.corpus.request import FileOptions, FileRequest
 from semigpt.corpus.spec import FolderSource
 from semigpt.corpus.split_names import splits_by_name
 from semigpt.errors import CorpusError
 
-__all__ = ["open_files", "open_folder"]
+__all__ = ["folder_passed_over", "open_files", "open_folder"]
 
 # Settings of the library's readers that change nothing about which documents are read.
 HARMLESS = {"name", "version", "data_dir", "data_files", "description", "sep", "delimiter"}
@@ -36,7 +43,8 @@ def open_files(
 ) -> Reading:
     """Files of our formats by split, "" for files without one, read in the order given.
 
-    Raises CorpusError where a column is asked of running text, or a file cannot be read.
+    Raises CorpusError where a column is asked of running text, or a file cannot be read, unless
+    the options skip such files: then what came before the broken part of one is kept.
     """
     every = [path for paths in splits.values() for path in paths]
     if column not in (None, "text") and all(map(is_running, every)):
@@ -51,15 +59,34 @@ def open_files(
                 continue
             if index > reading.file_index:
                 reading.go_to_file(index)
-            extension = cast(str, file_format(path))
-            yield from file_documents(
-                FileRequest(path, extension, column, options, scratch, reading)
-            )
+            extension = file_format(path)
+            if extension is None:
+                reading.tally("it has no ending, so it is read as a .txt", path.name)
+            request = FileRequest(path, extension or PLAIN_TEXT, column, options, scratch, reading)
+            before = file_identity(path)
+            try:
+                yield from file_documents(request)
+                if file_identity(path) != before:
+                    raise CorpusError(
+                        f"{path}: it changed while it was read: give the same command again once "
+                        "it is whole"
+                    )
+            except CorpusError as error:
+                if options.broken is None:
+                    raise _with_way_out(error, len(every)) from None
+                reading.skip(path.name, error)
 
     for split, paths in splits.items():
         reading.add_split(split, documents)
         reading.file_sizes[split] = [file_identity(path)[1] for path in paths]
     return reading
+
+
+def _with_way_out(error: CorpusError, files: int) -> CorpusError:
+    """The error of one file, with what to do where there are others."""
+    if files == 1 or isinstance(error, ColumnError):
+        return error
+    return type(error)(f"{error} (#broken=skip leaves such files out, and names them)")
 
 
 def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Reading:
@@ -71,8 +98,8 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
         return _open_saved(source, column)
     if is_run(source.path):
         raise CorpusError(f"{source.path}: a run of semigpt, not a text: name the text it read")
-    below = files_below(source.path)
-    read = _readable(source.path, below)
+    below = files_below(source.path, skip_closed=source.options.broken == "skip")
+    read = _readable(source.path, below) or nameless_texts(below.files)
     declared: Mapping[str, Sequence[Path]] | None = None
     if declares_files(source.path):
         declared = declared_splits(source)
@@ -92,7 +119,7 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
     if not read:
         raise CorpusError(
             f"{source.path}: no file in it is of a kind that is read here: {formats_in_words()}"
-            f"{_not_read(source.path, below, ())}"
+            f"{_in_words(source.path, _other_kinds(source.path, below, ()) | _passed_over(below))}"
         )
     used = _used_splits(source, read, declared)
     reading = open_files(used, source.options, column, scratch)
@@ -104,9 +131,21 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
             f"not read in {source.path}: {left_out[0].relative_to(source.path)}{more}, which names "
             "no split that the others have (#split=all reads all as one text)"
         )
-    if others := _not_read(source.path, below, taken):
-        reading.note(f"not read in {source.path}{others}")
+    if others := _other_kinds(source.path, below, taken):
+        reading.note(f"not read in {source.path}{_in_words(source.path, others)}")
     return reading
+
+
+def folder_passed_over(source: FolderSource) -> str:
+    """A note on what is never read in a folder, "" for none: hidden files, links to nothing, runs.
+
+    It changes nothing about the text, and so is said anew each time a staged text is used.
+    """
+    if any((source.path / name).is_file() for name in SAVED):
+        return ""
+    below = files_below(source.path, skip_closed=source.options.broken == "skip")
+    told = _in_words(source.path, _passed_over(below))
+    return told and f"not read in {source.path}{told}"
 
 
 def _readable(folder: Path, below: Below) -> list[Path]:
@@ -137,16 +176,26 @@ def _used_splits(
     return {"": [path for paths in splits.values() for path in paths] or read}
 
 
-def _not_read(folder: Path, below: Below, taken: Collection[Path]) -> str:
-    """What is not read in a folder because of its kind, by kind and number: ": 3 .png (1.png)"."""
+def _other_kinds(folder: Path, below: Below, taken: Collection[Path]) -> dict[str, list[Path]]:
+    """The files that are not read because of their kind, by kind."""
     kinds: dict[str, list[Path]] = {}
-    for path, kind in below.passed_over:
-        kinds.setdefault(kind, []).append(path)
     has_card = declares_files(folder)
     for path in below.files:
         is_card = has_card and path.parent == folder and path.name in CARDS
-        if not file_format(path) and not is_card and path.resolve() not in taken:
+        if path.resolve() not in taken and not (file_format(path) or is_card):
             kinds.setdefault(path.suffix.lower() or "without an ending", []).append(path)
+    return kinds
+
+
+def _passed_over(below: Below) -> dict[str, list[Path]]:
+    kinds: dict[str, list[Path]] = {}
+    for path, kind in below.passed_over:
+        kinds.setdefault(kind, []).append(path)
+    return kinds
+
+
+def _in_words(folder: Path, kinds: Mapping[str, Sequence[Path]]) -> str:
+    """Files by kind and number: ": 3 .png (1.png, …)"."""
     told = [
         f"{len(paths):,} {kind} ({paths[0].relative_to(folder)}{', …' if len(paths) > 1 else ''})"
         for kind, paths in kinds.items()

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from semigpt.corpus.files import open_text, scan_file
+from semigpt.corpus.json_paths import paths_in_words, values_at
 from semigpt.corpus.kinds.conversations import conversation_template
 from semigpt.corpus.library import library_errors, one_line
-from semigpt.corpus.reading import Document
-from semigpt.corpus.request import FileRequest
+from semigpt.corpus.reading import ColumnError, Document
+from semigpt.corpus.request import FileRequest, from_start
 from semigpt.errors import CorpusError
 
-__all__ = ["columns_of_rows", "json_lines_documents"]
+__all__ = ["ROWS_FOR_COLUMNS", "columns_of_rows", "json_lines_documents"]
 
 ROWS_FOR_COLUMNS = 100  # a key may be missing in a row: so many rows say together what there is
 
@@ -24,6 +25,9 @@ ROWS_FOR_COLUMNS = 100  # a key may be missing in a row: so many rows say togeth
 def json_lines_documents(request: FileRequest) -> Iterator[Document]:
     """The documents of a .jsonl file; `reading.row` counts its lines."""
     path, reading = request.path, request.reading
+    if request.options.path is not None:
+        yield from from_start(_texts_at_path, "JSON lines")(request)
+        return
     scan = scan_file(path, reading)
     if scan is None:
         return
@@ -46,7 +50,13 @@ def json_lines_documents(request: FileRequest) -> Iterator[Document]:
             characters += len(line)
             if line.isspace() or (text_of is not None and number <= first):
                 continue
-            waiting.append((number, _json_object(path, number, line.removesuffix("\n"))))
+            try:
+                row = _json_object(path, number, line.removesuffix("\n"))
+            except CorpusError:
+                if request.options.broken is not None and waiting:
+                    yield from documents()
+                raise
+            waiting.append((number, row))
             reading.file_fraction = min(characters / scan.characters, 1.0)
             if text_of is not None or len(waiting) == ROWS_FOR_COLUMNS:
                 yield from documents()
@@ -55,16 +65,42 @@ def json_lines_documents(request: FileRequest) -> Iterator[Document]:
     reading.column = reading.columns.get(request.extension)
 
 
+def _texts_at_path(request: FileRequest) -> Iterator[str]:
+    """The texts at `#path=` of each line."""
+    scan, place = scan_file(request.path, request.reading), request.options.path
+    if scan is None or place is None:
+        return
+    keys, empty = place.split("."), True
+    request.reading.column = place
+    with open_text(request.path, scan) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.isspace():
+                continue
+            row = _json_object(request.path, number, line.removesuffix("\n"))
+            for value in values_at(row, keys):
+                if not isinstance(value, str | None):
+                    raise CorpusError(
+                        f"{request.path}, line {number}: {_json_kind(value)} at path={place}, not "
+                        f"text: {paths_in_words(row)}"
+                    )
+                empty = False
+                yield value or ""
+    if empty:
+        raise CorpusError(f"{request.path}: nothing at path={place} in any line")
+
+
 def _text_of(
     request: FileRequest, rows: Sequence[dict[str, Any]]
 ) -> Callable[[int, dict[str, Any]], str]:
     """What gives the text of a row and its line: a column's, or a conversation's."""
     path, reading = request.path, request.reading
-    chosen = request.column is not None or request.extension in reading.columns
-    template = None if chosen else conversation_template(rows)
+    columns = columns_of_rows(rows)
+    template = None if request.has_column(columns) else conversation_template(rows)
     if template is None:
-        column = request.choose_column(columns_of_rows(rows))
-        return lambda number, row: _json_text(path, number, row, column)
+        if request.column is None and not any(columns.values()):
+            raise ColumnError(f"{path}: no column holds text: {paths_in_words(list(rows))}")
+        column = request.choose_column(columns)
+        return lambda number, row: _json_text(request, number, row, column)
     note, conversation = template
     if not reading.row:
         reading.tally(note, path.name)
@@ -94,6 +130,7 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise CorpusError(
             f"{path}, line {number}: {_json_kind(row)}, not an object: write one object a line"
+            f"{', or let its name end in .json' if isinstance(row, list) else ''}"
         )
     return row
 
@@ -114,12 +151,16 @@ def columns_of_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
     return columns
 
 
-def _json_text(path: Path, number: int, row: dict[str, Any], column: str) -> str:
+def _json_text(request: FileRequest, number: int, row: dict[str, Any], column: str) -> str:
     value = row.get(column)
     if value is None:
+        if column not in row:
+            where = f"{request.path.name}, line {number:,}"
+            request.reading.tally(f"no {column!r} in this row, so no text", where)
         return ""
     if not isinstance(value, str):
         raise CorpusError(
-            f"{path}, line {number}: the column {column!r} holds {_json_kind(value)}, not text"
+            f"{request.path}, line {number}: the column {column!r} holds {_json_kind(value)}, not "
+            "text"
         )
     return value

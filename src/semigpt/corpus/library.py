@@ -10,10 +10,16 @@ import logging
 import sys
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, Document, Reading, choose_column
+from semigpt.corpus.kinds.conversations import (
+    Template,
+    conversation_columns,
+    conversation_template,
+)
+from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, Document, Reading, choose_column, shortened
 from semigpt.errors import CorpusError
 
 __all__ = [
@@ -25,7 +31,6 @@ __all__ = [
     "open_splits",
     "quiet_datasets",
     "quietly",
-    "shortened",
     "text_columns",
     "values",
     "values_of_tables",
@@ -134,10 +139,6 @@ def one_line(error: BaseException) -> str:
     return shortened(" ".join(str(error).split()) or type(error).__name__)
 
 
-def shortened(text: str) -> str:
-    return text if len(text) <= 200 else text[:199] + "…"
-
-
 # Rows
 
 
@@ -155,8 +156,13 @@ def load_file(loader: str, path: Path, **options: Any) -> Any:
 
 
 def values(
-    stream: Any, column: str, reading: Reading, *, size: int | None = None, rows: int | None = None
-) -> Iterator[Any]:
+    stream: Any,
+    column: str | None,
+    reading: Reading,
+    *,
+    size: int | None = None,
+    rows: int | None = None,
+) -> Generator[Any, None, None]:
     """The values of one column of a stream or a dataset, from row `reading.row` on.
 
     See `values_of_tables`.
@@ -167,13 +173,13 @@ def values(
 
 def values_of_tables(
     tables: Iterable[Any],
-    column: str,
+    column: str | None,
     reading: Reading,
     *,
     size: int | None = None,
     rows: int | None = None,
-) -> Iterator[Any]:
-    """The values of one column of Arrow's tables, from row `reading.row` on.
+) -> Generator[Any, None, None]:
+    """The values of one column of Arrow's tables, from row `reading.row` on; None: rows as dicts.
 
     A few hundred rows are in memory at a time. Rows that are skipped are parsed, but their values
     are not made. All of the stream is `size` bytes of text, or `rows` rows.
@@ -188,7 +194,8 @@ def values_of_tables(
         elif rows:
             reading.file_fraction = row / rows
         if row > first:
-            batch = table.column(column).slice(max(first - begins, 0)).to_pylist()
+            wanted = table if column is None else table.column(column)
+            batch = wanted.slice(max(first - begins, 0)).to_pylist()
             for reading.row, value in enumerate(batch, max(first, begins) + 1):
                 yield value
 
@@ -245,18 +252,45 @@ def open_splits(
             columns = _columns_of_first_row(first)
         else:
             columns = text_columns(first.features)
-    chosen = reading.column = choose_column(where, columns, column)
+    chosen: str | None = None
+    parts, text_of = _conversation(where, first, columns, reading) if column is None else ([], None)
+    if text_of is None:
+        chosen = reading.column = choose_column(where, columns, column)
 
     def documents(name: str) -> Iterator[Document]:
         with library_errors(where, "a dataset"):
-            for value in values(streams[name].select_columns([chosen]), chosen, reading):
-                if value is not None and not isinstance(value, str):
+            stream = streams[name].select_columns([chosen] if chosen else parts)
+            for value in values(stream, chosen, reading):
+                text = value if text_of is None else text_of(value)
+                if text is None and text_of is not None:
+                    raise CorpusError(
+                        f"{where}: row {reading.row:,} of {name or 'it'} is not a conversation "
+                        "like the first one"
+                    )
+                if not isinstance(text, str | None):
                     raise CorpusError(f"{where}: the column {chosen!r} does not hold text")
-                yield value or "", None
+                yield text or "", None
 
     for name in streams:
         reading.add_split(name, documents)
     return reading
+
+
+def _conversation(
+    where: str, stream: Any, columns: Iterable[str], reading: Reading
+) -> tuple[list[str], Template | None]:
+    """The columns of a stream that make conversations, and what makes text of a row of these."""
+    parts = conversation_columns(columns)
+    if not parts:
+        return [], None
+    with library_errors(where, "a dataset"):
+        rows = values(stream.select_columns(parts), None, Reading())
+        with contextlib.closing(rows):
+            found = conversation_template(list(islice(rows, ROWS_AT_ONCE)))
+    if found is None:
+        return [], None
+    reading.tally(found[0], where)
+    return parts, found[1]
 
 
 def _named_splits(

@@ -34,8 +34,8 @@ def column_types(path: Path) -> dict[str, str]:
     return dict(zip(schema.names, map(str, schema.types), strict=True))
 
 
-def tables(path: Path, column: str, rows: int) -> Iterator[Any]:
-    """One column of a plain file, so many rows at a time, as Arrow's batches.
+def tables(path: Path, columns: list[str], rows: int) -> Iterator[Any]:
+    """Some columns of a file, so many rows at a time, as Arrow's batches.
 
     Pages are read as they are needed: a row group of 78 MB takes 27 MB of memory, and 100 if it is
     read ahead.
@@ -44,4 +44,4 @@ def tables(path: Path, column: str, rows: int) -> Iterator[Any]:
 
     buffered = {"buffer_size": READ_AT_ONCE, "pre_buffer": False}
     with pyarrow.parquet.ParquetFile(path, **buffered) as file:
-        yield from file.iter_batches(rows, columns=[column], use_threads=False)
+        yield from file.iter_batches(rows, columns=columns, use_threads=False)

@@ -48,7 +48,7 @@ def reads_alone(source: Source) -> bool:
                 return False
             if declares_files(source.path):
                 return declared_splits(source) is not None
-            files = files_below(source.path).files
+            files = files_below(source.path, skip_closed=True).files
             return all(_reads_alone(path) for path in files if file_format(path))
     return False
 

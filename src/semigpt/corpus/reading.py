@@ -7,7 +7,17 @@ from typing import Any
 from semigpt.corpus.broken_text import EncodingRepairs
 from semigpt.errors import CorpusError
 
-__all__ = ["SPLITS", "SPLIT_NAMES", "Document", "Reading", "choose_column", "printable"]
+__all__ = [
+    "SPLITS",
+    "SPLIT_NAMES",
+    "AmbiguousColumnError",
+    "ColumnError",
+    "Document",
+    "Reading",
+    "choose_column",
+    "printable",
+    "shortened",
+]
 
 # A document and its true information in bits, None where it is unknown.
 Document = tuple[str, float | None]
@@ -35,6 +45,14 @@ STATE = (
     "file_fraction",
     "scan",
 )
+
+
+class ColumnError(CorpusError):
+    """A column that is not there, or cannot be chosen."""
+
+
+class AmbiguousColumnError(ColumnError):
+    """A column that the user has to choose among several."""
 
 
 @dataclass
@@ -115,6 +133,11 @@ class Reading:
         """Say `what` of a file: ten thousand files in CP949 are one note."""
         self.tallies.setdefault(what, [0, printable(name)])[0] += 1
 
+    def skip(self, name: str, error: CorpusError) -> None:
+        """Say that a file is left out, or what is left of it, because it is broken."""
+        self.note(f"#broken=skip: {error}")
+        self.tally("broken, and left out but for what came before the break", name)
+
     def sentences(self) -> list[str]:
         """All that there is to say to the user."""
         told = []
@@ -167,21 +190,25 @@ def printable(name: str) -> str:
     )
 
 
+def shortened(text: str) -> str:
+    """`text`, or its first 200 characters."""
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
 def choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) -> str:
     """The column of documents: `wanted`, else `document`, else `text`, else the only text column.
 
     where:   what an error calls the source
     columns: each column's name, and whether it holds strings
 
-    Raises CorpusError where there is none, or more than one to choose from.
+    Raises ColumnError where there is none, or more than one to choose from.
     """
+    names = shortened(", ".join(columns)) or "none"
     if wanted is not None:
         if wanted not in columns:
-            raise CorpusError(
-                f"{where}: no column {wanted!r}: its columns are {', '.join(columns)}"
-            )
+            raise ColumnError(f"{where}: no column {wanted!r}: its columns are {names}")
         if not columns[wanted]:
-            raise CorpusError(
+            raise ColumnError(
                 f"{where}: the column {wanted!r} does not hold text: name another with --column"
             )
         return wanted
@@ -192,9 +219,7 @@ def choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) -
     if len(texts) == 1:
         return texts[0]
     if not texts:
-        raise CorpusError(
-            f"{where}: no column holds text: its columns are {', '.join(columns) or 'none'}"
-        )
-    raise CorpusError(
-        f"{where}: which column is the text? Say --column with one of {', '.join(texts)}"
+        raise ColumnError(f"{where}: no column holds text: its columns are {names}")
+    raise AmbiguousColumnError(
+        f"{where}: which column is the text? Say --column with one of {shortened(', '.join(texts))}"
     )

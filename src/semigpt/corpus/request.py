@@ -9,7 +9,7 @@ each ending that a file's name may have:
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ CHOICES = {
     "quoting": ("standard", "backslash", "none"),
     "header": ("first", "none"),
     "misfits": ("skip",),
+    "broken": ("skip",),
 }
 
 
@@ -46,6 +47,8 @@ class FileOptions:
     header:    of a table: first (the first row names the columns), none (they are 1, 2, …)
     misfits:   of a table: skip leaves rows out whose fields are not as many as the header's
     path:      of a .json file: the keys at which its documents are, with dots between
+    sheet:     of a workbook: the name or number of the one to read
+    broken:    skip leaves out files that cannot be read, and names them
     """
 
     by: str | None = None
@@ -54,6 +57,8 @@ class FileOptions:
     header: str | None = None
     misfits: str | None = None
     path: str | None = None
+    sheet: str | None = None
+    broken: str | None = None
 
     def given(self) -> dict[str, str]:
         """Those that a SPEC gave, by name."""
@@ -61,6 +66,13 @@ class FileOptions:
 
 
 AS_FOUND = FileOptions()
+TEXT_NAMES = frozenset(
+    """
+    text texts document documents content contents body sentence sentences review reviews comment
+    comments article articles passage context
+    본문 내용 문장 텍스트 글 기사 리뷰 댓글 문서 원문
+    """.split()  # noqa: SIM905
+)
 
 
 def file_options(spec: str, options: Mapping[str, str]) -> FileOptions:
@@ -98,12 +110,30 @@ class FileRequest:
     scratch: Path
     reading: Reading
 
+    def tell(self, what: str) -> None:
+        """Say something of the file, once, that may be true of others too."""
+        if not self.reading.row:
+            self.reading.tally(what, self.path.name)
+
+    def has_column(self, names: Container[str]) -> bool:
+        """Whether a column was asked for, or an earlier file's is among these names."""
+        return self.column is not None or self.reading.columns.get(self.extension) in names
+
     def choose_column(self, columns: Mapping[str, bool]) -> str:
-        """The column of this format's files: an earlier file's, else the one asked for."""
-        chosen = self.reading.columns
-        wanted = chosen.get(self.extension, self.column)
-        chosen[self.extension] = choose_column(str(self.path), columns, wanted)
-        return chosen[self.extension]
+        """The column of this format's files: an earlier file's, else the one asked for.
+
+        A file that lacks an earlier one's may have one of its own whose name says that it holds
+        text, which is said. (Another is none: a table of labels may lie beside the texts.)
+        """
+        wanted = self.reading.columns.get(self.extension, self.column)
+        usual = (name for name in columns if name.strip().casefold() in TEXT_NAMES)
+        own = [name for name in usual if columns[name]]
+        if wanted is not None and not self.has_column(columns) and len(own) == 1:
+            self.tell(f"no column {wanted!r} as in files before it, so {own[0]!r} was read")
+            return own[0]
+        found = choose_column(str(self.path), columns, wanted)
+        self.reading.columns[self.extension] = found
+        return found
 
 
 ReadDocuments = Callable[[FileRequest], Iterator[Document]]

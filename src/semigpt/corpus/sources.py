@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from semigpt.corpus.folders import open_files, open_folder
+from semigpt.corpus.folders import folder_passed_over, open_files, open_folder
 from semigpt.corpus.formats import is_running
 from semigpt.corpus.hub import open_hub
 from semigpt.corpus.joined import JoinedReading
-from semigpt.corpus.reading import SPLITS, Document, Reading, choose_column
+from semigpt.corpus.reading import SPLITS, Document, Reading, choose_column, printable
 from semigpt.corpus.spec import (
     FileSource,
     FolderSource,
@@ -18,7 +18,7 @@ from semigpt.corpus.spec import (
     TextSource,
 )
 
-__all__ = ["open_source"]
+__all__ = ["open_source", "passed_over"]
 
 
 def open_source(source: Source, column: str | None, scratch: Path) -> Reading:
@@ -35,12 +35,7 @@ def open_source(source: Source, column: str | None, scratch: Path) -> Reading:
         case NewsSource():
             return _open_news(source, column)
         case FileSource():
-            reading = open_files({"": source.paths}, source.options, column, scratch)
-            if count := len(source.passed_over):
-                name = source.passed_over[0].name
-                more = f" and {count - 1:,} more" if count > 1 else ""
-                reading.note(f"not read, of another kind or in a run folder: {name}{more}")
-            return reading
+            return open_files({"": source.paths}, source.options, column, scratch)
         case TextSource():
             return open_files({"": [source.path]}, source.options, column, scratch)
         case JoinedSource():
@@ -53,6 +48,20 @@ def open_source(source: Source, column: str | None, scratch: Path) -> Reading:
             return open_folder(source, column, scratch)
         case HubSource():
             return open_hub(source, column)
+
+
+def passed_over(source: Source) -> list[str]:
+    """Notes on what a SPEC names and nothing reads, whatever is staged: runs among it."""
+    match source:
+        case FileSource() if count := len(source.passed_over):
+            name = printable(source.passed_over[0].name)
+            more = f" and {count - 1:,} more" if count > 1 else ""
+            return [f"not read, of another kind or in a run folder: {name}{more}"]
+        case JoinedSource():
+            return [note for part in source.sources for note in passed_over(part)]
+        case FolderSource():
+            return [printable(note)] if (note := folder_passed_over(source)) else []
+    return []
 
 
 def _is_running(source: Source) -> bool:

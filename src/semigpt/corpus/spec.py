@@ -8,6 +8,7 @@
     novel.txt#by=paragraph           what a document is in a .txt file: line, paragraph or document
     a.csv#separator=semicolon,quoting=none,header=none,misfits=skip
                                      how a table is written, where the file does not tell (`tables`)
+    folder#broken=skip               files that are broken are left out, and named
     folder#config=NAME,split=train   a folder: of files, or laid out as a Hugging Face dataset, with
                                      a README.md that declares it, or `save_to_disk` output;
                                      split=all takes every file as one text
@@ -27,15 +28,15 @@ is not imported.
 import glob
 import os
 import re
+import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from semigpt.corpus.files import file_identity, files_below, is_run
-from semigpt.corpus.formats import file_format, formats_in_words
-from semigpt.corpus.library import shortened
-from semigpt.corpus.reading import printable
+from semigpt.corpus.formats import file_format, formats_in_words, nameless_texts
+from semigpt.corpus.reading import printable, shortened
 from semigpt.corpus.request import AS_FOUND, FileOptions, file_options
 from semigpt.corpus.standard_input import text_received
 from semigpt.errors import CorpusError
@@ -216,9 +217,10 @@ def identity(source: Source) -> dict[str, object]:
                 "rules": FILE_RULES,
             }
         case FolderSource():
+            below = files_below(source.path, skip_closed=source.options.broken == "skip")
             return {
                 "folder": str(source.path.resolve()),
-                "files": [file_identity(path) for path in files_below(source.path).files],
+                "files": [file_identity(path) for path in below.files],
                 "options": source.options.given(),
                 "rules": FILE_RULES,
                 "config": source.config,
@@ -267,9 +269,16 @@ def _path_source(spec: str, body: str, options: dict[str, str]) -> FileSource | 
         raise CorpusError(
             f"{body}: not a regular file: give a file, a folder or a pattern, or pipe it into `-`"
         )
-    if file_format(path) is None:
-        raise CorpusError(f"{body}: files of this kind are not read here: {formats_in_words()}")
+    if file_format(path) is None and not nameless_texts([path]):
+        raise _other_kind(path)
     return FileSource((path,), chosen)
+
+
+def _other_kind(path: Path) -> CorpusError:
+    return CorpusError(
+        f"{path}: files of this kind are not read here: if it is plain text, pipe it in (--data - "
+        f"< {shlex.quote(str(path))}); read are {formats_in_words()}"
+    )
 
 
 def _matching(body: str, options: FileOptions) -> FileSource:
@@ -286,9 +295,10 @@ def _matching(body: str, options: FileOptions) -> FileSource:
         raise CorpusError(f"{body}: no file matches this pattern")
     folders = {parent for path in files for parent in path.parents}
     runs = {parent for parent in folders if is_run(parent) and not _is_named(parent, body)}
-    paths = {path: None for path in files if file_format(path) and runs.isdisjoint(path.parents)}
+    outside = [path for path in files if runs.isdisjoint(path.parents)]
+    paths = dict.fromkeys(list(filter(file_format, outside)) or nameless_texts(outside))
     if not paths:
-        raise CorpusError(f"{files[0]}: files of this kind are not read here: {formats_in_words()}")
+        raise _other_kind(files[0])
     return FileSource(tuple(paths), options, tuple(path for path in files if path not in paths))
 
 

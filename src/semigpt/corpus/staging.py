@@ -20,14 +20,14 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semigpt.corpus.corpus import Corpus, open_corpus
 from semigpt.corpus.library import quietly
 from semigpt.corpus.plain import reads_alone
 from semigpt.corpus.reading import Reading, printable
-from semigpt.corpus.sources import open_source
+from semigpt.corpus.sources import open_source, passed_over
 from semigpt.corpus.spec import HubSource, JoinedSource, Source, identity, parse_spec
 from semigpt.corpus.splits import cut_by_character, parse_split_rule, plan_splits
 from semigpt.corpus.text import EncodingError
@@ -108,7 +108,7 @@ def stage(
     folder = corpora / f"{_slug(spec)}-{key}"
     if folder.is_dir() and not refresh:
         # Another process may be putting a newer one in its place.
-        return read_settled(corpora, lambda: open_corpus(folder))
+        return _with_notes(read_settled(corpora, lambda: open_corpus(folder)), source)
     is_hub = _is_hub(source)
     resumed_after = (*INTERRUPTED, CorpusError) if is_hub else INTERRUPTED
     try:
@@ -133,7 +133,12 @@ def stage(
             f"{corpora}: the corpus cannot be staged there ({error.strerror or error}): "
             "free some space, or name another folder in SEMIGPT_CACHE"
         ) from None
-    return open_corpus(folder)
+    return _with_notes(open_corpus(folder), source)
+
+
+def _with_notes(corpus: Corpus, source: Source) -> Corpus:
+    """A corpus with what is passed over now, as a run that has begun since the text was staged."""
+    return replace(corpus, findings=[*passed_over(source), *corpus.findings])
 
 
 def prepare_corpus(

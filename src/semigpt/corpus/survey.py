@@ -6,14 +6,14 @@ lines.
 """
 
 import csv
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["Dialect", "Survey", "are_numbers", "is_blank", "records", "survey"]
+from semigpt.corpus.columns import are_numbers
 
-NUMBER = re.compile(r"\s*[+-]?\d[\d.,:/\s-]*")  # and dates
+__all__ = ["Dialect", "Survey", "is_blank", "records", "survey"]
+
 FIELD_CHARACTERS = 1 << 26  # a longer field is a quote that nobody closed
 ROW_NUMBER_NAMES = ("id", "idx", "index", "no", "no.", "번호", "순번", "연번")
 SHORTEST_JOIN = 3  # lines that commas alone make look like rows
@@ -113,11 +113,6 @@ def is_blank(row: Sequence[str]) -> bool:
     return len(row) < 2 and (not row or not row[0].strip())
 
 
-def are_numbers(values: Sequence[str]) -> bool:
-    """Whether there are values, and all of them are numbers."""
-    return bool(values) and all(map(NUMBER.fullmatch, values))
-
-
 def survey(lines: Iterable[str], dialect: Dialect, numbers: Sequence[int]) -> Survey:
     """Read a whole table.
 
@@ -176,7 +171,7 @@ def _count_joined(
         line.split(dialect.separator) for line in dialect.separator.join(row).split("\n") if line
     ]
     like_rows = all(
-        len(fields) == found.fields and all(NUMBER.fullmatch(fields[place]) for place in numbers)
+        len(fields) == found.fields and all(are_numbers([fields[place]]) for place in numbers)
         for fields in inside
     )
     certain = bool(numbers) or dialect.separator == "\t"

@@ -7,8 +7,7 @@ separator  the ending's own (a comma, a tab), or the one that `sep=;` in the fir
 quotes     as RFC 4180 has them. Where that breaks, or joins lines that each look like a row (as
            many fields as the header, numbers where the column holds numbers), they are characters,
            if every row then fits the header and few fields stand in quotes; else refused
-header     the first row names the columns, unless it has numbers where the other rows have them;
-           in a table of one column, unless it reads like a sentence. Then they are 1, 2, …
+header     see `columns`, for what makes text of a row, too
 rows       as many fields as the header. A separator behind the last field counts for none; so does
            a first field of row numbers that the header does not name
 text       all columns are text: "007" and "NA" stay. Line ends are read as "\\n"
@@ -21,11 +20,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import filterfalse, islice
 
+from semigpt.corpus.columns import ABOVE, are_numbers, name_columns, rows_above, text_of_row
 from semigpt.corpus.files import open_text, scan_file
-from semigpt.corpus.library import library_errors, shortened
+from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Document
 from semigpt.corpus.request import SEPARATORS, FileRequest
-from semigpt.corpus.survey import Dialect, Survey, are_numbers, is_blank, records, survey
+from semigpt.corpus.survey import Dialect, Survey, is_blank, records, survey
 from semigpt.corpus.text import TextScan
 from semigpt.errors import CorpusError
 
@@ -37,24 +37,13 @@ HEAD_ROWS = 100
 HEAD_CHARACTERS = 1 << 20
 FEW_ROWS = 3
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\n?', re.IGNORECASE)
-SENTENCE = re.compile(r".*[.!?…。~]\s*|.{41,}|\S+(\s+\S+){2,}.*", re.DOTALL)
-# Names that only a header has.
-USUAL_NAMES = frozenset(
-    """
-    text texts document documents content contents body sentence sentences title review reviews
-    comment comments question answer context passage summary article news id idx index no label
-    labels class score rating date time url link name category source author
-    본문 내용 제목 문장 텍스트 글 기사 리뷰 댓글 질문 답변 요약 문서 원문 번호 순번 날짜 일시
-    라벨 평점 점수 분류 작성자 이름 출처
-    """.split()  # noqa: SIM905
-)
 
 
 @dataclass(frozen=True)
 class Table:
     """How one file is read.
 
-    names:   of the columns; the first `header` rows are skipped
+    names:   of the columns; the first `header` rows, which end in theirs, are skipped
     extra:   fields before the first that has a name
     short:   whether rows may lack the last field, which has no name
     lines:   of the file
@@ -83,9 +72,12 @@ def table_documents(request: FileRequest) -> Iterator[Document]:
     if scan is None or not scan.lines:
         return
     with library_errors(path, "a table"):
-        table, kinds = _TableCheck(request, scan).table()
-        column = _column(request, table, kinds)
-        place = table.extra + table.names.index(column)
+        table, head = _TableCheck(request, scan).table()
+        if not head:  # names of columns, and no row
+            return
+        separator = f"the separator is read as {_in_words(table.dialect.separator)}"
+        advice = f"{separator}{'; #header=none reads the first row as text' * table.header}"
+        text_of = text_of_row(request, table.names, head, advice)
         first, number = reading.row, 0
         with open_text(path, scan) as lines:
             reader = records(lines, table.dialect)
@@ -97,20 +89,12 @@ def table_documents(request: FileRequest) -> Iterator[Document]:
                     continue
                 reading.row = number
                 reading.file_fraction = reader.line_num / table.lines
-                yield row[place] if place < len(row) else "", None
-    reading.column = column
-
-
-def _column(request: FileRequest, table: Table, kinds: dict[str, bool]) -> str:
-    """The column asked for; else `text` and the like, or the only one that is not all numbers."""
-    if request.column is not None or request.extension in request.reading.columns:
-        kinds = dict.fromkeys(kinds, True)
-    try:
-        return request.choose_column(kinds)
-    except CorpusError as error:
-        separator = _in_words(table.dialect.separator)
-        header = "; #header=none reads the first row as text" if table.header else ""
-        raise CorpusError(f"{error} (the separator is read as {separator}{header})") from None
+                text = text_of(row[table.extra :])
+                if text is None:
+                    raise CorpusError(
+                        f"{path}, line {reader.line_num}: not a conversation like the first one"
+                    )
+                yield text, None
 
 
 def _in_words(separator: str) -> str:
@@ -122,16 +106,16 @@ class _TableCheck:
     """Finds out how a file is written, and refuses it where that cannot be told."""
 
     def __init__(self, request: FileRequest, scan: TextScan) -> None:
-        self.path, self.options, self.scan = request.path, request.options, scan
-        self.reading, self.column = request.reading, request.column
+        self.request, self.scan = request, scan
+        self.path, self.options, self.reading = request.path, request.options, request.reading
         self.own = OWN_SEPARATORS[request.extension]
         with open_text(self.path, scan) as file:
             self.head = file.read(HEAD_CHARACTERS).splitlines(keepends=True)
             if file.read(1):
                 self.head.pop()
 
-    def table(self) -> tuple[Table, dict[str, bool]]:
-        """How the file is read; and each column's name, and whether it holds more than numbers."""
+    def table(self) -> tuple[Table, list[list[str]]]:
+        """How the file is read; and the first rows below its header, from the first named field."""
         skipped = bool(SEPARATOR_LINE.fullmatch(self.head[0])) if self.head else False
         dialect = Dialect(self._separator(skipped), "standard", int(skipped))
         dialect, found = self._quoting(dialect)
@@ -140,13 +124,14 @@ class _TableCheck:
         short = 0 < found.shorter == found.misfits and not rows[0][-1]
         if found.misfits and not extra and not short:
             self._misfits(found)
-        names, header = self._header(rows, extra)
-        kinds = {}
-        for place, name in enumerate(names):
-            values = [row[place + extra] for row in rows[header:] if len(row) > place + extra]
-            kinds[name] = name in ("document", "text") or not are_numbers(values)
+        above = rows_above(rows)
+        names, header, note = name_columns(self.request, rows[above:])
+        header += above
+        for told in filter(None, (ABOVE if above else "", note)):
+            self.request.tell(told)
         self._say(found, dialect, extra)
-        return Table(dialect, names, header, extra, short, max(found.lines, 1)), kinds
+        table = Table(dialect, names, header, extra, short, max(found.lines, 1))
+        return table, [row[extra:] for row in rows[header:]]
 
     # Separator
 
@@ -160,7 +145,7 @@ class _TableCheck:
         others = [sign for sign in OTHERS if sign != self.own and self._head_fits(sign) > 1]
         if not others or (self._head_fits(self.own) == 1 and not self._in_first_row(others[0])):
             return self.own
-        self._tell(f"its fields are separated by a {_in_words(others[0])}, and read so")
+        self.request.tell(f"its fields are separated by a {_in_words(others[0])}, and read so")
         return others[0]
 
     def _in_first_row(self, separator: str) -> bool:
@@ -196,7 +181,7 @@ class _TableCheck:
             spaced = replace(dialect, spaced=True)
             second = self._survey(spaced)
             if second.fits and second.suspects is None:
-                self._tell("spaces before a field are left out")
+                self.request.tell("spaces before a field are left out")
                 return spaced, second
         if found.error is None and found.suspects is None:
             return dialect, found
@@ -271,29 +256,6 @@ class _TableCheck:
             "(#misfits=skip)"
         )
 
-    # Header
-
-    def _header(self, rows: list[list[str]], extra: int) -> tuple[tuple[str, ...], int]:
-        """The names of the columns, and how many rows they take."""
-        first, others = rows[0], rows[1:]
-        numbered = tuple(str(place) for place in range(1, len(first) + 1))
-        if self.options.header == "none":
-            return numbered, 0
-        usual = {*USUAL_NAMES, self.column}
-        evident = any(name in usual or name.strip().casefold() in usual for name in first)
-        if self.options.header is None and not evident:
-            if _looks_like_a_row(first, others):
-                self._tell(
-                    "the first row looks like the others, so it is read as text and the columns "
-                    "are called 1, 2, … (#header=first takes it for names)"
-                )
-                return numbered, 0
-            self._tell(
-                "the first row was taken for the names of the columns: "
-                f"{shortened(', '.join(first))} (#header=none reads it as text)"
-            )
-        return _told_apart(first), 1
-
     def _say(self, found: Survey, dialect: Dialect, extra: int) -> None:
         if found.trailing:
             self._tell_of_rows(
@@ -301,7 +263,7 @@ class _TableCheck:
                 "are read without it"
             )
         if extra:
-            self._tell("the number that each row begins with has no name, and is left out")
+            self.request.tell("the number that each row begins with has no name, and is left out")
         if found.joined and found.longest is not None:
             first, last = found.longest
             self._tell_of_rows(
@@ -310,36 +272,7 @@ class _TableCheck:
                 "(#quoting=none takes quotes as characters)"
             )
 
-    def _tell(self, what: str) -> None:
-        """Say something of the file, once, that may be true of others too."""
-        if not self.reading.row:
-            self.reading.tally(what, self.path.name)
-
     def _tell_of_rows(self, what: str) -> None:
         """Say something of the file that has its own numbers in it."""
         if not self.reading.row:
             self.reading.note(f"{self.path.name}: {what}")
-
-
-def _looks_like_a_row(first: list[str], others: list[list[str]]) -> bool:
-    if len(first) == 1:
-        return bool(SENTENCE.fullmatch(first[0].strip()))
-    if not any(are_numbers([value]) for value in first):
-        return False
-    for place, value in enumerate(first):
-        column = [row[place] for row in others if len(row) > place]
-        if column and are_numbers([value]) != are_numbers(column):
-            return False
-    return bool(others)
-
-
-def _told_apart(names: list[str]) -> tuple[str, ...]:
-    """A name for each column: its number where it has none, `text.1` for a second `text`."""
-    found: list[str] = []
-    for place, name in enumerate(names, 1):
-        unique, count = name or str(place), 0
-        while unique in found:
-            count += 1
-            unique = f"{name or place}.{count}"
-        found.append(unique)
-    return tuple(found)

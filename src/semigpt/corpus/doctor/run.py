@@ -28,7 +28,7 @@ from semigpt.corpus.doctor.shards import ShardWriter
 from semigpt.corpus.doctor.workers import examined_chunks
 from semigpt.corpus.duplicates import Seen
 from semigpt.corpus.library import quiet_datasets
-from semigpt.corpus.sources import open_source
+from semigpt.corpus.sources import open_source, passed_over
 from semigpt.corpus.spec import parse_spec
 from semigpt.corpus.splits import READING_ORDER, own_name, plan_splits
 from semigpt.corpus.staging import Progress, in_one_string, with_repair
@@ -183,7 +183,7 @@ def _repaired(
             if progress is not None:
                 progress(report.documents, report.characters)
     _count_encodings(report, repairs)
-    report.notes = opened.sentences()
+    report.notes = [*passed_over(source), *opened.sentences()]
     report.encodings = dict(opened.encodings)
     report.seconds = time.perf_counter() - started
 

@@ -16,8 +16,8 @@ from typing import IO
 
 from semigpt.corpus.compression import compression_of, open_binary
 from semigpt.corpus.kinds.limits import ARCHIVE_DEPTH, MEMBERS, Budget
-from semigpt.corpus.kinds.packages import check_members
 from semigpt.corpus.kinds.source import plain_file
+from semigpt.corpus.kinds.zipped_xml import check_members
 from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Document, Reading
 from semigpt.corpus.request import FileRequest, ReadDocuments, Reader
@@ -28,6 +28,7 @@ __all__ = ["ARCHIVES", "Find", "archive_reader"]
 CHUNK_BYTES = 1 << 20
 LINK = 0o12
 NOT_READ = "not of a kind that is read here"
+TOO_DEEP = "not read, because archives are read no deeper"
 
 # The ending and the reader of a file of this name, None where it is not read.
 Find = Callable[[Path], tuple[str, Reader] | None]
@@ -93,8 +94,9 @@ class _Archive:
                     continue
                 path = Path(parts[-1]) if parts else Path("_")
                 reader = self.find(path)
+                shown = f"{where.rpartition('/')[2]}, {name}"
                 if reader is None or (reader[0] in ARCHIVES and depth == ARCHIVE_DEPTH):
-                    self.found.tally(NOT_READ, f"{request.path.name}, {name}")
+                    self.found.tally(NOT_READ if reader is None else TOO_DEEP, shown)
                     continue
                 copy = request.scratch / f"member{depth}{reader[0]}{compression_of(path)}"
                 try:
@@ -102,9 +104,21 @@ class _Archive:
                         while chunk := file.read(CHUNK_BYTES):
                             self.budget.spend(len(chunk))
                             out.write(chunk)
-                    yield from self._member(request, copy, reader, f"{where}, {name}", depth)
+                    member = self._member(request, copy, reader, f"{where}, {name}", depth)
+                    if request.options.broken == "skip":
+                        member = self._while_whole(member, shown)
+                    yield from member
                 finally:
                     copy.unlink(missing_ok=True)
+
+    def _while_whole(
+        self, member: Iterator[tuple[str, bool]], name: str
+    ) -> Iterator[tuple[str, bool]]:
+        """The documents of a member up to where it is broken, which is said."""
+        try:
+            yield from member
+        except CorpusError as error:
+            self.found.skip(name, error)
 
     def _member(
         self, request: FileRequest, copy: Path, reader: tuple[str, Reader], where: str, depth: int
@@ -142,7 +156,7 @@ def _naming(copy: Path, where: str) -> Iterator[None]:
 
 
 def _is_hidden(part: str) -> bool:
-    return part == "__MACOSX" or (part.startswith(".") and part not in (".", ".."))
+    return part == "__MACOSX" or (part.startswith((".", "~$")) and part not in (".", ".."))
 
 
 def _zip_members(request: FileRequest, where: str) -> Members:

@@ -27,6 +27,7 @@ BLOCKS = frozenset(
     option p pre search section summary table tbody td tfoot th thead tr ul
     """.split()  # noqa: SIM905
 )
+NOT_SHOWN = re.compile(r"\b(display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 SPACE = re.compile("[ \t\n\r\f\xa0]+")
 FED_AT_ONCE = 1 << 16
 # What a page says of its own encoding, in its first kilobytes.
@@ -66,7 +67,8 @@ class _Visible:
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         if not self._hidden and tag in BLOCKS:
             self._end_paragraph()
-        if self._hidden or tag in HIDDEN or "hidden" in attributes:
+        unseen = "hidden" in attributes or NOT_SHOWN.search(attributes.get("style") or "")
+        if self._hidden or tag in HIDDEN or unseen:
             self._hidden += 1
         elif tag == "br":
             self._parts.append("\n")

@@ -13,18 +13,16 @@ error lists the paths at which there is text.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, BinaryIO
 
 from semigpt.corpus.json_lines import columns_of_rows
+from semigpt.corpus.json_paths import paths_in_words, values_at
 from semigpt.corpus.kinds.conversations import conversation_template
 from semigpt.corpus.request import FileRequest
 from semigpt.errors import CorpusError
 
 __all__ = ["has_json_lines", "json_texts"]
 
-PATHS_SHOWN = 6
-PATH_DEPTH = 8
 LINE_BYTES = 1 << 24
 
 
@@ -73,13 +71,13 @@ def json_texts(text: str, request: FileRequest) -> Iterator[str]:
     where, path = str(request.path), request.options.path
     value = _parsed(text, where)
     if path is not None:
-        found = list(_at(value, path.split(".")))
+        found = list(values_at(value, path.split(".")))
         if not found:
-            raise CorpusError(f"{where}: nothing at path={path}: {_paths_in_words(value)}")
+            raise CorpusError(f"{where}: nothing at path={path}: {paths_in_words(value)}")
         yield from _documents(found, value, request)
         return
     for shape in SHAPES if isinstance(value, dict) and request.column is None else ():
-        documents = list(_at(value, shape.documents.split(".")))
+        documents = list(values_at(value, shape.documents.split(".")))
         # Mostly all have the same part; a document that is empty has none.
         if any(_form(document, shape.texts) is not None for document in documents):
             paths = " or ".join(f"{shape.documents}.{part}" for part in shape.texts[:2])
@@ -112,20 +110,9 @@ def _parsed(text: str, where: str) -> Any:
         raise CorpusError(f"{where}: not JSON that can be read ({type(error).__name__})") from None
 
 
-def _at(value: Any, keys: list[str]) -> Iterator[Any]:
-    """What is at a path; every item of a list on the way."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _at(item, keys)
-    elif not keys:
-        yield value
-    elif isinstance(value, dict) and keys[0] in value:
-        yield from _at(value[keys[0]], keys[1:])
-
-
 def _form(document: Any, paths: tuple[str, ...]) -> str | None:
     for path in paths:
-        parts = [part for part in _at(document, path.split(".")) if isinstance(part, str)]
+        parts = [part for part in values_at(document, path.split(".")) if isinstance(part, str)]
         if parts:
             return "\n".join(parts)
     return None
@@ -141,7 +128,7 @@ def _documents(values: list[Any], whole: Any, request: FileRequest) -> Iterator[
     for number, value in enumerate(values, 1):
         if not isinstance(value, dict):
             raise CorpusError(
-                f"{where}: item {number:,} is neither text nor an object: {_paths_in_words(whole)}"
+                f"{where}: item {number:,} is neither text nor an object: {paths_in_words(whole)}"
             )
         rows.append(value)
     template = None if request.column else conversation_template(rows)
@@ -160,7 +147,7 @@ def _documents(values: list[Any], whole: Any, request: FileRequest) -> Iterator[
 def _column(rows: list[Mapping[str, Any]], whole: Any, request: FileRequest) -> Iterator[str]:
     columns = columns_of_rows(rows)
     if request.column is None and not any(columns.values()):
-        raise CorpusError(f"{request.path}: no column holds text: {_paths_in_words(whole)}")
+        raise CorpusError(f"{request.path}: no column holds text: {paths_in_words(whole)}")
     column = request.choose_column(columns)
     for number, row in enumerate(rows, 1):
         value = row.get(column)
@@ -169,27 +156,3 @@ def _column(rows: list[Mapping[str, Any]], whole: Any, request: FileRequest) -> 
                 f"{request.path}: the column {column!r} of item {number:,} does not hold text"
             )
         yield value or ""
-
-
-def _paths_in_words(value: Any) -> str:
-    found: dict[str, None] = {}
-    _collect(value, (), found)
-    if not found:
-        return "there is no text in it"
-    names = list(found)
-    more = f" and {len(names) - PATHS_SHOWN} more" if len(names) > PATHS_SHOWN else ""
-    shown = ", ".join(f"#path={name}" for name in names[:PATHS_SHOWN])
-    return f"there is text at {shown}{more}"
-
-
-def _collect(value: Any, path: tuple[str, ...], found: dict[str, None]) -> None:
-    """Add the paths of strings in `value`: of the first items of a list, to some depth."""
-    if isinstance(value, str) and path:
-        found[".".join(path)] = None
-    elif isinstance(value, list) and len(path) < PATH_DEPTH:
-        for item in value[:3]:
-            _collect(item, path, found)
-    elif isinstance(value, dict) and len(path) < PATH_DEPTH:
-        for key, item in islice(value.items(), 100):
-            if len(found) < 100:
-                _collect(item, (*path, key), found)

@@ -10,11 +10,19 @@ from semigpt.corpus.kinds.html_pages import html_paragraphs
 from semigpt.corpus.kinds.hwp import hwp_paragraphs
 from semigpt.corpus.kinds.json_files import has_json_lines, json_texts
 from semigpt.corpus.kinds.markdown_files import markdown_paragraphs
-from semigpt.corpus.kinds.packages import docx_paragraphs, epub_paragraphs, hwpx_paragraphs
+from semigpt.corpus.kinds.notebooks import notebook_paragraphs
+from semigpt.corpus.kinds.packages import (
+    docx_paragraphs,
+    epub_paragraphs,
+    hwpx_paragraphs,
+    odt_paragraphs,
+)
 from semigpt.corpus.kinds.pdf import pdf_pages
 from semigpt.corpus.kinds.prose import prose
+from semigpt.corpus.kinds.sheets import ods_sheets, xlsx_sheets
 from semigpt.corpus.kinds.source import file_text, page_text, plain_file
-from semigpt.corpus.kinds.subtitles import sami_cues, srt_cues
+from semigpt.corpus.kinds.subtitles import sami_cues, srt_cues, vtt_cues
+from semigpt.corpus.kinds.workbooks import workbook
 from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Document
 from semigpt.corpus.request import FileRequest, Reader, from_start
@@ -28,12 +36,21 @@ def kinds(find: Find) -> dict[str, Reader]:
     archive = Reader(archive_reader(find))
     return {
         ".md": prose(lambda request: markdown_paragraphs(file_text(request)), "Markdown"),
+        ".ipynb": prose(
+            lambda request: notebook_paragraphs(file_text(request), str(request.path)), "a notebook"
+        ),
         ".html": html,
         ".htm": html,
+        ".xhtml": html,
         ".srt": prose(_subtitles(srt_cues), "subtitles"),
+        ".vtt": prose(_subtitles(vtt_cues), "subtitles"),
         ".smi": prose(_subtitles(sami_cues), "subtitles"),
         ".json": Reader(_json_documents),
+        ".xlsx": workbook(xlsx_sheets),
+        ".xlsm": workbook(xlsx_sheets),
+        ".ods": workbook(ods_sheets),
         ".docx": prose(_from_path(docx_paragraphs), "a Word document"),
+        ".odt": prose(_from_path(odt_paragraphs), "an OpenDocument text"),
         ".hwpx": prose(_from_path(hwpx_paragraphs), "a Hangul document"),
         ".hwp": prose(_from_path(hwp_paragraphs), "a Hangul document"),
         ".epub": prose(_from_path(epub_paragraphs), "an EPUB"),

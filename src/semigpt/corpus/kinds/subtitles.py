@@ -1,6 +1,7 @@
 """Subtitles, without their numbers, times and tags: a cue is a paragraph of the text.
 
 .srt   cues under a line of times, `00:01:02,345 --> 00:01:04,000`
+.vtt   WebVTT: blocks between blank lines, of which those with such a line are cues
 .smi   SAMI: cues behind `<SYNC Start=…>`, in one or more languages, told apart by the class of
        their `<P>`. One language is taken: Korean if it is there
 """
@@ -10,11 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-__all__ = ["sami_cues", "srt_cues"]
+__all__ = ["sami_cues", "srt_cues", "vtt_cues"]
 
 PLAIN = "no {} in it, so read as plain text"
 _TIME = r"\d{1,3}:\d{1,2}:\d{1,2}(?:[,.:]\d{1,4})?"
 TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
+VTT_TIMES = re.compile(r"\s*[\d:.]{5,15}\s+-->\s+[\d:.]{5,15}")
+VTT_TAG = re.compile(r"<[/\w][^<>]*>")
 NUMBER = re.compile(r"\s*\d+\s*")
 STYLE = re.compile(r"</?(?:[bius]|font|c|v|ruby|rt)\b[^<>]*>|\{\\[^{}]*\}", re.IGNORECASE)
 
@@ -47,6 +50,18 @@ def _srt_cues(text: str) -> Iterator[str]:
         yield "\n".join(filter(None, cue))
         cue = []
     yield "\n".join(filter(None, cue))
+
+
+def vtt_cues(text: str) -> tuple[list[str], str]:
+    """The cues of a .vtt file, and a note; without a line of times it is plain text."""
+    cues = []
+    for block in re.split(r"\n[ \t]*\n", text):
+        lines = block.split("\n")
+        at = next((n for n, line in enumerate(lines) if VTT_TIMES.match(line)), None)
+        if at is not None:
+            found = (html.unescape(VTT_TAG.sub("", line)).strip() for line in lines[at + 1 :])
+            cues.append("\n".join(filter(None, found)))
+    return (cues, "") if cues else (text.split("\n"), PLAIN.format("times of subtitles"))
 
 
 def sami_cues(text: str) -> tuple[list[str], str]:
