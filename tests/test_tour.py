@@ -3,22 +3,55 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import doctest
+import io
+import json
 import math
 import re
+import sys
 import unicodedata
-from itertools import takewhile
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from html import unescape
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from semigpt.cli import main
+from semigpt.cli.tour import show
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.errors import CorpusError, SettingsError
-from semigpt.tour import ENOUGH_STEPS, first_sentence, tour
-from semigpt.tour.loader import Block, blocks, columns, pages, read_chapters, wrapped
-from semigpt.tour.session import Session
+from semigpt.tokenizers import train_tokenizer
+from semigpt.tour import (
+    CHAPTERS,
+    ENOUGH_STEPS,
+    SEEN_LEARNING,
+    TourSettings,
+    chapters,
+    documents_of,
+    first_sentence,
+)
+from semigpt.tour import tour as tour_of
+from semigpt.tour.figures import Picture, columns, curves, heat_map
+from semigpt.tour.files import as_html, as_notebook
+from semigpt.tour.loader import (
+    Block,
+    Code,
+    Element,
+    Fold,
+    FoldEnd,
+    Heading,
+    Paragraph,
+    blocks,
+    read_chapters,
+    told,
+)
+from semigpt.tour.session import Ran, Session
+from semigpt.tour.text import as_text, prompted, wrapped
 
 KOREAN = [
     "첫 문서",
@@ -75,9 +108,11 @@ ENGLISH = [
 BOOK = "한권으로 끝내는 실전 LLM 파인튜닝"
 WRITTEN_OUT = {  # the book's own steps, and the lines that hold semigpt's own work to them
     1: [
-        'ko_text = "".join(corpus.documents("train"))',
+        'data = DatasetDict({"train": Dataset.from_dict({"document": documents})})',
+        'ko_text = "".join(data["train"]["document"])',
         'ko_text == corpus.path("train").read_bytes().decode()',
     ],
+    2: ["characters = sorted(set(ko_text))", "V = len(characters)"],
     3: [
         "character_to_ids = {char: i for i, char in enumerate(characters)}",
         "ids_to_character = {i: char for i, char in enumerate(characters)}",
@@ -90,7 +125,10 @@ WRITTEN_OUT = {  # the book's own steps, and the lines that hold semigpt's own w
     4: [
         "data = torch.tensor(token_encode(ko_text), dtype=torch.long)",
         'torch.equal(data, torch.from_numpy(encoded.astype("int64")))',
+        "ko_text[:30] == token_decode(data[:30].tolist())",
     ],
+    5: ["n = int(0.9 * len(data))", "train_ids, validation_ids = data[:n], data[n:]"],
+    6: ["x, y = train_ids[:block_size], train_ids[1 : block_size + 1]"],
     7: [
         "def batch_function(mode):",
         "    starts = torch.randint(len(ids) - block_size, (batch_size,))",
@@ -114,6 +152,12 @@ WRITTEN_OUT = {  # the book's own steps, and the lines that hold semigpt's own w
         "torch.equal(our_logits, logits)",
         "torch.equal(our_loss, loss)",
     ],
+    10: ["round(loss.item(), 4), round(math.log(V), 4)"],
+    11: [
+        "last = logits[:, -1, :]",
+        "probabilities = F.softmax(last, dim=-1)",
+        "drawn_ids = torch.multinomial(probabilities, num_samples=1)",
+    ],
     12: [
         "class semiGPT(nn.Module):",
         "    def __init__(self, vocab_length):",
@@ -129,8 +173,13 @@ WRITTEN_OUT = {  # the book's own steps, and the lines that hold semigpt's own w
         "torch.allclose(weights @ x, averages, atol=1e-6)",
         "torch.allclose(scores.softmax(dim=1), weights)",
         "torch.allclose(scores.softmax(dim=1) @ x, averages, atol=1e-6)",
+        "torch.allclose((everywhere @ x)[:, 0], x.mean(dim=1), atol=1e-6)",
     ],
-    19: ["torch.allclose(attend(q, k, v), out, atol=1e-6)"],
+    19: [
+        "torch.allclose(attend(q, k, v), out, atol=1e-6)",
+        "torch.allclose(attend(0 * q, k, v), averaged, atol=1e-6)",
+    ],
+    21: ["eight.parameter_count() == multihead.parameter_count()"],
 }
 
 
@@ -158,9 +207,27 @@ def text(book: Path) -> str:
     return whole[: int(0.9 * len(whole))]
 
 
+def tour(spec: str, **settings: Any) -> Iterator[str]:
+    """The tour as text."""
+    return tour_of(TourSettings(spec=spec, **settings))
+
+
 @pytest.fixture(scope="module")
-def told(spec: str) -> dict[str, str]:
-    """The whole tour in each language, with the same seed and steps."""
+def elements(spec: str) -> dict[str, list[Element]]:
+    """The whole tour with its figures in each language, with the same seed and steps."""
+    return {
+        lang: list(
+            chain.from_iterable(
+                chapters(TourSettings(spec=spec, lang=lang, steps=30, seed=3, figures=True))
+            )
+        )
+        for lang in ("ko", "en")
+    }
+
+
+@pytest.fixture(scope="module")
+def pages(spec: str) -> dict[str, str]:
+    """The whole tour as text in each language, with the same seed and steps."""
     return {lang: "\n\n".join(tour(spec, lang=lang, steps=30, seed=3)) for lang in ("ko", "en")}
 
 
@@ -205,51 +272,51 @@ def answer(text: str, line: str) -> str:
     return text.split(f"    >>> {line}\n", 1)[1].split("\n", 1)[0].strip()
 
 
-def test_every_chapter_comes_in_order_in_both_languages(told: dict[str, str]) -> None:
-    assert headings(told["ko"]) == KOREAN
-    assert headings(told["en"]) == ENGLISH
+def test_every_chapter_comes_in_order_in_both_languages(pages: dict[str, str]) -> None:
+    assert headings(pages["ko"]) == KOREAN
+    assert headings(pages["en"]) == ENGLISH
 
 
-def test_both_languages_run_the_same_code_to_the_same_answers(told: dict[str, str]) -> None:
-    assert code(told["ko"]) == code(told["en"])
+def test_both_languages_run_the_same_code_to_the_same_answers(pages: dict[str, str]) -> None:
+    assert code(pages["ko"]) == code(pages["en"])
     numbers = {
-        lang: [set(re.findall(r"\d[\d,.]*\d|\d", part)) for part in prose(told[lang])]
-        for lang in told
+        lang: [set(re.findall(r"\d[\d,.]*\d|\d", part)) for part in prose(pages[lang])]
+        for lang in pages
     }
     for title, korean, english in zip(ENGLISH, numbers["ko"], numbers["en"], strict=True):
         assert korean == english, title
 
 
-def test_korean_is_korean_and_english_is_english(told: dict[str, str]) -> None:
-    for part in prose(told["ko"]):
+def test_korean_is_korean_and_english_is_english(pages: dict[str, str]) -> None:
+    for part in prose(pages["ko"]):
         assert re.search(r"[가-힣]+(니다|봅시다)\.", part)
-    for part in prose(told["en"]):
+    for part in prose(pages["en"]):
         ours = re.sub(r"`[^`]*`", "", part.replace("\n", " ")).replace(BOOK, "")
         assert not re.search(r"[가-힣]", ours)
 
 
-def test_the_book_is_named_once_on_the_first_page(told: dict[str, str]) -> None:
-    for page in told.values():
+def test_the_book_is_named_once_on_the_first_page(pages: dict[str, str]) -> None:
+    for page in pages.values():
         assert prose(page)[0].replace("\n", " ").count(BOOK) == 1
         assert page.replace("\n", " ").count(BOOK) == 1
 
 
-def test_the_books_steps_are_written_out_and_ours_equal_them(told: dict[str, str]) -> None:
+def test_the_books_steps_are_written_out_and_ours_equal_them(pages: dict[str, str]) -> None:
     """What the tour calls equal is equal, and no line of that kind is missing here."""
-    shown = statements(told["ko"])
+    shown = statements(pages["ko"])
     for number, lines in shown.items():
         wanted = WRITTEN_OUT.get(number, [])
         assert [line for line in wanted if line not in lines] == [], number
         equalities = [line for line in lines if is_equality(line)]
         assert equalities == [line for line in wanted if is_equality(line)], number
-    pairs = re.findall(r"^    >>> (.+)\n    (?!>>>)(.+)$", told["ko"], re.MULTILINE)
+    pairs = re.findall(r"^    >>> (.+)\n    (?!>>>)(.+)$", pages["ko"], re.MULTILINE)
     answers = [shown for line, shown in pairs if is_equality(line)]
-    assert answers == ["True"] * 17
+    assert answers == ["True"] * 21
 
 
-def test_the_whole_class_is_shown_at_last(told: dict[str, str]) -> None:
+def test_the_whole_class_is_shown_at_last(pages: dict[str, str]) -> None:
     """The last `semiGPT`, copied into a file of its own, is a model that learns and writes."""
-    source = re.findall(r"    >>> class semiGPT.+\n(?:    \.\.\. .*\n)+", told["ko"])[-1]
+    source = re.findall(r"    >>> class semiGPT.+\n(?:    \.\.\. .*\n)+", pages["ko"])[-1]
     names: dict[str, Any] = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}
     exec(re.sub(r"^    (>>>|\.\.\.) ", "", source, flags=re.MULTILINE), names)
     torch.manual_seed(0)
@@ -264,17 +331,17 @@ def test_the_whole_class_is_shown_at_last(told: dict[str, str]) -> None:
     assert torch.equal(written[:, :3], ids)
 
 
-def test_typed_into_python_the_lines_give_the_answers_shown(told: dict[str, str]) -> None:
+def test_typed_into_python_the_lines_give_the_answers_shown(pages: dict[str, str]) -> None:
     """What the first page claims, in a session that knows nothing of the tour."""
-    test = doctest.DocTestParser().get_doctest(told["ko"], {}, "tour", None, None)
+    test = doctest.DocTestParser().get_doctest(pages["ko"], {}, "tour", None, None)
     assert len(test.examples) > 100
     wrong: list[str] = []
     doctest.DocTestRunner(verbose=False).run(test, out=wrong.append)
     assert not wrong, "".join(wrong)
 
 
-def test_the_numbers_are_those_of_the_text(told: dict[str, str], text: str) -> None:
-    page, V = told["ko"], len(set(text))
+def test_the_numbers_are_those_of_the_text(pages: dict[str, str], text: str) -> None:
+    page, V = pages["ko"], len(set(text))
     assert answer(page, "len(ko_text)") == str(len(text))
     assert answer(page, "V") == str(V)
     assert answer(page, "data.shape, data.dtype") == f"(torch.Size([{len(text)}]), torch.int64)"
@@ -292,8 +359,8 @@ def test_the_numbers_are_those_of_the_text(told: dict[str, str], text: str) -> N
     )
 
 
-def test_a_sentence_of_the_text_comes_back_from_its_ids(told: dict[str, str], text: str) -> None:
-    page, characters = told["ko"], sorted(set(text))
+def test_a_sentence_of_the_text_comes_back_from_its_ids(pages: dict[str, str], text: str) -> None:
+    page, characters = pages["ko"], sorted(set(text))
     (sentence,) = re.findall(r"    >>> sentence = (.+)", page)
     assert sentence.strip("'") in text
     assert answer(page, "token_decode(token_encode(sentence))") == sentence
@@ -301,34 +368,34 @@ def test_a_sentence_of_the_text_comes_back_from_its_ids(told: dict[str, str], te
     assert answer(page, "token_encode(sentence)") == str(ids)
 
 
-def test_a_batch_is_cut_from_the_text(told: dict[str, str], text: str) -> None:
-    chapter = told["ko"].split("\n8. ")[0].split("\n7. ")[1]
+def test_a_batch_is_cut_from_the_text(pages: dict[str, str], text: str) -> None:
+    chapter = pages["ko"].split("\n8. ")[0].split("\n7. ")[1]
     found = re.findall(r"""^    (['"].+['"])$""", chapter, re.MULTILINE)
     rows = [ast.literal_eval(row) for row in found]
     assert len(rows) == 4
     assert all(len(row) == 8 and row in text for row in rows)
 
 
-def test_pytorch_says_itself_what_is_wrong(told: dict[str, str], text: str) -> None:
+def test_pytorch_says_itself_what_is_wrong(pages: dict[str, str], text: str) -> None:
     V = len(set(text))
     message = f"RuntimeError: Expected target size [4, {V}], got [4, 8]"
     traceback = f"    Traceback (most recent call last):\n        ...\n    {message}"
-    assert f"    >>> F.cross_entropy(logits, example_y)\n{traceback}" in told["ko"]
-    assert re.search(r"torch\.int32\)\)\n.+\n.+\n    RuntimeError: .*Int", told["ko"])
+    assert f"    >>> F.cross_entropy(logits, example_y)\n{traceback}" in pages["ko"]
+    assert re.search(r"torch\.int32\)\)\n.+\n.+\n    RuntimeError: .*Int", pages["ko"])
 
 
-def test_only_the_last_place_feels_a_changed_last_character(told: dict[str, str]) -> None:
+def test_only_the_last_place_feels_a_changed_last_character(pages: dict[str, str]) -> None:
     line = "[round(difference, 4) for difference in differences.tolist()]"
-    *before, last = ast.literal_eval(answer(told["ko"], line))
+    *before, last = ast.literal_eval(answer(pages["ko"], line))
     assert before == [0.0] * 7
     assert last > 0
 
 
-def test_the_variance_grows_with_d_and_the_division_takes_it_back(told: dict[str, str]) -> None:
+def test_the_variance_grows_with_d_and_the_division_takes_it_back(pages: dict[str, str]) -> None:
     found = re.findall(
         r"d=(\d+) undivided: variance ([\d.]+), weight ([\d.]+)\n"
         r"    d=\1 divided: variance ([\d.]+), weight ([\d.]+)",
-        told["ko"],
+        pages["ko"],
     )
     assert [row[0] for row in found] == ["8", "32", "128"]
     for d, raw, weight, divided, divided_weight in (map(float, row) for row in found):
@@ -337,23 +404,23 @@ def test_the_variance_grows_with_d_and_the_division_takes_it_back(told: dict[str
         assert divided_weight < weight
 
 
-def test_a_residual_stack_remembers_its_input(told: dict[str, str]) -> None:
-    found = re.findall(r"layer \d: plain (-?[\d.]+), added ([\d.]+)", told["ko"])
+def test_a_residual_stack_remembers_its_input(pages: dict[str, str]) -> None:
+    found = re.findall(r"layer \d: plain (-?[\d.]+), added ([\d.]+)", pages["ko"])
     assert len(found) == 8
     assert all(abs(float(plain)) < 0.4 < 0.6 < float(added) for plain, added in found)
 
 
-def test_the_ladder_shows_all_five_rungs(told: dict[str, str]) -> None:
+def test_the_ladder_shows_all_five_rungs(pages: dict[str, str]) -> None:
     rows = re.findall(
         r"^    (\w+) +([\d,]+) +30 steps  loss ([\d.]+)  ([\d.]+) bits per character$",
-        told["en"],
+        pages["en"],
         re.MULTILINE,
     )
     assert [row[0] for row in rows] == ["bigram", "attention", "multihead", "feedforward", "blocks"]
     for _, _, loss, in_bits in rows:
         assert float(in_bits) == pytest.approx(float(loss) / math.log(2), abs=1e-3)
-    assert "Run it again with more `--seconds`" in told["en"].replace("\n", " ")
-    assert "guesses best" not in told["en"]
+    assert "Run it again with more `--seconds`" in pages["en"].replace("\n", " ")
+    assert "guesses best" not in pages["en"]
 
 
 @pytest.mark.parametrize(
@@ -362,15 +429,15 @@ def test_the_ladder_shows_all_five_rungs(told: dict[str, str]) -> None:
 )
 def test_the_best_rung_is_named_after_enough_steps(steps: int, conclusion: str) -> None:
     (chapter,) = (text for text in read_chapters("en") if text.startswith("# 23. "))
-    end = chapter[chapter.rindex("```") + 3 :].lstrip("\n")
+    end = chapter[chapter.index("<!-- if: min(steps") :]
     session = Session({"ENOUGH_STEPS": ENOUGH_STEPS})
     session.run(f"ladder = {{'attention': (9, 10**6, 2.5), 'blocks': (9, {steps}, 2.0)}}")
-    assert conclusion in next(pages(end, session))
+    assert conclusion in as_text(next(told(end, session, figures=False)), 100)
 
 
 def test_training_walks_toward_the_counts(spec: str) -> None:
-    pages = tour(spec, lang="en", steps=300)
-    page = "\n\n".join(takewhile(lambda paragraph: not paragraph.startswith("16. "), pages))
+    paragraphs = tour(spec, lang="en", steps=SEEN_LEARNING)
+    page = "\n\n".join(takewhile(lambda text: not text.startswith("16. "), paragraphs))
     walk = [
         (float(loss), float(distance))
         for loss, distance in re.findall(r"\d+: loss ([\d.]+), distance ([\d.]+)", page)
@@ -380,17 +447,19 @@ def test_training_walks_toward_the_counts(spec: str) -> None:
     assert walk[-1][1] < 0.25 * walk[0][1]
     counted = float(answer(page, 'round(measured(counted, "train").loss, 4)'))
     assert counted < walk[-1][0] < counted + 0.3
+    assert "so does the distance" in page
+    assert "it begins to imitate" in page
     before, after = ast.literal_eval(answer(page, "before, after"))
     assert len(before) == len(after) == 11
     assert before != after
 
 
 def test_other_text_than_the_seed_alone_changes_what_is_drawn(
-    spec: str, told: dict[str, str]
+    spec: str, pages: dict[str, str]
 ) -> None:
     other = "\n\n".join(tour(spec, lang="ko", steps=30, seed=4))
     assert headings(other) == KOREAN
-    assert answer(other, "before") != answer(told["ko"], "before")
+    assert answer(other, "before") != answer(pages["ko"], "before")
 
 
 def test_the_clock_ends_the_training(spec: str) -> None:
@@ -430,12 +499,12 @@ def test_two_blocks_are_just_enough(tmp_path: Path) -> None:
     for length in (19, 20):  # of which 17 and 18 are to learn from
         path = tmp_path / f"{length}.txt"
         path.write_text("가나다라마바사아자차카타파하거너더러머버"[:length], encoding="utf-8")
-        pages = tour(str(path), lang="ko", steps=1)
+        paragraphs = tour(str(path), lang="ko", steps=1)
         if length < 20:
             with pytest.raises(CorpusError):
-                next(pages)
+                next(paragraphs)
         else:
-            assert headings("\n\n".join(pages)) == KOREAN
+            assert headings("\n\n".join(paragraphs)) == KOREAN
 
 
 @pytest.mark.parametrize(
@@ -446,49 +515,66 @@ def test_what_cannot_be_is_refused(spec: str, wrong: dict[str, object]) -> None:
         next(tour(spec, **wrong))
 
 
+def at_prompt(source: str, session: Session | None = None) -> list[str]:
+    ran = (session or Session()).run(source)
+    return "\n".join(map(prompted, ran)).splitlines()
+
+
 def test_a_session_shows_each_statement_with_its_answer() -> None:
     session = Session()
-    shown = session.run("x = 2\n\nx + 1\nfor i in range(x):\n    print(i)")
-    assert shown.splitlines() == [
-        "    >>> x = 2",
-        "    >>> x + 1",
-        "    3",
-        "    >>> for i in range(x):",
-        "    ...     print(i)",
-        "    0",
-        "    1",
+    assert at_prompt("x = 2\n\nx + 1\nfor i in range(x):\n    print(i)", session) == [
+        ">>> x = 2",
+        ">>> x + 1",
+        "3",
+        ">>> for i in range(x):",
+        "...     print(i)",
+        "0",
+        "1",
     ]
     assert session["x"] == 2
-    assert session.mistake("x / 0").endswith("ZeroDivisionError: division by zero")
+    assert session.run("x / 0", mistaken=True)[0].error == "ZeroDivisionError: division by zero"
     with pytest.raises(ZeroDivisionError):
         session.run("x / 0")
 
 
+def test_what_is_run_aside_is_forgotten() -> None:
+    session = Session()
+    session.run("x = [1]")
+    with session.aside():
+        assert session.run("y = x + [2]\ny")[1].value == "[1, 2]"
+        session.run("x = y")
+    assert session["x"] == [1]
+    with pytest.raises(NameError):
+        session.run("y")
+
+
 def test_no_empty_line_ends_a_statement_at_the_prompt() -> None:
-    shown = Session().run("class A:\n    x = 1\n\n    y = 2\n\n\nA.y").splitlines()
-    assert shown == [
-        "    >>> class A:",
-        "    ...     x = 1",
-        "    ...     y = 2",
-        "    >>> A.y",
-        "    2",
+    assert at_prompt("class A:\n    x = 1\n\n    y = 2\n\n\nA.y") == [
+        ">>> class A:",
+        "...     x = 1",
+        "...     y = 2",
+        ">>> A.y",
+        "2",
     ]
 
 
 def test_a_decorated_function_is_shown_from_its_decorator_on() -> None:
-    shown = Session().run("import functools\n@functools.cache\ndef one():\n    return 1\none()")
-    assert shown.splitlines()[1:] == [
-        "    >>> @functools.cache",
-        "    ... def one():",
-        "    ...     return 1",
-        "    >>> one()",
-        "    1",
+    shown = at_prompt("import functools\n@functools.cache\ndef one():\n    return 1\none()")
+    assert shown[1:] == [
+        ">>> @functools.cache",
+        "... def one():",
+        "...     return 1",
+        ">>> one()",
+        "1",
     ]
 
 
 def test_code_knows_the_session_alone_and_sentences_know_both() -> None:
     session = Session({"SEED": 7, "unit": "원"})
-    assert session.run("SEED, 'SEEDS SEEDy'") == "    >>> 7, 'SEEDS SEEDy'\n    (7, 'SEEDS SEEDy')"
+    assert at_prompt("SEED, 'SEEDS SEEDy'", session) == [
+        ">>> 7, 'SEEDS SEEDy'",
+        "(7, 'SEEDS SEEDy')",
+    ]
     session.run("price = 1200")
     assert (
         session.fill("{price:,}{unit}, `{unit!r}`, {[price, 0][:1]}") == "1,200원, `'원'`, [1200]"
@@ -535,7 +621,24 @@ b = 2
 1 / 0
 ```
 
-Last of {name}."""
+```python figure
+drawn = 1
+```
+
+## Exercise
+
+A `b {a}`?
+
+<details>
+<summary>Answer</summary>
+
+```python
+b = 3
+```
+
+</details>
+
+Last of {name}, {b}."""
 
 
 def test_a_chapter_is_its_blocks() -> None:
@@ -554,39 +657,83 @@ def test_a_chapter_is_its_blocks() -> None:
         Block("end", ""),
         Block("code", "a = 1\n\nb = 2"),
         Block("mistake", "1 / 0"),
-        Block("paragraph", "Last of {name}."),
+        Block("figure", "drawn = 1"),
+        Block("subheading", "Exercise"),
+        Block("paragraph", "A `b {a}`?"),
+        Block("fold", "Answer"),
+        Block("code", "b = 3"),
+        Block("unfold", ""),
+        Block("paragraph", "Last of {name}, {b}."),
     ]
 
 
-def test_a_chapter_is_shown_block_by_block() -> None:
-    assert list(pages(CHAPTER, Session({"name": "name"}))) == [
+def test_a_chapter_is_its_elements() -> None:
+    session = Session({"name": "name"})
+    one, two, error, figure, three = (
+        Ran("a = 1"),
+        Ran("b = 2"),
+        Ran("1 / 0", error="ZeroDivisionError: division by zero"),
+        Ran("drawn = 1"),
+        Ran("b = 3"),
+    )
+    whole: list[Element] = [
+        Heading("1. Title"),
+        Paragraph(("Two sentences.\nOne paragraph of 4.",)),
+        Paragraph(("Three.",)),
+        Code((one, two)),
+        Code((error,)),
+        Code((figure,)),
+        Heading("Exercise", level=2),
+        Paragraph(("A ", "b 1", "?")),
+        Fold("Answer"),
+        Code((three,)),
+        FoldEnd(),
+        Paragraph(("Last of aaa, 2.",)),
+    ]
+    assert list(told(CHAPTER, session, figures=True)) == whole
+    assert session["drawn"] == 1
+    session = Session({"name": "name"})
+    without = [element for element in whole if element != Code((figure,))]
+    assert list(told(CHAPTER, session, figures=False)) == without
+    assert [as_text(element, 88) for element in without[:5] + without[6:9]] == [
         "1. Title\n========",
         "Two sentences. One paragraph of 4.",
         "Three.",
         "    >>> a = 1\n    >>> b = 2",
         "    >>> 1 / 0\n    Traceback (most recent call last):\n        ...\n"
         "    ZeroDivisionError: division by zero",
-        "Last of aaa.",
+        "A `b 1`?",
+        "Answer\n------",
+        "    >>> b = 3",
     ]
 
 
 @pytest.mark.parametrize(
-    "mark", ["<!-- fi: x -->", "<!-- else: x -->", "<!-- if -->", "```\nx\n```", "```python\nx"]
+    "mark",
+    [
+        "<!-- fi: x -->",
+        "<!-- else: x -->",
+        "<!-- if -->",
+        "```\nx\n```",
+        "```python\nx",
+        "<summary>",
+    ],
 )
 def test_a_mark_that_means_nothing_is_refused(mark: str) -> None:
-    with pytest.raises(ValueError, match="not a block|neither"):
+    with pytest.raises(ValueError, match="not a block|neither|no fold"):
         list(blocks(f"Text.\n\n{mark}\n\nMore."))
 
 
 def test_both_languages_have_the_same_blocks_and_the_same_code() -> None:
     """File by file, only headings, sentences and their values differ."""
-    chapters = {lang: read_chapters(lang) for lang in ("ko", "en")}
-    assert len(chapters["ko"]) == len(chapters["en"]) == len(KOREAN)
-    for number, (korean, english) in enumerate(zip(*chapters.values(), strict=True), 1):
+    both = {lang: read_chapters(lang) for lang in ("ko", "en")}
+    assert len(both["ko"]) == len(both["en"]) == len(KOREAN) == CHAPTERS
+    for number, (korean, english) in enumerate(zip(*both.values(), strict=True), 1):
         pairs = list(zip(blocks(korean), blocks(english), strict=True))
         for ko, en in pairs:
             assert ko.kind == en.kind, number
-            assert ko.kind in ("heading", "paragraph", "let") or ko.text == en.text, number
+            worded = ("heading", "subheading", "fold", "paragraph", "let")
+            assert ko.kind in worded or ko.text == en.text, number
         for title in pairs[0]:
             assert title.kind == "heading", number
             assert title.text.startswith(f"{number}. "), number
@@ -603,7 +750,7 @@ def test_a_gpu_is_named_where_there_is_one() -> None:
     sentences = chapter[chapter.rindex("```") + 3 :].lstrip("\n")
     session = Session()
     session.run("import torch\ndevice = torch.device('cuda')")
-    (said,) = pages(sentences, session)
+    said = as_text(next(told(sentences, session, figures=False)), 88)
     assert said.startswith("이 컴퓨터에서는 cuda 장치가 골라졌습니다.")
 
 
@@ -643,16 +790,254 @@ def test_a_sentence_is_the_first_that_says_something() -> None:
 
 
 def test_a_paragraph_is_broken_where_the_next_word_would_not_fit() -> None:
-    assert wrapped("a" * 80 + " 한글 한글바") == "a" * 80 + " 한글\n한글바"
-    assert wrapped("a" * 80 + "  한글abc\nd") == "a" * 80 + " 한글abc\nd"
+    assert wrapped("a" * 80 + " 한글 한글바", 88) == "a" * 80 + " 한글\n한글바"
+    assert wrapped("a" * 80 + "  한글abc\nd", 88) == "a" * 80 + " 한글abc\nd"
     assert columns("a" * 80 + " 한글abc") == 88
 
 
-def test_sentences_and_code_fit_a_terminal(told: dict[str, str]) -> None:
+def test_sentences_and_code_fit_a_terminal(pages: dict[str, str]) -> None:
     assert columns("한글 ok") == 7
-    for page in told.values():
+    for page in pages.values():
         lines = [line for part in prose(page) for line in part.splitlines()]
         assert [line for line in lines if columns(unicodedata.normalize("NFC", line)) > 88] == []
         for lines in statements(page).values():
-            # After `    >>> `, 8 columns; but the line that names the reader's own file.
-            assert [line for line in lines if columns(line) > 80 and "corpus(" not in line] == []
+            # After `>>> `, 4 columns; but the lines that hold the reader's own file and text.
+            own = ("corpus = prepare_corpus(", "sentence = ")
+            wide = [line for line in lines if columns(line) > 76 and not line.startswith(own)]
+            assert wide == []
+
+
+# Widths, pace and colours of a terminal
+
+
+def test_nothing_said_is_wider_than_the_terminal(elements: dict[str, list[Element]]) -> None:
+    for element in elements["ko"]:
+        narrow = as_text(element, 60)
+        if isinstance(element, Code):  # a tensor takes 80 columns: no margin in fewer than 84
+            assert not narrow.startswith(" ")
+            assert as_text(element, 84).startswith("    >>> ")
+        elif isinstance(element, Paragraph):
+            words = max(map(columns, narrow.split()))
+            assert all(columns(line) <= max(60, words) for line in narrow.splitlines())
+
+
+class Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def two_chapters() -> Iterator[Iterator[Element]]:
+    yield iter([Heading("1. 하나"), Fold("답"), Paragraph(("첫 답",)), FoldEnd()])
+    yield iter([Heading("2. 둘"), Code((Ran("print('둘')", printed="둘\n"),))])
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"), [("\n\n", ("첫 답", "둘")), ("\nq\n", ("첫 답",)), ("q", ()), ("", ())]
+)
+def test_a_terminal_waits_before_an_answer_and_between_chapters(
+    typed: str, shown: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen, asked = Screen(), Screen()
+    for name, stream in (("stdin", Screen(typed)), ("stdout", screen), ("stderr", asked)):
+        monkeypatch.setattr(sys, name, stream)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    show(two_chapters(), "ko")
+    plain = re.sub("\x1b\\[[0-9;]*m", "", screen.getvalue())
+    assert [text for text in ("첫 답", "둘") if f"\n{text}\n" in plain] == list(shown)
+    assert "Enter: 답 보기" in asked.getvalue()
+    assert bool(re.search("\x1b\\[32;?[0-9;]*m둘", screen.getvalue())) == ("둘" in shown)
+
+
+def test_without_a_terminal_nothing_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    show(two_chapters(), "ko")
+    assert capsys.readouterr() == (
+        "1. 하나\n=======\n\n답\n--\n\n첫 답\n\n2. 둘\n=====\n\n>>> print('둘')\n둘\n\n",
+        "",
+    )
+
+
+def test_a_tour_begins_where_it_is_asked_to(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tour", "--steps", "1", "--chapter", "22", "--data", spec]) == 0
+    out, err = capsys.readouterr()
+    assert headings(out) == KOREAN[21:]
+    assert err.splitlines()[-1] == "chapter 21 of 23: run, not shown"
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--chapter", "24"], "--chapter is 1 to 23, not 24"),
+        (["--chapter", "2", "--html", "a.html"], "--chapter is for the terminal"),
+        (["--notebook", "a.html"], "a.html: give it a name that ends in .ipynb"),
+        (["--html", "none/a.html"], "there is no folder none; make it first"),
+        (["--html", "mine.html"], "mine.html is there already"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_said_before_anything_runs(
+    flags: list[str],
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.html").write_text("mine", encoding="utf-8")
+    assert main(["tour", "--data", "no such text", *flags]) == 2
+    assert why in capsys.readouterr().err
+    assert Path("mine.html").read_text(encoding="utf-8") == "mine"
+
+
+# The notebook and the page
+
+
+def cells_of(elements: list[Element], kind: str) -> list[dict[str, Any]]:
+    notebook = json.loads(as_notebook(elements))
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == kind]
+
+
+def executed(source: str, names: dict[str, Any]) -> tuple[str, str]:
+    """What a notebook's cell prints, and its last value as a notebook without IPython writes it."""
+    *body, last = ast.parse(source).body
+    printed, value = io.StringIO(), None
+    with contextlib.redirect_stdout(printed):
+        if not isinstance(last, ast.Expr):
+            body, last = [*body, last], ast.parse("None").body[0]
+        exec(compile(ast.Module(body, []), "<cell>", "exec"), names)
+        value = eval(compile(ast.Expression(last.value), "<cell>", "eval"), names)
+    return printed.getvalue(), "" if value is None else repr(value)
+
+
+def test_the_notebook_runs_from_top_to_bottom_to_the_same_answers(
+    elements: dict[str, list[Element]],
+) -> None:
+    names: dict[str, Any] = {}
+    cells = cells_of(elements["ko"], "code")
+    for number, cell in enumerate(cells, 1):
+        printed, value = executed("".join(cell["source"]), names)
+        outputs = {"".join(output.get("text", "")) for output in cell["outputs"]}
+        outputs |= {
+            "".join(output.get("data", {}).get("text/plain", "")) for output in cell["outputs"]
+        }
+        assert outputs | {""} == {printed, value, ""}, "".join(cell["source"])
+        assert cell["execution_count"] == number
+    assert len(cells) > 100
+    assert issubclass(names["semiGPT"], torch.nn.Module)
+
+
+def test_the_notebook_is_of_format_4_5(elements: dict[str, list[Element]]) -> None:
+    notebook = json.loads(as_notebook(elements["en"]))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert set(notebook) == {"cells", "metadata", "nbformat", "nbformat_minor"}
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch("[a-zA-Z0-9_-]{1,64}", name) for name in ids)
+    keys = {"cell_type", "id", "metadata", "source"}
+    for cell in notebook["cells"]:
+        more = {"outputs", "execution_count"} if cell["cell_type"] == "code" else set()
+        assert set(cell) == keys | more
+        assert isinstance(cell["source"], list)
+        for output in cell.get("outputs", ()):
+            kind = output["output_type"]
+            assert set(output) == (
+                {"output_type", "name", "text"}
+                if kind == "stream"
+                else {"output_type", "data", "metadata", "execution_count"}
+            )
+
+
+def test_each_chapter_of_the_files_has_an_exercise_and_pictures_where_it_teaches(
+    elements: dict[str, list[Element]],
+) -> None:
+    prose = ["".join(cell["source"]) for cell in cells_of(elements["ko"], "markdown")]
+    titles = [text for text in prose if text.startswith("# ")]
+    assert titles == [f"# {number}. {title}" for number, title in enumerate(KOREAN, 1)]
+    folded = [text for text in prose if text.startswith("<details>\n<summary>답</summary>\n\n")]
+    assert len(folded) == prose.count("## 연습") == CHAPTERS
+    drawn, chapter = set(), 0
+    for element in elements["ko"]:
+        chapter += isinstance(element, Heading) and element.level == 1
+        if isinstance(element, Code) and any(ran.picture for ran in element.ran):
+            drawn.add(chapter)
+    assert drawn == {6, 9, 14, 15, 18, 19, 21, 23}
+
+
+@pytest.mark.parametrize("lang", ["ko", "en"])
+def test_the_page_holds_the_tour_and_loads_nothing(
+    lang: Any, elements: dict[str, list[Element]]
+) -> None:
+    page = as_html(elements[lang], lang)
+    titles = KOREAN if lang == "ko" else ENGLISH
+    for shown in (r'<h2 id="c\d+">\d+\. (.+?)</h2>', r'<li><a href="#c\d+">(.+?)</a></li>'):
+        assert list(map(unescape, re.findall(shown, page))) == titles
+    assert page.count("<details>") == page.count("</details>") == CHAPTERS
+    assert f'<html lang="{lang}">' in page
+    assert "<script" not in page
+    assert not re.search(r"""src=|href="(?!#)|url\(|@import""", page)
+    figures = re.findall(r"<figure.*?</figure>", page, re.DOTALL)
+    assert len(figures) == 9
+    for figure in figures:
+        ET.fromstring(figure)
+
+
+def test_no_answer_is_markup(tmp_path: Path) -> None:
+    """Not the reader's own text either, in a notebook's sentences and on the page."""
+    path = tmp_path / "text.txt"
+    path.write_text("`<b>$x$</b>` *a*_b_ " * 9, encoding="utf-8")
+    settings = TourSettings(spec=f"{path}#by=document", steps=1, figures=True)
+    elements = list(chain.from_iterable(chapters(settings)))
+    page = as_html(elements, "ko")
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    (first,) = (
+        "".join(cell["source"])
+        for cell in cells_of(elements, "markdown")
+        if "첫 블록 `" in "".join(cell["source"])
+    )
+    assert re.search(r"첫 블록 ``? .+ ``에서|첫 블록 `[^`]+`에서", first)
+
+
+def test_pictures_are_drawn_in_characters_where_there_is_no_other_place() -> None:
+    picture = heat_map([[1.0, 0.0], [0.3, 0.6]], "가 ", "나\n")
+    assert repr(picture) == "   나↵\n가 ██\n ␣ ░░▓▓"
+    two = heat_map(torch.eye(2).expand(2, 2, 2), "ab", "ab", "head")
+    assert repr(two).splitlines() == [
+        "  head 1  head 2",
+        "  a b   a b",
+        "a ██    ██",
+        "b   ██    ██",
+    ]
+    for drawn in (picture, two, curves({"a": [(1, 2.0), (2, 1.0)]}, "x", "y", {"b": 1.5})):
+        assert isinstance(drawn, Picture)
+        assert ET.fromstring(drawn._repr_svg_()).tag.endswith("svg")
+        assert drawn.html.startswith('<figure class="chart">')
+
+
+# What is told of a run, and of too little training
+
+
+def test_why_the_vocabulary_of_a_run_is_larger_is_said(pages: dict[str, str], spec: str) -> None:
+    corpus = prepare_corpus(spec)
+    trained = train_tokenizer("char", corpus.documents("train"))
+    V = int(answer(pages["ko"], "V"))
+    assert trained.vocab_size == V + 257
+    assert answer(pages["ko"], "CharTokenizer(ko_text).vocab_size - V") == "257"
+    assert "V보다 257만큼 큽니다" in pages["ko"].replace("\n", " ")
+
+
+def test_a_short_training_has_no_moral(pages: dict[str, str]) -> None:
+    page = pages["en"].replace("\n", " ")
+    assert "30 steps are too few to say that anything was learnt" in page
+    assert "it begins to imitate" not in page
+    assert "so does the distance" not in page
+
+
+def test_enough_documents_are_read_and_no_more(spec: str) -> None:
+    class Documents:
+        def documents(self, split: str) -> Iterator[str]:
+            yield from ("가" * 5, "나" * 5, "다" * 5)
+
+    corpus: Any = Documents()
+    assert [documents_of(corpus, most) for most in (1, 5, 6, 15)] == [1, 1, 2, 3]

@@ -25,7 +25,7 @@ from semigpt.report.layout import (
     ticks,
 )
 
-__all__ = ["CHART_STYLE", "Level", "Series", "line_chart", "svg_file"]
+__all__ = ["CHART_STYLE", "Level", "Series", "line_chart", "svg_document", "svg_file"]
 
 # Lines. Found by search for the largest smallest distance: any two are at least 0.13 (light) and
 # 0.16 (dark) apart in OKLab, also as protanopes and deuteranopes see them (Machado et al. 2009),
@@ -143,7 +143,12 @@ def svg_file(
         raise ValueError("a chart needs at least one finite point")
     frame = _Frame.around(drawable, _finite(levels), width, height, y_max=y_max, bare=False)
     content = _content(frame, drawable, _finite(levels), title, x_label, y_label)
-    across, down = frame.width + 2 * FILE_MARGIN, frame.height + 2 * FILE_MARGIN
+    return svg_document(content, frame.width, frame.height, title=title)
+
+
+def svg_document(content: str, width: float, height: float, *, title: str) -> str:
+    """An SVG file around a drawing, with a margin, a style and a paper of its own."""
+    across, down = width + 2 * FILE_MARGIN, height + 2 * FILE_MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" width="{across:.0f}" '
         f'height="{down:.0f}" viewBox="{-FILE_MARGIN} {-FILE_MARGIN} {across:.1f} {down:.1f}" '
@@ -413,6 +418,8 @@ CHART_STYLE = (
 .dot circle { fill: var(--line); opacity: 0; }
 .dot.mark circle, .dot:hover circle { opacity: 1; }
 .dot circle.reach { fill: transparent; }
+.cell { fill: var(--c0); stroke: var(--rule); print-color-adjust: exact;
+  -webkit-print-color-adjust: exact; }
 """
 )
 FILE_STYLE = """

@@ -31,7 +31,7 @@ td, th { padding: .22rem 0; border-bottom: 1px solid var(--rule); text-align: le
   font-weight: 400; vertical-align: top; }
 th { color: var(--soft); padding-right: 1.2rem; }
 td { overflow-wrap: anywhere; }
-[lang=ko] { white-space: pre-wrap; word-break: keep-all; overflow-wrap: anywhere; }
+body [lang=ko] { white-space: pre-wrap; word-break: keep-all; overflow-wrap: anywhere; }
 .soft, figcaption, .missing { color: var(--soft); font-size: .88rem; }
 .missing { font-style: italic; }
 figure { margin: 1.2rem 0; }
@@ -49,14 +49,15 @@ figcaption { margin-bottom: .5rem; }
 """
 
 
-def page(title: str, body: str, style: str = "") -> str:
+def page(title: str, body: str, style: str = "", *, lang: str = "en") -> str:
     """A whole HTML document.
 
-    body:  HTML; Korean text in it has lang="ko"
+    body:  HTML; Korean text in an English one has lang="ko"
     style: more CSS
+    lang:  its language
     """
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<!DOCTYPE html>\n<html lang="{lang}">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{CHART_STYLE}{STYLE}\n{style}</style>\n"

@@ -1,12 +1,16 @@
 """The tour's chapters: Markdown files in a folder a language, whose code is what runs.
 
-A chapter is plain Markdown wherever a repository is browsed. In a terminal each block, set apart by
-blank lines, is shown like this:
+A chapter is plain Markdown wherever a repository is browsed. Its blocks are set apart by blank
+lines:
 
     # 1. Title                  the chapter's heading
     Some sentences.             a paragraph; a field such as {len(text):,} is evaluated in it
     ```python                   lines that are run and shown with their answers
     ```python raises            the same, where one line is wrong and its error is the answer
+    ```python figure            lines that draw a picture: run and shown where there are pictures
+    ## Exercise                 a heading within the chapter
+    <details>                   what follows, up to </details>, is folded away; its code is run with
+    <summary>Answer</summary>   names that the rest of the tour does not see
     <!-- let: name = value -->  a value for the fields, or in capitals for the code; not shown
     <!-- if: condition -->      the blocks up to `else` or `end` are shown where this is true
     <!-- else -->
@@ -18,22 +22,49 @@ Conditions do not nest.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
-from semigpt.tour.session import Session
+from semigpt.tour.session import Ran, Session
 
-__all__ = ["Block", "Lang", "blocks", "columns", "pages", "read_chapters"]
+__all__ = [
+    "Block",
+    "Code",
+    "Element",
+    "Fold",
+    "FoldEnd",
+    "Heading",
+    "Lang",
+    "Paragraph",
+    "blocks",
+    "read_chapters",
+    "told",
+]
 
 Lang = Literal["ko", "en"]
-Kind = Literal["heading", "paragraph", "code", "mistake", "let", "if", "else", "end"]
+Kind = Literal[
+    "heading",
+    "subheading",
+    "paragraph",
+    "code",
+    "mistake",
+    "figure",
+    "fold",
+    "unfold",
+    "let",
+    "if",
+    "else",
+    "end",
+]
 
-LINE = 88  # columns a line of a paragraph may take
 BLOCK = re.compile(r"^```.*?^```$|^\S.*?(?=\n\n|\n*\Z)", re.MULTILINE | re.DOTALL)
-FENCE = re.compile(r"```python(?P<raises> raises)?\n(?P<code>.*)\n```", re.DOTALL)
+FENCE = re.compile(r"```python(?: (?P<kind>raises|figure))?\n(?P<code>.*)\n```", re.DOTALL)
 DIRECTIVE = re.compile(r"<!-- (?:(?P<kind>let|if): (?P<argument>.+)|(?P<bare>else|end)) -->")
+FOLD = re.compile(r"<details>\n<summary>(.+)</summary>")
+FENCED: dict[str | None, Kind] = {None: "code", "raises": "mistake", "figure": "figure"}
 
 
 class Block(NamedTuple):
@@ -41,6 +72,43 @@ class Block(NamedTuple):
 
     kind: Kind
     text: str
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A chapter's heading (level 1), or one within it (level 2)."""
+
+    text: str
+    level: int = 1
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Sentences, their fields filled: parts in turn prose and, without its backticks, code."""
+
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Statements and their answers."""
+
+    ran: tuple[Ran, ...]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What follows is folded away under this, up to a `FoldEnd`."""
+
+    summary: str
+
+
+@dataclass(frozen=True)
+class FoldEnd:
+    """The end of what is folded away."""
+
+
+Element: TypeAlias = Heading | Paragraph | Code | Fold | FoldEnd
 
 
 def read_chapters(lang: Lang) -> list[str]:
@@ -59,22 +127,34 @@ def blocks(markdown: str) -> Iterator[Block]:
             fence = FENCE.fullmatch(found)
             if fence is None:
                 raise ValueError(f"not a block of Python: {found!r}")
-            yield Block("mistake" if fence["raises"] else "code", fence["code"])
+            yield Block(FENCED[fence["kind"]], fence["code"])
         elif found.startswith("<!--"):
             directive = DIRECTIVE.fullmatch(found)
             if directive is None:
                 raise ValueError(f"neither let, if, else nor end: {found!r}")
             kind: Kind = directive["kind"] or directive["bare"]  # type: ignore[assignment]
             yield Block(kind, directive["argument"] or "")
+        elif found == "</details>":
+            yield Block("unfold", "")
+        elif found.startswith("<"):
+            fold = FOLD.fullmatch(found)
+            if fold is None:
+                raise ValueError(f"no fold with a summary: {found!r}")
+            yield Block("fold", fold[1])
         elif found.startswith("# "):
             yield Block("heading", found.removeprefix("# "))
+        elif found.startswith("## "):
+            yield Block("subheading", found.removeprefix("## "))
         else:
             yield Block("paragraph", found)
 
 
-def pages(markdown: str, session: Session) -> Iterator[str]:
-    """Run a chapter in the session; yield each block's text for the terminal as it is there."""
-    shown = True
+def told(markdown: str, session: Session, *, figures: bool) -> Iterator[Element]:
+    """Run a chapter in the session; yield its elements, each as soon as it is there.
+
+    figures: whether there is a place for pictures that have no form in text
+    """
+    shown, folded = True, ExitStack()
     for kind, text in blocks(markdown):
         if kind == "if":
             shown = bool(session.evaluate(text))
@@ -82,32 +162,22 @@ def pages(markdown: str, session: Session) -> Iterator[str]:
             shown = not shown
         elif kind == "end":
             shown = True
-        elif not shown:
+        elif not shown or (kind == "figure" and not figures):
             continue
         elif kind == "let":
             name, _, expression = text.partition(" = ")
             session.values[name] = session.evaluate(expression)
         elif kind == "heading":
-            yield f"{text}\n{'=' * columns(text)}"
+            yield Heading(text)
+        elif kind == "subheading":
+            yield Heading(text, level=2)
         elif kind == "paragraph":
-            yield wrapped(session.fill(text))
-        elif kind == "code":
-            yield session.run(text)
+            yield Paragraph(tuple(session.fill(part) for part in text.split("`")))
+        elif kind == "fold":
+            folded.enter_context(session.aside())
+            yield Fold(text)
+        elif kind == "unfold":
+            folded.close()
+            yield FoldEnd()
         else:
-            yield session.mistake(text)
-
-
-def wrapped(text: str) -> str:
-    """Sentences broken at spaces into lines of at most `LINE` columns."""
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and columns(lines[-1]) + 1 + columns(word) > LINE:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}".lstrip()
-    return "\n".join(lines)
-
-
-def columns(text: str) -> int:
-    """How many columns of a terminal a text takes: a Hangul syllable takes two."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+            yield Code(tuple(session.run(text, mistaken=kind == "mistake")))

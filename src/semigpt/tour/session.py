@@ -1,7 +1,7 @@
 """A Python session that writes itself down: what is shown is what ran.
 
 Code printed beside numbers computed elsewhere would drift apart from them. Here each statement is
-run in one namespace and shown with its true answer, as Python's prompt shows it. What is evaluated
+run in one namespace and kept with its true answer, as Python's prompt gives it. What is evaluated
 is the package's own chapters, never a reader's text.
 """
 
@@ -10,15 +10,38 @@ from __future__ import annotations
 import ast
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from string import Formatter
-from textwrap import indent
 from typing import Any
 
-__all__ = ["Session"]
+from semigpt.tour.figures import Picture
 
-MARGIN = "    "
+__all__ = ["Ran", "Session"]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One statement that ran, and its answer.
+
+    printed: what it printed
+    value:   the value of an expression as Python's prompt writes it
+    picture: that value, where it is a picture
+    error:   the message of what it raised, after the name of its class
+    """
+
+    source: str
+    printed: str = ""
+    value: str = ""
+    picture: Picture | None = None
+    error: str = ""
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything stands below the statement."""
+        return bool(self.printed or self.value or self.error)
 
 
 class Session:
@@ -46,43 +69,45 @@ class Session:
         """The sentence, with the value of each `{expression}`, formatted as by `str.format`."""
         return _Sentence(self.evaluate).format(sentence)
 
-    def run(self, source: str) -> str:
-        """Run lines of Python; the lines, each statement followed by its answer."""
-        return self._shown(source, mistaken=False)
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Inside, new names are of no account: the session forgets them afterwards."""
+        names = self._names
+        self._names = dict(names)
+        try:
+            yield
+        finally:
+            self._names = names
 
-    def mistake(self, source: str) -> str:
-        """The same for lines of which one is wrong: its answer is the error's message."""
-        return self._shown(source, mistaken=True)
+    def run(self, source: str, *, mistaken: bool = False) -> list[Ran]:
+        """Run lines of Python; each statement with its answer.
 
-    def _shown(self, source: str, *, mistaken: bool) -> str:
+        With `mistaken` one of them may raise: its answer is the error's message.
+        """
         source = re.sub(r"\b[A-Z_]+\b", lambda word: str(self.values.get(word[0], word[0])), source)
-        lines, shown = source.splitlines(), []
+        lines, ran = source.splitlines(), []
         for statement in ast.parse(source).body:
-            first, *others = lines[_first_line(statement) - 1 : statement.end_lineno]
-            # At Python's prompt an empty line would end the statement.
-            shown += [f">>> {first}", *(f"... {line}" for line in others if line)]
+            written = "\n".join(lines[_first_line(statement) - 1 : statement.end_lineno])
+            self._printed.seek(0)
+            self._printed.truncate()
+            value, error = None, ""
             try:
-                answer = self._answer(statement)
-            except Exception as error:  # whatever a reader's mistake may raise
+                value = self._value(statement)
+            except Exception as raised:  # whatever a reader's mistake may raise
                 if not mistaken:
                     raise
-                answer = (
-                    f"Traceback (most recent call last):\n    ...\n{type(error).__name__}: {error}"
-                )
-            shown += answer.splitlines()
-        return indent("\n".join(shown), MARGIN)
+                error = f"{type(raised).__name__}: {raised}"
+            shown = "" if value is None else repr(value)
+            picture = value if isinstance(value, Picture) else None
+            ran.append(Ran(written, self._printed.getvalue(), shown, picture, error))
+        return ran
 
-    def _answer(self, statement: ast.stmt) -> str:
-        """Run one statement; what Python's prompt would print."""
-        self._printed.seek(0)
-        self._printed.truncate()
+    def _value(self, statement: ast.stmt) -> Any:
+        """Run one statement; the value of an expression."""
         if isinstance(statement, ast.Expr):
-            value = eval(compile(ast.Expression(statement.value), "<tour>", "eval"), self._names)
-            if value is not None:
-                return repr(value)
-        else:
-            exec(compile(ast.Module([statement], []), "<tour>", "exec"), self._names)
-        return self._printed.getvalue()
+            return eval(compile(ast.Expression(statement.value), "<tour>", "eval"), self._names)
+        exec(compile(ast.Module([statement], []), "<tour>", "exec"), self._names)
+        return None
 
 
 class _Sentence(Formatter):
