@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from semigpt.cli import main
-from semigpt.cli.tour import show
+from semigpt.cli.tour import seen_from, show
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.tokenizers import train_tokenizer
@@ -888,6 +888,16 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_runs(
     assert main(["tour", "--data", "no such text", *flags]) == 2
     assert why in capsys.readouterr().err
     assert Path("mine.html").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_notebook_elsewhere_names_the_text_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = "글.txt\nnews\nhf:a/b\n-#sha256=0\n~/a\n/b"
+    assert seen_from(spec, None) == seen_from(spec, Path("a.ipynb")) == spec
+    full = spec.replace("글.txt", f"{tmp_path / '글.txt'}")
+    assert seen_from(spec, Path("elsewhere/a.ipynb")) == full
 
 
 # The notebook and the page

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         if not 1 <= options.chapter <= CHAPTERS:
             raise SettingsError(f"--chapter is 1 to {CHAPTERS}, not {options.chapter}")
     settings = TourSettings(
-        spec=with_received(options.data or "news"),
+        spec=seen_from(with_received(options.data or "news"), options.notebook),
         column=options.column,
         split=options.split or "auto",
         lang=options.lang,
@@ -83,6 +83,18 @@ def run(options: argparse.Namespace) -> int:
         behind(next(told), f"chapter {number} of {CHAPTERS}: run, not shown")
     show(told, settings.lang)
     return 0
+
+
+def seen_from(spec: str, notebook: Path | None) -> str:
+    """SPECs as they are written in a notebook, which runs in the folder it lies in."""
+    here = Path.cwd()
+    if notebook is None or notebook.absolute().parent.resolve() == here:
+        return spec
+    parts = spec.split("\n")
+    return "\n".join(
+        part if part == "news" or part.startswith(("news#", "hf:", "-", "~")) else str(here / part)
+        for part in parts
+    )
 
 
 def behind(chapter: Iterable[Element], what: str) -> list[Element]:

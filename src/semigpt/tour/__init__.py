@@ -37,8 +37,8 @@ LONGEST_SENTENCE = 40  # characters
 # Of each model, before the tour says which guesses best. On the bundled news the table leads after
 # 1,000 (3.055 nats, blocks 3.211), and blocks do after 2,000 (2.974, the table 2.992).
 ENOUGH_STEPS = 2_000
-# Of the table, before the tour says what it has learnt: on the bundled news its ten characters are
-# still any characters after 50, and its likeliest followers the counts' after 300.
+# Of the table, before the tour says what it has learnt: from 0.89 the distance to the counts is
+# 0.80 after 30 steps on the bundled news, and 0.22 after 300; on film reviews 0.87 and 0.25.
 SEEN_LEARNING = 300
 
 
