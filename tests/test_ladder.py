@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
-from semigpt.cli.ladder import show_ladder
+from semigpt.cli.ladder import samples, show_ladder, table
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.models import LADDER, model_class
 from semigpt.recipe import open_run
 from semigpt.run import Finished
 from semigpt.run_folder import RunFolder
 from semigpt.studies.ladder import (
+    BOOK_COLUMN,
+    BOOK_TEXT,
     LadderSettings,
     Reached,
     Row,
@@ -191,3 +194,34 @@ def test_a_climb_that_ranks_rungs_the_wrong_way_round_says_it_was_too_short(
     assert "--minutes 1 " in said
     assert too_short(asked, [rows[0], rows[2]]) is None
     assert "Too short to rank them" in markdown(asked, rows)
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_a_live_table_fits_its_terminal_and_explains_each_rung(corpus: Path, width: int) -> None:
+    """A line that the terminal broke would stay on the screen when the table is drawn anew."""
+    asked = settings(corpus, rungs=LADDER)
+    long = "정부는 오늘 " * 40
+    row = Row("bigram", "", 12_345_678, 10.123, 0.456, 10.5, 1e6, 12_345.0, 9, long, 3.4)
+    doing = f"attention, step 3:\n{long}"
+    shown = str(table(asked, [row], {"attention": "10.12 at 100%"}, doing, width))
+    lines = shown.splitlines()
+    assert all(cell_len(line) <= width for line in lines)
+    assert len(lines) <= 24
+    for rung in LADDER:
+        (line,) = (line for line in lines if line.split(" ")[0] == rung)
+        adds = model_class(rung).description
+        assert adds in (line if width >= 120 else lines[lines.index(line) + 1])
+    assert "10.500" in shown
+    assert lines[-1].endswith("…")
+    assert all(cell_len(line) <= width for line in str(samples([row], width)).splitlines())
+
+
+def test_the_books_losses_are_beside_ours_only_where_they_can_be_compared(corpus: Path) -> None:
+    row = Row("bigram", "", 1, 3.6, 0.1, 5.2, 1.0, 1.0, 1, "", 3.4)
+    for data, book in ((str(corpus), True), (BOOK_TEXT, False)):
+        page = markdown(settings(corpus, data={"spec": data}, book=book), [row])
+        assert BOOK_COLUMN not in page
+        assert "bigram 3.40. Losses of different texts cannot be compared" in page
+    page = markdown(settings(corpus, data={"spec": f"{BOOK_TEXT}#streaming=no"}), [row])
+    assert f"| {BOOK_COLUMN} |" in page
+    assert "| 3.40 |" in page

@@ -32,6 +32,6 @@ def output_console(**settings: Any) -> Console:
     return _Console(highlight=False, **settings)
 
 
-def error_console() -> Console:
-    """A console on standard error, for how it goes."""
-    return _Console(stderr=True, highlight=False, soft_wrap=True)
+def error_console(*, soft_wrap: bool = True) -> Console:
+    """A console on standard error, for how it goes; lines are the terminal's to break."""
+    return _Console(stderr=True, highlight=False, soft_wrap=soft_wrap)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +19,11 @@ from semigpt.cli.flags import (
 from semigpt.cli.output import RUNS, note, stopping, write_json, write_path
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from semigpt.studies.ladder import LadderSettings, Row
 
+WIDE = 120  # columns for a rung's numbers and its explanation beside each other
 HELP = """\
 Each rung is a run in FOLDER/RUNG that can be resumed, generated from and
 evaluated; one that is finished with the same settings is not trained again.
@@ -104,40 +107,23 @@ def show_ladder(
     the rows reached.
     """
     from rich.live import Live
-    from rich.table import Table
     from rich.text import Text
 
     from semigpt.cli.console import error_console
-    from semigpt.models import model_class
     from semigpt.recipe import Evaluated, Prepared, Preparing, Stepped
-    from semigpt.studies.ladder import NARROW_COLUMNS, Reached, Rung, cells, climb, headline
+    from semigpt.studies.ladder import Reached, Rung, cells, climb
 
-    console = error_console()
+    # A live table is drawn over itself: a line that a terminal breaks would be counted as one.
+    console = error_console(soft_wrap=False)
     rows: list[Row] = []
     under_way: dict[str, str] = {}
     doing = ""
 
-    def table() -> Table:
-        shown = Table(
-            title=Text(headline(settings)),
-            title_justify="left",
-            caption=Text(doing),  # it may hold a sample, which is no markup
-            caption_justify="left",
-        )
-        for number, column in enumerate(NARROW_COLUMNS):
-            justify = "left" if number < 2 else "right"
-            shown.add_column(column, justify=justify, no_wrap=number != 1)  # type: ignore[arg-type]
-        reached = {row.rung: row for row in rows}
-        for rung in settings.rungs:
-            if rung in reached:
-                shown.add_row(*cells(reached[rung]))
-            else:
-                adds = model_class(rung).description
-                shown.add_row(rung, adds, "", under_way.get(rung, ""), style="dim")
-        return shown
+    def shown() -> Text:
+        return table(settings, rows, under_way, doing, console.width)
 
     with Live(
-        get_renderable=table,
+        get_renderable=shown,
         console=console,
         refresh_per_second=2,
         transient=not console.is_terminal,
@@ -146,21 +132,86 @@ def show_ladder(
             live.stop()
         for event in climb(settings, folder, stop=stop):
             match event:
-                case Rung(_, Preparing() as preparing):
-                    doing = preparing.what
+                case Rung(rung, Preparing() as preparing):
+                    doing = f"{rung}: {preparing.what}"
                 case Rung(rung, Prepared() as prepared):
                     parameters = prepared.model.parameter_count()
                     doing = f"{rung}: {parameters:,} parameters on {prepared.device}"
                 case Rung(rung, Stepped(report)):
                     under_way[rung] = f"{report.loss:.2f} at {report.fraction:.0%}"
                 case Rung(rung, Evaluated() as evaluated):
-                    sample = evaluated.sample[:60].replace("\n", " ")
                     bits = f"{evaluated.bits_per_character:.3f} bits per character"
-                    doing = f"{rung}, step {evaluated.step:,}: {bits}: {sample}"
+                    doing = f"{rung}, step {evaluated.step:,}: {bits}: {evaluated.sample}"
                 case Reached(row, trained):
                     rows.append(row)
                     doing = ""
                     if not console.is_terminal:
-                        line = " · ".join(cell for cell in cells(row) if cell)
-                        console.print(Text(line + ("" if trained else " · as it was")))
+                        line = " · ".join(cells(settings, row))
+                        console.print(
+                            Text(line + ("" if trained else " · as it was")), soft_wrap=True
+                        )
+    if console.is_terminal:
+        console.print(samples(rows, console.width))
     return rows
+
+
+def table(
+    settings: LadderSettings,
+    rows: Sequence[Row],
+    under_way: Mapping[str, str],
+    doing: str,
+    width: int,
+) -> Text:
+    """The rungs in lines that fit the terminal; where it is narrow, each explains itself in a line
+    of its own.
+    """
+    from rich.text import Text
+
+    from semigpt.models import model_class
+    from semigpt.studies.ladder import cells, headline
+
+    wide = width >= WIDE
+    lines = [Text(headline(settings), style="italic")]
+    names = ("rung", "bits/char", "loss in nats", "parameters", "chars/s", "seconds")
+    lines.append(Text(_aligned(names) + "  adds" * wide, style="bold"))
+    reached = {row.rung: row for row in rows}
+    for rung in settings.rungs:
+        adds = model_class(rung).description
+        if rung in reached:
+            name, bits, _, loss, *others = cells(settings, reached[rung])
+            line = Text(_aligned((name, bits, loss, *others[:3])))
+        else:
+            line = Text(_aligned((rung, "", under_way.get(rung, ""), "", "", "")), style="dim")
+        lines.append(line.append(f"  {adds}", style="dim") if wide else line)
+        if not wide:
+            lines.append(Text(f"  {adds}", style="dim"))
+    if doing:
+        lines.append(Text(doing.replace("\n", " ")))
+    return _cut(lines, width)
+
+
+def samples(rows: Sequence[Row], width: int) -> Text:
+    """What each rung writes from the one prompt, a line each."""
+    from rich.text import Text
+
+    lines = [Text()]
+    for row in rows:
+        line = Text(f"{row.rung:11} ", style="bold")
+        lines.append(line.append(row.sample.replace("\n", " "), style="not bold cyan"))
+    return _cut(lines, width)
+
+
+def _cut(lines: Sequence[Text], width: int) -> Text:
+    """Lines that end where the terminal does; a Hangul syllable takes two columns."""
+    from rich.text import Text
+
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return Text("\n", no_wrap=True, overflow="ignore").join(lines)
+
+
+def _aligned(values: Sequence[str]) -> str:
+    rung, *numbers = values
+    return f"{rung:11} " + " ".join(
+        f"{value:>{size}}" for value, size in zip(numbers, (9, 15, 11, 9, 7), strict=True)
+    )

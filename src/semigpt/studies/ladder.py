@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 
 from semigpt.config import Recipe
 from semigpt.errors import CheckpointError, SettingsError
-from semigpt.evaluation.information import BASELINE_NAMES
 from semigpt.html import escape
 from semigpt.models import LADDER, model_class
 from semigpt.recipe import Event, train
@@ -30,7 +29,8 @@ from semigpt.storage import replace_file
 
 __all__ = ["LadderSettings", "Reached", "Row", "Rung", "climb", "rung_recipe", "too_short"]
 
-BASELINES = ("unigram", "bigram", "kneser_ney_5")
+# Baselines in the charts, by their keys in metadata.json.
+BASELINES = {"unigram": "unigram", "bigram": "counted pairs", "kneser_ney_5": "5-gram"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,49 +275,66 @@ def headline(settings: LadderSettings) -> str:
 
 COLUMNS = (
     "rung",
-    "adds",
-    "parameters",
-    "validation loss",
     "bits per character",
+    "adds",
+    "validation loss",
+    "parameters",
     "characters per second",
     "seconds",
-    "the book's loss",
 )
+BOOK_COLUMN = "the book's loss"
+BOOK_TEXT = "hf:daekeun-ml/naver-news-summarization-ko"
 
-NARROW_COLUMNS = ("rung", "adds", "parameters", "loss", "bits/char", "chars/s", "s", "book")
+
+def beside_the_book(settings: LadderSettings) -> bool:
+    """Whether losses can be compared with the book's: the same text and settings."""
+    return settings.book and str(settings.data.get("spec", "")).split("#")[0] == BOOK_TEXT
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """A row as text, one for each of COLUMNS."""
+def columns(settings: LadderSettings) -> tuple[str, ...]:
+    """The table's columns."""
+    return COLUMNS + (BOOK_COLUMN,) * beside_the_book(settings)
+
+
+def cells(settings: LadderSettings, row: Row) -> tuple[str, ...]:
+    """A row as text, one for each of the columns."""
+    book = "" if row.book_val_loss is None else f"{row.book_val_loss:.2f}"
     return (
         row.rung,
-        row.adds,
-        f"{row.parameters:,}",
-        f"{row.val_loss:.3f} ± {row.val_loss_se:.3f}",
         f"{row.bits_per_character:.3f}",
+        row.adds,
+        f"{row.val_loss:.3f} ± {row.val_loss_se:.3f}",
+        f"{row.parameters:,}",
         f"{row.characters_per_second:,.0f}",
         f"{row.seconds:,.0f}",
-        "" if row.book_val_loss is None else f"{row.book_val_loss:.2f}",
+    ) + (book,) * beside_the_book(settings)
+
+
+def book_note(settings: LadderSettings, rows: Sequence[Row]) -> str:
+    """What the book's losses are; where they cannot be compared, here and not in the table."""
+    own = "on its own news (naver-news-summarization-ko) after 49,800 steps of 32 blocks of 8"
+    if beside_the_book(settings):
+        return f"The book's losses are those {own}."
+    losses = [f"{row.rung} {row.book_val_loss:.2f}" for row in rows if row.book_val_loss]
+    return (
+        f"The book's own losses, {own}: {', '.join(losses)}. Losses of different texts cannot be "
+        "compared, their order can."
+        if losses
+        else ""
     )
-
-
-BOOK_NOTE = (
-    "The book's losses are its own, on its own news corpus (naver-news-summarization-ko) after "
-    "49,800 steps of 32 blocks of 8; "
-    "losses of different texts cannot be compared, their order can."
-)
 
 
 def markdown(settings: LadderSettings, rows: Sequence[Row]) -> str:
     """The table and the samples, to be read as text or on a code host."""
+    names = columns(settings)
     lines = [
         f"# The ladder on {headline(settings)}",
         "",
-        f"| {' | '.join(COLUMNS)} |",
-        "|---|---|" + "---:|" * (len(COLUMNS) - 2),
+        f"| {' | '.join(names)} |",
+        "|---|---:|---|" + "---:|" * (len(names) - 3),
     ]
-    lines += [f"| {' | '.join(cells(row))} |" for row in rows]
-    lines += ["", "Loss in nats per token, ± its standard error.", BOOK_NOTE, ""]
+    lines += [f"| {' | '.join(cells(settings, row))} |" for row in rows]
+    lines += ["", "Loss in nats per token, ± its standard error.", book_note(settings, rows), ""]
     if note := too_short(settings, rows):
         lines += [f"{note[0].upper()}{note[1:]}.", ""]
     for row in rows:
@@ -330,12 +347,19 @@ STYLE = """
 table.ladder { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 table.ladder th, table.ladder td { padding: .3em .6em; text-align: right;
   border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
-table.ladder th:nth-child(-n+2), table.ladder td:nth-child(-n+2) { text-align: left; }
-table.ladder td:not(:nth-child(2)) { white-space: nowrap; }
-table.ladder td:nth-child(2) { min-width: 9em; overflow-wrap: normal; }
+table.ladder :is(th, td):is(:nth-child(1), :nth-child(3)) { text-align: left; }
+table.ladder td:not(:nth-child(3)) { white-space: nowrap; }
+table.ladder td:nth-child(3) { min-width: 9em; overflow-wrap: normal; }
+table.ladder :is(th, td):first-child { position: sticky; left: 0; background: var(--paper); }
 div.wide { overflow-x: auto; }
+p.sideways { display: none; }
+@media (max-width: 34rem) { p.sideways { display: block; } }
 @media (min-width: 62rem) { div.wide { margin-inline: -6rem; } }
-p.sample { white-space: pre-wrap; overflow-wrap: anywhere; }
+div.samples { display: grid; gap: 1.2rem 1.6rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr)); }
+div.samples section { break-inside: avoid; }
+div.samples b { font-weight: 650; }
+p.sample { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .92rem; }
 """
 
 
@@ -343,9 +367,10 @@ def html_page(folder: Path, settings: LadderSettings, rows: Sequence[Row]) -> st
     """The page: table, curves of all rungs against steps and against seconds, baselines drawn in, a
     sample a rung.
     """
-    head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns(settings))
     body = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells(row))}</tr>" for row in rows
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells(settings, row))}</tr>"
+        for row in rows
     )
     by_steps, by_seconds = [], []
     metadata: dict[str, Any] = {}
@@ -363,12 +388,12 @@ def html_page(folder: Path, settings: LadderSettings, rows: Sequence[Row]) -> st
             Series(row.rung, [(clock[step], loss) for step, loss in curve if step in clock])
         )
     levels = [
-        Level(BASELINE_NAMES[key], value)
-        for key in BASELINES
+        Level(name, value)
+        for key, name in BASELINES.items()
         if (value := (metadata.get("baselines") or {}).get(key))
     ]
     if metadata.get("source_entropy"):
-        levels.append(Level("the source itself", metadata["source_entropy"], floor=True))
+        levels.append(Level("the source", metadata["source_entropy"], floor=True))
     # The fresh models' ln V, all alike, would press the curves together.
     y_max = 1.1 * max((level.y for level in levels), default=0.0) or None
     charts = "".join(
@@ -382,9 +407,12 @@ def html_page(folder: Path, settings: LadderSettings, rows: Sequence[Row]) -> st
         )
         for series, x_label in ((by_steps, "steps"), (by_seconds, "seconds"))
     )
+    prompt = str(settings.sample.get("prompt", ""))
+    begin = f"<b>{escape(prompt)}</b>" if prompt else ""
     samples = "".join(
-        f'<section class="sample"><h3>{escape(row.rung)}</h3>'
-        f'<p class="sample" lang="ko">{escape(row.sample)}</p></section>'
+        f"<section><h3>{escape(row.rung)} · {row.bits_per_character:.2f} bits</h3>"
+        f'<p class="sample" lang="ko">{begin}{escape(row.sample.removeprefix(prompt))}</p>'
+        "</section>"
         for row in rows
     )
     note = too_short(settings, rows)
@@ -392,8 +420,10 @@ def html_page(folder: Path, settings: LadderSettings, rows: Sequence[Row]) -> st
         f"<h1>The ladder</h1><p>{escape(headline(settings))}</p>"
         f'<div class="wide"><table class="ladder"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
-        f'<p class="soft">Loss in nats per token, ± its standard error. {escape(BOOK_NOTE)}</p>'
+        '<p class="soft sideways">The table goes on to the right.</p>'
+        '<p class="soft">Loss in nats per token, ± its standard error. '
+        f"{escape(book_note(settings, rows))}</p>"
         + (f"<p>{escape(note[0].upper() + note[1:])}.</p>" if note else "")
-        + f"<h2>Learning</h2>{charts}<h2>What each writes</h2>{samples}"
+        + f'<h2>Learning</h2>{charts}<h2>What each writes</h2><div class="samples">{samples}</div>'
     )
     return page("The ladder · semigpt", content, STYLE)
