@@ -58,8 +58,15 @@ def test_explain_says_what_and_why_and_trains_nothing(
     )
     assert not out.exists()
     assert torch.get_num_threads() == threads
+    monkeypatch.setenv("COLUMNS", "40")
     assert main(command) == 0
-    assert "machine.threads" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    for choice in choices.values():  # each in one piece, to be copied
+        assert f"  {choice['force']}" in lines
+    assert not any(line.endswith(" ") for line in lines)
+    whys = [line for line in lines if line.startswith("  ") and not line.startswith("  --")]
+    assert len(whys) > len(choices)
+    assert all(len(line) <= 40 for line in whys)
 
 
 def test_checkpointed_activations_give_the_same_gradient() -> None:

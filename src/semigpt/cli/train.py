@@ -367,14 +367,17 @@ def explain(recipe: Recipe, *, as_json: bool) -> int:
     if as_json:
         write_json([vars(choice) for choice in choices])
         return 0
-    from rich.table import Table
+    from textwrap import fill
+
     from rich.text import Text
 
     from semigpt.cli.console import output_console
 
-    table = Table("what", "chosen", "why", "force it with")
+    console = output_console()
     for choice in choices:
-        cells = (choice.what, choice.chosen, choice.why, choice.force)
-        table.add_row(*map(Text, cells))
-    output_console().print(table)
+        why = fill(choice.why, console.width, initial_indent="  ", subsequent_indent="  ")
+        console.print(Text(f"{choice.what}: {choice.chosen}", style="bold"))
+        console.print(Text(why))
+        # In one piece, to be copied: the terminal alone breaks it.
+        console.print(Text(f"  {choice.force}", style="cyan"), soft_wrap=True)
     return 0
