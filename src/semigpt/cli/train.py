@@ -367,17 +367,19 @@ def explain(recipe: Recipe, *, as_json: bool) -> int:
     if as_json:
         write_json([vars(choice) for choice in choices])
         return 0
-    from textwrap import fill
+    from textwrap import TextWrapper
 
     from rich.text import Text
 
     from semigpt.cli.console import output_console
 
     console = output_console()
+    lines = TextWrapper(console.width, break_long_words=False, break_on_hyphens=False)
     for choice in choices:
-        why = fill(choice.why, console.width, initial_indent="  ", subsequent_indent="  ")
-        console.print(Text(f"{choice.what}: {choice.chosen}", style="bold"))
-        console.print(Text(why))
+        lines.initial_indent, lines.subsequent_indent = "", "  "
+        console.print(Text(lines.fill(f"{choice.what}: {choice.chosen}"), style="bold"))
+        lines.initial_indent = "  "
+        console.print(Text(lines.fill(choice.why)))
         # In one piece, to be copied: the terminal alone breaks it.
         console.print(Text(f"  {choice.force}", style="cyan"), soft_wrap=True)
     return 0
