@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semigpt.cli.flags import Commands, Parser, add_command
-from semigpt.cli.output import standard_input, write_exact, write_json, write_styled
+from semigpt.cli.output import note, standard_input, write_exact, write_json, write_styled
 from semigpt.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -52,8 +51,9 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "--interactive",
         action="store_true",
-        help="continue behind each line from standard input, in one text",
+        help="write one text in turn with the model: a line of yours, then its own; /? for help",
     )
+    sub._optionals.title = "often"
     _add_sampling_flags(sub)
     _add_constraint_flags(sub)
     _add_output_flags(sub)
@@ -194,13 +194,18 @@ def run(options: argparse.Namespace) -> int:
         "echo": not options.no_echo and not options.json,
     }
     if options.interactive:
+        from semigpt.cli.interactive import converse
+
         converse(engine, prompt, settings, show=options.show)
         return 0
     chunks = engine.stream(prompt, **settings)
     if options.json:
         scored = settings["logprobs"] is not None
         samples = _collected(chunks, options.num_samples, scored=scored)
-        write_json({"prompt": engine.normalized(prompt), "seed": options.seed, "samples": samples})
+        answer = {"prompt": engine.normalized(prompt), "seed": options.seed, "samples": samples}
+        if options.choice:
+            answer["choices"] = choice_shares(engine, prompt, options.choice)
+        write_json(answer)
     elif options.num_samples == 1:
         write_chunks(chunks, show=options.show)
     else:
@@ -210,7 +215,28 @@ def run(options: argparse.Namespace) -> int:
         for number, text in enumerate(texts):
             write_exact("\n---\n\n" if number else "")
             write_chunks(iter(text), show=options.show)
+    if options.choice and not options.json:
+        for choice, share in choice_shares(engine, prompt, options.choice).items():
+            note(f"{share:6.1%}  {choice}")
     return 0
+
+
+def choice_shares(engine: Engine, prompt: str, choices: Sequence[str]) -> dict[str, float]:
+    """How the model's own probability is shared by the choices, the likeliest first.
+
+    Of each whole text, prompt and choice, so that it does not matter which tokens spell the border.
+    """
+    from math import exp
+
+    texts = list(dict.fromkeys(choices))
+    scores = [0.0] * len(texts)
+    asked = [prompt + text for text in texts]
+    for chunk in engine.stream(asked, max_new_tokens=0, echo=True, logprobs=0):
+        scores[chunk.sample] += sum(score.log_probability for score in chunk.scores)
+    most = max(scores)
+    weights = [exp(score - most) for score in scores]
+    shares = ((text, weight / sum(weights)) for text, weight in zip(texts, weights, strict=True))
+    return dict(sorted(shares, key=lambda share: -share[1]))
 
 
 def _sampling(options: argparse.Namespace) -> SamplingSettings:
@@ -279,22 +305,3 @@ def write_chunks(chunks: Iterator[Chunk], *, show: bool) -> None:
     for chunk in chunks:
         write_exact(chunk.text)
     write_exact("\n")
-
-
-def converse(engine: Engine, prompt: str, settings: dict[str, Any], *, show: bool) -> None:
-    """Write, take a line from standard input, continue behind it: one text, read once."""
-    from semigpt.generation.engine import Conversation
-
-    conversation = Conversation()
-    lines, asked = standard_input(), sys.stdin is not None and sys.stdin.isatty()
-    for turns in itertools.count():
-        if prompt or turns:
-            chunks = engine.stream(prompt, conversation=conversation, **settings)
-            write_chunks(chunks, show=show)
-        if asked:
-            print("> ", end="", file=sys.stderr, flush=True)
-        line = lines.readline()
-        if not line:
-            break
-        prompt = line.decode("utf-8", "replace").rstrip("\r\n")
-        settings["echo"] = False  # the line stands on the screen already

@@ -9,11 +9,14 @@ import math
 import sys
 from collections.abc import Iterator
 
+from semigpt.cli.token_table import visible
 from semigpt.controls import pictured
 from semigpt.generation.stream import Chunk
 
 __all__ = ["painted", "surprisal"]
 
+LONGEST_BAR = 12
+SHOWN = 3  # alternatives on a line
 COLOURS = (
     (0.0, ""),
     (1.0, "on color(194)"),
@@ -30,10 +33,9 @@ def surprisal(chunk: Chunk) -> float:
 
 
 def painted(chunks: Iterator[Chunk]) -> Iterator[str]:
-    """What to write: a line for each chunk; on a terminal first the text, painted as it comes.
-
-    A line holds the text, its surprisal, and the alternatives of each of its tokens, separated by
-    tabs.
+    """What to write: a line for each chunk, of the text, its surprisal and the alternatives of each
+    of its tokens, separated by tabs; on a terminal first the text, painted as it comes, and then
+    the same in columns for the eye.
     """
     if not sys.stdout.isatty():
         yield from (_line(chunk) + "\n" for chunk in chunks if chunk.text)
@@ -42,7 +44,7 @@ def painted(chunks: Iterator[Chunk]) -> Iterator[str]:
     for chunk in chunks:
         if chunk.text:
             yield _paint(chunk)
-            lines.append(_line(chunk))
+            lines.append(_columns(chunk))
     yield "\n\n" + "\n".join(lines) + "\n"
 
 
@@ -58,6 +60,25 @@ def _paint(chunk: Chunk) -> str:
         style.render(pictured(part), color_system=ColorSystem.EIGHT_BIT) if part else ""
         for part in chunk.text.split("\n")
     )
+
+
+def _columns(chunk: Chunk) -> str:
+    """A line for the eye: the text, its surprisal in bits with a bar, and what was likeliest."""
+    bits = surprisal(chunk)
+    alternatives = [
+        _padded(f"{visible(pictured(text, one_line=True))} {math.exp(p):.0%}", 11)
+        for score in chunk.scores[:1]
+        for text, p in score.alternatives[:SHOWN]
+    ]
+    text = _padded(visible(pictured(chunk.text, one_line=True)), 6)
+    bar = "█" * min(round(bits), LONGEST_BAR)
+    return f"{text} {bits:5.1f} {bar:{LONGEST_BAR}}  {''.join(alternatives)}".rstrip()
+
+
+def _padded(text: str, width: int) -> str:
+    from rich.cells import cell_len
+
+    return text + " " * max(1, width - cell_len(text))
 
 
 def _line(chunk: Chunk) -> str:
