@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.progress import Progress
 
 from semigpt.cli import main
+from semigpt.cli.console import error_console
+from semigpt.cli.output import is_live, note, reading
 
 FAST = [
     "--set",
@@ -336,3 +340,36 @@ def test_a_signal_finishes_the_step_saves_and_says_so(
     assert "Traceback" not in errors
     saved = sorted((out / "checkpoints").iterdir())[-1].name
     assert f"saved at step {int(saved.removeprefix('step-')):,}" in errors
+
+
+class Screen(io.StringIO):
+    """A stream that says it is a terminal, as a notebook's cell does to a program that it runs."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("notebook", [True, False])
+def test_a_notebooks_cell_gets_plain_lines(notebook: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps every frame of a bar, and the codes that move about a terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if notebook:
+        monkeypatch.setenv("JPY_PARENT_PID", "1")
+    else:
+        monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "stdin", Screen())
+    note("a line")
+    with reading() as tell:
+        tell(1, 2)
+    console = error_console()
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        bar.add_task("steps", total=1)
+    console.print("[bold]text[/]")
+    assert ("\x1b" in screen.getvalue()) != notebook
+    assert is_live(sys.stdin) != notebook
+    if notebook:
+        assert screen.getvalue() == "a line\ntext\n"

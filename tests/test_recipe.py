@@ -116,7 +116,11 @@ def files_of(run: Path) -> dict[str, bytes]:
 
 
 def test_a_run_leaves_what_the_design_draws(tmp_path: Path, text_file: Path) -> None:
-    events = [e for e in train(recipe(text_file), tmp_path / "run") if not isinstance(e, Preparing)]
+    every = list(train(recipe(text_file), tmp_path / "run"))
+    doing = [event.what for event in every if isinstance(event, Preparing)]
+    assert doing[-1] == "counting n-grams, compiling, timing a few steps"
+    assert "learning a tokenizer" in doing
+    events = [event for event in every if not isinstance(event, Preparing)]
     assert isinstance(events[0], Prepared)
     assert isinstance(events[-1], Finished)
     assert events[-1].complete

@@ -64,8 +64,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Preparing:
-    """Text is being read, or turned into tokens; what is written so far is resumed if the run stops
-    here.
+    """What is done before the first step. Text that is read or turned into tokens, so far, is
+    resumed if the run stops here.
     """
 
     what: str  # "reading: 1,200 documents, 3,400,000 characters"
@@ -99,9 +99,11 @@ def prepare(
     for split in ("train", "validation"):
         check_split(corpus, split)
     if recipe.left_open:
+        yield Preparing("choosing size and tokenizer", None)
         with timed("choosing"):
             best, *_ = ways_to_train(recipe, corpus, processes=processes)
             recipe = recipe.with_choice(best)
+    yield Preparing("learning a tokenizer", None)
     with timed("learning a tokenizer"):
         if recipe.start.folder is None:
             tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
@@ -118,6 +120,7 @@ def prepare(
             block_starts(tokens, context, 1, order="epoch", seed=0, step=0)
         except CorpusError as error:
             raise CorpusError(f"the {split} split of {corpus.spec} is too short: {error}") from None
+    yield Preparing("counting n-grams, compiling, timing a few steps", None)  # what comes next
     return recipe, Text(corpus, tokenizer, dataset)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from semigpt.cli.output import in_notebook
 from semigpt.controls import pictured
 
 __all__ = ["error_console", "output_console"]
@@ -29,9 +30,14 @@ class _Console(Console):
 
 def output_console(**settings: Any) -> Console:
     """A console on standard output; the settings are rich's."""
-    return _Console(highlight=False, **settings)
+    return _Console(highlight=False, **_plain(), **settings)
 
 
 def error_console(*, soft_wrap: bool = True) -> Console:
     """A console on standard error, for how it goes; lines are the terminal's to break."""
-    return _Console(stderr=True, highlight=False, soft_wrap=soft_wrap)
+    return _Console(stderr=True, highlight=False, soft_wrap=soft_wrap, **_plain())
+
+
+def _plain() -> dict[str, Any]:
+    """Settings for plain lines, in a notebook's cell."""
+    return {"force_terminal": False, "force_jupyter": False} if in_notebook() else {}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from semigpt.cli.output import note, standard_input
+from semigpt.cli.output import is_live, note, standard_input
 from semigpt.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def converse(engine: Engine, prompt: str, settings: dict[str, Any], *, show: boo
 
     Commands are a person's: piped lines are text, whatever they begin with.
     """
-    lines, asked = standard_input(), sys.stdin is not None and sys.stdin.isatty()
+    lines, asked = standard_input(), is_live(sys.stdin)
     talk = Talk(engine, settings, show=show)
     if asked:
         note(GREETING)

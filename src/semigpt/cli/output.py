@@ -26,6 +26,8 @@ __all__ = [
     "EXIT_BAD_INPUT",
     "RUNS",
     "broken_pipe",
+    "in_notebook",
+    "is_live",
     "note",
     "one_line",
     "reading",
@@ -44,6 +46,19 @@ EXIT_BAD_INPUT = 2
 RUNS = Path("runs")
 
 
+def in_notebook() -> bool:
+    """Whether a cell of a Jupyter notebook takes what is written.
+
+    It looks like a terminal, and keeps every frame of what is drawn over on one.
+    """
+    return "JPY_PARENT_PID" in os.environ
+
+
+def is_live(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal, on which lines can be drawn over and a person can answer."""
+    return stream is not None and stream.isatty() and not in_notebook()
+
+
 # Standard error
 
 
@@ -55,7 +70,7 @@ def one_line(message: str) -> int:
 
 def note(line: str) -> None:
     """A line on standard error about how it goes."""
-    print("\r\x1b[K" * sys.stderr.isatty() + pictured(line), file=sys.stderr)
+    print("\r\x1b[K" * is_live(sys.stderr) + pictured(line), file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -65,14 +80,14 @@ def reading() -> Iterator[Callable[[int, int], None]]:
     """
 
     def tell(documents: int, characters: int) -> None:
-        if sys.stderr.isatty():
+        if is_live(sys.stderr):
             line = f"reading: {documents:,} documents, {characters:,} characters"
             print(f"\r{line}", end="", file=sys.stderr, flush=True)
 
     try:
         yield tell
     finally:
-        if sys.stderr.isatty():
+        if is_live(sys.stderr):
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 

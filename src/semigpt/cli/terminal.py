@@ -82,7 +82,7 @@ class TrainingDisplay:
         """
         now, fraction = time.monotonic(), event.fraction
         if fraction is None:
-            self.bar.update(self.task, what=event.what)
+            self.bar.update(self.task, what=event.what, completed=0.0, loss="", begun=0.0)
             return
         if self.read is None or fraction < self.read[2]:
             self.read = (fraction, now, fraction)
@@ -90,7 +90,7 @@ class TrainingDisplay:
         self.read = (begun, since, fraction)
         self.bar.update(
             self.task,
-            what=event.what if fraction < 1 else "preparing",
+            what=event.what,
             completed=fraction,
             loss=f"{fraction:.0%}" if fraction < 1 else "",
             seconds=now - since,

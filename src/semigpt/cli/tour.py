@@ -12,7 +12,7 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 from semigpt.cli.flags import Commands, add_command, add_data_flags
-from semigpt.cli.output import note, write, write_path
+from semigpt.cli.output import is_live, note, write, write_path
 from semigpt.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def show(told: Iterator[Iterator[Element]], lang: str) -> None:
     from semigpt.tour.loader import Fold
     from semigpt.tour.text import as_text
 
-    paced = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    paced = is_live(sys.stdin) and is_live(sys.stdout)
     next_chapter, answer = ASKED[lang]
     for number, chapter in enumerate(told):
         if paced and number and not asked(next_chapter):
@@ -154,7 +154,7 @@ def asked(what: str) -> bool:
 
 def show_text(element: Element, text: str) -> None:
     """An element on standard output, in colours on a terminal."""
-    if not sys.stdout.isatty():
+    if not is_live(sys.stdout):
         write(f"{text}\n\n")
         return
     from rich.text import Text
