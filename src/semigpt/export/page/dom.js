@@ -47,25 +47,39 @@ export function visible(text) {
 export function speak(name) {
   language = name;
   document.documentElement.lang = name;
-  for (const place of document.querySelectorAll("[data-say]")) {
-    place.textContent = say(place.dataset.say);
-  }
-  for (const place of document.querySelectorAll("[data-label]")) {
-    place.setAttribute("aria-label", say(place.dataset.label));
-  }
-  for (const place of document.querySelectorAll("[data-title]")) {
-    place.title = say(place.dataset.title);
+  for (const place of document.querySelectorAll("[data-say], [data-label]")) {
+    const { say: text, label } = place.dataset;
+    if (text) place.textContent = say(text);
+    if (label) place.setAttribute("aria-label", say(label));
   }
 }
 
-const EDGES = [0.5, 1, 2, 3, 5, 7, 10]; // bits between the shades of surprise
+const SHADES = [[0, 0], [0.5, 0.08], [1, 0.16], [2, 0.26], [3, 0.37], [5, 0.49], [7, 0.62], [10, 0.78]];
 
-/** The shade of so many bits per character, 0 … 7. */
-export function shade(bits) {
-  return EDGES.filter((edge) => bits >= edge).length;
+/** Letters, painted by how many bits each of them needed; null paints nothing. */
+export function surprising(letters, bits) {
+  const made = element("i", { className: "heat" }, letters);
+  const [, weight] = SHADES.findLast(([edge]) => edge <= bits / [...letters].length) ?? SHADES[0];
+  made.style.setProperty("--weight", weight);
+  return made;
 }
 
-/** The shades with the bits from which each holds. */
+/** The shades, each with the bits from which it holds. */
 export function shades() {
-  return [0, ...EDGES].map((edge, index) => element("i", { className: `s${index}` }, number(edge, edge % 1 ? 1 : 0)));
+  return SHADES.map(([edge]) => {
+    const made = surprising("x", edge);
+    made.textContent = number(edge, edge % 1 ? 1 : 0);
+    return made;
+  });
+}
+
+/** The bits per character of the parts that have any; null where none has. */
+export function bitsPerCharacter(parts) {
+  let sum = 0, length = 0;
+  for (const { start, end, bits } of parts) {
+    if (bits === null) continue;
+    sum += bits;
+    length += end - start;
+  }
+  return length ? sum / length : null;
 }

@@ -1,7 +1,7 @@
 // The box: a plain textarea, so that Hangul, undo and screen readers are the system's own, over a
 // painted copy of its text. And the tree of what was written.
 
-import { element, shade } from "./dom.js";
+import { element, surprising } from "./dom.js";
 
 /** A text with those that were written behind it. */
 class Node {
@@ -106,9 +106,10 @@ export class Editor {
     return this.parts.find(({ start, end }) => start <= place && place < end);
   }
 
-  /** Replace the text, by a program. Never while composing. */
+  /** Replace the text, by a program. Never while composing. A box holds no carriage return. */
   put(text) {
     if (this.composing) return;
+    text = text.replace(/\r/g, "\n");
     const follow = this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < 40;
     this.area.value = text;
     this.area.setSelectionRange(text.length, text.length);
@@ -140,9 +141,12 @@ export class Editor {
     this.parts.forEach((part, index) => {
       if (part.end > same) return;
       const letters = points.slice(part.start, part.end).join("");
-      const mark = element("i", { textContent: letters, "data-part": index });
-      if (this.weights) mark.style.setProperty("--weight", this.weights.get(part.start) ?? 0);
-      mark.className = this.weights ? "looked" : `s${part.bits === null ? 0 : shade(part.bits / letters.length)}`;
+      const mark = surprising(letters, part.bits);
+      mark.dataset.part = index;
+      if (this.weights) {
+        mark.className = "looked";
+        mark.style.setProperty("--weight", this.weights.get(part.start) ?? 0);
+      }
       if (part.start === this.selected) mark.classList.add("chosen");
       content.push(mark);
       at = part.end;

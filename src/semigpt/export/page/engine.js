@@ -61,7 +61,8 @@ export class Engine {
         if (!alive()) return null;
         const logits = this.model.logits(await this.reader.read(ids[place]));
         const whole = logSum(logits);
-        this.likeliest[place] = best(logits, LIKELIEST).map((id) => [id, Math.exp(logits[id] - whole)]);
+        const likeliest = best(logits, LIKELIEST, this.constraint.allowed(""));
+        this.likeliest[place] = likeliest.map((id) => [id, Math.exp(logits[id] - whole)]);
         if (place + 1 < ids.length) {
           this.bits[place + 1] = (whole - logits[ids[place + 1]]) / Math.LN2;
         }
@@ -143,12 +144,13 @@ export class Engine {
   async *write({ text, first = null, count, temperature, seed, alive = always }) {
     const random = randomNumbers(seed);
     const stream = this.tokenizer.stream();
-    let { ids, state, covered, allowed } = await this._inTurn(() => {
+    let state = "";
+    let { ids, covered, allowed } = await this._inTurn(() => {
       return this._begin(text, first, temperature, random);
     });
     for (const id of first ?? []) yield { text: stream.push(id), bits: null };
     let bits = 0;
-    for (let written = 0; written < count && alive(); written++) {
+    for (let written = 0; ids.length && written < count && alive(); written++) {
       const token = await this._inTurn(async () => {
         await this.writer.settle(ids.slice(0, -1));
         const logits = this.model.logits(await this.writer.read(ids.at(-1)));
@@ -173,10 +175,9 @@ export class Engine {
   /** Where a new text begins: at the prompt's end, or where a longer token reaches over it. */
   async _begin(text, first, temperature, random) {
     const ids = this.ids(text);
-    if (first) return { ids: [...ids, ...first], state: "", covered: 0, allowed: null };
-    if (!ids.length) throw new RangeError("a plain vocabulary begins behind a character");
-    const points = this._healingPoints(ids);
-    if (points.length === 1) return { ids, state: "", covered: 0, allowed: null };
+    const plain = { ids: [...ids, ...(first ?? [])], covered: 0, allowed: null };
+    const points = first ? [] : this._healingPoints(ids);
+    if (points.length < 2) return plain;
     const back = points.at(-1).back, start = ids.length - back;
     await this.writer.settle(ids.slice(0, start - 1));
     const rows = [];
@@ -193,12 +194,8 @@ export class Engine {
       return reached + Math.log(sum);
     });
     const chosen = points[draw(scores, scores, temperature, random)] ?? points[0];
-    return {
-      ids: ids.slice(0, ids.length - chosen.back),
-      state: "",
-      covered: chosen.covered,
-      allowed: chosen.back ? chosen.allowed : null,
-    };
+    if (!chosen.back) return plain;
+    return { ...chosen, ids: ids.slice(0, ids.length - chosen.back) };
   }
 
   /** The prompt's end, and each place before it from which a longer token reaches over it. */
@@ -283,10 +280,11 @@ function logSum(logits) {
   return top + Math.log(sum);
 }
 
-/** The indices of the `count` largest values, the largest first. */
-function best(values, count) {
+/** The indices of the `count` largest values, the largest first; of those that `after` allows. */
+function best(values, count, after = values) {
   const found = [];
-  for (let i = 0; i < values.length; i++) {
+  for (let i = 0; i < after.length; i++) {
+    if (after[i] === null) continue;
     if (found.length === count && values[i] <= values[found[count - 1]]) continue;
     let at = found.length;
     while (at && values[found[at - 1]] < values[i]) at--;

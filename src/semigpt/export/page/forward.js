@@ -79,12 +79,12 @@ function rotate(x, from, width, { cos, sin }) {
   }
 }
 
-/** softmax(logits / temperature) in place, over 0 … length; returns it. */
-export function softmax(logits, length = logits.length, temperature = 1) {
+/** softmax(logits) in place; returns it. */
+export function softmax(logits) {
   let top = -Infinity, sum = 0;
-  for (let i = 0; i < length; i++) if (logits[i] > top) top = logits[i];
-  for (let i = 0; i < length; i++) sum += logits[i] = Math.exp((logits[i] - top) / temperature);
-  for (let i = 0; i < length; i++) logits[i] /= sum;
+  for (const logit of logits) if (logit > top) top = logit;
+  for (let i = 0; i < logits.length; i++) sum += logits[i] = Math.exp(logits[i] - top);
+  for (let i = 0; i < logits.length; i++) logits[i] /= sum;
   return logits;
 }
 

@@ -1,6 +1,6 @@
 // The page: puts the engine and the parts together.
 
-import { $, currentLanguage, element, number, say, shades, speak } from "./dom.js";
+import { $, bitsPerCharacter, currentLanguage, element, number, say, shades, speak } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Engine } from "./engine.js";
 import { showAttention, showCandidates, showLens } from "./panel.js";
@@ -150,7 +150,10 @@ class Page {
   /** Score the text as it stands, and show the chosen letter. */
   async changed() {
     if (!this.now) return;
-    const asked = ++this.asked, { text } = this.editor, engine = this.now;
+    const asked = ++this.asked, engine = this.now, { editor } = this;
+    const normalized = engine.tokenizer.normalized(editor.text); // as pasted text may not be
+    if (normalized !== editor.text) editor.put(normalized);
+    const { text } = editor;
     const alive = () => asked === this.asked;
     try {
       const scored = await engine.score(text, alive);
@@ -167,11 +170,9 @@ class Page {
   }
 
   _measured(parts) {
-    const known = parts.filter(({ bits }) => bits !== null);
-    if (!known.length) return "";
-    const sum = known.reduce((total, { bits }) => total + bits, 0);
-    const length = known.reduce((total, { start, end }) => total + end - start, 0);
-    const bits = say("perCharacter", { bits: number(sum / length, 2) });
+    const measured = bitsPerCharacter(parts);
+    if (measured === null) return "";
+    const bits = say("perCharacter", { bits: number(measured, 2) });
     return this.wrote ? `${say("wrote", this.wrote())} · ${bits}` : bits;
   }
 
@@ -253,8 +254,8 @@ class Page {
         if (!alive() || editor.composing) break;
         const start = [...parent.text + written].length;
         written += text;
-        node.text = parent.text + written;
-        editor.put(node.text);
+        editor.put(parent.text + written);
+        node.text = editor.text;
         parts.push({ start, end: start + [...text].length, bits, place: null });
         editor.paint(parts);
       }

@@ -1,6 +1,6 @@
 // Below the box: every rung side by side, what was written while learning, and the map of letters.
 
-import { $, element, number, say, shade, visible } from "./dom.js";
+import { $, bitsPerCharacter, element, number, say, surprising, visible } from "./dom.js";
 import { nearest } from "./projection.js";
 
 /** A card a model; `start` writes into them, `choose` takes one for the box. */
@@ -29,16 +29,11 @@ export async function compare(engines, { text, count, temperature, seed, alive }
     const measured = engine.facts.bits_per_character;
     const scored = await engine.score(text, alive);
     if (!scored) return;
-    const known = scored.parts.filter(({ bits }) => bits !== null);
-    const length = known.reduce((sum, { start, end }) => sum + end - start, 0);
-    const sum = known.reduce((total, { bits }) => total + bits, 0);
-    card.querySelector(".soft").textContent = say("rungBits", {
-      bits: length ? number(sum / length, 2) : "–",
-      measured: measured ? number(measured, 2) : "–",
-    });
+    const own = bitsPerCharacter(scored.parts);
+    const shown = (bits) => (bits ? number(bits, 2) : "–");
+    card.querySelector(".soft").textContent = say("rungBits", { bits: shown(own), measured: shown(measured) });
     for await (const chunk of engine.write({ text, count, temperature, seed, alive })) {
-      const bits = (chunk.bits ?? 0) / [...chunk.text].length;
-      card.querySelector(".written").append(element("i", { className: `s${shade(bits)}` }, chunk.text));
+      card.querySelector(".written").append(surprising(chunk.text, chunk.bits));
     }
     if (!alive()) return;
   }
@@ -48,8 +43,7 @@ export async function compare(engines, { text, count, temperature, seed, alive }
 export function showSamples(samples) {
   $("samples").hidden = !samples.length;
   if (!samples.length) return;
-  const slider = $("sample-step");
-  slider.max = samples.length - 1;
+  const slider = $("sample-step"), last = samples.length - 1;
   const show = () => {
     const { step, prompt, text, bits_per_character: bits } = samples[slider.value];
     const at = say("sampleAt", { step: number(step) });
@@ -58,7 +52,7 @@ export function showSamples(samples) {
     $("sample").replaceChildren(element("b", {}, prompt), text);
   };
   slider.oninput = show;
-  slider.value = samples.length - 1;
+  if (slider.samples !== samples) Object.assign(slider, { samples, max: last, value: last });
   show();
 }
 
