@@ -1,7 +1,7 @@
 """Measure model.html in a browser, and take the README's picture of it.
 
     python benchmarks/page.py runs/news-gpt runs/ladder/bigram
-    python benchmarks/page.py runs/news-gpt --picture docs/model_page.png
+    python benchmarks/page.py src/semigpt/data/starter --picture docs/model_page.png
 
 Each run's page is written and opened in Chromium (Debian: apt install chromium; pip install
 playwright). Of each, a row:
@@ -37,6 +37,7 @@ from semigpt.huggingface.open import open_run
 
 HEAD = ("run", "MB", "code", "paint", "ready", "ms/char", "ids", "KL int8", "same", "KL float32")
 READY = "!!semigpt.now && semigpt.editor.paintedText === semigpt.editor.text"
+DONE = f"!semigpt.writing && {READY}"
 PAINT = "performance.getEntriesByType('paint').map((one) => one.startTime).at(-1)"
 READ = """async (text) => {
   const engine = semigpt.now, ids = engine.ids(text), rows = [];
@@ -120,7 +121,7 @@ def measure(browser: Any, path: Path) -> dict[str, str]:
     }
 
 
-def picture(browser: Any, path: Path, file: Path) -> None:
+def picture(browser: Any, path: Path, prompt: str, file: Path) -> None:
     """The page in Korean after it has gone on once, with a letter chosen and its heads in sight."""
     run, model, tokenizer = open_run(path)
     with tempfile.TemporaryDirectory() as folder:
@@ -131,11 +132,15 @@ def picture(browser: Any, path: Path, file: Path) -> None:
         page = browser.new_page(viewport=view, locale="ko-KR", device_scale_factor=1)
         page.goto(html.as_uri())
         wait(page, READY)
+        page.fill("#text", prompt)
         page.click("#go")
-        wait(page, f"!semigpt.writing && {READY}")
+        wait(page, DONE)
+        while page.evaluate("semigpt.editor.text.length") < 60:  # a review may end at once
+            page.click("#retry")
+            wait(page, DONE)
         page.click("#attention summary")
-        page.locator(".mirror i").nth(8).evaluate("(one) => one.scrollIntoView()")
-        box = page.locator(".mirror i").nth(8).bounding_box()
+        parts = page.locator(".mirror i")
+        box = parts.nth(parts.count() // 2).bounding_box()
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         wait(page, "document.querySelectorAll('#heads button').length > 0")
         page.evaluate("scrollTo(0, 0)")
@@ -150,6 +155,7 @@ def main() -> int:
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run or model folders")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="take one of the first run")
+    parser.add_argument("--prompt", default="이 영화는", help="what the picture begins with")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
@@ -158,7 +164,7 @@ def main() -> int:
         with sync_playwright() as playwright:
             browser = chromium(playwright)
             if options.picture is not None:
-                picture(browser, options.runs[0], options.picture)
+                picture(browser, options.runs[0], options.prompt, options.picture)
                 return 0
             rows = [measure(browser, path) for path in options.runs]
     except SemigptError as error:

@@ -66,8 +66,7 @@ export class Editor {
     if (!isEnter || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
     if (event.repeat) return;
-    if (this.composing || event.isComposing) this.wanted = true;
-    else this.on.go();
+    this.on.go();
   }
 
   _changed() {
@@ -179,12 +178,14 @@ export class Editor {
   }
 
   undo() {
-    if (this.node.text === this.text && this.node.parent) this.node = this.node.parent;
+    const here = this.settle();
+    this.node = here.parent ?? here;
     this.put(this.node.text);
   }
 
-  /** Go to the sibling so many places on; whether there is one. */
+  /** Go to the sibling so many places on; whether there is one. What was typed becomes the last. */
   walk(by) {
+    if (this.node.text !== this.text) this.node.parent?.add(this.text);
     const next = this.siblings[this.siblings.indexOf(this.node) + by];
     if (!next) return false;
     this.node = next;

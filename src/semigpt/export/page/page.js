@@ -71,7 +71,7 @@ class Page {
     const several = this.models.length > 1;
     $("models").hidden = $("ladder").hidden = !several;
     this.editor.put(this._opening());
-    this.editor.settle();
+    this.editor.node.text = this.editor.text;
     await this.use(this.models.length - 1);
   }
 
@@ -142,7 +142,6 @@ class Page {
     $("branch").textContent = say("branch", { number: place + 1, count: siblings.length });
     $("before").disabled = place === 0;
     $("after").disabled = place === siblings.length - 1;
-    if (node.seed !== null) $("seed").value = node.seed;
   }
 
   // Scores
@@ -210,6 +209,10 @@ class Page {
   /** Go on behind the text, or from a candidate. */
   go() {
     if (this.writing || !this.now) return;
+    if (this.editor.composing) {
+      this.editor.wanted = true;
+      return;
+    }
     const parent = this.editor.settle();
     this.write(parent, Number($("seed").value));
   }
@@ -236,6 +239,7 @@ class Page {
     this.writing = true;
     const node = editor.branch(parent, seed);
     node.first = first;
+    $("seed").value = seed;
     editor.put(parent.text);
     this.tell(() => say("writing"));
     const begin = performance.now();
@@ -288,6 +292,7 @@ class Page {
 
   walk(by) {
     if (this.writing || !this.editor.walk(by)) return;
+    $("seed").value = this.editor.node.seed ?? 1;
     this.changed();
   }
 
