@@ -37,6 +37,10 @@ from semigpt.huggingface.open import open_run
 
 HEAD = ("run", "MB", "code", "paint", "ready", "ms/char", "ids", "KL int8", "same", "KL float32")
 READY = "!!semigpt.now && semigpt.editor.paintedText === semigpt.editor.text"
+SURPRISING = """(() => {
+  const bits = semigpt.editor.parts.map((part) => part.bits);
+  return bits.indexOf(Math.max(...bits.slice(8)));
+})()"""
 DONE = f"!semigpt.writing && {READY}"
 PAINT = "performance.getEntriesByType('paint').map((one) => one.startTime).at(-1)"
 READ = """async (text) => {
@@ -128,7 +132,7 @@ def picture(browser: Any, path: Path, prompt: str, file: Path) -> None:
         html = Path(folder) / "model.html"
         text = page_html(path.name, [exhibit(path.name, model, tokenizer, run)])
         html.write_text(text, encoding="utf-8")
-        view = {"width": 1120, "height": 640}
+        view = {"width": 1120, "height": 760}
         page = browser.new_page(viewport=view, locale="ko-KR", device_scale_factor=1)
         page.goto(html.as_uri())
         wait(page, READY)
@@ -139,8 +143,8 @@ def picture(browser: Any, path: Path, prompt: str, file: Path) -> None:
             page.click("#retry")
             wait(page, DONE)
         page.click("#attention summary")
-        parts = page.locator(".mirror i")
-        box = parts.nth(parts.count() // 2).bounding_box()
+        most = page.evaluate(SURPRISING)
+        box = page.locator(".mirror i").nth(most).bounding_box()
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         wait(page, "document.querySelectorAll('#heads button').length > 0")
         page.evaluate("scrollTo(0, 0)")

@@ -27,6 +27,7 @@ from semigpt.generation.quantize import rounded
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.models import LADDER, build_model, model_class
 from semigpt.models.base import LanguageModel
+from semigpt.models.bigram import BigramSettings, SemiGPT
 from semigpt.tokenizers import Tokenizer, train_tokenizer
 from semigpt.tokenizers.char import CharTokenizer
 
@@ -70,6 +71,13 @@ def test_a_page_says_why_it_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -
     memory = Exhibit(name="run", model=small_memory(tokenizer), tokenizer=tokenizer)
     with pytest.raises(SettingsError, match="counted n-grams would weigh more"):
         page_html("run", [memory])
+
+    class Other(SemiGPT):
+        kind = "other"
+
+    made_up = Other(BigramSettings(vocab_size=tokenizer.vocab_size, context_length=8))
+    with pytest.raises(SettingsError, match="no forward pass for the rung other"):
+        page_html("run", [Exhibit(name="run", model=made_up, tokenizer=tokenizer)])
     monkeypatch.setattr(page_file, "LARGEST", 1000)
     large = Exhibit(name="run", model=model_of("gpt", tokenizer), tokenizer=tokenizer)
     with pytest.raises(SettingsError, match=r"at most 0 million parameters, and these are 0\.\d"):

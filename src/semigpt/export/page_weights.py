@@ -7,7 +7,7 @@ float32.
 
 from __future__ import annotations
 
-from functools import singledispatch
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,17 +36,19 @@ __all__ = ["describe", "described_tokenizer", "packed"]
 Part = dict[str, Any]
 
 
-@singledispatch
 def describe(model: LanguageModel) -> Part:
     """The parts of a model's forward pass; each matrix or vector by its name in `state_dict`.
 
-    Raises SettingsError for a rung whose forward pass the page has not got.
+    Raises SettingsError for a rung whose forward pass the page has not got, such as one that was
+    made from another.
     """
-    raise SettingsError(f"model.html has no forward pass of a {model.kind} model")
+    parts = PARTS.get(type(model))
+    if parts is None:
+        raise SettingsError(f"model.html has no forward pass for the rung {model.kind}")
+    return parts(model)
 
 
-@describe.register
-def _(model: SemiGPT) -> Part:
+def _bigram(model: SemiGPT) -> Part:
     return {
         "embedding": "embedding_token_table.weight",
         "positions": None,
@@ -56,25 +58,21 @@ def _(model: SemiGPT) -> Part:
     }
 
 
-@describe.register(AttentionModel)
-def _(model: AttentionModel) -> Part:
+def _attention(model: AttentionModel) -> Part:
     heads = {"separate": ["head.query.weight", "head.key.weight", "head.value.weight"]}
     return _embedded([_layer(heads, 1, model.settings.width)])
 
 
-@describe.register(MultiHeadModel)
-def _(model: MultiHeadModel) -> Part:
+def _multihead(model: MultiHeadModel) -> Part:
     return _embedded([_layer({"joined": "heads.query_key_value.weight"}, *_heads(model))])
 
 
-@describe.register(FeedForwardModel)
-def _(model: FeedForwardModel) -> Part:
+def _feedforward(model: FeedForwardModel) -> Part:
     layer = _layer({"joined": "heads.query_key_value.weight"}, *_heads(model))
     return _embedded([layer | {"feedforward": _relu("feedforward.")}])
 
 
-@describe.register
-def _(model: BlocksModel) -> Part:
+def _blocks(model: BlocksModel) -> Part:
     epsilon = model.settings.norm_epsilon
 
     def norm(name: str) -> Part:
@@ -97,8 +95,7 @@ def _(model: BlocksModel) -> Part:
     return shape | {"output": {"weight": "lm_head.weight", "bias": None}}
 
 
-@describe.register
-def _(model: GPT) -> Part:
+def _gpt(model: GPT) -> Part:
     settings = model.settings
 
     def norm(name: str) -> Part:
@@ -138,15 +135,25 @@ def _(model: GPT) -> Part:
     }
 
 
-@describe.register
-def _(model: MemoryGPT) -> Part:
+def _memory(model: MemoryGPT) -> Part:
     if model.counts is not None:
         entries = sum(len(table) for table in model.counts.count)
         raise SettingsError(
             f"model.html holds no memory model: its {entries:,} counted n-grams would weigh more "
             "than the net"
         )
-    return describe.dispatch(GPT)(model)
+    return _gpt(model)
+
+
+PARTS: dict[type[LanguageModel], Callable[[Any], Part]] = {
+    SemiGPT: _bigram,
+    AttentionModel: _attention,
+    MultiHeadModel: _multihead,
+    FeedForwardModel: _feedforward,
+    BlocksModel: _blocks,
+    GPT: _gpt,
+    MemoryGPT: _memory,
+}
 
 
 def _heads(model: LanguageModel) -> tuple[int, int]:
