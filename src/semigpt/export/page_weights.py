@@ -139,8 +139,8 @@ def _memory(model: MemoryGPT) -> Part:
     if model.counts is not None:
         entries = sum(len(table) for table in model.counts.count)
         raise SettingsError(
-            f"model.html holds no memory model: its {entries:,} counted n-grams would weigh more "
-            "than the net"
+            f"model.html holds no memory model: beside the net it needs the {entries:,} n-grams "
+            "that were counted"
         )
     return _gpt(model)
 
