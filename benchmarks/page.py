@@ -8,7 +8,7 @@ playwright). Of each, a row:
 
     MB, code        of the file; kB of it that are neither weights nor tokenizer nor samples
     paint, ready    ms to the first paint, and until the text is scored, from the file's opening
-    ms/char         to write 200 tokens, the median of three times
+    ms/char         to write 60 tokens, the median of three times
     ids             whether the trial texts of `semigpt export` have semigpt's ids
     KL int8         bits, the furthest from semigpt's logits in int8; same: equal argmax
     KL float32      bits, the mean distance from the weights as trained: what int8 costs
@@ -54,7 +54,7 @@ READ = """async (text) => {
 WRITE = """async (text) => {
   const begin = performance.now();
   let count = 0;
-  for await (const chunk of semigpt.now.write({ text, count: 200, temperature: 0.8, seed: 1 })) {
+  for await (const chunk of semigpt.now.write({ text, count: 60, temperature: 0.8, seed: 1 })) {
     count += [...chunk.text].length;
   }
   return (performance.now() - begin) / count;
@@ -160,7 +160,7 @@ def main() -> int:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run or model folders")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="take one of the first run")
     parser.add_argument("--prompt", default="이 영화는", help="what the picture begins with")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="a row a line")
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
@@ -170,18 +170,22 @@ def main() -> int:
             if options.picture is not None:
                 picture(browser, options.runs[0], options.prompt, options.picture)
                 return 0
-            rows = [measure(browser, path) for path in options.runs]
+            for number, path in enumerate(options.runs):
+                show(measure(browser, path), first=not number, as_json=options.json)
     except SemigptError as error:
         print(f"page.py: {error}", file=sys.stderr)
         return 2
-    if options.json:
-        print(json.dumps(rows, ensure_ascii=False))
-        return 0
-    for row in [dict(zip(HEAD, HEAD, strict=True)), *rows]:
-        print(
-            "  ".join(f"{row[name]:<14}" if name == "run" else f"{row[name]:>10}" for name in HEAD)
-        )
     return 0
+
+
+def show(row: dict[str, str], *, first: bool, as_json: bool) -> None:
+    """Print a row as soon as it is measured, below the head."""
+    if as_json:
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+        return
+    for shown in [dict(zip(HEAD, HEAD, strict=True)), row][0 if first else 1 :]:
+        cells = (f"{shown[name]:<14}" if name == "run" else f"{shown[name]:>10}" for name in HEAD)
+        print("  ".join(cells), flush=True)
 
 
 if __name__ == "__main__":
