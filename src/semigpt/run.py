@@ -457,15 +457,13 @@ class TrainingRun:
         card = self._card(best["step"], best["tokens_seen"], best["bits_per_character"])
         self.run.check_held()
         replace_file(self.run.model_folder / "README.md", card.encode())
-        best_model = load_model(self.run.model_folder).to(self.model.device)
-        texts = passages(self.text.corpus)
-        self.metadata["surprisal"] = [
-            surprisal(best_model, self.text.tokenizer, text) for text in texts
-        ]
+        model = load_model(self.run.model_folder).to(self.model.device)
+        corpus, tokenizer, _ = self.text
+        self.metadata["surprisal"] = [surprisal(model, tokenizer, t) for t in passages(corpus)]
         self.run.write_metadata(self.metadata)
         write_report(self.run, complete=complete)
         self.run.write_metadata({**self.metadata, "complete": complete})
-        no_page = write_run_page(self.run, best_model, self.text.tokenizer)
+        no_page = write_run_page(self.run, model, tokenizer)
         progress = self.progress
         before_the_end = self.saving_seconds - self._last_save
         return Finished(
