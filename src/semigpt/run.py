@@ -464,8 +464,7 @@ class TrainingRun:
         write_report(self.run, complete=complete)
         self.run.write_metadata({**self.metadata, "complete": complete})
         no_page = write_run_page(self.run, model, tokenizer)
-        progress = self.progress
-        before_the_end = self.saving_seconds - self._last_save
+        progress, before_the_end = self.progress, self.saving_seconds - self._last_save
         return Finished(
             run=self.run,
             step=progress.step,
