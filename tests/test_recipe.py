@@ -144,6 +144,7 @@ def test_a_run_leaves_what_the_design_draws(tmp_path: Path, text_file: Path) -> 
         "samples.jsonl",
         "metadata.json",
         "report.html",
+        "model.html",
         ".lock",
         "model/config.json",
         "model/generation_config.json",

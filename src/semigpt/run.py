@@ -23,6 +23,7 @@ from semigpt.evaluation.baselines import Baselines, known_baselines, measure_bas
 from semigpt.evaluation.evaluate import LossEstimate, estimate_loss, source_entropy
 from semigpt.evaluation.information import bits
 from semigpt.evaluation.surprisal import surprisal
+from semigpt.export.page_file import write_run_page
 from semigpt.generation.engine import generate_text
 from semigpt.huggingface.folder import load_model, model_card, save_model
 from semigpt.models.base import LanguageModel
@@ -115,6 +116,7 @@ class Finished:
     forecast: Forecast | None  # None where an older run was resumed without one
     memory: int  # bytes, the most that were held
     disk: int  # bytes of checkpoints and model/, at the end
+    no_page: str | None = None  # why there is no model.html; None where there is
 
 
 def measure(
@@ -455,16 +457,14 @@ class TrainingRun:
         card = self._card(best["step"], best["tokens_seen"], best["bits_per_character"])
         self.run.check_held()
         replace_file(self.run.model_folder / "README.md", card.encode())
-        best_model = load_model(self.run.model_folder).to(self.model.device)
-        texts = passages(self.text.corpus)
-        self.metadata["surprisal"] = [
-            surprisal(best_model, self.text.tokenizer, text) for text in texts
-        ]
+        model = load_model(self.run.model_folder).to(self.model.device)
+        corpus, tokenizer, _ = self.text
+        self.metadata["surprisal"] = [surprisal(model, tokenizer, t) for t in passages(corpus)]
         self.run.write_metadata(self.metadata)
         write_report(self.run, complete=complete)
         self.run.write_metadata({**self.metadata, "complete": complete})
-        progress = self.progress
-        before_the_end = self.saving_seconds - self._last_save
+        no_page = write_run_page(self.run, model, tokenizer)
+        progress, before_the_end = self.progress, self.saving_seconds - self._last_save
         return Finished(
             run=self.run,
             step=progress.step,
@@ -479,6 +479,7 @@ class TrainingRun:
             forecast=self.forecast,
             memory=peak_memory(self.model.device),
             disk=self.run.size(),
+            no_page=no_page,
         )
 
     def _best_row(self) -> dict[str, Any]:

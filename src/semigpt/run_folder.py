@@ -9,6 +9,7 @@
       metadata.json    for the report: baselines, sizes, the surprisal of some passages
       model/           the Hugging Face folder
       report.html
+      model.html       the model itself, to be opened in a browser
       checkpoints/step-00000500/
                        weights, optimizer, progress, and a manifest of their SHA-256
 
@@ -94,6 +95,7 @@ class RunFolder:
         self.logs = {name: path / f"{name}.jsonl" for name in ("metrics", "timings", "samples")}
         self.metadata_file = path / "metadata.json"
         self.report_file = path / "report.html"
+        self.page_file = path / "model.html"
         self._lock = RunLock(path)
 
     def __repr__(self) -> str:
@@ -494,5 +496,5 @@ class RunFolder:
         for left in self._entries():
             if UNFINISHED.fullmatch(left.name):
                 shutil.rmtree(left, ignore_errors=True)
-        remove_partial(self.path, ("config.toml", "metadata.json", "report.html"))
+        remove_partial(self.path, ("config.toml", "metadata.json", "report.html", "model.html"))
         remove_partial(self.model_folder, MODEL_FILES)

@@ -15,8 +15,10 @@ HELP = """\
            quarter of its size
   ollama   the same, and a Modelfile beside it
   onnx     onnxruntime, and transformers.js in a browser
+  html     the model itself in one page that opens without a network: every
+           rung, up to 20 million parameters; needs no other package
 
-The file is tried in the program itself on Korean texts, and left only where it
+But for html, the file is tried in the program itself on Korean texts, and left only where it
 gives the ids, the probabilities and the text that semigpt gives. What was
 found goes into the model's card. Needs pip install 'semigpt[export]'.
 """
@@ -27,9 +29,11 @@ def add(commands: Commands) -> None:
         commands, "export", run, "a trained model as a file for other programs, verified", HELP
     )
     sub.add_argument("model", type=Path, metavar="RUN", help="a run or model folder")
-    sub.add_argument("--to", metavar="FORMAT", help="gguf, ollama or onnx")
+    sub.add_argument("--to", metavar="FORMAT", help="gguf, ollama, onnx or html")
     sub.add_argument("--type", metavar="TYPE", help="f32 (default), f16 or q8_0; GGUF alone")
-    sub.add_argument("--out", type=Path, metavar="FILE", help="(default: in the model folder)")
+    sub.add_argument(
+        "--out", type=Path, metavar="FILE", help="(default: in the model folder; html in RUN)"
+    )
     sub.add_argument(
         "--push",
         metavar="hf:USER/NAME",
@@ -45,13 +49,16 @@ def run(options: argparse.Namespace) -> int:
     from semigpt.huggingface.push import push
 
     if options.to is None and options.push is None:
-        raise SettingsError("nothing to do: give --to gguf, ollama or onnx, or --push hf:USER/NAME")
+        raise SettingsError(
+            "nothing to do: give --to gguf, ollama, onnx or html, or --push hf:USER/NAME"
+        )
     found: dict[str, Any] = {}
     with terminating():
         if options.to is not None:
             exported = export(options.model, options.to, kind=options.type, out=options.out)
             found = exported.as_dict()
-            note(f"tried in {exported.verdict.runtime}: {exported.verdict.found}")
+            if exported.verdict is not None:
+                note(f"tried in {exported.verdict.runtime}: {exported.verdict.found}")
             for program, line in exported.use.items():
                 note(f"{program}: {line}")
         if options.push is not None:

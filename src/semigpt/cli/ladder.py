@@ -27,8 +27,9 @@ WIDE = 120  # columns for a rung's numbers and its explanation beside each other
 HELP = """\
 Each rung is a run in FOLDER/RUNG that can be resumed, generated from and
 evaluated; one that is finished with the same settings is not trained again.
-FOLDER gets ladder.html (curves against steps and seconds), ladder.md and
-ladder.json.
+FOLDER gets ladder.html (curves against steps and seconds), ladder.md,
+ladder.json, and model.html: every rung in one page, to be played with in a
+browser.
 """
 
 
@@ -70,7 +71,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from semigpt.models import LADDER
-    from semigpt.studies.ladder import LadderSettings, too_short
+    from semigpt.studies.ladder import LadderSettings, too_short, write_models
 
     minutes = options.minutes
     if minutes is None and options.steps is None:
@@ -91,6 +92,8 @@ def run(options: argparse.Namespace) -> int:
     folder = options.out or RUNS / "ladder"
     with stopping() as stop:
         rows = show_ladder(settings, folder, stop=lambda: stop[0] is not None)
+    for line in write_models(folder, [row.rung for row in rows]):
+        note(line)
     if short := too_short(settings, rows):
         note(short)
     if options.json:

@@ -261,6 +261,10 @@ class TrainingDisplay:
         say(f'write with it:  semigpt generate {escape(str(event.run.path))} "…"')
         say(f"measure it:     semigpt evaluate {escape(str(event.run.path))}")
         say(f"look at it:     {escape(str(event.run.report_file))}")
+        if event.no_page is None:
+            say(f"play with it:   {escape(str(event.run.page_file))}, in a browser")
+        else:
+            say(f"[yellow]no page[/]  {escape(event.no_page)}")
 
     def how_far_off(self, event: Finished) -> str:
         """The forecast beside what came, for a run that reached its end."""

@@ -14,6 +14,7 @@ from semigpt.errors import CheckpointError, SettingsError
 from semigpt.export.card import add_row
 from semigpt.export.gguf_file import GGUF_TYPES, GGUFType, write_gguf
 from semigpt.export.llama_cpp import LlamaCpp
+from semigpt.export.page_file import PAGE_FILE, exhibit, write_page
 from semigpt.export.verify import EXACT, Bound, Runtime, Verdict, verify
 from semigpt.export.vocabulary import gguf_vocabulary
 from semigpt.huggingface.open import open_run
@@ -24,7 +25,7 @@ from semigpt.tokenizers.base import Tokenizer
 
 __all__ = ["FORMATS", "Exported", "Format", "export"]
 
-Format = Literal["gguf", "ollama", "onnx"]
+Format = Literal["gguf", "ollama", "onnx", "html"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 BOUNDS = {
     "f32": EXACT,
@@ -44,15 +45,19 @@ PARAMETER repeat_penalty 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A file that its runtime was tried on, and what to type to use it, by program."""
+    """A file that its runtime was tried on, and what to type to use it, by program.
+
+    verdict: None for a page, whose runtime is the reader's browser
+    """
 
     file: Path
-    verdict: Verdict
+    verdict: Verdict | None
     use: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"file": str(self.file), **asdict(self.verdict), "use": self.use}
+        found = {} if self.verdict is None else asdict(self.verdict)
+        return {"file": str(self.file), **found, "use": self.use}
 
 
 def export(
@@ -60,12 +65,20 @@ def export(
 ) -> Exported:
     """Export the model of a run folder or model folder.
 
-    The file is `out`, or lies in the model folder, whose card then says what was verified. Raises
-    SettingsError for a model, tokenizer or type that the format cannot hold and for packages that
-    are missing, CheckpointError where the runtime does not give what semigpt gives.
+    The file is `out`, or lies in the model folder, whose card then says what was verified; a page
+    lies in the run folder. Raises SettingsError for a model, tokenizer or type that the format
+    cannot hold and for packages that are missing, CheckpointError where the runtime does not give
+    what semigpt gives.
     """
     run, model, tokenizer = open_run(path)
     folder = path if run is None else run.model_folder
+    if to == "html":
+        if kind is not None:
+            raise SettingsError(f"--type {kind} is for GGUF; a page holds int8")
+        target = out or path / PAGE_FILE
+        name = path.resolve().name
+        write_page(target, name, [exhibit(name, model, tokenizer, run)])
+        return Exported(file=target, verdict=None, use={"browser": f"open {target}"})
     _check(model, tokenizer, to, kind)
     if to == "onnx":
         target, verdict = _onnx(model, tokenizer, folder, out)

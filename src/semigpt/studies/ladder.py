@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from semigpt.config import Recipe
-from semigpt.errors import CheckpointError, SettingsError
+from semigpt.errors import CheckpointError, SemigptError, SettingsError
+from semigpt.evaluation.information import BASELINE_NAMES
+from semigpt.export.page_file import LARGEST, PAGE_FILE, Exhibit, check, exhibit, write_page
 from semigpt.html import escape
+from semigpt.huggingface.open import open_run
 from semigpt.models import LADDER, model_class
 from semigpt.recipe import Event, train
 from semigpt.report.charts import Level, Series, line_chart
@@ -27,7 +30,16 @@ from semigpt.run_folder import RunFolder
 from semigpt.settings import check_choice, check_positive
 from semigpt.storage import replace_file
 
-__all__ = ["LadderSettings", "Reached", "Row", "Rung", "climb", "rung_recipe", "too_short"]
+__all__ = [
+    "LadderSettings",
+    "Reached",
+    "Row",
+    "Rung",
+    "climb",
+    "rung_recipe",
+    "too_short",
+    "write_models",
+]
 
 # Baselines in the charts, by their keys in metadata.json.
 BASELINES = {"unigram": "unigram", "bigram": "counted pairs", "kneser_ney_5": "5-gram"}
@@ -248,6 +260,34 @@ def step_seconds(timings: Sequence[Mapping[str, Any]]) -> float:
     usual = statistics.median(seconds / steps for seconds, steps in stretches)
     plain = [(seconds, steps) for seconds, steps in stretches if seconds / steps <= 1.5 * usual]
     return sum(seconds for seconds, _ in plain) / sum(steps for _, steps in plain)
+
+
+def write_models(folder: Path, rungs: Sequence[str]) -> list[str]:
+    """Write `model.html`, the models of all rungs in one page, and say which it leaves out and why.
+
+    Where they are too many parameters together, the largest is left out first.
+    """
+    exhibits: list[Exhibit] = []
+    left_out: list[str] = []
+    for rung in rungs:
+        run, model, tokenizer = open_run(folder / rung)
+        each = exhibit(rung, model, tokenizer, run)
+        try:
+            check([each])
+        except SettingsError as error:
+            left_out.append(str(error))
+        else:
+            exhibits.append(each)
+    while sum(each.model.parameter_count() for each in exhibits) > LARGEST:
+        largest = max(exhibits, key=lambda each: each.model.parameter_count())
+        exhibits.remove(largest)
+        left_out.append(f"{PAGE_FILE} leaves out {largest.name}: together they are too large")
+    try:
+        if exhibits:
+            write_page(folder / PAGE_FILE, "The ladder", exhibits)
+    except SemigptError as error:
+        left_out.append(str(error))
+    return left_out
 
 
 # The table and the page
