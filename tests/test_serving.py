@@ -233,6 +233,9 @@ def test_metrics_count_what_was_done(stand: Stand) -> None:
     assert more("semigpt_generation_tokens_total") == used["completion_tokens"]
     assert more("semigpt_prompt_tokens_total") == used["prompt_tokens"]
     assert more('semigpt_requests_total{outcome="done"}') == 1
-    assert more('semigpt_refused_total{status="404"}') == 1
+    assert more('semigpt_refused_total{why="not_found"}') == 1
+    for name in ("queue", "step", "time_per_output_token"):
+        assert more(f"semigpt_{name}_seconds_count") >= 1
+    assert after["semigpt_requests_running"] == after["semigpt_requests_waiting"] == 0
     assert more("semigpt_time_to_first_token_seconds_count") == 1
     assert after["semigpt_rows"] == 0

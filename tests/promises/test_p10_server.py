@@ -30,7 +30,7 @@ import httpx
 from semigpt.cli import main
 from semigpt.errors import SettingsError
 from semigpt.huggingface.folder import save_model
-from semigpt.serving import guard, server
+from semigpt.serving import guard, listen, server
 from semigpt.serving import loop as loop_module
 from serving_stand import BASE, Stand
 
@@ -216,20 +216,20 @@ def test_without_a_key_nobody_else_is_let_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
-        server.check_host(host, None)
+        listen.check_host(host, None)
     for host in ("0.0.0.0", "::", "192.168.0.2", "example.com", ""):
         with pytest.raises(SettingsError, match="give a key"):
-            server.check_host(host, None)
-        server.check_host(host, KEY)
+            listen.check_host(host, None)
+        listen.check_host(host, KEY)
     file = tmp_path / "key"
     for bad in ("", "short", "with spaces in the middle of it", "열여섯 자가 넘는 한글로 된 열쇠"):
         file.write_text(bad, encoding="utf-8")
         with pytest.raises(SettingsError, match="needs a key of at least 16"):
-            server.read_key(file)
+            listen.read_key(file)
     file.write_text(KEY + "\n", encoding="utf-8")
-    assert server.read_key(file) == KEY
+    assert listen.read_key(file) == KEY
     monkeypatch.setenv("SEMIGPT_KEY", KEY)
-    assert server.read_key(None) == KEY
+    assert listen.read_key(None) == KEY
 
 
 def test_the_command_says_in_one_line_what_it_lacks(
@@ -240,7 +240,7 @@ def test_the_command_says_in_one_line_what_it_lacks(
 ) -> None:
     for folder in ("ladder/one", "ladder/two", "other/one"):
         save_model(tmp_path / folder, stand.engine.model, stand.engine.tokenizer, "")
-    opened = server.open_models([tmp_path / "ladder/two", tmp_path / "other/one"])
+    opened = server.Models.find([tmp_path / "ladder/two", tmp_path / "other/one"]).open()
     assert [model.name for model in opened] == ["two", "one"]
     assert opened[0].fingerprint == opened[1].fingerprint == stand.models[0].fingerprint
     folder = str(tmp_path / "ladder/one")
