@@ -362,50 +362,6 @@ def test_a_step_that_fails_or_hangs_is_told(stand: Stand, monkeypatch: pytest.Mo
     assert stand.ask("GET", "/health").json() == {"status": "ok"}
 
 
-async def call(
-    stand: Stand,
-    method: str,
-    path: str,
-    body: bytes = b"",
-    *,
-    leave_after: float = 600.0,
-    reads: bool = True,
-) -> list[dict[str, Any]]:
-    """What the application sends to a client that leaves after so many seconds."""
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
-    sent: list[dict[str, Any]] = []
-    done = asyncio.Event()
-
-    async def receive() -> dict[str, Any]:
-        if messages:
-            return messages.pop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(leave_after):
-                await done.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-        if not reads:
-            await asyncio.sleep(60)
-        if message["type"] == "http.response.body" and not message.get("more_body"):
-            done.set()
-
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": method,
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "scheme": "http",
-        "query_string": b"",
-        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
-    }
-    await asyncio.wait_for(stand.app(scope, receive, send), 20)
-    return sent
-
-
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("after", [0.0, 0.05])
 def test_when_the_client_leaves_writing_stops(stand: Stand, stream: bool, after: float) -> None:
@@ -413,7 +369,7 @@ def test_when_the_client_leaves_writing_stops(stand: Stand, stream: bool, after:
     body = {"model": "gpt", "n": 16, "max_tokens": 4096, "stream": stream, **endless}
     encoded = json.dumps(body).encode()
     before = stand.loop.models[0].batch
-    asyncio.run(call(stand, "POST", "/v1/completions", encoded, leave_after=after))
+    asyncio.run(stand.call("POST", "/v1/completions", encoded, leave_after=after))
     assert stand.idle(2), "every row is free"
     assert stand.loop.models[0].batch is before
 
@@ -425,7 +381,8 @@ def test_a_client_that_does_not_read_is_given_up(
     endless = {"logit_bias": {str(stand.engine.tokenizer.end_of_text): -100}}
     body = json.dumps({"model": "gpt", "max_tokens": 4096, "stream": True, **endless}).encode()
     with contextlib.suppress(TimeoutError):
-        asyncio.run(call(stand, "POST", "/v1/completions", body, reads=False))
+        slow = stand.call("POST", "/v1/completions", body, each=lambda: asyncio.sleep(60))
+        asyncio.run(slow)
     assert stand.idle(2)
 
 
@@ -469,7 +426,7 @@ def test_no_request_reaches_the_disk_the_network_or_a_program(stand: Stand) -> N
             disk.on = turn == 1
             try:
                 for method, path, body in asked:
-                    sent = await call(stand, method, path, json.dumps(body).encode())
+                    sent = await stand.call(method, path, json.dumps(body).encode())
                     assert sent[0]["status"] in (200, 400, 404)
             finally:
                 disk.on = False

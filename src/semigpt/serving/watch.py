@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -32,22 +31,24 @@ class _Log:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._place, self._file = 0, 0  # bytes read of which file
+        self._place, self._last = 0, b""  # bytes read, and the line that they end with
         self.rows: tuple[dict[str, Any], ...] = ()
 
     def read(self) -> None:
         """Read what was added. Raises OSError for what cannot be read."""
         with self._path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if status.st_size < self._place or status.st_ino != self._file:
-                self._place, self._file, self.rows = 0, status.st_ino, ()
+            file.seek(self._place - len(self._last))
+            if file.read(len(self._last)) != self._last:
+                self._place, self._last, self.rows = 0, b"", ()
             file.seek(self._place)
             content = file.read(MOST_READ)
         whole = content[: content.rfind(b"\n") + 1]
         if not whole:
             return
         self._place += len(whole)
-        self.rows += tuple(row for line in whole.splitlines() if (row := _row(line)) is not None)
+        lines = whole.splitlines(keepends=True)
+        self._last = lines[-1]
+        self.rows += tuple(row for line in lines if (row := _row(line)) is not None)
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
