@@ -13,8 +13,10 @@ import httpx
 import torch
 
 from semigpt.generation.engine import Engine
-from semigpt.models import build_model
+from semigpt.models import build_model, model_class
 from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.models.memory import MemoryGPT
+from semigpt.ngrams.counts import Counts
 from semigpt.serving.http import make_app
 from semigpt.serving.loop import Loop, ServedModel
 from semigpt.tokenizers import CharTokenizer
@@ -28,7 +30,7 @@ class Stand:
     """The models `gpt`, in C where there is a compiler, and `blocks`, in PyTorch."""
 
     def __init__(self, text: str, key: str | None = None, **settings: Any) -> None:
-        tokenizer = CharTokenizer(text)
+        self.text, tokenizer = text, CharTokenizer(text)
         torch.manual_seed(0)
         shape = {"context_length": 32, "width": 32, "num_layers": 1, "num_heads": 2}
         gpt = GPT(GPTSettings(vocab_size=tokenizer.vocab_size, **shape))
@@ -43,6 +45,16 @@ class Stand:
         self.loop = Loop(self.models)
         self.app = make_app(self.loop, key, **settings)
         self.loop.start()
+
+    def add(self, kind: str) -> None:
+        """Serve another rung, by its name."""
+        tokenizer = self.engine.tokenizer
+        shape = dict(model_class(kind).small) | {"context_length": 32}
+        model = build_model(kind, tokenizer.vocab_size, shape)
+        if isinstance(model, MemoryGPT):
+            counts = Counts.fit(tokenizer.encode(self.text), tokenizer.vocab_size, 3)
+            model.set_counts(counts)
+        self.loop.swap(ServedModel(kind, Engine(model, tokenizer)))
 
     def run(self, work: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
         """What a coroutine gives that gets a client."""

@@ -20,10 +20,7 @@ pytest.importorskip("httpx", reason="semigpt[serve] is not installed")
 from semigpt.evaluation.looking import attention_after, gate_after, lens_after
 from semigpt.generation.engine import Engine
 from semigpt.huggingface.folder import save_model
-from semigpt.models import build_model
 from semigpt.models.gpt import GPT
-from semigpt.models.memory import MemoryGPT
-from semigpt.ngrams.counts import Counts
 from semigpt.run_folder import RunFolder
 from semigpt.serving.loop import Loop, ServedModel
 from semigpt.serving.server import Models
@@ -36,19 +33,10 @@ TEXT = "의사협회는🙂 3분기"
 @pytest.fixture(scope="module")
 def stand(korean_text: str) -> Iterator[Stand]:
     stand = Stand(korean_text)
-    tokenizer = stand.engine.tokenizer
-    shape = {"context_length": 32, "width": 32, "num_layers": 1, "num_heads": 2}
-    memory = build_model("memory", tokenizer.vocab_size, {**shape, "memory_order": 3})
-    assert isinstance(memory, MemoryGPT)
-    memory.set_counts(Counts.fit(tokenizer.encode(korean_text), tokenizer.vocab_size, 3))
     for kind in ("memory", "bigram"):
-        model = memory if kind == "memory" else build_model("bigram", tokenizer.vocab_size, SHORT)
-        stand.loop.swap(ServedModel(kind, Engine(model, tokenizer)))
+        stand.add(kind)
     yield stand
     stand.loop.stop()
-
-
-SHORT = {"context_length": 32}
 
 
 def before(stand: Stand, count: int) -> list[int]:

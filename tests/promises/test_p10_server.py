@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,13 @@ pytest.importorskip("httpx", reason="semigpt[serve] is not installed")
 import httpx
 
 from semigpt.cli import main
+from semigpt.corpus import news
 from semigpt.errors import SettingsError
 from semigpt.huggingface.folder import save_model
+from semigpt.run_folder import RunFolder
 from semigpt.serving import guard, listen, server
 from semigpt.serving import loop as loop_module
+from semigpt.serving.watch import Training
 from serving_stand import BASE, Stand
 
 KEY = "a-key-of-more-than-16-characters"
@@ -247,6 +252,8 @@ def test_the_command_says_in_one_line_what_it_lacks(
     wrong = [
         ([folder, "--host", "0.0.0.0"], "give a key"),
         ([folder, "--port", "0"], "--port must be"),
+        ([folder, "--allow-origin", "*"], "is no origin"),
+        ([folder, "--socket", str(tmp_path / "no" / "socket")], "cannot be made"),
         ([folder, str(tmp_path / "other/one")], "two models are called 'one'"),
         ([str(tmp_path / "nothing")], "nothing"),
         ([folder, "--key-file", str(tmp_path / "nothing")], "nothing"),
@@ -298,6 +305,110 @@ def test_every_bound_of_the_description_is_kept(stand: Stand, data: st.DataObjec
         if value is not None and not (name == "max_tokens" and value == most):
             answer = stand.ask("POST", "/v1/completions", json={**base, name: value})
             assert answer.status_code in (200, 400), answer.text
+
+
+def test_pages_of_named_origins_may_ask_and_no_others(korean_text: str) -> None:
+    """A browser asks first, without the key; then the answer says which page may read it."""
+    page = "https://page.example"
+    stand = Stand(korean_text, KEY, origins=[page])
+    right = {"authorization": f"Bearer {KEY}", "origin": page}
+    ask = {"origin": page, "access-control-request-method": "POST"}
+    first = stand.ask("OPTIONS", "/v1/completions", headers=ask)
+    assert (first.status_code, first.content) == (204, b"")
+    assert first.headers["access-control-allow-headers"] == "authorization, content-type"
+    answers = [
+        first,
+        stand.ask("GET", "/v1/models", headers=right),
+        stand.ask("GET", "/nothing", headers=right),
+        stand.ask("GET", "/v1/models", headers={"origin": page}),
+        stand.ask("POST", "/v1/completions", json={"model": "gpt", "stream": True}, headers=right),
+    ]
+    assert [answer.status_code for answer in answers] == [204, 200, 404, 401, 200]
+    for answer in answers:
+        assert answer.headers["access-control-allow-origin"] == page
+        assert "access-control-allow-credentials" not in answer.headers
+        assert "origin" in answer.headers["vary"]
+    others = ("https://page.example:444", "http://page.example", "https://x.page.example", "null")
+    for origin in (*others, "https://page.example.evil"):
+        for method, headers in (("GET", right), ("OPTIONS", ask)):
+            answer = stand.ask(method, "/v1/models", headers={**headers, "origin": origin})
+            assert answer.status_code == 403
+            assert "access-control-allow-origin" not in answer.headers
+    unasked = {**ask, "access-control-request-method": "GET"}
+    assert stand.ask("OPTIONS", "/nothing", headers=unasked).status_code == 401
+    assert stand.ask("OPTIONS", "/v1/models", headers={"origin": page}).status_code == 401
+    stand.loop.stop()
+    for wrong in ("*", "null", "page.example", f"{page}/", f"{page}/path", "https://Page.example"):
+        with pytest.raises(SettingsError, match="is no origin"):
+            listen.check_origins([wrong])
+
+
+def test_a_socket_is_this_users_alone(stand: Stand, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    for _ in range(2):  # the second finds what the first left
+        running = server.make_server(stand.app)
+        with listen.listening_at(path) as sockets:
+            assert path.stat().st_mode & 0o777 == 0o600
+            thread = threading.Thread(target=running.run, args=(sockets,))
+            thread.start()
+            transport = httpx.HTTPTransport(uds=str(path))
+            with httpx.Client(transport=transport, base_url="http://localhost") as client:
+                assert client.get("/health").json() == {"status": "ok"}
+            with pytest.raises(SettingsError, match="cannot be made"), listen.listening_at(path):
+                pass
+            running.should_exit = True
+            thread.join()
+    path.unlink()
+    path.write_text("mine")
+    with pytest.raises(SettingsError, match="cannot be made"), listen.listening_at(path):
+        pass
+    assert path.read_text() == "mine"
+
+
+def test_chat_can_be_left_out(korean_text: str) -> None:
+    stand = Stand(korean_text, chat=False)
+    body = {"model": "gpt", "messages": [{"role": "user", "content": "가"}]}
+    answer = stand.ask("POST", "/v1/chat/completions", json=body)
+    assert (answer.status_code, error_of(answer)["code"]) == (404, "not_found")
+    stand.loop.stop()
+
+
+def test_the_disk_is_given_up(stand: Stand, tmp_path: Path) -> None:
+    """With Landlock: a thread that serves reads Python's libraries and its runs, and no more."""
+    run, secret = tmp_path / "run", tmp_path / "secret"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text("{}")
+    secret.write_text("a secret")
+    wrong: list[Callable[[], object]] = [
+        secret.read_text,
+        lambda: (run / "new").write_text("x"),
+        lambda: list(tmp_path.iterdir()),
+        lambda: (run / "metrics.jsonl").unlink(),
+        lambda: subprocess.run([sys.executable, "-c", ""], check=True),
+        lambda: os.kill(os.getppid(), 0),
+    ]
+    found: list[object] = []
+
+    def serving() -> None:
+        found.append(server.restrict([run]))
+        if not found[0]:
+            return
+        found.append((run / "metrics.jsonl").read_text())
+        found.append(stand.complete()["object"])
+        for attempt in wrong:
+            try:
+                attempt()
+            except PermissionError as error:
+                found.append(error.errno)
+
+    thread = threading.Thread(target=serving)
+    thread.start()
+    thread.join()
+    if not found[0]:
+        pytest.skip("this system has no Landlock")
+    assert found[1:3] == ["{}", "text_completion"]
+    assert found[3:] == [errno.EACCES] * 5 + [errno.EPERM]
+    assert secret.read_text() == "a secret", "the other threads have it"
 
 
 def test_a_body_that_comes_too_slowly_is_closed(
@@ -401,8 +512,14 @@ class Disk:
             self.seen.append(f"{event} {str(arguments)[:200]}")
 
 
-def test_no_request_reaches_the_disk_the_network_or_a_program(stand: Stand) -> None:
+def test_no_request_reaches_the_disk_the_network_or_a_program(
+    korean_text: str, tmp_path: Path
+) -> None:
     """An audit hook sees no such event in requests of every kind, good and bad, once warm."""
+    (tmp_path / "run").mkdir()
+    stand = Stand(korean_text, trainings={"run": Training(RunFolder(tmp_path / "run"))})
+    stand.add("memory")
+    article = next(iter(news.rows("test"))).document
     paths = ["../../etc/passwd", "/etc/passwd", "file:///etc/passwd", "C:\\boot.ini"]
     completion, chat = "/v1/completions", [{"role": "user", "content": "날씨"}]
     asked: list[tuple[str, str, Any]] = [
@@ -410,7 +527,14 @@ def test_no_request_reaches_the_disk_the_network_or_a_program(stand: Stand) -> N
         *(("GET", f"/v1/models/{path}", None) for path in paths),
         ("POST", "/tokenize", {"prompt": "맑음"}),
         ("POST", "/detokenize", {"tokens": [300]}),
-        ("POST", "/v1/surprise", {"text": "맑음"}),
+        *(("POST", "/v1/surprise", {"text": text}) for text in ("맑음" * 40, article)),
+        *(
+            ("POST", f"/v1/{look}", {"text": "맑음", "model": model})
+            for look in ("attention", "lens", "gate")
+            for model in ("gpt", "blocks", "memory")
+        ),
+        ("POST", "/v1/compare", {"columns": [{"model": "gpt"}, {"model": "blocks"}]}),
+        *(("GET", f"/v1/training?model={path}", None) for path in ("", "run", *paths)),
         ("POST", completion, {"model": "gpt", "pattern": r"\w+\d", "seed": 1}),
         ("POST", completion, {"model": "blocks", "logprobs": 3, "echo": True}),
         ("POST", completion, {"model": "gpt", "stream": True, "max_tokens": 200}),
@@ -432,6 +556,7 @@ def test_no_request_reaches_the_disk_the_network_or_a_program(stand: Stand) -> N
                 disk.on = False
 
     asyncio.run(every())
+    stand.loop.stop()
     assert disk.seen == []
 
 

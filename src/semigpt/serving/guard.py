@@ -103,7 +103,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        send = self._with_origin(scope, send)
+        send = self._with_headers(scope, send)
         try:
             headers = self._headers(scope)
             if self._is_preflight(scope, headers):
@@ -130,19 +130,21 @@ class Guard:
 
         await self._app(scope, replay, bounded_send)
 
-    def _with_origin(self, scope: Scope, send: Send) -> Send:
-        """`send`, which names the origin of a page that may read the answer."""
+    def _with_headers(self, scope: Scope, send: Send) -> Send:
+        """`send`, which tells browsers to take an answer as what it is called, and which page of
+        another origin may read it.
+        """
+        added = [(b"x-content-type-options", b"nosniff")]
         found = [value for name, value in scope["headers"] if name == b"origin"]
-        if len(found) != 1 or found[0].decode("latin-1") not in self._origins:
-            return send
-        named = [(b"access-control-allow-origin", found[0]), (b"vary", b"origin")]
+        if len(found) == 1 and found[0].decode("latin-1") in self._origins:
+            added += [(b"access-control-allow-origin", found[0]), (b"vary", b"origin")]
 
-        async def send_named(message: Message) -> None:
+        async def send_added(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *named]}
+                message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
-        return send_named
+        return send_added
 
     def _is_preflight(self, scope: Scope, headers: Mapping[str, str]) -> bool:
         """Whether a browser asks if a page of an allowed origin may ask; it sends no key."""
