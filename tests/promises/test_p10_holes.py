@@ -57,6 +57,7 @@ def port(stand: Stand) -> Iterator[int]:
     """The port of a real server, in a thread of this process."""
     running = server.make_server(stand.app)
     with listen.listening("127.0.0.1", 0) as sockets:
+        assert sockets[0].proto == socket.IPPROTO_TCP, "or answers wait 40 ms"
         number = int(sockets[0].getsockname()[1])
         thread = threading.Thread(target=running.run, args=(sockets,))
         thread.start()

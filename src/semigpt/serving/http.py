@@ -39,10 +39,14 @@ BODIES = (ChatRequest, CompareRequest, CompletionRequest, PlaceRequest, Surprise
 NOT_OF_A_BASE_MODEL = {
     **dict.fromkeys(
         ("tools", "tool_choice", "functions", "function_call", "parallel_tool_calls"),
-        "a base model calls no tools",
+        "a base model calls no tools; leave it out",
     ),
-    **dict.fromkeys(("modalities", "audio"), "a model of text writes text alone"),
-    **dict.fromkeys(("reasoning_effort", "verbosity"), "a base model does not reason first"),
+    **dict.fromkeys(("modalities", "audio"), "a model of text writes text alone; leave it out"),
+    **dict.fromkeys(
+        ("reasoning_effort", "verbosity"), "a base model was not taught to; leave it out"
+    ),
+    "response_format": "a base model is told of no format; give a `pattern` or `choices` instead",
+    "suffix": "a base model cannot fill in what stands between two texts; leave it out",
 }
 
 
@@ -107,10 +111,10 @@ def _add_errors(app: FastAPI, metrics: Metrics) -> None:
             name = place[-1][:100]
             known = {field for kind in BODIES for field in kind.model_fields}
             message = f"unknown field {name!r}: {nearest(name, known)}"
-            if name in NOT_OF_A_BASE_MODEL:
-                message = f"{NOT_OF_A_BASE_MODEL[name]}; leave {name} out"
         elif not param and ": " in message:
             param, message = message.split(": ", 1)
+        if param in NOT_OF_A_BASE_MODEL:
+            message = NOT_OF_A_BASE_MODEL[param]
         too_long = param in ("prompt", "messages") and str(MOST_CHARACTERS) in message
         code = "context_length_exceeded" if too_long else None
         return answer(
