@@ -100,6 +100,7 @@ WRONG = [
     ({"banned": ["가" * 65]}, "banned"),
     ({"stop_token_ids": [10**8]}, None),
     ({"tools": []}, "tools"),
+    ({"": None}, ""),
     ({"num_beams": 4}, "num_beams"),
 ]
 
@@ -111,7 +112,7 @@ def test_what_cannot_be_answered_is_an_error_of_openais(
     answer = stand.ask("POST", "/v1/completions", json={"model": "gpt", **wrong})
     error = error_of(answer)
     assert (answer.status_code, error["type"]) == (400, "invalid_request_error")
-    assert error["param"] == param
+    assert (error["param"] or "") == (param or "")
     assert stand.idle()
 
 
@@ -120,6 +121,15 @@ def test_a_misspelt_field_gets_the_nearest_name(stand: Stand) -> None:
     assert "did you mean 'max_tokens'?" in error_of(answer)["message"]
     answer = stand.ask("POST", "/v1/completions", json={"model": "gptt"})
     assert (answer.status_code, error_of(answer)["code"]) == (404, "model_not_found")
+    for field, said in (
+        ("tools", "calls no tools"),
+        ("response_format", "`pattern` or `choices`"),
+        ("reasoning_effort", "leave it out"),
+    ):
+        body = {"model": "gpt", "messages": [{"role": "user", "content": "가"}], field: {"a": 1}}
+        error = error_of(stand.ask("POST", "/v1/chat/completions", json=body))
+        assert error["param"] == field
+        assert said in error["message"]
     whole = stand.ask(
         "POST", "/v1/completions", json={"model": "gpt", "max_tokens": 3.0, "user": None}
     )

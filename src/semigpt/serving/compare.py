@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from semigpt.errors import SemigptError
 from semigpt.generation.stream import Chunk
-from semigpt.serving.fields import CompareRequest
+from semigpt.serving.fields import STREAMED, CompareRequest
 from semigpt.serving.guard import error_table
 from semigpt.serving.loop import Answer
 from semigpt.serving.requests import Server, plan_of, usage
@@ -24,7 +24,7 @@ __all__ = ["add_compare"]
 def add_compare(app: FastAPI, server: Server) -> None:
     """Add this route."""
 
-    @app.post("/v1/compare")
+    @app.post("/v1/compare", responses=STREAMED)
     async def compare(body: CompareRequest) -> Response:
         """Continue a prompt in several columns: a stream whose chunks have a `column`.
 

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from semigpt.generation.stream import Chunk
 from semigpt.serving.answers import chat_logprobs, choice_logprobs
-from semigpt.serving.fields import ChatRequest, CompletionRequest
+from semigpt.serving.fields import STREAMED, ChatRequest, CompletionRequest
 from semigpt.serving.requests import Server, by_sample, plan_of, usage
 from semigpt.serving.streams import EventStream, unless_left
 
@@ -21,7 +21,7 @@ __all__ = ["add_chat", "add_completions"]
 def add_completions(app: FastAPI, server: Server) -> None:
     """Add the route of completions."""
 
-    @app.post("/v1/completions")
+    @app.post("/v1/completions", responses=STREAMED)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Continue each prompt."""
         model = server.model(body.model)
@@ -71,7 +71,7 @@ def add_completions(app: FastAPI, server: Server) -> None:
 def add_chat(app: FastAPI, server: Server) -> None:
     """Add the route of chat completions."""
 
-    @app.post("/v1/chat/completions")
+    @app.post("/v1/chat/completions", responses=STREAMED)
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Continue the messages as one text: a base model knows no roles."""
         model = server.model(body.model)

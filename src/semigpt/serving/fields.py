@@ -8,11 +8,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 
 __all__ = [
     "MOST_CHARACTERS",
+    "STREAMED",
     "ChatRequest",
     "Column",
     "CompareRequest",
     "CompletionRequest",
     "DetokenizeRequest",
+    "ErrorAnswer",
     "PlaceRequest",
     "SurpriseRequest",
     "TokenizeRequest",
@@ -64,7 +66,8 @@ class _Body(BaseModel):
     @classmethod
     def _without_nulls(cls, values: Any) -> Any:
         if isinstance(values, dict):
-            return {name: value for name, value in values.items() if value is not None}
+            known = cls.model_fields
+            return {n: value for n, value in values.items() if value is not None or n not in known}
         return values
 
 
@@ -260,3 +263,24 @@ class CompareRequest(_Body):
     prompt: Prompt = ""
     max_tokens: NewTokens = 64
     columns: list[Column] = Field(min_length=1, max_length=16)
+
+
+class Said(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(BaseModel):
+    """An error in OpenAI's form."""
+
+    error: Said
+
+
+# How the description names an answer that may be a stream.
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {}, "text/event-stream": {}}}
+}

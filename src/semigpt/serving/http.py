@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from semigpt.errors import SemigptError
 from semigpt.serving.compare import add_compare
@@ -17,6 +17,7 @@ from semigpt.serving.fields import (
     ChatRequest,
     CompareRequest,
     CompletionRequest,
+    ErrorAnswer,
     PlaceRequest,
     SurpriseRequest,
 )
@@ -69,6 +70,7 @@ def make_app(
         description="An OpenAI-compatible server for one's own models.",
         docs_url=None,
         redoc_url=None,
+        responses={name: {"model": ErrorAnswer} for name in ("4XX", "5XX")},
     )
     server = Server(loop, Metrics(loop), trainings or {})
     _add_errors(app, server.metrics)
@@ -152,7 +154,7 @@ def _add_state(app: FastAPI, server: Server) -> None:
         """One of them."""
         return described(server.model(name))
 
-    @app.get("/health")
+    @app.get("/health", responses={503: {"description": "It cannot write now"}})
     async def health() -> Response:
         """Whether the server can write: 503 before it has weights, while it shuts down, or where
         a step hangs.
@@ -160,7 +162,7 @@ def _add_state(app: FastAPI, server: Server) -> None:
         state = server.loop.state
         return JSONResponse({"status": state}, 200 if state == "ok" else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics_page() -> Response:
         """Prometheus' text format."""
         return Response(server.metrics.page(), media_type="text/plain; version=0.0.4")
