@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ import httpx
 
 from semigpt.corpus import news
 from semigpt.generation.sampling import SamplingSettings
+from semigpt.serving.fields import ChatRequest, CompletionRequest
 from serving_stand import Stand
 
 
@@ -243,6 +246,20 @@ def test_the_same_bytes_whatever_else_the_server_does(stand: Stand) -> None:
 
     assert stand.run(together) == alone
     assert stand.idle()
+
+
+def test_the_page_lists_every_field_and_metric(stand: Stand) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "serving.md").read_text(encoding="utf-8")
+    table = page.split("### Fields of a completion")[1].split("\n\n")[1]
+    names = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in table.splitlines()]
+    assert {name for row in names for name in row} == set(CompletionRequest.model_fields)
+    chat = set(ChatRequest.model_fields) - set(CompletionRequest.model_fields)
+    assert all(f"`{name}`" in page for name in chat)
+    told = {
+        line.split()[2] for line in stand.ask("GET", "/metrics").text.splitlines() if "TYPE" in line
+    }
+    listed = set(re.findall(r"`(semigpt_\w+)", page))
+    assert {name for name in told if not name.endswith("_created")} == listed
 
 
 def test_metrics_count_what_was_done(stand: Stand) -> None:
