@@ -171,11 +171,6 @@ class RunFolder:
         """Let another process train here."""
         self._lock.release()
 
-    @property
-    def is_training(self) -> bool:
-        """Whether a process is known to train in the folder."""
-        return self._lock.held
-
     def check_held(self) -> None:
         """Raise CheckpointError where the folder was locked, and has been moved or removed since:
         asked before whatever is written.

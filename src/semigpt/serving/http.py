@@ -27,7 +27,7 @@ from semigpt.serving.loop import Loop, ServedModel
 from semigpt.serving.metrics import Metrics
 from semigpt.serving.requests import Server
 from semigpt.serving.streams import refusal_of
-from semigpt.serving.texts import add_texts
+from semigpt.serving.texts import add_surprise, add_texts
 from semigpt.serving.training import add_training
 from semigpt.serving.watch import Training
 from semigpt.settings import nearest
@@ -76,7 +76,7 @@ def make_app(
     _add_errors(app, server.metrics)
     for add in (
         *(add_completions, *([add_chat] if chat else []), add_compare),
-        *(add_texts, add_looks, add_training, _add_state),
+        *(add_texts, add_surprise, add_looks, add_training, _add_state),
     ):
         add(app, server)
     paths: dict[str, set[str]] = {"/openapi.json": {"GET"}}

@@ -23,6 +23,7 @@ from semigpt.huggingface.open import open_run
 from semigpt.native import decode, landlock, ngrams, tokenize
 from semigpt.native.compiler import NativeUnavailableError
 from semigpt.run_folder import RunFolder
+from semigpt.run_lock import RunLock
 from semigpt.serving.guard import MOST_HEAD, GuardedProtocol
 from semigpt.serving.http import make_app
 from semigpt.serving.loop import Loop, ServedModel
@@ -166,7 +167,7 @@ def serve(
     ready: called once the models are open
     """
     served, trainings = models.open(), models.trainings
-    if any(training.run.is_training for training in trainings.values()):
+    if any(RunLock(models.paths[name]).held for name in trainings):
         step_back(10)
     loop = Loop(served)
     app = make_app(loop, key, origins=origins, chat=chat, trainings=trainings)

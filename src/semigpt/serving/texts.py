@@ -18,14 +18,14 @@ from semigpt.serving.requests import Server
 from semigpt.serving.streams import unless_left
 from semigpt.tokenizers.base import Tokenizer
 
-__all__ = ["add_texts"]
+__all__ = ["add_surprise", "add_texts"]
 
 MOST_WINDOWS = 64
 LONGEST_ARTICLE = 2_000  # characters; those of the bundled news have some 430
 
 
 def add_texts(app: FastAPI, server: Server) -> None:
-    """Add these routes."""
+    """Add the routes of tokens."""
 
     @app.post("/tokenize")
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
@@ -69,6 +69,10 @@ def add_texts(app: FastAPI, server: Server) -> None:
             "bos_token": end,
             "pad_token": end,
         }
+
+
+def add_surprise(app: FastAPI, server: Server) -> None:
+    """Add the route of a text's surprise."""
 
     @app.post("/v1/surprise")
     async def surprise(body: SurpriseRequest, request: Request) -> dict[str, Any]:
