@@ -17,7 +17,7 @@ from semigpt.errors import SettingsError
 __all__ = ["address", "check_host", "check_origins", "listening", "listening_at", "read_key"]
 
 SHORTEST_KEY = 16  # characters
-WAITING = 2048  # connections that the system keeps until they are taken up
+WAITING = 128  # connections that the system keeps until they are taken up
 ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import site
 import socket
 import sys
 import sysconfig
@@ -108,7 +109,7 @@ class Server(uvicorn.Server):
             self.loop.draining = True
 
 
-def make_server(app: Any) -> Server:
+def make_server(app: Any, host: str = "127.0.0.1", port: int = 8080) -> Server:
     """uvicorn, with what it would choose by what is installed chosen here.
 
     Python's threads change every millisecond from here on: a pattern that is being prepared would
@@ -117,6 +118,8 @@ def make_server(app: Any) -> Server:
     sys.setswitchinterval(0.001)
     config = uvicorn.Config(
         app,
+        host=host,
+        port=port,
         http=GuardedProtocol,
         loop="asyncio",
         ws="none",
@@ -139,8 +142,8 @@ def restrict(folders: Sequence[Path]) -> bool:
     for library in (decode.library, ngrams.library, tokenize.library):
         with contextlib.suppress(NativeUnavailableError):
             library()
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    libraries = [Path(sysconfig.get_path(name)) for name in names]
+    standard = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
+    libraries = map(Path, (*standard, *site.getsitepackages(), site.getusersitepackages()))
     own = Path(semigpt.__file__).parent
     places = [path for path in (*libraries, own, cache_folder(), *folders) if path.is_dir()]
     return landlock.restrict(places)

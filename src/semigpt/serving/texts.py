@@ -20,7 +20,7 @@ from semigpt.tokenizers.base import Tokenizer
 
 __all__ = ["add_surprise", "add_texts"]
 
-MOST_WINDOWS = 64
+MOST_WINDOWS = 32  # each waits for a row as a prompt does
 LONGEST_ARTICLE = 2_000  # characters; those of the bundled news have some 430
 
 
@@ -79,7 +79,7 @@ def add_surprise(app: FastAPI, server: Server) -> None:
         """How much each token of a text surprises the model, in bits.
 
         A text longer than the context is read in blocks that overlap by half; of one longer than
-        64 of these the end is scored. A whole article of the bundled news has its true bits beside.
+        32 of these the end is scored. A whole article of the bundled news has its true bits beside.
         """
         model = server.model(body.model)
         engine, context = model.engine, model.engine.model.settings.context_length
