@@ -17,7 +17,7 @@ import uvicorn
 
 import semigpt
 from semigpt.device import pick_device
-from semigpt.errors import SettingsError
+from semigpt.errors import SemigptError, SettingsError
 from semigpt.generation.engine import Engine
 from semigpt.generation.quantize import Precision
 from semigpt.huggingface.open import open_run
@@ -87,7 +87,8 @@ class Models:
         training = self.trainings.get(name)
         engine = Engine(model.to(pick_device(self.device)), tokenizer, precision=self.precision)
         # What is loaded at first use is loaded now: later there may be no way to the disk.
-        engine.generate(max_new_tokens=1, logprobs=1, prompt="가")
+        with contextlib.suppress(SemigptError):
+            engine.generate("가", max_new_tokens=1, logprobs=1)
         return ServedModel(name, engine, training.bits_per_character if training else None)
 
 
