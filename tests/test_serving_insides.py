@@ -162,18 +162,21 @@ def other_weights(stand: Stand) -> GPT:
     return model
 
 
-def test_texts_end_with_the_weights_that_they_began_with(stand: Stand) -> None:
+@pytest.mark.parametrize("place", [1, 3])
+def test_texts_end_with_the_weights_that_they_began_with(stand: Stand, place: int) -> None:
+    """Before the first step of one, and while it is being written."""
     older = stand.loop.models[0]
     newer = ServedModel("gpt", Engine(other_weights(stand), stand.engine.tokenizer))
-    asked = {"model": "gpt", "prompt": "의사", "seed": 1, "max_tokens": 200}
+    asked = {"model": "gpt", "prompt": "의사", "seed": 1, "max_tokens": 1500}
     asked["logit_bias"] = {str(stand.engine.tokenizer.end_of_text): -100}
     alone = stand.complete(**asked)
-    swapped = False
+    messages = 0
 
     async def swap() -> None:
-        nonlocal swapped
-        if not swapped:
-            swapped = True
+        nonlocal messages
+        messages += 1
+        if messages == place:
+            assert place == 1 or stand.loop.rows
             stand.loop.swap(newer)
 
     body = json.dumps({**asked, "stream": True}).encode()
