@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -12,8 +13,10 @@ import httpx
 import torch
 
 from semigpt.generation.engine import Engine
-from semigpt.models import build_model
+from semigpt.models import build_model, model_class
 from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.models.memory import MemoryGPT
+from semigpt.ngrams.counts import Counts
 from semigpt.serving.http import make_app
 from semigpt.serving.loop import Loop, ServedModel
 from semigpt.tokenizers import CharTokenizer
@@ -26,8 +29,8 @@ BASE = "http://127.0.0.1:8080"
 class Stand:
     """The models `gpt`, in C where there is a compiler, and `blocks`, in PyTorch."""
 
-    def __init__(self, text: str, key: str | None = None) -> None:
-        tokenizer = CharTokenizer(text)
+    def __init__(self, text: str, key: str | None = None, **settings: Any) -> None:
+        self.text, tokenizer = text, CharTokenizer(text)
         torch.manual_seed(0)
         shape = {"context_length": 32, "width": 32, "num_layers": 1, "num_heads": 2}
         gpt = GPT(GPTSettings(vocab_size=tokenizer.vocab_size, **shape))
@@ -40,9 +43,18 @@ class Stand:
             ServedModel("blocks", Engine(blocks, tokenizer)),
         ]
         self.loop = Loop(self.models)
-        self.key = key
-        self.app = make_app(self.loop, key)
+        self.app = make_app(self.loop, key, **settings)
         self.loop.start()
+
+    def add(self, kind: str) -> None:
+        """Serve another rung, by its name."""
+        tokenizer = self.engine.tokenizer
+        shape = dict(model_class(kind).small) | {"context_length": 32}
+        model = build_model(kind, tokenizer.vocab_size, shape)
+        if isinstance(model, MemoryGPT):
+            counts = Counts.fit(tokenizer.encode(self.text), tokenizer.vocab_size, 3)
+            model.set_counts(counts)
+        self.loop.swap(ServedModel(kind, Engine(model, tokenizer)))
 
     def run(self, work: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
         """What a coroutine gives that gets a client."""
@@ -70,6 +82,53 @@ class Stand:
         lines = [line for line in answer.text.split("\n\n") if line.startswith("data: ")]
         assert lines[-1] == "data: [DONE]" or '"error"' in lines[-1]
         return [json.loads(line[6:]) for line in lines if line != "data: [DONE]"]
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        leave_after: float = 600.0,
+        each: Callable[[], Awaitable[None]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """What the application sends to a client that leaves after so many seconds.
+
+        each: awaited at each message, as a client would that reads slowly
+        """
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+        sent: list[dict[str, Any]] = []
+        done = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            if messages:
+                return messages.pop()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(leave_after):
+                    await done.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            if each is not None:
+                await each()
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                done.set()
+
+        path, _, query = path.partition("?")
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "scheme": "http",
+            "query_string": query.encode(),
+            "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+        }
+        await asyncio.wait_for(self.app(scope, receive, send), 20)
+        return sent
 
     def idle(self, seconds: float = 5.0) -> bool:
         """Whether nothing is written or waits, soon."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,10 @@ pytest.importorskip("httpx", reason="semigpt[serve] is not installed")
 
 import httpx
 
+from semigpt.corpus import news
 from semigpt.generation.sampling import SamplingSettings
+from semigpt.serving import texts
+from semigpt.serving.fields import ChatRequest, CompletionRequest
 from serving_stand import Stand
 
 
@@ -162,6 +167,12 @@ def test_text_to_ids_and_back(stand: Stand) -> None:
     found = stand.ask("POST", "/tokenize", json={"prompt": "맑음😀", "with_pieces": True}).json()
     assert found["tokens"] == tokenizer.encode("맑음😀").tolist()
     assert found["count"] == len(found["pieces"]) == len(found["tokens"])
+    assert found["pieces"][:2] == [["맑", 0, 1], ["음", 1, 2]]
+    assert found["pieces"][-2:] == [["bytes:\\x98", 2, 2], ["bytes:\\x80", 2, 3]]
+    same = stand.ask("POST", "/tokenize", json={"content": "맑음😀"}).json()
+    assert same["tokens"] == found["tokens"]
+    for wrong in ({}, {"prompt": "가", "content": "가"}):
+        assert stand.ask("POST", "/tokenize", json=wrong).status_code == 400
     back = stand.ask("POST", "/detokenize", json={"tokens": found["tokens"]}).json()
     assert back == {"prompt": "맑음😀"}
     end = stand.ask("GET", "/tokenizer_info").json()["eos_token"]
@@ -183,9 +194,32 @@ def test_surprise_is_the_bits_of_each_token(stand: Stand) -> None:
     assert found["bits_per_character"] == pytest.approx(sum(own) / len(text), abs=1e-3)
     assert (found["tokens"][0]["start"], found["tokens"][-1]["end"]) == (0, len(text))
     assert {len(token["alternatives"]) for token in found["tokens"]} == {3}
+    assert found["news"] is None
     long = stand.ask("POST", "/v1/surprise", json={"text": text * 20}).json()
-    assert long["tokens"][-1]["end"] == len(text * 20)
-    assert len(long["tokens"]) == 31, "of a text longer than the context the end is scored"
+    assert long["characters"] == len(text * 20) > 32, "more than the context"
+    assert "".join(text * 20)[long["tokens"][-2]["start"] :] == text[-2:]
+    ids = tokenizer.encode(text * 20).tolist()
+    assert [token["id"] for token in long["tokens"]] == ids
+    whole = [tokenizer.end_of_text, *ids]
+    for block, place in ((0, 31), (16, 32), (16, 47), (32, 48), (len(whole) - 32, len(whole) - 1)):
+        with torch.no_grad():
+            log_TV = model(torch.tensor([whole[block : block + 32]]))[0][0].log_softmax(-1)
+        own = -float(log_TV[place - block - 1, whole[place]]) / math.log(2)
+        assert long["tokens"][place - 1]["bits"] == pytest.approx(own, abs=1e-3)
+    endless = stand.ask("POST", "/v1/surprise", json={"text": text * 200, "alternatives": 0}).json()
+    assert len(endless["tokens"]) == 32 + 31 * 16 - 1, "of a longer one the end is scored"
+    assert endless["tokens"][-1]["end"] == len(text * 200)
+
+
+def test_the_bundled_news_has_its_true_bits(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "MOST_WINDOWS", 64)  # of 32 tokens, of which most are bytes
+    article = next(iter(news.rows("validation")))
+    found = stand.ask("POST", "/v1/surprise", json={"text": article.document}).json()
+    assert found["characters"] == len(article.document)
+    assert found["news"]["bits"] == pytest.approx(article.information)
+    assert found["news"]["bits"] < found["bits"], "no model knows better than the source"
+    cut = stand.ask("POST", "/v1/surprise", json={"text": article.document[:-1]}).json()
+    assert cut["news"] is None
 
 
 def test_the_same_bytes_whatever_else_the_server_does(stand: Stand) -> None:
@@ -216,6 +250,20 @@ def test_the_same_bytes_whatever_else_the_server_does(stand: Stand) -> None:
     assert stand.idle()
 
 
+def test_the_page_lists_every_field_and_metric(stand: Stand) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "serving.md").read_text(encoding="utf-8")
+    table = page.split("### Fields of a completion")[1].split("\n\n")[1]
+    names = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in table.splitlines()]
+    assert {name for row in names for name in row} == set(CompletionRequest.model_fields)
+    chat = set(ChatRequest.model_fields) - set(CompletionRequest.model_fields)
+    assert all(f"`{name}`" in page for name in chat)
+    told = {
+        line.split()[2] for line in stand.ask("GET", "/metrics").text.splitlines() if "TYPE" in line
+    }
+    listed = set(re.findall(r"`(semigpt_\w+)", page))
+    assert {name for name in told if not name.endswith("_created")} == listed
+
+
 def test_metrics_count_what_was_done(stand: Stand) -> None:
     def counts() -> dict[str, float]:
         page = stand.ask("GET", "/metrics").text
@@ -233,6 +281,9 @@ def test_metrics_count_what_was_done(stand: Stand) -> None:
     assert more("semigpt_generation_tokens_total") == used["completion_tokens"]
     assert more("semigpt_prompt_tokens_total") == used["prompt_tokens"]
     assert more('semigpt_requests_total{outcome="done"}') == 1
-    assert more('semigpt_refused_total{status="404"}') == 1
+    assert more('semigpt_refused_total{why="not_found"}') == 1
+    for name in ("queue", "step", "time_per_output_token"):
+        assert more(f"semigpt_{name}_seconds_count") >= 1
+    assert after["semigpt_requests_running"] == after["semigpt_requests_waiting"] == 0
     assert more("semigpt_time_to_first_token_seconds_count") == 1
     assert after["semigpt_rows"] == 0

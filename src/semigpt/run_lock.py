@@ -10,6 +10,7 @@ from typing import IO
 
 from semigpt.errors import CheckpointError
 from semigpt.storage import try_lock
+from semigpt.system import is_locked
 
 __all__ = ["RunLock"]
 
@@ -57,6 +58,11 @@ class RunLock:
             pass  # a full disk: the lock holds without a name in it
         self._file = file
         self.check()
+
+    @property
+    def held(self) -> bool:
+        """Whether any process is known to hold it."""
+        return is_locked(self._path)
 
     def release(self) -> None:
         """Let another process train here."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,13 @@ pytest.importorskip("httpx", reason="semigpt[serve] is not installed")
 import httpx
 
 from semigpt.cli import main
+from semigpt.corpus import news
 from semigpt.errors import SettingsError
 from semigpt.huggingface.folder import save_model
-from semigpt.serving import guard, server
+from semigpt.run_folder import RunFolder
+from semigpt.serving import guard, listen, server
 from semigpt.serving import loop as loop_module
+from semigpt.serving.watch import Training
 from serving_stand import BASE, Stand
 
 KEY = "a-key-of-more-than-16-characters"
@@ -95,6 +100,7 @@ WRONG = [
     ({"banned": ["가" * 65]}, "banned"),
     ({"stop_token_ids": [10**8]}, None),
     ({"tools": []}, "tools"),
+    ({"": None}, ""),
     ({"num_beams": 4}, "num_beams"),
 ]
 
@@ -106,7 +112,7 @@ def test_what_cannot_be_answered_is_an_error_of_openais(
     answer = stand.ask("POST", "/v1/completions", json={"model": "gpt", **wrong})
     error = error_of(answer)
     assert (answer.status_code, error["type"]) == (400, "invalid_request_error")
-    assert error["param"] == param
+    assert (error["param"] or "") == (param or "")
     assert stand.idle()
 
 
@@ -115,6 +121,15 @@ def test_a_misspelt_field_gets_the_nearest_name(stand: Stand) -> None:
     assert "did you mean 'max_tokens'?" in error_of(answer)["message"]
     answer = stand.ask("POST", "/v1/completions", json={"model": "gptt"})
     assert (answer.status_code, error_of(answer)["code"]) == (404, "model_not_found")
+    for field, said in (
+        ("tools", "calls no tools"),
+        ("response_format", "`pattern` or `choices`"),
+        ("reasoning_effort", "leave it out"),
+    ):
+        body = {"model": "gpt", "messages": [{"role": "user", "content": "가"}], field: {"a": 1}}
+        error = error_of(stand.ask("POST", "/v1/chat/completions", json=body))
+        assert error["param"] == field
+        assert said in error["message"]
     whole = stand.ask(
         "POST", "/v1/completions", json={"model": "gpt", "max_tokens": 3.0, "user": None}
     )
@@ -216,20 +231,20 @@ def test_without_a_key_nobody_else_is_let_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
-        server.check_host(host, None)
+        listen.check_host(host, None)
     for host in ("0.0.0.0", "::", "192.168.0.2", "example.com", ""):
         with pytest.raises(SettingsError, match="give a key"):
-            server.check_host(host, None)
-        server.check_host(host, KEY)
+            listen.check_host(host, None)
+        listen.check_host(host, KEY)
     file = tmp_path / "key"
     for bad in ("", "short", "with spaces in the middle of it", "열여섯 자가 넘는 한글로 된 열쇠"):
         file.write_text(bad, encoding="utf-8")
         with pytest.raises(SettingsError, match="needs a key of at least 16"):
-            server.read_key(file)
+            listen.read_key(file)
     file.write_text(KEY + "\n", encoding="utf-8")
-    assert server.read_key(file) == KEY
+    assert listen.read_key(file) == KEY
     monkeypatch.setenv("SEMIGPT_KEY", KEY)
-    assert server.read_key(None) == KEY
+    assert listen.read_key(None) == KEY
 
 
 def test_the_command_says_in_one_line_what_it_lacks(
@@ -240,13 +255,15 @@ def test_the_command_says_in_one_line_what_it_lacks(
 ) -> None:
     for folder in ("ladder/one", "ladder/two", "other/one"):
         save_model(tmp_path / folder, stand.engine.model, stand.engine.tokenizer, "")
-    opened = server.open_models([tmp_path / "ladder/two", tmp_path / "other/one"])
+    opened = server.Models.find([tmp_path / "ladder/two", tmp_path / "other/one"]).open()
     assert [model.name for model in opened] == ["two", "one"]
     assert opened[0].fingerprint == opened[1].fingerprint == stand.models[0].fingerprint
     folder = str(tmp_path / "ladder/one")
     wrong = [
         ([folder, "--host", "0.0.0.0"], "give a key"),
         ([folder, "--port", "0"], "--port must be"),
+        ([folder, "--allow-origin", "*"], "is no origin"),
+        ([folder, "--socket", str(tmp_path / "no" / "socket")], "cannot be made"),
         ([folder, str(tmp_path / "other/one")], "two models are called 'one'"),
         ([str(tmp_path / "nothing")], "nothing"),
         ([folder, "--key-file", str(tmp_path / "nothing")], "nothing"),
@@ -298,6 +315,110 @@ def test_every_bound_of_the_description_is_kept(stand: Stand, data: st.DataObjec
         if value is not None and not (name == "max_tokens" and value == most):
             answer = stand.ask("POST", "/v1/completions", json={**base, name: value})
             assert answer.status_code in (200, 400), answer.text
+
+
+def test_pages_of_named_origins_may_ask_and_no_others(korean_text: str) -> None:
+    """A browser asks first, without the key; then the answer says which page may read it."""
+    page = "https://page.example"
+    stand = Stand(korean_text, KEY, origins=[page])
+    right = {"authorization": f"Bearer {KEY}", "origin": page}
+    ask = {"origin": page, "access-control-request-method": "POST"}
+    first = stand.ask("OPTIONS", "/v1/completions", headers=ask)
+    assert (first.status_code, first.content) == (204, b"")
+    assert first.headers["access-control-allow-headers"] == "authorization, content-type"
+    answers = [
+        first,
+        stand.ask("GET", "/v1/models", headers=right),
+        stand.ask("GET", "/nothing", headers=right),
+        stand.ask("GET", "/v1/models", headers={"origin": page}),
+        stand.ask("POST", "/v1/completions", json={"model": "gpt", "stream": True}, headers=right),
+    ]
+    assert [answer.status_code for answer in answers] == [204, 200, 404, 401, 200]
+    for answer in answers:
+        assert answer.headers["access-control-allow-origin"] == page
+        assert "access-control-allow-credentials" not in answer.headers
+        assert "origin" in answer.headers["vary"]
+    others = ("https://page.example:444", "http://page.example", "https://x.page.example", "null")
+    for origin in (*others, "https://page.example.evil"):
+        for method, headers in (("GET", right), ("OPTIONS", ask)):
+            answer = stand.ask(method, "/v1/models", headers={**headers, "origin": origin})
+            assert answer.status_code == 403
+            assert "access-control-allow-origin" not in answer.headers
+    unasked = {**ask, "access-control-request-method": "GET"}
+    assert stand.ask("OPTIONS", "/nothing", headers=unasked).status_code == 401
+    assert stand.ask("OPTIONS", "/v1/models", headers={"origin": page}).status_code == 401
+    stand.loop.stop()
+    for wrong in ("*", "null", "page.example", f"{page}/", f"{page}/path", "https://Page.example"):
+        with pytest.raises(SettingsError, match="is no origin"):
+            listen.check_origins([wrong])
+
+
+def test_a_socket_is_this_users_alone(stand: Stand, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    for _ in range(2):  # the second finds what the first left
+        running = server.make_server(stand.app)
+        with listen.listening_at(path) as sockets:
+            assert path.stat().st_mode & 0o777 == 0o600
+            thread = threading.Thread(target=running.run, args=(sockets,))
+            thread.start()
+            transport = httpx.HTTPTransport(uds=str(path))
+            with httpx.Client(transport=transport, base_url="http://localhost") as client:
+                assert client.get("/health").json() == {"status": "ok"}
+            with pytest.raises(SettingsError, match="cannot be made"), listen.listening_at(path):
+                pass
+            running.should_exit = True
+            thread.join()
+    path.unlink()
+    path.write_text("mine")
+    with pytest.raises(SettingsError, match="cannot be made"), listen.listening_at(path):
+        pass
+    assert path.read_text() == "mine"
+
+
+def test_chat_can_be_left_out(korean_text: str) -> None:
+    stand = Stand(korean_text, chat=False)
+    body = {"model": "gpt", "messages": [{"role": "user", "content": "가"}]}
+    answer = stand.ask("POST", "/v1/chat/completions", json=body)
+    assert (answer.status_code, error_of(answer)["code"]) == (404, "not_found")
+    stand.loop.stop()
+
+
+def test_the_disk_is_given_up(stand: Stand, tmp_path: Path) -> None:
+    """With Landlock: a thread that serves reads Python's libraries and its runs, and no more."""
+    run, secret = tmp_path / "run", tmp_path / "secret"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text("{}")
+    secret.write_text("a secret")
+    wrong: list[Callable[[], object]] = [
+        secret.read_text,
+        lambda: (run / "new").write_text("x"),
+        lambda: list(tmp_path.iterdir()),
+        lambda: (run / "metrics.jsonl").unlink(),
+        lambda: subprocess.run([sys.executable, "-c", ""], check=True),
+        lambda: os.kill(os.getppid(), 0),
+    ]
+    found: list[object] = []
+
+    def serving() -> None:
+        found.append(server.restrict([run]))
+        if not found[0]:
+            return
+        found.append((run / "metrics.jsonl").read_text())
+        found.append(stand.complete()["object"])
+        for attempt in wrong:
+            try:
+                attempt()
+            except PermissionError as error:
+                found.append(error.errno)
+
+    thread = threading.Thread(target=serving)
+    thread.start()
+    thread.join()
+    if not found[0]:
+        pytest.skip("this system has no Landlock")
+    assert found[1:3] == ["{}", "text_completion"]
+    assert found[3:] == [errno.EACCES] * 5 + [errno.EPERM]
+    assert secret.read_text() == "a secret", "the other threads have it"
 
 
 def test_a_body_that_comes_too_slowly_is_closed(
@@ -362,50 +483,6 @@ def test_a_step_that_fails_or_hangs_is_told(stand: Stand, monkeypatch: pytest.Mo
     assert stand.ask("GET", "/health").json() == {"status": "ok"}
 
 
-async def call(
-    stand: Stand,
-    method: str,
-    path: str,
-    body: bytes = b"",
-    *,
-    leave_after: float = 600.0,
-    reads: bool = True,
-) -> list[dict[str, Any]]:
-    """What the application sends to a client that leaves after so many seconds."""
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
-    sent: list[dict[str, Any]] = []
-    done = asyncio.Event()
-
-    async def receive() -> dict[str, Any]:
-        if messages:
-            return messages.pop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(leave_after):
-                await done.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-        if not reads:
-            await asyncio.sleep(60)
-        if message["type"] == "http.response.body" and not message.get("more_body"):
-            done.set()
-
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": method,
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "scheme": "http",
-        "query_string": b"",
-        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
-    }
-    await asyncio.wait_for(stand.app(scope, receive, send), 20)
-    return sent
-
-
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("after", [0.0, 0.05])
 def test_when_the_client_leaves_writing_stops(stand: Stand, stream: bool, after: float) -> None:
@@ -413,7 +490,7 @@ def test_when_the_client_leaves_writing_stops(stand: Stand, stream: bool, after:
     body = {"model": "gpt", "n": 16, "max_tokens": 4096, "stream": stream, **endless}
     encoded = json.dumps(body).encode()
     before = stand.loop.models[0].batch
-    asyncio.run(call(stand, "POST", "/v1/completions", encoded, leave_after=after))
+    asyncio.run(stand.call("POST", "/v1/completions", encoded, leave_after=after))
     assert stand.idle(2), "every row is free"
     assert stand.loop.models[0].batch is before
 
@@ -425,7 +502,8 @@ def test_a_client_that_does_not_read_is_given_up(
     endless = {"logit_bias": {str(stand.engine.tokenizer.end_of_text): -100}}
     body = json.dumps({"model": "gpt", "max_tokens": 4096, "stream": True, **endless}).encode()
     with contextlib.suppress(TimeoutError):
-        asyncio.run(call(stand, "POST", "/v1/completions", body, reads=False))
+        slow = stand.call("POST", "/v1/completions", body, each=lambda: asyncio.sleep(60))
+        asyncio.run(slow)
     assert stand.idle(2)
 
 
@@ -444,8 +522,14 @@ class Disk:
             self.seen.append(f"{event} {str(arguments)[:200]}")
 
 
-def test_no_request_reaches_the_disk_the_network_or_a_program(stand: Stand) -> None:
+def test_no_request_reaches_the_disk_the_network_or_a_program(
+    korean_text: str, tmp_path: Path
+) -> None:
     """An audit hook sees no such event in requests of every kind, good and bad, once warm."""
+    (tmp_path / "run").mkdir()
+    stand = Stand(korean_text, trainings={"run": Training(RunFolder(tmp_path / "run"))})
+    stand.add("memory")
+    article = next(iter(news.rows("test"))).document
     paths = ["../../etc/passwd", "/etc/passwd", "file:///etc/passwd", "C:\\boot.ini"]
     completion, chat = "/v1/completions", [{"role": "user", "content": "날씨"}]
     asked: list[tuple[str, str, Any]] = [
@@ -453,7 +537,14 @@ def test_no_request_reaches_the_disk_the_network_or_a_program(stand: Stand) -> N
         *(("GET", f"/v1/models/{path}", None) for path in paths),
         ("POST", "/tokenize", {"prompt": "맑음"}),
         ("POST", "/detokenize", {"tokens": [300]}),
-        ("POST", "/v1/surprise", {"text": "맑음"}),
+        *(("POST", "/v1/surprise", {"text": text}) for text in ("맑음" * 40, article)),
+        *(
+            ("POST", f"/v1/{look}", {"text": "맑음", "model": model})
+            for look in ("attention", "lens", "gate")
+            for model in ("gpt", "blocks", "memory")
+        ),
+        ("POST", "/v1/compare", {"columns": [{"model": "gpt"}, {"model": "blocks"}]}),
+        *(("GET", f"/v1/training?model={path}", None) for path in ("", "run", *paths)),
         ("POST", completion, {"model": "gpt", "pattern": r"\w+\d", "seed": 1}),
         ("POST", completion, {"model": "blocks", "logprobs": 3, "echo": True}),
         ("POST", completion, {"model": "gpt", "stream": True, "max_tokens": 200}),
@@ -469,12 +560,13 @@ def test_no_request_reaches_the_disk_the_network_or_a_program(stand: Stand) -> N
             disk.on = turn == 1
             try:
                 for method, path, body in asked:
-                    sent = await call(stand, method, path, json.dumps(body).encode())
+                    sent = await stand.call(method, path, json.dumps(body).encode())
                     assert sent[0]["status"] in (200, 400, 404)
             finally:
                 disk.on = False
 
     asyncio.run(every())
+    stand.loop.stop()
     assert disk.seen == []
 
 

@@ -26,10 +26,29 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument("--port", type=int, default=8080, help="default: 8080")
     sub.add_argument(
+        "--socket",
+        type=Path,
+        metavar="PATH",
+        help="listen at a Unix socket of this user's instead of a port",
+    )
+    sub.add_argument(
         "--key-file",
         type=Path,
         metavar="FILE",
         help="a file with the key that requests must send; or set SEMIGPT_KEY",
+    )
+    sub.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let pages of this origin ask, such as http://localhost:3000; may be repeated",
+    )
+    sub.add_argument("--no-chat", action="store_true", help="answer no chat completions")
+    sub.add_argument(
+        "--no-landlock",
+        action="store_true",
+        help="keep the way to the disk that is given up on Linux once the models are read",
     )
     sub.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     sub.add_argument(
@@ -49,10 +68,26 @@ def run(options: argparse.Namespace) -> int:
         raise SettingsError(
             f"semigpt serve needs {error.name}: pip install 'semigpt[serve]'"
         ) from None
-    key = server.read_key(options.key_file)
-    server.check_host(options.host, key)
-    models = server.open_models(options.models, precision=options.precision, device=options.device)
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    names = ", ".join(model.name for model in models)
-    note(f"{names}: http://{host}:{options.port}/v1 (Ctrl-C ends it)")
-    return 128 + server.serve(models, options.host, options.port, key)
+    from semigpt.serving import listen
+
+    key = listen.read_key(options.key_file)
+    listen.check_origins(options.allow_origin)
+    models = server.Models.find(options.models, precision=options.precision, device=options.device)
+    if options.socket is None:
+        listen.check_host(options.host, key)
+        where = listen.address(options.host, options.port)
+        opened = listen.listening(options.host, options.port)
+    else:
+        where = str(options.socket)
+        opened = listen.listening_at(options.socket)
+    with opened as sockets:
+        signal = server.serve(
+            models,
+            sockets,
+            key=key,
+            origins=options.allow_origin,
+            chat=not options.no_chat,
+            lock_in=not options.no_landlock,
+            ready=lambda: note(f"{', '.join(models.paths)}: {where}/v1 (Ctrl-C ends it)"),
+        )
+    return 128 + signal

@@ -143,6 +143,11 @@ class Job:
         return self.ended == self.request.num_samples
 
     @property
+    def begun(self) -> bool:
+        """Whether its prompt has been taken up."""
+        return self.reading is not None or self.started > 0
+
+    @property
     def pending(self) -> int:
         """Samples that have not begun."""
         return self.request.num_samples - self.started

@@ -229,7 +229,15 @@ class Engine:
             banned=[self.normalized(text) for text in banned],
         )
 
+    def encode(self, text: str, most: int) -> list[int]:
+        """The ids of a text behind an end-of-text id, of a long one the last `most`.
+
+        Raises SettingsError for no text where the tokenizer has no end-of-text token.
+        """
+        return prompt_ids(self.tokenizer, self.normalized(text), most, self._vocabulary.longest)
+
     def normalized(self, text: str) -> str:
+        """The text as the tokenizer normalises it."""
         form = self.tokenizer.normalization
         return text if form is None else unicodedata.normalize(form, text)
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, cast
 
@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from semigpt.auto import Size
 from semigpt.errors import SettingsError
-from semigpt.models.base import LanguageModel, ModelSettings
+from semigpt.models.base import LanguageModel, LayerPass, ModelSettings
+from semigpt.models.gpt2 import from_gpt2, to_gpt2
 from semigpt.models.loss import linear_loss
 from semigpt.settings import check_positive, to_table
 
@@ -78,13 +79,17 @@ def attend(q_BTD: Tensor, k_BTD: Tensor, v_BTD: Tensor) -> Tensor:
     large for 4 heads of 8. transformers divides by the head's width, and so does every folder
     that semigpt saves.
     """
+    return attention_weights(q_BTD, k_BTD) @ v_BTD
+
+
+def attention_weights(q_BTD: Tensor, k_BTD: Tensor) -> Tensor:
+    """What each position attends to, softmax(q kᵀ / √D): `[..., T, T]`."""
     T, D = q_BTD.shape[-2:]
     scores_BTT = q_BTD @ k_BTD.transpose(-2, -1) / math.sqrt(D)
     past_TT = torch.ones(T, T, dtype=torch.bool, device=q_BTD.device).tril()
     # The softmax turns a score of -inf, which every future position gets, into a weight of
     # exactly 0.
-    weights_BTT = scores_BTT.masked_fill(~past_TT, float("-inf")).softmax(dim=-1)
-    return weights_BTT @ v_BTD
+    return scores_BTT.masked_fill(~past_TT, float("-inf")).softmax(dim=-1)
 
 
 class Head(nn.Module):
@@ -98,6 +103,10 @@ class Head(nn.Module):
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         return attend(self.query(x_BTC), self.key(x_BTC), self.value(x_BTC))
+
+    def last_weights(self, x_BTC: Tensor) -> Tensor:
+        """What the head attends to at the last position, `[B, 1, T]`."""
+        return attention_weights(self.query(x_BTC), self.key(x_BTC))[:, -1:]
 
 
 class _EmbeddingModel(LanguageModel):
@@ -148,14 +157,26 @@ class _EmbeddingModel(LanguageModel):
     def mix(self, x_BTC: Tensor) -> Tensor:
         """From embeddings to what the output layer reads, `[B, T, C]` both."""
 
+    @abstractmethod
+    def _passes(self, x_BTC: Tensor) -> Iterator[LayerPass]:
+        """What each layer does at the last position."""
+
+    def layer_passes(self, inputs_BT: Tensor) -> list[LayerPass]:
+        x_BTC = self._embedded(inputs_BT)
+        return [LayerPass(x_BTC[:, -1], None), *self._passes(x_BTC)]
+
+    def read_out(self, hidden_BC: Tensor) -> Tensor:
+        return cast(Tensor, self.lm_head(hidden_BC))
+
+    def _embedded(self, inputs_BT: Tensor) -> Tensor:
+        self.check_context(inputs_BT)
+        positions_TC = self.position_embedding.weight[: inputs_BT.shape[1]]
+        return cast(Tensor, self.token_embedding(inputs_BT) + positions_TC)
+
     def forward(
         self, inputs_BT: Tensor, targets_BT: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        self.check_context(inputs_BT)
-        x_BTC = (
-            self.token_embedding(inputs_BT) + self.position_embedding.weight[: inputs_BT.shape[1]]
-        )
-        x_BTC = self.mix(x_BTC)
+        x_BTC = self.mix(self._embedded(inputs_BT))
         if targets_BT is None:
             return self.lm_head(x_BTC), None
         return linear_loss(x_BTC, self.lm_head.weight, self.lm_head.bias, targets_BT)
@@ -185,6 +206,9 @@ class AttentionModel(_EmbeddingModel):
 
     def mix(self, x_BTC: Tensor) -> Tensor:
         return cast(Tensor, self.head(x_BTC))
+
+    def _passes(self, x_BTC: Tensor) -> Iterator[LayerPass]:
+        yield LayerPass(self.mix(x_BTC)[:, -1], self.head.last_weights(x_BTC))
 
 
 # Rung three: several heads
@@ -220,10 +244,19 @@ class MultiHeadAttention(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
+        return attend(*self._heads(x_BTC)).transpose(1, 2).reshape(x_BTC.shape)
+
+    def last_weights(self, x_BTC: Tensor) -> Tensor:
+        """What each head attends to at the last position, `[B, H, T]`."""
+        q_BHTD, k_BHTD, _ = self._heads(x_BTC)
+        return attention_weights(q_BHTD, k_BHTD)[:, :, -1]
+
+    def _heads(self, x_BTC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, `[B, H, T, D]` each."""
         B, T, C = x_BTC.shape
         qkv_BT3HD = self.query_key_value(x_BTC).view(B, T, 3, self.num_heads, C // self.num_heads)
         q_BHTD, k_BHTD, v_BHTD = qkv_BT3HD.permute(2, 0, 3, 1, 4).unbind(0)
-        return attend(q_BHTD, k_BHTD, v_BHTD).transpose(1, 2).reshape(B, T, C)
+        return q_BHTD, k_BHTD, v_BHTD
 
 
 class MultiHeadModel(_EmbeddingModel):
@@ -242,6 +275,9 @@ class MultiHeadModel(_EmbeddingModel):
 
     def mix(self, x_BTC: Tensor) -> Tensor:
         return cast(Tensor, self.heads(x_BTC))
+
+    def _passes(self, x_BTC: Tensor) -> Iterator[LayerPass]:
+        yield LayerPass(self.mix(x_BTC)[:, -1], self.heads.last_weights(x_BTC))
 
 
 # Rung four: a feed-forward network
@@ -305,6 +341,9 @@ class FeedForwardModel(_EmbeddingModel):
 
     def mix(self, x_BTC: Tensor) -> Tensor:
         return cast(Tensor, self.feedforward(self.heads(x_BTC)))
+
+    def _passes(self, x_BTC: Tensor) -> Iterator[LayerPass]:
+        yield LayerPass(self.mix(x_BTC)[:, -1], self.heads.last_weights(x_BTC))
 
 
 # Rung five: blocks, stacked
@@ -411,6 +450,15 @@ class BlocksModel(_EmbeddingModel):
             x_BTC = block(x_BTC)
         return cast(Tensor, self.final_norm(x_BTC))
 
+    def _passes(self, x_BTC: Tensor) -> Iterator[LayerPass]:
+        for block in cast(Iterable[Block], self.blocks):
+            weights_BHS = block.heads.last_weights(block.attention_norm(x_BTC))
+            x_BTC = block(x_BTC)
+            yield LayerPass(x_BTC[:, -1], weights_BHS)
+
+    def read_out(self, hidden_BC: Tensor) -> Tensor:
+        return cast(Tensor, self.lm_head(self.final_norm(hidden_BC)))
+
     def huggingface_config(self) -> dict[str, Any]:
         settings = self.settings
         return {
@@ -434,18 +482,7 @@ class BlocksModel(_EmbeddingModel):
         }
 
     def huggingface_state(self) -> dict[str, Tensor]:
-        """GPT-2's names. Its products (`Conv1D`) are [inputs, outputs], ours [outputs, inputs].
-
-        GPT-2 has a bias on queries, keys and values where this rung has none; it is saved as zero.
-        """
-        own = self.state_dict()
-        state = {}
-        for name, theirs, transposed in self._gpt2_names():
-            tensor = own[name].detach()
-            state[theirs] = tensor.t().contiguous() if transposed else tensor
-        for layer in range(self.settings.num_layers):
-            state[f"transformer.h.{layer}.attn.c_attn.bias"] = torch.zeros(3 * self.settings.width)
-        return state
+        return to_gpt2(self.state_dict(), self.settings)
 
     @torch.no_grad()
     def load_huggingface_state(self, state: dict[str, Tensor]) -> None:
@@ -453,41 +490,4 @@ class BlocksModel(_EmbeddingModel):
 
         Raises SettingsError where queries, keys or values have a bias that is not zero.
         """
-        own = {}
-        for name, theirs, transposed in self._gpt2_names():
-            own[name] = state[theirs].t() if transposed else state[theirs]
-        for layer in range(self.settings.num_layers):
-            if state[f"transformer.h.{layer}.attn.c_attn.bias"].any():
-                raise SettingsError(
-                    f"layer {layer} has a bias on its queries, keys and values, and `blocks` has "
-                    "none; load this GPT-2 with transformers"
-                )
-        if self.settings.tie_embeddings:
-            own["lm_head.weight"] = own["token_embedding.weight"]
-        self.load_state_dict(own)
-
-    def _gpt2_names(self) -> list[tuple[str, str, bool]]:
-        """Each of our tensors, its name in GPT-2, and whether GPT-2 has it transposed."""
-        names = [
-            ("token_embedding.weight", "transformer.wte.weight", False),
-            ("position_embedding.weight", "transformer.wpe.weight", False),
-            ("final_norm.weight", "transformer.ln_f.weight", False),
-            ("final_norm.bias", "transformer.ln_f.bias", False),
-        ]
-        if not self.settings.tie_embeddings:
-            names.append(("lm_head.weight", "lm_head.weight", False))
-        for layer in range(self.settings.num_layers):
-            ours, theirs = f"blocks.{layer}.", f"transformer.h.{layer}."
-            names.append(
-                (f"{ours}heads.query_key_value.weight", f"{theirs}attn.c_attn.weight", True)
-            )
-            for part, their_part, transposed in (
-                ("attention_norm", "ln_1", False),
-                ("projection", "attn.c_proj", True),
-                ("feedforward_norm", "ln_2", False),
-                ("feedforward.expand", "mlp.c_fc", True),
-                ("feedforward.contract", "mlp.c_proj", True),
-            ):
-                names.append((f"{ours}{part}.weight", f"{theirs}{their_part}.weight", transposed))
-                names.append((f"{ours}{part}.bias", f"{theirs}{their_part}.bias", False))
-        return names
+        self.load_state_dict(from_gpt2(state, self.settings))

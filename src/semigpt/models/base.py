@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,15 @@ from semigpt.auto import Choice, Size
 from semigpt.errors import SettingsError
 from semigpt.settings import check_at_most, check_finite, check_positive, from_table
 
-__all__ = ["Cache", "LanguageModel", "ModelSettings", "check_ids", "own_settings", "windows_of"]
+__all__ = [
+    "Cache",
+    "LanguageModel",
+    "LayerPass",
+    "ModelSettings",
+    "check_ids",
+    "own_settings",
+    "windows_of",
+]
 
 
 MOST_LAYERS = 10_000  # modules, each with its objects in Python
@@ -74,6 +82,17 @@ class Cache(ABC):
     @abstractmethod
     def select(self, rows: Sequence[int]) -> Cache:
         """A cache of these sequences, in this order. A row named twice becomes two sequences."""
+
+
+class LayerPass(NamedTuple):
+    """What a layer did at the last position of some blocks.
+
+    hidden_BC: what it left to the next layer
+    weights_BHS: what each of its heads attended to; None for the embeddings
+    """
+
+    hidden_BC: Tensor
+    weights_BHS: Tensor | None
 
 
 class LanguageModel(nn.Module, ABC):
@@ -174,6 +193,20 @@ class LanguageModel(nn.Module, ABC):
         """Logits `[B, V]` after the last of `tokens_BT`: a whole text, or what a cache lacks."""
         logits_BTV, _ = self(tokens_BT[:, -self.settings.context_length :])
         return logits_BTV[:, -1].float()  # type: ignore[no-any-return]
+
+    def layer_passes(self, inputs_BT: Tensor) -> list[LayerPass]:
+        """What the embeddings and then each layer did at the last position of `inputs_BT`.
+
+        Raises SettingsError for a rung without layers.
+        """
+        raise SettingsError(f"the {self.kind} rung has no layers to look into")
+
+    def read_out(self, hidden_BC: Tensor) -> Tensor:
+        """The logits `[B, V]` that the output layer reads from what any layer left.
+
+        Raises SettingsError for a rung without layers.
+        """
+        raise SettingsError(f"the {self.kind} rung has no layers to look into")
 
     @classmethod
     @abstractmethod

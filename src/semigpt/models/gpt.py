@@ -13,9 +13,8 @@ rows run the output product at half the speed of 3,264.
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, cast, get_args
 
@@ -25,12 +24,20 @@ from torch import Tensor, nn
 
 from semigpt.auto import Choice, Size
 from semigpt.errors import SettingsError
-from semigpt.models.base import Cache, LanguageModel, ModelSettings, windows_of
-from semigpt.models.layers import Linear, RMSNorm, attend, rotary_table, rotate
+from semigpt.models.base import Cache, LanguageModel, LayerPass, ModelSettings, windows_of
+from semigpt.models.layers import (
+    KeyValueCache,
+    Linear,
+    RMSNorm,
+    attend,
+    attention_weights,
+    rotary_table,
+    rotate,
+)
 from semigpt.models.loss import token_loss
 from semigpt.settings import check_positive
 
-__all__ = ["GPT", "GPTSettings", "KeyValueCache", "RunBlock", "run_plainly"]
+__all__ = ["GPT", "GPTSettings", "RunBlock", "run_plainly"]
 
 # From ids [B, T] and what is added to their embeddings [N, C] to what the output layer reads,
 # [N, C].
@@ -119,55 +126,6 @@ class GPTSettings(ModelSettings):
         return tables + self.num_layers * a_block + C
 
 
-class KeyValueCache(Cache):
-    """Keys and values of each layer, `[B, K, context_length, D]` both, of the newest positions."""
-
-    def __init__(
-        self, settings: GPTSettings, batch_size: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.length = 0
-        shape = (batch_size, settings.kv_heads, settings.context_length, settings.head_width)
-        self.layers = [
-            (
-                torch.zeros(shape, device=device, dtype=dtype),
-                torch.zeros(shape, device=device, dtype=dtype),
-            )
-            for _ in range(settings.num_layers)
-        ]
-
-    def select(self, rows: Sequence[int]) -> KeyValueCache:
-        chosen = copy.copy(self)
-        index_B = torch.tensor(rows, device=self.layers[0][0].device)
-        chosen.layers = [(keys[index_B], values[index_B]) for keys, values in self.layers]
-        return chosen
-
-    def recent(self, tokens_BT: Tensor) -> Tensor:
-        """The tokens that the output layer may read: the new ones, though this one reads none."""
-        return tokens_BT
-
-    def append(self, layer: int, key_BKTD: Tensor, value_BKTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the new positions of a layer and return all its keys and values, `[B, K, S, D]` both.
-
-        Past `context_length` the oldest positions are overwritten in place. Keys are stored
-        rotated and RoPE depends on differences of positions alone, so the order of the slots does
-        not matter.
-        """
-        keys, values = self.layers[layer]
-        capacity = keys.shape[2]
-        if self.length + key_BKTD.shape[2] <= capacity:
-            end = self.length + key_BKTD.shape[2]
-            keys[:, :, self.length : end] = key_BKTD
-            values[:, :, self.length : end] = value_BKTD
-            return keys[:, :, :end], values[:, :, :end]
-        slots = (
-            torch.arange(self.length, self.length + key_BKTD.shape[2], device=keys.device)
-            % capacity
-        )
-        keys[:, :, slots] = key_BKTD
-        values[:, :, slots] = value_BKTD
-        return keys, values
-
-
 class Attention(nn.Module):
     """Causal grouped-query attention with rotary positions and normalized queries and keys."""
 
@@ -194,6 +152,21 @@ class Attention(nn.Module):
         layer: int = 0,
     ) -> Tensor:
         B, T, _ = x_BTC.shape
+        q, k, v = self._heads(x_BTC, rotary)
+        if cache is not None:
+            k, v = cache.append(layer, k, v)
+        k, v = self._shared(k), self._shared(v)
+        mixed_BHTD = attend(q, k, v, self.dropout if self.training else 0.0)
+        return cast(Tensor, self.o_proj(mixed_BHTD.transpose(1, 2).reshape(B, T, -1)))
+
+    def last_weights(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        """What each head attends to at the last position, `[B, H, T]`."""
+        q, k, _ = self._heads(x_BTC, rotary)
+        return attention_weights(q[:, :, -1:], self._shared(k))[:, :, 0]
+
+    def _heads(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries `[B, H, T, D]`, keys and values `[B, K, T, D]`, normalized and rotated."""
+        B, T, _ = x_BTC.shape
         # One product for the three: a CPU is faster at fewer, larger products.
         weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)).to(
             x_BTC.dtype
@@ -202,14 +175,12 @@ class Attention(nn.Module):
         q, k, v = torch.split(
             heads_BTHD.transpose(1, 2), [self.num_heads, self.kv_heads, self.kv_heads], dim=1
         )
-        q, k = rotate(self.q_norm(q), *rotary), rotate(self.k_norm(k), *rotary)
-        if cache is not None:
-            k, v = cache.append(layer, k, v)
-        if self.kv_heads != self.num_heads:
-            group = self.num_heads // self.kv_heads
-            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-        mixed_BHTD = attend(q, k, v, self.dropout if self.training else 0.0)
-        return cast(Tensor, self.o_proj(mixed_BHTD.transpose(1, 2).reshape(B, T, -1)))
+        return rotate(self.q_norm(q), *rotary), rotate(self.k_norm(k), *rotary), v
+
+    def _shared(self, x_BKSD: Tensor) -> Tensor:
+        """Keys or values as each query head reads them, `[B, H, S, D]`."""
+        group = self.num_heads // self.kv_heads
+        return x_BKSD if group == 1 else x_BKSD.repeat_interleave(group, dim=1)
 
 
 class FeedForward(nn.Module):
@@ -421,6 +392,26 @@ class GPT(LanguageModel):
     def _output(self, hidden_BTC: Tensor, inputs_BS: Tensor) -> Tensor:
         """The logits `[B, T, V]` after the last T of S positions, whose tokens are `inputs_BS`."""
         return cast(Tensor, self.lm_head(hidden_BTC)[..., : self.settings.vocab_size])
+
+    def layer_passes(self, inputs_BT: Tensor) -> list[LayerPass]:
+        self.check_context(inputs_BT)
+        embedded_BTC = self._embedded(inputs_BT, None)
+        passes = [LayerPass(embedded_BTC[:, -1], None)]
+
+        def note(block: Callable[..., Tensor], *arguments: Any) -> Tensor:
+            assert isinstance(block, Block)
+            x_BTC, rotary = arguments
+            weights_BHS = block.self_attn.last_weights(block.input_layernorm(x_BTC), rotary)
+            left_BTC = block(x_BTC, rotary)
+            passes.append(LayerPass(left_BTC[:, -1], weights_BHS))
+            return cast(Tensor, left_BTC)
+
+        self._hidden(embedded_BTC, note)
+        return passes
+
+    def read_out(self, hidden_BC: Tensor) -> Tensor:
+        normed_BC = self.model.norm(hidden_BC.to(self.compute_dtype))
+        return cast(Tensor, self.lm_head(normed_BC)[..., : self.settings.vocab_size])
 
     def new_cache(self, batch_size: int) -> KeyValueCache:
         return KeyValueCache(self.settings, batch_size, self.device, self.compute_dtype)

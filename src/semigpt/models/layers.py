@@ -1,15 +1,32 @@
-"""The layers of a modern GPT: products, RMSNorm, rotary positions, attention.
+"""The layers of a modern GPT: products, RMSNorm, rotary positions, attention and its cache.
 
 Shapes: B sequences, T and S positions, H heads, D the width of a head, C the model's width.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Linear", "RMSNorm", "attend", "rotary_table", "rotate"]
+from semigpt.models.base import Cache
+
+if TYPE_CHECKING:
+    from semigpt.models.gpt import GPTSettings
+
+__all__ = [
+    "KeyValueCache",
+    "Linear",
+    "RMSNorm",
+    "attend",
+    "attention_weights",
+    "rotary_table",
+    "rotate",
+]
 
 
 class Linear(nn.Linear):
@@ -52,6 +69,16 @@ def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
     return x_BHTD * cos_TD + torch.cat((-right, left), dim=-1) * sin_TD
 
 
+def attention_weights(q_BHTD: Tensor, k_BHSD: Tensor) -> Tensor:
+    """What the last T of S positions attend to, softmax(q kᵀ / √D): `[B, H, T, S]`."""
+    T, S = q_BHTD.shape[2], k_BHSD.shape[2]
+    scores_BHTS: Tensor = (q_BHTD * q_BHTD.shape[-1] ** -0.5) @ k_BHSD.transpose(-2, -1)
+    if T > 1:
+        future_TS = torch.ones(T, S, dtype=torch.bool, device=q_BHTD.device).triu(S - T + 1)
+        scores_BHTS = scores_BHTS.masked_fill(future_TS, float("-inf"))
+    return scores_BHTS.softmax(dim=-1)
+
+
 def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: float) -> Tensor:
     """Causal attention of the last T of S positions: softmax(q kᵀ / √D) v, `[B, H, T, D]`.
 
@@ -62,11 +89,8 @@ def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: float) -> Te
     T, S = q_BHTD.shape[2], k_BHSD.shape[2]
     device = q_BHTD.device.type
     if (device == "cpu" and S <= 256) or (device == "cuda" and T == 1):
-        scores_BHTS = (q_BHTD * q_BHTD.shape[-1] ** -0.5) @ k_BHSD.transpose(-2, -1)
-        if T > 1:
-            future_TS = torch.ones(T, S, dtype=torch.bool, device=q_BHTD.device).triu(S - T + 1)
-            scores_BHTS = scores_BHTS.masked_fill(future_TS, float("-inf"))
-        weights_BHTS = F.dropout(scores_BHTS.softmax(dim=-1), dropout, training=dropout > 0)
+        weights_BHTS = attention_weights(q_BHTD, k_BHSD)
+        weights_BHTS = F.dropout(weights_BHTS, dropout, training=dropout > 0)
         return weights_BHTS @ v_BHSD
     if T == S or T == 1:
         return F.scaled_dot_product_attention(
@@ -76,3 +100,52 @@ def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: float) -> Te
     return F.scaled_dot_product_attention(
         q_BHTD, k_BHSD, v_BHSD, attn_mask=seen_TS, dropout_p=dropout
     )
+
+
+class KeyValueCache(Cache):
+    """Keys and values of each layer, `[B, K, context_length, D]` both, of the newest positions."""
+
+    def __init__(
+        self, settings: GPTSettings, batch_size: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.length = 0
+        shape = (batch_size, settings.kv_heads, settings.context_length, settings.head_width)
+        self.layers = [
+            (
+                torch.zeros(shape, device=device, dtype=dtype),
+                torch.zeros(shape, device=device, dtype=dtype),
+            )
+            for _ in range(settings.num_layers)
+        ]
+
+    def select(self, rows: Sequence[int]) -> KeyValueCache:
+        chosen = copy.copy(self)
+        index_B = torch.tensor(rows, device=self.layers[0][0].device)
+        chosen.layers = [(keys[index_B], values[index_B]) for keys, values in self.layers]
+        return chosen
+
+    def recent(self, tokens_BT: Tensor) -> Tensor:
+        """The tokens that the output layer may read: the new ones, though this one reads none."""
+        return tokens_BT
+
+    def append(self, layer: int, key_BKTD: Tensor, value_BKTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the new positions of a layer and return all its keys and values, `[B, K, S, D]` both.
+
+        Past `context_length` the oldest positions are overwritten in place. Keys are stored
+        rotated and RoPE depends on differences of positions alone, so the order of the slots does
+        not matter.
+        """
+        keys, values = self.layers[layer]
+        capacity = keys.shape[2]
+        if self.length + key_BKTD.shape[2] <= capacity:
+            end = self.length + key_BKTD.shape[2]
+            keys[:, :, self.length : end] = key_BKTD
+            values[:, :, self.length : end] = value_BKTD
+            return keys[:, :, :end], values[:, :, :end]
+        slots = (
+            torch.arange(self.length, self.length + key_BKTD.shape[2], device=keys.device)
+            % capacity
+        )
+        keys[:, :, slots] = key_BKTD
+        values[:, :, slots] = value_BKTD
+        return keys, values

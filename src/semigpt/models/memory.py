@@ -36,7 +36,8 @@ from torch import Tensor, nn
 from semigpt.auto import Choice
 from semigpt.errors import SettingsError
 from semigpt.models.base import ModelSettings, own_settings, windows_of
-from semigpt.models.gpt import GPT, Forward, GPTSettings, KeyValueCache, RunBlock, run_plainly
+from semigpt.models.gpt import GPT, Forward, GPTSettings, RunBlock, run_plainly
+from semigpt.models.layers import KeyValueCache
 from semigpt.ngrams.counts import LEVELS, Counts
 from semigpt.ngrams.longest_match import LONGEST_MATCH, longest_match
 from semigpt.settings import check_positive, to_table
@@ -365,6 +366,36 @@ class MemoryGPT(GPT):
         )
         p_BTV = p_BTV.scatter_add(2, token_BT1, match_BT1 * ~unmatched_BT1)
         return torch.logaddexp(net_BT1 + logits_BTV.log_softmax(dim=-1), p_BTV.log())
+
+    def experts(self, inputs_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """After the last of T positions the gate's weight of each expert, `[B, E]`, and what each
+        says, p of every token `[B, E, V]`: the net, the counts after 0, 1 … tokens, the longest
+        match. Weighed and added they are what `forward` says.
+
+        Where there is no match, it says nothing and its weight is the longest counts'.
+        Raises SettingsError for a memory without counts.
+        """
+        if self.counts is None:
+            raise SettingsError("this memory has no counts, and no gate between them and the net")
+        hidden_B1C = self._hidden(self._embedded(inputs_BT, None))[:, -1:]
+        net_B1V = super()._output(hidden_B1C, inputs_BT).float().softmax(dim=-1)
+        recent_BR = self._recent(inputs_BT, 1)
+        _, context_BRF = self.counts.lookup(recent_BR, None)
+        weights_BE = self._log_mixture_weights(hidden_B1C, context_BRF[:, -1:])[:, 0].exp()
+        order, V = self.settings.memory_order, self.settings.vocab_size
+        alone = F.one_hot(torch.arange(order), order).float().to(recent_BR.device)
+        counted = [
+            self.counts.distribution(recent_BR, weights_BTK=one_K.expand(*recent_BR.shape, -1))
+            for one_K in alone
+        ]
+        match_BT, length_BT = longest_match(inputs_BT)
+        found_B = length_BT[:, -1] > 0
+        match_BV = F.one_hot(match_BT[:, -1], V) * found_B[:, None]
+        p_BV = [p_BTV[:, -1].to(net_B1V) for p_BTV in counted]
+        moved_B = weights_BE[:, -1] * ~found_B
+        weights_BE[:, -2] += moved_B
+        weights_BE[:, -1] -= moved_B
+        return weights_BE, torch.stack((net_B1V[:, 0], *p_BV, match_BV.to(net_B1V)), dim=1)
 
     def new_cache(self, batch_size: int) -> MemoryCache:
         cache = MemoryCache(self.settings, batch_size, self.device, self.compute_dtype)

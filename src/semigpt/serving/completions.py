@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from semigpt.generation.stream import Chunk
 from semigpt.serving.answers import chat_logprobs, choice_logprobs
-from semigpt.serving.fields import ChatRequest, CompletionRequest
+from semigpt.serving.fields import STREAMED, ChatRequest, CompletionRequest
 from semigpt.serving.requests import Server, by_sample, plan_of, usage
 from semigpt.serving.streams import EventStream, unless_left
 
@@ -21,7 +21,7 @@ __all__ = ["add_chat", "add_completions"]
 def add_completions(app: FastAPI, server: Server) -> None:
     """Add the route of completions."""
 
-    @app.post("/v1/completions")
+    @app.post("/v1/completions", responses=STREAMED)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Continue each prompt."""
         model = server.model(body.model)
@@ -36,7 +36,7 @@ def add_completions(app: FastAPI, server: Server) -> None:
             logprobs=(body.logprobs or 0) if chooses else body.logprobs,
             echo=body.echo,
         )
-        answer, head = server.begin(model, plan), server.head("text_completion", model)
+        (answer,), head = server.begin((model, plan)), server.head("text_completion", model)
         tokenizer, scored = model.engine.tokenizer, body.logprobs is not None
         ids = None if isinstance(body.prompts[0], str) else body.prompts
 
@@ -60,7 +60,7 @@ def add_completions(app: FastAPI, server: Server) -> None:
                 yield {**head, "choices": [], "usage": usage(answer)}
 
         if body.stream:
-            return EventStream(answer, events())
+            return EventStream(events(), answer)
         found = await unless_left(request, answer, server.collect(answer))
         if chooses:
             found = _best(found, samples, body.n)
@@ -71,7 +71,7 @@ def add_completions(app: FastAPI, server: Server) -> None:
 def add_chat(app: FastAPI, server: Server) -> None:
     """Add the route of chat completions."""
 
-    @app.post("/v1/chat/completions")
+    @app.post("/v1/chat/completions", responses=STREAMED)
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Continue the messages as one text: a base model knows no roles."""
         model = server.model(body.model)
@@ -84,7 +84,7 @@ def add_chat(app: FastAPI, server: Server) -> None:
             logprobs=body.top_logprobs if body.logprobs else None,
         )
         kind = "chat.completion.chunk" if body.stream else "chat.completion"
-        answer, head = server.begin(model, plan), server.head(kind, model)
+        (answer,), head = server.begin((model, plan)), server.head(kind, model)
         tokenizer = model.engine.tokenizer
 
         def scores(chunks: list[Chunk]) -> dict[str, Any] | None:
@@ -109,7 +109,7 @@ def add_chat(app: FastAPI, server: Server) -> None:
                 yield {**head, "choices": [], "usage": usage(answer)}
 
         if body.stream:
-            return EventStream(answer, events())
+            return EventStream(events(), answer)
         found = await unless_left(request, answer, server.collect(answer))
         made = [
             {

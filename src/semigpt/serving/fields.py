@@ -7,15 +7,22 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 __all__ = [
+    "MOST_CHARACTERS",
+    "STREAMED",
     "ChatRequest",
+    "Column",
+    "CompareRequest",
     "CompletionRequest",
     "DetokenizeRequest",
+    "ErrorAnswer",
+    "PlaceRequest",
     "SurpriseRequest",
     "TokenizeRequest",
 ]
 
 MOST_SAMPLES = 64  # prompts times samples of a request
 MOST_CHARACTERS = 200_000  # of all prompts together
+MOST_LOOKED_AT = 20_000  # characters of a text of which one place is looked at
 
 
 def _number(value: Any) -> Any:
@@ -59,7 +66,8 @@ class _Body(BaseModel):
     @classmethod
     def _without_nulls(cls, values: Any) -> Any:
         if isinstance(values, dict):
-            return {name: value for name, value in values.items() if value is not None}
+            known = cls.model_fields
+            return {n: value for n, value in values.items() if value is not None or n not in known}
         return values
 
 
@@ -68,20 +76,17 @@ class StreamOptions(_Body):
     include_obfuscation: StrictBool = False
 
 
-class _Generation(_Body):
-    """What completions and chat completions share."""
+class _Sampling(_Body):
+    """How one text is drawn from a model."""
 
     model: str = Field(max_length=256)
     temperature: Number = Field(1.0, ge=0, le=2)
     top_p: Number = Field(1.0, gt=0, le=1)
-    n: Samples = 1
     stop: Stop | Annotated[list[Stop], Field(max_length=4)] = Field(default_factory=list)
     presence_penalty: Number = Field(0.0, ge=-2, le=2)
     frequency_penalty: Number = Field(0.0, ge=-2, le=2)
     logit_bias: dict[str, Bias] = Field(default_factory=dict, max_length=300)
     seed: Seed | None = None
-    stream: StrictBool = False
-    stream_options: StreamOptions | None = None
     # Beyond OpenAI, by the names of `semigpt generate`.
     top_k: TopK | None = None
     min_p: MinP | None = None
@@ -91,15 +96,23 @@ class _Generation(_Body):
     choices: list[Choice] = Field(default_factory=list, max_length=64)
     banned: list[Banned] = Field(default_factory=list, max_length=64)
     stop_token_ids: list[Id] = Field(default_factory=list, max_length=64)
+
+    @property
+    def stops(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop
+
+
+class _Generation(_Sampling):
+    """What completions and chat completions share."""
+
+    n: Samples = 1
+    stream: StrictBool = False
+    stream_options: StreamOptions | None = None
     # Taken and ignored: they change nothing that is written.
     user: str | None = Field(None, max_length=512)
     metadata: dict[str, str] | None = Field(None, max_length=16)
     store: StrictBool | None = None
     service_tier: str | None = Field(None, max_length=64)
-
-    @property
-    def stops(self) -> list[str]:
-        return [self.stop] if isinstance(self.stop, str) else self.stop
 
 
 class CompletionRequest(_Generation):
@@ -157,6 +170,10 @@ class Message(_Body):
         return "".join(part.text for part in self.content)
 
 
+class ResponseFormat(_Body):
+    type: Literal["text"] = Field(description="a base model writes text; see `pattern`")
+
+
 class ChatRequest(_Generation):
     """The body of POST /v1/chat/completions.
 
@@ -168,6 +185,7 @@ class ChatRequest(_Generation):
     max_completion_tokens: NewTokens | None = None
     logprobs: StrictBool = False
     top_logprobs: Alternatives = 0
+    response_format: ResponseFormat | None = None
 
     @property
     def prompt(self) -> str:
@@ -184,9 +202,20 @@ class TokenizeRequest(_Body):
     """The body of POST /tokenize."""
 
     model: str | None = Field(None, max_length=256)
-    prompt: Text
+    prompt: Text | None = None
+    content: Text | None = Field(None, description="the same as `prompt`")
     add_special_tokens: StrictBool = False
     with_pieces: StrictBool = False
+
+    @property
+    def text(self) -> str:
+        return self.prompt if self.prompt is not None else self.content or ""
+
+    @model_validator(mode="after")
+    def _one(self) -> TokenizeRequest:
+        if (self.prompt is None) == (self.content is None):
+            raise ValueError("prompt: give it, or content")
+        return self
 
 
 class DetokenizeRequest(_Body):
@@ -202,3 +231,56 @@ class SurpriseRequest(_Body):
     model: str | None = Field(None, max_length=256)
     text: Text
     alternatives: Alternatives = 5
+
+
+class PlaceRequest(_Body):
+    """The body of POST /v1/attention, /v1/lens and /v1/gate.
+
+    What is looked at is how the model came to expect what stands at a place of a text.
+    """
+
+    model: str | None = Field(None, max_length=256)
+    text: Annotated[str, Field(max_length=MOST_LOOKED_AT)]
+    at: Annotated[int, Field(ge=0, le=MOST_LOOKED_AT), BeforeValidator(_whole)] | None = Field(
+        None, description="a place in code points; without one the end, where nothing stands yet"
+    )
+    alternatives: Alternatives = 5
+
+    @model_validator(mode="after")
+    def _inside(self) -> PlaceRequest:
+        if self.at is not None and self.at > len(self.text):
+            raise ValueError(f"at: the text ends at {len(self.text)}")
+        return self
+
+
+class Column(_Sampling):
+    """A model and its settings, beside others."""
+
+
+class CompareRequest(_Body):
+    """The body of POST /v1/compare, which is answered by one stream for all columns."""
+
+    prompt: Prompt = ""
+    max_tokens: NewTokens = 64
+    columns: list[Column] = Field(min_length=1, max_length=16)
+
+
+class Said(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(BaseModel):
+    """An error in OpenAI's form."""
+
+    error: Said
+
+
+# How the description names an answer that may be a stream.
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {}, "text/event-stream": {}}}
+}

@@ -2,52 +2,97 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from semigpt.errors import SemigptError
+from semigpt.serving.compare import add_compare
 from semigpt.serving.completions import add_chat, add_completions
-from semigpt.serving.fields import ChatRequest, CompletionRequest, SurpriseRequest
+from semigpt.serving.fields import (
+    MOST_CHARACTERS,
+    ChatRequest,
+    CompareRequest,
+    CompletionRequest,
+    ErrorAnswer,
+    PlaceRequest,
+    SurpriseRequest,
+)
 from semigpt.serving.guard import Guard, RefusalError, error_body
+from semigpt.serving.looks import add_looks
 from semigpt.serving.loop import Loop, ServedModel
 from semigpt.serving.metrics import Metrics
 from semigpt.serving.requests import Server
 from semigpt.serving.streams import refusal_of
-from semigpt.serving.texts import add_texts
+from semigpt.serving.texts import add_surprise, add_texts
+from semigpt.serving.training import add_training
+from semigpt.serving.watch import Training
 from semigpt.settings import nearest
 
 __all__ = ["make_app"]
 
 
-def make_app(loop: Loop, key: str | None = None) -> Guard:
-    """The server's ASGI application."""
+BODIES = (ChatRequest, CompareRequest, CompletionRequest, PlaceRequest, SurpriseRequest)
+# Fields of OpenAI's that ask for what no base model was trained for.
+NOT_OF_A_BASE_MODEL = {
+    **dict.fromkeys(
+        ("tools", "tool_choice", "functions", "function_call", "parallel_tool_calls"),
+        "a base model calls no tools; leave it out",
+    ),
+    **dict.fromkeys(("modalities", "audio"), "a model of text writes text alone; leave it out"),
+    **dict.fromkeys(
+        ("reasoning_effort", "verbosity"), "a base model was not taught to; leave it out"
+    ),
+    "response_format": "a base model is told of no format; give a `pattern` or `choices` instead",
+    "suffix": "a base model cannot fill in what stands between two texts; leave it out",
+}
+
+
+def make_app(
+    loop: Loop,
+    key: str | None = None,
+    *,
+    origins: Collection[str] = (),
+    chat: bool = True,
+    trainings: Mapping[str, Training] | None = None,
+) -> Guard:
+    """The server's ASGI application.
+
+    origins: of pages from elsewhere that may ask
+    chat: whether there is a route for chat completions
+    trainings: what is known of runs, by name
+    """
     app = FastAPI(
         title="semigpt",
         description="An OpenAI-compatible server for one's own models.",
         docs_url=None,
         redoc_url=None,
+        responses={name: {"model": ErrorAnswer} for name in ("4XX", "5XX")},
     )
-    server = Server(loop, {model.name: model for model in loop.models}, Metrics(loop))
-    _add_errors(app)
-    for add in (add_completions, add_chat, add_texts, _add_state):
+    server = Server(loop, Metrics(loop), trainings or {})
+    _add_errors(app, server.metrics)
+    for add in (
+        *(add_completions, *([add_chat] if chat else []), add_compare),
+        *(add_texts, add_surprise, add_looks, add_training, _add_state),
+    ):
         add(app, server)
     paths: dict[str, set[str]] = {"/openapi.json": {"GET"}}
     for path, operations in app.openapi()["paths"].items():
-        names = server.models if "{" in path else [""]
+        names = server.names if "{" in path else [""]
         for name in names:
             methods = paths.setdefault(path.replace("{name}", name), set())
             methods |= {method.upper() for method in operations}
-    return Guard(app, paths, key=key, refused=server.metrics.refuse)
+    return Guard(app, paths, key=key, origins=origins, refused=server.metrics.refuse)
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, metrics: Metrics) -> None:
     """OpenAI's form for every error."""
 
     def answer(refusal: RefusalError) -> Response:
+        metrics.refuse(refusal.why)
         body = error_body(refusal.status, refusal.message, refusal.param, refusal.code)
         return Response(body, refusal.status, refusal.headers, "application/json")
 
@@ -65,13 +110,18 @@ def _add_errors(app: FastAPI) -> None:
         place = [str(part) for part in first["loc"][1:]]
         message, param = str(first["msg"]).removeprefix("Value error, "), ".".join(place[:1])
         if first["type"] == "extra_forbidden":
-            known = itertools.chain(
-                *(kind.model_fields for kind in (CompletionRequest, ChatRequest, SurpriseRequest))
-            )
-            message = f"unknown field {place[-1][:100]!r}: {nearest(place[-1][:100], set(known))}"
+            name = place[-1][:100]
+            known = {field for kind in BODIES for field in kind.model_fields}
+            message = f"unknown field {name!r}: {nearest(name, known)}"
         elif not param and ": " in message:
             param, message = message.split(": ", 1)
-        return answer(RefusalError(400, f"{param}: {message}"[:500], param=param or None))
+        if param in NOT_OF_A_BASE_MODEL:
+            message = NOT_OF_A_BASE_MODEL[param]
+        too_long = param in ("prompt", "messages") and str(MOST_CHARACTERS) in message
+        code = "context_length_exceeded" if too_long else None
+        return answer(
+            RefusalError(400, f"{param}: {message}"[:500], param=param or None, code=code)
+        )
 
     @app.exception_handler(Exception)
     async def broken(_: Request, error: Exception) -> Response:
@@ -104,13 +154,15 @@ def _add_state(app: FastAPI, server: Server) -> None:
         """One of them."""
         return described(server.model(name))
 
-    @app.get("/health")
+    @app.get("/health", responses={503: {"description": "It cannot write now"}})
     async def health() -> Response:
-        """Whether the server can write: 503 while it shuts down, or where a step hangs."""
+        """Whether the server can write: 503 before it has weights, while it shuts down, or where
+        a step hangs.
+        """
         state = server.loop.state
         return JSONResponse({"status": state}, 200 if state == "ok" else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics_page() -> Response:
         """Prometheus' text format."""
         return Response(server.metrics.page(), media_type="text/plain; version=0.0.4")

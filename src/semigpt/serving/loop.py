@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,7 +55,7 @@ class BrokenError(SemigptError):
     """A step failed for a reason that is no request's."""
 
 
-@dataclass
+@dataclass(eq=False)
 class ServedModel:
     """A model that is served. It is known by its name alone; no path comes from a request."""
 
@@ -92,6 +92,7 @@ class Answer:
         self.model, self.request = model, request
         self.begun = time.monotonic()
         self.deadline = self.begun + MOST_SECONDS
+        self.taken_up: float | None = None  # when a prompt of it was first read
         self.first: float | None = None  # when the first chunk came
         self.jobs = [
             Job(request, index, self._emit, self._fail) for index in range(len(request.prompts))
@@ -170,8 +171,11 @@ class Loop:
     """Steps the models' batches in a thread of its own."""
 
     def __init__(self, models: list[ServedModel]) -> None:
-        self.models = models
+        self.models = models  # another list after a swap
+        self.stepped: Callable[[float], None] = lambda seconds: None  # called after each step
         self.step_began: float | None = None  # of the step in progress
+        self._newer: deque[ServedModel] = deque()
+        self._older: list[ServedModel] = []  # replaced, and writing their last texts
         self.draining = False
         self._answers: list[Answer] = []
         self._arrived: deque[Answer] = deque()
@@ -192,43 +196,77 @@ class Loop:
     def waiting(self) -> int:
         """Prompts that wait for a row."""
         arrived = sum(len(answer.jobs) for answer in list(self._arrived))
-        return arrived + sum(model.batch.waiting for model in self.models)
+        return arrived + sum(model.batch.waiting for model in self._writing)
 
     @property
     def rows(self) -> int:
         """Sequences being written or read."""
-        return sum(model.batch.rows for model in self.models)
+        return sum(model.batch.rows for model in self._writing)
+
+    @property
+    def running(self) -> int:
+        """Requests that have begun and not ended."""
+        return sum(answer.taken_up is not None for answer in self._answers)
+
+    @property
+    def _writing(self) -> list[ServedModel]:
+        return [*self.models, *self._older]
 
     @property
     def state(self) -> str:
-        """`ok`, `draining` while it ends, or `stuck` where a step has been taking too long."""
+        """`ok`, `loading` while no model has weights yet, `draining` while it ends, or `stuck`
+        where a step has been taking too long.
+        """
         if self.draining or not self._thread.is_alive():
             return "draining"
+        if not self.models:
+            return "loading"
         began = self.step_began
         return "stuck" if began is not None and time.monotonic() - began > STUCK_AFTER else "ok"
 
-    def submit(self, answer: Answer) -> None:
-        """Take a request up. Raises OverloadError where the queue is full."""
+    def swap(self, model: ServedModel) -> None:
+        """Serve this model instead of the one of its name, from the next step on.
+
+        Texts that are being written end with the weights that they began with.
+        """
+        self._newer.append(model)
+        self._work.set()
+
+    def submit(self, *answers: Answer) -> None:
+        """Take requests up, all or none. Raises OverloadError where the queue is full."""
         if self.draining or self._stopped:
             raise ClosingError("the server is shutting down")
-        if self.waiting + len(answer.jobs) > MOST_WAITING:
+        if self.waiting + sum(len(answer.jobs) for answer in answers) > MOST_WAITING:
             raise OverloadError(f"{self.waiting} prompts are waiting already; try again later")
-        self._arrived.append(answer)
+        self._arrived.extend(answers)
         self._work.set()
 
     def _run(self) -> None:
         while not self._stopped:
             self._work.clear()
+            self._swap()
             self._take_arrived()
             if not self._step():
                 self._work.wait()
         for answer in (*self._answers, *self._arrived):
             answer.end(ClosingError("the server is shutting down"))
 
+    def _swap(self) -> None:
+        while self._newer:
+            model = self._newer.popleft()
+            models = {known.name: known for known in self.models}
+            if model.name in models:
+                self._older.append(models[model.name])
+            self.models = list({**models, model.name: model}.values())
+        if self._older:
+            self._older = [model for model in self._older if model.batch.busy]
+
     def _take_arrived(self) -> None:
         while self._arrived:
             answer = self._arrived.popleft()
             self._answers.append(answer)
+            if answer.model not in self._writing:  # it was checked before a swap
+                self._older.append(answer.model)
             for job in answer.jobs:
                 answer.model.batch.add(job)
         now = time.monotonic()
@@ -239,9 +277,9 @@ class Loop:
 
     def _step(self) -> bool:
         """One step of each busy model. False where none is."""
-        busy = [model for model in self.models if model.batch.busy]
+        busy = [model for model in self._writing if model.batch.busy]
         for model in busy:
-            self.step_began = time.monotonic()
+            self.step_began = begun = time.monotonic()
             try:
                 model.batch.read()
                 model.batch.draw()
@@ -252,5 +290,10 @@ class Loop:
                     if answer.model is model and not answer.over:
                         answer.end(BrokenError("the server failed; its log says how"))
                 model.make_batch()
+            now = time.monotonic()
+            self.stepped(now - begun)
+            for answer in self._answers:
+                if answer.taken_up is None and any(job.begun for job in answer.jobs):
+                    answer.taken_up = now
         self.step_began = None
         return bool(busy)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from semigpt.generation.stream import Chunk
-from semigpt.serving.loop import Answer, Loop
+from semigpt.serving.loop import Answer, ClosingError, Loop, TimedOutError
 
 __all__ = ["Metrics"]
 
@@ -20,44 +20,51 @@ class Metrics:
 
     def __init__(self, loop: Loop) -> None:
         self._registry = registry = CollectorRegistry()
-        waiting = Gauge("semigpt_requests_waiting", "Prompts without a row", registry=registry)
-        rows = Gauge("semigpt_rows", "Sequences being read or written", registry=registry)
-        waiting.set_function(lambda: loop.waiting)
-        rows.set_function(lambda: loop.rows)
+        for name, says, value in (
+            ("requests_running", "Requests being answered", lambda: loop.running),
+            ("requests_waiting", "Prompts without a row", lambda: loop.waiting),
+            ("rows", "Sequences being read or written", lambda: loop.rows),
+        ):
+            Gauge(f"semigpt_{name}", says, registry=registry).set_function(value)
         self._requests = Counter(
             "semigpt_requests", "Requests that ended", ["outcome"], registry=registry
         )
+        self._cancelled = Counter(
+            "semigpt_cancelled", "Requests that were given up", ["why"], registry=registry
+        )
         self._refused = Counter(
-            "semigpt_refused", "Requests that were refused", ["status"], registry=registry
+            "semigpt_refused", "Requests answered with an error", ["why"], registry=registry
         )
         self._prompt = Counter("semigpt_prompt_tokens", "Tokens of prompts", registry=registry)
         self._new = Counter("semigpt_generation_tokens", "Tokens written", registry=registry)
-        self._first = Histogram(
-            "semigpt_time_to_first_token_seconds",
-            "From the request to its first text",
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self._each = Histogram(
-            "semigpt_time_per_output_token_seconds",
-            "From the first text to the last, for each token",
-            buckets=SECONDS,
-            registry=registry,
-        )
 
-    def refuse(self, status: int) -> None:
-        """Count a request that never came to a model."""
-        self._refused.labels(str(status)).inc()
+        def seconds(name: str, says: str) -> Histogram:
+            return Histogram(f"semigpt_{name}_seconds", says, buckets=SECONDS, registry=registry)
+
+        self._queue = seconds("queue", "From the request until a prompt of it is read")
+        self._first = seconds("time_to_first_token", "From the request to its first text")
+        self._each = seconds(
+            "time_per_output_token", "From the first text to the last, for each token"
+        )
+        loop.stepped = seconds("step", "A step of all sequences of a model").observe
+
+    def refuse(self, why: str) -> None:
+        """Count an answer that is an error."""
+        self._refused.labels(why).inc()
 
     async def timed(self, answer: Answer) -> AsyncIterator[list[Chunk]]:
         """The chunks of an answer, which is counted when it ends or the client leaves."""
-        outcome = "left"
+        outcome, why = "cancelled", "left"
         chunks = answer.chunks()
         try:
             async for some in chunks:
                 yield some
             outcome = "done"
-        except GeneratorExit:
+        except TimedOutError:
+            why = "timeout"
+            raise
+        except ClosingError:
+            why = "draining"
             raise
         except Exception:
             outcome = "failed"
@@ -65,6 +72,10 @@ class Metrics:
         finally:
             await chunks.aclose()  # type: ignore[attr-defined]
             self._requests.labels(outcome).inc()
+            if outcome == "cancelled":
+                self._cancelled.labels(why).inc()
+            if answer.taken_up is not None:
+                self._queue.observe(answer.taken_up - answer.begun)
             self._prompt.inc(answer.prompt_tokens)
             self._new.inc(answer.tokens)
             if answer.first is not None:

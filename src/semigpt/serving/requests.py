@@ -5,43 +5,78 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from semigpt.generation.batch import Request as Plan
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.generation.stream import Chunk
-from semigpt.serving.fields import ChatRequest, CompletionRequest
+from semigpt.serving.fields import ChatRequest, Column, CompletionRequest
 from semigpt.serving.guard import RefusalError
-from semigpt.serving.loop import Answer, Loop, ServedModel
+from semigpt.serving.loop import MOST_WAITING, Answer, Loop, OverloadError, ServedModel
 from semigpt.serving.metrics import Metrics
+from semigpt.serving.watch import Training
 from semigpt.settings import nearest
 
 __all__ = ["Server", "by_sample", "plan_of", "usage"]
 
+T = TypeVar("T")
+
 
 @dataclass
 class Server:
-    """What every route needs."""
+    """What every route needs.
+
+    trainings: what is known of the runs that are watched, by name; some may have no model yet
+    """
 
     loop: Loop
-    models: dict[str, ServedModel]
     metrics: Metrics
+    trainings: Mapping[str, Training]
+    _looks: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, "semigpt-look")
+    )
+    _looking: int = 0
+
+    @property
+    def models(self) -> dict[str, ServedModel]:
+        """The models that can write, by name."""
+        return {model.name: model for model in self.loop.models}
+
+    @property
+    def names(self) -> set[str]:
+        """All that a request may name."""
+        return {*self.models, *self.trainings}
 
     def model(self, name: str | None) -> ServedModel:
         """The model of this name; the first where none is named. Raises RefusalError."""
-        if name is None:
-            return next(iter(self.models.values()))
-        if name not in self.models:
-            message = f"there is no model {name[:100]!r}: {nearest(name[:100], self.models)}"
-            raise RefusalError(404, message, param="model", code="model_not_found")
-        return self.models[name]
+        models = self.models
+        name = next(iter([*models, *self.trainings])) if name is None else name
+        if name in models:
+            return models[name]
+        message = f"{name} has no weights yet; its curve is at /v1/training"
+        if name not in self.trainings:
+            message = f"there is no model {name[:100]!r}: {nearest(name[:100], self.names)}"
+        raise RefusalError(404, message, param="model", code="model_not_found")
 
-    def begin(self, model: ServedModel, plan: Plan) -> Answer:
-        """Hand a request to the loop. Raises OverloadError."""
-        answer = Answer(model, plan)
-        self.loop.submit(answer)
-        return answer
+    def begin(self, *plans: tuple[ServedModel, Plan]) -> list[Answer]:
+        """Hand requests to the loop, all or none. Raises OverloadError."""
+        answers = [Answer(model, plan) for model, plan in plans]
+        self.loop.submit(*answers)
+        return answers
+
+    async def look(self, work: Callable[..., T], *arguments: Any) -> T:
+        """What `work` gives beside the loop, one after another. Raises OverloadError."""
+        if self._looking >= MOST_WAITING:
+            raise OverloadError(f"{self._looking} texts are being looked at; try again later")
+        self._looking += 1
+        try:
+            running = asyncio.get_running_loop()
+            return await running.run_in_executor(self._looks, work, *arguments)
+        finally:
+            self._looking -= 1
 
     def head(self, kind: str, model: ServedModel) -> dict[str, Any]:
         """What every completion, or chunk of one, begins with."""
@@ -63,7 +98,7 @@ class Server:
         return samples
 
 
-def _sampling(body: CompletionRequest | ChatRequest) -> SamplingSettings:
+def _sampling(body: CompletionRequest | ChatRequest | Column) -> SamplingSettings:
     try:
         bias = {int(token): float(value) for token, value in body.logit_bias.items()}
     except ValueError:
@@ -81,7 +116,9 @@ def _sampling(body: CompletionRequest | ChatRequest) -> SamplingSettings:
     )
 
 
-async def plan_of(model: ServedModel, body: CompletionRequest | ChatRequest, **own: Any) -> Plan:
+async def plan_of(
+    model: ServedModel, body: CompletionRequest | ChatRequest | Column, **own: Any
+) -> Plan:
     """The checked request, made beside the event loop: a pattern takes some milliseconds."""
     settings: dict[str, Any] = {
         "sampling": _sampling(body),

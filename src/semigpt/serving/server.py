@@ -1,87 +1,100 @@
-"""Opening the models, and listening."""
+"""Opening the models, and serving them."""
 
 from __future__ import annotations
 
-import ipaddress
-import os
+import contextlib
+import site
+import socket
 import sys
-from collections.abc import Sequence
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
+import semigpt
 from semigpt.device import pick_device
-from semigpt.errors import SettingsError
+from semigpt.errors import SemigptError, SettingsError
 from semigpt.generation.engine import Engine
 from semigpt.generation.quantize import Precision
 from semigpt.huggingface.open import open_run
+from semigpt.native import decode, landlock, ngrams, tokenize
+from semigpt.native.compiler import NativeUnavailableError
+from semigpt.run_folder import RunFolder
+from semigpt.run_lock import RunLock
 from semigpt.serving.guard import MOST_HEAD, GuardedProtocol
 from semigpt.serving.http import make_app
 from semigpt.serving.loop import Loop, ServedModel
+from semigpt.serving.watch import Training, Watcher
+from semigpt.storage import cache_folder
+from semigpt.system import step_back
 
-__all__ = ["check_host", "make_server", "open_models", "read_key", "serve"]
-
-SHORTEST_KEY = 16  # characters
+__all__ = ["Models", "make_server", "restrict", "serve"]
 
 
-def read_key(path: Path | None) -> str | None:
-    """The key of a file, else of the variable SEMIGPT_KEY: a command line is seen by everybody.
+@dataclass
+class Models:
+    """What is served: models by the names of their folders, and the runs among these.
 
-    Raises SettingsError for one that is too short, or that no header can hold.
+    trainings: what is known of the runs; one without weights is there to be watched alone
     """
-    where = str(path) if path is not None else "SEMIGPT_KEY"
-    try:
-        key = os.environ.get("SEMIGPT_KEY") if path is None else path.read_text("utf-8").strip()
-    except UnicodeDecodeError:
-        key = "\n"
-    if key is None:
-        return None
-    if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
-        raise SettingsError(
-            f"{where} needs a key of at least {SHORTEST_KEY} ASCII letters, digits and signs; "
-            "make one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
-        )
-    return key
+
+    paths: Mapping[str, Path]
+    precision: Precision
+    device: str
+    trainings: dict[str, Training] = field(default_factory=dict)
+
+    @classmethod
+    def find(
+        cls, paths: Sequence[Path], *, precision: Precision = "float32", device: str = "auto"
+    ) -> Models:
+        """Runs, all runs in a folder such as a ladder's, or model folders.
+
+        Raises SettingsError where two have one name.
+        """
+        found: dict[str, Path] = {}
+        for path in paths:
+            own = _is_model(path) or not path.is_dir()
+            inside = [] if own else filter(_is_model, sorted(path.iterdir()))
+            for each in list(inside) or [path]:
+                name = each.resolve().name
+                if name in found:
+                    raise SettingsError(
+                        f"two models are called {name!r}; rename one of the folders"
+                    )
+                found[name] = each
+        return cls(found, precision, device)
+
+    def open(self) -> list[ServedModel]:
+        """Open all that have weights. Raises what `open_run` raises."""
+        models = []
+        for name, path in self.paths.items():
+            if (path / "config.toml").is_file():
+                training = self.trainings[name] = Training(RunFolder.open(path))
+                training.read()
+                if not training.has_new_weights:
+                    continue
+                training.served()
+            models.append(self.load(name))
+        return models
+
+    def load(self, name: str) -> ServedModel:
+        """A model as it is on disk now. Raises what `open_run` raises."""
+        _, model, tokenizer = open_run(self.paths[name])
+        training = self.trainings.get(name)
+        engine = Engine(model.to(pick_device(self.device)), tokenizer, precision=self.precision)
+        # What is loaded at first use is loaded now: later there may be no way to the disk.
+        with contextlib.suppress(SemigptError):
+            engine.generate("가", max_new_tokens=1, logprobs=1)
+        return ServedModel(name, engine, training.bits_per_character if training else None)
 
 
-def check_host(host: str, key: str | None) -> None:
-    """Raises SettingsError for a host that others can reach, without a key."""
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    if not local and key is None:
-        raise SettingsError(
-            f"--host {host} lets others in: give a key with --key-file FILE, or leave --host out"
-        )
-
-
-def open_models(
-    paths: Sequence[Path], *, precision: Precision = "float32", device: str = "auto"
-) -> list[ServedModel]:
-    """The models of runs, of all runs in a folder such as a ladder's, or of model folders.
-
-    Raises SettingsError where two have one name, and what `open_run` raises.
-    """
-    models: dict[str, ServedModel] = {}
-    for path in paths:
-        found = [path]
-        if not (path / "config.toml").is_file() and not (path / "config.json").is_file():
-            inside = sorted(path.glob("*/model/model.safetensors"))
-            found = [file.parent.parent for file in inside] or [path]
-        for each in found:
-            name = each.resolve().name
-            if name in models:
-                raise SettingsError(f"two models are called {name!r}; rename one of the folders")
-            run, model, tokenizer = open_run(each)
-            model = model.to(pick_device(device))
-            rows = [] if run is None else run.rows("metrics")
-            measured = [row["bits_per_character"] for row in rows if "bits_per_character" in row]
-            engine = Engine(model, tokenizer, precision=precision)
-            models[name] = ServedModel(name, engine, min(measured, default=None))
-    return list(models.values())
+def _is_model(path: Path) -> bool:
+    """Whether a run folder or a Hugging Face folder lies there."""
+    return (path / "config.toml").is_file() or (path / "config.json").is_file()
 
 
 class Server(uvicorn.Server):
@@ -97,7 +110,7 @@ class Server(uvicorn.Server):
             self.loop.draining = True
 
 
-def make_server(app: Any, host: str, port: int) -> Server:
+def make_server(app: Any, host: str = "127.0.0.1", port: int = 8080) -> Server:
     """uvicorn, with what it would choose by what is installed chosen here.
 
     Python's threads change every millisecond from here on: a pattern that is being prepared would
@@ -122,20 +135,66 @@ def make_server(app: Any, host: str, port: int) -> Server:
     return Server(config)
 
 
-def serve(models: Sequence[ServedModel], host: str, port: int, key: str | None) -> int:
-    """Serve until a signal, and return its number. Raises SettingsError for a port that is taken.
+def restrict(folders: Sequence[Path]) -> bool:
+    """Take from this process all files but Python's libraries and these folders, to read.
+
+    False where the system cannot.
+    """
+    for library in (decode.library, ngrams.library, tokenize.library):
+        with contextlib.suppress(NativeUnavailableError):
+            library()
+    standard = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
+    libraries = map(Path, (*standard, *site.getsitepackages(), site.getusersitepackages()))
+    own = Path(semigpt.__file__).parent
+    places = [path for path in (*libraries, own, cache_folder(), *folders) if path.is_dir()]
+    return landlock.restrict(places)
+
+
+def serve(
+    models: Models,
+    sockets: list[socket.socket],
+    *,
+    key: str | None = None,
+    origins: Sequence[str] = (),
+    chat: bool = True,
+    lock_in: bool = True,
+    ready: Callable[[], None] = lambda: None,
+) -> int:
+    """Serve until a signal, and return its number.
 
     SIGINT and SIGTERM let answers that are being written end for five seconds; a second one does
-    not.
+    not. Beside a run that is training the server steps back.
+
+    origins: of pages from elsewhere that may ask
+    chat: whether to answer chat completions
+    lock_in: give up the disk, where the system has Landlock and no model is on a GPU
+    ready: called once the models are open
     """
-    loop = Loop(list(models))
-    server = make_server(make_app(loop, key), host, port)
+    served, trainings = models.open(), models.trainings
+    if any(RunLock(models.paths[name]).held for name in trainings):
+        step_back(10)
+    loop = Loop(served)
+    app = make_app(loop, key, origins=origins, chat=chat, trainings=trainings)
+    server = make_server(app)
     server.loop = loop
-    loop.start()
+    ready()
+    if lock_in and all(model.engine.model.device.type == "cpu" for model in served):
+        restrict([models.paths[name] for name in trainings])
+
+    def newer(name: str) -> None:
+        model = models.load(name)
+        if model.fingerprint not in {known.fingerprint for known in loop.models}:
+            loop.swap(model)
+
+    with _started(loop), _started(Watcher(trainings, newer)):
+        server.run(sockets)
+    return server.stopped_by
+
+
+@contextlib.contextmanager
+def _started(thread: Loop | Watcher) -> Iterator[None]:
+    thread.start()
     try:
-        server.run()
-        return server.stopped_by
-    except SystemExit:  # uvicorn has logged why it cannot listen
-        raise SettingsError(f"{host}:{port} cannot be listened on; give another --port") from None
+        yield
     finally:
-        loop.stop()
+        thread.stop()

@@ -60,10 +60,10 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, answer: Answer, events: AsyncIterator[dict[str, Any]]) -> None:
+    def __init__(self, events: AsyncIterator[dict[str, Any]], *answers: Answer) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._answer, self._events = answer, events
+        self._answers, self._events = answers, events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -71,7 +71,8 @@ class EventStream(Response):
             await send(start)
             await self._send_until_left(receive, send)
         finally:
-            self._answer.cancel()
+            for answer in self._answers:
+                answer.cancel()
 
     async def _send_until_left(self, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(self._send(send))
@@ -106,7 +107,8 @@ class EventStream(Response):
             await write("data: [DONE]\n\n")
         except SemigptError as error:
             refusal = refusal_of(error)
-            await write(f"data: {error_body(refusal.status, refusal.message).decode()}\n\n")
+            body = error_body(refusal.status, refusal.message, refusal.param, refusal.code)
+            await write(f"data: {body.decode()}\n\n")
         finally:
             if following is not None:
                 following.cancel()

@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 
 from semigpt.config import Recipe
 from semigpt.errors import CheckpointError, SemigptError, SettingsError
-from semigpt.evaluation.information import BASELINE_NAMES
 from semigpt.export.page_file import LARGEST, PAGE_FILE, Exhibit, check, exhibit, write_page
 from semigpt.html import escape
 from semigpt.huggingface.open import open_run

@@ -1,0 +1,142 @@
+"""Routes that look into a model at one place of a text: what it attended to, what each layer would
+have written, whom a memory believed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI
+
+from semigpt.errors import SettingsError
+from semigpt.evaluation.looking import Opinion, attention_after, gate_after, lens_after
+from semigpt.serving.answers import token_name
+from semigpt.serving.fields import PlaceRequest
+from semigpt.serving.loop import ServedModel
+from semigpt.serving.places import placed, spans, token_at
+from semigpt.serving.requests import Server
+from semigpt.tokenizers.base import Tokenizer
+
+__all__ = ["add_looks"]
+
+
+class _Place(NamedTuple):
+    """A place in a text: what stands before it in the context, and the token that begins there."""
+
+    before: list[int]
+    spans: list[tuple[int, int]]
+    following: int | None
+    shown: dict[str, Any]  # what every answer begins with
+
+
+def add_looks(app: FastAPI, server: Server) -> None:
+    """Add these routes."""
+
+    async def look(
+        body: PlaceRequest, shown: Callable[[ServedModel, _Place], dict[str, Any]]
+    ) -> dict[str, Any]:
+        model = server.model(body.model)
+
+        def work() -> dict[str, Any]:
+            place = _place(model, body)
+            return {**place.shown, **shown(model, place)}
+
+        return await server.look(work)
+
+    @app.post("/v1/attention")
+    async def attention(body: PlaceRequest) -> dict[str, Any]:
+        """What each head attended to when the token at a place was to be predicted.
+
+        `layers` are `[layer][head][position]`; `tokens` says what stands at each position.
+        """
+
+        def shown(model: ServedModel, place: _Place) -> dict[str, Any]:
+            tokenizer = model.engine.tokenizer
+            pairs = zip(place.before, place.spans, strict=True)
+            return {
+                "tokens": [placed(tokenizer, token, span) for token, span in pairs],
+                "layers": attention_after(model.engine.model, place.before),
+            }
+
+        return await look(body, shown)
+
+    @app.post("/v1/lens")
+    async def lens(body: PlaceRequest) -> dict[str, Any]:
+        """What the embeddings (layer 0) and each layer would have written at a place.
+
+        The output layer reads what a layer left. The last layer's opinion is the model's; of a
+        memory it is its net's.
+        """
+
+        def shown(model: ServedModel, place: _Place) -> dict[str, Any]:
+            found = lens_after(
+                model.engine.model,
+                place.before,
+                following=place.following,
+                alternatives=body.alternatives,
+            )
+            tokenizer = model.engine.tokenizer
+            layers = [{"layer": n, **_said(tokenizer, one)} for n, one in enumerate(found)]
+            return {"layers": layers}
+
+        return await look(body, shown)
+
+    @app.post("/v1/gate")
+    async def gate(body: PlaceRequest) -> dict[str, Any]:
+        """Whom a memory believed at a place: its net, its counts by length, the longest match."""
+
+        def shown(model: ServedModel, place: _Place) -> dict[str, Any]:
+            found = gate_after(
+                model.engine.model,
+                place.before,
+                following=place.following,
+                alternatives=body.alternatives,
+            )
+            tokenizer = model.engine.tokenizer
+            experts = [
+                {
+                    "expert": one.name,
+                    "tokens": one.tokens,
+                    "weight": one.weight,
+                    **_said(tokenizer, one.opinion),
+                }
+                for one in found
+            ]
+            return {"experts": experts}
+
+        return await look(body, shown)
+
+
+def _place(model: ServedModel, body: PlaceRequest) -> _Place:
+    """Raises SettingsError for a place before which nothing stands."""
+    tokenizer, context = model.engine.tokenizer, model.engine.model.settings.context_length
+    text = model.engine.normalized(body.text)
+    own: list[int] = tokenizer.encode(text).tolist()
+    found = spans(tokenizer, own)
+    at = len(text) if body.at is None else body.at
+    if at > len(text):
+        raise SettingsError(f"at {at} is behind the text's end, {len(text)}")
+    index = token_at(found, at)
+    start = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
+    before = [*start, *own[:index]][-context:]
+    token = own[index] if index < len(own) else None
+    shown = {
+        "model": model.name,
+        "system_fingerprint": model.fingerprint,
+        "at": at,
+        "token": None if token is None else placed(tokenizer, token, found[index]),
+    }
+    return _Place(before, [*([(0, 0)] * len(start)), *found[:index]][-context:], token, shown)
+
+
+def _said(tokenizer: Tokenizer, opinion: Opinion | None) -> dict[str, Any]:
+    """An opinion: the bits of the token that stands there, null where it was held impossible."""
+    if opinion is None:
+        return {"bits": None, "likeliest": []}
+    likeliest = [
+        {"id": token, "text": token_name(tokenizer, token), "probability": p}
+        for token, p in opinion.likeliest
+    ]
+    return {"bits": -math.log2(opinion.p) if opinion.p else None, "likeliest": likeliest}
