@@ -118,6 +118,7 @@ def make_server(app: Any, host: str, port: int) -> Server:
         log_level="warning",
         h11_max_incomplete_event_size=MOST_HEAD,
         timeout_graceful_shutdown=5,
+        backlog=128,  # as many are accepted at once before any is counted
     )
     return Server(config)
 
