@@ -48,7 +48,15 @@ from semigpt.generation.stream import Chunk
 from semigpt.huggingface.folder import save_model
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.tokenizers import CharTokenizer
-from serve_clients import LlamaServer, ServerProcess, ask, completion, free_port, head_of, stream
+from serve_clients import (
+    LlamaServer,
+    ServerProcess,
+    ask,
+    completion,
+    head_of,
+    server_inside,
+    stream,
+)
 
 SHAPES = {
     128: {"width": 128, "num_layers": 4, "num_heads": 4, "context_length": 256},
@@ -111,13 +119,11 @@ async def streams_section(folder: Path, width: int, options: argparse.Namespace)
 
 
 async def llama_section(folder: Path, width: int, options: argparse.Namespace) -> Figures:
-    from gguf import GGMLQuantizationType
-
     from semigpt.export.gguf_file import write_gguf
 
     model, tokenizer = make_model(width)
     path = folder / "model.gguf"
-    write_gguf(path, model, tokenizer, GGMLQuantizationType.F32)
+    write_gguf(path, model, tokenizer, "f32")
     decoder: Any = Engine(model, tokenizer).decoder
     # Plain draws at temperature 1, as ours, to the last token.
     plain = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "samplers": ["temperature"]}
@@ -212,32 +218,6 @@ async def same_section(folder: Path, width: int, options: argparse.Namespace) ->
     return figures
 
 
-@contextlib.contextmanager
-def server_inside(width: int) -> Iterator[tuple[int, Any, asyncio.AbstractEventLoop]]:
-    """A server in a thread of this process: its port, its loop that writes, its event loop."""
-    from semigpt.serving.http import make_app
-    from semigpt.serving.loop import Loop, ServedModel
-    from semigpt.serving.server import make_server
-
-    loop, port = Loop([ServedModel("model", Engine(*make_model(width)))]), free_port()
-    server = make_server(make_app(loop), "127.0.0.1", port)
-    found: list[asyncio.AbstractEventLoop] = []
-
-    async def run() -> None:
-        found.append(asyncio.get_running_loop())
-        await server.serve()
-
-    loop.start()
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield port, loop, found[0]
-    server.should_exit = True
-    thread.join()
-    loop.stop()
-
-
 async def leave(port: int, seconds: float) -> None:
     """A client that leaves after so many seconds of a long stream."""
     data = json.dumps({**body(0, max_tokens=4000), "stream": True}).encode()
@@ -248,7 +228,7 @@ async def leave(port: int, seconds: float) -> None:
 
 
 async def leaving_section(folder: Path, width: int, options: argparse.Namespace) -> Figures:
-    with server_inside(width) as (port, loop, event_loop):
+    with server_inside(Engine(*make_model(width))) as (port, loop, event_loop):
 
         def held() -> tuple[int, int, int, float]:
             pages = int(Path("/proc/self/statm").read_text().split()[1])

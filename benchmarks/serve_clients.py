@@ -1,4 +1,4 @@
-"""Servers in processes of their own, and clients of them that cost little."""
+"""Servers, in processes of their own or in this one, and clients of them that cost little."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["LlamaServer", "ServerProcess", "ask", "completion", "head_of", "stream"]
+from semigpt.generation.engine import Engine
+
+__all__ = [
+    "LlamaServer",
+    "ServerProcess",
+    "ask",
+    "completion",
+    "head_of",
+    "server_inside",
+    "stream",
+]
 
 LLAMA = """
 import os, sys, xllamacpp
@@ -110,6 +123,32 @@ def head_of(path: str, body: bytes | None = None) -> bytes:
     if body is not None:
         lines += ["content-type: application/json", f"content-length: {len(body)}"]
     return "\r\n".join([*lines, "\r\n"]).encode()
+
+
+@contextmanager
+def server_inside(engine: Engine) -> Iterator[tuple[int, Any, asyncio.AbstractEventLoop]]:
+    """A server in a thread of this process: its port, its loop that writes, its event loop."""
+    from semigpt.serving.http import make_app
+    from semigpt.serving.loop import Loop, ServedModel
+    from semigpt.serving.server import make_server
+
+    loop, port = Loop([ServedModel("model", engine)]), free_port()
+    server = make_server(make_app(loop), "127.0.0.1", port)
+    found: list[asyncio.AbstractEventLoop] = []
+
+    async def run() -> None:
+        found.append(asyncio.get_running_loop())
+        await server.serve()
+
+    loop.start()
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield port, loop, found[0]
+    server.should_exit = True
+    thread.join()
+    loop.stop()
 
 
 async def ask(port: int, path: str, body: Any = None) -> tuple[int, bytes]:
