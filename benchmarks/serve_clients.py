@@ -34,7 +34,7 @@ p = xllamacpp.CommonParams()
 p.model.path, threads, context = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 p.n_parallel, p.n_ctx, p.warmup = 16, 16 * context, True
 p.cpuparams.n_threads = p.cpuparams_batch.n_threads = threads
-p.hostname, p.port = "127.0.0.1", int(sys.argv[4])
+p.port = int(sys.argv[4])
 server = xllamacpp.Server(p)
 sys.stdin.read()
 os._exit(0)
