@@ -103,7 +103,7 @@ def make_server(app: Any, host: str, port: int) -> Server:
     A step of the loop waits for Python's lock twice, and a request or a pattern that is being read
     gives it away at this interval: five milliseconds, unless it is set.
     """
-    sys.setswitchinterval(0.0002)
+    sys.setswitchinterval(0.001)
     config = uvicorn.Config(
         app,
         host=host,
