@@ -472,7 +472,7 @@ def test_a_request_that_takes_too_long_is_ended(
 def test_a_step_that_fails_or_hangs_is_told(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     model = stand.models[0]
     with monkeypatch.context() as patch:
-        patch.setattr(model.batch._pool, "read", lambda parts: 1 / 0)
+        patch.setattr(model.batch._pool, "read", lambda *parts: 1 / 0)
         answer = stand.ask("POST", "/v1/completions", json={"model": "gpt"})
         assert (answer.status_code, error_of(answer)["type"]) == (500, "server_error")
     assert stand.complete()["choices"], "the next one is answered"

@@ -1,8 +1,8 @@
 """The one loop: sequences of many requests that join and leave while others are being written.
 
 `read` is one step of the model: a token of each running sequence, and up to 64 tokens of prompts.
-`draw` draws each sequence's next token. Between the two, and nowhere else, requests are taken up
-and given up. What a sequence becomes depends on its own request alone.
+`draw` draws each sequence's next token. Between the two requests are taken up, and before the step
+given up, and nowhere else. What a sequence becomes depends on its own request alone.
 
 Shapes: B sequences, V vocabulary.
 """
@@ -10,16 +10,15 @@ Shapes: B sequences, V vocabulary.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semigpt.errors import SemigptError, SettingsError
+from semigpt.errors import CheckpointError, SemigptError, SettingsError
 from semigpt.generation.constraint import START, Allowed, Constraint
-from semigpt.generation.decoder import Pool
+from semigpt.generation.decoder import Part, Pool
 from semigpt.generation.sampling import (
     History,
     SamplingSettings,
@@ -32,7 +31,7 @@ from semigpt.generation.sampling import (
 from semigpt.generation.scoring import Scorer
 from semigpt.generation.stream import Chunk, TokenScore, Writer
 from semigpt.generation.token_healing import HealingPoint, Prompt, Reading
-from semigpt.native.decode import ROWS, NativePool
+from semigpt.native.decode import NOT_FINITE, NOTHING, ROWS, NativePool
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = ["Batch", "Conversation", "Job", "Request", "draw_tokens"]
@@ -97,16 +96,6 @@ class Request:
         V = len(point.next_states_V)
         return History(prompt.kept(point), V, self.sampling.no_repeat_ngram_size)
 
-    @cached_property
-    def cuts(self) -> tuple[float, int, float, float]:
-        """`SamplingSettings.cuts`."""
-        return self.sampling.cuts
-
-    @cached_property
-    def adjusts_logits(self) -> bool:
-        """`SamplingSettings.adjusts_logits`."""
-        return self.sampling.adjusts_logits
-
     @property
     def echoes_scores(self) -> bool:
         """Whether the prompt's tokens are scored."""
@@ -119,6 +108,9 @@ class Job:
     emit: called with each chunk
     failed: called with the error that ended the job; nothing is emitted after that
     cancelled: set it from any thread; the batch gives the job up before its next step
+    started, ended: samples that have begun, and that have ended
+    written: tokens
+    scores: of the prompt's tokens, from the second on
     """
 
     def __init__(
@@ -133,10 +125,8 @@ class Job:
         self.first_sample = index * request.num_samples
         self.cancelled = False
         self.reading: Reading | None = None
-        self.started = 0  # samples that have begun
-        self.ended = 0
-        self.written = 0  # tokens
-        self.scores: list[TokenScore] = []  # of the prompt's tokens, from the second on
+        self.started = self.ended = self.written = 0
+        self.scores: list[TokenScore] = []
 
     @property
     def done(self) -> bool:
@@ -154,33 +144,50 @@ class Job:
 
 
 class Sample:
-    """One sequence that is being written."""
+    """One sequence that is being written.
 
-    def __init__(self, job: Job, slot: int, index: int, writer: Writer) -> None:
+    cuts: `SamplingSettings.cuts`
+    allowed: what may follow
+    token: the newest, not read yet
+    """
+
+    def __init__(self, job: Job, index: int, writer: Writer) -> None:
         request = job.request
-        self.job, self.slot, self.writer = job, slot, writer
+        self.job, self.writer = job, writer
+        self.conversation = request.conversation
         self.sample = job.first_sample + index
+        self.slot = -1
         self.random = random_generator(request.seed, index)
+        self._uniforms: Iterator[float] = iter(())
+        self.cuts = request.sampling.cuts
         self.state = START  # the constraint's
-        self.point: HealingPoint | None = None  # until a first token replaces the prompt's last
+        self.allowed = request.constraint.allowed(START)
+        self._covered = 0  # characters of the first token that the prompt has already
         self.history: History | None = None
         self.scores: list[TokenScore] = []
         self.written = 0
-        self.token = -1  # drawn but not read
+        self.token = -1
 
-    @cached_property
-    def _at_point(self) -> Allowed:
-        assert self.point is not None
-        return Allowed.after(self.point.next_states_V)
+    def begin(self, slot: int, point: HealingPoint) -> None:
+        """Begin at a point, where the first token may replace the prompt's last."""
+        self.slot = slot
+        if point.back:
+            self.allowed = Allowed.after(point.next_states_V)
+            self._covered = len(point.covered)
+        self.history = self.job.request.history(self.job.prompt, point)
 
-    def allowed(self) -> Allowed:
-        """What may follow. Raises SettingsError where that takes too much work."""
-        if self.point is not None:
-            return self._at_point
-        return self.job.request.constraint.allowed(self.state)
+    def uniform(self) -> float:
+        """A random number in [0, 1). Many at once take a tenth of the time."""
+        for number in self._uniforms:
+            return number
+        self._uniforms = iter(self.random.random(64).tolist())
+        return next(self._uniforms)
 
     def push(self, token: int, logits_V: NDArray[np.float32], scorer: Scorer) -> str:
-        """Take a drawn token, and return the text that can be shown."""
+        """Take a drawn token, and return the text that can be shown.
+
+        Raises SettingsError where what may follow takes too much work.
+        """
         request, writer = self.job.request, self.writer
         self.token = token
         self.written += 1
@@ -188,14 +195,16 @@ class Sample:
             return writer.finish("stop")
         if request.logprobs is not None:
             self.scores.append(scorer.score(logits_V, token, request.logprobs))
-        text = writer.push(token, 0 if self.point is None else len(self.point.covered))
-        self.state, self.point = self.allowed().next_states_V.item(token), None
+        text = writer.push(token, self._covered)
+        before, self.state = self.state, self.allowed.next_states_V.item(token)
         if self.history is not None:
             self.history.push(token)
         if writer.finished is None and request.constraint.complete(self.state):
             text += writer.finish("stop")
         if writer.finished is None and self.written == request.max_new_tokens:
             text += writer.finish("length")
+        if writer.finished is None and (self.state != before or self.written == 1):
+            self.allowed, self._covered = request.constraint.allowed(self.state), 0
         return text
 
 
@@ -204,13 +213,16 @@ class Batch:
 
     def __init__(self, pool: Pool, tokenizer: Tokenizer, scorer: Scorer) -> None:
         self._pool, self._tokenizer, self._scorer = pool, tokenizer, scorer
-        self._waiting: deque[Job] = deque()  # with samples that have not begun
+        self._jobs: list[Job] = []  # all that have not ended
+        self._waiting: deque[Job] = deque()  # those with samples that have not begun
         self._reading: list[Job] = []
         self._running: list[Sample] = []
-        self._logits: NDArray[np.float32] = np.empty((0, 0), np.float32)  # of the running ones
+        self._slots: list[int] = []  # of the running ones
+        self._logits: list[NDArray[np.float32]] = []  # of the running ones, in one or more arrays
 
     def add(self, job: Job) -> None:
         """Take up a job at the next step."""
+        self._jobs.append(job)
         self._waiting.append(job)
 
     @property
@@ -226,13 +238,21 @@ class Batch:
     @property
     def busy(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self._running or self._reading or self._waiting)
+        return bool(self._jobs)
 
     def read(self) -> None:
         """Read a token of each running sequence, and the next tokens of prompts; then take up."""
-        self._give_up_cancelled()
-        parts = [(sample.slot, [sample.token], 1) for sample in self._running]
+        if any(job.cancelled for job in self._jobs):
+            self._give_up_cancelled()
+        self._logits = []
+        if self._running or self._reading:
+            self._read_step()
+        if self._waiting:
+            self._take_up()
+
+    def _read_step(self) -> None:
         reading: list[Job] = []
+        parts: list[Part] = []
         left = ROWS
         for job in self._reading:
             if left and job.reading is not None:
@@ -240,15 +260,14 @@ class Batch:
                 left -= len(parts[-1][1])
                 reading.append(job)
         running = begin = len(self._running)
-        if parts:
-            logits = self._pool.read(parts)
-            for job, (_, tokens, wanted) in zip(reading, parts[running:], strict=True):
-                self._read_part(job, len(tokens), logits[begin : begin + wanted])
-                begin += wanted
-            self._logits = logits[:running]
+        logits = self._pool.read(self._slots, [sample.token for sample in self._running], parts)
+        for job, (_, tokens, wanted) in zip(reading, parts, strict=True):
+            self._read_part(job, len(tokens), logits[begin : begin + wanted])
+            begin += wanted
+        self._logits = [logits if begin == running else logits[:running]]
         for sample in self._running:
-            _remember(sample, [])
-        self._take_up()
+            if sample.conversation is not None:
+                sample.conversation.unread = []
 
     def _read_part(self, job: Job, count: int, logits: NDArray[np.float32]) -> None:
         reading = job.reading
@@ -299,79 +318,81 @@ class Batch:
 
     def _begin(self, job: Job, last: bool) -> None:
         """Begin a job's next sample. last: in the slot of the prompt."""
-        reading, request = job.reading, job.request
+        reading, request, prompt = job.reading, job.request, job.prompt
         assert reading is not None
-        sample = Sample(job, -1, job.started, Writer(self._tokenizer, request.stop))
+        sample = Sample(job, job.started, Writer(self._tokenizer, request.stop))
         job.started += 1
+        point = prompt.points[0]
         if request.max_new_tokens:
-            point = job.prompt.choose_point(reading.logits, request.sampling, sample.random)
-        else:
-            point = job.prompt.points[0]
-        place = job.prompt.most_back - point.back
-        logits_V = reading.logits[place]
-        sample.slot = reading.begin(point, copy=not last)
+            point = prompt.choose_point(reading.logits, request.sampling, sample.random)
+        logits_V = reading.logits[prompt.most_back - point.back]
+        sample.begin(reading.begin(point, copy=not last), point)
         if last:
             job.reading = None
         if job.pending:
             self._waiting.append(job)
-        sample.point = point if point.back else None
-        sample.history = request.history(job.prompt, point)
+        kept = len(prompt.kept(point))
+        if request.conversation is not None:
+            request.conversation.unread = prompt.tokens[kept:]
         if request.echo:
-            scores = job.scores[: len(job.prompt.kept(point)) - 1]
-            job.emit(Chunk(sample.sample, job.prompt.text, None, tuple(scores)))
-        if not request.max_new_tokens:
+            job.emit(Chunk(sample.sample, prompt.text, None, tuple(job.scores[: kept - 1])))
+        if request.max_new_tokens:
+            self._running.append(sample)
+            self._slots.append(sample.slot)
+            self._logits.append(logits_V[None])
+        else:
             self._end(sample, "", "length")
-            return
-        self._running.append(sample)
-        before = [self._logits] if len(self._running) > 1 else []
-        self._logits = np.concatenate([*before, logits_V[None]])
-        _remember(sample, job.prompt.tokens[len(job.prompt.kept(point)) :])
 
     def draw(self) -> None:
         """Draw a token for each running sequence, and emit what it completes."""
         if not self._running:
             return
-        tokens = draw_tokens(self._pool, self._logits, self._running)
+        logits = self._logits[0] if len(self._logits) == 1 else np.concatenate(self._logits)
+        tokens = draw_tokens(self._pool, logits, self._running)
         going_on: list[Sample] = []
-        for row, (sample, token) in enumerate(zip(self._running, tokens, strict=True)):
+        for sample, token, logits_V in zip(self._running, tokens, logits, strict=True):
             job = sample.job
+            going_on.append(sample)
             if job.cancelled:
-                going_on.append(sample)  # until the job is given up
-                continue
+                continue  # until the job is given up
             try:
-                if isinstance(token, SemigptError):
-                    raise token
-                text = sample.push(token, self._logits[row], self._scorer)
+                if token < NOTHING:
+                    raise not_finite()
+                text = sample.push(token, logits_V, self._scorer)
             except SemigptError as error:
                 job.cancelled = True
                 job.failed(error)
-                going_on.append(sample)
                 continue
             job.written += 1
-            if token >= 0:  # a text that ended here may be continued behind this token
-                _remember(sample, [token])
+            # A conversation that ends here may go on behind this token.
+            if sample.conversation is not None and token >= 0:
+                sample.conversation.unread = [token]
             finished = sample.writer.finished
             if finished is not None:
+                going_on.pop()
                 self._end(sample, text, finished)
-                continue
-            going_on.append(sample)
-            if text:
+            elif text:
                 scores, sample.scores = tuple(sample.scores), []
                 job.emit(Chunk(sample.sample, text, None, scores))
-        self._running = going_on
+        self._go_on(going_on)
+
+    def _go_on(self, samples: list[Sample]) -> None:
+        """Let the running sequences be these of them."""
+        if len(samples) < len(self._running):
+            self._running, self._slots = samples, [sample.slot for sample in samples]
 
     def _end(self, sample: Sample, text: str, reason: str) -> None:
-        self._release(sample.slot, sample.job)
-        sample.job.ended += 1
-        sample.job.emit(Chunk(sample.sample, text, reason, tuple(sample.scores)))
+        job = sample.job
+        self._release(sample.slot, job)
+        job.ended += 1
+        if job.done:
+            self._jobs.remove(job)
+        job.emit(Chunk(sample.sample, text, reason, tuple(sample.scores)))
 
     def _give_up_cancelled(self) -> None:
         """Free what cancelled jobs hold."""
-        jobs = {*(sample.job for sample in self._running), *self._reading, *self._waiting}
         # Looked at once: another thread may cancel a job at any moment.
-        cancelled = {job for job in jobs if job.cancelled}
-        if not cancelled:
-            return
+        cancelled = {job for job in self._jobs if job.cancelled}
         for sample in self._running:
             if sample.job in cancelled:
                 self._release(sample.slot, sample.job)
@@ -379,7 +400,8 @@ class Batch:
             if job.reading is not None:
                 self._release(job.reading.slot, job)
                 job.reading = None
-        self._running = [sample for sample in self._running if sample.job not in cancelled]
+        self._go_on([sample for sample in self._running if sample.job not in cancelled])
+        self._jobs = [job for job in self._jobs if job not in cancelled]
         self._reading = [job for job in self._reading if job not in cancelled]
         self._waiting = deque(job for job in self._waiting if job not in cancelled)
 
@@ -389,49 +411,27 @@ class Batch:
             self._pool.free(slot)
 
 
-def _remember(sample: Sample, unread: list[int]) -> None:
-    """Note the tokens that a conversation has not read."""
-    if (conversation := sample.job.request.conversation) is not None:
-        conversation.unread = unread
+def draw_tokens(pool: Pool, logits: NDArray[np.float32], samples: Sequence[Sample]) -> list[int]:
+    """Draw one token for each sequence from its logits, `[B, V]`.
 
-
-def draw_tokens(
-    pool: Pool, logits: NDArray[np.float32], samples: list[Sample]
-) -> list[int | SemigptError]:
-    """Draw one token for each sequence from its logits, `[B, V]`; -1 where none may follow.
-
-    Instead of a token stands a CheckpointError where an allowed logit is NaN or +inf, and a
-    SettingsError where a constraint takes too much work.
+    NOTHING where no token may follow, NOT_FINITE where an allowed logit is NaN or +inf.
     """
-    uniforms = [sample.random.random() for sample in samples]
-    drawn: list[int | SemigptError] = [-1] * len(samples)
-    allowed: dict[int, Allowed] = {}
-    for row, sample in enumerate(samples):
-        try:
-            allowed[row] = sample.allowed()
-        except SettingsError as error:
-            drawn[row] = error
-    changed = [row for row in allowed if samples[row].job.request.adjusts_logits]
+    uniforms = [sample.uniform() for sample in samples]
+    changed = [row for row, sample in enumerate(samples) if sample.history is not None]
     if changed:
         logits = logits.copy()
         for row in changed:
             sampling = samples[row].job.request.sampling
             logits[row] = adjusted(logits[row], sampling, samples[row].history)
     if isinstance(pool, NativePool):
-        tokens = pool.draw(
-            logits if len(allowed) == len(samples) else logits[list(allowed)],
-            [row.address for row in allowed.values()],
-            [samples[row].job.request.cuts for row in allowed],
-            [uniforms[row] for row in allowed],
-        )
-        for row, token in zip(allowed, tokens, strict=True):
-            drawn[row] = token if token >= -1 else not_finite()
-        return drawn
-    for row, may in allowed.items():
-        allowed_V = np.where(may.forbidden_V, np.float32(-np.inf), logits[row])
+        forbidden = [sample.allowed.address for sample in samples]
+        return pool.draw(logits, forbidden, [sample.cuts for sample in samples], uniforms)
+    drawn = []
+    for row_V, sample, uniform in zip(logits, samples, uniforms, strict=True):
+        allowed_V = np.where(sample.allowed.forbidden_V, np.float32(-np.inf), row_V)
         try:
-            weights_V = probabilities(allowed_V, samples[row].job.request.sampling)
-            drawn[row] = choose(weights_V, uniforms[row])
-        except SemigptError as error:
-            drawn[row] = error
+            weights_V = probabilities(allowed_V, sample.job.request.sampling)
+            drawn.append(choose(weights_V, uniform))
+        except CheckpointError:
+            drawn.append(NOT_FINITE)
     return drawn

@@ -73,7 +73,7 @@ def search(
         reading = Reading(pool, prompt)
         while not reading.done:
             part = reading.part(ROWS)
-            reading.take(len(part[1]), pool.read([part]))
+            reading.take(len(part[1]), pool.read([], [], [part]))
         greedy = replace(sampling, temperature=0)
         point = prompt.choose_point(reading.logits, greedy, random_generator(0, 0))
         found = beam_search(

@@ -29,6 +29,7 @@ from semigpt.settings import check_choice
 
 __all__ = [
     "Decoder",
+    "Part",
     "Pool",
     "Sequences",
     "TorchDecoder",
@@ -40,6 +41,9 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
+Part = tuple[int, Sequence[int], int]
+"""Tokens that a sequence reads: its slot, the tokens, and how many of the last ones' logits are
+wanted."""
 
 
 class Pool(Protocol):
@@ -85,11 +89,14 @@ class Pool(Protocol):
         """How many tokens one `read` may give a sequence."""
         ...
 
-    def read(self, parts: Sequence[tuple[int, Sequence[int], int]]) -> Floats:
-        """Read tokens of some sequences: (slot, tokens, how many of the last ones' logits).
+    def read(
+        self, slots: Sequence[int], tokens: Sequence[int], parts: Sequence[Part] = ()
+    ) -> Floats:
+        """Read a token of each of some sequences, and parts of others.
 
-        Returns the logits after those, in order, `[wanted, V]`; they may be overwritten by the next
-        call. Raises SettingsError for an id outside the vocabulary; then nothing is read.
+        A part has at most `most_tokens`. Returns the logits after each of the tokens, then those
+        that the parts want, in order, `[B, V]`; they may be overwritten by the next call. Raises
+        SettingsError for an id outside the vocabulary; then nothing is read.
         """
         ...
 
@@ -126,14 +133,13 @@ class Sequences:
                 part = tokens[place : place + self._pool.most_tokens(slot)]
                 place += len(part)
                 rows = max(0, min(len(part), place - (len(tokens) - wanted)))
-                found.append(self._pool.read([(slot, part, rows)]).copy())
+                found.append(self._pool.read([], [], [(slot, part, rows)]).copy())
             logits += found
         return np.concatenate(logits)
 
     def step(self, tokens: NDArray[np.int64]) -> Floats:
         """`feed` of one token each, `[B]`."""
-        parts = zip(self.slots, tokens.tolist(), strict=True)
-        return self._pool.read([(slot, [token], 1) for slot, token in parts])
+        return self._pool.read(self.slots, tokens.tolist())
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these sequences, in this order; one named twice is copied (`capacity`)."""
@@ -329,18 +335,22 @@ class TorchPool:
     def most_tokens(self, slot: int) -> int:
         return max(1, self._model.settings.context_length - self._lengths[slot])
 
-    def read(self, parts: Sequence[tuple[int, Sequence[int], int]]) -> Floats:
+    def read(
+        self, slots: Sequence[int], tokens: Sequence[int], parts: Sequence[Part] = ()
+    ) -> Floats:
         vocab_size = self._model.settings.vocab_size
-        for _, tokens, _ in parts:
-            check_ids("token", tokens, vocab_size)
+        alone = zip(slots, tokens, strict=True)
+        parts = [*((slot, [token], 1) for slot, token in alone), *parts]
+        for _, part, _ in parts:
+            check_ids("token", part, vocab_size)
         logits: list[Sequence[Floats]] = [()] * len(parts)
         alike: dict[tuple[int, int], list[int]] = {}
-        for index, (slot, tokens, wanted) in enumerate(parts):
+        for index, (slot, part, wanted) in enumerate(parts):
             if wanted > 1:
-                logits[index] = self._read_each(slot, tokens, wanted)
+                logits[index] = self._read_each(slot, part, wanted)
             else:
                 group, _ = self._places[slot]
-                alike.setdefault((id(group), len(tokens)), []).append(index)
+                alike.setdefault((id(group), len(part)), []).append(index)
         for indices in alike.values():
             found = self._read([parts[i][0] for i in indices], [parts[i][1] for i in indices])
             for index, row in zip(indices, found, strict=True):

@@ -202,8 +202,9 @@ class Engine:
         batch = Batch(pool, self.tokenizer, self.scorer)
         for index in range(len(request.prompts)):
             batch.add(Job(request, index, chunks.append, errors.append))
+        steps = (batch.read, batch.draw)
         while batch.busy:
-            for step in (batch.read, batch.draw):
+            for step in steps:
                 step()
                 if errors:
                     raise errors[0]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.generation.constraint import DEAD, START, Constraint
-from semigpt.generation.decoder import Pool
+from semigpt.generation.decoder import Part, Pool
 from semigpt.generation.sampling import SamplingSettings, choose, log_probabilities, probabilities
 from semigpt.tokenizers.base import Tokenizer
 
@@ -140,7 +140,7 @@ class Reading:
     def done(self) -> bool:
         return self.place == len(self._prompt.tokens)
 
-    def part(self, most: int) -> tuple[int, list[int], int]:
+    def part(self, most: int) -> Part:
         """At most so many tokens to read next, as `Pool.read` takes them."""
         if self.place == self._copy_at:
             self._snapshot = self._pool.snapshot(self.slot)
@@ -169,5 +169,5 @@ class Reading:
         elif point.back:
             self._pool.restore(slot, self._snapshot)
             for token in self._prompt.kept(point)[self._copy_at :]:
-                self._pool.read([(slot, [token], 0)])
+                self._pool.read([slot], [token])
         return slot

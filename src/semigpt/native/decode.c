@@ -23,7 +23,6 @@
 enum { FLOAT32, BFLOAT16, INT8 };
 enum { BLOCK = 32 };
 enum { PANEL = 16, VECTORS = PANEL / LANES }; /* outputs, vectors of a panel */
-enum { MOST_ROWS = REGISTERS / 4 };           /* rows of two vectors' sums at once */
 
 typedef struct {
     const void *weights;
@@ -62,42 +61,48 @@ tile(const int format, const int vectors, const int rows, const int fetch, const
     const int inputs = m->inputs;
     const int together = format == FLOAT32 ? 1 : format == BFLOAT16 ? 2 : 4;
     const int32_t *at[8], *next[8];
-    vfloat sum[REGISTERS / 2];
+    vfloat sum[REGISTERS];
     UNROLL for (int v = 0; v < vectors; v++) {
         at[v] = (const int32_t *)m->weights + vector_start(m, first + v, together);
         next[v] = (const int32_t *)m->weights + vector_start(m, first + vectors + v, together);
     }
     UNROLL for (int i = 0; i < vectors * rows; i++) sum[i] = splat(0);
     if (format == FLOAT32) {
-        for (int k = 0; k < inputs; k++)
+        for (int k = 0; k < inputs; k++) {
+            vfloat weight[8];
             UNROLL for (int v = 0; v < vectors; v++) {
-                vfloat weight = *(const vfloat *)(at[v] + k * PANEL);
+                weight[v] = *(const vfloat *)(at[v] + k * PANEL);
                 if (fetch) __builtin_prefetch(next[v] + k * PANEL, 0, 2);
-                UNROLL for (int r = 0; r < rows; r++)
-                    sum[v * rows + r] =
-                        multiply_add(weight, splat(x[r * x_stride + k]), sum[v * rows + r]);
             }
+            UNROLL for (int r = 0; r < rows; r++) {
+                const vfloat input = splat(x[r * x_stride + k]);
+                UNROLL for (int v = 0; v < vectors; v++)
+                    sum[v * rows + r] = multiply_add(weight[v], input, sum[v * rows + r]);
+            }
+        }
     } else if (format == BFLOAT16) {
         for (int k = 0; k < inputs; k += 2) {
             vuint pair[8];
             UNROLL for (int v = 0; v < vectors; v++) {
                 pair[v] = *(const vuint *)(at[v] + k / 2 * PANEL);
                 if (fetch) __builtin_prefetch(next[v] + k / 2 * PANEL, 0, 2);
-                vfloat even = (vfloat)(pair[v] << 16);
-                UNROLL for (int r = 0; r < rows; r++)
-                    sum[v * rows + r] =
-                        multiply_add(even, splat(x[r * x_stride + k]), sum[v * rows + r]);
             }
-            UNROLL for (int v = 0; v < vectors; v++) {
-                vfloat odd = (vfloat)(pair[v] & 0xffff0000u);
-                UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int r = 0; r < rows; r++) {
+                const vfloat even = splat(x[r * x_stride + k]);
+                UNROLL for (int v = 0; v < vectors; v++)
                     sum[v * rows + r] =
-                        multiply_add(odd, splat(x[r * x_stride + k + 1]), sum[v * rows + r]);
+                        multiply_add((vfloat)(pair[v] << 16), even, sum[v * rows + r]);
+            }
+            UNROLL for (int r = 0; r < rows; r++) {
+                const vfloat odd = splat(x[r * x_stride + k + 1]);
+                UNROLL for (int v = 0; v < vectors; v++)
+                    sum[v * rows + r] =
+                        multiply_add((vfloat)(pair[v] & 0xffff0000u), odd, sum[v * rows + r]);
             }
         }
     } else {
         for (int block = 0; block < inputs; block += BLOCK) {
-            vfloat part[8][2];
+            vfloat part[REGISTERS][2];
             UNROLL for (int i = 0; i < vectors * rows; i++) part[i][0] = part[i][1] = splat(0);
             for (int k = block; k < block + BLOCK; k += 4)
                 UNROLL for (int v = 0; v < vectors; v++) {
@@ -130,7 +135,8 @@ tile(const int format, const int vectors, const int rows, const int fetch, const
 }
 
 /* `vectors` vectors of outputs times all rows, as many rows at a time as there are registers for
-   their sums: the weights stay in a near cache meanwhile. */
+   their sums: the weights stay in a near cache meanwhile. With 16 registers twelve sums, two
+   weights and an input fit, but for bfloat16 and int8, whose weights are unpacked in others. */
 static inline __attribute__((always_inline)) void
 vectors_times_rows(const int format, const int vectors, const Matrix *m, int v, int rows,
                    const float *x, int x_stride, float *y, int y_stride) {
@@ -138,14 +144,21 @@ vectors_times_rows(const int format, const int vectors, const Matrix *m, int v, 
     tile(format, vectors, count, fetch, m, v, x + (size_t)r * x_stride, x_stride,         \
          y + (size_t)r * y_stride, y_stride),                                             \
         r += count
-    int r = 0;
-    if (rows >= MOST_ROWS) TILE(MOST_ROWS, 1);
-    while (r + MOST_ROWS <= rows) TILE(MOST_ROWS, 0);
-#if REGISTERS == 32
-    if (r + 4 <= rows) TILE(4, 0);
-#endif
-    if (r + 2 <= rows) TILE(2, 0);
-    if (r < rows) TILE(1, 0);
+    const int most = format == FLOAT32 && REGISTERS == 16 ? 6 : REGISTERS / 4;
+    for (int r = 0; r < rows;) {
+        const int left = rows - r;
+        if (left >= most && !(most == 6 && left == 8)) { /* twice four is faster */
+            if (r) TILE(most, 0);
+            else TILE(most, 1);
+        } else if (left >= 4) {
+            if (r) TILE(4, 0);
+            else TILE(4, 1);
+        } else if (left >= 2) {
+            if (r) TILE(2, 0);
+            else TILE(2, 1);
+        } else
+            TILE(1, 0);
+    }
 #undef TILE
 }
 
@@ -489,17 +502,16 @@ int semigpt_step(const Model *m, int rows, const int64_t *tokens, const int32_t 
     return -1;
 }
 
-/* Draw one token per row over the tokens where `forbidden` is 0, by inverting the cumulative sum of
-   the weights that the cuts leave at `uniforms` in [0, 1). The logits are overwritten.
+/* Draw one token from each row of logits, with its own cuts, at its own uniform number in [0, 1).
 
-   stride: floats from one row to the next, at least round_up(V, LANES).
-   forbidden: of each row V bytes, or null.
-   sums, order: V / CHUNK + 1 and V elements to work in.
+   stride: floats from one row of logits to the next.
+   forbidden: of each row V bytes, 1 where a token may not follow, or null.
+   row, sums, order: what `draw` works in.
    tokens: -1 where every token is forbidden, -2 where an allowed logit is NaN or +infinity. */
-void semigpt_draw(int rows, int V, int stride, float *logits, const uint8_t *const *forbidden,
-                  const Cuts *cuts, const double *uniforms, double *sums, uint64_t *order,
-                  int64_t *tokens) {
+void semigpt_draw(int rows, int V, const float *logits, int stride, const uint8_t *const *forbidden,
+                  const Cuts *cuts, const double *uniforms, float *row, double *sums,
+                  uint64_t *order, int64_t *tokens) {
     for (int r = 0; r < rows; r++)
-        tokens[r] = draw(logits + (size_t)r * stride, V, forbidden[r], cuts + r, uniforms[r], sums,
-                         order);
+        tokens[r] = draw(logits + (size_t)r * stride, V, forbidden[r], cuts + r, uniforms[r], row,
+                         sums, order);
 }

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-import struct
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,9 @@ from semigpt.native.decode_weights import (
 )
 
 __all__ = [
+    "NOTHING",
+    "NOT_FINITE",
+    "ROWS",
     "NativeDecoder",
     "NativePool",
     "NativeUnavailableError",
@@ -42,8 +44,8 @@ __all__ = [
 
 SOURCE = Path(__file__).with_name("decode.c")
 DRAW_CHUNK = 256  # tokens summed at once by a draw, as in draw.h
-CUTS = struct.Struct("=fidd")  # `Cuts` of draw.h
 ROWS = 64  # most rows of one call; a longer prompt is read in several
+NOTHING, NOT_FINITE = -1, -2  # instead of a token, as in draw.h
 FORMATS = {np.dtype(np.float32): 0, np.dtype(np.uint16): 1, np.dtype(np.int8): 2}
 
 Floats = NDArray[np.float32]
@@ -59,6 +61,15 @@ class _Matrix(ctypes.Structure):
 
 
 _SIZES = ("layers", "width", "heads", "kv_heads", "head_width", "hidden", "vocab", "slots")
+
+
+class _Cuts(ctypes.Structure):
+    _fields_ = (
+        ("temperature", ctypes.c_float),
+        ("top_k", ctypes.c_int32),
+        ("top_p", ctypes.c_double),
+        ("min_p", ctypes.c_double),
+    )
 
 
 class _Layer(ctypes.Structure):
@@ -92,7 +103,7 @@ def library() -> ctypes.CDLL:
         *(pointer, pointer, number, pointer, pointer, number),
     )
     loaded.semigpt_step.restype = number
-    loaded.semigpt_draw.argtypes = (number, number, number, *(pointer,) * 7)
+    loaded.semigpt_draw.argtypes = (number, number, pointer, number, *(pointer,) * 7)
     loaded.semigpt_draw.restype = None
     return loaded
 
@@ -174,21 +185,29 @@ class NativePool:
         self._lengths = [0] * slots
         self._free = list(range(slots - 1, -1, -1))
         decoder.reserve(rows)
-        # NumPy takes a microsecond to give an address, so each is asked for once.
-        self._tokens, self._token_address = _buffer(rows, np.int64)
-        self._slots, self._slot_address = _buffer(rows, np.int32)
-        self._positions, self._position_address = _buffer(rows, np.int64)
-        self._wanted, self._wanted_address = _buffer(rows, np.int32)
+        self._tokens, *tokens = _buffer(ctypes.c_int64, rows)
+        self._slots, *sequences = _buffer(ctypes.c_int32, rows)
+        self._positions, *positions = _buffer(ctypes.c_int64, rows)
+        self._wanted, self._wanted_address = _buffer(ctypes.c_int32, rows)
+        self._rows = (*tokens, *sequences, *positions)
         self._logits = aligned(np.zeros((rows, decoder.logits_stride), np.float32))
         self._logits_address = int(self._logits.ctypes.data)
-        self._weights = aligned(np.zeros((slots, decoder.logits_stride), np.float32))
-        self._weight_address = int(self._weights.ctypes.data)
-        self._forbidden, self._forbidden_address = _buffer(slots, np.uint64)
-        cuts, self._cut_address = _buffer(CUTS.size * slots, np.uint8)
-        self._cuts = cuts.data
-        self._uniforms, self._uniform_address = _buffer(slots, np.float64)
-        self._drawn, self._drawn_address = _buffer(slots, np.int64)
-        self._work = (_buffer(V // DRAW_CHUNK + 1, np.float64), _buffer(V, np.uint64))
+        self._read_last = self._logits[:0, :V]  # what `read` returned
+        self._forbidden, *forbidden = _buffer(ctypes.c_uint64, slots)
+        self._cuts, *cuts = _buffer(_Cuts, slots)
+        self._cuts_now: list[tuple[float, int, float, float]] = []
+        self._uniforms, *uniforms = _buffer(ctypes.c_double, slots)
+        self._drawn, *drawn = _buffer(ctypes.c_int64, slots)
+        self._work = [
+            aligned(np.zeros(size, kind))
+            for size, kind in (
+                (decoder.logits_stride, np.float32),
+                (V // DRAW_CHUNK + 1, np.float64),
+                (V, np.uint64),
+            )
+        ]
+        work = (int(array.ctypes.data) for array in self._work)
+        self._draws = (*forbidden, *cuts, *uniforms, *work, *drawn)
 
     @property
     def free_slots(self) -> int:
@@ -238,46 +257,50 @@ class NativePool:
         """
         return max(1, min(ROWS, self._decoder.context_length - self._lengths[slot]))
 
-    def read(self, parts: Sequence[tuple[int, Sequence[int], int]]) -> Floats:
-        """Read tokens of some sequences: (slot, tokens, how many of the last ones' logits).
-
-        Returns the logits after those, in order, `[wanted, V]`, overwritten by the next call. A
-        sequence gets at most `most_tokens`, all but one of each together at most 64. Raises
-        SettingsError for an id outside the vocabulary; then nothing is read.
-        """
-        decoder = self._decoder
-        row = count = 0
-        for slot, tokens, wanted in parts:
-            begin, row, length = row, row + len(tokens), self._lengths[slot]
-            if len(tokens) == 1:
-                self._tokens[begin] = tokens[0]
-                self._slots[begin], self._positions[begin] = slot, length
-            else:
-                self._tokens[begin:row] = tokens
-                self._slots[begin:row] = slot
-                self._positions[begin:row] = np.arange(length, length + len(tokens))
-            for place in range(row - wanted, row):
-                self._wanted[count] = place
-                count += 1
+    def read(
+        self,
+        slots: Sequence[int],
+        tokens: Sequence[int],
+        parts: Sequence[tuple[int, Sequence[int], int]] = (),
+    ) -> Floats:
+        """As `Pool.read`, whose parts together have at most 64 tokens here."""
+        decoder, lengths, alone = self._decoder, self._lengths, len(slots)
+        positions = [lengths[slot] for slot in slots]
+        for slot in slots:
+            lengths[slot] += 1
+        ids, rows = list(tokens), list(range(alone))
+        if parts:
+            slots = list(slots)
+            for slot, part, wanted in parts:
+                length = lengths[slot]
+                lengths[slot] += len(part)
+                ids += part
+                slots += [slot] * len(part)
+                positions += range(length, length + len(part))
+                rows += range(len(ids) - wanted, len(ids))
+        count = len(ids)
+        self._tokens[:count], self._slots[:count] = ids, slots
+        self._positions[:count], self._wanted[: len(rows)] = positions, rows
         wrong = decoder.library.semigpt_step(
             decoder.address,
-            row,
-            *(self._token_address, self._slot_address, self._position_address),
-            int(row == len(parts)),
-            *self._caches,
             count,
+            *self._rows,
+            count == alone + len(parts),
+            *self._caches,
+            len(rows),
             self._wanted_address,
             self._logits_address,
             decoder.threads,
         )
         if wrong >= 0:
+            for slot in slots:
+                lengths[slot] -= 1
             raise SettingsError(
-                f"token {self._tokens[wrong]} is outside the vocabulary of "
-                f"{decoder.vocab_size} tokens"
+                f"token {ids[wrong]} is outside the vocabulary of {decoder.vocab_size} tokens"
             )
-        for slot, tokens, _ in parts:
-            self._lengths[slot] += len(tokens)
-        return self._logits[:count, : decoder.vocab_size]
+        if len(rows) != len(self._read_last):
+            self._read_last = self._logits[: len(rows), : decoder.vocab_size]
+        return self._read_last
 
     def draw(
         self,
@@ -293,32 +316,29 @@ class NativePool:
             temperature of 0 takes the likeliest
         uniforms: a number in [0, 1) for each
 
-        Returns -1 where every token is forbidden, -2 where an allowed logit is NaN or +inf.
+        Returns NOTHING where every token is forbidden, NOT_FINITE where an allowed logit is NaN or
+        +inf.
         """
         decoder, count = self._decoder, len(logits)
-        self._weights[:count, : decoder.vocab_size] = logits
-        self._forbidden[:count] = forbidden
-        self._cuts[: CUTS.size * count] = b"".join(map(_packed, cuts))
-        self._uniforms[:count] = uniforms
-        (_, sums), (_, order) = self._work
+        if logits is self._read_last:
+            address, stride = self._logits_address, decoder.logits_stride
+        else:  # which takes NumPy three microseconds
+            address, stride = logits.ctypes.data, logits.strides[0] // logits.itemsize
+        if cuts != self._cuts_now:
+            self._cuts[:count], self._cuts_now = cuts, list(cuts)
+        self._forbidden[:count], self._uniforms[:count] = forbidden, uniforms
         decoder.library.semigpt_draw(
-            *(count, decoder.vocab_size, decoder.logits_stride, self._weight_address),
-            *(self._forbidden_address, self._cut_address, self._uniform_address),
-            *(sums, order, self._drawn_address),
+            *(count, decoder.vocab_size, address, stride),
+            *self._draws,
         )
-        drawn: list[int] = self._drawn[:count].tolist()
+        drawn: list[int] = self._drawn[:count]
         return drawn
 
 
-@lru_cache(maxsize=256)
-def _packed(cuts: tuple[float, int, float, float]) -> bytes:
-    return CUTS.pack(*cuts)
-
-
-def _buffer(count: int, dtype: Any) -> tuple[NDArray[Any], int]:
-    """An array, and its address."""
-    array = np.zeros(count, dtype)
-    return array, int(array.ctypes.data)
+def _buffer(kind: Any, count: int) -> tuple[Any, int]:
+    """An array, and its address. ctypes takes a list in a third of NumPy's time."""
+    array = (kind * count)()
+    return array, ctypes.addressof(array)
 
 
 def _matrix(matrix: Matrix) -> _Matrix:

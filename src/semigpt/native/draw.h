@@ -128,11 +128,17 @@ static int find_token(const float *row, int V, const double *sums, double target
     return last;
 }
 
-/* Draw one token from a row of logits, which are overwritten up to a multiple of LANES. */
-static int draw(float *row, int V, const uint8_t *no, const Cuts *cuts, double uniform,
-                double *sums, uint64_t *order) {
+/* Draw one token from a row of logits over the tokens where `no` is 0, by inverting the cumulative
+   sum of the weights that the cuts leave at `uniform`.
+
+   row: round_up(V, LANES) floats to work in.
+   sums, order: V / CHUNK + 1 and V elements to work in. */
+static int draw(const float *logits, int V, const uint8_t *no, const Cuts *cuts, double uniform,
+                float *row, double *sums, uint64_t *order) {
     if (no)
-        for (int i = 0; i < V; i++) row[i] = no[i] ? -INFINITY : row[i];
+        for (int i = 0; i < V; i++) row[i] = no[i] ? -INFINITY : logits[i];
+    else
+        memcpy(row, logits, V * sizeof *row);
     for (int i = V; i < round_up(V, LANES); i++) row[i] = -INFINITY;
     vfloat largest = splat(-INFINITY);
     vint nan = {};

@@ -113,8 +113,8 @@ class Server(uvicorn.Server):
 def make_server(app: Any, host: str = "127.0.0.1", port: int = 8080) -> Server:
     """uvicorn, with what it would choose by what is installed chosen here.
 
-    Python's threads change every millisecond from here on: a pattern that is being prepared would
-    hold up each step of the loop by five.
+    A step of the loop waits for Python's lock twice, and a request or a pattern that is being read
+    gives it away at this interval: five milliseconds, unless it is set.
     """
     sys.setswitchinterval(0.001)
     config = uvicorn.Config(
@@ -131,6 +131,7 @@ def make_server(app: Any, host: str = "127.0.0.1", port: int = 8080) -> Server:
         log_level="warning",
         h11_max_incomplete_event_size=MOST_HEAD,
         timeout_graceful_shutdown=5,
+        backlog=128,  # as many are accepted at once before any is counted
     )
     return Server(config)
 
