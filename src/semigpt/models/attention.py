@@ -25,10 +25,12 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semigpt.auto import Size
 from semigpt.errors import SettingsError
+from semigpt.models import gpt2
 from semigpt.models.base import LanguageModel, ModelSettings
 from semigpt.models.loss import linear_loss
 from semigpt.settings import check_positive, to_table
@@ -165,7 +167,7 @@ class _EmbeddingModel(LanguageModel):
         shape = {
             name: value for name, value in to_table(self.settings).items() if name != "dropout"
         }
-        own_type = {"model_type": self.model_type(), "architectures": [type(self).__name__]}
+        own_type = {"model_type": self.model_types()[0], "architectures": [type(self).__name__]}
         return {**own_type, **shape, "torch_dtype": "float32"}
 
 
@@ -214,10 +216,10 @@ class MultiHeadAttention(nn.Module):
     result is equal.
     """
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(self, width: int, num_heads: int, *, bias: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        self.query_key_value = nn.Linear(width, 3 * width, bias=bias)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         B, T, C = x_BTC.shape
@@ -274,16 +276,23 @@ class FeedForwardSettings(MultiHeadSettings):
 
 
 class FeedForward(nn.Module):
-    """Two layers with a ReLU between, applied to each position alone."""
+    """Two layers with a ReLU, or GPT-2's GELU, between, applied to each position alone."""
 
-    def __init__(self, settings: FeedForwardSettings) -> None:
+    def __init__(self, settings: FeedForwardSettings, activation: gpt2.Gelu | None = None) -> None:
         super().__init__()
+        self.activation = activation
         self.expand = nn.Linear(settings.width, settings.feedforward_width)
         self.contract = nn.Linear(settings.feedforward_width, settings.width)
         self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        return cast(Tensor, self.dropout(self.contract(self.expand(x_BTC).relu())))
+        hidden_BTF = self.expand(x_BTC)
+        if self.activation is None:
+            hidden_BTF = hidden_BTF.relu()
+        else:
+            approximate = "tanh" if self.activation == "gelu_new" else "none"
+            hidden_BTF = F.gelu(hidden_BTF, approximate=approximate)
+        return cast(Tensor, self.dropout(self.contract(hidden_BTF)))
 
 
 class FeedForwardModel(_EmbeddingModel):
@@ -317,6 +326,8 @@ class BlocksSettings(FeedForwardSettings):
     num_layers: int = 4
     norm_epsilon: float = 1e-5
     tie_embeddings: bool = False
+    # GPT-2's own, exact or by its tanh, and with it biases on queries, keys and values; None: ReLU.
+    activation: gpt2.Gelu | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -325,9 +336,9 @@ class BlocksSettings(FeedForwardSettings):
     @property
     def parameter_count(self) -> int:
         norms = 4 * self.width
-        attention = (
-            4 * self.width**2 + self.width
-        )  # queries, keys, values; the projection and its bias
+        # Queries, keys, values; the projection and its bias.
+        attention = 4 * self.width**2 + self.width
+        attention += 3 * self.width * (self.activation is not None)
         a_block = norms + attention + self.feedforward_parameters
         tied = self.vocab_size * self.width if self.tie_embeddings else 0
         return self.embedding_parameters - tied + self.num_layers * a_block + 2 * self.width
@@ -344,11 +355,12 @@ class Block(nn.Module):
     def __init__(self, settings: BlocksSettings) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(settings.width, settings.norm_epsilon)
-        self.heads = MultiHeadAttention(settings.width, settings.num_heads)
+        bias = settings.activation is not None
+        self.heads = MultiHeadAttention(settings.width, settings.num_heads, bias=bias)
         self.projection = nn.Linear(settings.width, settings.width)
         self.dropout = nn.Dropout(settings.dropout)
         self.feedforward_norm = nn.LayerNorm(settings.width, settings.norm_epsilon)
-        self.feedforward = FeedForward(settings)
+        self.feedforward = FeedForward(settings, settings.activation)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         x_BTC = x_BTC + self.dropout(self.projection(self.heads(self.attention_norm(x_BTC))))
@@ -368,6 +380,7 @@ class BlocksModel(_EmbeddingModel):
     book: ClassVar[Mapping[str, Any]] = {**FeedForwardModel.book, "num_layers": 4}
     book_loss: ClassVar[float | None] = 3.23
     batch_size: ClassVar[int] = 32
+    cuts_context: ClassVar[bool] = True
     settings: BlocksSettings
 
     @classmethod
@@ -375,27 +388,12 @@ class BlocksModel(_EmbeddingModel):
         return {**super().defaults(size), "optimizer": {}}  # Muon's, as for `gpt`
 
     @classmethod
-    def model_type(cls) -> str:
-        return "gpt2"
+    def model_types(cls) -> tuple[str, ...]:
+        return ("gpt2",)
 
     @classmethod
     def settings_from_huggingface(cls, config: Mapping[str, Any]) -> BlocksSettings:
-        if config["activation_function"] != "relu" or not config.get("scale_attn_weights", True):
-            raise SettingsError(
-                "of GPT-2's, semigpt builds those with ReLU and scaled attention; load it with "
-                "transformers"
-            )
-        return BlocksSettings(
-            vocab_size=config["vocab_size"],
-            context_length=config["n_positions"],
-            width=config["n_embd"],
-            num_layers=config["n_layer"],
-            num_heads=config["n_head"],
-            hidden_width=config.get("n_inner"),
-            norm_epsilon=config["layer_norm_epsilon"],
-            tie_embeddings=config.get("tie_word_embeddings", True),
-            dropout=0.0,
-        )
+        return BlocksSettings(**gpt2.settings_of(config))
 
     def __init__(self, settings: BlocksSettings) -> None:
         super().__init__(settings, output_bias=False)
@@ -412,82 +410,21 @@ class BlocksModel(_EmbeddingModel):
         return cast(Tensor, self.final_norm(x_BTC))
 
     def huggingface_config(self) -> dict[str, Any]:
-        settings = self.settings
-        return {
-            "model_type": "gpt2",
-            "architectures": ["GPT2LMHeadModel"],
-            "vocab_size": settings.vocab_size,
-            "n_positions": settings.context_length,
-            "n_embd": settings.width,
-            "n_layer": settings.num_layers,
-            "n_head": settings.num_heads,
-            "n_inner": settings.feedforward_width,
-            "activation_function": "relu",
-            "layer_norm_epsilon": settings.norm_epsilon,
-            "scale_attn_weights": True,
-            "resid_pdrop": 0.0,
-            "embd_pdrop": 0.0,
-            "attn_pdrop": 0.0,
-            "tie_word_embeddings": settings.tie_embeddings,
-            "use_cache": True,
-            "torch_dtype": "float32",
-        }
+        return gpt2.config_of(self.settings)
+
+    def uncut_shapes(self, context_length: int) -> dict[str, tuple[int, ...]]:
+        return {gpt2.POSITIONS: (context_length, self.settings.width)}
+
+    def stored_name(self, name: str) -> str | None:
+        return gpt2.stored_name(name, self.settings)
 
     def huggingface_state(self) -> dict[str, Tensor]:
-        """GPT-2's names. Its products (`Conv1D`) are [inputs, outputs], ours [outputs, inputs].
-
-        GPT-2 has a bias on queries, keys and values where this rung has none; it is saved as zero.
-        """
-        own = self.state_dict()
-        state = {}
-        for name, theirs, transposed in self._gpt2_names():
-            tensor = own[name].detach()
-            state[theirs] = tensor.t().contiguous() if transposed else tensor
-        for layer in range(self.settings.num_layers):
-            state[f"transformer.h.{layer}.attn.c_attn.bias"] = torch.zeros(3 * self.settings.width)
-        return state
+        return gpt2.state_of(self.state_dict(), self.settings)
 
     @torch.no_grad()
     def load_huggingface_state(self, state: dict[str, Tensor]) -> None:
-        """Load weights written by `huggingface_state`.
+        """Load weights written by `huggingface_state`; of positions, as many as it has.
 
-        Raises SettingsError where queries, keys or values have a bias that is not zero.
+        Raises SettingsError where queries, keys or values have a bias that this shape has not.
         """
-        own = {}
-        for name, theirs, transposed in self._gpt2_names():
-            own[name] = state[theirs].t() if transposed else state[theirs]
-        for layer in range(self.settings.num_layers):
-            if state[f"transformer.h.{layer}.attn.c_attn.bias"].any():
-                raise SettingsError(
-                    f"layer {layer} has a bias on its queries, keys and values, and `blocks` has "
-                    "none; load this GPT-2 with transformers"
-                )
-        if self.settings.tie_embeddings:
-            own["lm_head.weight"] = own["token_embedding.weight"]
-        self.load_state_dict(own)
-
-    def _gpt2_names(self) -> list[tuple[str, str, bool]]:
-        """Each of our tensors, its name in GPT-2, and whether GPT-2 has it transposed."""
-        names = [
-            ("token_embedding.weight", "transformer.wte.weight", False),
-            ("position_embedding.weight", "transformer.wpe.weight", False),
-            ("final_norm.weight", "transformer.ln_f.weight", False),
-            ("final_norm.bias", "transformer.ln_f.bias", False),
-        ]
-        if not self.settings.tie_embeddings:
-            names.append(("lm_head.weight", "lm_head.weight", False))
-        for layer in range(self.settings.num_layers):
-            ours, theirs = f"blocks.{layer}.", f"transformer.h.{layer}."
-            names.append(
-                (f"{ours}heads.query_key_value.weight", f"{theirs}attn.c_attn.weight", True)
-            )
-            for part, their_part, transposed in (
-                ("attention_norm", "ln_1", False),
-                ("projection", "attn.c_proj", True),
-                ("feedforward_norm", "ln_2", False),
-                ("feedforward.expand", "mlp.c_fc", True),
-                ("feedforward.contract", "mlp.c_proj", True),
-            ):
-                names.append((f"{ours}{part}.weight", f"{theirs}{their_part}.weight", transposed))
-                names.append((f"{ours}{part}.bias", f"{theirs}{their_part}.bias", False))
-        return names
+        self.load_state_dict(gpt2.own_state(state, self.settings))

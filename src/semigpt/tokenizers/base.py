@@ -36,7 +36,7 @@ __all__ = [
     "Tokenizer",
 ]
 
-Kind = Literal["char", "byte", "jamo", "bpe", "char_bpe", "unigram"]
+Kind = Literal["char", "byte", "jamo", "bpe", "char_bpe", "unigram", "foreign"]
 Normalization = Literal["NFC"]
 Ids = NDArray[np.unsignedinteger[Any]]
 """Token ids, 1-D, in the smallest unsigned type that holds the vocabulary."""
@@ -80,6 +80,11 @@ class Tokenizer(ABC):
     def end_of_text(self) -> int | None:
         """The id of <|endoftext|>, or None where there is none."""
         return self.special_tokens.get(END_OF_TEXT)
+
+    @property
+    def begin_of_text(self) -> int | None:
+        """The id that stands before a text: here the one that ended the text before."""
+        return self.end_of_text
 
     @property
     def dtype(self) -> np.dtype[Any]:
