@@ -1,20 +1,36 @@
 """Models that others trained: measured, continued in text, and trained further.
 
-Each is a small random net that transformers itself wrote.
+Each is a small random net that transformers itself wrote, beside a tokenizer of the library's.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import transformers
+from tokenizers import Tokenizer as Library
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from semigpt.huggingface.folder import load_model
+from hub_stand_in import HubStandIn
+from semigpt.cli import main
+from semigpt.corpus.staging import prepare_corpus
+from semigpt.errors import CheckpointError, SemigptError, TokenizerError
+from semigpt.evaluation.evaluate import evaluate, scored_windows
+from semigpt.generation.engine import generate_text, stream_text
+from semigpt.generation.sampling import SamplingSettings
+from semigpt.huggingface.folder import load_model, save_model
+from semigpt.huggingface.open import open_run
+from semigpt.tokenizers import ByteTokenizer, ForeignTokenizer, Tokenizer, load_tokenizer
 
+V = 330
 SHAPE = {
-    "vocab_size": 300,
+    "vocab_size": V,
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
@@ -31,8 +47,9 @@ LLAMA_3 = {
     "original_max_position_embeddings": 16,
 }
 LINEAR = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.0}
-GPT2 = {"vocab_size": 300, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
-NETS: dict[str, tuple[str, dict[str, Any]]] = {
+YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 2.0}
+GPT2 = {"vocab_size": V, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen3": ("Qwen3", {**SHAPE, "head_dim": 16, "max_window_layers": 28}),
     "Qwen3, tied, biases": (
         "Qwen3",
@@ -46,12 +63,20 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
     "GPT-2": ("GPT2", GPT2),
     "GPT-2, exact GELU": ("GPT2", {**GPT2, "activation_function": "gelu", "n_inner": 80}),
 }
+OTHERS = {
+    "GPT-NeoX": ("GPTNeoX", {k: v for k, v in SHAPE.items() if k != "num_key_value_heads"}),
+    "Llama, yarn": ("Llama", {**SHAPE, "rope_parameters": YARN}),
+}
+NETS = {**OURS, **OTHERS}
+IDS = torch.randint(0, V, (2, 40), generator=torch.Generator().manual_seed(0))
+TEXTS = [
+    "기상청은 24일 전국이 대체로 맑겠다고 밝혔다. 낮 최고 기온은 12도로 예보됐다.",
+    "의사협회는 이날 서울에서 기자회견을 열었다. Hello, world!  두 칸. 뷁 😀",
+] * 12
 
 
 def write(name: str, folder: Path, **saving: Any) -> Any:
     """A random net of NETS, saved by transformers."""
-    import transformers
-
     family, shape = NETS[name]
     torch.manual_seed(0)
     config = getattr(transformers, f"{family}Config")(**shape)
@@ -64,16 +89,63 @@ def write(name: str, folder: Path, **saving: Any) -> Any:
     return net
 
 
-IDS = torch.randint(0, 300, (2, 40), generator=torch.Generator().manual_seed(0))
+def like_qwen() -> tuple[Library, dict[str, str]]:
+    """A BPE over GPT-2's letters, which puts nothing before a text."""
+    made = Library(models.BPE())
+    made.normalizer = normalizers.NFC()
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=V - 20,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|endoftext|>", "<|im_end|>"],
+        show_progress=False,
+    )
+    made.train_from_iterator(TEXTS, trainer)
+    return made, {"eos_token": "<|im_end|>"}
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_logits_are_transformers_and_after_saving_still(name: str, tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM
+def like_llama(*, bytes_too: bool = True) -> tuple[Library, dict[str, str]]:
+    """A BPE of SentencePiece's: a space before the text, `<s>` before that, bytes for the rest."""
+    named = {f"<0x{byte:02X}>": 3 + byte for byte in range(256)} if bytes_too else {}
+    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2, **named}
+    for token in ["▁", "기", "상", "▁기", "다", "."]:
+        vocab[token] = len(vocab)
+    made = Library(
+        models.BPE(vocab, [("▁", "기")], unk_token="<unk>", byte_fallback=bytes_too, fuse_unk=True)
+    )
+    made.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    made.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)])
+    made.add_special_tokens(["<unk>", "<s>", "</s>"])
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
+    return made, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
-    from semigpt.huggingface.folder import save_model
-    from semigpt.tokenizers import ByteTokenizer
 
+TOKENIZERS = {"qwen": like_qwen, "llama": like_llama}
+
+
+def put(made: tuple[Library, dict[str, str]], folder: Path) -> Tokenizer:
+    folder.mkdir(exist_ok=True)
+    made[0].save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", **made[1]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return load_tokenizer(folder)
+
+
+@pytest.fixture(scope="module")
+def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("text") / "글.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    return file
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_logits_are_transformers_and_still_are_after_saving(name: str, tmp_path: Path) -> None:
     theirs = write(name, tmp_path / "theirs", max_shard_size="30KB")
     assert len(list((tmp_path / "theirs").glob("*.safetensors"))) > 1
     ours = load_model(tmp_path / "theirs")
@@ -81,10 +153,130 @@ def test_logits_are_transformers_and_after_saving_still(name: str, tmp_path: Pat
         expected = theirs(IDS).logits
         torch.testing.assert_close(ours(IDS)[0], expected, atol=1e-5, rtol=1e-4)
         save_model(tmp_path / "ours", ours, ByteTokenizer(), "")
-        again = AutoModelForCausalLM.from_pretrained(tmp_path / "ours").eval()
+        again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours").eval()
         assert type(again) is type(theirs)
         torch.testing.assert_close(again(IDS).logits, expected, atol=1e-5, rtol=1e-4)
-    assert ours.parameter_count() - ours.settings.parameter_count == 0
+    assert ours.parameter_count() == ours.settings.parameter_count
     short = load_model(tmp_path / "theirs", context_length=40)
     assert short.settings.context_length == 40
     assert torch.equal(short(IDS)[0], ours(IDS)[0])
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_tokenizer_of_others_has_our_interface(kind: str, tmp_path: Path) -> None:
+    made = TOKENIZERS[kind]()
+    ours = put(made, tmp_path / "theirs")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "theirs")
+    assert isinstance(ours, ForeignTokenizer)
+    for text in TEXTS[:2]:
+        ids = ours.encode(text).tolist()
+        assert ids == theirs(text, add_special_tokens=False)["input_ids"]
+        assert ours.decode(ids).removeprefix(" ") == text
+        stream = ours.stream()
+        assert "".join(map(stream.push, ids)) + stream.finish() == ours.decode(ids)
+    spelled = ours.encode("<|endoftext|></s><s>").tolist()
+    assert not set(spelled) & set(ours.special_tokens.values()), "a text never ends a text"
+    begin, end = ("<s>", "</s>") if kind == "llama" else ("<|endoftext|>", "<|endoftext|>")
+    assert (ours.begin_of_text, ours.end_of_text) == tuple(map(made[0].token_to_id, (begin, end)))
+    ours.save(tmp_path / "again", context_length=32)
+    again = load_tokenizer(tmp_path / "again")
+    assert again.fingerprint == ours.fingerprint
+    assert again.encode(TEXTS[0]).tolist() == ours.encode(TEXTS[0]).tolist()
+
+
+def their_nats(net: Any, ids: list[int], unscored: int, context: int) -> float:
+    """The information of a ring of ids by transformers' own loss, in our windows."""
+    ring, nats = [ids[-1], *ids], 0.0
+    for start, scored in scored_windows(len(ids), context, context // 2):
+        window = torch.tensor([ring[start : start + context + 1]])
+        labels = window.clone()
+        labels[:, : scored + 1] = -100
+        labels[labels == unscored] = -100
+        with torch.no_grad():
+            nats += float(net(window, labels=labels).loss) * int((labels[:, 1:] >= 0).sum())
+    return nats
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("Qwen3", "qwen"), ("Llama", "llama"), ("GPT-NeoX", "qwen"), ("Llama, yarn", "llama")],
+)
+def test_bits_per_character_are_of_transformers_own_loss(
+    name: str, kind: str, tmp_path: Path, corpus_file: Path
+) -> None:
+    net = write(name, tmp_path)
+    put(TOKENIZERS[kind](), tmp_path)
+    _, model, tokenizer = open_run(tmp_path, 32)
+    assert (model.kind == "transformers") == (name in OTHERS)
+    corpus = prepare_corpus(str(corpus_file))
+    result = evaluate(model, tokenizer, corpus, "train", counted_on=corpus, xz=False)
+    ids = np.concatenate(list(tokenizer.encode_documents(corpus.documents("train")))).tolist()
+    unscored = tokenizer.begin_of_text if kind == "llama" else -1
+    expected = their_nats(net, ids, unscored, 32) / math.log(2)
+    assert result.information.bits_per_character == pytest.approx(
+        expected / corpus.characters("train"), abs=1e-4
+    )
+    assert result.information.tokens == sum(i != unscored for i in ids)
+
+
+@pytest.mark.parametrize("name", ["GPT-NeoX", "Qwen3", "GPT-2"])
+def test_a_model_of_others_continues_a_text_as_transformers_does(name: str, tmp_path: Path) -> None:
+    """Past its context too: there it sees at least the newest half of it."""
+    net = write(name, tmp_path)
+    put(like_qwen(), tmp_path)
+    _, model, tokenizer = open_run(tmp_path)
+    sampling = SamplingSettings(temperature=0)
+    chunks = stream_text(
+        model, tokenizer, "기상청은", max_new_tokens=12, sampling=sampling, logprobs=0
+    )
+    scores = [score for chunk in chunks for score in chunk.scores]
+    written = [score.token for score in scores]
+    prompt = [tokenizer.begin_of_text, *tokenizer.encode("기상청은").tolist()]
+    with torch.no_grad():
+        logits_TV = net(torch.tensor([[*prompt, *written]])).logits[0].log_softmax(-1)
+    theirs = logits_TV[range(len(prompt) - 1, len(prompt) + len(written) - 1), written].tolist()
+    assert [score.log_probability for score in scores] == pytest.approx(theirs, abs=1e-4)
+    assert len(generate_text(model, tokenizer, "기상청은", max_new_tokens=90, seed=0)[0]) > 10
+
+
+def test_text_that_its_tokens_do_not_spell_is_refused(tmp_path: Path) -> None:
+    """Counted, an unknown token would make a model look good at what it never saw."""
+    plain = put(like_llama(bytes_too=False), tmp_path)
+    with pytest.raises(TokenizerError, match="no tokens for some characters of '뷁'"):
+        list(plain.encode_documents(["기 기.", "뷁"]))
+    made, config = like_qwen()
+    made.normalizer = normalizers.Lowercase()
+    lower = put((made, config), tmp_path)
+    assert [len(ids) > 1 for ids in lower.encode_documents(["hello"])] == [True]
+    with pytest.raises(TokenizerError, match="turns 'Hello' into 'hello'"):
+        list(lower.encode_documents(["Hello"]))
+
+
+def test_a_model_of_the_hub_is_measured_by_its_name(
+    tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Fetched once: the data alone, and nothing that is a program."""
+    write("Llama", tmp_path / "net")
+    put(like_llama(), tmp_path / "net")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "net").iterdir()}
+    hostile = {"pytorch_model.bin": b"pickle", "modeling.py": b"1 / 0", "onnx/config.json": b"{}"}
+    with HubStandIn({}) as hub:
+        hub.models["kim/net"] = {**files, **hostile}
+        constants = {
+            "ENDPOINT": hub.endpoint,
+            "HUGGINGFACE_CO_URL_TEMPLATE": hub.endpoint
+            + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+        }
+        for constant, value in constants.items():
+            monkeypatch.setattr(f"huggingface_hub.constants.{constant}", value)
+        assert main(["evaluate", "hf:kim/net", "--data", str(corpus_file), "--no-xz"]) == 0
+        found, model, _ = open_run("hf:kim/net")
+        assert (found, model.kind) == (None, "gpt")
+        with pytest.raises(CheckpointError, match="hf:kim/other: .* answered 404: check the name"):
+            open_run("hf:kim/other")
+        with pytest.raises(SemigptError, match=r"hf:USER/NAME\[@REVISION\]"):
+            open_run("hf:kim")
+    fetched = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    assert not any(name in fetched for name in ("modeling.py", "pytorch_model.bin"))
+    assert "this model" in capsys.readouterr().out

@@ -36,7 +36,7 @@ from semigpt.tokenizers.base import Tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["load_model", "model_card", "save_model", "weight_files", "weights_digest"]
+__all__ = ["is_ours", "load_model", "model_card", "save_model", "weight_files", "weights_digest"]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -322,6 +322,23 @@ def _build(
             f"{config_file} does not describe a model of semigpt's: {reason}"
         ) from None
     return model, shapes
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether the config.json of a folder says a shape that semigpt builds; or says nothing that
+    can be read, which `load_model` tells.
+    """
+    try:
+        config = read_json(folder / CONFIG)
+        types = {name for kind in LADDER for name in model_class(kind).model_types()}
+        if config["model_type"] not in types:
+            return False
+        _class_of(config["model_type"]).settings_from_huggingface(config)
+    except SettingsError:
+        return False
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+        return True
+    return True
 
 
 def _class_of(model_type: str) -> type[LanguageModel]:

@@ -16,6 +16,7 @@ from semigpt.device import pick_device
 from semigpt.errors import SettingsError
 from semigpt.generation.engine import Engine
 from semigpt.generation.quantize import Precision
+from semigpt.huggingface.hub import local_folder
 from semigpt.huggingface.open import open_run
 from semigpt.serving.guard import MOST_HEAD, GuardedProtocol
 from semigpt.serving.http import make_app
@@ -66,13 +67,14 @@ def open_models(
     Raises SettingsError where two have one name, and what `open_run` raises.
     """
     models: dict[str, ServedModel] = {}
-    for path in paths:
+    for named in paths:
+        path = local_folder(named)
         found = [path]
         if not (path / "config.toml").is_file() and not (path / "config.json").is_file():
             inside = sorted(path.glob("*/model/model.safetensors"))
             found = [file.parent.parent for file in inside] or [path]
         for each in found:
-            name = each.resolve().name
+            name = named.name if each == path != named else each.resolve().name
             if name in models:
                 raise SettingsError(f"two models are called {name!r}; rename one of the folders")
             run, model, tokenizer = open_run(each)

@@ -16,6 +16,7 @@ from semigpt.storage import read_json, read_settled
 from semigpt.tokenizers.base import (
     CONFIG_FILE,
     TOKENIZER_FILE,
+    AnyKind,
     Kind,
     Normalization,
     StreamDecoder,
@@ -56,7 +57,7 @@ DEFAULT_VOCAB_SIZE = 8000  # of the kinds whose tokens are longer than a charact
 
 
 def train_tokenizer(
-    kind: Kind,
+    kind: AnyKind,
     documents: Iterable[str],
     *,
     vocab_size: int | None = None,
@@ -165,7 +166,7 @@ def _load_foreign(path: Path, config: Mapping[str, Any]) -> ForeignTokenizer:
     except OSError as error:
         raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
     except TokenizerError as error:
-        raise TokenizerError(f"{path}: {error}") from None
+        raise TokenizerError(f"{path} is not a tokenizer: {error}") from None
 
 
 def _from_tokenizer_json(document: Mapping[str, Any]) -> Tokenizer:

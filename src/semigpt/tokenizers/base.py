@@ -30,13 +30,15 @@ __all__ = [
     "CONFIG_FILE",
     "END_OF_TEXT",
     "TOKENIZER_FILE",
+    "AnyKind",
     "Kind",
     "Normalization",
     "StreamDecoder",
     "Tokenizer",
 ]
 
-Kind = Literal["char", "byte", "jamo", "bpe", "char_bpe", "unigram", "foreign"]
+Kind = Literal["char", "byte", "jamo", "bpe", "char_bpe", "unigram"]
+AnyKind = Literal[Kind, "foreign"]
 Normalization = Literal["NFC"]
 Ids = NDArray[np.unsignedinteger[Any]]
 """Token ids, 1-D, in the smallest unsigned type that holds the vocabulary."""
@@ -56,7 +58,7 @@ class Tokenizer(ABC):
     `add_special_tokens=False` it does not.
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[AnyKind]
     normalization: Normalization | None
     """What `encode` applies first, saved as the normalizer of `tokenizer.json`; None for
     nothing."""

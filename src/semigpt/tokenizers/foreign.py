@@ -22,8 +22,8 @@ from semigpt.tokenizers.base import (
     CONFIG_FILE,
     END_OF_TEXT,
     TOKENIZER_FILE,
+    AnyKind,
     Ids,
-    Kind,
     Tokenizer,
     batches,
     fingerprint_of,
@@ -54,7 +54,7 @@ class ForeignTokenizer(Tokenizer):
     Raises TokenizerError for a file that the library does not take.
     """
 
-    kind: ClassVar[Kind] = "foreign"
+    kind: ClassVar[AnyKind] = "foreign"
 
     def __init__(self, content: bytes, config: Mapping[str, Any]) -> None:
         # auto_map names programs.
