@@ -19,6 +19,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from hub_stand_in import HubStandIn
 from semigpt.cli import main
+from semigpt.config import Recipe
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.errors import CheckpointError, SemigptError, TokenizerError
 from semigpt.evaluation.evaluate import evaluate, scored_windows
@@ -26,6 +27,8 @@ from semigpt.generation.engine import generate_text, stream_text
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.huggingface.folder import load_model, save_model
 from semigpt.huggingface.open import open_run
+from semigpt.recipe import Finished, Prepared, Stepped, train
+from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import ByteTokenizer, ForeignTokenizer, Tokenizer, load_tokenizer
 
 V = 330
@@ -140,7 +143,8 @@ def put(made: tuple[Library, dict[str, str]], folder: Path) -> Tokenizer:
 @pytest.fixture(scope="module")
 def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("text") / "글.jsonl"
-    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    texts = [f"{number}번. {text}" for number, text in enumerate(TEXTS)]
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return file
 
 
@@ -280,3 +284,49 @@ def test_a_model_of_the_hub_is_measured_by_its_name(
     fetched = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()}
     assert not any(name in fetched for name in ("modeling.py", "pytorch_model.bin"))
     assert "this model" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("Qwen3", "qwen"), ("Llama 3", "llama"), ("GPT-2", "qwen")],
+)
+def test_a_model_of_others_is_trained_further_and_saved_as_what_it_was(
+    name: str, kind: str, tmp_path: Path, corpus_file: Path
+) -> None:
+    theirs = write(name, tmp_path / "net", max_shard_size="30KB")
+    put(TOKENIZERS[kind](), tmp_path / "net")
+    tables = {
+        "data": {"spec": str(corpus_file)},
+        "start": {"folder": str(tmp_path / "net")},
+        "model": {"context_length": 16},
+        "training": {"steps": 4, "eval_every": 2, "eval_blocks": 2, "save_every": 2},
+        "optimizer": {"learning_rate": 3e-3},
+    }
+    recipe = Recipe.from_tables(tables)
+    for event in train(recipe, tmp_path / "run"):
+        if isinstance(event, Prepared):
+            ids = IDS[:, :16] % event.tokenizer.vocab_size
+            with torch.no_grad():
+                begun, expected = event.model(ids)[0], theirs(ids).logits
+            torch.testing.assert_close(
+                begun, expected[..., : begun.shape[-1]], atol=1e-5, rtol=1e-4
+            )
+        if isinstance(event, Stepped):
+            break
+    resumed = Recipe.from_tables(RunFolder.open(tmp_path / "run").config())
+    *_, finished = train(resumed, tmp_path / "run", resume=True)
+    assert isinstance(finished, Finished)
+    losses = [r["val_loss"] for r in finished.run.rows("metrics") if "val_loss" in r]
+    assert losses[-1] < losses[0] - 0.1
+    saved = finished.run.model_folder
+    again = transformers.AutoModelForCausalLM.from_pretrained(saved).eval()
+    assert type(again) is type(theirs)
+    _, ours, tokenizer = open_run(tmp_path / "run")
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(saved)
+    text = "기상청은 24일"
+    rows = their_tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    assert rows[0].tolist() == tokenizer.encode(text).tolist()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            again(rows[:, :16]).logits, ours(rows[:, :16])[0], atol=1e-5, rtol=1e-4
+        )

@@ -92,7 +92,8 @@ def add(commands: Commands) -> None:
         "--from",
         dest="start",
         metavar="FOLDER",
-        help="begin with the weights and the tokenizer of a run or model folder, or of `starter`",
+        help="begin with the weights and the tokenizer of a run or model folder (Qwen3, Qwen2, "
+        "Llama, Mistral and GPT-2 of others too), of hf:USER/NAME, or of `starter`",
     )
     add_length_flags(sub)
     sub.add_argument("--seed", type=int, help="of weights, order of data and samples (default: 0)")

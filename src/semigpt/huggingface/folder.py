@@ -36,7 +36,15 @@ from semigpt.tokenizers.base import Tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["is_ours", "load_model", "model_card", "save_model", "weight_files", "weights_digest"]
+__all__ = [
+    "is_ours",
+    "load_model",
+    "model_card",
+    "read_weights",
+    "save_model",
+    "weight_files",
+    "weights_digest",
+]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -109,26 +117,37 @@ def _json(table: dict[str, Any]) -> bytes:
 
 
 def model_card(
-    model: LanguageModel, facts: Mapping[str, str], origin: str = "random weights"
+    model: LanguageModel,
+    facts: Mapping[str, str],
+    origin: str = "random weights",
+    *,
+    foreign: bool = False,
 ) -> str:
     """The folder's README.md: front matter that the Hub reads, what the model is, what training
     began from, and how to load it.
+
+    foreign: the tokenizer is another's, and does what that one does
     """
     loads_elsewhere = not model.huggingface_config()["model_type"].startswith("semigpt")
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     if loads_elsewhere:
-        also = " vLLM and MLX load it too." if model.kind == "gpt" else ""
         use = (
             "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
             'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
-            'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```\n\n'
-            "The tokenizer puts `<|endoftext|>` before a text, which is how texts began in "
-            "training. Pass the `attention_mask` on to `generate`: the padding is the same token."
+            'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```'
             "\n\nsemigpt's tests hold transformers' logits for such a folder to semigpt's within "
-            f"1e-5.{also} For llama.cpp, LM Studio, Ollama, onnxruntime and transformers.js "
-            "`semigpt export FOLDER --to gguf`, `ollama` or `onnx` writes a file, and runs it in "
-            "the program before it is left; those that were are listed at the end."
+            "1e-5."
         )
+        if not foreign:
+            also = " vLLM and MLX load it too." if model.kind == "gpt" else ""
+            use += (
+                f"{also} For llama.cpp, LM Studio, Ollama, onnxruntime and transformers.js "
+                "`semigpt export FOLDER --to gguf`, `ollama` or `onnx` writes a file, and runs it "
+                "in the program before it is left; those that were are listed at the end.\n\n"
+                "The tokenizer puts `<|endoftext|>` before a text, which is how texts began in "
+                "training. Pass the `attention_mask` on to `generate`: the padding is the same "
+                "token."
+            )
     else:
         use = (
             f"The `{model.kind}` rung is semigpt's own shape and **needs semigpt**; transformers "
@@ -244,6 +263,25 @@ def _fitting(
     return model
 
 
+def read_weights(folder: Path, model: LanguageModel) -> dict[str, Tensor]:
+    """The weights of a folder by the names of `model.huggingface_state`, nothing of them checked.
+
+    Raises CheckpointError for a file that cannot be read.
+    """
+    state: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        with opened(file) as content:
+            read_header(content, file)
+            state |= _named(model, read_tensors(content, file))
+    return state
+
+
+def _named(model: LanguageModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a file by the model's names; without those that are no weights of it."""
+    names = {stored: model.stored_name(stored) for stored in tensors}
+    return {name: tensors[stored] for stored, name in names.items() if name is not None}
+
+
 def _fill(model: LanguageModel, folder: Path, files: Mapping[str, BufferedReader]) -> None:
     """Read the weights and what lies beside them."""
     from safetensors import SafetensorError
@@ -256,9 +294,7 @@ def _fill(model: LanguageModel, folder: Path, files: Mapping[str, BufferedReader
                 read_header(file, path)  # its sizes
                 model.load_auxiliary_tensors({name: read_tensors(file, path)})
                 continue
-            for stored, tensor in read_tensors(file, path).items():
-                if (known := model.stored_name(stored)) is not None:
-                    state[known] = tensor
+            state |= _named(model, read_tensors(file, path))
             if len(state) == len(model.huggingface_state()):
                 model.load_huggingface_state(state)
         except (

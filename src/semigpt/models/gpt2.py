@@ -103,7 +103,7 @@ def state_of(own: Mapping[str, Tensor], settings: BlocksSettings) -> dict[str, T
 
 
 def own_state(state: Mapping[str, Tensor], settings: BlocksSettings) -> dict[str, Tensor]:
-    """The other way; of positions, as many as the context has.
+    """The other way; of positions and tokens, as many as the shape has.
 
     Raises SettingsError where queries, keys or values have a bias that this shape has not.
     """
@@ -112,6 +112,9 @@ def own_state(state: Mapping[str, Tensor], settings: BlocksSettings) -> dict[str
         for name, theirs, transposed in _names(settings)
     }
     own["position_embedding.weight"] = own["position_embedding.weight"][: settings.context_length]
+    for name in ("token_embedding.weight", "lm_head.weight"):
+        if name in own:
+            own[name] = own[name][: settings.vocab_size]
     for layer in range(settings.num_layers):
         if settings.activation is None and state[_bias_name(layer)].any():
             raise SettingsError(
