@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer as Library
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import normalizers
 
+from foreign_models import TEXTS, V, like_llama, like_qwen, put
 from hub_stand_in import HubStandIn
 from semigpt.cli import main
 from semigpt.config import Recipe
@@ -29,9 +29,8 @@ from semigpt.huggingface.folder import load_model, save_model
 from semigpt.huggingface.open import open_run
 from semigpt.recipe import Finished, Prepared, Stepped, train
 from semigpt.run_folder import RunFolder
-from semigpt.tokenizers import ByteTokenizer, ForeignTokenizer, Tokenizer, load_tokenizer
+from semigpt.tokenizers import ByteTokenizer, ForeignTokenizer, load_tokenizer
 
-V = 330
 SHAPE = {
     "vocab_size": V,
     "hidden_size": 32,
@@ -72,10 +71,6 @@ OTHERS = {
 }
 NETS = {**OURS, **OTHERS}
 IDS = torch.randint(0, V, (2, 40), generator=torch.Generator().manual_seed(0))
-TEXTS = [
-    "기상청은 24일 전국이 대체로 맑겠다고 밝혔다. 낮 최고 기온은 12도로 예보됐다.",
-    "의사협회는 이날 서울에서 기자회견을 열었다. Hello, world!  두 칸. 뷁 😀",
-] * 12
 
 
 def write(name: str, folder: Path, **saving: Any) -> Any:
@@ -92,52 +87,7 @@ def write(name: str, folder: Path, **saving: Any) -> Any:
     return net
 
 
-def like_qwen() -> tuple[Library, dict[str, str]]:
-    """A BPE over GPT-2's letters, which puts nothing before a text."""
-    made = Library(models.BPE())
-    made.normalizer = normalizers.NFC()
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=V - 20,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|endoftext|>", "<|im_end|>"],
-        show_progress=False,
-    )
-    made.train_from_iterator(TEXTS, trainer)
-    return made, {"eos_token": "<|im_end|>"}
-
-
-def like_llama(*, bytes_too: bool = True) -> tuple[Library, dict[str, str]]:
-    """A BPE of SentencePiece's: a space before the text, `<s>` before that, bytes for the rest."""
-    named = {f"<0x{byte:02X}>": 3 + byte for byte in range(256)} if bytes_too else {}
-    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2, **named}
-    for token in ["▁", "기", "상", "▁기", "다", "."]:
-        vocab[token] = len(vocab)
-    made = Library(
-        models.BPE(vocab, [("▁", "기")], unk_token="<unk>", byte_fallback=bytes_too, fuse_unk=True)
-    )
-    made.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    )
-    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    made.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)])
-    made.add_special_tokens(["<unk>", "<s>", "</s>"])
-    made.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
-    )
-    return made, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-
-
 TOKENIZERS = {"qwen": like_qwen, "llama": like_llama}
-
-
-def put(made: tuple[Library, dict[str, str]], folder: Path) -> Tokenizer:
-    folder.mkdir(exist_ok=True)
-    made[0].save(str(folder / "tokenizer.json"))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", **made[1]}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return load_tokenizer(folder)
 
 
 @pytest.fixture(scope="module")
