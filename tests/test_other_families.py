@@ -21,7 +21,7 @@ from hub_stand_in import HubStandIn
 from semigpt.cli import main
 from semigpt.config import Recipe
 from semigpt.corpus.staging import prepare_corpus
-from semigpt.errors import CheckpointError, SemigptError, TokenizerError
+from semigpt.errors import CheckpointError, SemigptError, SettingsError, TokenizerError
 from semigpt.evaluation.evaluate import evaluate, scored_windows
 from semigpt.generation.engine import generate_text, stream_text
 from semigpt.generation.sampling import SamplingSettings
@@ -241,7 +241,7 @@ def test_a_model_of_the_hub_is_measured_by_its_name(
     [("Qwen3", "qwen"), ("Llama 3", "llama"), ("GPT-2", "qwen")],
 )
 def test_a_model_of_others_is_trained_further_and_saved_as_what_it_was(
-    name: str, kind: str, tmp_path: Path, corpus_file: Path
+    name: str, kind: str, tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = write(name, tmp_path / "net", max_shard_size="30KB")
     put(TOKENIZERS[kind](), tmp_path / "net")
@@ -263,6 +263,10 @@ def test_a_model_of_others_is_trained_further_and_saved_as_what_it_was(
             )
         if isinstance(event, Stepped):
             break
+    monkeypatch.setattr("semigpt.training.forecast.available_memory", lambda _: 100_000)
+    with pytest.raises(SettingsError, match="a smaller model with --from"):
+        list(train(recipe, tmp_path / "large"))
+    monkeypatch.undo()
     resumed = Recipe.from_tables(RunFolder.open(tmp_path / "run").config())
     *_, finished = train(resumed, tmp_path / "run", resume=True)
     assert isinstance(finished, Finished)

@@ -137,7 +137,10 @@ def train(
         device = pick_device(recipe.machine.device)
         # The text, and the time there is, decide what a model learns most in it.
         recipe, text = yield from prepare(recipe, stop, run, processes=group.size)
-        check_resources(recipe.model, recipe.training, folder, device)
+        check_resources(
+            *(recipe.model, recipe.training, recipe.optimizer, folder, device),
+            from_model=recipe.start.folder is not None,
+        )
         use_threads(recipe.machine)
         counts, teacher = counted(recipe, text.dataset, device)
         if run is None:  # its length decides whether to compile

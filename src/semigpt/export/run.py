@@ -135,7 +135,8 @@ def _check(model: LanguageModel, tokenizer: Tokenizer, to: Format, kind: GGUFTyp
             "another maker's model to that program's own converter"
         )
     settings: Any = model.settings
-    if not getattr(settings, "in_c", True) or getattr(settings, "activation", None):
+    qwen3 = getattr(settings, "in_c", True) and getattr(settings, "rope_scaling", None) is None
+    if not qwen3 or getattr(settings, "activation", None) is not None:
         raise SettingsError(
             "export is for Qwen3's shape without biases and GPT-2's with ReLU; give the folder to "
             "that program's own converter"
