@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ import torch
 import transformers
 from tokenizers import normalizers
 
-from foreign_models import TEXTS, V, like_llama, like_qwen, put
+from foreign_models import TEXTS, V, like_llama, like_qwen, put, write_folder
 from hub_stand_in import HubStandIn
 from semigpt.cli import main
 from semigpt.config import Recipe
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.errors import CheckpointError, SemigptError, SettingsError, TokenizerError
 from semigpt.evaluation.evaluate import evaluate, scored_windows
+from semigpt.export.run import export
 from semigpt.generation.engine import generate_text, stream_text
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.huggingface.folder import load_model, save_model
@@ -284,3 +286,77 @@ def test_a_model_of_others_is_trained_further_and_saved_as_what_it_was(
         torch.testing.assert_close(
             again(rows[:, :16]).logits, ours(rows[:, :16])[0], atol=1e-5, rtol=1e-4
         )
+
+
+def changed(folder: Path, **keys: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **keys}))
+
+
+def without_weights(folder: Path) -> None:
+    for file in folder.glob("*.safetensors*"):
+        file.unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04")
+
+
+def outside_index(folder: Path) -> None:
+    index = {"metadata": {}, "weight_map": {"a": "../model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a family that nobody knows": (
+        lambda folder: changed(folder, model_type="nobody", architectures=["Nobody"]),
+        "is not read by transformers",
+    ),
+    "a pickle": (without_weights, "but pytorch_model.bin: a pickle is a program"),
+    "a shard outside": (outside_index, "names no files of its folder"),
+    "a program": (
+        lambda folder: changed(folder, auto_map={"AutoConfig": "a--b.C"}, model_type="mine"),
+        "is not read by transformers",
+    ),
+    "positions scaled by a word": (
+        lambda folder: changed(folder, rope_scaling={"rope_type": "yarn", "factor": "much"}),
+        "is not read by transformers",
+    ),
+    "weights of another net": (
+        lambda folder: changed(folder, num_hidden_layers=1, rope_scaling={"rope_type": "yarn"}),
+        "is not read by transformers",
+    ),
+    "too many layers": (
+        lambda folder: changed(folder, num_hidden_layers=10**6, rope_scaling={"type": "yarn"}),
+        "more layers than its weights have tensors",
+    ),
+    "no scaling": (
+        lambda folder: changed(folder, rope_scaling={"rope_type": "linear", "factor": 0}),
+        "its logits are not finite",
+    ),
+    "a tokenizer of more tokens": (
+        lambda folder: changed(folder, vocab_size=100),
+        r"has \d+ tokens, the model 100|expected \(100",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_folder_that_cannot_be_is_said_in_one_line(damage: str, tmp_path: Path) -> None:
+    write_folder("llama", tmp_path)
+    harm, says = DAMAGE[damage]
+    harm(tmp_path)
+    with pytest.raises(SemigptError, match=says) as error:
+        open_run(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_cannot_begin_from_what_is_only_measured(tmp_path: Path) -> None:
+    write_folder("through_transformers", tmp_path)
+    with pytest.raises(SemigptError, match="scaled by 'yarn'; semigpt builds default, linear and"):
+        Recipe.from_tables({"start": {"folder": str(tmp_path)}})
+    changed(tmp_path, model_type="gemma3_text")
+    with pytest.raises(SemigptError, match="'gemma3_text'; known are gpt2, llama, mistral, qwen2"):
+        Recipe.from_tables({"start": {"folder": str(tmp_path)}})
+    write_folder("llama", tmp_path)
+    with pytest.raises(SettingsError, match="context_length is 64, more than the 32"):
+        Recipe.from_tables({"start": {"folder": str(tmp_path)}, "model": {"context_length": 64}})
+    with pytest.raises(SettingsError, match="export is for models that began in semigpt"):
+        export(tmp_path, "onnx")

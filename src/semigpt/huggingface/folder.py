@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import BufferedReader
@@ -48,6 +49,7 @@ __all__ = [
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 INDEX = "model.safetensors.index.json"
+SHARD = re.compile(r"[A-Za-z0-9_.-]{1,200}\.safetensors")
 LARGEST_INDEX = 16 << 20  # bytes; a line of 100 for each of 160,000 tensors
 # A config.json that asks for more than this many times the weights there are is refused before it
 # is built.
@@ -192,7 +194,7 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     try:
         names = {str(name) for name in read_json(index, LARGEST_INDEX)["weight_map"].values()}
-        if not names or any(Path(name).name != name for name in names):
+        if not names or not all(map(SHARD.fullmatch, names)):
             raise ValueError("it names no files of its folder")
     except OSError as error:
         raise CheckpointError(f"{index} cannot be read: {error.strerror}") from None

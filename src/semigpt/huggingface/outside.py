@@ -93,6 +93,8 @@ class OutsideModel(LanguageModel):
         ids_BT[1, :-1] = ids_BT[0, :-1]
         ids_BT[1, -1] = 1 - ids_BT[0, -1]
         logits_BTV = self.net(input_ids=ids_BT, use_cache=False).logits.float()
+        if not logits_BTV.isfinite().all():
+            raise CheckpointError("its logits are not finite")
         first, second = logits_BTV[:, :-1]
         if not torch.allclose(first, second, rtol=1e-3, atol=1e-3):
             raise CheckpointError(
