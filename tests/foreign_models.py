@@ -45,7 +45,7 @@ def like_llama(*, bytes_too: bool = True) -> Made:
     """A BPE of SentencePiece's: a space before the text, `<s>` before that, bytes for the rest."""
     named = {f"<0x{byte:02X}>": 3 + byte for byte in range(256)} if bytes_too else {}
     vocab = {"<unk>": 0, "<s>": 1, "</s>": 2, **named}
-    for token in ["▁", "기", "상", "▁기", "다", "."]:
+    for token in ["▁", "기", "상", "▁기", "다", ".", "뷁", "뷁뷁"]:
         vocab[token] = len(vocab)
     made = Library(
         models.BPE(vocab, [("▁", "기")], unk_token="<unk>", byte_fallback=bytes_too, fuse_unk=True)

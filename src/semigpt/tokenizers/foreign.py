@@ -58,7 +58,7 @@ class ForeignTokenizer(Tokenizer):
 
     def __init__(self, content: bytes, config: Mapping[str, Any]) -> None:
         # auto_map names programs.
-        self._content, self._config = content, {k: v for k, v in config.items() if k != "auto_map"}
+        self._content, self.config = content, {k: v for k, v in config.items() if k != "auto_map"}
         with _library_errors():
             ids = self._engine.get_vocab()
             highest = max(ids.values(), default=-1)
@@ -101,12 +101,12 @@ class ForeignTokenizer(Tokenizer):
             text = token.get("content") if isinstance(token, Mapping) else token
             return self._engine.token_to_id(text) if isinstance(text, str) else None
 
-        begin, end = named(self._config.get("bos_token")), named(self._config.get("eos_token"))
+        begin, end = named(self.config.get("bos_token")), named(self.config.get("eos_token"))
         # A model that chats ends its turns with another token than its texts.
         ends = (named(END_OF_TEXT), named("<|end_of_text|>"), end, begin)
         end = next((token for token in ends if token is not None), None)
         put = self._engine.encode("", add_special_tokens=True).ids[:1] == [begin]
-        if begin is None or not (put or self._config.get("add_bos_token") is True):
+        if begin is None or not (put or self.config.get("add_bos_token") is True):
             begin = end
         return begin, end
 
@@ -207,7 +207,7 @@ class ForeignTokenizer(Tokenizer):
 
     def files(self, context_length: int | None = None) -> dict[str, bytes]:
         """Both files as they were; `context_length` is put into the second."""
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", **self._config}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", **self.config}
         if context_length is not None:
             config["model_max_length"] = context_length
         text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
