@@ -388,9 +388,8 @@ def test_a_cut_vocabulary_says_what_the_whole_one_said(
     begin_and_end = [tokenizer.begin_of_text, tokenizer.end_of_text]
     old = [whole_tokenizer.begin_of_text, whole_tokenizer.end_of_text]
     assert [*map(tokenizer.token_text, begin_and_end)] == [*map(whole_tokenizer.token_text, old)]
-    if kind == "llama":
-        return
-    flags = ["--from", str(tmp_path), "--keep-vocabulary", "used", "--data", str(few)]
-    short = ["--steps", "1", "--set", "model.context_length=8", "--out", str(tmp_path / "run")]
-    assert main(["train", *flags, *short]) == 0
-    assert load_model(tmp_path / "run" / "model").settings.vocab_size == cut.kept
+    if kind == "qwen":
+        flags = ["--from", str(tmp_path), "--keep-vocabulary", "used", "--data", str(few)]
+        short = ["--steps", "1", "--set", "model.context_length=8", "--out", str(tmp_path / "run")]
+        assert main(["train", *flags, *short]) == 0
+        assert load_model(tmp_path / "run" / "model").settings.vocab_size == cut.kept

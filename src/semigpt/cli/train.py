@@ -88,18 +88,7 @@ def add(commands: Commands) -> None:
         "--size",
         help="tiny, small, base or large: shape, batch and rates together (default: the best)",
     )
-    sub.add_argument(
-        "--from",
-        dest="start",
-        metavar="FOLDER",
-        help="begin with the weights and the tokenizer of a run or model folder (Qwen3, Qwen2, "
-        "Llama, Mistral and GPT-2 of others too), of hf:USER/NAME, or of `starter`",
-    )
-    sub.add_argument(
-        "--keep-vocabulary",
-        choices=("used",),
-        help="with --from: only the tokens that the text needs, of a model of others",
-    )
+    add_start_flags(sub)
     add_length_flags(sub)
     sub.add_argument("--seed", type=int, help="of weights, order of data and samples (default: 0)")
     add_machine_flags(sub)
@@ -158,6 +147,21 @@ def add_length_flags(sub: Parser) -> None:
     sub.add_argument("--tokens", type=length(int), help="how long: tokens trained on")
     sub.add_argument(
         "--minutes", type=length(float), help="how long: minutes of training (default: 2)"
+    )
+
+
+def add_start_flags(sub: Parser) -> None:
+    sub.add_argument(
+        "--from",
+        dest="start",
+        metavar="FOLDER",
+        help="begin with the weights and the tokenizer of a run or model folder (Qwen3, Qwen2, "
+        "Llama, Mistral and GPT-2 of others too), of hf:USER/NAME, or of `starter`",
+    )
+    sub.add_argument(
+        "--keep-vocabulary",
+        choices=("used",),
+        help="with --from: only the tokens that the text needs, of a model of others",
     )
 
 
