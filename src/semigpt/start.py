@@ -174,6 +174,11 @@ def several_tokens(tokenizer: Tokenizer, corpus: Corpus) -> tuple[int, float]:
     """Characters of the training text that the vocabulary lacks, so that each takes several tokens:
     how many there are, and their fraction of the text.
     """
+
+    def tokens(character: str) -> int:
+        # SentencePiece puts a space before a text.
+        return sum(tokenizer.token_bytes(i) != b" " for i in tokenizer.encode(character).tolist())
+
     counts = corpus.character_counts
-    lacking = [character for character in counts if len(tokenizer.encode(character)) > 1]
+    lacking = [character for character in counts if tokens(character) > 1]
     return len(lacking), sum(counts[c] for c in lacking) / max(sum(counts.values()), 1)
