@@ -108,11 +108,11 @@ def test_logits_are_transformers_and_still_are_after_saving(name: str, tmp_path:
     ours = load_model(tmp_path / "theirs")
     with torch.no_grad():
         expected = theirs(IDS).logits
-        torch.testing.assert_close(ours(IDS)[0], expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(ours(IDS)[0], expected, atol=1e-5, rtol=1e-5)
         save_model(tmp_path / "ours", ours, ByteTokenizer(), "")
         again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours").eval()
         assert type(again) is type(theirs)
-        torch.testing.assert_close(again(IDS).logits, expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(again(IDS).logits, expected, atol=1e-5, rtol=1e-5)
     assert ours.parameter_count() == ours.settings.parameter_count
     short = load_model(tmp_path / "theirs", context_length=40)
     assert short.settings.context_length == 40
@@ -262,7 +262,7 @@ def test_a_model_of_others_is_trained_further_and_saved_as_what_it_was(
             with torch.no_grad():
                 begun, expected = event.model(ids)[0], theirs(ids).logits
             torch.testing.assert_close(
-                begun, expected[..., : begun.shape[-1]], atol=1e-5, rtol=1e-4
+                begun, expected[..., : begun.shape[-1]], atol=1e-5, rtol=1e-5
             )
         if isinstance(event, Stepped):
             break
@@ -285,7 +285,7 @@ def test_a_model_of_others_is_trained_further_and_saved_as_what_it_was(
     assert rows[0].tolist() == tokenizer.encode(text).tolist()
     with torch.no_grad():
         torch.testing.assert_close(
-            again(rows[:, :16]).logits, ours(rows[:, :16])[0], atol=1e-5, rtol=1e-4
+            again(rows[:, :16]).logits, ours(rows[:, :16])[0], atol=1e-5, rtol=1e-5
         )
 
 
@@ -383,7 +383,7 @@ def test_a_cut_vocabulary_says_what_the_whole_one_said(
     ids, old_ids = tokenizer.encode(texts[3]).tolist(), whole_tokenizer.encode(texts[3]).tolist()
     with torch.no_grad():
         logits, old = model(torch.tensor([ids]))[0][0], whole(torch.tensor([old_ids]))[0][0]
-    torch.testing.assert_close(logits[0, ids], old[0, old_ids], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logits[0, ids], old[0, old_ids], atol=1e-5, rtol=1e-5)
     assert tokenizer.decode(tokenizer.encode("한 번도 😀 없던 말")).strip() == "한 번도 😀 없던 말"
     begin_and_end = [tokenizer.begin_of_text, tokenizer.end_of_text]
     old = [whole_tokenizer.begin_of_text, whole_tokenizer.end_of_text]
