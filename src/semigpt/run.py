@@ -20,12 +20,7 @@ from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.evaluation.baselines import Baselines, known_baselines, measure_baselines
-from semigpt.evaluation.evaluate import (
-    LossEstimate,
-    beginning,
-    estimate_loss,
-    source_entropy,
-)
+from semigpt.evaluation.evaluate import LossEstimate, estimate_loss, source_entropy
 from semigpt.evaluation.information import bits
 from semigpt.evaluation.surprisal import surprisal
 from semigpt.generation.engine import generate_text
@@ -137,7 +132,7 @@ def measure(
         context_length=model.settings.context_length,
         blocks=settings.eval_blocks,
         group=group,
-        unscored=beginning(text.tokenizer),
+        unscored=text.tokenizer.unscored,
     )
     sampled = generate_text(
         model,

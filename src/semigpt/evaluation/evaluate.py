@@ -28,7 +28,6 @@ from semigpt.tokenizers.base import Tokenizer
 __all__ = [
     "Evaluation",
     "LossEstimate",
-    "beginning",
     "check_split",
     "estimate_loss",
     "eval_mode",
@@ -138,7 +137,7 @@ def evaluate(
         model,
         stream,
         begins_with_end_of_text=tokenizer.end_of_text is not None,
-        unscored=beginning(tokenizer),
+        unscored=tokenizer.unscored,
         stride=stride,
         progress=progress,
     )
@@ -176,7 +175,7 @@ def estimate_loss(
 
     They are the same at every call, so two estimates differ by the model alone. The standard error
     is that of the mean of the blocks' means, infinite for a single block. `unscored` tokens count
-    as 0 (`beginning`). `rows` blocks are scored at a time, by the processes of the `group` in turn:
+    as 0. `rows` blocks are scored at a time, by the processes of the `group` in turn:
     each gets the same estimate.
 
     Raises CorpusError where the stream is shorter than a block.
@@ -216,7 +215,7 @@ def total_information(
     begins_with_end_of_text: the stream has an end-of-text id behind each document. It is then read
                              as a ring, so that its first token follows an end-of-text and is scored
                              too. Otherwise the first token is left out: nothing precedes it.
-    unscored:                a token that is read and not scored: `beginning`
+    unscored:                a token that is read and not scored (`Tokenizer.unscored`)
     stride:                  tokens from one window of `context_length` to the next, half of it by
                              default
     rows:                    windows scored at a time
@@ -266,16 +265,6 @@ def total_information(
     return nats, scored
 
 
-def beginning(tokenizer: Tokenizer) -> int | None:
-    """The id that stands before each text, where it is not the one that ended the text before.
-
-    It follows that one always, and is no part of the text; a model that was never shown one after
-    another would pay for it.
-    """
-    begin = tokenizer.begin_of_text
-    return None if begin == tokenizer.end_of_text else begin
-
-
 def scored_windows(tokens: int, context_length: int, stride: int) -> Iterator[tuple[int, int]]:
     """Windows that score each of `tokens` targets once: (start, index of the first target scored).
 
@@ -311,7 +300,7 @@ def eval_mode(model: LanguageModel) -> Iterator[None]:
 def _losses(
     model: LanguageModel, windows_BT: np.ndarray[Any, Any], unscored: int | None
 ) -> torch.Tensor:
-    """Each target's loss in nats, 0 for `unscored`, on the model's device. Ids [B, T + 1] → [B, T]."""
+    """Each target's loss in nats, 0 for `unscored`. Ids [B, T + 1] → [B, T] on the model's device."""
     inputs_BT, targets_BT = (block.to(model.device) for block in as_block(windows_BT))
     losses_BT = model.token_losses(inputs_BT, targets_BT)
     return losses_BT if unscored is None else losses_BT.masked_fill(targets_BT == unscored, 0.0)

@@ -89,6 +89,15 @@ class Tokenizer(ABC):
         return self.end_of_text
 
     @property
+    def unscored(self) -> int | None:
+        """`begin_of_text`, where it is another id than `end_of_text`: it follows that one always.
+
+        It is no part of the text, and a model that was never shown one after another would pay
+        for it.
+        """
+        return None if self.begin_of_text == self.end_of_text else self.begin_of_text
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The smallest unsigned integer type that holds every id."""
         return np.min_scalar_type(max(self.vocab_size - 1, 0))
