@@ -300,7 +300,7 @@ def eval_mode(model: LanguageModel) -> Iterator[None]:
 def _losses(
     model: LanguageModel, windows_BT: np.ndarray[Any, Any], unscored: int | None
 ) -> torch.Tensor:
-    """Each target's loss in nats, 0 for `unscored`. Ids [B, T + 1] → [B, T] on the model's device."""
+    """Each target's loss in nats, 0 for `unscored`, on its device. Ids [B, T + 1] → [B, T]."""
     inputs_BT, targets_BT = (block.to(model.device) for block in as_block(windows_BT))
     losses_BT = model.token_losses(inputs_BT, targets_BT)
     return losses_BT if unscored is None else losses_BT.masked_fill(targets_BT == unscored, 0.0)
