@@ -61,6 +61,7 @@ from semigpt.training.progress import Progress
 
 # The writers of small files are the tests' own; last, because a test may bear a library's name.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from foreign_models import SHAPES, write_folder
 from text_files import (
     DOCX_TEXT,
     EPUB_PARTS,
@@ -74,8 +75,6 @@ from text_files import (
     xlsx,
     zipped,
 )
-from foreign_models import SHAPES, write_folder
-from text_files import DOCX_TEXT, EPUB_PARTS, HWPX_TEXT, KINDS, hwp, hwp_section, tarred, zipped
 
 __all__ = ["READERS", "fuzz", "make_specimens"]
 
