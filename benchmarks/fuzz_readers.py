@@ -61,6 +61,7 @@ from semigpt.training.progress import Progress
 
 # The writers of small files are the tests' own; last, because a test may bear a library's name.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from foreign_models import SHAPES, write_folder
 from text_files import (
     DOCX_TEXT,
     EPUB_PARTS,
@@ -121,6 +122,8 @@ def read_inside(folder: Path) -> None:
 
 def use_model(folder: Path) -> None:
     model, tokenizer = open_run(folder)[1:]
+    with contextlib.suppress(TokenizerError):  # a foreign one may not spell the text
+        list(tokenizer.encode_documents([TEXT]))
     generate_text(model, tokenizer, TEXT[:9], max_new_tokens=3, seed=0)
     with torch.no_grad(), contextlib.suppress(SettingsError):
         model.token_losses(BLOCK % model.settings.vocab_size, BLOCK % model.settings.vocab_size)
@@ -174,6 +177,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "read_kinds": read_texts,
     "read_inside": read_inside,
     "use_pdf": read_texts,  # each in a process of its own
+    **{f"use_{name}": use_model for name in SHAPES},
     "read_toml": lambda folder: Recipe.from_tables(read_toml(folder / "config.toml")),
 }
 SIGNS = ['"', '""', ",", ";", "\t", "|", "\n", "\r", "\\", '\\"', "\0", "\ufeff", "sep=;\n", "'"]
@@ -210,6 +214,8 @@ def make_specimens(place: Path) -> Path:
     (data / "manifest.json").write_text(json.dumps(manifest))
     make_texts(place)
     make_kinds(place)
+    for name in SHAPES:
+        write_folder(name, place / f"use_{name}")
     (place / "read_toml").mkdir()
     (place / "read_toml" / "config.toml").write_text(
         '[data]\nspec = "news"\n\n[model]\nkind = "gpt"\nwidth = 64\n\n'

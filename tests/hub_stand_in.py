@@ -85,12 +85,17 @@ class HubStandIn:
         url = urlsplit(request.path)
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         path = unquote(url.path)
-        if path.startswith(("/api/models/", "/api/repos/", "/api/validate-yaml")):
+        uploads = ("/api/repos/", "/api/validate-yaml", "/api/models/")
+        if request.command == "POST" and path.startswith(uploads):
             return self.answer_upload(request, path, body)
-        name, _, rest = path.removeprefix("/api").removeprefix("/datasets/").partition("/")
-        owner, (name, _, rest) = name, rest.partition("/")
-        repository = self.repositories.get(f"{owner}/{name}")
-        if "/datasets/" not in path or repository is None:
+        where = path.removeprefix("/api").removeprefix("/models").removeprefix("/datasets")
+        owner, name, *parts = where.removeprefix("/").split("/", 2)
+        rest, repository = "".join(parts), self.repositories.get(f"{owner}/{name}")
+        if "/datasets/" not in path and f"{owner}/{name}" in self.models:
+            repository = {"main": self.models[f"{owner}/{name}"]}
+        elif "/datasets/" not in path:
+            repository = None
+        if repository is None:
             return self.missing(request, "RepoNotFound")
         verb, _, rest = rest.partition("/")
         revision, _, inside = rest.partition("/")

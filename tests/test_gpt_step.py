@@ -92,6 +92,7 @@ def both_ways(
         {"tie_embeddings": True},
         {"num_layers": 1, "num_heads": 1, "hidden_width": 16},
         {"head_dim": 64},
+        {"num_heads": 4, "num_kv_heads": 2, "head_dim": 32},
     ],
 )
 def test_float32_loss_and_every_gradient_are_autograds(
@@ -233,7 +234,8 @@ def test_the_same_bits_twice_and_after_another_shape() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"num_kv_heads": 1},
+        {"family": "llama"},
+        {"attention_bias": True},
         {"width": 40},
         {"num_heads": 4},
         {"hidden_width": 24},

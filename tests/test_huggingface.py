@@ -119,7 +119,7 @@ def test_a_damaged_or_foreign_folder_is_refused_by_name(
         match=r"does not fit .*lm_head.weight: expected \(\d+, 64\), found \(\d+, 32\)",
     ):
         load_model(tmp_path)
-    for change in ({"model_type": "llama"}, {"hidden_size": "wide"}, {"num_hidden_layers": 0}):
+    for change in ({"model_type": "gemma"}, {"hidden_size": "wide"}, {"num_hidden_layers": 0}):
         config.write_text(json.dumps({**described, **change}))
         with pytest.raises(CheckpointError, match="does not describe a model"):
             load_model(tmp_path)

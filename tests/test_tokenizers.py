@@ -481,9 +481,9 @@ def test_plain_and_trained_tokenizers_come_back_from_their_files(tmp_path: Path)
     [
         ("{", "is not JSON"),
         ("[]", "holds no JSON object"),
-        ("{}", "not a tokenizer of a kind that semigpt makes"),
-        ('{"model": {"type": "WordPiece"}}', "not a tokenizer of a kind that semigpt makes"),
-        ('{"model": {"type": "Unigram"}}', "was not|not a tokenizer that semigpt wrote"),
+        ("{}", "is not a tokenizer: "),
+        ('{"model": {"type": "WordPiece"}}', "is not a tokenizer: "),
+        ('{"model": {"type": "Unigram"}}', "is not a tokenizer: "),
     ],
 )
 def test_a_file_that_is_no_tokenizer_is_refused_by_name(

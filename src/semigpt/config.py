@@ -23,7 +23,8 @@ from semigpt.settings import (
     to_table,
 )
 from semigpt.start import StartSettings, with_model_of
-from semigpt.tokenizers import Kind, Tokenizer
+from semigpt.tokenizers import Tokenizer
+from semigpt.tokenizers.base import AnyKind
 from semigpt.training.optimizer import OptimizerSettings, learning_rate_scale
 from semigpt.training.progress import Progress
 from semigpt.training.settings import LENGTHS, LegSettings, More, TrainingSettings
@@ -90,7 +91,8 @@ class DataSettings:
 class TokenizerSettings:
     """The kind of tokenizer, trained on the training split; or a folder that holds one."""
 
-    kind: Kind | None = None  # None: chosen by `semigpt.auto`
+    # None: chosen by `semigpt.auto`; foreign: another's, of `folder` or the model begun from
+    kind: AnyKind | None = None
     vocab_size: int | None = (
         None  # None: every character for char and jamo, 8,000 for bpe, char_bpe and unigram
     )
@@ -99,7 +101,7 @@ class TokenizerSettings:
 
     def __post_init__(self) -> None:
         if self.kind is not None:
-            check_choice("tokenizer", self.kind, get_args(Kind))
+            check_choice("tokenizer", self.kind, get_args(AnyKind))
         check_positive(self, "vocab_size", "min_count")
         if self.min_count > 1 and self.kind in ("byte", "unigram"):
             raise SettingsError(

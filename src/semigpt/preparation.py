@@ -28,6 +28,7 @@ from semigpt.errors import CorpusError, SettingsError
 from semigpt.evaluation.baselines import COUNTED_TOKENS
 from semigpt.evaluation.counting import describe
 from semigpt.evaluation.evaluate import check_split
+from semigpt.huggingface.open import open_tokenizer
 from semigpt.law import Learner, expected_bits, law_error
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT, GPTSettings
@@ -110,7 +111,7 @@ def prepare(
         elif run is not None and run.has_checkpoints:  # it has a copy of its own
             tokenizer = load_tokenizer(run.model_folder)
         else:
-            tokenizer = load_tokenizer(recipe.start.model_folder)
+            tokenizer = open_tokenizer(recipe.start.model_folder)
     recipe = recipe.for_tokenizer(tokenizer)
     with timed("writing tokens"):
         dataset = yield from _until_stopped(tokenize(corpus, tokenizer), _writing, stop)

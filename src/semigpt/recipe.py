@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+import torch
+
 from semigpt import auto
 from semigpt.config import DataSettings, Recipe, SampleSettings, TokenizerSettings
 from semigpt.device import pick_device, use_threads
@@ -137,7 +139,7 @@ def train(
         device = pick_device(recipe.machine.device)
         # The text, and the time there is, decide what a model learns most in it.
         recipe, text = yield from prepare(recipe, stop, run, processes=group.size)
-        check_resources(recipe.model, recipe.training, folder, device)
+        check_fits(recipe, folder, device)
         use_threads(recipe.machine)
         counts, teacher = counted(recipe, text.dataset, device)
         if run is None:  # its length decides whether to compile
@@ -291,6 +293,14 @@ def bits_of(model: LanguageModel) -> dict[str, str]:
     for parameter in model.parameters():
         weights.update(parameter.detach().cpu().contiguous().numpy().data)
     return arithmetic_of(model.device) | {"weights": weights.hexdigest()[:12]}
+
+
+def check_fits(recipe: Recipe, folder: Path, device: torch.device) -> None:
+    """Raise SettingsError where memory or disk do not hold the run: `check_resources`."""
+    check_resources(
+        *(recipe.model, recipe.training, recipe.optimizer, folder, device),
+        from_model=recipe.start.folder is not None,
+    )
 
 
 def dropout_of(recipe: Recipe) -> float:

@@ -134,6 +134,7 @@ def measure(
         context_length=model.settings.context_length,
         blocks=settings.eval_blocks,
         group=group,
+        unscored=text.tokenizer.unscored,
     )
     sampled = generate_text(
         model,
@@ -358,7 +359,7 @@ class TrainingRun:
         if start.folder is not None:
             origin = f"the weights of `{start.folder}`"
             facts["began from"] = f"`{start.folder}`, SHA-256 `{start.sha256}`"
-        return model_card(self.model, facts, origin)
+        return model_card(self.model, facts, origin, foreign=tokenizer.kind == "foreign")
 
     def log(self, report: StepReport) -> None:
         """A line of metrics.jsonl for every tenth step, and for each that was skipped or spiked."""

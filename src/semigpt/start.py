@@ -1,8 +1,9 @@
 """The model that a run begins from, where it does not begin from random weights.
 
-`--from FOLDER` takes the weights and the tokenizer of a run folder or of a model folder, and
-`--from starter` those that come with the package. The optimizer begins afresh. Once the run has
-made its first checkpoint, FOLDER is not needed any more.
+`--from FOLDER` takes the weights and the tokenizer of a run folder or of a model folder, of others
+too where the shape is one that semigpt builds, and `--from starter` those that come with the
+package. The optimizer begins afresh. Once the run has made its first checkpoint, FOLDER is not
+needed any more.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ import torch
 from semigpt import auto
 from semigpt.corpus.corpus import Corpus
 from semigpt.errors import CheckpointError, SettingsError
-from semigpt.huggingface.folder import load_model
+from semigpt.huggingface.folder import load_model, read_weights, weight_files, weights_digest
+from semigpt.huggingface.hub import local_folder
+from semigpt.huggingface.open import open_tokenizer
 from semigpt.models import model_class, model_settings
 from semigpt.models.base import LanguageModel
 from semigpt.run_folder import RunFolder
 from semigpt.settings import to_table
-from semigpt.storage import sha256_file
-from semigpt.tokenizers import load_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = [
@@ -47,14 +48,20 @@ FLAGS = {
 }
 # Keys of [model] that are not a shape of weights.
 FREE = {"kind", "dropout"}
+# Of a model that others trained: its context takes too much memory, our rates are for our sizes,
+# and its vocabulary makes the logits the largest thing there is.
+FOREIGN_CONTEXT = 512
+FOREIGN_BATCH = 8
+FOREIGN_OPTIMIZER = {"optimizer": "adamw", "learning_rate": 3e-5, "weight_decay": 0.0}
+LOGITS = 100_000_000  # numbers, of a micro-batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartSettings:
     """The model that a run begins from; without `folder` it begins from random weights.
 
-    folder: a run folder, a model folder, or `starter`, as it was typed
-    sha256: the digest of its model.safetensors
+    folder: a run folder, a model folder, hf:USER/NAME, or `starter`, as it was typed
+    sha256: the digest of its weights
     """
 
     folder: str | None = None
@@ -66,11 +73,11 @@ class StartSettings:
         assert self.folder is not None
         if self.folder == STARTER:
             return STARTER_FOLDER
-        path = Path(self.folder).expanduser()
+        path = local_folder(Path(self.folder).expanduser())
         if (path / "config.json").is_file():
             return path
         run = RunFolder.open(path)
-        if not (run.model_folder / "model.safetensors").is_file():
+        if not all(file.is_file() for file in weight_files(run.model_folder)):
             raise CheckpointError(f"{path} has no model yet to begin from; train it first")
         return run.model_folder
 
@@ -82,7 +89,7 @@ def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, A
     """
     settings = StartSettings(folder=tables["start"]["folder"])
     folder = settings.model_folder
-    source = load_model(folder)
+    source, tokenizer = load_model(folder), open_tokenizer(folder)
     kind = tables["model"].get("kind", source.kind)
     if not issubclass(model_class(kind), type(source)):
         raise SettingsError(
@@ -94,8 +101,9 @@ def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, A
         for name, value in to_table(source.settings).items()
         if name not in (*FREE, "vocab_size")
     }
+    free = {"context_length"} if source.cuts_context else set()
     asked = [
-        *(f"model.{key}" for key in tables["model"] if key == "size" or key in shape),
+        *(f"model.{key}" for key in tables["model"] if key in {"size", *shape} - free),
         *(f"tokenizer.{key}" for key in tables["tokenizer"]),
     ]
     if asked:
@@ -104,13 +112,36 @@ def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, A
             f"{flag} does not go with --from {settings.folder}, which brings its own model and "
             "tokenizer; leave it out"
         )
-    digest = sha256_file(folder / "model.safetensors")
-    return {
+    context = source.settings.context_length
+    if tables["model"].get("context_length", context) > context:
+        raise SettingsError(
+            f"model.context_length is {tables['model']['context_length']}, more than the {context} "
+            f"of {settings.folder}; leave it out or ask for less"
+        )
+    if tokenizer.kind == "foreign":
+        shape["context_length"] = min(context, FOREIGN_CONTEXT)
+    shape |= {key: tables["model"][key] for key in free & tables["model"].keys()}
+    found = {
         **tables,
-        "start": {"folder": settings.folder, "sha256": digest},
-        "tokenizer": {"kind": load_tokenizer(folder).kind},
+        "start": {"folder": settings.folder, "sha256": weights_digest(folder)},
+        "tokenizer": {"kind": tokenizer.kind},
         "model": {**tables["model"], **shape, "kind": kind, "size": _size_of(source)},
     }
+    if tokenizer.kind == "foreign":
+        found["optimizer"] = {**FOREIGN_OPTIMIZER, **tables["optimizer"]}
+        logits = shape["context_length"] * tokenizer.vocab_size
+        found["training"] = {**_batch(logits, tables["training"]), **tables["training"]}
+    return found
+
+
+def _batch(logits: int, asked: Mapping[str, Any]) -> dict[str, int]:
+    """Sequences per step, and micro-batches whose logits memory holds; `logits` of a sequence."""
+    size = asked.get("batch_size", FOREIGN_BATCH)
+    if not isinstance(size, int) or size < 1:
+        return {}
+    cuts = (cut for cut in range(1, size + 1) if size % cut == 0)
+    fitting = (cut for cut in cuts if size // cut * logits <= LOGITS)
+    return {"batch_size": size, "gradient_accumulation": next(fitting, size)}
 
 
 def _size_of(model: LanguageModel) -> auto.Size:
@@ -131,19 +162,23 @@ def begin_from(model: LanguageModel, settings: StartSettings) -> None:
     Raises CheckpointError where the folder holds other weights than when the run began.
     """
     folder = settings.model_folder
-    if (digest := sha256_file(folder / "model.safetensors")) != settings.sha256:
+    if (digest := weights_digest(folder)) != settings.sha256:
         raise CheckpointError(
             f"{folder} has changed since the run began from it: the SHA-256 of its weights was "
             f"{str(settings.sha256)[:12]}, is {digest[:12]}; bring them back, or begin another run"
         )
-    found = load_model(folder).huggingface_state()
-    model.load_huggingface_state({**model.huggingface_state(), **found})
+    model.load_huggingface_state({**model.huggingface_state(), **read_weights(folder, model)})
 
 
 def several_tokens(tokenizer: Tokenizer, corpus: Corpus) -> tuple[int, float]:
     """Characters of the training text that the vocabulary lacks, so that each takes several tokens:
     how many there are, and their fraction of the text.
     """
+
+    def tokens(character: str) -> int:
+        # SentencePiece puts a space before a text.
+        return sum(tokenizer.token_bytes(i) != b" " for i in tokenizer.encode(character).tolist())
+
     counts = corpus.character_counts
-    lacking = [character for character in counts if len(tokenizer.encode(character)) > 1]
+    lacking = [character for character in counts if tokens(character) > 1]
     return len(lacking), sum(counts[c] for c in lacking) / max(sum(counts.values()), 1)

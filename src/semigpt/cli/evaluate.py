@@ -33,10 +33,21 @@ def add(commands: Commands) -> None:
     sub = add_command(
         commands, "evaluate", run, "measure a model on a whole split, beside baselines", HELP
     )
-    sub.add_argument("model", type=Path, metavar="RUN", help="a run folder")
+    sub.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="a run folder, a model folder, or hf:USER/NAME on the Hub",
+    )
     add_data_flags(sub)
     sub.add_argument(
         "--stride", type=int, help="tokens that windows move on by (default: half the context)"
+    )
+    sub.add_argument(
+        "--context",
+        type=int,
+        metavar="N",
+        help="tokens that the model sees at most (default: as it was trained; 1,024 of others')",
     )
     sub.add_argument(
         "--no-xz",
@@ -55,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     from semigpt.evaluation.evaluate import evaluate
     from semigpt.huggingface.open import open_run
 
-    found, model, tokenizer = open_run(options.model)
+    found, model, tokenizer = open_run(options.model, options.context)
     split = options.split or "test"
     corpus, counted_on = texts(options, found, split)
     console = error_console()

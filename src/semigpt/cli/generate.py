@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     sub = add_command(commands, "generate", run, "continue a text with a trained model")
     sub.add_argument(
-        "model", type=Path, metavar="RUN", help="a run folder, or a Hugging Face folder"
+        "model",
+        type=Path,
+        metavar="RUN",
+        help="a run folder, a Hugging Face folder, or hf:USER/NAME on the Hub",
     )
     sub.add_argument(
         "prompt",

@@ -18,8 +18,8 @@ def add(commands: Commands) -> None:
         "models",
         nargs="+",
         type=Path,
-        metavar="RUN",
-        help="run folders, a folder of runs such as a ladder's, or Hugging Face folders",
+        metavar="MODEL",
+        help="run folders, a folder of runs such as a ladder's, model folders, or hf:USER/NAME",
     )
     sub.add_argument(
         "--host", default="127.0.0.1", help="others than 127.0.0.1 need a key (default: 127.0.0.1)"

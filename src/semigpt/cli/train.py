@@ -88,12 +88,7 @@ def add(commands: Commands) -> None:
         "--size",
         help="tiny, small, base or large: shape, batch and rates together (default: the best)",
     )
-    sub.add_argument(
-        "--from",
-        dest="start",
-        metavar="FOLDER",
-        help="begin with the weights and the tokenizer of a run or model folder, or of `starter`",
-    )
+    add_start_flags(sub)
     add_length_flags(sub)
     sub.add_argument("--seed", type=int, help="of weights, order of data and samples (default: 0)")
     add_machine_flags(sub)
@@ -155,6 +150,21 @@ def add_length_flags(sub: Parser) -> None:
     )
 
 
+def add_start_flags(sub: Parser) -> None:
+    sub.add_argument(
+        "--from",
+        dest="start",
+        metavar="FOLDER",
+        help="begin with the weights and the tokenizer of a run or model folder (Qwen3, Qwen2, "
+        "Llama, Mistral and GPT-2 of others too), of hf:USER/NAME, or of `starter`",
+    )
+    sub.add_argument(
+        "--keep-vocabulary",
+        choices=("used",),
+        help="with --from: only the tokens that the text needs, of a model of others",
+    )
+
+
 def run(options: argparse.Namespace) -> int:
     asked: int | None = options.processes
     if asked is not None and asked < 1:
@@ -204,6 +214,8 @@ def lead(options: argparse.Namespace, own: Processes | None) -> int:
 
     if resume and options.start is not None:
         raise SettingsError("--from does not go with --resume: a run that is resumed has weights")
+    if options.keep_vocabulary is not None:
+        keep_vocabulary(options)
     if resume:
         folder = Path(options.resume) if options.resume is not True else options.out or newest_run()
         tables = recipe_tables(options, RunFolder.open(folder).config())
@@ -260,6 +272,22 @@ def share_out(tables: dict[str, dict[str, Any]], own: Processes) -> None:
     if not torch.cuda.is_available():
         threads = max(1, torch.get_num_threads() // own.place.local_size)
         tables.setdefault("machine", {}).setdefault("threads", threads)
+
+
+def keep_vocabulary(options: argparse.Namespace) -> None:
+    """Put the cut model into the place of the one to begin from, and say what that costs."""
+    from semigpt.config import DataSettings
+    from semigpt.corpus.staging import prepare_corpus
+    from semigpt.huggingface.cut import cut_vocabulary
+    from semigpt.start import StartSettings
+
+    if options.start is None:
+        raise SettingsError("--keep-vocabulary cuts the model of --from; name one")
+    data = DataSettings(**recipe_tables(options).get("data", {}))
+    corpus = prepare_corpus(data.spec, column=data.column, split=data.split)
+    cut = cut_vocabulary(StartSettings(folder=options.start).model_folder, corpus)
+    note(cut.told)
+    options.start = str(cut.folder)
 
 
 def further(options: argparse.Namespace, *, resume: bool) -> More | None:

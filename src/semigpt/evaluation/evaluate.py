@@ -19,7 +19,7 @@ from semigpt.dataset import TokenStream, as_block, prepare_dataset
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.evaluation.baselines import Baselines, measure_baselines
 from semigpt.evaluation.information import Information
-from semigpt.models.base import LanguageModel, check_ids
+from semigpt.models.base import LanguageModel, check_ids, windows_of
 from semigpt.models.gpt import GPT
 from semigpt.models.gpt_native import native_forward
 from semigpt.parallel import ALONE, Group
@@ -137,6 +137,7 @@ def evaluate(
         model,
         stream,
         begins_with_end_of_text=tokenizer.end_of_text is not None,
+        unscored=tokenizer.unscored,
         stride=stride,
         progress=progress,
     )
@@ -166,14 +167,16 @@ def estimate_loss(
     *,
     context_length: int,
     blocks: int,
+    unscored: int | None = None,
     rows: int | None = None,
     group: Group = ALONE,
 ) -> LossEstimate:
     """The mean loss on `blocks` blocks of `context_length` tokens, spread evenly over the stream.
 
     They are the same at every call, so two estimates differ by the model alone. The standard error
-    is that of the mean of the blocks' means, infinite for a single block. `rows` blocks are scored
-    at a time, by the processes of the `group` in turn: each gets the same estimate.
+    is that of the mean of the blocks' means, infinite for a single block. `unscored` tokens count
+    as 0. `rows` blocks are scored at a time, by the processes of the `group` in turn:
+    each gets the same estimate.
 
     Raises CorpusError where the stream is shorter than a block.
     """
@@ -190,7 +193,7 @@ def estimate_loss(
     with eval_mode(model):
         for first in range(group.rank * rows, count, group.size * rows):
             windows = stream.windows(starts[first : first + rows], context_length + 1)
-            own_losses[first : first + rows] = _losses(model, windows).mean(dim=1)
+            own_losses[first : first + rows] = _losses(model, windows, unscored).mean(dim=1)
     block_losses = group.sum(own_losses)
     error = block_losses.std().item() / math.sqrt(count) if count > 1 else math.inf
     return LossEstimate(block_losses.mean().item(), error, count * context_length)
@@ -202,6 +205,7 @@ def total_information(
     stream: TokenStream,
     *,
     begins_with_end_of_text: bool,
+    unscored: int | None = None,
     stride: int | None = None,
     rows: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -211,6 +215,7 @@ def total_information(
     begins_with_end_of_text: the stream has an end-of-text id behind each document. It is then read
                              as a ring, so that its first token follows an end-of-text and is scored
                              too. Otherwise the first token is left out: nothing precedes it.
+    unscored:                a token that is read and not scored (`Tokenizer.unscored`)
     stride:                  tokens from one window of `context_length` to the next, half of it by
                              default
     rows:                    windows scored at a time
@@ -246,6 +251,9 @@ def total_information(
             ids = stream.windows(np.array([begin + first]), stretch)[0]
             check_ids(torch.from_numpy(ids), model.settings.vocab_size)
             counted = torch.arange(width) >= first_scored[:, None]
+            if unscored is not None:
+                stretch_S = torch.from_numpy(ids)
+                counted &= windows_of(stretch_S, starts - begin, width + 1)[:, 1:] != unscored
             losses = score(
                 *(torch.from_numpy(ids).to(model.device), (starts - begin).to(model.device)),
                 counted.to(model.device),
@@ -289,7 +297,10 @@ def eval_mode(model: LanguageModel) -> Iterator[None]:
         model.train(was_training)
 
 
-def _losses(model: LanguageModel, windows_BT: np.ndarray[Any, Any]) -> torch.Tensor:
-    """Each target's loss in nats, on the model's device. Ids [B, T + 1] → [B, T]."""
-    inputs_BT, targets_BT = as_block(windows_BT)
-    return model.token_losses(inputs_BT.to(model.device), targets_BT.to(model.device))
+def _losses(
+    model: LanguageModel, windows_BT: np.ndarray[Any, Any], unscored: int | None
+) -> torch.Tensor:
+    """Each target's loss in nats, 0 for `unscored`, on its device. Ids [B, T + 1] → [B, T]."""
+    inputs_BT, targets_BT = (block.to(model.device) for block in as_block(windows_BT))
+    losses_BT = model.token_losses(inputs_BT, targets_BT)
+    return losses_BT if unscored is None else losses_BT.masked_fill(targets_BT == unscored, 0.0)

@@ -142,6 +142,18 @@ def _check(model: LanguageModel, tokenizer: Tokenizer, to: Format, kind: GGUFTyp
     check_choice("--to", to, FORMATS)
     if kind is not None:
         check_choice("--type", kind, GGUF_TYPES)
+    if tokenizer.kind == "foreign" or model.kind == "transformers":
+        raise SettingsError(
+            "export is for models that began in semigpt, with its tokenizers; give the folder of "
+            "another maker's model to that program's own converter"
+        )
+    settings: Any = model.settings
+    qwen3 = getattr(settings, "in_c", True) and getattr(settings, "rope_scaling", None) is None
+    if not qwen3 or getattr(settings, "activation", None) is not None:
+        raise SettingsError(
+            "export is for Qwen3's shape without biases and GPT-2's with ReLU; give the folder to "
+            "that program's own converter"
+        )
     if model.huggingface_config()["model_type"] not in ("qwen3", "gpt2"):
         raise SettingsError(
             f"a {model.kind} model needs semigpt: no other program has its shape; train --model "

@@ -167,10 +167,10 @@ def make_decoder(
         uses it
     """
     check_choice("precision", precision, PRECISIONS)
-    runs_natively = type(model) is GPT and model.device.type == "cpu"
+    runs_natively = type(model) is GPT and model.settings.in_c and model.device.type == "cpu"
     if native and not runs_natively:
         raise NativeUnavailableError(
-            f"the {model.kind} rung on {model.device.type} is decoded by PyTorch only"
+            f"a {model.kind} of this shape on {model.device.type} is decoded by PyTorch only"
         )
     if native is not False and runs_natively:
         assert isinstance(model, GPT)
@@ -229,7 +229,6 @@ def _native_weights(model: GPT, precision: Precision) -> DecoderWeights:
                 k_norm=_array(attention.k_norm.weight),
             )
         )
-    exponents = torch.arange(0, settings.head_width, 2, dtype=torch.float32) / settings.head_width
     return DecoderWeights(
         width=settings.width,
         num_heads=settings.num_heads,
@@ -239,7 +238,7 @@ def _native_weights(model: GPT, precision: Precision) -> DecoderWeights:
         vocab_size=settings.vocab_size,
         context_length=settings.context_length,
         epsilon=settings.norm_epsilon,
-        frequencies=_array(settings.rope_theta**-exponents),
+        frequencies=_array(model.inverse_frequencies_P),
         embedding=rounded_rows(_array(model.model.embed_tokens.weight), precision),
         final_norm=_array(model.model.norm.weight),
         output=matrix(model.lm_head.weight[: settings.vocab_size]),

@@ -268,7 +268,7 @@ class Engine:
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str, context_length: int, longest: int) -> list[int]:
-    """The ids of a prompt after an end-of-text id, because a text begins where another has ended.
+    """The ids of a prompt after the id that texts begin with: by default where another has ended.
 
     Only the last `context_length` ids are ever read, so only the end of a long prompt is encoded:
     enough for that many tokens as long as the longest, from a space or line end on, where tokens
@@ -278,7 +278,7 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, context_length: int, longest: 
 
     Raises SettingsError where there is nothing to begin from.
     """
-    start = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
+    start = [] if tokenizer.begin_of_text is None else [tokenizer.begin_of_text]
     enough = (context_length + 64) * longest
     if len(prompt) > 2 * enough:
         end = prompt[-2 * enough :]

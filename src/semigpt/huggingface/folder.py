@@ -1,6 +1,7 @@
 """The Hugging Face folder: what a saved model is from its first save.
 
-`gpt` is a Qwen3 to transformers, vLLM and MLX, `blocks` a GPT-2 with ReLU to transformers.
+`gpt` is a Qwen3 to transformers, vLLM and MLX, `blocks` a GPT-2 with ReLU to transformers. Folders
+of those and of the families of `semigpt.models.families`, whoever saved them, are read too.
 llama.cpp's converter takes neither: it knows a tokenizer by a hash of its ids, and so none that was
 learnt here. The other rungs' folders have the same files and say in `config.json` and in their card
 that they need semigpt.
@@ -9,9 +10,12 @@ that they need semigpt.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,16 +30,27 @@ from semigpt.huggingface.integrity import (
 )
 from semigpt.models import LADDER, model_class
 from semigpt.models.base import LanguageModel
-from semigpt.storage import read_json, read_settled, write_files
+from semigpt.storage import read_json, read_settled, sha256_file, write_files
 from semigpt.system import free_memory, is_out_of_memory
 from semigpt.tokenizers.base import Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["load_model", "model_card", "save_model"]
+__all__ = [
+    "is_ours",
+    "load_model",
+    "model_card",
+    "read_weights",
+    "save_model",
+    "weight_files",
+    "weights_digest",
+]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARD = re.compile(r"[A-Za-z0-9_.-]{1,200}\.safetensors")
+LARGEST_INDEX = 16 << 20  # bytes; a line of 100 for each of 160,000 tensors
 # A config.json that asks for more than this many times the weights there are is refused before it
 # is built.
 LARGEST_SURPLUS = 2
@@ -63,7 +78,7 @@ def save_model(
     end = (
         {}
         if tokenizer.end_of_text is None
-        else {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
+        else {"bos_token_id": tokenizer.begin_of_text, "eos_token_id": tokenizer.end_of_text}
     )
     generation = {**end, "do_sample": True, "max_new_tokens": 200}
     weights = {
@@ -104,26 +119,37 @@ def _json(table: dict[str, Any]) -> bytes:
 
 
 def model_card(
-    model: LanguageModel, facts: Mapping[str, str], origin: str = "random weights"
+    model: LanguageModel,
+    facts: Mapping[str, str],
+    origin: str = "random weights",
+    *,
+    foreign: bool = False,
 ) -> str:
     """The folder's README.md: front matter that the Hub reads, what the model is, what training
     began from, and how to load it.
+
+    foreign: the tokenizer is another's, and does what that one does
     """
     loads_elsewhere = not model.huggingface_config()["model_type"].startswith("semigpt")
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     if loads_elsewhere:
-        also = " vLLM and MLX load it too." if model.kind == "gpt" else ""
         use = (
             "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
             'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
-            'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```\n\n'
-            "The tokenizer puts `<|endoftext|>` before a text, which is how texts began in "
-            "training. Pass the `attention_mask` on to `generate`: the padding is the same token."
+            'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```'
             "\n\nsemigpt's tests hold transformers' logits for such a folder to semigpt's within "
-            f"1e-5.{also} For llama.cpp, LM Studio, Ollama, onnxruntime and transformers.js "
-            "`semigpt export FOLDER --to gguf`, `ollama` or `onnx` writes a file, and runs it in "
-            "the program before it is left; those that were are listed at the end."
+            "1e-5."
         )
+        if not foreign:
+            also = " vLLM and MLX load it too." if model.kind == "gpt" else ""
+            use += (
+                f"{also} For llama.cpp, LM Studio, Ollama, onnxruntime and transformers.js "
+                "`semigpt export FOLDER --to gguf`, `ollama` or `onnx` writes a file, and runs it "
+                "in the program before it is left; those that were are listed at the end.\n\n"
+                "The tokenizer puts `<|endoftext|>` before a text, which is how texts began in "
+                "training. Pass the `attention_mask` on to `generate`: the padding is the same "
+                "token."
+            )
     else:
         use = (
             f"The `{model.kind}` rung is semigpt's own shape and **needs semigpt**; transformers "
@@ -143,9 +169,10 @@ def model_card(
     )
 
 
-def load_model(folder: Path | str) -> LanguageModel:
-    """The model of a folder that `save_model` wrote, or of any Qwen3 or GPT-2 folder of a shape we
-    build.
+def load_model(folder: Path | str, context_length: int | None = None) -> LanguageModel:
+    """The model of a folder that `save_model` wrote, or of any folder of a shape we build.
+
+    context_length: at most so many tokens of context, where the model's is longer and may be cut
 
     The size that config.json asks for is compared with that of the weights, and with the memory
     that is free, before memory is taken for it. Raises CheckpointError, naming the file, for one
@@ -154,58 +181,124 @@ def load_model(folder: Path | str) -> LanguageModel:
     model there, it is the model before or the model after.
     """
     folder = Path(folder)
-    return read_settled(folder, lambda: _load(folder))
+    return read_settled(folder, lambda: _load(folder, context_length))
 
 
-def _load(folder: Path) -> LanguageModel:
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a folder's weights: one, or the shards that an index names.
+
+    Raises CheckpointError where there is none, or an index that is none.
+    """
+    index = folder / INDEX
+    if (folder / WEIGHTS).is_file() or not index.is_file():
+        return [folder / WEIGHTS]
+    try:
+        names = {str(name) for name in read_json(index, LARGEST_INDEX)["weight_map"].values()}
+        if not names or not all(map(SHARD.fullmatch, names)):
+            raise ValueError("it names no files of its folder")
+    except OSError as error:
+        raise CheckpointError(f"{index} cannot be read: {error.strerror}") from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{index} is no index of weights ({reason})") from None
+    return [folder / name for name in sorted(names)]
+
+
+def weights_digest(folder: Path) -> str:
+    """The SHA-256 of a folder's weights; of shards, that of their digests."""
+    digests = [sha256_file(file) for file in weight_files(folder)]
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
+
+
+def _load(folder: Path, context_length: int | None) -> LanguageModel:
+    shards = weight_files(folder)
+    for file in (folder / CONFIG, *shards):
+        if not file.is_file():
+            others = sorted(path.name for path in folder.glob("*.bin"))
+            if others and file.name == WEIGHTS:
+                raise CheckpointError(
+                    f"no {WEIGHTS} in {folder}, but {others[0]}: a pickle is a program, and is "
+                    "never read; convert it to safetensors"
+                )
             raise CheckpointError(
-                f"no {name} in {folder}: no model has been saved there yet; train one, or "
+                f"no {file.name} in {folder}: no model has been saved there yet; train one, or "
                 "name another folder"
             )
     with contextlib.ExitStack() as stack:
         # The weights first, as they are written last: what they were saved with is there.
-        files = {WEIGHTS: stack.enter_context(opened(folder / WEIGHTS))}
-        header = read_header(files[WEIGHTS], folder / WEIGHTS)
-        metadata = header.pop("__metadata__", {})
-        model = _fitting(folder, header)
+        files = {file.name: stack.enter_context(opened(file)) for file in shards}
+        headers = [read_header(files[file.name], file) for file in shards]
+        metadata, *_ = [header.pop("__metadata__", {}) for header in headers]
+        header = {name: entry for header in headers for name, entry in header.items()}
+        model = _fitting(folder, shards[0], header, context_length)
         for name in model.auxiliary_files:
             if (folder / name).is_file():
                 files[name] = stack.enter_context(opened(folder / name))
-        check_digests(folder, metadata, files)
+        if len(shards) == 1:
+            check_digests(folder, metadata, files)
         _fill(model, folder, files)
     return model.eval()
 
 
-def _fitting(folder: Path, header: Mapping[str, Any]) -> LanguageModel:
+def _fitting(
+    folder: Path, weights: Path, header: Mapping[str, Any], context_length: int | None
+) -> LanguageModel:
     """A fresh model that the weights of this header fit."""
-    found = {name: tuple(entry["shape"]) for name, entry in header.items()}
-    model, expected = _build(folder / CONFIG, sum(map(math.prod, found.values())))
+    elements = sum(math.prod(entry["shape"]) for entry in header.values())
+    model, expected = _build(folder / CONFIG, elements, context_length)
+    found = {
+        known: tuple(entry["shape"])
+        for name, entry in header.items()
+        if (known := model.stored_name(name)) is not None
+    }
     if differences := list(_differences(expected, found)):
         raise CheckpointError(
-            f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {'; '.join(differences[:3])}"
+            f"{weights} does not fit {folder / CONFIG}: {'; '.join(differences[:3])}"
         )
     if other := {str(entry["dtype"]) for entry in header.values()} - {"F64", "F32", "F16", "BF16"}:
         raise CheckpointError(
-            f"{folder / WEIGHTS} holds numbers of type {', '.join(sorted(other))}; semigpt reads "
-            "floating ones"
+            f"{weights} holds numbers of type {', '.join(sorted(other))}; semigpt reads floating "
+            "ones"
         )
     return model
+
+
+def read_weights(folder: Path, model: LanguageModel) -> dict[str, Tensor]:
+    """The weights of a folder by the names of `model.huggingface_state`, nothing of them checked.
+
+    Raises CheckpointError for a file that cannot be read.
+    """
+    state: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        with opened(file) as content:
+            read_header(content, file)
+            state |= _named(model, read_tensors(content, file))
+    return state
+
+
+def _named(model: LanguageModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a file by the model's names; without those that are no weights of it."""
+    names = {stored: model.stored_name(stored) for stored in tensors}
+    return {name: tensors[stored] for stored, name in names.items() if name is not None}
 
 
 def _fill(model: LanguageModel, folder: Path, files: Mapping[str, BufferedReader]) -> None:
     """Read the weights and what lies beside them."""
     from safetensors import SafetensorError
 
+    state: dict[str, Tensor] = {}
     for name, file in files.items():
         path = folder / name
         try:
-            if name == WEIGHTS:
-                model.load_huggingface_state(read_tensors(file, path))
+            if name in model.auxiliary_files:
+                read_header(file, path)  # its sizes
+                model.load_auxiliary_tensors({name: read_tensors(file, path)})
                 continue
-            read_header(file, path)  # its sizes
-            model.load_auxiliary_tensors({name: read_tensors(file, path)})
+            state |= _named(model, read_tensors(file, path))
+            if len(state) == len(model.huggingface_state()):
+                model.load_huggingface_state(state)
         except (
             *(OSError, SafetensorError, SettingsError),
             *(ValueError, LookupError, TypeError, RuntimeError),
@@ -219,7 +312,9 @@ def _fill(model: LanguageModel, folder: Path, files: Mapping[str, BufferedReader
             ) from None
 
 
-def _build(config_file: Path, elements: int) -> tuple[LanguageModel, dict[str, tuple[int, ...]]]:
+def _build(
+    config_file: Path, elements: int, context_length: int | None
+) -> tuple[LanguageModel, dict[str, tuple[int, ...]]]:
     """A fresh model of the shape in config.json, and its leaves' shapes; `elements` is how many
     numbers its weights hold.
     """
@@ -234,6 +329,9 @@ def _build(config_file: Path, elements: int) -> tuple[LanguageModel, dict[str, t
     try:
         cls = _class_of(config["model_type"])
         settings = cls.settings_from_huggingface(config)
+        whole = settings
+        if context_length is not None and cls.cuts_context:
+            settings = replace(settings, context_length=min(context_length, whole.context_length))
         if settings.parameter_count > max(LARGEST_SURPLUS * elements, SMALL_BUILD):
             raise ValueError(
                 f"it has {settings.parameter_count:,} parameters, and the weights hold {elements:,}"
@@ -245,6 +343,7 @@ def _build(config_file: Path, elements: int) -> tuple[LanguageModel, dict[str, t
             raise ValueError(f"it needs {needed:,} bytes of memory, and {free:,} are free")
         model = cls(settings)
         shapes = {name: tuple(tensor.shape) for name, tensor in model.huggingface_state().items()}
+        shapes |= model.uncut_shapes(whole.context_length)
     except (
         ValueError,
         LookupError,
@@ -263,12 +362,29 @@ def _build(config_file: Path, elements: int) -> tuple[LanguageModel, dict[str, t
     return model, shapes
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether the config.json of a folder says a shape that semigpt builds; or says nothing that
+    can be read, which `load_model` tells.
+    """
+    try:
+        config = read_json(folder / CONFIG)
+        types = {name for kind in LADDER for name in model_class(kind).model_types()}
+        if config["model_type"] not in types:
+            return False
+        _class_of(config["model_type"]).settings_from_huggingface(config)
+    except SettingsError:
+        return False
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+        return True
+    return True
+
+
 def _class_of(model_type: str) -> type[LanguageModel]:
     """The rung whose config.json says `model_type`."""
     for cls in map(model_class, LADDER):
-        if cls.model_type() == model_type:
+        if model_type in cls.model_types():
             return cls
-    known = ", ".join(sorted(model_class(kind).model_type() for kind in LADDER))
+    known = ", ".join(sorted(name for kind in LADDER for name in model_class(kind).model_types()))
     raise ValueError(f"model_type {model_type!r}; known are {known}")
 
 

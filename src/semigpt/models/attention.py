@@ -25,12 +25,13 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semigpt.auto import Size
 from semigpt.errors import SettingsError
+from semigpt.models import gpt2
 from semigpt.models.base import LanguageModel, LayerPass, ModelSettings
-from semigpt.models.gpt2 import from_gpt2, to_gpt2
 from semigpt.models.loss import linear_loss
 from semigpt.settings import check_positive, to_table
 
@@ -186,7 +187,7 @@ class _EmbeddingModel(LanguageModel):
         shape = {
             name: value for name, value in to_table(self.settings).items() if name != "dropout"
         }
-        own_type = {"model_type": self.model_type(), "architectures": [type(self).__name__]}
+        own_type = {"model_type": self.model_types()[0], "architectures": [type(self).__name__]}
         return {**own_type, **shape, "torch_dtype": "float32"}
 
 
@@ -238,10 +239,10 @@ class MultiHeadAttention(nn.Module):
     result is equal.
     """
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(self, width: int, num_heads: int, *, bias: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        self.query_key_value = nn.Linear(width, 3 * width, bias=bias)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         return attend(*self._heads(x_BTC)).transpose(1, 2).reshape(x_BTC.shape)
@@ -310,16 +311,23 @@ class FeedForwardSettings(MultiHeadSettings):
 
 
 class FeedForward(nn.Module):
-    """Two layers with a ReLU between, applied to each position alone."""
+    """Two layers with a ReLU, or GPT-2's GELU, between, applied to each position alone."""
 
-    def __init__(self, settings: FeedForwardSettings) -> None:
+    def __init__(self, settings: FeedForwardSettings, activation: gpt2.Gelu | None = None) -> None:
         super().__init__()
+        self.activation = activation
         self.expand = nn.Linear(settings.width, settings.feedforward_width)
         self.contract = nn.Linear(settings.feedforward_width, settings.width)
         self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        return cast(Tensor, self.dropout(self.contract(self.expand(x_BTC).relu())))
+        hidden_BTF = self.expand(x_BTC)
+        if self.activation is None:
+            hidden_BTF = hidden_BTF.relu()
+        else:
+            approximate = "tanh" if self.activation == "gelu_new" else "none"
+            hidden_BTF = F.gelu(hidden_BTF, approximate=approximate)
+        return cast(Tensor, self.dropout(self.contract(hidden_BTF)))
 
 
 class FeedForwardModel(_EmbeddingModel):
@@ -356,6 +364,8 @@ class BlocksSettings(FeedForwardSettings):
     num_layers: int = 4
     norm_epsilon: float = 1e-5
     tie_embeddings: bool = False
+    # GPT-2's own, exact or by its tanh, and with it biases on queries, keys and values; None: ReLU.
+    activation: gpt2.Gelu | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -364,9 +374,9 @@ class BlocksSettings(FeedForwardSettings):
     @property
     def parameter_count(self) -> int:
         norms = 4 * self.width
-        attention = (
-            4 * self.width**2 + self.width
-        )  # queries, keys, values; the projection and its bias
+        # Queries, keys, values; the projection and its bias.
+        attention = 4 * self.width**2 + self.width
+        attention += 3 * self.width * (self.activation is not None)
         a_block = norms + attention + self.feedforward_parameters
         tied = self.vocab_size * self.width if self.tie_embeddings else 0
         return self.embedding_parameters - tied + self.num_layers * a_block + 2 * self.width
@@ -383,11 +393,12 @@ class Block(nn.Module):
     def __init__(self, settings: BlocksSettings) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(settings.width, settings.norm_epsilon)
-        self.heads = MultiHeadAttention(settings.width, settings.num_heads)
+        bias = settings.activation is not None
+        self.heads = MultiHeadAttention(settings.width, settings.num_heads, bias=bias)
         self.projection = nn.Linear(settings.width, settings.width)
         self.dropout = nn.Dropout(settings.dropout)
         self.feedforward_norm = nn.LayerNorm(settings.width, settings.norm_epsilon)
-        self.feedforward = FeedForward(settings)
+        self.feedforward = FeedForward(settings, settings.activation)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         x_BTC = x_BTC + self.dropout(self.projection(self.heads(self.attention_norm(x_BTC))))
@@ -407,6 +418,7 @@ class BlocksModel(_EmbeddingModel):
     book: ClassVar[Mapping[str, Any]] = {**FeedForwardModel.book, "num_layers": 4}
     book_loss: ClassVar[float | None] = 3.23
     batch_size: ClassVar[int] = 32
+    cuts_context: ClassVar[bool] = True
     settings: BlocksSettings
 
     @classmethod
@@ -414,27 +426,12 @@ class BlocksModel(_EmbeddingModel):
         return {**super().defaults(size), "optimizer": {}}  # Muon's, as for `gpt`
 
     @classmethod
-    def model_type(cls) -> str:
-        return "gpt2"
+    def model_types(cls) -> tuple[str, ...]:
+        return ("gpt2",)
 
     @classmethod
     def settings_from_huggingface(cls, config: Mapping[str, Any]) -> BlocksSettings:
-        if config["activation_function"] != "relu" or not config.get("scale_attn_weights", True):
-            raise SettingsError(
-                "of GPT-2's, semigpt builds those with ReLU and scaled attention; load it with "
-                "transformers"
-            )
-        return BlocksSettings(
-            vocab_size=config["vocab_size"],
-            context_length=config["n_positions"],
-            width=config["n_embd"],
-            num_layers=config["n_layer"],
-            num_heads=config["n_head"],
-            hidden_width=config.get("n_inner"),
-            norm_epsilon=config["layer_norm_epsilon"],
-            tie_embeddings=config.get("tie_word_embeddings", True),
-            dropout=0.0,
-        )
+        return BlocksSettings(**gpt2.settings_of(config))
 
     def __init__(self, settings: BlocksSettings) -> None:
         super().__init__(settings, output_bias=False)
@@ -460,34 +457,21 @@ class BlocksModel(_EmbeddingModel):
         return cast(Tensor, self.lm_head(self.final_norm(hidden_BC)))
 
     def huggingface_config(self) -> dict[str, Any]:
-        settings = self.settings
-        return {
-            "model_type": "gpt2",
-            "architectures": ["GPT2LMHeadModel"],
-            "vocab_size": settings.vocab_size,
-            "n_positions": settings.context_length,
-            "n_embd": settings.width,
-            "n_layer": settings.num_layers,
-            "n_head": settings.num_heads,
-            "n_inner": settings.feedforward_width,
-            "activation_function": "relu",
-            "layer_norm_epsilon": settings.norm_epsilon,
-            "scale_attn_weights": True,
-            "resid_pdrop": 0.0,
-            "embd_pdrop": 0.0,
-            "attn_pdrop": 0.0,
-            "tie_word_embeddings": settings.tie_embeddings,
-            "use_cache": True,
-            "torch_dtype": "float32",
-        }
+        return gpt2.config_of(self.settings)
+
+    def uncut_shapes(self, context_length: int) -> dict[str, tuple[int, ...]]:
+        return {gpt2.POSITIONS: (context_length, self.settings.width)}
+
+    def stored_name(self, name: str) -> str | None:
+        return gpt2.stored_name(name, self.settings)
 
     def huggingface_state(self) -> dict[str, Tensor]:
-        return to_gpt2(self.state_dict(), self.settings)
+        return gpt2.state_of(self.state_dict(), self.settings)
 
     @torch.no_grad()
     def load_huggingface_state(self, state: dict[str, Tensor]) -> None:
-        """Load weights written by `huggingface_state`.
+        """Load weights written by `huggingface_state`; of positions, as many as it has.
 
-        Raises SettingsError where queries, keys or values have a bias that is not zero.
+        Raises SettingsError where queries, keys or values have a bias that this shape has not.
         """
-        self.load_state_dict(from_gpt2(state, self.settings))
+        self.load_state_dict(gpt2.own_state(state, self.settings))

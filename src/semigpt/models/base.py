@@ -108,6 +108,7 @@ class LanguageModel(nn.Module, ABC):
     book: ClassVar[Mapping[str, Any]] = {"context_length": 8}
     book_loss: ClassVar[float | None] = None
     settings: ModelSettings
+    cuts_context: ClassVar[bool] = False  # whether weights serve a shorter context too
     auxiliary_files: ClassVar[tuple[str, ...]] = ()  # files it may have beside its weights
     # The dtype of the products. Weights are kept, and updated, in float32 whatever it is.
     compute_dtype: torch.dtype = torch.float32
@@ -214,9 +215,9 @@ class LanguageModel(nn.Module, ABC):
         """The tables `model`, `training` and `optimizer` of a recipe that a size sets."""
 
     @classmethod
-    def model_type(cls) -> str:
-        """The `model_type` of its config.json."""
-        return f"semigpt-{cls.kind}"
+    def model_types(cls) -> tuple[str, ...]:
+        """Each `model_type` of a config.json that this rung builds."""
+        return (f"semigpt-{cls.kind}",)
 
     @classmethod
     def settings_from_huggingface(cls, config: Mapping[str, Any]) -> ModelSettings:
@@ -229,6 +230,16 @@ class LanguageModel(nn.Module, ABC):
     @abstractmethod
     def huggingface_config(self) -> dict[str, Any]:
         """The `config.json`: one that `transformers` builds, or one that names semigpt."""
+
+    def uncut_shapes(self, context_length: int) -> dict[str, tuple[int, ...]]:
+        """The shapes by `huggingface_state` that are others with this context length."""
+        return {}
+
+    def stored_name(self, name: str) -> str | None:
+        """A tensor's name in weights that another program saved, as `huggingface_state` has it;
+        None for what is no weight of this model.
+        """
+        return name
 
     def huggingface_state(self) -> dict[str, Tensor]:
         """The weights under the names and shapes that `config.json` promises."""

@@ -112,7 +112,7 @@ class SemiGPT(LanguageModel):
 
     def huggingface_config(self) -> dict[str, Any]:
         return {
-            "model_type": self.model_type(),
+            "model_type": self.model_types()[0],
             "architectures": ["SemiGPT"],
             "vocab_size": self.settings.vocab_size,
             "context_length": self.settings.context_length,

@@ -1,5 +1,7 @@
 """The top rung: a GPT of today, with Qwen3's shape and names, so that other tools load it.
 
+Settings make it a Llama, Mistral or Qwen2 (`semigpt.models.families`).
+
     RMSNorm instead of LayerNorm      Zhang and Sennrich 2019, arXiv 1910.07467
     rotary positions (RoPE)           Su and others 2021, arXiv 2104.09864
     SwiGLU feed-forward               Shazeer 2020, arXiv 2002.05202
@@ -25,12 +27,15 @@ from torch import Tensor, nn
 from semigpt.auto import Choice, Size
 from semigpt.errors import SettingsError
 from semigpt.models.base import Cache, LanguageModel, LayerPass, ModelSettings, windows_of
+from semigpt.models.cache import KeyValueCache
+from semigpt.models.families import FAMILIES, Family, config_of, settings_of
 from semigpt.models.layers import (
-    KeyValueCache,
     Linear,
     RMSNorm,
+    RopeScaling,
     attend,
     attention_weights,
+    inverse_frequencies,
     rotary_table,
     rotate,
 )
@@ -72,6 +77,12 @@ class GPTSettings(ModelSettings):
     norm_epsilon: float = 1e-6
     tie_embeddings: bool = False
     dropout: float = 0.0
+    # Whose shape it is, and is saved as; default: qwen3, which alone normalizes queries and keys.
+    family: Family | None = None
+    # Of qwen3 and llama, on queries, keys, values and the projection behind them. qwen2 has biases
+    # on the first three, mistral none.
+    attention_bias: bool | None = None
+    rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,6 +105,29 @@ class GPTSettings(ModelSettings):
             )
         if not 0 <= self.dropout < 1:
             raise SettingsError(f"dropout must be at least 0 and less than 1, not {self.dropout}")
+        if self.rope_scaling is not None:
+            factor, low, high, context = self.rope_scaling
+            if not (factor > 0 and low < high and context >= 0):
+                raise SettingsError(
+                    "rope_scaling is a factor of more than 0, a low and a higher high frequency "
+                    f"factor, and a context or 0, not {self.rope_scaling}"
+                )
+
+    @property
+    def qk_norm(self) -> bool:
+        """Whether each head's queries and keys are normalized."""
+        return self.family in (None, "qwen3")
+
+    @property
+    def biases(self) -> tuple[bool, bool]:
+        """Whether queries, keys and values have biases, and whether the projection behind has."""
+        both = bool(self.attention_bias) and self.family in (None, "qwen3", "llama")
+        return both or self.family == "qwen2", both
+
+    @property
+    def in_c(self) -> bool:
+        """Whether it is of the shape that the C computes: Qwen3's, without biases."""
+        return self.qk_norm and not self.biases[0]
 
     @property
     def kv_heads(self) -> int:
@@ -121,13 +155,15 @@ class GPTSettings(ModelSettings):
     def parameter_count(self) -> int:
         C, D = self.width, self.head_width
         tables = (1 if self.tie_embeddings else 2) * self.padded_vocab_size * C
-        attention = 2 * C * D * (self.num_heads + self.kv_heads) + 2 * D
+        attention = 2 * C * D * (self.num_heads + self.kv_heads) + 2 * D * self.qk_norm
+        on_heads, behind = self.biases
+        attention += D * (self.num_heads + 2 * self.kv_heads) * on_heads + C * behind
         a_block = 2 * C + attention + 3 * C * self.feedforward_width
         return tables + self.num_layers * a_block + C
 
 
 class Attention(nn.Module):
-    """Causal grouped-query attention with rotary positions and normalized queries and keys."""
+    """Causal grouped-query attention with rotary positions; Qwen3 normalizes queries and keys."""
 
     def __init__(self, settings: GPTSettings) -> None:
         super().__init__()
@@ -137,12 +173,15 @@ class Attention(nn.Module):
             settings.head_width,
         )
         self.dropout = settings.dropout
-        self.q_proj = Linear(settings.width, self.num_heads * self.head_width)
-        self.k_proj = Linear(settings.width, self.kv_heads * self.head_width)
-        self.v_proj = Linear(settings.width, self.kv_heads * self.head_width)
-        self.o_proj = Linear(self.num_heads * self.head_width, settings.width)
-        self.q_norm = RMSNorm(self.head_width, settings.norm_epsilon)
-        self.k_norm = RMSNorm(self.head_width, settings.norm_epsilon)
+        C, D, (on_heads, behind) = settings.width, self.head_width, settings.biases
+        self.q_proj = Linear(C, self.num_heads * D, bias=on_heads)
+        self.k_proj = Linear(C, self.kv_heads * D, bias=on_heads)
+        self.v_proj = Linear(C, self.kv_heads * D, bias=on_heads)
+        self.o_proj = Linear(self.num_heads * D, C, bias=behind)
+        self.q_norm, self.k_norm = (
+            RMSNorm(D, settings.norm_epsilon) if settings.qk_norm else nn.Identity()
+            for _ in range(2)
+        )
 
     def forward(
         self,
@@ -168,10 +207,11 @@ class Attention(nn.Module):
         """Queries `[B, H, T, D]`, keys and values `[B, K, T, D]`, normalized and rotated."""
         B, T, _ = x_BTC.shape
         # One product for the three: a CPU is faster at fewer, larger products.
-        weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)).to(
-            x_BTC.dtype
-        )
-        heads_BTHD = F.linear(x_BTC, weight).view(B, T, -1, self.head_width)
+        parts = self.q_proj, self.k_proj, self.v_proj
+        weight, bias = torch.cat([part.weight for part in parts]).to(x_BTC.dtype), None
+        if self.q_proj.bias is not None:
+            bias = torch.cat([part.bias for part in parts]).to(x_BTC.dtype)
+        heads_BTHD = F.linear(x_BTC, weight, bias).view(B, T, -1, self.head_width)
         q, k, v = torch.split(
             heads_BTHD.transpose(1, 2), [self.num_heads, self.kv_heads, self.kv_heads], dim=1
         )
@@ -252,6 +292,7 @@ class GPT(LanguageModel):
         "num_layers": 4,
         "num_heads": 4,
     }
+    cuts_context: ClassVar[bool] = True
     settings: GPTSettings
 
     @classmethod
@@ -279,34 +320,14 @@ class GPT(LanguageModel):
         }
 
     @classmethod
-    def model_type(cls) -> str:
-        return "qwen3"
+    def model_types(cls) -> tuple[str, ...]:
+        return tuple(FAMILIES)
 
     @classmethod
     def settings_from_huggingface(cls, config: Mapping[str, Any]) -> ModelSettings:
-        if (
-            config.get("attention_bias")
-            or config.get("rope_scaling")
-            or config.get("use_sliding_window")
-        ):
-            raise SettingsError(
-                "attention_bias, rope_scaling and use_sliding_window are not of the shape semigpt "
-                "builds"
-            )
-        return GPTSettings(
-            vocab_size=config["vocab_size"],
-            context_length=config["max_position_embeddings"],
-            width=config["hidden_size"],
-            num_layers=config["num_hidden_layers"],
-            num_heads=config["num_attention_heads"],
-            num_kv_heads=config["num_key_value_heads"],
-            head_dim=config["head_dim"],
-            hidden_width=config["intermediate_size"],
-            rope_theta=config.get("rope_theta") or config["rope_parameters"]["rope_theta"],
-            norm_epsilon=config["rms_norm_eps"],
-            tie_embeddings=config["tie_word_embeddings"],
-        )
+        return GPTSettings(**settings_of(config))
 
+    inverse_frequencies_P: Tensor
     cos_TD: Tensor
     sin_TD: Tensor
 
@@ -327,9 +348,13 @@ class GPT(LanguageModel):
                 nn.init.normal_(
                     parameter, std=0.02 / math.sqrt(2 * settings.num_layers) if branch else 0.02
                 )
-        cos_TD, sin_TD = rotary_table(
-            torch.arange(settings.context_length), settings.head_width, settings.rope_theta
+            elif name.endswith("_proj.bias"):
+                nn.init.zeros_(parameter)
+        frequencies_P = inverse_frequencies(
+            settings.head_width, settings.rope_theta, settings.rope_scaling
         )
+        cos_TD, sin_TD = rotary_table(torch.arange(settings.context_length), frequencies_P)
+        self.register_buffer("inverse_frequencies_P", frequencies_P, persistent=False)
         self.register_buffer("cos_TD", cos_TD, persistent=False)
         self.register_buffer("sin_TD", sin_TD, persistent=False)
 
@@ -432,9 +457,7 @@ class GPT(LanguageModel):
         positions_T = torch.arange(
             cache.length, cache.length + tokens_BT.shape[1], device=tokens_BT.device
         )
-        cos_TD, sin_TD = rotary_table(
-            positions_T, self.settings.head_width, self.settings.rope_theta
-        )
+        cos_TD, sin_TD = rotary_table(positions_T, self.inverse_frequencies_P)
         rotary = (cos_TD.to(self.compute_dtype), sin_TD.to(self.compute_dtype))
         x_BTC = self._embedded(tokens_BT, cache).to(self.compute_dtype)
         for layer, block in enumerate(self.model.layers):
@@ -444,28 +467,11 @@ class GPT(LanguageModel):
         return self._output(hidden_BTC[:, -1:], cache.recent(tokens_BT))[:, -1].float()
 
     def huggingface_config(self) -> dict[str, Any]:
-        settings = self.settings
-        return {
-            "model_type": "qwen3",
-            "architectures": ["Qwen3ForCausalLM"],
-            "vocab_size": settings.vocab_size,
-            "max_position_embeddings": settings.context_length,
-            "hidden_size": settings.width,
-            "num_hidden_layers": settings.num_layers,
-            "num_attention_heads": settings.num_heads,
-            "num_key_value_heads": settings.kv_heads,
-            "head_dim": settings.head_width,
-            "intermediate_size": settings.feedforward_width,
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "rms_norm_eps": settings.norm_epsilon,
-            "rope_theta": settings.rope_theta,
-            "tie_word_embeddings": settings.tie_embeddings,
-            "use_cache": True,
-            "use_sliding_window": False,
-            "torch_dtype": "float32",
-        }
+        return config_of(self.settings)
+
+    def stored_name(self, name: str) -> str | None:
+        tied = name == "lm_head.weight" and self.settings.tie_embeddings
+        return None if tied or name.endswith("rotary_emb.inv_freq") else name
 
     def huggingface_state(self) -> dict[str, Tensor]:
         """Qwen3's names, without the vocabulary's padding rows and a tied output layer."""

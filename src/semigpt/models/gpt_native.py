@@ -8,17 +8,21 @@ from semigpt.models.gpt import GPT, Forward
 from semigpt.native import gpt_step
 from semigpt.native.gpt_weights import GPTShape, GPTWeights, LayerWeights
 
-__all__ = ["gpt_shape", "gpt_weights", "native_forward"]
+__all__ = ["fits", "gpt_shape", "gpt_weights", "native_forward"]
 
 
 def native_forward(model: GPT) -> Forward | None:
     """The forward pass in C of the model as it is now; None where there is none for it."""
-    shape, dtype = gpt_shape(model), model.compute_dtype
-    if not gpt_step.fits(shape, dtype, model.parameters()):
+    dtype = model.compute_dtype
+    if not fits(model) or gpt_step.library_or_none(dtype) is None:
         return None
-    if gpt_step.library_or_none(dtype) is None:
-        return None
-    return gpt_step.GPTStep(shape, gpt_weights(model), dtype).hidden
+    return gpt_step.GPTStep(gpt_shape(model), gpt_weights(model), dtype).hidden
+
+
+def fits(model: GPT) -> bool:
+    """Whether gpt_step.c can run this model."""
+    shape = gpt_shape(model)
+    return model.settings.in_c and gpt_step.fits(shape, model.compute_dtype, model.parameters())
 
 
 def gpt_shape(model: GPT) -> GPTShape:

@@ -5,38 +5,37 @@ Shapes: B sequences, T and S positions, H heads, D the width of a head, C the mo
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semigpt.models.base import Cache
-
-if TYPE_CHECKING:
-    from semigpt.models.gpt import GPTSettings
-
 __all__ = [
-    "KeyValueCache",
     "Linear",
     "RMSNorm",
+    "RopeScaling",
     "attend",
     "attention_weights",
+    "inverse_frequencies",
     "rotary_table",
     "rotate",
 ]
 
+# Llama 3's: factor, low and high frequency factor, and the context before it. A context of 0
+# divides every frequency by the factor.
+RopeScaling = tuple[float, float, float, float]
+
 
 class Linear(nn.Linear):
-    """A product without bias in the dtype of its input; the weight itself stays float32."""
+    """A product in the dtype of its input, without bias unless asked; the weight stays float32."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, bias=False)
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
+        super().__init__(inputs, outputs, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
 
 
 class RMSNorm(nn.Module):
@@ -51,15 +50,32 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.epsilon)
 
 
-def rotary_table(positions_T: Tensor, head_width: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of RoPE, `[T, D]` both.
+def inverse_frequencies(
+    head_width: int, theta: float, scaling: RopeScaling | None = None
+) -> Tensor:
+    """The angle by which each pair of a head turns per position, `[D / 2]`.
 
-    Pair i turns by position * theta^(-2i/D) (arXiv 2104.09864, eq. 15).
+    Pair i turns by theta^(-2i/D) (arXiv 2104.09864, eq. 15). With Llama 3's scaling, pairs that
+    turn fewer than `low` times in the context before it are slowed by `factor`, those that turn
+    more than `high` times are not, and between them the slowing fades.
     """
-    exponents = (
-        torch.arange(0, head_width, 2, device=positions_T.device, dtype=torch.float32) / head_width
-    )
-    angles_TD = torch.outer(positions_T.float(), theta**-exponents).repeat(1, 2)
+    exponents = torch.arange(0, head_width, 2, dtype=torch.float32) / head_width
+    angles_P = theta**-exponents
+    if scaling is None:
+        return angles_P
+    factor, low, high, context = scaling
+    if not context:
+        return angles_P / factor
+    turns_P = context * angles_P / (2 * math.pi)
+    kept_P = ((turns_P - low) / (high - low)).clamp(0, 1)
+    return angles_P * kept_P + angles_P / factor * (1 - kept_P)
+
+
+def rotary_table(positions_T: Tensor, inverse_frequencies_P: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of RoPE, `[T, D]` both."""
+    angles_TD = torch.outer(
+        positions_T.float(), inverse_frequencies_P.to(positions_T.device)
+    ).repeat(1, 2)
     return angles_TD.cos(), angles_TD.sin()
 
 
@@ -100,52 +116,3 @@ def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: float) -> Te
     return F.scaled_dot_product_attention(
         q_BHTD, k_BHSD, v_BHSD, attn_mask=seen_TS, dropout_p=dropout
     )
-
-
-class KeyValueCache(Cache):
-    """Keys and values of each layer, `[B, K, context_length, D]` both, of the newest positions."""
-
-    def __init__(
-        self, settings: GPTSettings, batch_size: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.length = 0
-        shape = (batch_size, settings.kv_heads, settings.context_length, settings.head_width)
-        self.layers = [
-            (
-                torch.zeros(shape, device=device, dtype=dtype),
-                torch.zeros(shape, device=device, dtype=dtype),
-            )
-            for _ in range(settings.num_layers)
-        ]
-
-    def select(self, rows: Sequence[int]) -> KeyValueCache:
-        chosen = copy.copy(self)
-        index_B = torch.tensor(rows, device=self.layers[0][0].device)
-        chosen.layers = [(keys[index_B], values[index_B]) for keys, values in self.layers]
-        return chosen
-
-    def recent(self, tokens_BT: Tensor) -> Tensor:
-        """The tokens that the output layer may read: the new ones, though this one reads none."""
-        return tokens_BT
-
-    def append(self, layer: int, key_BKTD: Tensor, value_BKTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the new positions of a layer and return all its keys and values, `[B, K, S, D]` both.
-
-        Past `context_length` the oldest positions are overwritten in place. Keys are stored
-        rotated and RoPE depends on differences of positions alone, so the order of the slots does
-        not matter.
-        """
-        keys, values = self.layers[layer]
-        capacity = keys.shape[2]
-        if self.length + key_BKTD.shape[2] <= capacity:
-            end = self.length + key_BKTD.shape[2]
-            keys[:, :, self.length : end] = key_BKTD
-            values[:, :, self.length : end] = value_BKTD
-            return keys[:, :, :end], values[:, :, :end]
-        slots = (
-            torch.arange(self.length, self.length + key_BKTD.shape[2], device=keys.device)
-            % capacity
-        )
-        keys[:, :, slots] = key_BKTD
-        values[:, :, slots] = value_BKTD
-        return keys, values

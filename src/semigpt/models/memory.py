@@ -36,8 +36,8 @@ from torch import Tensor, nn
 from semigpt.auto import Choice
 from semigpt.errors import SettingsError
 from semigpt.models.base import ModelSettings, own_settings, windows_of
+from semigpt.models.cache import KeyValueCache
 from semigpt.models.gpt import GPT, Forward, GPTSettings, RunBlock, run_plainly
-from semigpt.models.layers import KeyValueCache
 from semigpt.ngrams.counts import LEVELS, Counts
 from semigpt.ngrams.longest_match import LONGEST_MATCH, longest_match
 from semigpt.settings import check_positive, to_table
@@ -404,8 +404,8 @@ class MemoryGPT(GPT):
         return cache
 
     @classmethod
-    def model_type(cls) -> str:
-        return f"semigpt-{cls.kind}"
+    def model_types(cls) -> tuple[str, ...]:
+        return (f"semigpt-{cls.kind}",)
 
     @classmethod
     def settings_from_huggingface(cls, config: Mapping[str, Any]) -> ModelSettings:
@@ -416,7 +416,7 @@ class MemoryGPT(GPT):
         shape = {
             name: value for name, value in to_table(self.settings).items() if name != "dropout"
         }
-        own_type = {"model_type": self.model_type(), "architectures": ["MemoryGPT"]}
+        own_type = {"model_type": self.model_types()[0], "architectures": ["MemoryGPT"]}
         return {**own_type, **shape, "torch_dtype": "float32"}
 
     def auxiliary_tensors(self) -> dict[str, dict[str, Tensor]]:

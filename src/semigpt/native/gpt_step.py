@@ -26,7 +26,7 @@ from torch import Tensor
 
 from semigpt.native.ahead import compiled
 from semigpt.native.compiler import NativeUnavailableError, check_memory
-from semigpt.native.gpt_weights import GPTShape, GPTWeights, Mixture
+from semigpt.native.gpt_weights import GPTShape, GPTWeights, Mixture, repeated, summed
 
 __all__ = ["GPTStep", "fits", "library", "library_or_none"]
 
@@ -86,8 +86,7 @@ def library_or_none(dtype: torch.dtype) -> ctypes.CDLL | None:
 def fits(shape: GPTShape, dtype: torch.dtype, parameters: Iterable[Tensor]) -> bool:
     """Whether gpt_step.c can run this GPT.
 
-    It needs a CPU, sizes that fill vectors, as many key heads as query heads, and float32
-    parameters all of which are trained.
+    It needs a CPU, sizes that fill vectors, and float32 parameters all of which are trained.
     """
     return (
         all(
@@ -97,7 +96,6 @@ def fits(shape: GPTShape, dtype: torch.dtype, parameters: Iterable[Tensor]) -> b
         and dtype in (torch.float32, torch.bfloat16)
         and shape.width % LANES == shape.hidden_width % LANES == 0
         and shape.head_width % (2 * LANES) == 0
-        and shape.kv_heads == shape.num_heads
         and shape.context_length <= LONGEST
     )
 
@@ -191,7 +189,7 @@ class GPTStep:
         # The matrices in the products' dtype, those that read the same input stacked.
         self._matrices = [
             {
-                "qkv": self._stacked(layer.qkv),
+                "qkv": self._stacked(repeated(layer.qkv, shape)),
                 "o": self._stacked((layer.o,)),
                 "gate_up": self._stacked(layer.gate_up),
                 "down": self._stacked((layer.down,)),
@@ -457,7 +455,7 @@ class GPTStep:
     def _cast_weights(self) -> None:
         """Bring the matrices up to date with the parameters."""
         for layer, matrices in zip(self.weights.layers, self._matrices, strict=True):
-            self._cast(layer.qkv, matrices["qkv"])
+            self._cast(repeated(layer.qkv, self.shape), matrices["qkv"])
             self._cast((layer.o,), matrices["o"])
             self._cast(layer.gate_up, matrices["gate_up"])
             self._cast((layer.down,), matrices["down"])
@@ -485,10 +483,9 @@ class GPTStep:
         outputs, inputs = grad_y.shape[1], x.shape[1]
         grad_matrix = self._grad_matrix[: outputs * inputs].view(outputs, inputs)
         torch.mm(grad_y.t(), x, out=grad_matrix)
-        first = 0
-        for part in parts:
+        for part, of_copies in zip(parts, grad_matrix.chunk(len(parts)), strict=True):
             gradient, add = self._gradient(part)
+            found = summed(of_copies, part, self.shape)
             self._c.semigpt_accumulate(
-                part.numel(), grad_matrix[first:].data_ptr(), weight, add, gradient.data_ptr()
+                part.numel(), found.data_ptr(), weight, add, gradient.data_ptr()
             )
-            first += len(part)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["GPTShape", "GPTWeights", "LayerWeights", "Mixture"]
+__all__ = ["GPTShape", "GPTWeights", "LayerWeights", "Mixture", "repeated", "summed"]
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,24 @@ class Mixture:
     context_NF: Tensor  # what the gate reads beside the hidden state
     own_loss: float  # weight of the net's own loss beside the mixture's
     added_NC: Tensor  # added to the token embeddings
+
+
+def repeated(parts: tuple[Tensor, ...], shape: GPTShape) -> tuple[Tensor, ...]:
+    """Queries, keys and values, each key and value head once for every query head that reads it.
+
+    The net is the same function; the gradient of a head is the sum over its copies (`summed`).
+    """
+    group = shape.num_heads // shape.kv_heads
+    if group == 1:
+        return parts
+    q, *shared = parts
+    heads = (part.view(shape.kv_heads, 1, -1) for part in shared)
+    return q, *(head.expand(-1, group, -1).reshape(len(q), -1) for head in heads)
+
+
+def summed(grad: Tensor, part: Tensor, shape: GPTShape) -> Tensor:
+    """The gradient of `part` from that of its copies, `[len(part) * group, C]`."""
+    group = len(grad) // len(part)
+    if group == 1:
+        return grad
+    return grad.view(shape.kv_heads, group, shape.head_width, -1).sum(1).view_as(part)

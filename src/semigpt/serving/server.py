@@ -20,6 +20,7 @@ from semigpt.device import pick_device
 from semigpt.errors import SemigptError, SettingsError
 from semigpt.generation.engine import Engine
 from semigpt.generation.quantize import Precision
+from semigpt.huggingface.hub import local_folder
 from semigpt.huggingface.open import open_run
 from semigpt.native import decode, landlock, ngrams, tokenize
 from semigpt.native.compiler import NativeUnavailableError
@@ -56,11 +57,12 @@ class Models:
         Raises SettingsError where two have one name.
         """
         found: dict[str, Path] = {}
-        for path in paths:
+        for named in paths:
+            path = local_folder(named)
             own = _is_model(path) or not path.is_dir()
             inside = [] if own else filter(_is_model, sorted(path.iterdir()))
             for each in list(inside) or [path]:
-                name = each.resolve().name
+                name = named.name if each == path != named else each.resolve().name
                 if name in found:
                     raise SettingsError(
                         f"two models are called {name!r}; rename one of the folders"

@@ -35,6 +35,7 @@ from semigpt.run import Evaluated, Finished
 from semigpt.settings import check_choice
 from semigpt.storage import replace_file
 from semigpt.tokenizers import Kind, Tokenizer
+from semigpt.tokenizers.base import AnyKind
 
 __all__ = ["Comparison", "Measured", "Trained", "check_free", "compare", "measure"]
 
@@ -75,7 +76,7 @@ class Measured:
     encode, decode: 10^6 bytes of UTF-8 per second, the fastest of three passes
     """
 
-    kind: Kind
+    kind: AnyKind
     vocab_size: int
     characters_per_token: float
     bytes_per_token: float
@@ -95,7 +96,7 @@ class Trained:
     curve: (seconds, bits per character) at each evaluation, on blocks spread over that split
     """
 
-    kind: Kind
+    kind: AnyKind
     run: Path
     parameters: int
     steps: int

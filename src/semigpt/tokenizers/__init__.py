@@ -16,6 +16,7 @@ from semigpt.storage import read_json, read_settled
 from semigpt.tokenizers.base import (
     CONFIG_FILE,
     TOKENIZER_FILE,
+    AnyKind,
     Kind,
     Normalization,
     StreamDecoder,
@@ -31,6 +32,7 @@ from semigpt.tokenizers.byte_level import (
 )
 from semigpt.tokenizers.char import CharTokenizer
 from semigpt.tokenizers.char_bpe import CharBPETokenizer
+from semigpt.tokenizers.foreign import ForeignTokenizer
 from semigpt.tokenizers.jamo import JamoTokenizer
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "ByteTokenizer",
     "CharBPETokenizer",
     "CharTokenizer",
+    "ForeignTokenizer",
     "JamoTokenizer",
     "Kind",
     "Normalization",
@@ -54,7 +57,7 @@ DEFAULT_VOCAB_SIZE = 8000  # of the kinds whose tokens are longer than a charact
 
 
 def train_tokenizer(
-    kind: Kind,
+    kind: AnyKind,
     documents: Iterable[str],
     *,
     vocab_size: int | None = None,
@@ -117,39 +120,53 @@ def count_characters(
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
-    """The tokenizer that `Tokenizer.save` wrote into `folder`, with the same ids.
+    """The tokenizer of a folder: one that `Tokenizer.save` wrote, with the same ids, or another's.
 
     Raises TokenizerError, naming the file, for a folder without one, a file that is not JSON or not
-    a tokenizer that semigpt wrote, and ids other than those it was saved with.
+    a tokenizer, and ids other than those it was saved with.
     """
     return read_settled(Path(folder), lambda: _load(Path(folder) / TOKENIZER_FILE))
 
 
 def _load(path: Path) -> Tokenizer:
-    document = _read_json(path)
-    try:
-        tokenizer = _from_tokenizer_json(document)
-        same = fingerprint_of(document) == tokenizer.fingerprint
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        reason = f"{type(error).__name__}: {str(error)[:200]}"
-        raise TokenizerError(f"{path} is not a tokenizer that semigpt wrote ({reason})") from error
-    except TokenizerError as error:
-        raise TokenizerError(f"{path}: {error}") from error
-    if not same:
-        raise TokenizerError(
-            f"{path} was not written by semigpt, or was changed since: "
-            f"its ids are not those of a {tokenizer.kind} tokenizer with its tokens"
-        )
+    document, config = _read_json(path), {}
     config_path = path.with_name(CONFIG_FILE)
     if config_path.exists():
-        expected = _read_json(config_path).get("fingerprint", tokenizer.fingerprint)
-        if expected != tokenizer.fingerprint:
+        config = _read_json(config_path)
+    tokenizer, reason = None, "its ids are not those of a tokenizer of its kind with its tokens"
+    try:
+        tokenizer = _from_tokenizer_json(document)
+        if fingerprint_of(document) != tokenizer.fingerprint:
+            tokenizer = None
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+    except TokenizerError as error:
+        reason = str(error)
+    if tokenizer is None:
+        if "fingerprint" in config:  # which semigpt alone writes
             raise TokenizerError(
-                f"{path} is not the one that {config_path.name} was saved with (its fingerprint "
-                f"begins {tokenizer.fingerprint[:8]}, not {str(expected)[:8]}); copy both files "
-                "from one folder"
+                f"{path} was not written by semigpt, or was changed since ({reason})"
             )
+        return _load_foreign(path, config)
+    if (expected := config.get("fingerprint", tokenizer.fingerprint)) != tokenizer.fingerprint:
+        raise TokenizerError(
+            f"{path} is not the one that {config_path.name} was saved with (its fingerprint begins "
+            f"{tokenizer.fingerprint[:8]}, not {str(expected)[:8]}); copy both files from one "
+            "folder"
+        )
     return tokenizer
+
+
+def _load_foreign(path: Path, config: Mapping[str, Any]) -> ForeignTokenizer:
+    """A tokenizer that semigpt did not write."""
+    named = path.with_name("special_tokens_map.json")
+    tokens = _read_json(named) if named.exists() else {}
+    try:
+        return ForeignTokenizer(path.read_bytes(), {**tokens, **config})
+    except OSError as error:
+        raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
+    except TokenizerError as error:
+        raise TokenizerError(f"{path} is not a tokenizer: {error}") from None
 
 
 def _from_tokenizer_json(document: Mapping[str, Any]) -> Tokenizer:

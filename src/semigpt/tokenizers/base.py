@@ -30,6 +30,7 @@ __all__ = [
     "CONFIG_FILE",
     "END_OF_TEXT",
     "TOKENIZER_FILE",
+    "AnyKind",
     "Kind",
     "Normalization",
     "StreamDecoder",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 Kind = Literal["char", "byte", "jamo", "bpe", "char_bpe", "unigram"]
+AnyKind = Literal[Kind, "foreign"]
 Normalization = Literal["NFC"]
 Ids = NDArray[np.unsignedinteger[Any]]
 """Token ids, 1-D, in the smallest unsigned type that holds the vocabulary."""
@@ -56,7 +58,7 @@ class Tokenizer(ABC):
     `add_special_tokens=False` it does not.
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[AnyKind]
     normalization: Normalization | None
     """What `encode` applies first, saved as the normalizer of `tokenizer.json`; None for
     nothing."""
@@ -80,6 +82,20 @@ class Tokenizer(ABC):
     def end_of_text(self) -> int | None:
         """The id of <|endoftext|>, or None where there is none."""
         return self.special_tokens.get(END_OF_TEXT)
+
+    @property
+    def begin_of_text(self) -> int | None:
+        """The id that stands before a text: here the one that ended the text before."""
+        return self.end_of_text
+
+    @property
+    def unscored(self) -> int | None:
+        """`begin_of_text`, where it is another id than `end_of_text`: it follows that one always.
+
+        It is no part of the text, and a model that was never shown one after another would pay
+        for it.
+        """
+        return None if self.begin_of_text == self.end_of_text else self.begin_of_text
 
     @property
     def dtype(self) -> np.dtype[Any]:

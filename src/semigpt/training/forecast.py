@@ -66,22 +66,32 @@ class Forecast:
 
 
 def check_resources(
-    model: ModelSettings, settings: TrainingSettings, folder: Path, device: torch.device
+    model: ModelSettings,
+    settings: TrainingSettings,
+    optimizer: OptimizerSettings,
+    folder: Path,
+    device: torch.device,
+    *,
+    from_model: bool = False,
 ) -> None:
     """Raise SettingsError where memory or disk have less free than the least that the run needs.
 
-    In memory: weights, gradients and one moment, and a micro-batch's logits with their gradient. On
-    disk: the checkpoints to keep, one more while it is written, and the model twice.
+    In memory: weights, gradients and moments, one of Muon's, and a micro-batch's logits with their
+    gradient; for a run that begins from another's weights, which may be large, also the best
+    weights, and the second model of the rehearsal. On disk: the checkpoints to keep, one more while
+    it is written, and the model twice.
     """
     parameters = model.parameter_count
     rows = settings.batch_size // settings.gradient_accumulation
     logits = rows * model.context_length * model.vocab_size
-    memory = FLOAT_BYTES * (3 * parameters + 2 * logits)
+    copies = 2 + (2 if optimizer.optimizer == "adamw" else 1) + 2 * from_model
+    memory = FLOAT_BYTES * (copies * parameters + 2 * logits)
     free = available_memory(device)
     if free is not None and memory > free:
+        smaller = "a smaller model with --from" if from_model else "a smaller --size"
         raise SettingsError(
             f"this run needs at least {readable_bytes(memory)} of memory and {device} has "
-            f"{readable_bytes(free)} free; choose a smaller --size, or more gradient_accumulation"
+            f"{readable_bytes(free)} free; choose {smaller}, or more gradient_accumulation"
         )
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     disk = checkpoint_disk(3 * FLOAT_BYTES * parameters, parameters, settings.keep)

@@ -9,7 +9,7 @@ from torch import Tensor
 from semigpt.errors import SettingsError
 from semigpt.models.attention import BlocksModel
 from semigpt.models.gpt import GPT
-from semigpt.models.gpt_native import gpt_shape, gpt_weights
+from semigpt.models.gpt_native import fits, gpt_shape, gpt_weights
 from semigpt.models.memory import MemoryGPT
 from semigpt.native import blocks_step, gpt_step
 from semigpt.native.compiler import NativeUnavailableError
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["NativeBlocksStep", "NativeGPTStep", "NativeMemoryStep", "available", "limits"]
 
 GPT_LIMITS = (
-    "a CPU, widths in multiples of 16, heads in multiples of 32, as many key heads as query heads, "
+    "a CPU, Qwen3's shape without biases, widths in multiples of 16, heads in multiples of 32, "
     f"and a context up to {gpt_step.LONGEST}"
 )
 BLOCKS_LIMITS = (
-    "a CPU, float32, widths in multiples of 16, heads in multiples of 4, and a context up to "
+    "a CPU, float32, ReLU, widths in multiples of 16, heads in multiples of 4, and a context up to "
     f"{blocks_step.LONGEST}"
 )
 
@@ -34,9 +34,13 @@ BLOCKS_LIMITS = (
 def limits(model: GPT | BlocksModel) -> str | None:
     """What the step in C takes, where this model is not it; None where it is."""
     if isinstance(model, GPT):
-        fits = gpt_step.fits(gpt_shape(model), model.compute_dtype, model.parameters())
-        return None if fits else GPT_LIMITS
-    return None if blocks_step.fits(blocks_shape(model), model.parameters()) else BLOCKS_LIMITS
+        return None if fits(model) else GPT_LIMITS
+    relu = model.settings.activation is None
+    return (
+        None
+        if relu and blocks_step.fits(blocks_shape(model), model.parameters())
+        else BLOCKS_LIMITS
+    )
 
 
 def available(model: GPT | BlocksModel, *, required: bool) -> bool:

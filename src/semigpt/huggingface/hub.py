@@ -1,0 +1,62 @@
+"""Model folders on the Hugging Face Hub: names, and what is fetched of them."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+from semigpt.errors import CheckpointError, SettingsError
+
+__all__ = ["HUB", "fetched", "local_folder"]
+
+HUB = "hf:"
+NAME = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+# Data alone: no pickles and no programs. What lies in folders is for other programs.
+FETCHED = ("*.json", "*.safetensors", "*.model", "*.txt")
+NOT_FETCHED = ("*/*",)
+
+
+def local_folder(path: Path | str) -> Path:
+    """`path` itself, or for hf:USER/NAME[@REVISION] the folder in which that was fetched."""
+    name = path if isinstance(path, str) else path.as_posix()
+    return fetched(name) if name.startswith(HUB) else Path(path)
+
+
+@cache
+def fetched(name: str) -> Path:
+    """The local folder of hf:USER/NAME[@REVISION], fetched once and kept by `huggingface_hub`.
+
+    Raises SettingsError for another spelling, CheckpointError where there is no such model or the
+    Hub does not answer.
+    """
+    parts = NAME.fullmatch(name)
+    if parts is None:
+        raise SettingsError(f"a model of the Hub is hf:USER/NAME[@REVISION], not {name!r}")
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                parts[1],
+                revision=parts[2],
+                allow_patterns=list(FETCHED),
+                ignore_patterns=list(NOT_FETCHED),
+            )
+        )
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "nothing"
+        advice = "try again later"
+        if status in (401, 403, 404):
+            advice = "check the name, or log in with `hf auth login`"
+        raise CheckpointError(f"{name}: {constants.ENDPOINT} answered {status}: {advice}") from None
+    except LocalEntryNotFoundError:
+        raise CheckpointError(
+            f"{name}: no connection to {constants.ENDPOINT}, and it was not fetched before: check "
+            "the network, or name a folder"
+        ) from None
+    except Exception as error:
+        # The HTTP client's own errors; which client it is differs by version.
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise CheckpointError(f"{name}: not fetched from {constants.ENDPOINT} ({reason})") from None
