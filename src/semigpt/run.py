@@ -109,9 +109,8 @@ class Finished:
     baselines: Baselines | None  # None where a new text's run was stopped before they were measured
     complete: bool
     skipped: int  # steps without an update: their loss or gradient was not finite
-    saving_fraction: (
-        float  # of the run's time, spent on checkpoints and model/ before its last save
-    )
+    # Of the run's time, spent on checkpoints and model/ before its last save.
+    saving_fraction: float
     last_save_seconds: float
     forecast: Forecast | None  # None where an older run was resumed without one
     memory: int  # bytes, the most that were held
