@@ -75,12 +75,12 @@ BEGIN: dict[str, tuple[float, float]] = {
     "heart_power": (1.1, 0.1),
     "heart_scarcity": (0.8, 0.2),
     "heart_size": (1.0, 0.4),
+    "heart_vocabulary": (0.0, 0.5),
     "heart_dropout": (8.0, 4.0),
-    "heart_decay": (7.0, 3.0),
     "dropout_cost": (4.0, 2.0),
     "decay_cost": (1.0, 0.5),
 }
-POSITIVE = ("repeats", "heart", "heart_power", "taught_sharpness", "heart_dropout", "heart_decay")
+POSITIVE = ("repeats", "heart", "heart_power", "taught_sharpness", "heart_dropout")
 
 
 @dataclass(frozen=True)

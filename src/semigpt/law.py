@@ -169,16 +169,16 @@ def vocabulary_doublings(learner: Learner) -> float:
 def overfitting(text: Text, learner: Learner, readings: float, by: Mapping[str, float]) -> float:
     """What learning a text by heart costs, as a fraction of its bits.
 
-    More for a large net and for few tokens; less with dropout and weight decay.
+    More for a large net, a large vocabulary and few tokens; less with dropout and weight decay.
     """
     if readings <= 1:
         return 0.0
     tokens = text.characters * learner.per_character
     scarcity = by["heart_scarcity"] * (MILLION - math.log2(tokens))
     size = by["heart_size"] * math.log(learner.block_parameters / BLOCK_PARAMETERS, 4)
-    kept = math.exp(
-        -by["heart_dropout"] * learner.dropout - by["heart_decay"] * learner.weight_decay
-    )
+    if learner.vocab_size is not None:
+        size += by["heart_vocabulary"] * vocabulary_doublings(learner)
+    kept = math.exp(-by["heart_dropout"] * learner.dropout)
     cost = by["heart"] * math.pow(readings - 1, by["heart_power"]) * math.pow(2, scarcity + size)
     return math.log1p(cost * kept)
 
