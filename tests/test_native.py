@@ -315,5 +315,5 @@ def test_without_a_compiler_generation_goes_on_and_says_so_once(
 def test_other_rungs_are_decoded_by_pytorch() -> None:
     bigram = SemiGPT(BigramSettings(vocab_size=9, context_length=4))
     assert isinstance(make_decoder(bigram), TorchDecoder)
-    with pytest.raises(NativeUnavailableError, match="bigram rung"):
+    with pytest.raises(NativeUnavailableError, match="a bigram of this shape"):
         make_decoder(bigram, native=True)

@@ -14,7 +14,7 @@ import semigpt
 
 SOURCE = Path(semigpt.__file__).parent
 # The third is a program of its own, which imports nothing of semigpt.
-HOMES = {"storage.py", "system.py", "corpus/kinds/pdf_pages.py"}
+HOMES = {"storage.py", "system.py", "corpus/kinds/pdf_pages.py", "native/landlock.py"}
 UNIX_MODULES = ("fcntl", "resource", "pwd", "grp", "termios")
 MODULES = {
     *(*UNIX_MODULES, "tty", "pty", "posix", "syslog", "curses", "readline", "crypt"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,9 @@ from torch import Tensor, nn
 
 from conftest import VOCABULARY, small_model
 from semigpt.dataset import Dataset
-from semigpt.errors import CheckpointError
+from semigpt.errors import SettingsError
 from semigpt.huggingface.folder import load_model, save_model
-from semigpt.models import build_model
+from semigpt.models import build_model, gpt2
 from semigpt.models.attention import BlocksModel, Head, MultiHeadAttention, attend
 from semigpt.models.base import LanguageModel
 from semigpt.models.loss import linear_loss
@@ -128,14 +127,11 @@ def test_blocks_load_as_gpt2(tied: bool, tmp_path: Path) -> None:
     torch.testing.assert_close(load_model(tmp_path / "m")(inputs)[0], model(inputs)[0])
 
 
-def test_another_gpt2_is_refused(tmp_path: Path) -> None:
-    tokens = tokenizer()
-    model = build_model("blocks", tokens.vocab_size, {"context_length": 8})
-    save_model(tmp_path, model, tokens, "card")
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "activation_function": "gelu_new"}))
-    with pytest.raises(CheckpointError, match="ReLU"):
-        load_model(tmp_path)
+def test_another_gpt2_is_refused() -> None:
+    config = build_model("blocks", 300, {"context_length": 8}).huggingface_config()
+    assert gpt2.settings_of({**config, "activation_function": "gelu_new"})["activation"]
+    with pytest.raises(SettingsError, match="semigpt builds those with ReLU or GELU"):
+        gpt2.settings_of({**config, "activation_function": "silu"})
 
 
 # The book's loop, re-written from its description, as the oracle

@@ -31,6 +31,7 @@ __all__ = [
     "is_out_of_memory",
     "is_private",
     "kill",
+    "made_private",
     "peak_memory",
     "status_of",
     "step_back",
@@ -180,6 +181,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 # Processes that are forked
+
+
+@contextlib.contextmanager
+def made_private() -> Iterator[None]:
+    """What is made inside, this user alone can read, write or connect to."""
+    before = os.umask(0o177)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def free_port() -> int:

@@ -23,6 +23,7 @@ from semigpt.models.base import LanguageModel
 from semigpt.run_folder import RunFolder
 from semigpt.storage import replace_file
 from semigpt.tokenizers.base import Tokenizer
+from semigpt.tokenizers.foreign import ForeignTokenizer
 
 __all__ = [
     "LARGEST",
@@ -130,6 +131,8 @@ def check(exhibits: Sequence[Exhibit]) -> None:
         )
     for each in exhibits:
         describe(each.model)
+        if isinstance(each.tokenizer, ForeignTokenizer):
+            raise SettingsError(f"{PAGE_FILE} has no tokenizer of others: only semigpt's own kinds")
 
 
 def page_html(title: str, exhibits: Sequence[Exhibit]) -> str:

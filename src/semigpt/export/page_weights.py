@@ -19,12 +19,13 @@ from semigpt.generation.quantize import quantize
 from semigpt.models.attention import (
     AttentionModel,
     BlocksModel,
+    BlocksSettings,
     FeedForwardModel,
     MultiHeadModel,
 )
 from semigpt.models.base import LanguageModel
 from semigpt.models.bigram import SemiGPT
-from semigpt.models.gpt import GPT
+from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.models.memory import MemoryGPT
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.tokenizers.byte_level import BPETokenizer, UnigramTokenizer
@@ -39,12 +40,16 @@ Part = dict[str, Any]
 def describe(model: LanguageModel) -> Part:
     """The parts of a model's forward pass; each matrix or vector by its name in `state_dict`.
 
-    Raises SettingsError for a rung whose forward pass the page has not got, such as one that was
-    made from another.
+    Raises SettingsError for a rung or shape whose forward pass the page has not got, such as one
+    that was made from another.
     """
-    parts = PARTS.get(type(model))
+    parts, settings = PARTS.get(type(model)), model.settings
+    if isinstance(settings, GPTSettings) and not (settings.in_c and settings.rope_scaling is None):
+        parts = None
+    if isinstance(settings, BlocksSettings) and settings.activation is not None:
+        parts = None
     if parts is None:
-        raise SettingsError(f"model.html has no forward pass for the rung {model.kind}")
+        raise SettingsError(f"model.html has no forward pass for this {model.kind}")
     return parts(model)
 
 

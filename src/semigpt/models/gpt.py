@@ -148,8 +148,8 @@ class GPTSettings(ModelSettings):
 
     @property
     def table_bytes(self) -> int:
-        """The rotations of every position, two float32 tables."""
-        return 2 * 4 * self.context_length * self.head_width
+        """The rotations of every position, two float32 tables, and their frequencies."""
+        return 4 * (2 * self.context_length * self.head_width + self.head_width // 2)
 
     @property
     def parameter_count(self) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semigpt.errors import SettingsError
+from semigpt.system import made_private
 
 __all__ = ["address", "check_host", "check_origins", "listening", "listening_at", "read_key"]
 
@@ -111,17 +112,15 @@ def listening_at(path: Path) -> Iterator[list[socket.socket]]:
     if not hasattr(socket, "AF_UNIX"):
         raise SettingsError("--socket needs a system with Unix sockets; use --port")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
-        before = os.umask(0o177)
         try:
             if path.is_socket() and made.connect_ex(str(path)) == errno.ECONNREFUSED:
                 path.unlink()
-            made.bind(str(path))
+            with made_private():
+                made.bind(str(path))
         except OSError as error:
             raise SettingsError(
                 f"{path} cannot be made ({_reason(error)}); remove it or choose another --socket"
             ) from None
-        finally:
-            os.umask(before)
         made.listen(WAITING)
         yield [made]
 
