@@ -76,7 +76,7 @@ def test_a_page_says_why_it_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -
         kind = "other"
 
     made_up = Other(BigramSettings(vocab_size=tokenizer.vocab_size, context_length=8))
-    with pytest.raises(SettingsError, match="no forward pass for the rung other"):
+    with pytest.raises(SettingsError, match="no forward pass for this other"):
         page_html("run", [Exhibit(name="run", model=made_up, tokenizer=tokenizer)])
     monkeypatch.setattr(page_file, "LARGEST", 1000)
     large = Exhibit(name="run", model=model_of("gpt", tokenizer), tokenizer=tokenizer)

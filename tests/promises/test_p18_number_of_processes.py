@@ -28,7 +28,8 @@ import json, sys
 from pathlib import Path
 from semigpt.studies.crash_test import begin, compared_files, wait_for
 for name, tables in json.loads(sys.argv[2]).items():
-    folders = {n: Path(sys.argv[1], f"{name}-{n}") for n in (1, 2, 4)}
+    numbers = (1, 2, 4) if name == "gpt" else (1, 4)
+    folders = {n: Path(sys.argv[1], f"{name}-{n}") for n in numbers}
     for n, folder in folders.items():
         wait_for(begin(tables, folder, n), folder)
     whole = compared_files(folders[1])
@@ -60,7 +61,6 @@ def test_folders_of_one_two_and_four_processes_are_the_same(tmp_path: Path) -> N
         "plain": tables("gpt", backend="plain"),
         "memory": tables("memory"),
         "blocks": tables("blocks"),
-        "attention": tables("attention"),
     }
     trained["gpt"]["training"]["teacher"] = "counts"
     done = subprocess.run(
@@ -70,20 +70,9 @@ def test_folders_of_one_two_and_four_processes_are_the_same(tmp_path: Path) -> N
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [f"{name} {n} []" for name in trained for n in (1, 2, 4)]
-
-
-def test_one_of_several_is_killed(tmp_path: Path) -> None:
-    command = ["torture", "--processes", "4", "--kills", "3", "--model", "gpt", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "semigpt", *command], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    trials = json.loads(done.stdout)["trials"]
-    assert [(t["processes"], t["gradient_accumulation"], t["kills"]) for t in trials] == [
-        (4, 4, 2), (4, 8, 1),
-    ]  # fmt: skip
-    assert all(trial["differences"] == [] for trial in trials)
+    assert done.stdout.splitlines() == [
+        f"{name} {n} []" for name in trained for n in (1, 2, 4) if n != 2 or name == "gpt"
+    ]
 
 
 def test_the_command_survives_a_killed_process_and_a_signal(tmp_path: Path) -> None:
@@ -144,7 +133,7 @@ def test_bad_input_is_one_line(
 
 
 def test_a_run_by_the_clock_ends(tmp_path: Path) -> None:
-    command = [*COMMAND, *FLAGS, "--minutes", "0.05", "--processes", "2", "--json"]
+    command = [*COMMAND, *FLAGS, "--minutes", "0.02", "--processes", "2", "--json"]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, timeout=60
     )
