@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +21,9 @@ from semigpt.models.memory import MemoryGPT
 from semigpt.ngrams.counts import Counts
 from semigpt.system import available_cores
 from semigpt.training.speed import Speed
+
+if TYPE_CHECKING:
+    from serving_stand import Stand
 
 # Models this small run no faster on two threads, and 20 x slower where something else holds a core.
 torch.set_num_threads(1)
@@ -119,6 +122,26 @@ def dataset() -> Dataset:
         "validation": TokenStream([stream[5000:]], 1),
     }
     return Dataset(streams, VOCABULARY, corpus_fingerprint="text", tokenizer_fingerprint="ids")
+
+
+@pytest.fixture(scope="module")
+def stand(korean_text: str) -> Iterator[Stand]:
+    """A server in this process, without a key."""
+    from serving_stand import Stand  # here: it needs semigpt[serve]
+
+    stand = Stand(korean_text)
+    yield stand
+    stand.loop.stop()
+
+
+@pytest.fixture(scope="module")
+def locked(korean_text: str) -> Iterator[Stand]:
+    """The same with the key `serving_stand.KEY`."""
+    from serving_stand import KEY, Stand
+
+    stand = Stand(korean_text, KEY)
+    yield stand
+    stand.loop.stop()
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,9 @@ from semigpt.serving.http import make_app
 from semigpt.serving.loop import Loop, ServedModel
 from semigpt.tokenizers import CharTokenizer
 
-__all__ = ["Stand"]
+__all__ = ["BASE", "KEY", "Stand"]
 
+KEY = "a-key-of-more-than-16-characters"
 BASE = "http://127.0.0.1:8080"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,6 @@ from semigpt.generation.sampling import SamplingSettings
 from semigpt.serving import texts
 from semigpt.serving.fields import ChatRequest, CompletionRequest
 from serving_stand import Stand
-
-
-@pytest.fixture(scope="module")
-def stand(korean_text: str) -> Iterator[Stand]:
-    stand = Stand(korean_text)
-    yield stand
-    stand.loop.stop()
-
 
 WAYS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {}),

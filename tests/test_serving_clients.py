@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,13 +16,6 @@ pytest.importorskip("httpx", reason="semigpt[serve] is not installed")
 import httpx
 
 from serving_stand import BASE, Stand
-
-
-@pytest.fixture(scope="module")
-def stand(korean_text: str) -> Iterator[Stand]:
-    stand = Stand(korean_text)
-    yield stand
-    stand.loop.stop()
 
 
 def test_a_session_with_openais_library(stand: Stand) -> None:

@@ -4,8 +4,8 @@ A step's gradient is the sum of its micro-batches' ("lanes'"), each computed by 
 a tree of neighbours, ((a + b) + (c + d)) + e, whoever computed them. What goes between processes
 carries numbers and adds none, so any number of processes computes the same bits.
 
-The first process prepares, evaluates, samples, saves and reports. The others wait for it, open its
-run folder, take its weights, and compute their lanes of every step.
+The first process prepares, samples, saves and reports. The others wait for it, open its run folder,
+and compute their lanes of every step and their part of every evaluation.
 """
 
 from __future__ import annotations

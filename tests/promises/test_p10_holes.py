@@ -30,26 +30,10 @@ import httpx
 
 from semigpt.errors import SettingsError
 from semigpt.serving import guard, listen, server
-from serving_stand import Stand
+from serving_stand import KEY, Stand
 
-KEY = "a-key-of-more-than-16-characters"
 RIGHT = {"authorization": f"Bearer {KEY}"}
 PATHS = ("../../etc/passwd", "/etc/passwd", "file:///etc/passwd", "..\\..\\boot.ini")
-
-
-@pytest.fixture(scope="module")
-def stand(korean_text: str) -> Iterator[Stand]:
-    stand = Stand(korean_text)
-    yield stand
-    stand.loop.stop()
-
-
-@pytest.fixture(scope="module")
-def locked(korean_text: str) -> Iterator[Stand]:
-    """A server with a key."""
-    stand = Stand(korean_text, KEY)
-    yield stand
-    stand.loop.stop()
 
 
 @pytest.fixture(scope="module")

@@ -37,24 +37,7 @@ from semigpt.run_folder import RunFolder
 from semigpt.serving import guard, listen, server
 from semigpt.serving import loop as loop_module
 from semigpt.serving.watch import Training
-from serving_stand import BASE, Stand
-
-KEY = "a-key-of-more-than-16-characters"
-
-
-@pytest.fixture(scope="module")
-def stand(korean_text: str) -> Iterator[Stand]:
-    stand = Stand(korean_text)
-    yield stand
-    stand.loop.stop()
-
-
-@pytest.fixture(scope="module")
-def locked(korean_text: str) -> Iterator[Stand]:
-    """A server with a key."""
-    stand = Stand(korean_text, KEY)
-    yield stand
-    stand.loop.stop()
+from serving_stand import BASE, KEY, Stand
 
 
 def error_of(answer: httpx.Response) -> dict[str, Any]:

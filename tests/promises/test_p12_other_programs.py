@@ -264,7 +264,7 @@ def test_a_folder_is_uploaded_with_its_card_and_nothing_else(
         assert "log in with `hf auth login`" in capsys.readouterr().err
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody is there
     assert main(command) == 2
-    assert "no upload to http://127.0.0.1:9" in capsys.readouterr().err
+    assert "no answer from http://127.0.0.1:9" in capsys.readouterr().err
     assert main([*command[:-1], "me/mine"]) == 2
     assert "--push takes hf:USER/NAME" in capsys.readouterr().err
     assert main(command[:2]) == 2

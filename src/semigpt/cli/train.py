@@ -96,8 +96,7 @@ def add(commands: Commands) -> None:
         "--processes",
         type=int,
         metavar="N",
-        help="share each step among N processes, which end in the bits of one (default: one, or "
-        "one for each GPU)",
+        help="share each step among N processes, which end in the bits of one (default: one)",
     )
     sub.add_argument(
         "--out", type=Path, metavar="FOLDER", help="the run folder (default: a new one in runs/)"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from semigpt.errors import CheckpointError, SettingsError
 
-__all__ = ["HUB", "fetched", "local_folder"]
+__all__ = ["HUB", "fetched", "hub_errors", "local_folder"]
 
 HUB = "hf:"
 NAME = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -33,10 +35,9 @@ def fetched(name: str) -> Path:
     parts = NAME.fullmatch(name)
     if parts is None:
         raise SettingsError(f"a model of the Hub is hf:USER/NAME[@REVISION], not {name!r}")
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import snapshot_download
 
-    try:
+    with hub_errors(name):
         return Path(
             snapshot_download(
                 parts[1],
@@ -45,6 +46,16 @@ def fetched(name: str) -> Path:
                 ignore_patterns=list(NOT_FETCHED),
             )
         )
+
+
+@contextlib.contextmanager
+def hub_errors(name: str) -> Iterator[None]:
+    """What the Hub or the way to it says, as a CheckpointError of one line about `name`."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        yield
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "nothing"
         advice = "try again later"
@@ -56,7 +67,8 @@ def fetched(name: str) -> Path:
             f"{name}: no connection to {constants.ENDPOINT}, and it was not fetched before: check "
             "the network, or name a folder"
         ) from None
-    except Exception as error:
-        # The HTTP client's own errors; which client it is differs by version.
+    except Exception as error:  # the HTTP client's own; which client it is differs by version
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise CheckpointError(f"{name}: not fetched from {constants.ENDPOINT} ({reason})") from None
+        raise CheckpointError(
+            f"{name}: no answer from {constants.ENDPOINT} ({reason}): check the network"
+        ) from None

@@ -199,7 +199,7 @@ def converted_tokenizer(folder: Path) -> Tokenizer:
         found = transformers.AutoTokenizer.from_pretrained(str(folder), **SAFE)
         content = found.backend_tokenizer.to_str().encode()
         config = {"bos_token": found.bos_token, "eos_token": found.eos_token}
-    except Exception as error:
+    except Exception as error:  # as above
         reason = _reason(error)
         raise TokenizerError(
             f"the tokenizer in {folder} is not read by transformers: {reason}"

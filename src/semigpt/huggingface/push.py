@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from semigpt.errors import CheckpointError, SettingsError
+from semigpt.errors import SettingsError
+from semigpt.huggingface.hub import hub_errors
 
 __all__ = ["push"]
 
@@ -34,11 +35,10 @@ def push(folder: Path, where: str, exported: Iterable[str]) -> str:
     name = re.fullmatch(r"hf:([\w.-]+/[\w.-]+)", where)
     if name is None:
         raise SettingsError(f"--push takes hf:USER/NAME, not {where!r}")
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import HfApi
 
     api = HfApi()
-    try:
+    with hub_errors(where):
         api.create_repo(name[1], private=True, exist_ok=True)
         commit = api.upload_folder(
             repo_id=name[1],
@@ -46,18 +46,4 @@ def push(folder: Path, where: str, exported: Iterable[str]) -> str:
             allow_patterns=[*FILES, *exported],
             commit_message="Upload a model trained with semigpt",
         )
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "nothing"
-        advice = "try again later"
-        if status in (401, 403, 404):
-            advice = "check the name, or log in with `hf auth login`"
-        raise CheckpointError(
-            f"{where}: {constants.ENDPOINT} answered {status}: {advice}"
-        ) from None
-    except Exception as error:
-        # The HTTP client's own errors; which client it is differs by version.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(
-            f"{where}: no upload to {constants.ENDPOINT} ({reason}): check the network"
-        ) from None
     return str(commit.commit_url)

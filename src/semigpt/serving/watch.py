@@ -163,5 +163,5 @@ class Watcher:
         while not self._ended.wait(SECONDS):
             try:
                 self.look()
-            except Exception:
+            except Exception:  # a fault of ours: what is served goes on, and the next look may do
                 logger.exception("a look at the runs failed")
