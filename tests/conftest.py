@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ from semigpt.training.speed import Speed
 
 if TYPE_CHECKING:
     from serving_stand import Stand
+
+# What is asserted of messages is their English, whatever the locale of whoever runs the tests.
+os.environ["LANGUAGE"] = "en"
 
 # Models this small run no faster on two threads, and 20 x slower where something else holds a core.
 torch.set_num_threads(1)

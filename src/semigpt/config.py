@@ -12,6 +12,7 @@ from semigpt.corpus.staging import in_one_string
 from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError
 from semigpt.generation.sampling import SamplingSettings
+from semigpt.language import _
 from semigpt.models import model_class, model_settings
 from semigpt.models.base import LanguageModel, ModelSettings
 from semigpt.settings import (
@@ -105,8 +106,10 @@ class TokenizerSettings:
         check_positive(self, "vocab_size", "min_count")
         if self.min_count > 1 and self.kind in ("byte", "unigram"):
             raise SettingsError(
-                f"tokenizer.min_count means nothing to {self.kind}; leave it out, or choose char, "
-                "jamo, bpe or char_bpe"
+                _(
+                    "tokenizer.min_count means nothing to {kind}; leave it out, or choose char, "
+                    "jamo, bpe or char_bpe"
+                ).format(kind=self.kind)
             )
 
 
@@ -122,7 +125,11 @@ class SampleSettings:
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 0:
-            raise SettingsError(f"max_new_tokens must be 0 or more, not {self.max_new_tokens}")
+            raise SettingsError(
+                _("max_new_tokens must be 0 or more, not {max_new_tokens}").format(
+                    max_new_tokens=self.max_new_tokens
+                )
+            )
         check_at_most(self, max_new_tokens=1_000_000)
 
     def sampling(self) -> SamplingSettings:
@@ -399,8 +406,10 @@ class Recipe:
                 else "leave them, or train from scratch with another --out"
             )
             raise SettingsError(
-                f"the run {folder} exists already, begun with other settings: {difference}; "
-                f"{way_out}"
+                _(
+                    "the run {folder} exists already, begun with other settings: {difference}; "
+                    "{way_out}"
+                ).format(folder=folder, difference=difference, way_out=way_out)
             )
 
 
@@ -424,15 +433,23 @@ def _checked_tables(
     """
     for name, table in tables.items():
         if name not in TABLES or not isinstance(table, Mapping):
-            raise SettingsError(f"unknown table [{name}] in {where}: {nearest(name, TABLES)}")
+            raise SettingsError(
+                _("unknown table [{name}] in {where}: {name2}").format(
+                    name=name, where=where, name2=nearest(name, TABLES)
+                )
+            )
         for key in table:
             if (name, key) in RENAMED:
                 raise SettingsError(
-                    f"[{name}] {key} in {where} is called {RENAMED[name, key]} now; rename it"
+                    _("[{name}] {key} in {where} is called {renamed} now; rename it").format(
+                        name=name, key=key, where=where, renamed=RENAMED[name, key]
+                    )
                 )
     if "vocab_size" in tables.get("model", {}):
         raise SettingsError(
-            f"[model] vocab_size in {where} is the tokenizer's; set tokenizer.vocab_size"
+            _("[model] vocab_size in {where} is the tokenizer's; set tokenizer.vocab_size").format(
+                where=where
+            )
         )
     copies = {name: dict(tables.get(name, {})) for name in TABLES}
     specs = copies["data"].get("spec")

@@ -25,6 +25,7 @@ import numpy as np
 
 from semigpt import html
 from semigpt.errors import CorpusError, SettingsError
+from semigpt.language import _
 from semigpt.shards import TOKENS_PER_SHARD, ShardWriter, open_shard
 from semigpt.storage import (
     STOPPED,
@@ -155,9 +156,11 @@ def block_starts(
     """
     if length < context_length + 1:
         raise CorpusError(
-            f"the text has {length} tokens, fewer than one block of context_length "
-            f"{context_length} and its last target; give it more text or a context_length of at "
-            f"most {max(length - 1, 0)}"
+            _(
+                "the text has {length} tokens, fewer than one block of context_length "
+                "{context_length} and its last target; give it more text or a context_length of at "
+                "most {length2}"
+            ).format(length=length, context_length=context_length, length2=max(length - 1, 0))
         )
     if order == "random":
         return _generator(seed, step, 0xB10C).integers(0, length - context_length, size=batch_size)
@@ -186,7 +189,9 @@ class Dataset:
         """One split's ids. Raises CorpusError if there is no such split."""
         if split not in self.streams:
             raise CorpusError(
-                f"no split {split!r} in this corpus; it has {', '.join(self.streams)}"
+                _("no split {split!r} in this corpus; it has {streams}").format(
+                    split=split, streams=", ".join(self.streams)
+                )
             )
         return self.streams[split]
 
@@ -210,7 +215,10 @@ class Dataset:
         """
         if batch_size % world_size:
             raise SettingsError(
-                f"a batch of {batch_size} blocks cannot be shared by {world_size} processes evenly"
+                _(
+                    "a batch of {batch_size} blocks cannot be shared by "
+                    "{world_size} processes evenly"
+                ).format(batch_size=batch_size, world_size=world_size)
             )
         stream = self.stream(split)
         starts_B = block_starts(
@@ -306,8 +314,10 @@ def _write_dataset(
         raise
     except OSError as error:
         raise CorpusError(
-            f"cannot write the token shards in {folder.parent}: {error.strerror}; "
-            "free some disk or set SEMIGPT_CACHE"
+            _(
+                "cannot write the token shards in {parent}: {strerror}; "
+                "free some disk or set SEMIGPT_CACHE"
+            ).format(parent=folder.parent, strerror=error.strerror)
         ) from None
     yield TokenizingProgress(sum(entry["tokens"] for entry in splits.values()), 1.0)
 
@@ -391,7 +401,11 @@ def open_dataset(folder: Path) -> Dataset:
     ) as error:
         detail = " ".join(str(error).split())
         if is_shortage(error):
-            raise CorpusError(f"{folder} cannot be read: {detail}") from None
+            raise CorpusError(
+                _("{folder} cannot be read: {detail}").format(folder=folder, detail=detail)
+            ) from None
         raise CorpusError(
-            f"{manifest_path} is damaged ({detail}); delete {folder} and run again"
+            _("{manifest_path} is damaged ({detail}); delete {folder} and run again").format(
+                manifest_path=manifest_path, detail=detail, folder=folder
+            )
         ) from None

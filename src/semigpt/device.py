@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from semigpt.environment import cpu_limit
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.settings import check_at_most, check_choice, check_positive
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class MachineSettings:
         check_at_most(self, threads=4096)
         if self.backend == "native" and (self.compile or self.checkpoint_activations):
             raise SettingsError(
-                "machine.backend native goes with neither compile nor checkpoint_activations"
+                _("machine.backend native goes with neither compile nor checkpoint_activations")
             )
 
 
@@ -72,7 +73,9 @@ def pick_device(name: str) -> torch.device:
     if not available[name]:
         known = ", ".join(device for device, found in available.items() if found)
         raise SettingsError(
-            f"no {name} device on this machine; it has {known}: choose with --device"
+            _("no {name} device on this machine; it has {known}: choose with --device").format(
+                name=name, known=known
+            )
         )
     return torch.device(name)
 

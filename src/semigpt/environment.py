@@ -9,6 +9,7 @@ import platform
 from typing import Literal
 
 from semigpt.errors import SettingsError
+from semigpt.language import _
 
 __all__ = ["cpu_limit", "prepare"]
 
@@ -42,7 +43,13 @@ def cpu_limit() -> Literal["avx2"] | None:
     if not value:
         return None
     if value != "avx2":
-        raise SettingsError(f"{CPU}={value} is unknown; it may be avx2, or unset")
+        raise SettingsError(
+            _("{cpu}={value} is unknown; it may be avx2, or unset").format(cpu=CPU, value=value)
+        )
     if platform.machine().lower() not in ("x86_64", "amd64"):
-        raise SettingsError(f"{CPU}=avx2 needs an x86 CPU, not {platform.machine()}; unset it")
+        raise SettingsError(
+            _("{cpu}=avx2 needs an x86 CPU, not {platform}; unset it").format(
+                cpu=CPU, platform=platform.machine()
+            )
+        )
     return "avx2"

@@ -21,6 +21,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from semigpt.errors import LostProcessError, SettingsError
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,9 +109,11 @@ def check_lanes(lanes: int, size: int) -> None:
     if size > 1 and (rest or each & (each - 1)):
         fitting = [n for n in range(2, lanes + 1) if lanes % n == 0 and _is_power(lanes // n)]
         raise SettingsError(
-            f"a step of {lanes} micro-batches cannot be computed by {size} processes: "
-            f"{', '.join(map(str, [1, *fitting]))} can; the number of micro-batches is "
-            "training.gradient_accumulation, set when a run begins"
+            _(
+                "a step of {lanes} micro-batches cannot be computed by {size} processes: "
+                "{str} can; the number of micro-batches is "
+                "training.gradient_accumulation, set when a run begins"
+            ).format(lanes=lanes, size=size, str=", ".join(map(str, [1, *fitting])))
         )
 
 
@@ -162,8 +165,10 @@ def place_of(environment: Mapping[str, str] = os.environ) -> Place | None:
             )
     except (KeyError, ValueError) as error:
         raise SettingsError(
-            f"the launcher's variables do not say where this process stands ({error}): start it "
-            "with semigpt train --processes N, torchrun or srun"
+            _(
+                "the launcher's variables do not say where this process stands ({error}): start it "
+                "with semigpt train --processes N, torchrun or srun"
+            ).format(error=error)
         ) from None
     return None
 
@@ -187,8 +192,10 @@ class Processes(Group):
         if torch.cuda.is_available():
             if place.local_size > torch.cuda.device_count():
                 raise SettingsError(
-                    f"{place.local_size} processes and {torch.cuda.device_count()} GPUs: start at "
-                    "most one process per GPU, or say --device cpu"
+                    _(
+                        "{local_size} processes and {cuda} GPUs: start at "
+                        "most one process per GPU, or say --device cpu"
+                    ).format(local_size=place.local_size, cuda=torch.cuda.device_count())
                 )
             torch.cuda.set_device(place.local_rank)
         self._dist: Any = torch.distributed  # its type stubs do not have the stores
@@ -233,7 +240,11 @@ class Processes(Group):
         for rank in range(1, self.size):
             ready = self._awaited(f"ready-{rank}", PATIENCE)
             if ready["error"]:
-                raise SettingsError(f"process {rank} of {self.size}: {ready['error']}")
+                raise SettingsError(
+                    _("process {rank} of {size}: {error}").format(
+                        rank=rank, size=self.size, error=ready["error"]
+                    )
+                )
             if ready["facts"] != facts:
                 unlike = ", ".join(
                     f"{name} {own} and {ready['facts'].get(name)}"
@@ -241,8 +252,11 @@ class Processes(Group):
                     if ready["facts"].get(name) != own
                 )
                 raise SettingsError(
-                    f"process {rank} would round otherwise than the first ({unlike}): use machines "
-                    "and environments that are alike"
+                    _(
+                        "process {rank} would round otherwise than the first "
+                        "({unlike}): use machines "
+                        "and environments that are alike"
+                    ).format(rank=rank, unlike=unlike)
                 )
         self._store.set("join", "true")
         self._connect()
@@ -281,8 +295,10 @@ class Processes(Group):
             # Its first sentence, without the file of the library's source.
             reason = re.sub(r"\[/[^\]]*\] ?|\. .*", "", str(error).split("\n")[0])
             raise LostProcessError(
-                f"process {self.rank} of {self.size} has lost another ({reason}); what was saved "
-                "is whole: the same command goes on from there"
+                _(
+                    "process {rank} of {size} has lost another ({reason}); what was saved "
+                    "is whole: the same command goes on from there"
+                ).format(rank=self.rank, size=self.size, reason=reason)
             ) from None
 
     # While training: torch.distributed

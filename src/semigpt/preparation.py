@@ -29,6 +29,7 @@ from semigpt.evaluation.baselines import COUNTED_TOKENS
 from semigpt.evaluation.counting import describe
 from semigpt.evaluation.evaluate import check_split
 from semigpt.huggingface.open import open_tokenizer
+from semigpt.language import _
 from semigpt.law import Learner, expected_bits, law_error
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT, GPTSettings
@@ -120,7 +121,11 @@ def prepare(
             tokens, context = len(dataset.stream(split)), recipe.model.context_length
             block_starts(tokens, context, 1, order="epoch", seed=0, step=0)
         except CorpusError as error:
-            raise CorpusError(f"the {split} split of {corpus.spec} is too short: {error}") from None
+            raise CorpusError(
+                _("the {split} split of {spec} is too short: {error}").format(
+                    split=split, spec=corpus.spec, error=error
+                )
+            ) from None
     yield Preparing("counting n-grams, compiling, timing a few steps", None)  # what comes next
     return recipe, Text(corpus, tokenizer, dataset)
 
@@ -163,7 +168,9 @@ def text_of(run: RunFolder, spec: str) -> str:
         parse_spec(spec)
     except CorpusError as error:
         raise CorpusError(
-            f"{error}; where the text of {run.path} has moved, say where it is now with --data"
+            _(
+                "{error}; where the text of {path} has moved, say where it is now with --data"
+            ).format(error=error, path=run.path)
         ) from None
     return spec
 
@@ -237,7 +244,9 @@ def count_ngrams(recipe: Recipe, dataset: Dataset, device: torch.device) -> Coun
     if own_order is not None:
         if taught and order not in (None, own_order):
             raise SettingsError(
-                f"teacher_order and memory_order must be the same, not {order} and {own_order}"
+                _(
+                    "teacher_order and memory_order must be the same, not {order} and {own_order}"
+                ).format(order=order, own_order=own_order)
             )
         order = own_order
     elif not taught:
@@ -326,7 +335,7 @@ def rehearse(
                 forecast = rehearsed(compiled)
             except Exception as error:  # of a compiler that PyTorch calls: training does without it
                 told = next(iter(str(error).splitlines()), "")
-                logger.warning("training without torch.compile: %s", told)
+                logger.warning(_("training without torch.compile: %s"), told)
                 pays = False
         recipe = replace(recipe, machine=replace(machine, compile=pays))
     gc.collect()

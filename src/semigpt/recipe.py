@@ -20,6 +20,7 @@ from semigpt.config import DataSettings, Recipe, SampleSettings, TokenizerSettin
 from semigpt.device import pick_device, use_threads
 from semigpt.errors import SemigptError, TrainingError
 from semigpt.huggingface.open import open_run
+from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.parallel import ALONE, Group, Processes
 from semigpt.preparation import (
@@ -281,9 +282,11 @@ def naming_the_last_good(run: RunFolder) -> Iterator[None]:
         yield
     except TrainingError as error:
         raise TrainingError(
-            f"{error}; {run.last_good()}. Resume without these blocks: semigpt train --resume "
-            f"{run.path} --set training.on_nonfinite=skip; or train from scratch with a lower "
-            "learning_rate"
+            _(
+                "{error}; {run}. Resume without these blocks: semigpt train --resume "
+                "{path} --set training.on_nonfinite=skip; or train from scratch with a lower "
+                "learning_rate"
+            ).format(error=error, run=run.last_good(), path=run.path)
         ) from None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from semigpt.errors import CheckpointError
+from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.run_folder import Checkpoint
 from semigpt.settings import from_table
@@ -56,9 +57,11 @@ def check_same(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> None:
         else:
             difference = f"its fingerprint was {str(before)[:12]}, is {str(now)[:12]}"
         raise CheckpointError(
-            f"{checkpoint.folder} was trained with another {what}: {difference}; bring back the "
-            "old one, or train from scratch "
-            "with another --out"
+            _(
+                "{folder} was trained with another {what}: {difference}; bring back the "
+                "old one, or train from scratch "
+                "with another --out"
+            ).format(folder=checkpoint.folder, what=what, difference=difference)
         )
 
 
@@ -73,12 +76,15 @@ def check_arithmetic(
         return
     difference = _differences(before, now)
     if forgiven:
-        logger.warning("resuming with other bits than the run had so far: %s", difference)
+        logger.warning(_("resuming with other bits than the run had so far: %s"), difference)
         return
     raise CheckpointError(
-        f"{checkpoint.folder} was computed otherwise than this machine would: {difference}; "
-        "resumed here, the run ends with other bits than without the stop: bring the old back, or "
-        "resume all the same with --other-bits"
+        _(
+            "{folder} was computed otherwise than this machine would: {difference}; "
+            "resumed here, the run ends with other bits than without the "
+            "stop: bring the old back, or "
+            "resume all the same with --other-bits"
+        ).format(folder=checkpoint.folder, difference=difference)
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 
 from semigpt.config import MAY_CHANGE, MOVED, Recipe
 from semigpt.errors import CheckpointError, SettingsError
+from semigpt.language import _
 from semigpt.restoring import progress_of
 from semigpt.run_folder import RunFolder
 from semigpt.settings import from_table
@@ -56,4 +57,8 @@ def no_checkpoint(run: RunFolder) -> CheckpointError:
         if (run.model_folder / "model.safetensors").is_file()
         else ": train from scratch with another --out"
     )
-    return CheckpointError(f"{run.path} has no checkpoint left to be trained further from{begin}")
+    return CheckpointError(
+        _("{path} has no checkpoint left to be trained further from{begin}").format(
+            path=run.path, begin=begin
+        )
+    )

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +21,11 @@ from semigpt.errors import CheckpointError, SettingsError
 from semigpt.evaluation.baselines import Baselines, known_baselines, measure_baselines
 from semigpt.evaluation.evaluate import LossEstimate, estimate_loss, source_entropy
 from semigpt.evaluation.information import bits
-from semigpt.evaluation.surprisal import surprisal
+from semigpt.evaluation.surprisal import passages, surprisal
 from semigpt.export.page_file import write_run_page
 from semigpt.generation.engine import generate_text
 from semigpt.huggingface.folder import load_model, model_card, save_model
+from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.parallel import ALONE, Group, Turn
 from semigpt.report.page import write_report
@@ -255,9 +255,14 @@ class TrainingRun:
             if is_out_of_memory(error):
                 raise
             raise CheckpointError(
-                f"{checkpoint.folder} does not hold what this version saves "
-                f"({type(error).__name__}: {' '.join(str(error).split())}); train from scratch "
-                "with another --out"
+                _(
+                    "{folder} does not hold what this version saves ({kind}: {error}); train from "
+                    "scratch with another --out"
+                ).format(
+                    folder=checkpoint.folder,
+                    kind=type(error).__name__,
+                    error=" ".join(str(error).split()),
+                )
             ) from None
         self._saved_at = self.progress.seconds
         self._fraction = self.progress.fraction(self.settings, self.recipe.leg)
@@ -459,7 +464,8 @@ class TrainingRun:
         replace_file(self.run.model_folder / "README.md", card.encode())
         model = load_model(self.run.model_folder).to(self.model.device)
         corpus, tokenizer, _ = self.text
-        self.metadata["surprisal"] = [surprisal(model, tokenizer, t) for t in passages(corpus)]
+        texts = passages(corpus.documents("validation"))
+        self.metadata["surprisal"] = [surprisal(model, tokenizer, text) for text in texts]
         self.run.write_metadata(self.metadata)
         write_report(self.run, complete=complete)
         self.run.write_metadata({**self.metadata, "complete": complete})
@@ -492,9 +498,3 @@ class TrainingRun:
         tokens = self.settings.eval_blocks * self.model.settings.context_length
         estimate = LossEstimate(best["val_loss"], best["val_loss_se"], tokens)
         return Evaluated(best["step"], estimate, best["bits_per_character"], text, True)
-
-
-def passages(corpus: Corpus, count: int = 3, characters: int = 300) -> list[str]:
-    """The beginnings of a few validation documents, those long enough to be worth a look first."""
-    beginnings = [text[:characters] for text in islice(corpus.documents("validation"), 50)]
-    return sorted(beginnings, key=lambda text: -min(len(text), characters // 2))[:count]

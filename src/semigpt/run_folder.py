@@ -29,12 +29,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semigpt import html
 from semigpt.errors import CheckpointError
+from semigpt.language import _
+from semigpt.run_checkpoint import TENSOR_FILES, Checkpoint, verified
 from semigpt.run_lock import RunLock
 from semigpt.run_logs import (
     UnreadError,
@@ -57,7 +58,6 @@ from semigpt.storage import (
     replace_file,
     sha256_file,
 )
-from semigpt.system import is_hollow
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,16 +71,6 @@ MODEL_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "counts.safetensors"),
 )
 LARGEST_METADATA = 16 << 20  # bytes; the surprisal of some passages takes 20,000
-TENSOR_FILES = ("model", "optimizer")
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What one checkpoint holds: tensors by group and name, and the plain values beside them."""
-
-    folder: Path
-    tensors: dict[str, dict[str, Tensor]]
-    metadata: dict[str, Any]
 
 
 class RunFolder:
@@ -129,7 +119,9 @@ class RunFolder:
             fsync(path.parent)
         except OSError as error:
             raise CheckpointError(
-                f"cannot make the run folder {path}: {error.strerror}; choose another --out"
+                _("cannot make the run folder {path}: {strerror}; choose another --out").format(
+                    path=path, strerror=error.strerror
+                )
             ) from None
         run = cls(path)
         run.lock()
@@ -148,8 +140,10 @@ class RunFolder:
             str(path).encode()
         except UnicodeEncodeError:
             raise CheckpointError(
-                f"the name {path} is not UTF-8, and safetensors opens no other; choose another "
-                "--out"
+                _(
+                    "the name {path} is not UTF-8, and safetensors opens no other; choose another "
+                    "--out"
+                ).format(path=path)
             ) from None
         if path.is_dir():
             taken = any(
@@ -159,7 +153,9 @@ class RunFolder:
             taken = path.exists()
         if taken:
             raise CheckpointError(
-                f"{path} exists already and is not this run; choose another --out"
+                _("{path} exists already and is not this run; choose another --out").format(
+                    path=path
+                )
             )
 
     def lock(self) -> None:
@@ -185,12 +181,17 @@ class RunFolder:
         run = cls(path)
         if not path.is_dir():
             raise CheckpointError(
-                f"no run folder at {path}; train one with `semigpt train --out {path}`"
+                _("no run folder at {path}; train one with `semigpt train --out {path}`").format(
+                    path=path
+                )
             )
         if not run.config_file.is_file():
             raise CheckpointError(
-                f"{path} is not a run folder (no config.toml in it); name one that `semigpt train` "
-                "made"
+                _(
+                    "{path} is not a run folder (no config.toml in it); name "
+                    "one that `semigpt train` "
+                    "made"
+                ).format(path=path)
             )
         return run
 
@@ -283,9 +284,11 @@ class RunFolder:
         known = self.text_fingerprint()
         if known not in (None, fingerprint):
             raise CheckpointError(
-                f"{self.path} was trained with another corpus: its fingerprint was "
-                f"{str(known)[:12]}, is {fingerprint[:12]}; bring back the old text, say with "
-                "--data where it is now, or train from scratch with another --out"
+                _(
+                    "{path} was trained with another corpus: its fingerprint was "
+                    "{known}, is {fingerprint}; bring back the old text, say with "
+                    "--data where it is now, or train from scratch with another --out"
+                ).format(path=self.path, known=str(known)[:12], fingerprint=fingerprint[:12])
             )
 
     def _corpus(self) -> dict[str, Any]:
@@ -296,8 +299,10 @@ class RunFolder:
         """Raise CheckpointError where the run came to its end."""
         if self.metadata().get("complete"):
             raise CheckpointError(
-                f"{self.path} is finished; write with it: semigpt generate {self.path}, or train "
-                f"it further: semigpt train --resume {self.path} --minutes +10"
+                _(
+                    "{path} is finished; write with it: semigpt generate {path}, or train "
+                    "it further: semigpt train --resume {path} --minutes +10"
+                ).format(path=self.path)
             )
 
     def size(self) -> int:
@@ -359,12 +364,14 @@ class RunFolder:
                 discard_folder(final)
             temporary.rename(final)
             fsync(self.checkpoints)
-            self.verify(final)
+            verified(final, self.logs)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise CheckpointError(
-                f"cannot write the checkpoint {final}: {reason(error)}; {self.last_good()}: free "
-                f"some disk or mend its permissions, then `semigpt train --resume {self.path}`"
+                _(
+                    "cannot write the checkpoint {final}: {error}; {value}: free "
+                    "some disk or mend its permissions, then `semigpt train --resume {path}`"
+                ).format(final=final, error=reason(error), value=self.last_good(), path=self.path)
             ) from None
         self.check_held()
         for old in self._folders()[:-keep]:
@@ -375,49 +382,9 @@ class RunFolder:
         """A clause that names the newest whole checkpoint, for an error message."""
         for folder in reversed(self._folders()):
             with contextlib.suppress(CheckpointError):
-                self.verify(folder)
+                verified(folder, self.logs)
                 return f"the last good checkpoint, {folder.name}, is intact"
         return "no checkpoint had been saved before it"
-
-    def verify(self, folder: Path) -> dict[str, Any]:
-        """The metadata of a checkpoint, every file of which is as its manifest says.
-
-        Raises CheckpointError, naming the first that is not.
-        """
-        names = {*(f"{group}.safetensors" for group in TENSOR_FILES), "progress.json"}
-        try:
-            manifest = read_json(folder / "manifest.json")
-        except (OSError, ValueError) as error:
-            raise unread(folder / "manifest.json", error) from None
-        if not names <= set(manifest):  # an earlier version's names one more
-            raise CheckpointError(
-                f"{folder / 'manifest.json'} does not name the checkpoint's files"
-            )
-        for name in sorted(names):
-            try:
-                if is_hollow(folder / name):
-                    raise CheckpointError(f"{folder / name} is a file of holes, and holds nothing")
-                whole = sha256_file(folder / name) == manifest[name]
-            except OSError as error:
-                raise unread(folder / name, error) from None
-            if not whole:
-                raise CheckpointError(
-                    f"{folder / name} is not what was saved (its SHA-256 differs from the "
-                    "manifest's)"
-                )
-        try:
-            metadata = read_json(folder / "progress.json")
-        except (OSError, ValueError) as error:
-            raise unread(folder / "progress.json", error) from None
-        logs = metadata.get("logs")
-        if not (
-            isinstance(logs, dict)
-            and logs.keys() <= self.logs.keys()
-            and all(type(n) is int and n >= 0 for n in logs.values())
-            and isinstance(metadata.get("log_sha256", {}), dict)
-        ):
-            raise CheckpointError(f"{folder / 'progress.json'} does not say how long the logs were")
-        return metadata
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is intact; None before the first one.
@@ -431,7 +398,7 @@ class RunFolder:
         problem: str | None = None
         for folder in reversed(self._folders()):
             try:
-                metadata = self.verify(folder)
+                metadata = verified(folder, self.logs)
                 tensors = {
                     group: load_file(folder / f"{group}.safetensors") for group in TENSOR_FILES
                 }
@@ -446,8 +413,10 @@ class RunFolder:
         if problem is None:
             return None
         raise CheckpointError(
-            f"{problem}; no whole checkpoint is left in {self.checkpoints}: bring the files back, "
-            "or train from scratch with another --out"
+            _(
+                "{problem}; no whole checkpoint is left in {checkpoints}: bring the files back, "
+                "or train from scratch with another --out"
+            ).format(problem=problem, checkpoints=self.checkpoints)
         )
 
     @property
@@ -459,7 +428,7 @@ class RunFolder:
         """A line for each checkpoint that `newest` would pass over."""
         for folder in self._folders():
             try:
-                self.verify(folder)
+                verified(folder, self.logs)
             except CheckpointError as error:
                 yield str(error)
 
@@ -477,7 +446,9 @@ class RunFolder:
             cut_logs(self.logs, lengths)
         except OSError as error:
             raise CheckpointError(
-                f"cannot write in {self.path}: {error.strerror}; mend its permissions"
+                _("cannot write in {path}: {strerror}; mend its permissions").format(
+                    path=self.path, strerror=error.strerror
+                )
             ) from None
         for folder in self._folders():
             if checkpoint is None or folder.name > checkpoint.folder.name:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from semigpt.errors import CheckpointError
+from semigpt.language import _
 from semigpt.storage import try_lock
 from semigpt.system import is_locked
 
@@ -35,20 +36,26 @@ class RunLock:
             file = self._path.open("a+", encoding="utf-8", errors="replace")
         except OSError as error:
             raise CheckpointError(
-                f"cannot write in the run folder {self._folder}: {error.strerror}"
+                _("cannot write in the run folder {folder}: {strerror}").format(
+                    folder=self._folder, strerror=error.strerror
+                )
             ) from None
         if not try_lock(file):
             file.seek(0)
             holder = " ".join(file.read(100).split()) or "another process"
             file.close()
             raise CheckpointError(
-                f"{self._folder} is being trained by {holder}; wait for it to end, or train into "
-                "another --out"
+                _(
+                    "{folder} is being trained by {holder}; wait for it to end, or train into "
+                    "another --out"
+                ).format(folder=self._folder, holder=holder)
             ) from None
         file.seek(0)
         if not (file.read(len(HELD)) or HELD).startswith(HELD):
             file.close()
-            raise CheckpointError(f"{self._path} is not a lock of semigpt's; choose another --out")
+            raise CheckpointError(
+                _("{path} is not a lock of semigpt's; choose another --out").format(path=self._path)
+            )
         try:
             file.seek(0)
             file.truncate(0)
@@ -84,6 +91,8 @@ class RunLock:
             held = False
         if not held:
             raise CheckpointError(
-                f"{self._folder} was moved or removed while it trained; the run stops here, and "
-                "what lies there now is left alone: resume it where it is, with --resume"
+                _(
+                    "{folder} was moved or removed while it trained; the run stops here, and "
+                    "what lies there now is left alone: resume it where it is, with --resume"
+                ).format(folder=self._folder)
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semigpt.errors import CheckpointError
+from semigpt.language import _
 from semigpt.storage import is_shortage, read_json_lines, sha256_file
 
 __all__ = [
@@ -50,7 +51,9 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     except OSError as error:
         raise CheckpointError(
-            f"cannot write {path}: {error.strerror}; free some disk, then --resume"
+            _("cannot write {path}: {strerror}; free some disk, then --resume").format(
+                path=path, strerror=error.strerror
+            )
         ) from None
 
 
@@ -59,7 +62,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     try:
         return read_json_lines(path)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: {reason(error)}; bring the file back, {AGAIN}") from None
+        raise CheckpointError(
+            _("{path}: {error}; bring the file back, {again}").format(
+                path=path, error=reason(error), again=AGAIN
+            )
+        ) from None
 
 
 def log_sizes(logs: Mapping[str, Path]) -> dict[str, int]:
@@ -87,15 +94,19 @@ def check_logs(
     for name, length in lengths.items():
         if sizes[name] < length:
             raise CheckpointError(
-                f"{logs[name]} is cut off: {sizes[name]:,} bytes where the checkpoint was "
-                f"saved with {length:,}; bring it back, {AGAIN}"
+                _(
+                    "{log} is cut off: {size:,} bytes where the checkpoint was "
+                    "saved with {length:,}; bring it back, {again}"
+                ).format(log=logs[name], size=sizes[name], length=length, again=AGAIN)
             )
     for name, digest in digests.items():
         if name in lengths and log_digest(logs[name], lengths[name]) != digest:
             read_rows(logs[name])  # names the line, where it is no JSON
             raise CheckpointError(
-                f"{logs[name]} is not what the run had written when the checkpoint was "
-                f"saved; bring it back, {AGAIN}"
+                _(
+                    "{log} is not what the run had written when the checkpoint was "
+                    "saved; bring it back, {again}"
+                ).format(log=logs[name], again=AGAIN)
             )
 
 

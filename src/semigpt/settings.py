@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from semigpt.errors import SettingsError
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -48,9 +49,13 @@ def check_positive(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
         if value is not None and not value > 0:
-            raise SettingsError(f"{name} must be more than 0, not {value}")
+            raise SettingsError(
+                _("{name} must be more than 0, not {value}").format(name=name, value=value)
+            )
         if value == math.inf:
-            raise SettingsError(f"{name} must be a finite number, not {value}")
+            raise SettingsError(
+                _("{name} must be a finite number, not {value}").format(name=name, value=value)
+            )
 
 
 def check_at_most(owner: object, **limits: float) -> None:
@@ -58,7 +63,11 @@ def check_at_most(owner: object, **limits: float) -> None:
     for name, limit in limits.items():
         value = getattr(owner, name, None)
         if value is not None and value > limit:
-            raise SettingsError(f"{name} must be at most {limit:,}, not {value:,}")
+            raise SettingsError(
+                _("{name} must be at most {limit:,}, not {value:,}").format(
+                    name=name, limit=limit, value=value
+                )
+            )
 
 
 def check_finite(owner: DataclassInstance) -> None:
@@ -67,14 +76,22 @@ def check_finite(owner: DataclassInstance) -> None:
         value = getattr(owner, field.name)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
-                raise SettingsError(f"{field.name} must be a finite number, not {value}")
+                raise SettingsError(
+                    _("{name} must be a finite number, not {value}").format(
+                        name=field.name, value=value
+                    )
+                )
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     """Raise SettingsError unless `value` is one of `choices`."""
     known = list(choices)
     if value not in known:
-        raise SettingsError(f"{name} must be one of {', '.join(map(str, known))}, not {value!r}")
+        raise SettingsError(
+            _("{name} must be one of {str}, not {value!r}").format(
+                name=name, str=", ".join(map(str, known)), value=value
+            )
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -95,7 +112,11 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
-            raise SettingsError(f"unknown key {key!r} in {where}: {nearest(key, known)}")
+            raise SettingsError(
+                _("unknown key {key!r} in {where}: {key2}").format(
+                    key=key, where=where, key2=nearest(key, known)
+                )
+            )
         values[key] = _convert(value, hints[key], f"{key} in {where}")
     missing = [
         name
@@ -103,7 +124,11 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
         if name not in values and field.default is MISSING and field.default_factory is MISSING
     ]
     if missing:
-        raise SettingsError(f"{where} lacks {', '.join(missing)}, which {cls.__name__} needs")
+        raise SettingsError(
+            _("{where} lacks {missing}, which {kind} needs").format(
+                where=where, missing=", ".join(missing), name__=cls.__name__
+            )
+        )
     return cls(**values)
 
 
@@ -124,16 +149,26 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is tuple:
         parts = typing.get_args(hint)
         if not isinstance(value, (list, tuple)) or len(value) != len(parts):
-            raise SettingsError(f"{where} must be {len(parts)} values, not {value!r}")
+            raise SettingsError(
+                _("{where} must be {count} values, not {value!r}").format(
+                    where=where, count=len(parts), value=value
+                )
+            )
         return tuple(_convert(v, p, where) for v, p in zip(value, parts, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < LARGEST_INTEGER else math.inf
     if hint in (int, float, str, bool) and (type(value) is not hint):
-        raise SettingsError(f"{where} must be {TYPE_NAMES[hint]}, not {value!r}")
+        raise SettingsError(
+            _("{where} must be {type_names}, not {value!r}").format(
+                where=where, type_names=TYPE_NAMES[hint], value=value
+            )
+        )
     if hint is float and not math.isfinite(value):
-        raise SettingsError(f"{where} must be a finite number, not {value}")
+        raise SettingsError(
+            _("{where} must be a finite number, not {value}").format(where=where, value=value)
+        )
     if hint is int and abs(value) >= LARGEST_INTEGER:
-        raise SettingsError(f"{where} must be less than 2^63 in size")
+        raise SettingsError(_("{where} must be less than 2^63 in size").format(where=where))
     return value
 
 
@@ -161,18 +196,24 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         if path.exists() and not path.is_file():
-            raise SettingsError(f"the config file {path} is no regular file")
+            raise SettingsError(_("the config file {path} is no regular file").format(path=path))
         with path.open("rb") as file:
             content = file.read(LARGEST_TOML + 1)
         if len(content) > LARGEST_TOML:
-            raise SettingsError(f"the config file {path} is larger than {LARGEST_TOML >> 20} MiB")
+            raise SettingsError(
+                _("the config file {path} is larger than {largest_toml} MiB").format(
+                    path=path, largest_toml=LARGEST_TOML >> 20
+                )
+            )
         tables = tomllib.loads(content.decode("utf-8"))
         return {key: _map_strings(value, _restored) for key, value in tables.items()}
     except FileNotFoundError:
-        raise SettingsError(f"no config file at {path}") from None
+        raise SettingsError(_("no config file at {path}").format(path=path)) from None
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(
-            f"cannot read the config file {path}: {' '.join(str(error).split())}"
+            _("cannot read the config file {path}: {error}").format(
+                path=path, error=" ".join(str(error).split())
+            )
         ) from None
 
 

@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from semigpt.errors import CorpusError
+from semigpt.language import _
 from semigpt.storage import sha256_file
 
 __all__ = ["TOKENS_PER_SHARD", "ShardWriter", "open_shard"]
@@ -180,17 +181,33 @@ def open_shard(folder: Path, file: dict[str, Any], dtype: str) -> np.ndarray[Any
     remedy = f"delete {folder} and run the same command again: it is written anew"
     # The whole file is read, so that no changed or truncated shard is trained on: 44 MB take 30 ms.
     if not path.is_file() or sha256_file(path) != file["sha256"]:
-        raise CorpusError(f"the token shard {path} is not what was written; {remedy}")
+        raise CorpusError(
+            _("the token shard {path} is not what was written; {remedy}").format(
+                path=path, remedy=remedy
+            )
+        )
     if not file["tokens"]:
         # Nothing to map, and a header that asks for memory is not believed.
         return np.zeros(0, np.dtype(dtype))
     try:
         ids: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OverflowError) as error:
-        raise CorpusError(f"the token shard {path} cannot be read: {error}; {remedy}") from None
+        raise CorpusError(
+            _("the token shard {path} cannot be read: {error}; {remedy}").format(
+                path=path, error=error, remedy=remedy
+            )
+        ) from None
     if ids.dtype != np.dtype(dtype) or ids.shape != (file["tokens"],):
         raise CorpusError(
-            f"the token shard {path} holds {ids.dtype} {ids.shape}, "
-            f"not {dtype} ({file['tokens']},); {remedy}"
+            _(
+                "the token shard {path} holds {dtype} {shape}, not {dtype2} ({tokens},); {remedy}"
+            ).format(
+                path=path,
+                dtype=ids.dtype,
+                shape=ids.shape,
+                dtype2=dtype,
+                tokens=file["tokens"],
+                remedy=remedy,
+            )
         )
     return ids

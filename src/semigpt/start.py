@@ -22,6 +22,7 @@ from semigpt.errors import CheckpointError, SettingsError
 from semigpt.huggingface.folder import load_model, read_weights, weight_files, weights_digest
 from semigpt.huggingface.hub import local_folder
 from semigpt.huggingface.open import open_tokenizer
+from semigpt.language import _
 from semigpt.models import model_class, model_settings
 from semigpt.models.base import LanguageModel
 from semigpt.run_folder import RunFolder
@@ -78,7 +79,9 @@ class StartSettings:
             return path
         run = RunFolder.open(path)
         if not all(file.is_file() for file in weight_files(run.model_folder)):
-            raise CheckpointError(f"{path} has no model yet to begin from; train it first")
+            raise CheckpointError(
+                _("{path} has no model yet to begin from; train it first").format(path=path)
+            )
         return run.model_folder
 
 
@@ -93,8 +96,9 @@ def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, A
     kind = tables["model"].get("kind", source.kind)
     if not issubclass(model_class(kind), type(source)):
         raise SettingsError(
-            f"--model {kind} does not go with --from {settings.folder}, which is a {source.kind}; "
-            "leave it out"
+            _(
+                "--model {kind} does not go with --from {folder}, which is a {kind2}; leave it out"
+            ).format(kind=kind, folder=settings.folder, kind2=source.kind)
         )
     shape = {
         name: value
@@ -109,14 +113,22 @@ def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, A
     if asked:
         flag = FLAGS.get(asked[0], f"--set {asked[0]}")
         raise SettingsError(
-            f"{flag} does not go with --from {settings.folder}, which brings its own model and "
-            "tokenizer; leave it out"
+            _(
+                "{flag} does not go with --from {folder}, which brings its own model and "
+                "tokenizer; leave it out"
+            ).format(flag=flag, folder=settings.folder)
         )
     context = source.settings.context_length
     if tables["model"].get("context_length", context) > context:
         raise SettingsError(
-            f"model.context_length is {tables['model']['context_length']}, more than the {context} "
-            f"of {settings.folder}; leave it out or ask for less"
+            _(
+                "model.context_length is {context_length}, more than the {context} "
+                "of {folder}; leave it out or ask for less"
+            ).format(
+                context_length=tables["model"]["context_length"],
+                context=context,
+                folder=settings.folder,
+            )
         )
     if tokenizer.kind == "foreign":
         shape["context_length"] = min(context, FOREIGN_CONTEXT)
@@ -164,8 +176,10 @@ def begin_from(model: LanguageModel, settings: StartSettings) -> None:
     folder = settings.model_folder
     if (digest := weights_digest(folder)) != settings.sha256:
         raise CheckpointError(
-            f"{folder} has changed since the run began from it: the SHA-256 of its weights was "
-            f"{str(settings.sha256)[:12]}, is {digest[:12]}; bring them back, or begin another run"
+            _(
+                "{folder} has changed since the run began from it: the SHA-256 of its weights was "
+                "{sha256}, is {digest}; bring them back, or begin another run"
+            ).format(folder=folder, sha256=str(settings.sha256)[:12], digest=digest[:12])
         )
     model.load_huggingface_state({**model.huggingface_state(), **read_weights(folder, model)})
 

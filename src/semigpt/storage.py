@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from semigpt.errors import CheckpointError, SemigptError
+from semigpt.language import _
 from semigpt.system import is_out_of_memory
 
 __all__ = [
@@ -168,7 +169,9 @@ def replace_file(path: Path, content: bytes) -> None:
         write_files(path.parent, {path.name: content})
     except OSError as error:
         raise CheckpointError(
-            f"cannot write {path}: {error.strerror}; free some disk or choose another --out"
+            _("cannot write {path}: {strerror}; free some disk or choose another --out").format(
+                path=path, strerror=error.strerror
+            )
         ) from None
 
 

@@ -29,10 +29,11 @@ from semigpt.cli import (
     tour,
     train,
 )
-from semigpt.cli.flags import Parser
+from semigpt.cli.flags import Parser, add_language_flag, language_asked_for
 from semigpt.cli.output import EXIT_BAD_INPUT, broken_pipe, note, one_line, standard_streams
 from semigpt.cli.processes import LOST, told_launcher
 from semigpt.errors import LostProcessError, SemigptError
+from semigpt.language import _, speaking
 from semigpt.system import is_out_of_memory
 
 __all__ = ["build_parser", "main"]
@@ -42,15 +43,16 @@ COMMANDS = (tour, train, generate, serve, evaluate, export, ladder, text, tokeni
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
-    with standard_streams():
-        return told_launcher(_main(arguments))
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    with speaking(language_asked_for(given)), standard_streams():
+        return told_launcher(_main(given))
 
 
-def _main(arguments: Sequence[str] | None) -> int:
+def _main(given: list[str]) -> int:
     parser = build_parser()
     try:
-        options = parser.parse_args(arguments)
-        options.arguments = sys.argv[1:] if arguments is None else list(arguments)
+        options = parser.parse_args(given)
+        options.arguments = given
         if options.run is None:
             parser.print_help(sys.stderr)
             return EXIT_BAD_INPUT
@@ -67,7 +69,11 @@ def _main(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or error
-        return one_line(f"{place}{reason}; check the path, its permissions and the free disk")
+        return one_line(
+            _("{place}{reason}; check the path, its permissions and the free disk").format(
+                place=place, reason=reason
+            )
+        )
     except KeyboardInterrupt as stop:
         for line in getattr(stop, "__notes__", ()):
             note(line)
@@ -76,7 +82,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         if not is_out_of_memory(error):
             raise
         return one_line(
-            "not enough memory for this; choose a smaller --size, batch_size or context_length"
+            _("not enough memory for this; choose a smaller --size, batch_size or context_length")
         )
 
 
@@ -84,7 +90,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from semigpt import __version__
 
-    parser = Parser(prog="semigpt", description="A language model of your own from Korean text.")
+    parser = Parser(prog="semigpt", description=_("A language model of your own from Korean text."))
+    add_language_flag(parser, default=None)
     parser.set_defaults(run=None, parser=None)
     parser.add_argument("--version", action="version", version=f"semigpt {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND")

@@ -15,6 +15,7 @@ from semigpt.cli.flags import (
 )
 from semigpt.cli.output import note, write_json
 from semigpt.errors import SemigptError, SettingsError
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from semigpt.corpus.corpus import Corpus
@@ -31,28 +32,28 @@ splits (default: test).
 
 def add(commands: Commands) -> None:
     sub = add_command(
-        commands, "evaluate", run, "measure a model on a whole split, beside baselines", HELP
+        commands, "evaluate", run, _("measure a model on a whole split, beside baselines"), HELP
     )
     sub.add_argument(
         "model",
         type=Path,
         metavar="MODEL",
-        help="a run folder, a model folder, or hf:USER/NAME on the Hub",
+        help=_("a run folder, a model folder, or hf:USER/NAME on the Hub"),
     )
     add_data_flags(sub)
     sub.add_argument(
-        "--stride", type=int, help="tokens that windows move on by (default: half the context)"
+        "--stride", type=int, help=_("tokens that windows move on by (default: half the context)")
     )
     sub.add_argument(
         "--context",
         type=int,
         metavar="N",
-        help="tokens that the model sees at most (default: as it was trained; 1,024 of others')",
+        help=_("tokens that the model sees at most (default: as it was trained; 1,024 of others')"),
     )
     sub.add_argument(
         "--no-xz",
         action="store_true",
-        help="leave the compressor out: it takes a minute on 50 MB",
+        help=_("leave the compressor out: it takes a minute on 50 MB"),
     )
     add_json_flag(sub)
     add_machine_flags(sub)
@@ -105,7 +106,9 @@ def texts(
 
     if found is None and options.data is None:
         raise SettingsError(
-            f"{options.model} is a model folder, which does not say its text; give --data"
+            _("{model} is a model folder, which does not say its text; give --data").format(
+                model=options.model
+            )
         )
     other = None
     if options.data is not None:
@@ -122,16 +125,21 @@ def texts(
         if other is None:
             raise
         note(
-            f"{error}. The baselines are counted on {options.data} instead, and nobody knows "
-            "whether it holds what the model was trained on"
+            _(
+                "{error}. The baselines are counted on {data} instead, and nobody knows "
+                "whether it holds what the model was trained on"
+            ).format(error=error, data=options.data)
         )
         return other, other
     if other is None:
         return own, own
     if split in other.splits and (seen := seen_fraction(other, split, own)) >= TELL_SEEN:
         note(
-            f"{seen:.0%} of the {split} split, by passages of {PASSAGE} characters, is in the text "
-            "that the model was trained on: it is measured on what it has seen"
+            _(
+                "{seen:.0%} of the {split} split, by passages of {passage} "
+                "characters, is in the text "
+                "that the model was trained on: it is measured on what it has seen"
+            ).format(seen=seen, split=split, passage=PASSAGE)
         )
     return other, own
 
@@ -155,6 +163,12 @@ def print_evaluation(result: Evaluation, split: str) -> None:
         )
     )
     console.print(
-        f"loss {information.loss_nats_per_token:.4f} nats per token, perplexity "
-        f"{information.perplexity:.2f}, {information.bits_per_byte:.4f} bits per byte"
+        _(
+            "loss {loss_nats_per_token:.4f} nats per token, perplexity "
+            "{perplexity:.2f}, {bits_per_byte:.4f} bits per byte"
+        ).format(
+            loss_nats_per_token=information.loss_nats_per_token,
+            perplexity=information.perplexity,
+            bits_per_byte=information.bits_per_byte,
+        )
     )

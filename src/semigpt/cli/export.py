@@ -9,6 +9,7 @@ from typing import Any
 from semigpt.cli.flags import Commands, add_command, add_json_flag
 from semigpt.cli.output import note, terminating, write, write_json
 from semigpt.errors import SettingsError
+from semigpt.language import _
 
 HELP = """\
   gguf     llama.cpp, LM Studio; --type f32 is exact, f16 half and q8_0 a
@@ -26,18 +27,18 @@ found goes into the model's card. Needs pip install 'semigpt[export]'.
 
 def add(commands: Commands) -> None:
     sub = add_command(
-        commands, "export", run, "a trained model as a file for other programs, verified", HELP
+        commands, "export", run, _("a trained model as a file for other programs, verified"), HELP
     )
-    sub.add_argument("model", type=Path, metavar="RUN", help="a run or model folder")
-    sub.add_argument("--to", metavar="FORMAT", help="gguf, ollama, onnx or html")
-    sub.add_argument("--type", metavar="TYPE", help="f32 (default), f16 or q8_0; GGUF alone")
+    sub.add_argument("model", type=Path, metavar="RUN", help=_("a run or model folder"))
+    sub.add_argument("--to", metavar="FORMAT", help=_("gguf, ollama, onnx or html"))
+    sub.add_argument("--type", metavar="TYPE", help=_("f32 (default), f16 or q8_0; GGUF alone"))
     sub.add_argument(
-        "--out", type=Path, metavar="FILE", help="(default: in the model folder; html in RUN)"
+        "--out", type=Path, metavar="FILE", help=_("(default: in the model folder; html in RUN)")
     )
     sub.add_argument(
         "--push",
         metavar="hf:USER/NAME",
-        help="upload the model folder and its files",
+        help=_("upload the model folder and its files"),
     )
     add_json_flag(sub)
 
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.to is None and options.push is None:
         raise SettingsError(
-            "nothing to do: give --to gguf, ollama, onnx or html, or --push hf:USER/NAME"
+            _("nothing to do: give --to gguf, ollama, onnx or html, or --push hf:USER/NAME")
         )
     found: dict[str, Any] = {}
     with terminating():
@@ -58,18 +59,27 @@ def run(options: argparse.Namespace) -> int:
             exported = export(options.model, options.to, kind=options.type, out=options.out)
             found = exported.as_dict()
             if exported.verdict is not None:
-                note(f"tried in {exported.verdict.runtime}: {exported.verdict.found}")
+                note(
+                    _("tried in {runtime}: {found}").format(
+                        runtime=exported.verdict.runtime, found=exported.verdict.found
+                    )
+                )
             for program, line in exported.use.items():
                 note(f"{program}: {line}")
         if options.push is not None:
-            opened, _, _ = open_run(options.model)
+            opened, *_rest = open_run(options.model)
             folder = options.model if opened is None else opened.model_folder
             verified = verified_files(folder)
             for file in (*folder.glob("*.gguf"), *folder.glob("onnx/*.onnx")):
                 if (name := file.relative_to(folder).as_posix()) not in verified:
-                    note(f"{name} stays: the card does not list it for this model; export it again")
+                    note(
+                        _(
+                            "{name} stays: the card does not list it for this "
+                            "model; export it again"
+                        ).format(name=name)
+                    )
             found["pushed"] = push(folder, options.push, verified)
-            note(f"uploaded: {found['pushed']}")
+            note(_("uploaded: {pushed}").format(pushed=found["pushed"]))
     if options.json:
         write_json(found)
     elif options.to is not None:

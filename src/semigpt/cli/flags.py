@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any, NoReturn, TypeAlias
 
 from semigpt.cli.output import EXIT_BAD_INPUT
 from semigpt.errors import SettingsError
+from semigpt.language import LANGUAGES, _
 from semigpt.settings import nearest
 
 __all__ = [
@@ -20,8 +22,10 @@ __all__ = [
     "add_data_flags",
     "add_group",
     "add_json_flag",
+    "add_language_flag",
     "add_machine_flags",
     "asked_for",
+    "language_asked_for",
 ]
 
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"
@@ -41,7 +45,9 @@ class Parser(argparse.ArgumentParser):
             message += f"; one that begins with - is joined to it: {flag[1]}=-…"
         elif self.takes_text and message.startswith("the following arguments are required"):
             message += f"; {self.dash_hint}"
-        raise SettingsError(f"{message}; see `{self.prog} --help`")
+        raise SettingsError(
+            _("{message}; see `{prog} --help`").format(message=message, prog=self.prog)
+        )
 
     @property
     def takes_text(self) -> bool:
@@ -66,7 +72,9 @@ class Parser(argparse.ArgumentParser):
                 if command.takes_text:
                     hint = command.dash_hint + (f"; {hint}" if hint.startswith("did") else "")
             raise SettingsError(
-                f"unknown argument {unknown[0]!r}: {hint}; see `{command.prog} --help`"
+                _("unknown argument {unknown!r}: {hint}; see `{prog} --help`").format(
+                    unknown=unknown[0], hint=hint, prog=command.prog
+                )
             )
         return options
 
@@ -92,7 +100,27 @@ def add_command(
         name, help=help, description=f"{help}\n\n{epilogue}".strip()
     )
     parser.set_defaults(run=run, parser=parser)
+    add_language_flag(parser)
     return parser
+
+
+def add_language_flag(parser: Parser, default: Any = argparse.SUPPRESS) -> None:
+    """--lang, which `language_asked_for` reads before the parser is built in that language."""
+    parser.add_argument(
+        "--lang",
+        choices=LANGUAGES,
+        default=default,
+        help=_("the language of what is said (default: LANG's)"),
+    )
+
+
+def language_asked_for(arguments: Sequence[str]) -> str | None:
+    """The language that a command line names, if it is one of ours."""
+    lines = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    lines.add_argument("--lang", nargs="?")
+    flags = [*takewhile(lambda argument: argument != "--", arguments)]
+    asked = lines.parse_known_args(flags)[0].lang
+    return asked if asked in LANGUAGES else None
 
 
 def add_group(commands: Commands, name: str, help: str) -> Commands:
@@ -129,25 +157,25 @@ def add_data_flags(parser: Parser) -> None:
         metavar="SPEC",
         nargs="+" if alone else None,
         action=Specs,
-        help="the text, - for standard input; several are one (default: news, practice news)",
+        help=_("the text, - for standard input; several are one (default: news, practice news)"),
     )
     parser.add_argument(
         "--column",
-        help="the column that holds it (default: document, text, or the only text column)",
+        help=_("the column that holds it (default: document, text, or the only text column)"),
     )
     parser.add_argument(
         "--split",
-        help="auto, offset:0.9 (the book's cut) ...; for evaluate: train, validation or test",
+        help=_("auto, offset:0.9 (the book's cut) ...; for evaluate: train, validation or test"),
     )
 
 
 def add_machine_flags(parser: Parser) -> None:
-    parser.add_argument("--device", help="auto (default), cpu, cuda or mps")
-    parser.add_argument("--precision", help="auto (default), float32 or bfloat16")
+    parser.add_argument("--device", help=_("auto (default), cpu, cuda or mps"))
+    parser.add_argument("--precision", help=_("auto (default), float32 or bfloat16"))
 
 
-def add_json_flag(parser: Parser, help: str = "print one JSON object") -> None:
-    parser.add_argument("--json", action="store_true", help=help)
+def add_json_flag(parser: Parser, help: str | None = None) -> None:
+    parser.add_argument("--json", action="store_true", help=help or _("print one JSON object"))
 
 
 def asked_for(options: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from semigpt.cli.flags import Commands, Parser, add_command
 from semigpt.cli.output import note, standard_input, write_exact, write_json, write_styled
 from semigpt.errors import SettingsError
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from semigpt.generation.engine import Engine
@@ -20,167 +21,169 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    sub = add_command(commands, "generate", run, "continue a text with a trained model")
+    sub = add_command(commands, "generate", run, _("continue a text with a trained model"))
     sub.add_argument(
         "model",
         type=Path,
         metavar="RUN",
-        help="a run folder, a Hugging Face folder, or hf:USER/NAME on the Hub",
+        help=_("a run folder, a Hugging Face folder, or hf:USER/NAME on the Hub"),
     )
     sub.add_argument(
         "prompt",
         nargs="?",
         default="",
-        help="what the text begins with; any text works, nothing too",
+        help=_("what the text begins with; any text works, nothing too"),
     )
     sub.add_argument(
-        "--max-new-tokens", type=int, default=300, help="how long at most (default: 300)"
+        "--max-new-tokens", type=int, default=300, help=_("how long at most (default: 300)")
     )
     sub.add_argument(
         "--temperature",
         type=float,
         default=0.8,
-        help="0 takes the likeliest each time (default: 0.8)",
+        help=_("0 takes the likeliest each time (default: 0.8)"),
     )
-    sub.add_argument("--seed", type=int, help="the same seed gives the same text")
-    sub.add_argument("--num-samples", type=int, default=1, help="how many texts (default: 1)")
+    sub.add_argument("--seed", type=int, help=_("the same seed gives the same text"))
+    sub.add_argument("--num-samples", type=int, default=1, help=_("how many texts (default: 1)"))
     sub.add_argument(
         "--stop",
         action="append",
         default=[],
         metavar="TEXT",
-        help="end before this text; may be given again",
+        help=_("end before this text; may be given again"),
     )
     sub.add_argument(
         "--interactive",
         action="store_true",
-        help="write one text in turn with the model: a line of yours, then its own; /? for help",
+        help=_("write one text in turn with the model: a line of yours, then its own; /? for help"),
     )
     sub._optionals.title = "often"
     _add_sampling_flags(sub)
     _add_constraint_flags(sub)
     _add_output_flags(sub)
-    machine = sub.add_argument_group("machine")
-    machine.add_argument("--device", help="auto (default), cpu, cuda or mps")
+    machine = sub.add_argument_group(_("machine"))
+    machine.add_argument("--device", help=_("auto (default), cpu, cuda or mps"))
     machine.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "int8"),
         default="float32",
-        help="of the weights: float32 (default), bfloat16 or int8",
+        help=_("of the weights: float32 (default), bfloat16 or int8"),
     )
     machine.add_argument(
-        "--no-native", action="store_true", help="PyTorch alone, without the compiled CPU loop"
+        "--no-native", action="store_true", help=_("PyTorch alone, without the compiled CPU loop")
     )
 
 
 def _add_sampling_flags(parser: Parser) -> None:
-    group = parser.add_argument_group("how the next token is drawn")
-    group.add_argument("--top-k", type=int, help="draw from the k likeliest")
-    group.add_argument("--top-p", type=float, help="draw from the likeliest that together reach p")
+    group = parser.add_argument_group(_("how the next token is drawn"))
+    group.add_argument("--top-k", type=int, help=_("draw from the k likeliest"))
     group.add_argument(
-        "--min-p", type=float, help="draw from those at least p times as likely as the likeliest"
+        "--top-p", type=float, help=_("draw from the likeliest that together reach p")
+    )
+    group.add_argument(
+        "--min-p", type=float, help=_("draw from those at least p times as likely as the likeliest")
     )
     group.add_argument(
         "--repetition-penalty",
         type=float,
         default=1.0,
-        help="more than 1: less of what is there already",
+        help=_("more than 1: less of what is there already"),
     )
     group.add_argument(
         "--frequency-penalty",
         type=float,
         default=0.0,
-        help="taken off a token's logit for each time it was written",
+        help=_("taken off a token's logit for each time it was written"),
     )
     group.add_argument(
         "--presence-penalty",
         type=float,
         default=0.0,
-        help="taken off a token's logit if it was written",
+        help=_("taken off a token's logit if it was written"),
     )
     group.add_argument(
         "--no-repeat-ngram-size",
         type=int,
         default=0,
         metavar="N",
-        help="no run of N tokens comes twice",
+        help=_("no run of N tokens comes twice"),
     )
     group.add_argument(
         "--logit-bias",
         action="append",
         default=[],
         metavar="ID=BIAS",
-        help="added to a token's logit",
+        help=_("added to a token's logit"),
     )
     group.add_argument(
         "--num-beams",
         type=int,
         default=1,
         metavar="N",
-        help="the best text N parallel ones find; nothing is drawn",
+        help=_("the best text N parallel ones find; nothing is drawn"),
     )
 
 
 def _add_constraint_flags(parser: Parser) -> None:
-    group = parser.add_argument_group("what may be written after the prompt")
+    group = parser.add_argument_group(_("what may be written after the prompt"))
     group.add_argument(
         "--ban",
         action="append",
         default=[],
         metavar="TEXT",
-        help="never write this; may be given again",
+        help=_("never write this; may be given again"),
     )
     group.add_argument(
         "--pattern",
         metavar="REGEX",
-        help="continue the prompt only with what Python's re.fullmatch takes",
+        help=_("continue the prompt only with what Python's re.fullmatch takes"),
     )
     group.add_argument(
         "--choice",
         action="append",
         default=[],
         metavar="TEXT",
-        help="continue the prompt with one of these; give it again",
+        help=_("continue the prompt with one of these; give it again"),
     )
 
 
 def _add_output_flags(parser: Parser) -> None:
-    group = parser.add_argument_group("input and output")
+    group = parser.add_argument_group(_("input and output"))
     group.add_argument(
         "--prompt-file",
         type=Path,
         metavar="FILE",
-        help="read the prompt there; - is standard input",
+        help=_("read the prompt there; - is standard input"),
     )
     group.add_argument(
-        "--no-echo", action="store_true", help="print the continuation without the prompt"
+        "--no-echo", action="store_true", help=_("print the continuation without the prompt")
     )
     group.add_argument(
         "--show",
         action="store_true",
-        help="each character's surprise, and what else was likely",
+        help=_("each character's surprise, and what else was likely"),
     )
     group.add_argument(
         "--logprobs",
         type=int,
         metavar="K",
-        help="with --json: each token's log-probability beside the K likeliest",
+        help=_("with --json: each token's log-probability beside the K likeliest"),
     )
     group.add_argument(
         "--json",
         action="store_true",
-        help="print one JSON object, the prompt apart from the texts",
+        help=_("print one JSON object, the prompt apart from the texts"),
     )
 
 
 def run(options: argparse.Namespace) -> int:
     sampling = _sampling(options)
     if options.prompt_file is not None and options.prompt:
-        raise SettingsError("give the prompt or --prompt-file, not both")
+        raise SettingsError(_("give the prompt or --prompt-file, not both"))
     alone = not (options.json or options.num_samples > 1 or options.prompt_file is not None)
     if options.interactive and not alone:
         raise SettingsError(
-            "--interactive writes one text at a time and reads its lines from standard input"
+            _("--interactive writes one text at a time and reads its lines from standard input")
         )
     prompt = options.prompt if options.prompt_file is None else read_prompt(options.prompt_file)
     engine = _engine(options)
@@ -252,11 +255,13 @@ def _sampling(options: argparse.Namespace) -> SamplingSettings:
 
 def token_and_bias(text: str) -> tuple[int, float]:
     """`ID=BIAS` of --logit-bias."""
-    token, _, bias = text.partition("=")
+    token, _sign, bias = text.partition("=")
     try:
         return int(token), float(bias)
     except ValueError:
-        raise SettingsError(f"--logit-bias takes ID=NUMBER, such as 17=-5, not {text!r}") from None
+        raise SettingsError(
+            _("--logit-bias takes ID=NUMBER, such as 17=-5, not {text!r}").format(text=text)
+        ) from None
 
 
 def read_prompt(path: Path) -> str:
@@ -266,7 +271,9 @@ def read_prompt(path: Path) -> str:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as error:
         raise SettingsError(
-            f"{path} is not UTF-8 at byte {error.start}; save the prompt as UTF-8"
+            _("{path} is not UTF-8 at byte {start}; save the prompt as UTF-8").format(
+                path=path, start=error.start
+            )
         ) from None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from semigpt.cli.output import is_live, note, standard_input
 from semigpt.errors import SettingsError
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from semigpt.generation.engine import Engine
@@ -80,14 +81,14 @@ class Talk:
 
     def command(self, line: str) -> bool:
         """Do what a line with a / asks; whether the talk goes on."""
-        name, _, argument = line.partition(" ")
+        name, _space, argument = line.partition(" ")
         if name == "/quit":
             return False
         if name == "/again" and self.text + self.answer:
             self.once_more()
         elif name == "/show":
             self.show = not self.show
-            note("painted by surprise" if self.show else "plain")
+            note(_("painted by surprise") if self.show else _("plain"))
         elif name == "/temp":
             self.set_temperature(argument)
         else:
@@ -101,9 +102,9 @@ class Talk:
                 sampling = replace(sampling, temperature=float(argument))
                 self.settings["sampling"] = sampling
         except (ValueError, SettingsError):
-            note("/temp takes a number from 0 on, such as /temp 0.5")
+            note(_("/temp takes a number from 0 on, such as /temp 0.5"))
             return
-        note(f"temperature {sampling.temperature:g}")
+        note(_("temperature {temperature:g}").format(temperature=sampling.temperature))
 
 
 def converse(engine: Engine, prompt: str, settings: dict[str, Any], *, show: bool) -> None:

@@ -17,6 +17,7 @@ from semigpt.cli.flags import (
     asked_for,
 )
 from semigpt.cli.output import RUNS, note, stopping, write_json, write_path
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -35,37 +36,37 @@ browser.
 
 def add(commands: Commands) -> None:
     sub = add_command(
-        commands, "ladder", run, "train every rung on the same text, and compare", HELP
+        commands, "ladder", run, _("train every rung on the same text, and compare"), HELP
     )
     add_data_flags(sub)
     sub.add_argument(
         "--rungs",
         nargs="+",
         metavar="RUNG",
-        help="some of the rungs (default: all, from bigram up)",
+        help=_("some of the rungs (default: all, from bigram up)"),
     )
-    sub.add_argument("--steps", type=int, help="the same steps for all")
+    sub.add_argument("--steps", type=int, help=_("the same steps for all"))
     sub.add_argument(
         "--minutes",
         type=float,
-        help="the same minutes for each, with its own good settings (default: 1)",
+        help=_("the same minutes for each, with its own good settings (default: 1)"),
     )
     sub.add_argument(
         "--book",
         action="store_true",
-        help="the book's batch 32, block 8, learning rate 1e-2; with --steps",
+        help=_("the book's batch 32, block 8, learning rate 1e-2; with --steps"),
     )
     sub.add_argument(
-        "--seed", type=int, default=0, help="of weights, order of data and samples (default: 0)"
+        "--seed", type=int, default=0, help=_("of weights, order of data and samples (default: 0)")
     )
-    sub.add_argument("--prompt", default="", help="what every rung's samples begin with")
+    sub.add_argument("--prompt", default="", help=_("what every rung's samples begin with"))
     sub.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="where the rungs and the table go (default: runs/ladder)",
+        help=_("where the rungs and the table go (default: runs/ladder)"),
     )
-    add_json_flag(sub, "print the rows as JSON")
+    add_json_flag(sub, _("print the rows as JSON"))
     add_machine_flags(sub)
 
 
@@ -151,7 +152,7 @@ def show_ladder(
                     if not console.is_terminal:
                         line = " · ".join(cells(settings, row))
                         console.print(
-                            Text(line + ("" if trained else " · as it was")), soft_wrap=True
+                            Text(line + ("" if trained else _(" · as it was"))), soft_wrap=True
                         )
     if console.is_terminal:
         console.print(samples(rows, console.width))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from semigpt.cli.output import note
 from semigpt.errors import SettingsError
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from semigpt.parallel import Processes
@@ -51,7 +52,11 @@ def launch(processes: int, arguments: list[str]) -> int:
         except SignalException as stopped:
             return 128 + int(stopped.sigval)
         except ChildFailedError:
-            note(f"a process died {RESTARTS + 1} times; what was saved is whole")
+            note(
+                _("a process died {restarts} times; what was saved is whole").format(
+                    restarts=RESTARTS + 1
+                )
+            )
             return LOST
         finally:
             del os.environ[OUTCOME]
@@ -70,10 +75,12 @@ def own_process(asked: int | None) -> Processes | None:
         return None
     if asked not in (None, place.size):
         raise SettingsError(
-            f"--processes {asked} and the launcher's {place.size} processes: leave one of them out"
+            _(
+                "--processes {asked} and the launcher's {size} processes: leave one of them out"
+            ).format(asked=asked, size=place.size)
         )
     if place.attempt and not place.rank:
-        note("a process was lost, and all are started again")
+        note(_("a process was lost, and all are started again"))
     return Processes(place)
 
 

@@ -8,65 +8,70 @@ from pathlib import Path
 from semigpt.cli.flags import Commands, add_command
 from semigpt.cli.output import note
 from semigpt.errors import SettingsError
+from semigpt.language import _
 
 
 def add(commands: Commands) -> None:
     sub = add_command(
-        commands, "serve", run, "answer over HTTP as OpenAI's API does, with your own models"
+        commands, "serve", run, _("answer over HTTP as OpenAI's API does, with your own models")
     )
     sub.add_argument(
         "models",
         nargs="+",
         type=Path,
         metavar="MODEL",
-        help="run folders, a folder of runs such as a ladder's, model folders, or hf:USER/NAME",
+        help=_("run folders, a folder of runs such as a ladder's, model folders, or hf:USER/NAME"),
     )
     sub.add_argument(
-        "--host", default="127.0.0.1", help="others than 127.0.0.1 need a key (default: 127.0.0.1)"
+        "--host",
+        default="127.0.0.1",
+        help=_("others than 127.0.0.1 need a key (default: 127.0.0.1)"),
     )
-    sub.add_argument("--port", type=int, default=8080, help="default: 8080")
+    sub.add_argument("--port", type=int, default=8080, help=_("default: 8080"))
     sub.add_argument(
         "--socket",
         type=Path,
         metavar="PATH",
-        help="listen at a Unix socket of this user's instead of a port",
+        help=_("listen at a Unix socket of this user's instead of a port"),
     )
     sub.add_argument(
         "--key-file",
         type=Path,
         metavar="FILE",
-        help="a file with the key that requests must send; or set SEMIGPT_KEY",
+        help=_("a file with the key that requests must send; or set SEMIGPT_KEY"),
     )
     sub.add_argument(
         "--allow-origin",
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="let pages of this origin ask, such as http://localhost:3000; may be repeated",
+        help=_("let pages of this origin ask, such as http://localhost:3000; may be repeated"),
     )
-    sub.add_argument("--no-chat", action="store_true", help="answer no chat completions")
+    sub.add_argument("--no-chat", action="store_true", help=_("answer no chat completions"))
     sub.add_argument(
         "--no-landlock",
         action="store_true",
-        help="keep the way to the disk that is given up on Linux once the models are read",
+        help=_("keep the way to the disk that is given up on Linux once the models are read"),
     )
-    sub.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    sub.add_argument("--device", default="auto", help=_("auto (default), cpu, cuda or mps"))
     sub.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "int8"),
         default="float32",
-        help="of the weights: float32 (default), bfloat16 or int8",
+        help=_("of the weights: float32 (default), bfloat16 or int8"),
     )
 
 
 def run(options: argparse.Namespace) -> int:
     if not 0 < options.port < 2**16:
-        raise SettingsError(f"--port must be from 1 to 65535, not {options.port}")
+        raise SettingsError(
+            _("--port must be from 1 to 65535, not {port}").format(port=options.port)
+        )
     try:
         from semigpt.serving import server
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"semigpt serve needs {error.name}: pip install 'semigpt[serve]'"
+            _("semigpt serve needs {name}: pip install 'semigpt[serve]'").format(name=error.name)
         ) from None
     from semigpt.serving import listen
 
@@ -88,6 +93,10 @@ def run(options: argparse.Namespace) -> int:
             origins=options.allow_origin,
             chat=not options.no_chat,
             lock_in=not options.no_landlock,
-            ready=lambda: note(f"{', '.join(models.paths)}: {where}/v1 (Ctrl-C ends it)"),
+            ready=lambda: note(
+                _("{paths}: {where}/v1 (Ctrl-C ends it)").format(
+                    paths=", ".join(models.paths), where=where
+                )
+            ),
         )
     return 128 + signal

@@ -21,6 +21,7 @@ from semigpt.cli.output import write_json, write_path
 from semigpt.config import Recipe
 from semigpt.controls import pictured
 from semigpt.evaluation.baselines import Baselines
+from semigpt.language import _
 from semigpt.next_step import what_next
 from semigpt.recipe import (
     BaselinesMeasured,
@@ -46,7 +47,9 @@ class _TimeLeft(ProgressColumn):
         if fraction <= begun:
             return Text("")
         left = round(seconds * (1 - fraction) / (fraction - begun))
-        return Text(f"{left // 60}:{left % 60:02d} left", style="dim")
+        return Text(
+            _("{left}:{left2:02d} left").format(left=left // 60, left2=left % 60), style="dim"
+        )
 
 
 class TrainingDisplay:
@@ -103,22 +106,36 @@ class TrainingDisplay:
         self.bar.update(self.task, completed=0.0, what="", loss="", fraction=0.0, begun=0.0)
         corpus, say = event.corpus, self.console.print
         for finding in corpus.findings:
-            say(f"[yellow]text[/]     {escape(finding)}")
+            say(_("[yellow]text[/]     {finding}").format(finding=escape(finding)))
         splits = ", ".join(f"{split} {corpus.characters(split):,}" for split in corpus.splits)
-        say(f"[bold]text[/]     {escape(corpus.spec)}: {splits} characters")
+        say(
+            _("[bold]text[/]     {spec}: {splits} characters").format(
+                spec=escape(corpus.spec), splits=splits
+            )
+        )
         tokenizer = event.tokenizer
         say(
-            f"[bold]tokens[/]   {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,}"
+            _("[bold]tokens[/]   {kind}, vocabulary of {vocab_size:,}").format(
+                kind=tokenizer.kind, vocab_size=tokenizer.vocab_size
+            )
             + escape(self.kept_tokenizer(event))
         )
         dtype = str(event.model.compute_dtype).removeprefix("torch.")
         say(
-            f"[bold]model[/]    {event.model.kind}, {event.model.parameter_count():,} parameters, "
-            f"on {event.device} in {dtype}"
+            _("[bold]model[/]    {kind}, {model:,} parameters, on {device} in {dtype}").format(
+                kind=event.model.kind,
+                model=event.model.parameter_count(),
+                device=event.device,
+                dtype=dtype,
+            )
         )
         say(
-            f"[bold]run[/]      {escape(str(event.run.path))}"
-            + ("" if event.resumed_at is None else f", from step {event.resumed_at:,}")
+            _("[bold]run[/]      {path}").format(path=escape(str(event.run.path)))
+            + (
+                ""
+                if event.resumed_at is None
+                else _(", from step {resumed_at:,}").format(resumed_at=event.resumed_at)
+            )
         )
         if event.baselines is not None:
             self.show_baselines(event.baselines)
@@ -140,7 +157,9 @@ class TrainingDisplay:
         parts = [f"{name} {value:.2f}" for name, value in baselines.named()]
         if self.prepared is not None and self.prepared.source_entropy is not None:
             parts.append(f"the source itself {self.prepared.source_entropy:.2f}")
-        self.console.print(f"[bold]baselines[/] (bits per character) {' · '.join(parts)}")
+        self.console.print(
+            _("[bold]baselines[/] (bits per character) {parts}").format(parts=" · ".join(parts))
+        )
 
     def show_forecast(self, event: Forecasted) -> None:
         forecast = event.forecast
@@ -148,20 +167,31 @@ class TrainingDisplay:
         if self.recipe.training.minutes is not None:
             length = f"in {readable_time(forecast.seconds)} about {forecast.steps:,} steps"
         self.console.print(
-            f"[bold]forecast[/] {length}, {forecast.epochs:.2g} epochs, "
-            f"{readable_bytes(forecast.memory)} of memory, "
-            f"{readable_bytes(forecast.disk)} of disk for checkpoints"
-            + (f"; dropout {event.dropout:g}" if event.dropout else "")
+            _(
+                "[bold]forecast[/] {length}, {epochs:.2g} epochs, "
+                "{memory} of memory, "
+                "{disk} of disk for checkpoints"
+            ).format(
+                length=length,
+                epochs=forecast.epochs,
+                memory=readable_bytes(forecast.memory),
+                disk=readable_bytes(forecast.disk),
+            )
+            + (_("; dropout {dropout:g}").format(dropout=event.dropout) if event.dropout else "")
             + (event.advice and f"; {event.advice}")
-            + ("; more readings would only hurt" if forecast.ends_early else "")
+            + (_("; more readings would only hurt") if forecast.ends_early else "")
         )
         if forecast.expected is not None:
             later = "".join(
                 f"; {minutes:g} minutes: {bits:.2f}" for minutes, bits in forecast.later
             )
             self.console.print(
-                f"[bold]expected[/] {forecast.expected:.2f} ± {forecast.expected_error:.2f} bits "
-                f"per character{later}"
+                _(
+                    "[bold]expected[/] {expected:.2f} ± {expected_error:.2f} bits "
+                    "per character{later}"
+                ).format(
+                    expected=forecast.expected, expected_error=forecast.expected_error, later=later
+                )
             )
         self.console.print("")
 
@@ -173,8 +203,10 @@ class TrainingDisplay:
             steps, seconds = forecast.steps - leg.step, forecast.seconds - leg.seconds
             length = f"about {steps:,} steps in {readable_time(seconds)}; "
         self.console.print(
-            f"[bold]further[/]  from step {leg.step:,}: {length}the rates climb again, to "
-            f"{event.top:.2g} of what they were at most"
+            _(
+                "[bold]further[/]  from step {step:,}: {length}the rates climb again, to "
+                "{top:.2g} of what they were at most"
+            ).format(step=leg.step, length=length, top=event.top)
         )
         self.console.print("")
 
@@ -182,20 +214,26 @@ class TrainingDisplay:
         report = event.report
         if report.skipped:
             self.console.print(
-                f"[yellow]step {report.step:,}[/]: loss {report.loss}, gradient norm "
-                f"{report.gradient_norm}: skipped"
+                _(
+                    "[yellow]step {step:,}[/]: loss {loss}, gradient norm {gradient_norm}: skipped"
+                ).format(step=report.step, loss=report.loss, gradient_norm=report.gradient_norm)
             )
             return
         if report.spike:
             self.console.print(
-                f"[yellow]step {report.step:,}[/]: the loss spikes to {report.loss:.3f} nats"
+                _("[yellow]step {step:,}[/]: the loss spikes to {loss:.3f} nats").format(
+                    step=report.step, loss=report.loss
+                )
             )
         if event.slowed is not None and self.prepared is not None:
             self.console.print(
-                f"[yellow]slow[/]     a step takes {event.slowed:.2g} s, over three times what was "
-                "forecast: another program uses the machine. Close it, or stop here with Ctrl-C "
-                "and resume when the machine is free: semigpt train --resume "
-                f"{escape(str(self.prepared.run.path))}"
+                _(
+                    "[yellow]slow[/]     a step takes {slowed:.2g} s, over three times what was "
+                    "forecast: another program uses the machine. Close it, or "
+                    "stop here with Ctrl-C "
+                    "and resume when the machine is free: semigpt train --resume "
+                    "{path}"
+                ).format(slowed=event.slowed, path=escape(str(self.prepared.run.path)))
             )
         if self.first is None:
             self.first = (report.tokens_seen, report.seconds)
@@ -218,9 +256,16 @@ class TrainingDisplay:
     def show_evaluated(self, event: Evaluated) -> None:
         sample = pictured(self.recipe.sample.prompt + event.sample).replace("\n", " ")
         self.console.print(
-            f"[bold]step {event.step:,}[/]: {event.bits_per_character:.3f} bits per character "
-            f"[dim](validation loss {event.estimate.loss:.3f} ± "
-            f"{event.estimate.standard_error:.3f} nats)[/]"
+            _(
+                "[bold]step {step:,}[/]: {bits_per_character:.3f} bits per character "
+                "[dim](validation loss {loss:.3f} ± "
+                "{standard_error:.3f} nats)[/]"
+            ).format(
+                step=event.step,
+                bits_per_character=event.bits_per_character,
+                loss=event.estimate.loss,
+                standard_error=event.estimate.standard_error,
+            )
         )
         self.console.print(Text(f"  {sample}", style="cyan"))
 
@@ -232,7 +277,9 @@ class TrainingDisplay:
         say("")
         if not event.complete:
             say(
-                f"stopped and saved at step {event.step:,}; resume with: semigpt train --resume "
+                _(
+                    "stopped and saved at step {step:,}; resume with: semigpt train --resume "
+                ).format(step=event.step)
                 + escape(str(event.run.path))
             )
         mine = f"this model, at its best (step {best.step:,})"
@@ -247,24 +294,44 @@ class TrainingDisplay:
         say("")
         if event.skipped:
             say(
-                f"[yellow]{event.skipped:,} steps skipped[/]: their loss or gradient was not finite"
+                _(
+                    "[yellow]{skipped:,} steps skipped[/]: their loss or gradient was not finite"
+                ).format(skipped=event.skipped)
             )
         say(
-            f"saving took {event.saving_fraction:.1%} of the time, and "
-            f"{event.last_save_seconds:.1f} s at "
-            f"its end{self.how_far_off(event)}"
+            _(
+                "saving took {saving_fraction:.1%} of the time, and "
+                "{last_save_seconds:.1f} s at "
+                "its end{how_far_off}"
+            ).format(
+                saving_fraction=event.saving_fraction,
+                last_save_seconds=event.last_save_seconds,
+                how_far_off=self.how_far_off(event),
+            )
         )
         if advice := what_next(self.recipe, event):
             say("")
-            say(f"[yellow]next[/]     {escape(advice)}")
+            say(_("[yellow]next[/]     {advice}").format(advice=escape(advice)))
         say("")
-        say(f'write with it:  semigpt generate {escape(str(event.run.path))} "…"')
-        say(f"measure it:     semigpt evaluate {escape(str(event.run.path))}")
-        say(f"look at it:     {escape(str(event.run.report_file))}")
+        say(
+            _('write with it:  semigpt generate {path} "…"').format(
+                path=escape(str(event.run.path))
+            )
+        )
+        say(_("measure it:     semigpt evaluate {path}").format(path=escape(str(event.run.path))))
+        say(
+            _("look at it:     {report_file}").format(
+                report_file=escape(str(event.run.report_file))
+            )
+        )
         if event.no_page is None:
-            say(f"play with it:   {escape(str(event.run.page_file))}, in a browser")
+            say(
+                _("play with it:   {page_file}, in a browser").format(
+                    page_file=escape(str(event.run.page_file))
+                )
+            )
         else:
-            say(f"[yellow]no page[/]  {escape(event.no_page)}")
+            say(_("[yellow]no page[/]  {no_page}").format(no_page=escape(event.no_page)))
 
     def how_far_off(self, event: Finished) -> str:
         """The forecast beside what came, for a run that reached its end."""

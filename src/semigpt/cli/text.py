@@ -12,6 +12,7 @@ from typing import Any
 
 from semigpt.cli.flags import Commands, Parser, Specs, add_command, add_group, add_json_flag
 from semigpt.cli.output import terminating, write_json
+from semigpt.language import _
 
 
 def add(commands: Commands) -> None:
@@ -22,53 +23,53 @@ def add(commands: Commands) -> None:
         verbs,
         "check",
         run_check,
-        "count what is wrong with a text, with examples; nothing is written",
+        _("count what is wrong with a text, with examples; nothing is written"),
     )
     _add_flags(sub)
     sub = add_command(
         verbs,
         "clean",
         run_clean,
-        "write a text repaired: lossless repairs, and those asked for",
+        _("write a text repaired: lossless repairs, and those asked for"),
     )
     _add_flags(sub)
     sub.add_argument(
-        "--out", type=Path, metavar="FOLDER", required=True, help="a new folder of Parquet files"
+        "--out", type=Path, metavar="FOLDER", required=True, help=_("a new folder of Parquet files")
     )
     sub.add_argument(
         "--fix",
         metavar="NAMES",
         default="lossless",
-        help="lossless (default), all, or names from the report: html,control",
+        help=_("lossless (default), all, or names from the report: html,control"),
     )
     sub.add_argument(
         "--mask-personal",
         action="store_true",
-        help="put [전화번호] and the like over personal data",
+        help=_("put [전화번호] and the like over personal data"),
     )
 
 
 def _add_flags(parser: Parser) -> None:
     parser.add_argument(
-        "spec", metavar="SPEC", nargs="+", action=Specs, help="the text, as --data names it"
+        "spec", metavar="SPEC", nargs="+", action=Specs, help=_("the text, as --data names it")
     )
-    parser.add_argument("--column", help="the column that holds it")
+    parser.add_argument("--column", help=_("the column that holds it"))
     parser.add_argument(
-        "--squeeze", type=int, metavar="N", help="at most N of a character in a row: ㅋㅋㅋㅋㅋ"
+        "--squeeze", type=int, metavar="N", help=_("at most N of a character in a row: ㅋㅋㅋㅋㅋ")
     )
     parser.add_argument(
-        "--min-characters", type=int, metavar="N", help="leave out documents of fewer characters"
+        "--min-characters", type=int, metavar="N", help=_("leave out documents of fewer characters")
     )
     parser.add_argument(
         "--near-duplicates",
         type=float,
         metavar="FRACTION",
-        help="leave out documents this much like an earlier one: 0.8",
+        help=_("leave out documents this much like an earlier one: 0.8"),
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: one per core)"
+        "--workers", type=int, metavar="N", help=_("processes (default: one per core)")
     )
-    add_json_flag(parser, "print the report as one JSON object")
+    add_json_flag(parser, _("print the report as one JSON object"))
 
 
 def run_check(options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from semigpt.corpus.corpus import Corpus
 from semigpt.errors import TokenizerError
+from semigpt.language import _
 from semigpt.tokenizers import Kind, Tokenizer, load_tokenizer
 from semigpt.tokenizers.base import TOKENIZER_FILE
 
@@ -34,8 +35,9 @@ def find_tokenizer(name: str, corpus: Callable[[], Corpus]) -> Tokenizer:
         return load_tokenizer(inner if is_run else folder)
     if name not in get_args(Kind):
         raise TokenizerError(
-            f"no tokenizer {name!r}: name a tokenizer's folder, a run folder, or one of "
-            f"{', '.join(get_args(Kind))}"
+            _(
+                "no tokenizer {name!r}: name a tokenizer's folder, a run folder, or one of {kind}"
+            ).format(name=name, kind=", ".join(get_args(Kind)))
         )
     from semigpt.config import TokenizerSettings
     from semigpt.preparation import prepare_tokenizer

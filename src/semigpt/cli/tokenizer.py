@@ -20,6 +20,7 @@ from semigpt.cli.flags import (
 )
 from semigpt.cli.output import RUNS, note, reading, stopping, write, write_json, write_path
 from semigpt.errors import SettingsError, TokenizerError
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from semigpt.corpus.corpus import Corpus
@@ -43,10 +44,10 @@ def add(commands: Commands) -> None:
 
 def _add_train(verbs: Commands) -> None:
     sub = add_command(
-        verbs, "train", run_train, "train a tokenizer and save it in a folder of its own"
+        verbs, "train", run_train, _("train a tokenizer and save it in a folder of its own")
     )
     sub.add_argument(
-        "--kind", default="char", help="char (default), byte, jamo, bpe, char_bpe or unigram"
+        "--kind", default="char", help=_("char (default), byte, jamo, bpe, char_bpe or unigram")
     )
     add_data_flags(sub)
     _add_vocab_size(sub, "tokens in all")
@@ -54,36 +55,38 @@ def _add_train(verbs: Commands) -> None:
         "--min-count",
         type=int,
         metavar="N",
-        help="rarer characters (for bpe and char_bpe, pairs) are spelt in bytes (default: 1)",
+        help=_("rarer characters (for bpe and char_bpe, pairs) are spelt in bytes (default: 1)"),
     )
     sub.add_argument(
         "--special",
         action="append",
         default=[],
         metavar="TOKEN",
-        help="a special token, such as <|user|>; may be given again",
+        help=_("a special token, such as <|user|>; may be given again"),
     )
     sub.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="a new folder, which AutoTokenizer loads",
+        help=_("a new folder, which AutoTokenizer loads"),
     )
     add_json_flag(sub)
 
 
 def _add_show(verbs: Commands) -> None:
     sub = add_command(
-        verbs, "show", run_show, "show the tokens of a text, with their ids and bytes"
+        verbs, "show", run_show, _("show the tokens of a text, with their ids and bytes")
     )
-    sub.add_argument("text", metavar="TEXT", help="any text")
+    sub.add_argument("text", metavar="TEXT", help=_("any text"))
     sub.add_argument(
         "--tokenizer",
         action="append",
         metavar="NAME",
-        help="a tokenizer's folder, a run folder, or char (default), byte, jamo, bpe, char_bpe "
-        "or unigram, trained on --data; may be given again",
+        help=_(
+            "a tokenizer's folder, a run folder, or char (default), byte, jamo, bpe, char_bpe "
+            "or unigram, trained on --data; may be given again"
+        ),
     )
     add_data_flags(sub)
     add_json_flag(sub)
@@ -91,28 +94,30 @@ def _add_show(verbs: Commands) -> None:
 
 def _add_compare(verbs: Commands) -> None:
     sub = add_command(
-        verbs, "compare", run_compare, "measure every kind of tokenizer on a text", COMPARE_HELP
+        verbs, "compare", run_compare, _("measure every kind of tokenizer on a text"), COMPARE_HELP
     )
     add_data_flags(sub)
     sub.add_argument(
         "--kinds",
         nargs="+",
         metavar="KIND",
-        help="some of char, byte, jamo, bpe, char_bpe and unigram (default: all)",
+        help=_("some of char, byte, jamo, bpe, char_bpe and unigram (default: all)"),
     )
     _add_vocab_size(sub, "tokens in all, at most")
     sub.add_argument(
-        "--minutes", type=float, help="also train a model on each kind, for so many minutes"
+        "--minutes", type=float, help=_("also train a model on each kind, for so many minutes")
     )
-    sub.add_argument("--steps", type=int, help="also train a model on each kind, for so many steps")
-    sub.add_argument("--size", help="of those models: tiny (default), small, base or large")
-    sub.add_argument("--seed", type=int, help="of those models (default: 0)")
+    sub.add_argument(
+        "--steps", type=int, help=_("also train a model on each kind, for so many steps")
+    )
+    sub.add_argument("--size", help=_("of those models: tiny (default), small, base or large"))
+    sub.add_argument("--seed", type=int, help=_("of those models (default: 0)"))
     add_machine_flags(sub)
     sub.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="a new folder for compare.html, .md, .json and the runs",
+        help=_("a new folder for compare.html, .md, .json and the runs"),
     )
     add_json_flag(sub)
 
@@ -122,7 +127,9 @@ def _add_vocab_size(parser: Parser, what: str) -> None:
         "--vocab-size",
         type=int,
         metavar="N",
-        help=f"{what} (default: every character; 8,000 for bpe, char_bpe and unigram)",
+        help=_("{what} (default: every character; 8,000 for bpe, char_bpe and unigram)").format(
+            what=what
+        ),
     )
 
 
@@ -156,8 +163,12 @@ def run_train(options: argparse.Namespace) -> int:
         note(finding)
     characters = corpus.characters("train")
     note(
-        f"{tokenizer.kind}: {tokenizer.vocab_size:,} tokens from {characters:,} characters of "
-        f"{corpus.spec}"
+        _("{kind}: {vocab_size:,} tokens from {characters:,} characters of {spec}").format(
+            kind=tokenizer.kind,
+            vocab_size=tokenizer.vocab_size,
+            characters=characters,
+            spec=corpus.spec,
+        )
     )
     if options.json:
         write_json(
@@ -200,11 +211,15 @@ def train_into(
     check_choice("--kind", kind, get_args(Kind))
     for flag, value in (("--vocab-size", vocab_size), ("--min-count", min_count)):
         if value is not None and value < 1:
-            raise SettingsError(f"{flag} must be more than 0, not {value}")
+            raise SettingsError(
+                _("{flag} must be more than 0, not {value}").format(flag=flag, value=value)
+            )
     if min_count is not None and kind in ("byte", "unigram"):
         raise SettingsError(
-            f"--min-count means nothing to {kind}; leave it out, or choose char, jamo, bpe or "
-            "char_bpe"
+            _(
+                "--min-count means nothing to {kind}; leave it out, or choose char, jamo, bpe or "
+                "char_bpe"
+            ).format(kind=kind)
         )
     check_free(folder)
     tokenizer = train_tokenizer(
@@ -222,7 +237,9 @@ def train_into(
             (Path(temporary) / "whole").rename(folder)
     except OSError as error:
         raise TokenizerError(
-            f"cannot save the tokenizer in {folder}: {error.strerror or error}"
+            _("cannot save the tokenizer in {folder}: {value}").format(
+                folder=folder, value=error.strerror or error
+            )
         ) from None
     return tokenizer
 
@@ -269,7 +286,9 @@ def run_compare(options: argparse.Namespace) -> int:
     training = asked_for(options, "minutes", "steps")
     for flag, value in (("--size", options.size), ("--seed", options.seed)):
         if value is not None and not training:
-            raise SettingsError(f"{flag} is of the models; give --minutes too, or leave it out")
+            raise SettingsError(
+                _("{flag} is of the models; give --minutes too, or leave it out").format(flag=flag)
+            )
     data = asked_for(options, "data", "column", "split")
     tables: dict[str, dict[str, Any]] = {
         "data": {{"data": "spec"}.get(name, name): value for name, value in data.items()},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from semigpt.cli.flags import Commands, add_command, add_json_flag
 from semigpt.cli.output import note, write_json
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from semigpt.studies.crash_test import Trial
@@ -25,26 +26,28 @@ def add(commands: Commands) -> None:
         commands,
         "torture",
         run,
-        "kill small trainings, resume them, and compare every byte",
+        _("kill small trainings, resume them, and compare every byte"),
         HELP,
     )
     sub.add_argument(
-        "--kills", type=int, default=10, metavar="N", help="kills per rung (default: 10)"
+        "--kills", type=int, default=10, metavar="N", help=_("kills per rung (default: 10)")
     )
     sub.add_argument(
         "--model",
         action="append",
         metavar="RUNG",
-        help="a rung; may be given again (default: every rung)",
+        help=_("a rung; may be given again (default: every rung)"),
     )
     sub.add_argument(
         "--processes",
         type=int,
         default=1,
         metavar="N",
-        help="kill one of up to N processes, a power of two (default: 1)",
+        help=_("kill one of up to N processes, a power of two (default: 1)"),
     )
-    sub.add_argument("--seed", type=int, default=0, help="of the moments of the kills (default: 0)")
+    sub.add_argument(
+        "--seed", type=int, default=0, help=_("of the moments of the kills (default: 0)")
+    )
     add_json_flag(sub)
 
 
@@ -59,8 +62,14 @@ def run(options: argparse.Namespace) -> int:
         if trial.differences:
             outcome = f"DIFFERENT: {', '.join(trial.differences)}"
         note(
-            f"{trial.rung}, gradient accumulation {trial.gradient_accumulation}: "
-            f"{trial.kills} kills, {outcome}"
+            _(
+                "{rung}, gradient accumulation {gradient_accumulation}: {kills} kills, {outcome}"
+            ).format(
+                rung=trial.rung,
+                gradient_accumulation=trial.gradient_accumulation,
+                kills=trial.kills,
+                outcome=outcome,
+            )
         )
     if options.json:
         kills = sum(trial.kills for trial in trials)

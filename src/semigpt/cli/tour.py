@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from semigpt.cli.flags import Commands, add_command, add_data_flags
 from semigpt.cli.output import is_live, note, write, write_path
 from semigpt.errors import SettingsError
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from semigpt.tour.loader import Element
 
 HELP = """\
-In a terminal it waits for Enter between chapters. --notebook and --html write
-the same with its pictures into a file.
+It is in Korean unless --lang en. In a terminal it waits for Enter between
+chapters. --notebook and --html write the same with its pictures into a file.
 """
 ASKED = {  # behind a chapter, and before an answer
     "ko": ("Enter: 다음 장, q: 그만", "Enter: 답 보기"),
@@ -33,27 +34,26 @@ ASKED = {  # behind a chapter, and before an answer
 
 def add(commands: Commands) -> None:
     sub = add_command(
-        commands, "tour", run, "the book's chapter on your own text, step by step", HELP
+        commands, "tour", run, _("the book's chapter on your own text, step by step"), HELP
     )
     add_data_flags(sub)
-    sub.add_argument("--lang", choices=("ko", "en"), default="ko", help="ko (default) or en")
     sub.add_argument(
-        "--seconds", type=float, default=60.0, help="how long the tour trains (default: 60)"
+        "--seconds", type=float, default=60.0, help=_("how long the tour trains (default: 60)")
     )
     sub.add_argument(
-        "--steps", type=int, help="steps of each model instead, for numbers that repeat exactly"
+        "--steps", type=int, help=_("steps of each model instead, for numbers that repeat exactly")
     )
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument(
         "--chapter",
         type=int,
         metavar="N",
-        help="begin with chapter N; those before are run unseen (default: 1)",
+        help=_("begin with chapter N; those before are run unseen (default: 1)"),
     )
     sub.add_argument(
-        "--notebook", type=Path, metavar="FILE", help="write a Jupyter notebook, FILE.ipynb"
+        "--notebook", type=Path, metavar="FILE", help=_("write a Jupyter notebook, FILE.ipynb")
     )
-    sub.add_argument("--html", type=Path, metavar="FILE", help="write a page, FILE.html")
+    sub.add_argument("--html", type=Path, metavar="FILE", help=_("write a page, FILE.html"))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -63,14 +63,18 @@ def run(options: argparse.Namespace) -> int:
     files = [path for path in (options.notebook, options.html) if path is not None]
     if options.chapter is not None:
         if files:
-            raise SettingsError("--chapter is for the terminal: a file holds the whole tour")
+            raise SettingsError(_("--chapter is for the terminal: a file holds the whole tour"))
         if not 1 <= options.chapter <= CHAPTERS:
-            raise SettingsError(f"--chapter is 1 to {CHAPTERS}, not {options.chapter}")
+            raise SettingsError(
+                _("--chapter is 1 to {chapters}, not {chapter}").format(
+                    chapters=CHAPTERS, chapter=options.chapter
+                )
+            )
     settings = TourSettings(
         spec=seen_from(with_received(options.data or "news"), options.notebook),
         column=options.column,
         split=options.split or "auto",
-        lang=options.lang,
+        lang=options.lang or "ko",
         seconds=options.seconds,
         steps=options.steps,
         seed=options.seed,

@@ -21,6 +21,7 @@ from semigpt.cli.flags import (
 from semigpt.cli.output import EXIT_BAD_INPUT, RUNS, note, stopping, write_json
 from semigpt.cli.processes import LOST, launch, own_process
 from semigpt.errors import LostProcessError, SemigptError, SettingsError
+from semigpt.language import _
 from semigpt.settings import parse_value, read_toml
 from semigpt.system import ending_signals, handled
 
@@ -60,92 +61,101 @@ def length(number: Callable[[str], float]) -> Callable[[str], float | Further]:
 
 
 def add(commands: Commands) -> None:
-    sub = add_command(commands, "train", run, "train a model on a text", HELP)
+    sub = add_command(commands, "train", run, _("train a model on a text"), HELP)
     add_data_flags(sub)
     sub.add_argument(
         "--tokenizer",
         metavar="KIND",
-        help="char, byte, jamo, bpe, char_bpe, unigram, or a folder of one (default: char or "
-        "unigram, whichever is expected to learn most)",
+        help=_(
+            "char, byte, jamo, bpe, char_bpe, unigram, or a folder of one (default: char or "
+            "unigram, whichever is expected to learn most)"
+        ),
     )
     sub.add_argument(
         "--vocab-size",
         type=int,
         metavar="N",
-        help="tokens in all (default: every character; 8,000 for bpe, char_bpe and unigram)",
+        help=_("tokens in all (default: every character; 8,000 for bpe, char_bpe and unigram)"),
     )
     sub.add_argument(
         "--model",
         metavar="RUNG",
-        help="bigram, attention, multihead, feedforward, blocks, gpt (default) or memory",
+        help=_("bigram, attention, multihead, feedforward, blocks, gpt (default) or memory"),
     )
     sub.add_argument(
         "--memory",
         action="store_true",
-        help="a gpt that looks n-grams up as well: --model memory, needs semigpt",
+        help=_("a gpt that looks n-grams up as well: --model memory, needs semigpt"),
     )
     sub.add_argument(
         "--size",
-        help="tiny, small, base or large: shape, batch and rates together (default: the best)",
+        help=_("tiny, small, base or large: shape, batch and rates together (default: the best)"),
     )
     add_start_flags(sub)
     add_length_flags(sub)
-    sub.add_argument("--seed", type=int, help="of weights, order of data and samples (default: 0)")
+    sub.add_argument(
+        "--seed", type=int, help=_("of weights, order of data and samples (default: 0)")
+    )
     add_machine_flags(sub)
     sub.add_argument(
         "--processes",
         type=int,
         metavar="N",
-        help="share each step among N processes, which end in the bits of one (default: one)",
+        help=_("share each step among N processes, which end in the bits of one (default: one)"),
     )
     sub.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="the run folder (default: a new one in runs/)"
+        "--out", type=Path, metavar="FOLDER", help=_("the run folder (default: a new one in runs/)")
     )
     sub.add_argument(
         "--resume",
         nargs="?",
         const=True,
         metavar="RUN",
-        help="resume a run (default: --out, or the last one); with --minutes +10, --steps +N or "
-        "--tokens +N train it so much further, finished or not",
+        help=_(
+            "resume a run (default: --out, or the last one); with --minutes +10, --steps +N or "
+            "--tokens +N train it so much further, finished or not"
+        ),
     )
     sub.add_argument(
         "--other-bits",
         action="store_true",
-        help="resume also where this machine, its torch or its compiler rounds otherwise",
+        help=_("resume also where this machine, its torch or its compiler rounds otherwise"),
     )
     add_setting_flags(sub)
     sub.add_argument(
         "--refresh",
         action="store_true",
-        help="read the text again (a Hub dataset is kept once read)",
+        help=_("read the text again (a Hub dataset is kept once read)"),
     )
     sub.add_argument(
         "--explain",
         action="store_true",
-        help="measure how a step runs best here, say what is chosen and why; no training",
+        help=_("measure how a step runs best here, say what is chosen and why; no training"),
     )
-    add_json_flag(sub, "print the result as one JSON object")
+    add_json_flag(sub, _("print the result as one JSON object"))
 
 
 def add_setting_flags(sub: Parser) -> None:
     sub.add_argument(
-        "--config", type=Path, metavar="FILE", help="a config.toml to start from; flags go over it"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=_("a config.toml to start from; flags go over it"),
     )
     sub.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="TABLE.KEY=VALUE",
-        help="any setting of config.toml, such as model.num_layers=6 or sample.prompt=서울",
+        help=_("any setting of config.toml, such as model.num_layers=6 or sample.prompt=서울"),
     )
 
 
 def add_length_flags(sub: Parser) -> None:
-    sub.add_argument("--steps", type=length(int), help="how long: updates of the weights")
-    sub.add_argument("--tokens", type=length(int), help="how long: tokens trained on")
+    sub.add_argument("--steps", type=length(int), help=_("how long: updates of the weights"))
+    sub.add_argument("--tokens", type=length(int), help=_("how long: tokens trained on"))
     sub.add_argument(
-        "--minutes", type=length(float), help="how long: minutes of training (default: 2)"
+        "--minutes", type=length(float), help=_("how long: minutes of training (default: 2)")
     )
 
 
@@ -154,20 +164,22 @@ def add_start_flags(sub: Parser) -> None:
         "--from",
         dest="start",
         metavar="FOLDER",
-        help="begin with the weights and the tokenizer of a run or model folder (Qwen3, Qwen2, "
-        "Llama, Mistral and GPT-2 of others too), of hf:USER/NAME, or of `starter`",
+        help=_(
+            "begin with the weights and the tokenizer of a run or model folder (Qwen3, Qwen2, "
+            "Llama, Mistral and GPT-2 of others too), of hf:USER/NAME, or of `starter`"
+        ),
     )
     sub.add_argument(
         "--keep-vocabulary",
         choices=("used",),
-        help="with --from: only the tokens that the text needs, of a model of others",
+        help=_("with --from: only the tokens that the text needs, of a model of others"),
     )
 
 
 def run(options: argparse.Namespace) -> int:
     asked: int | None = options.processes
     if asked is not None and asked < 1:
-        raise SettingsError(f"--processes must be at least 1, not {asked}")
+        raise SettingsError(_("--processes must be at least 1, not {asked}").format(asked=asked))
     own = own_process(asked)
     if own is None and (asked or 1) > 1:
         return launch(asked or 1, options.arguments)
@@ -212,7 +224,9 @@ def lead(options: argparse.Namespace, own: Processes | None) -> int:
     from semigpt.run_folder import RunFolder
 
     if resume and options.start is not None:
-        raise SettingsError("--from does not go with --resume: a run that is resumed has weights")
+        raise SettingsError(
+            _("--from does not go with --resume: a run that is resumed has weights")
+        )
     if options.keep_vocabulary is not None:
         keep_vocabulary(options)
     if resume:
@@ -281,7 +295,7 @@ def keep_vocabulary(options: argparse.Namespace) -> None:
     from semigpt.start import StartSettings
 
     if options.start is None:
-        raise SettingsError("--keep-vocabulary cuts the model of --from; name one")
+        raise SettingsError(_("--keep-vocabulary cuts the model of --from; name one"))
     data = DataSettings(**recipe_tables(options).get("data", {}))
     corpus = prepare_corpus(data.spec, column=data.column, split=data.split)
     cut = cut_vocabulary(StartSettings(folder=options.start).model_folder, corpus)
@@ -304,12 +318,16 @@ def further(options: argparse.Namespace, *, resume: bool) -> More | None:
         return None
     given = {name: value for name, value in lengths.items() if value is not None}
     if len(given) > 1:
-        raise SettingsError(f"give one of {' and '.join(f'--{name}' for name in given)}")
+        raise SettingsError(
+            _("give one of {given}").format(given=" and ".join(f"--{name}" for name in given))
+        )
     ((name, more),) = found.items()
     amount = f"--{name} +{more:g}"
     if not resume:
         raise SettingsError(
-            f"{amount} trains a run further; say which: semigpt train --resume RUN {amount}"
+            _(
+                "{amount} trains a run further; say which: semigpt train --resume RUN {amount}"
+            ).format(amount=amount)
         )
     setattr(options, name, None)
     return More(**found)
@@ -327,7 +345,9 @@ def recipe_tables(
     }
     if options.memory and options.model not in (None, "memory"):
         raise SettingsError(
-            f"--memory is --model memory; it does not go with --model {options.model}"
+            _("--memory is --model memory; it does not go with --model {model}").format(
+                model=options.model
+            )
         )
     from semigpt.corpus.standard_input import with_received
 
@@ -353,7 +373,9 @@ def recipe_tables(
         name, equals, value = setting.partition("=")
         if not equals or name.count(".") != 1:
             raise SettingsError(
-                f"--set takes TABLE.KEY=VALUE, such as model.num_layers=6, not {setting!r}"
+                _(
+                    "--set takes TABLE.KEY=VALUE, such as model.num_layers=6, not {setting!r}"
+                ).format(setting=setting)
             )
         given[name] = parse_value(value)
     lengths = ("steps", "tokens", "minutes")
@@ -382,7 +404,11 @@ def newest_run() -> Path:
     """The run in runs/ that was written to last."""
     runs = [path for path in RUNS.glob("*") if (path / "config.toml").is_file()]
     if not runs:
-        raise SettingsError(f"no run in {RUNS}/ to resume; name one: semigpt train --resume FOLDER")
+        raise SettingsError(
+            _("no run in {runs}/ to resume; name one: semigpt train --resume FOLDER").format(
+                runs=RUNS
+            )
+        )
     return max(runs, key=lambda path: max((p.stat().st_mtime for p in path.iterdir()), default=0.0))
 
 

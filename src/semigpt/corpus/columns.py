@@ -18,6 +18,7 @@ from semigpt.corpus.kinds.conversations import (
 from semigpt.corpus.reading import ColumnError, shortened
 from semigpt.corpus.request import FileRequest
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["ABOVE", "are_numbers", "name_columns", "rows_above", "text_of_row"]
 
@@ -135,8 +136,10 @@ def text_of_row(
             )
         if name := as_python_writes(dicts):
             raise CorpusError(
-                f"{request.path}: the column {name!r} holds lists as Python writes them: save the "
-                f"table as .jsonl or .parquet, or take them as they stand with --column {name}"
+                _(
+                    "{path}: the column {name!r} holds lists as Python writes them: save the "
+                    "table as .jsonl or .parquet, or take them as they stand with --column {name}"
+                ).format(path=request.path, name=name)
             )
     kinds = {}
     for place, name in enumerate(names):

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from semigpt import html
 from semigpt.errors import CorpusError
+from semigpt.language import _
 from semigpt.storage import fsync, is_shortage, sha256_file
 
 __all__ = ["Corpus", "SplitMetadata", "open_corpus", "write_manifest"]
@@ -117,7 +118,9 @@ class Corpus:
             ends = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             if is_shortage(error):
-                raise CorpusError(f"{path}: it cannot be read: {error}") from None
+                raise CorpusError(
+                    _("{path}: it cannot be read: {error}").format(path=path, error=error)
+                ) from None
             raise _damaged(path, f"it cannot be read: {error}") from None
         whole = ends.dtype == np.uint64 and ends.shape == (metadata.documents,)
         if not whole or ends[-1] != metadata.bytes:
@@ -156,7 +159,11 @@ class Corpus:
                 try:
                     whole = sha256_file(path) == digest
                 except OSError as error:
-                    raise CorpusError(f"{path}: it cannot be read: {error.strerror}") from None
+                    raise CorpusError(
+                        _("{path}: it cannot be read: {strerror}").format(
+                            path=path, strerror=error.strerror
+                        )
+                    ) from None
                 if not whole:
                     raise _damaged(path, CHANGED)
 
@@ -169,7 +176,9 @@ class Corpus:
     def _of(self, split: str) -> SplitMetadata:
         if split not in self.metadata:
             raise CorpusError(
-                f"{self.spec}: no split {split!r}: its splits are {', '.join(self.metadata)}"
+                _("{spec}: no split {split!r}: its splits are {metadata}").format(
+                    spec=self.spec, split=split, metadata=", ".join(self.metadata)
+                )
             )
         return self.metadata[split]
 
@@ -201,7 +210,9 @@ def open_corpus(folder: Path) -> Corpus:
     except FileNotFoundError as error:
         raise _damaged(path, f"it cannot be read: {error.strerror}") from None
     except OSError as error:
-        raise CorpusError(f"{path}: it cannot be read: {error.strerror}") from None
+        raise CorpusError(
+            _("{path}: it cannot be read: {strerror}").format(path=path, strerror=error.strerror)
+        ) from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"{CHANGED}: {type(error).__name__}") from None
     newest = 0
@@ -214,7 +225,11 @@ def open_corpus(folder: Path) -> Corpus:
             except FileNotFoundError:
                 raise _damaged(folder / name, "it is missing") from None
             except OSError as error:
-                raise CorpusError(f"{folder / name}: it cannot be read: {error.strerror}") from None
+                raise CorpusError(
+                    _("{folder}: it cannot be read: {strerror}").format(
+                        folder=folder / name, strerror=error.strerror
+                    )
+                ) from None
             if status.st_size != size:
                 raise _damaged(folder / name, f"{status.st_size:,} bytes instead of {size:,}")
             newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
@@ -239,4 +254,8 @@ def _digest(manifest: dict[str, Any]) -> str:
 
 
 def _damaged(path: Path, what: str) -> CorpusError:
-    return CorpusError(f"{path}: {what}: delete {path.parent} and the corpus is prepared again")
+    return CorpusError(
+        _("{path}: {what}: delete {parent} and the corpus is prepared again").format(
+            path=path, what=what, parent=path.parent
+        )
+    )

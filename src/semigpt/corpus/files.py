@@ -23,6 +23,7 @@ from semigpt.corpus.text import (
     scan_text,
 )
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = [
     "Below",
@@ -98,7 +99,9 @@ def _status(path: Path) -> os.stat_result | None:
 
 def _closed(path: Path, error: OSError) -> CorpusError:
     return CorpusError(
-        f"{path}: cannot be opened ({error.strerror}): check its permissions, or move it away"
+        _("{path}: cannot be opened ({strerror}): check its permissions, or move it away").format(
+            path=path, strerror=error.strerror
+        )
     )
 
 
@@ -130,7 +133,9 @@ def file_identity(path: Path) -> tuple[str, int, int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
+        raise CorpusError(
+            _("{path}: cannot be read ({strerror})").format(path=path, strerror=error.strerror)
+        ) from None
     return str(path.resolve()), status.st_size, status.st_mtime_ns
 
 

@@ -31,6 +31,7 @@ from semigpt.corpus.request import FileOptions, FileRequest
 from semigpt.corpus.spec import FolderSource
 from semigpt.corpus.split_names import splits_by_name
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["folder_passed_over", "open_files", "open_folder"]
 
@@ -49,7 +50,9 @@ def open_files(
     every = [path for paths in splits.values() for path in paths]
     if column not in (None, "text") and all(map(is_running, every)):
         raise CorpusError(
-            f"{every[0]}: no column {column!r}: a file of its kind has none, leave --column out"
+            _(
+                "{every}: no column {column!r}: a file of its kind has none, leave --column out"
+            ).format(every=every[0], column=column)
         )
     reading = Reading()
 
@@ -68,8 +71,11 @@ def open_files(
                 yield from file_documents(request)
                 if file_identity(path) != before:
                     raise CorpusError(
-                        f"{path}: it changed while it was read: give the same command again once "
-                        "it is whole"
+                        _(
+                            "{path}: it changed while it was read: give the same "
+                            "command again once "
+                            "it is whole"
+                        ).format(path=path)
                     )
             except CorpusError as error:
                 if options.broken is None:
@@ -97,7 +103,11 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
     if any((source.path / name).is_file() for name in SAVED):
         return _open_saved(source, column)
     if is_run(source.path):
-        raise CorpusError(f"{source.path}: a run of semigpt, not a text: name the text it read")
+        raise CorpusError(
+            _("{path}: a run of semigpt, not a text: name the text it read").format(
+                path=source.path
+            )
+        )
     below = files_below(source.path, skip_closed=source.options.broken == "skip")
     read = _readable(source.path, below) or nameless_texts(below.files)
     declared: Mapping[str, Sequence[Path]] | None = None
@@ -114,12 +124,21 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
             return open_splits(where, dict(loaded), source.split, column)
     elif source.config is not None:
         raise CorpusError(
-            f"{source.path}: no configuration {source.config!r}: its README.md declares none"
+            _("{path}: no configuration {config!r}: its README.md declares none").format(
+                path=source.path, config=source.config
+            )
         )
     if not read:
         raise CorpusError(
-            f"{source.path}: no file in it is of a kind that is read here: {formats_in_words()}"
-            f"{_in_words(source.path, _other_kinds(source.path, below, ()) | _passed_over(below))}"
+            _(
+                "{path}: no file in it is of a kind that is read here: {formats_in_words}{path2}"
+            ).format(
+                path=source.path,
+                formats_in_words=formats_in_words(),
+                path2=_in_words(
+                    source.path, _other_kinds(source.path, below, ()) | _passed_over(below)
+                ),
+            )
         )
     used = _used_splits(source, read, declared)
     reading = open_files(used, source.options, column, scratch)
@@ -167,7 +186,9 @@ def _used_splits(
         if source.split not in splits:
             names = ", ".join(splits) or "none"
             raise CorpusError(
-                f"{source.path}: no split {source.split!r}: it has {names} (all takes every file)"
+                _("{path}: no split {split!r}: it has {names} (all takes every file)").format(
+                    path=source.path, split=source.split, names=names
+                )
             )
         return {"": splits[source.split]}
     named = {SPLIT_NAMES.get(name, name): paths for name, paths in splits.items()}
@@ -208,7 +229,9 @@ def _open_saved(source: FolderSource, column: str | None) -> Reading:
 
     if source.config is not None:
         raise CorpusError(
-            f"{source.path}: saved by save_to_disk, without configurations: leave config= out"
+            _("{path}: saved by save_to_disk, without configurations: leave config= out").format(
+                path=source.path
+            )
         )
     with library_errors(source.path, "a saved dataset"):
         saved = datasets.load_from_disk(str(source.path.resolve()))
@@ -239,8 +262,10 @@ def _check_inside(folder: Path, splits: Mapping[str, Sequence[Path]]) -> None:
     for path in (path for paths in splits.values() for path in paths):
         if "://" in str(path) or not any(path.resolve().is_relative_to(home) for home in homes):
             raise CorpusError(
-                f"{folder}: its card names a file outside it, {path}: name that file in --data "
-                "yourself, where you trust the card"
+                _(
+                    "{folder}: its card names a file outside it, {path}: name that file in --data "
+                    "yourself, where you trust the card"
+                ).format(folder=folder, path=path)
             )
 
 

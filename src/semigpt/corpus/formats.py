@@ -39,6 +39,7 @@ from semigpt.corpus.request import FileRequest, Reader
 from semigpt.corpus.running import running_documents
 from semigpt.corpus.tables import table_documents
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = [
     "PLAIN_TEXT",
@@ -125,7 +126,9 @@ def _parquet_documents(request: FileRequest) -> Iterator[Document]:
                 text = text_of(row)
                 if text is None:
                     raise CorpusError(
-                        f"{path}, row {reading.row:,}: not a conversation like the first one"
+                        _("{path}, row {row:,}: not a conversation like the first one").format(
+                            path=path, row=reading.row
+                        )
                     )
                 yield text, None
             return

@@ -4,6 +4,7 @@ from semigpt.corpus.library import library_errors, one_line, open_datasets, open
 from semigpt.corpus.reading import Reading
 from semigpt.corpus.spec import HubSource
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["open_hub"]
 
@@ -44,29 +45,39 @@ def _commit(source: HubSource) -> str | None:
         if not source.streaming:
             return source.revision  # what was downloaded before can still be loaded
         raise CorpusError(
-            f"{where}: HF_HUB_OFFLINE is set, so the Hub is not asked: unset it, "
-            "or name files with --data"
+            _(
+                "{where}: HF_HUB_OFFLINE is set, so the Hub is not asked: unset it, "
+                "or name files with --data"
+            ).format(where=where)
         ) from None
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         if status in (401, 403, 404):
             at = f" at revision {source.revision}" if source.revision else ""
             raise CorpusError(
-                f"{where}: not on {constants.ENDPOINT}{at}, or it is closed to you: "
-                "check the name, or log in with `hf auth login`"
+                _(
+                    "{where}: not on {endpoint}{at}, or it is closed to you: "
+                    "check the name, or log in with `hf auth login`"
+                ).format(where=where, endpoint=constants.ENDPOINT, at=at)
             ) from None
         raise CorpusError(
-            f"{where}: {constants.ENDPOINT} answered {status}: try again later"
+            _("{where}: {endpoint} answered {status}: try again later").format(
+                where=where, endpoint=constants.ENDPOINT, status=status
+            )
         ) from None
     except Exception as error:
         # The HTTP client's own errors; which client it is differs by version.
         raise CorpusError(
-            f"{where}: no connection to {constants.ENDPOINT} ({one_line(error)}): "
-            "check the network, or name `news` or files of your own with --data"
+            _(
+                "{where}: no connection to {endpoint} ({error}): "
+                "check the network, or name `news` or files of your own with --data"
+            ).format(where=where, endpoint=constants.ENDPOINT, error=one_line(error))
         ) from None
     script = f"{source.name.split('/')[-1]}.py"
     if any(file.rfilename == script for file in info.siblings or ()):
         raise CorpusError(
-            f"{where}: it is a program ({script}), not data: programs from the Hub are never run"
+            _(
+                "{where}: it is a program ({script}), not data: programs from the Hub are never run"
+            ).format(where=where, script=script)
         )
     return info.sha

@@ -16,6 +16,7 @@ from semigpt.corpus.library import library_errors, one_line
 from semigpt.corpus.reading import ColumnError, Document
 from semigpt.corpus.request import FileRequest, from_start
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["ROWS_FOR_COLUMNS", "columns_of_rows", "json_lines_documents"]
 
@@ -80,13 +81,20 @@ def _texts_at_path(request: FileRequest) -> Iterator[str]:
             for value in values_at(row, keys):
                 if not isinstance(value, str | None):
                     raise CorpusError(
-                        f"{request.path}, line {number}: {_json_kind(value)} at path={place}, not "
-                        f"text: {paths_in_words(row)}"
+                        _("{path}, line {number}: {value} at path={place}, not text: {row}").format(
+                            path=request.path,
+                            number=number,
+                            value=_json_kind(value),
+                            place=place,
+                            row=paths_in_words(row),
+                        )
                     )
                 empty = False
                 yield value or ""
     if empty:
-        raise CorpusError(f"{request.path}: nothing at path={place} in any line")
+        raise CorpusError(
+            _("{path}: nothing at path={place} in any line").format(path=request.path, place=place)
+        )
 
 
 def _text_of(
@@ -98,7 +106,11 @@ def _text_of(
     template = None if request.has_column(columns) else conversation_template(rows)
     if template is None:
         if request.column is None and not any(columns.values()):
-            raise ColumnError(f"{path}: no column holds text: {paths_in_words(list(rows))}")
+            raise ColumnError(
+                _("{path}: no column holds text: {rows}").format(
+                    path=path, rows=paths_in_words(list(rows))
+                )
+            )
         column = request.choose_column(columns)
         return lambda number, row: _json_text(request, number, row, column)
     note, conversation = template
@@ -108,7 +120,11 @@ def _text_of(
     def text_of(number: int, row: dict[str, Any]) -> str:
         text = conversation(row)
         if text is None:
-            raise CorpusError(f"{path}, line {number}: not a conversation like the first row's")
+            raise CorpusError(
+                _("{path}, line {number}: not a conversation like the first row's").format(
+                    path=path, number=number
+                )
+            )
         return text
 
     return text_of
@@ -120,17 +136,25 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
         row = json.loads(line, strict=False)
     except json.JSONDecodeError as error:
         raise CorpusError(
-            f"{path}, line {number}: not JSON ({error.msg}, character {error.colno}): "
-            "write one object a line"
+            _(
+                "{path}, line {number}: not JSON ({msg}, character {colno}): "
+                "write one object a line"
+            ).format(path=path, number=number, msg=error.msg, colno=error.colno)
         ) from None
     except (ValueError, RecursionError) as error:
         raise CorpusError(
-            f"{path}, line {number}: not JSON that can be read ({one_line(error)})"
+            _("{path}, line {number}: not JSON that can be read ({error})").format(
+                path=path, number=number, error=one_line(error)
+            )
         ) from None
     if not isinstance(row, dict):
         raise CorpusError(
-            f"{path}, line {number}: {_json_kind(row)}, not an object: write one object a line"
-            f"{', or let its name end in .json' if isinstance(row, list) else ''}"
+            _("{path}, line {number}: {row}, not an object: write one object a line{value}").format(
+                path=path,
+                number=number,
+                row=_json_kind(row),
+                value=", or let its name end in .json" if isinstance(row, list) else "",
+            )
         )
     return row
 
@@ -160,7 +184,8 @@ def _json_text(request: FileRequest, number: int, row: dict[str, Any], column: s
         return ""
     if not isinstance(value, str):
         raise CorpusError(
-            f"{request.path}, line {number}: the column {column!r} holds {_json_kind(value)}, not "
-            "text"
+            _("{path}, line {number}: the column {column!r} holds {value}, not text").format(
+                path=request.path, number=number, column=column, value=_json_kind(value)
+            )
         )
     return value

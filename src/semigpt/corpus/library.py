@@ -21,6 +21,7 @@ from semigpt.corpus.kinds.conversations import (
 )
 from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, Document, Reading, choose_column, shortened
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = [
     "ROWS_AT_ONCE",
@@ -128,10 +129,16 @@ def _refusal(where: Path | str, kind: str, error: BaseException) -> CorpusError:
     while type(error).__name__ == "DatasetGenerationError" and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, PermissionError):
-        return CorpusError(f"{where}: no permission to read it: allow it with chmod u+r")
+        return CorpusError(
+            _("{where}: no permission to read it: allow it with chmod u+r").format(where=where)
+        )
     if isinstance(error, FileNotFoundError) and error.filename is not None:
-        return CorpusError(f"{where}: it is no longer there")
-    return CorpusError(f"{where}: cannot be read as {kind.removeprefix('.')} ({one_line(error)})")
+        return CorpusError(_("{where}: it is no longer there").format(where=where))
+    return CorpusError(
+        _("{where}: cannot be read as {kind} ({error})").format(
+            where=where, kind=kind.removeprefix("."), error=one_line(error)
+        )
+    )
 
 
 def one_line(error: BaseException) -> str:
@@ -224,8 +231,14 @@ def open_datasets(
     }
     if not readers & LIBRARY_READERS:
         raise CorpusError(
-            f"{where}: it holds {' '.join(sorted(readers))} files: of the kinds that datasets "
-            f"reads, these are text: {', '.join(sorted(LIBRARY_READERS))}"
+            _(
+                "{where}: it holds {readers} files: of the kinds that datasets "
+                "reads, these are text: {library_readers}"
+            ).format(
+                where=where,
+                readers=" ".join(sorted(readers)),
+                library_readers=", ".join(sorted(LIBRARY_READERS)),
+            )
         )
     if streaming:
         return builder.as_streaming_dataset(split=split)
@@ -264,11 +277,17 @@ def open_splits(
                 text = value if text_of is None else text_of(value)
                 if text is None and text_of is not None:
                     raise CorpusError(
-                        f"{where}: row {reading.row:,} of {name or 'it'} is not a conversation "
-                        "like the first one"
+                        _(
+                            "{where}: row {row:,} of {value} is not a conversation "
+                            "like the first one"
+                        ).format(where=where, row=reading.row, value=name or "it")
                     )
                 if not isinstance(text, str | None):
-                    raise CorpusError(f"{where}: the column {chosen!r} does not hold text")
+                    raise CorpusError(
+                        _("{where}: the column {chosen!r} does not hold text").format(
+                            where=where, chosen=chosen
+                        )
+                    )
                 yield text or "", None
 
     for name in streams:
@@ -299,14 +318,20 @@ def _named_splits(
     """The streams to read, under our names: train, validation and test, or "" for one alone."""
     if split is not None and "" not in streams:
         if split not in streams:
-            raise CorpusError(f"{where}: no split {split!r}: its splits are {', '.join(streams)}")
+            raise CorpusError(
+                _("{where}: no split {split!r}: its splits are {streams}").format(
+                    where=where, split=split, streams=", ".join(streams)
+                )
+            )
         return {"": streams[split]}
     if len(streams) == 1 and "train" not in streams:
         return {"": next(iter(streams.values()))}
     named = {SPLIT_NAMES.get(name, name): stream for name, stream in streams.items()}
     if "train" not in named:
         raise CorpusError(
-            f"{where}: no split is called train: take one of {', '.join(streams)} with #split=NAME"
+            _("{where}: no split is called train: take one of {streams} with #split=NAME").format(
+                where=where, streams=", ".join(streams)
+            )
         )
     others = [name for name in named if name not in SPLITS]
     if others:

@@ -6,6 +6,7 @@ from typing import Any
 
 from semigpt.corpus.broken_text import EncodingRepairs
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = [
     "SPLITS",
@@ -206,10 +207,16 @@ def choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) -
     names = shortened(", ".join(columns)) or "none"
     if wanted is not None:
         if wanted not in columns:
-            raise ColumnError(f"{where}: no column {wanted!r}: its columns are {names}")
+            raise ColumnError(
+                _("{where}: no column {wanted!r}: its columns are {names}").format(
+                    where=where, wanted=wanted, names=names
+                )
+            )
         if not columns[wanted]:
             raise ColumnError(
-                f"{where}: the column {wanted!r} does not hold text: name another with --column"
+                _(
+                    "{where}: the column {wanted!r} does not hold text: name another with --column"
+                ).format(where=where, wanted=wanted)
             )
         return wanted
     texts = [name for name, holds_text in columns.items() if holds_text]
@@ -219,7 +226,11 @@ def choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) -
     if len(texts) == 1:
         return texts[0]
     if not texts:
-        raise ColumnError(f"{where}: no column holds text: its columns are {names}")
+        raise ColumnError(
+            _("{where}: no column holds text: its columns are {names}").format(
+                where=where, names=names
+            )
+        )
     raise AmbiguousColumnError(
         f"{where}: which column is the text? Say --column with one of {shortened(', '.join(texts))}"
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Document, Reading, choose_column
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = [
     "AS_FOUND",
@@ -80,13 +81,19 @@ def file_options(spec: str, options: Mapping[str, str]) -> FileOptions:
     values = dict(options)
     for name, choices in CHOICES.items():
         if values.get(name, choices[0]) not in choices:
-            raise CorpusError(f"{spec}: {name}={values[name]} is not one of {', '.join(choices)}")
+            raise CorpusError(
+                _("{spec}: {name}={value} is not one of {choices}").format(
+                    spec=spec, name=name, value=values[name], choices=", ".join(choices)
+                )
+            )
     if "separator" in values:
         separator = SEPARATORS.get(values["separator"], values["separator"])
         if not re.fullmatch(r'[^\w"\r\n]', separator):
             raise CorpusError(
-                f"{spec}: separator={values['separator']} is neither a sign, such as ;, nor one of "
-                f"{', '.join(SEPARATORS)}"
+                _(
+                    "{spec}: separator={separator} is neither a sign, such as ;, nor one of "
+                    "{separators}"
+                ).format(spec=spec, separator=values["separator"], separators=", ".join(SEPARATORS))
             )
         values["separator"] = separator
     return FileOptions(**values)

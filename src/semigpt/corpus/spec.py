@@ -40,6 +40,7 @@ from semigpt.corpus.reading import printable, shortened
 from semigpt.corpus.request import AS_FOUND, FileOptions, file_options
 from semigpt.corpus.standard_input import text_received
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = [
     "FileSource",
@@ -126,7 +127,7 @@ def parse_spec(spec: str) -> Source:
     not read here.
     """
     if not spec.strip():
-        raise CorpusError("--data is empty: give `news`, a file, a folder or hf:ORG/NAME")
+        raise CorpusError(_("--data is empty: give `news`, a file, a folder or hf:ORG/NAME"))
     specs = [line for line in spec.split("\n") if line.strip()]
     if len(specs) > 1 and not _exists(spec):
         return _joined([_parse_one(part) for part in specs])
@@ -162,8 +163,9 @@ def _parse_one(spec: str) -> Source:
         return _path_source(spec, body, options)
     except OSError as error:  # a folder that may not be entered, a name that is too long
         raise CorpusError(
-            f"{shortened(spec)}: cannot be opened ({error.strerror}): "
-            "check the name and its folder's permissions"
+            _(
+                "{spec}: cannot be opened ({strerror}): check the name and its folder's permissions"
+            ).format(spec=shortened(spec), strerror=error.strerror)
         ) from None
 
 
@@ -247,10 +249,14 @@ def _news_source(spec: str, options: Mapping[str, str]) -> NewsSource:
 def _hub_source(spec: str, name: str, options: Mapping[str, str]) -> HubSource:
     _check_options(spec, options, ("config", "revision", "split", "streaming"))
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name):
-        raise CorpusError(f"{spec}: not a name on the Hub: write hf:ORG/NAME")
+        raise CorpusError(_("{spec}: not a name on the Hub: write hf:ORG/NAME").format(spec=spec))
     streaming = options.get("streaming", "yes")
     if streaming not in ("yes", "no"):
-        raise CorpusError(f"{spec}: streaming={streaming} is neither yes nor no")
+        raise CorpusError(
+            _("{spec}: streaming={streaming} is neither yes nor no").format(
+                spec=spec, streaming=streaming
+            )
+        )
     config, revision, split = (options.get(key) for key in ("config", "revision", "split"))
     return HubSource(name, config, revision, split, streaming=streaming == "yes")
 
@@ -267,7 +273,10 @@ def _path_source(spec: str, body: str, options: dict[str, str]) -> FileSource | 
         return _matching(body, chosen)
     if not path.is_file():
         raise CorpusError(
-            f"{body}: not a regular file: give a file, a folder or a pattern, or pipe it into `-`"
+            _(
+                "{body}: not a regular file: give a file, a folder or a "
+                "pattern, or pipe it into `-`"
+            ).format(body=body)
         )
     if file_format(path) is None and not nameless_texts([path]):
         raise _other_kind(path)
@@ -276,15 +285,22 @@ def _path_source(spec: str, body: str, options: dict[str, str]) -> FileSource | 
 
 def _other_kind(path: Path) -> CorpusError:
     return CorpusError(
-        f"{path}: files of this kind are not read here: if it is plain text, pipe it in (--data - "
-        f"< {shlex.quote(str(path))}); read are {formats_in_words()}"
+        _(
+            "{path}: files of this kind are not read here: if it is plain "
+            "text, pipe it in (--data - "
+            "< {quote}); read are {formats_in_words}"
+        ).format(path=path, quote=shlex.quote(str(path)), formats_in_words=formats_in_words())
     )
 
 
 def _matching(body: str, options: FileOptions) -> FileSource:
     """The files that match a pattern."""
     if not glob.has_magic(body):
-        raise CorpusError(f"{printable(body)}: no such file or folder{_hub_hint(body)}")
+        raise CorpusError(
+            _("{body}: no such file or folder{body2}").format(
+                body=printable(body), body2=_hub_hint(body)
+            )
+        )
     names: list[str] = []
     for form in ("NFC", "NFD"):
         pattern = str(Path(unicodedata.normalize(form, body)).expanduser())
@@ -292,7 +308,7 @@ def _matching(body: str, options: FileOptions) -> FileSource:
         names += glob.glob(pattern, recursive=True)  # noqa: PTH207
     files = sorted({Path(name) for name in names if Path(name).is_file()})
     if not files:
-        raise CorpusError(f"{body}: no file matches this pattern")
+        raise CorpusError(_("{body}: no file matches this pattern").format(body=body))
     folders = {parent for path in files for parent in path.parents}
     runs = {parent for parent in folders if is_run(parent) and not _is_named(parent, body)}
     outside = [path for path in files if runs.isdisjoint(path.parents)]
@@ -373,10 +389,14 @@ def _options(spec: str, text: str) -> dict[str, str]:
         key, sign, value = pair.partition("=")
         if not (key and sign and value):
             raise CorpusError(
-                f"{spec}: {pair!r} is not an option: write key=value, separated by commas"
+                _("{spec}: {pair!r} is not an option: write key=value, separated by commas").format(
+                    spec=spec, pair=pair
+                )
             )
         if key in options:
-            raise CorpusError(f"{spec}: the option {key} is given twice")
+            raise CorpusError(
+                _("{spec}: the option {key} is given twice").format(spec=spec, key=key)
+            )
         options[key] = value
     return options
 
@@ -385,7 +405,9 @@ def _check_options(spec: str, options: Mapping[str, str], known: Sequence[str]) 
     unknown = [key for key in options if key not in known]
     if unknown:
         raise CorpusError(
-            f"{spec}: no option {unknown[0]!r}: this kind of source knows {', '.join(known)}"
+            _("{spec}: no option {unknown!r}: this kind of source knows {known}").format(
+                spec=spec, unknown=unknown[0], known=", ".join(known)
+            )
         )
 
 
@@ -395,6 +417,8 @@ def _whole_number(spec: str, options: Mapping[str, str], key: str, minimum: int)
     value = options[key].replace("_", "")
     if not value.isascii() or not value.isdigit() or len(value) > 18 or int(value) < minimum:
         raise CorpusError(
-            f"{spec}: {key}={options[key]} is not a whole number of at least {minimum}"
+            _("{spec}: {key}={option} is not a whole number of at least {minimum}").format(
+                spec=spec, key=key, option=options[key], minimum=minimum
+            )
         )
     return int(value)

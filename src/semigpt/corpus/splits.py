@@ -23,6 +23,7 @@ import numpy.typing as npt
 from semigpt.corpus.corpus import SplitMetadata
 from semigpt.corpus.reading import SPLITS
 from semigpt.errors import CorpusError
+from semigpt.language import _
 from semigpt.storage import JOURNAL, fsync, sha256_file
 
 __all__ = [
@@ -100,12 +101,14 @@ def parse_split_rule(split: str) -> float | None:
     """
     if split == "auto":
         return None
-    name, _, value = split.partition(":")
+    name, _colon, value = split.partition(":")
     if name == "offset" and re.fullmatch(r"0?\.\d{1,9}", value) and 0.0 < float(value) < 1.0:
         return float(value)
     raise CorpusError(
-        f"--split {split}: neither auto nor offset:F with a fraction F between 0 and 1, "
-        "like offset:0.9"
+        _(
+            "--split {split}: neither auto nor offset:F with a fraction F between 0 and 1, "
+            "like offset:0.9"
+        ).format(split=split)
     )
 
 
@@ -277,8 +280,10 @@ def cut_by_character(train: SplitWriter, fraction: float, spec: str) -> SplitWri
     keep = int(fraction * train.characters)
     if not 0 < keep < train.characters:
         raise CorpusError(
-            f"{spec}: too short to be cut at {fraction:g} (length {train.characters:,}): "
-            "give it more text"
+            _(
+                "{spec}: too short to be cut at {fraction:g} (length {characters:,}): "
+                "give it more text"
+            ).format(spec=spec, fraction=fraction, characters=train.characters)
         )
     place = _byte_of_character(train.path, keep)
     held_out = SplitWriter(train.folder, "validation")

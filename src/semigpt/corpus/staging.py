@@ -33,6 +33,7 @@ from semigpt.corpus.splits import cut_by_character, parse_split_rule, plan_split
 from semigpt.corpus.text import EncodingError
 from semigpt.corpus.writer import STAGING_VERSION, CorpusWriter, counted
 from semigpt.errors import CorpusError
+from semigpt.language import _
 from semigpt.storage import (
     STOPPED,
     JournalClock,
@@ -130,8 +131,10 @@ def stage(
         raise
     except OSError as error:
         raise CorpusError(
-            f"{corpora}: the corpus cannot be staged there ({error.strerror or error}): "
-            "free some space, or name another folder in SEMIGPT_CACHE"
+            _(
+                "{corpora}: the corpus cannot be staged there ({value}): "
+                "free some space, or name another folder in SEMIGPT_CACHE"
+            ).format(corpora=corpora, value=error.strerror or error)
         ) from None
     return _with_notes(open_corpus(folder), source)
 
@@ -179,7 +182,11 @@ def with_repair(error: EncodingError, spec: str, column: str | None) -> CorpusEr
     column_flag = [] if column is None else ["--column", column]
     flags = [*column_flag, "--fix", "encoding", "--out", name]
     command = shlex.join(["semigpt", "text", "clean", *spec.split("\n"), *flags])
-    return CorpusError(f"{error}; this repairs it, each change counted: {command}")
+    return CorpusError(
+        _("{error}; this repairs it, each change counted: {command}").format(
+            error=error, command=command
+        )
+    )
 
 
 def in_one_string(spec: str | Sequence[str]) -> str:
@@ -239,7 +246,11 @@ def _read(
         yield from _read_streams(writer)
     if not writer.documents:
         why = f" ({'; '.join(said)})" if (said := reading.sentences()) else ""
-        raise CorpusError(f"{spec}: no text in it: every document is empty, or there is none{why}")
+        raise CorpusError(
+            _("{spec}: no text in it: every document is empty, or there is none{why}").format(
+                spec=spec, why=why
+            )
+        )
     for split in writer.splits.values():
         split.finish()
     if offset is not None:
@@ -248,8 +259,10 @@ def _read(
         for name, split in writer.splits.items():
             if not split.ends:
                 raise CorpusError(
-                    f"{spec}: no text in its {name} split: "
-                    "cut train instead, with --split offset:0.9"
+                    _(
+                        "{spec}: no text in its {name} split: "
+                        "cut train instead, with --split offset:0.9"
+                    ).format(spec=spec, name=name)
                 )
     return writer
 

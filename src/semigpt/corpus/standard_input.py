@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from semigpt.errors import CorpusError
+from semigpt.language import _
 from semigpt.storage import cache_folder, fsync
 
 __all__ = ["received", "text_received", "with_received"]
@@ -28,8 +29,10 @@ def received() -> str:
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None or sys.stdin.isatty():
         raise CorpusError(
-            "--data -: nothing is piped into standard input: "
-            "write `cat a.txt | semigpt train --data -`"
+            _(
+                "--data -: nothing is piped into standard input: "
+                "write `cat a.txt | semigpt train --data -`"
+            )
         )
     digest = hashlib.sha256()
     folder = cache_folder() / "stdin"
@@ -41,7 +44,7 @@ def received() -> str:
                     digest.update(chunk)
                     file.write(chunk)
                 if not file.tell():
-                    raise CorpusError("--data -: standard input is empty: pipe a text into it")
+                    raise CorpusError(_("--data -: standard input is empty: pipe a text into it"))
                 file.flush()
                 fsync(Path(file.name))
                 Path(file.name).replace(_path(digest.hexdigest()))
@@ -50,8 +53,10 @@ def received() -> str:
                 raise
     except OSError as error:
         raise CorpusError(
-            f"{folder}: standard input cannot be kept there ({error.strerror or error}): free some "
-            "space, or name another folder in SEMIGPT_CACHE"
+            _(
+                "{folder}: standard input cannot be kept there ({value}): free some "
+                "space, or name another folder in SEMIGPT_CACHE"
+            ).format(folder=folder, value=error.strerror or error)
         ) from None
     return digest.hexdigest()
 
@@ -73,7 +78,11 @@ def text_received(sha256: str | None) -> Path:
         found = ""
     if found != sha256:
         what = "another text came this time" if found else "it is no longer kept"
-        raise CorpusError(f"the text came from standard input, and {what}: {again}")
+        raise CorpusError(
+            _("the text came from standard input, and {what}: {again}").format(
+                what=what, again=again
+            )
+        )
     return path
 
 

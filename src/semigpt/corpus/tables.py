@@ -28,6 +28,7 @@ from semigpt.corpus.request import SEPARATORS, FileRequest
 from semigpt.corpus.survey import Dialect, Survey, is_blank, records, survey
 from semigpt.corpus.text import TextScan
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["table_documents"]
 
@@ -92,7 +93,9 @@ def table_documents(request: FileRequest) -> Iterator[Document]:
                 text = text_of(row[table.extra :])
                 if text is None:
                     raise CorpusError(
-                        f"{path}, line {reader.line_num}: not a conversation like the first one"
+                        _("{path}, line {line_num}: not a conversation like the first one").format(
+                            path=path, line_num=reader.line_num
+                        )
                     )
                 yield text, None
 
@@ -224,16 +227,20 @@ class _TableCheck:
         if found.suspects is not None and found.error is None:
             first, last = found.suspects
             return CorpusError(
-                f"{self.path}, line {first}: its quotes join the lines to {last}, which look like "
-                "rows: double a quote that is a character, or say #quoting=none (quotes are "
-                "characters) or #quoting=standard (they are quotes)"
+                _(
+                    "{path}, line {first}: its quotes join the lines to {last}, which look like "
+                    "rows: double a quote that is a character, or say #quoting=none (quotes are "
+                    "characters) or #quoting=standard (they are quotes)"
+                ).format(path=self.path, first=first, last=last)
             )
         assert found.error is not None
         line, what = found.error
         return CorpusError(
-            f"{self.path}, line {line}: cannot be read as a table ({what}): a quote that is a "
-            "character has to be doubled inside quotes; #quoting=none takes all quotes as "
-            'characters, #quoting=backslash reads \\"'
+            _(
+                "{path}, line {line}: cannot be read as a table ({what}): a quote that is a "
+                "character has to be doubled inside quotes; #quoting=none takes all quotes as "
+                'characters, #quoting=backslash reads \\"'
+            ).format(path=self.path, line=line, what=what)
         )
 
     # Rows
@@ -250,10 +257,12 @@ class _TableCheck:
             return
         more = f", and {found.misfits - 1:,} more such rows" if found.misfits > 1 else ""
         raise CorpusError(
-            f"{self.path}, line {line}: {fields} fields, where the first row has {found.fields}"
-            f"{more}: put a field that holds a separator or line end in quotes, name another "
-            "separator (#separator=semicolon, tab, bar, none), or leave such rows out "
-            "(#misfits=skip)"
+            _(
+                "{path}, line {line}: {fields} fields, where the first row has {fields2}"
+                "{more}: put a field that holds a separator or line end in quotes, name another "
+                "separator (#separator=semicolon, tab, bar, none), or leave such rows out "
+                "(#misfits=skip)"
+            ).format(path=self.path, line=line, fields=fields, fields2=found.fields, more=more)
         )
 
     def _say(self, found: Survey, dialect: Dialect, extra: int) -> None:

@@ -24,6 +24,7 @@ from semigpt import html
 from semigpt.dataset import prepare_dataset
 from semigpt.errors import CorpusError
 from semigpt.evaluation.information import BASELINE_NAMES
+from semigpt.language import _
 from semigpt.ngrams.counts import CHUNK, Counts, checked_ids
 from semigpt.ngrams.packing import run_starts
 from semigpt.storage import replace_file
@@ -156,7 +157,7 @@ def compute_baselines(
     test_ids = checked_ids(test_ids, vocab_size)
     if characters < 1 or len(test_ids) == 0:
         raise CorpusError(
-            "no text to measure the baselines on: give a split of at least one character"
+            _("no text to measure the baselines on: give a split of at least one character")
         )
     kneser_ney_5 = Counts.fit(train_ids, vocab_size, order=5).bits(test_ids)
     return Baselines(
@@ -253,7 +254,7 @@ def xz_bits(train: Iterable[bytes], test: Iterable[bytes]) -> float:
 def _training_ids(train_ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.unsignedinteger]:
     ids = checked_ids(train_ids, vocab_size)
     if len(ids) == 0:
-        raise CorpusError("no training text to count the baselines on: give at least one token")
+        raise CorpusError(_("no training text to count the baselines on: give at least one token"))
     return ids
 
 

@@ -19,6 +19,7 @@ from semigpt.dataset import TokenStream, as_block, prepare_dataset
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.evaluation.baselines import Baselines, measure_baselines
 from semigpt.evaluation.information import Information
+from semigpt.language import _
 from semigpt.models.base import LanguageModel, check_ids, windows_of
 from semigpt.models.gpt import GPT
 from semigpt.models.gpt_native import native_forward
@@ -149,9 +150,17 @@ def evaluate(
 def check_split(corpus: Corpus, split: str) -> None:
     """Raise CorpusError where the corpus has no such split or it holds no text."""
     if split not in corpus.splits:
-        raise CorpusError(f"no split {split!r} in {corpus.spec}; it has {', '.join(corpus.splits)}")
+        raise CorpusError(
+            _("no split {split!r} in {spec}; it has {splits}").format(
+                split=split, spec=corpus.spec, splits=", ".join(corpus.splits)
+            )
+        )
     if corpus.characters(split) == 0:
-        raise CorpusError(f"the {split} split of {corpus.spec} is empty; name another with --split")
+        raise CorpusError(
+            _("the {split} split of {spec} is empty; name another with --split").format(
+                split=split, spec=corpus.spec
+            )
+        )
 
 
 def source_entropy(corpus: Corpus, split: str) -> float | None:
@@ -183,8 +192,10 @@ def estimate_loss(
     available = (len(stream) - 1) // context_length
     if available < 1:
         raise CorpusError(
-            f"the validation split has {len(stream)} tokens, fewer than one block of "
-            f"context_length {context_length}; give it more text or a shorter context_length"
+            _(
+                "the validation split has {count} tokens, fewer than one block of "
+                "context_length {context_length}; give it more text or a shorter context_length"
+            ).format(count=len(stream), context_length=context_length)
         )
     count = min(blocks, available)
     rows = rows or rows_at_once(model)
@@ -229,13 +240,15 @@ def total_information(
     targets = len(stream) - 1 - first
     if targets < 1:
         raise CorpusError(
-            "there is no text to evaluate on: the split is empty; name another with --split"
+            _("there is no text to evaluate on: the split is empty; name another with --split")
         )
     if stride is None:
         stride = max(context // 2, 1)
     if not 1 <= stride <= context:
         raise SettingsError(
-            f"stride must be between 1 and the context_length {context}, not {stride}"
+            _("stride must be between 1 and the context_length {context}, not {stride}").format(
+                context=context, stride=stride
+            )
         )
     width = min(context, targets)
     windows = scored_windows(targets, width, min(stride, width))

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from semigpt import html
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["BASELINE_NAMES", "Information", "bits"]
 
@@ -59,8 +60,10 @@ class Information:
     def __post_init__(self) -> None:
         if min(self.tokens, self.characters, self.bytes) < 1:
             raise CorpusError(
-                f"nothing to measure in {self.tokens} tokens, {self.characters} characters, "
-                f"{self.bytes} bytes: give a text of at least one character"
+                _(
+                    "nothing to measure in {tokens} tokens, {characters} characters, "
+                    "{bytes} bytes: give a text of at least one character"
+                ).format(tokens=self.tokens, characters=self.characters, bytes=self.bytes)
             )
 
     @property

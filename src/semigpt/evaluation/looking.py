@@ -13,6 +13,7 @@ from torch import Tensor
 
 from semigpt.errors import SettingsError
 from semigpt.evaluation.evaluate import eval_mode
+from semigpt.language import _
 from semigpt.models.base import LanguageModel, check_ids
 from semigpt.models.memory import MemoryGPT
 from semigpt.ngrams.longest_match import longest_match
@@ -84,7 +85,9 @@ def gate_after(
     Raises SettingsError for any other rung, and for no ids or too many.
     """
     if not isinstance(model, MemoryGPT):
-        raise SettingsError(f"the {model.kind} rung has no gate; a memory has one")
+        raise SettingsError(
+            _("the {kind} rung has no gate; a memory has one").format(kind=model.kind)
+        )
     ids_BT = _block(model, ids)
     with eval_mode(model), torch.inference_mode():
         weights_BE, p_BEV = model.experts(ids_BT)
@@ -100,7 +103,7 @@ def gate_after(
 def _block(model: LanguageModel, ids: Sequence[int]) -> Tensor:
     """The ids as `[1, T]`. Raises SettingsError for none, too many, or one that is no token."""
     if not ids:
-        raise SettingsError("there is nothing before this place to look at")
+        raise SettingsError(_("there is nothing before this place to look at"))
     ids_BT = torch.tensor([list(ids)], device=model.device)
     check_ids(ids_BT, model.settings.vocab_size)
     model.check_context(ids_BT)

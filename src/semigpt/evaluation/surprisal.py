@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
+
 import torch
 import torch.nn.functional as F
 
@@ -10,7 +13,7 @@ from semigpt.evaluation.information import bits
 from semigpt.models.base import LanguageModel
 from semigpt.tokenizers.base import Tokenizer
 
-__all__ = ["surprisal"]
+__all__ = ["passages", "surprisal"]
 
 
 @torch.no_grad()
@@ -38,3 +41,9 @@ def surprisal(model: LanguageModel, tokenizer: Tokenizer, text: str) -> list[tup
             found.append((characters, unfinished))
             unfinished = 0.0
     return found
+
+
+def passages(documents: Iterable[str], count: int = 3, characters: int = 300) -> list[str]:
+    """The beginnings of a few of the first documents, those long enough for a look first."""
+    beginnings = [text[:characters] for text in islice(documents, 50)]
+    return sorted(beginnings, key=lambda text: -min(len(text), characters // 2))[:count]

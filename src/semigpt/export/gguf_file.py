@@ -11,6 +11,7 @@ from torch import Tensor
 
 from semigpt.errors import SettingsError
 from semigpt.export.vocabulary import gguf_vocabulary
+from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.tokenizers.base import Tokenizer
 
@@ -116,7 +117,7 @@ def _add_tensors(
             chosen = types.F16
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if target is None:
-            raise SettingsError(f"llama.cpp has no name for the tensor {name}")
+            raise SettingsError(_("llama.cpp has no name for the tensor {name}").format(name=name))
         writer.add_tensor(target, gguf.quants.quantize(array, chosen), raw_dtype=chosen)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import CheckpointError
+from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.tokenizers.base import Tokenizer
 
@@ -51,7 +52,11 @@ class LlamaCpp:
         self._address = self._process.stdout.readline().strip()
         if not self._address:
             self.__exit__()
-            raise CheckpointError(f"llama.cpp does not load the file: {self._last_words}")
+            raise CheckpointError(
+                _("llama.cpp does not load the file: {last_words}").format(
+                    last_words=self._last_words
+                )
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -112,7 +117,9 @@ class LlamaCpp:
             with self._opener.open(request, timeout=SECONDS) as answer:
                 found: dict[str, Any] = json.load(answer)
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"llama.cpp gives no answer with this file: {error}") from None
+            raise CheckpointError(
+                _("llama.cpp gives no answer with this file: {error}").format(error=error)
+            ) from None
         return found
 
 

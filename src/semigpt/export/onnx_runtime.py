@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import CheckpointError
+from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.tokenizers.base import TOKENIZER_FILE, Tokenizer
 
@@ -34,8 +35,11 @@ class OnnxRuntime:
         self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
         if not self._tokenizer.encode("").ids:
             raise CheckpointError(
-                f"{file} is of an earlier semigpt and puts nothing before a text: save the model "
-                "again with load_model, load_tokenizer and save_model"
+                _(
+                    "{file} is of an earlier semigpt and puts nothing before "
+                    "a text: save the model "
+                    "again with load_model, load_tokenizer and save_model"
+                ).format(file=file)
             )
         self._end = tokenizer.special_tokens["<|endoftext|>"]
         self._vocab_size = model.settings.vocab_size
@@ -48,7 +52,9 @@ class OnnxRuntime:
             )
         except Exception as error:  # onnxruntime's own errors have no other base
             reason = " ".join(str(error).split())
-            raise CheckpointError(f"onnxruntime does not load the file: {reason}") from None
+            raise CheckpointError(
+                _("onnxruntime does not load the file: {reason}").format(reason=reason)
+            ) from None
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,7 @@ from typing import Any
 from semigpt.errors import SemigptError, SettingsError
 from semigpt.export.page_weights import describe, described_tokenizer, packed
 from semigpt.html import escape
+from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.run_folder import RunFolder
 from semigpt.storage import replace_file
@@ -126,13 +127,19 @@ def check(exhibits: Sequence[Exhibit]) -> None:
     total = sum(each.model.parameter_count() for each in exhibits)
     if total > LARGEST:
         raise SettingsError(
-            f"{PAGE_FILE} holds at most {LARGEST // 1_000_000} million parameters, and these are "
-            f"{total / 1e6:.1f} million; semigpt generate and semigpt serve write with them"
+            _(
+                "{page_file} holds at most {largest} million parameters, and these are "
+                "{total:.1f} million; semigpt generate and semigpt serve write with them"
+            ).format(page_file=PAGE_FILE, largest=LARGEST // 1_000_000, total=total / 1e6)
         )
     for each in exhibits:
         describe(each.model)
         if isinstance(each.tokenizer, ForeignTokenizer):
-            raise SettingsError(f"{PAGE_FILE} has no tokenizer of others: only semigpt's own kinds")
+            raise SettingsError(
+                _("{page_file} has no tokenizer of others: only semigpt's own kinds").format(
+                    page_file=PAGE_FILE
+                )
+            )
 
 
 def page_html(title: str, exhibits: Sequence[Exhibit]) -> str:

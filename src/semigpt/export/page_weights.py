@@ -16,6 +16,7 @@ from torch import Tensor
 
 from semigpt.errors import SettingsError
 from semigpt.generation.quantize import quantize
+from semigpt.language import _
 from semigpt.models.attention import (
     AttentionModel,
     BlocksModel,
@@ -49,7 +50,9 @@ def describe(model: LanguageModel) -> Part:
     if isinstance(settings, BlocksSettings) and settings.activation is not None:
         parts = None
     if parts is None:
-        raise SettingsError(f"model.html has no forward pass for this {model.kind}")
+        raise SettingsError(
+            _("model.html has no forward pass for this {kind}").format(kind=model.kind)
+        )
     return parts(model)
 
 
@@ -144,8 +147,10 @@ def _memory(model: MemoryGPT) -> Part:
     if model.counts is not None:
         entries = sum(len(table) for table in model.counts.count)
         raise SettingsError(
-            f"model.html holds no memory model: beside the net it needs the {entries:,} n-grams "
-            "that were counted"
+            _(
+                "model.html holds no memory model: beside the net it needs the {entries:,} n-grams "
+                "that were counted"
+            ).format(entries=entries)
         )
     return _gpt(model)
 

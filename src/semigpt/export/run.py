@@ -18,6 +18,7 @@ from semigpt.export.page_file import PAGE_FILE, exhibit, write_page
 from semigpt.export.verify import EXACT, Bound, Runtime, Verdict, verify
 from semigpt.export.vocabulary import gguf_vocabulary
 from semigpt.huggingface.open import open_run
+from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.settings import check_choice
 from semigpt.storage import replace_file
@@ -74,7 +75,7 @@ def export(
     folder = path if run is None else run.model_folder
     if to == "html":
         if kind is not None:
-            raise SettingsError(f"--type {kind} is for GGUF; a page holds int8")
+            raise SettingsError(_("--type {kind} is for GGUF; a page holds int8").format(kind=kind))
         target = out or path / PAGE_FILE
         name = path.resolve().name
         write_page(target, name, [exhibit(name, model, tokenizer, run)])
@@ -144,34 +145,49 @@ def _check(model: LanguageModel, tokenizer: Tokenizer, to: Format, kind: GGUFTyp
         check_choice("--type", kind, GGUF_TYPES)
     if tokenizer.kind == "foreign" or model.kind == "transformers":
         raise SettingsError(
-            "export is for models that began in semigpt, with its tokenizers; give the folder of "
-            "another maker's model to that program's own converter"
+            _(
+                "export is for models that began in semigpt, with its "
+                "tokenizers; give the folder of "
+                "another maker's model to that program's own converter"
+            )
         )
     settings: Any = model.settings
     qwen3 = getattr(settings, "in_c", True) and getattr(settings, "rope_scaling", None) is None
     if not qwen3 or getattr(settings, "activation", None) is not None:
         raise SettingsError(
-            "export is for Qwen3's shape without biases and GPT-2's with ReLU; give the folder to "
-            "that program's own converter"
+            _(
+                "export is for Qwen3's shape without biases and GPT-2's with "
+                "ReLU; give the folder to "
+                "that program's own converter"
+            )
         )
     if model.huggingface_config()["model_type"] not in ("qwen3", "gpt2"):
         raise SettingsError(
-            f"a {model.kind} model needs semigpt: no other program has its shape; train --model "
-            "gpt or blocks"
+            _(
+                "a {kind} model needs semigpt: no other program has its shape; train --model "
+                "gpt or blocks"
+            ).format(kind=model.kind)
         )
     if tokenizer.end_of_text is None:
         raise SettingsError(
-            "a plain character tokenizer has no bytes and no <|endoftext|>, which other programs "
-            "need; train with --tokenizer char"
+            _(
+                "a plain character tokenizer has no bytes and no "
+                "<|endoftext|>, which other programs "
+                "need; train with --tokenizer char"
+            )
         )
     if to == "onnx" and kind not in (None, "f32"):
-        raise SettingsError(f"--type {kind} is for GGUF; an ONNX file is written in f32")
+        raise SettingsError(
+            _("--type {kind} is for GGUF; an ONNX file is written in f32").format(kind=kind)
+        )
     if to != "onnx":
         gguf_vocabulary(tokenizer)
     needed = NEEDS["onnx" if to == "onnx" else "gguf"]
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise SettingsError(
-            f"--to {to} needs {' and '.join(missing)}: pip install 'semigpt[export]'"
+            _("--to {to} needs {missing}: pip install 'semigpt[export]'").format(
+                to=to, missing=" and ".join(missing)
+            )
         )
 
 
@@ -191,7 +207,9 @@ def _written(
         file.replace(target)
     except OSError as error:
         raise CheckpointError(
-            f"{target} cannot be written: {error.strerror or error}; check the path and the disk"
+            _("{target} cannot be written: {value}; check the path and the disk").format(
+                target=target, value=error.strerror or error
+            )
         ) from None
     finally:
         file.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from semigpt.errors import CheckpointError
+from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.tokenizers.base import Tokenizer
 
@@ -158,4 +159,4 @@ def _divergence(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float
 
 
 def _refused(runtime: Runtime, what: str) -> CheckpointError:
-    return CheckpointError(f"{runtime.name} {what}; no file is left")
+    return CheckpointError(_("{name} {what}; no file is left").format(name=runtime.name, what=what))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.tokenizers.base import Tokenizer, byte_token
 
 __all__ = ["GGUFVocabulary", "gguf_vocabulary"]
@@ -43,8 +44,10 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> GGUFVocabulary:
     """
     if tokenizer.kind in REFUSED:
         raise SettingsError(
-            f"a {tokenizer.kind} tokenizer cannot be a GGUF file: {REFUSED[tokenizer.kind]}; "
-            "train with --tokenizer char_bpe, or char, bpe or byte"
+            _(
+                "a {kind} tokenizer cannot be a GGUF file: {refused}; "
+                "train with --tokenizer char_bpe, or char, bpe or byte"
+            ).format(kind=tokenizer.kind, refused=REFUSED[tokenizer.kind])
         )
     document = tokenizer.tokenizer_json()["model"]
     # Two merges may make one token: the second gets the id, and the first no text ever.
@@ -60,8 +63,10 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> GGUFVocabulary:
         )
     if taken := [token for token in tokens if SPACE in token or "\0" in token]:
         raise SettingsError(
-            f"the text held the character U+{ord(taken[0]):04X}, which a GGUF file cannot hold "
-            "beside the space; train with --tokenizer char_bpe, or without that character"
+            _(
+                "the text held the character U+{taken:04X}, which a GGUF file cannot hold "
+                "beside the space; train with --tokenizer char_bpe, or without that character"
+            ).format(taken=ord(taken[0]))
         )
     for byte in range(256):
         types[document["vocab"][byte_token(byte)]] = BYTE

@@ -26,6 +26,7 @@ from semigpt.generation.symbols import (
     jamo_sequences,
     utf8_sequences,
 )
+from semigpt.language import _
 
 __all__ = ["Automaton", "Banned", "Pattern", "Runs", "Utf8"]
 
@@ -222,7 +223,11 @@ class Pattern:
         try:
             tree = _parser.parse(pattern)
         except (re.error, RecursionError, OverflowError) as error:
-            raise SettingsError(f"pattern {pattern!r} is no regular expression: {error}") from None
+            raise SettingsError(
+                _("pattern {pattern!r} is no regular expression: {error}").format(
+                    pattern=pattern, error=error
+                )
+            ) from None
         self._pattern, self._flags = pattern, tree.state.flags
         if self._flags & (re.IGNORECASE | re.ASCII | re.LOCALE | re.MULTILINE):
             raise self._refused("flags but (?s)")
@@ -230,16 +235,23 @@ class Pattern:
         try:
             first = self._sequence(_without_outer_anchors(list(tree)), self._end)
         except RecursionError:
-            raise SettingsError(f"pattern {pattern[:40]!r}… is nested too deeply") from None
+            raise SettingsError(
+                _("pattern {pattern!r}… is nested too deeply").format(pattern=pattern[:40])
+            ) from None
         self._live = self._reaching_the_end()
         self.start = self._closure({first})
         if not self.start:
-            raise SettingsError(f"pattern {pattern!r} cannot be met by any text; change it")
+            raise SettingsError(
+                _("pattern {pattern!r} cannot be met by any text; change it").format(
+                    pattern=pattern
+                )
+            )
 
     def _refused(self, what: str) -> SettingsError:
         return SettingsError(
-            f"pattern {self._pattern!r} has {what}, which no automaton can express; "
-            "write it without"
+            _(
+                "pattern {pattern!r} has {what}, which no automaton can express; write it without"
+            ).format(pattern=self._pattern, what=what)
         )
 
     def _state(self) -> int:

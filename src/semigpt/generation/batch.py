@@ -31,6 +31,7 @@ from semigpt.generation.sampling import (
 from semigpt.generation.scoring import Scorer
 from semigpt.generation.stream import Chunk, TokenScore, Writer
 from semigpt.generation.token_healing import HealingPoint, Prompt, Reading
+from semigpt.language import _
 from semigpt.native.decode import NOT_FINITE, NOTHING, ROWS, NativePool
 from semigpt.tokenizers.base import Tokenizer
 
@@ -72,21 +73,31 @@ class Request:
     def __post_init__(self) -> None:
         samples, beams = self.num_samples, self.sampling.num_beams
         if self.max_new_tokens < 0:
-            raise SettingsError(f"max_new_tokens must be 0 or more, not {self.max_new_tokens}")
+            raise SettingsError(
+                _("max_new_tokens must be 0 or more, not {max_new_tokens}").format(
+                    max_new_tokens=self.max_new_tokens
+                )
+            )
         if samples < 1:
-            raise SettingsError(f"num_samples must be at least 1, not {samples}")
+            raise SettingsError(
+                _("num_samples must be at least 1, not {samples}").format(samples=samples)
+            )
         if self.logprobs is not None and self.logprobs < 0:
-            raise SettingsError(f"logprobs must be 0 or more, not {self.logprobs}")
+            raise SettingsError(
+                _("logprobs must be 0 or more, not {logprobs}").format(logprobs=self.logprobs)
+            )
         if not all(self.stop):
-            raise SettingsError("a stop string must not be empty")
+            raise SettingsError(_("a stop string must not be empty"))
         if 1 < beams < samples:
             raise SettingsError(
-                f"num_samples {samples} is more than num_beams {beams}; "
-                "search with more beams or ask for fewer samples"
+                _(
+                    "num_samples {samples} is more than num_beams {beams}; "
+                    "search with more beams or ask for fewer samples"
+                ).format(samples=samples, beams=beams)
             )
         if self.conversation is not None and (len(self.prompts), samples, beams) != (1, 1, 1):
             raise SettingsError(
-                "a conversation takes one prompt, one sample and no beams at a time"
+                _("a conversation takes one prompt, one sample and no beams at a time")
             )
 
     def history(self, prompt: Prompt, point: HealingPoint) -> History | None:
@@ -261,7 +272,7 @@ class Batch:
                 reading.append(job)
         running = begin = len(self._running)
         logits = self._pool.read(self._slots, [sample.token for sample in self._running], parts)
-        for job, (_, tokens, wanted) in zip(reading, parts, strict=True):
+        for job, (_row, tokens, wanted) in zip(reading, parts, strict=True):
             self._read_part(job, len(tokens), logits[begin : begin + wanted])
             begin += wanted
         self._logits = [logits if begin == running else logits[:running]]

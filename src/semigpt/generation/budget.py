@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from semigpt.errors import SettingsError
+from semigpt.language import _
 
 __all__ = ["PER_DRAW", "TO_PREPARE", "Budget"]
 
@@ -32,6 +33,8 @@ class Budget:
         self._left -= units
         if self._left < 0:
             raise SettingsError(
-                f"{self._asked!r} takes too much work to follow: it is too large, or repeats or "
-                "bans too much; repeat fewer times, or give shorter or fewer strings"
+                _(
+                    "{asked!r} takes too much work to follow: it is too large, or repeats or "
+                    "bans too much; repeat fewer times, or give shorter or fewer strings"
+                ).format(asked=self._asked)
             )

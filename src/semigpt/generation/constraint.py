@@ -20,6 +20,7 @@ from semigpt.errors import SettingsError
 from semigpt.generation.automata import Automaton, Banned, Pattern, Utf8
 from semigpt.generation.budget import TO_PREPARE, Budget
 from semigpt.generation.symbols import SYMBOLS, jamo_symbols, letter_symbol
+from semigpt.language import _
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = ["DEAD", "START", "Allowed", "Constraint", "Vocabulary", "text_constraint"]
@@ -78,11 +79,11 @@ def text_constraint(
     """
     banned = list(banned)
     if any(not text for text in banned):
-        raise SettingsError("a banned string must not be empty")
+        raise SettingsError(_("a banned string must not be empty"))
     if pattern is not None and choices:
-        raise SettingsError("give a pattern or choices, not both")
+        raise SettingsError(_("give a pattern or choices, not both"))
     if any(not text for text in choices):
-        raise SettingsError("a choice must not be empty")
+        raise SettingsError(_("a choice must not be empty"))
     asked = pattern if pattern is not None else " | ".join(choices) or None
     budget = Budget(asked if asked is not None else " | ".join(banned))
     automata: list[Automaton] = [Utf8()]
@@ -284,6 +285,9 @@ class Constraint:
             ends += new
         if START not in live:
             raise SettingsError(
-                f"{asked!r} cannot be written with this model's tokens (and without what is banned)"
+                _(
+                    "{asked!r} cannot be written with this model's tokens (and "
+                    "without what is banned)"
+                ).format(asked=asked)
             )
         self._dead |= before.keys() - live

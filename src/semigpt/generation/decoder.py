@@ -21,6 +21,7 @@ from torch import Tensor
 from semigpt.errors import SettingsError
 from semigpt.evaluation.evaluate import eval_mode
 from semigpt.generation.quantize import PRECISIONS, Precision, quantize, rounded, rounded_rows
+from semigpt.language import _
 from semigpt.models.base import Cache, LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.native.decode import NativeDecoder, NativeUnavailableError, library
@@ -155,7 +156,11 @@ def check_ids(name: str, ids: Sequence[int], vocab_size: int) -> None:
     """Raise SettingsError, naming the id, for one outside the vocabulary."""
     for token in ids:
         if not 0 <= token < vocab_size:
-            raise SettingsError(f"{name} {token} is outside the vocabulary of {vocab_size} tokens")
+            raise SettingsError(
+                _("{name} {token} is outside the vocabulary of {vocab_size} tokens").format(
+                    name=name, token=token, vocab_size=vocab_size
+                )
+            )
 
 
 def make_decoder(
@@ -170,7 +175,9 @@ def make_decoder(
     runs_natively = type(model) is GPT and model.settings.in_c and model.device.type == "cpu"
     if native and not runs_natively:
         raise NativeUnavailableError(
-            f"a {model.kind} of this shape on {model.device.type} is decoded by PyTorch only"
+            _("a {kind} of this shape on {type} is decoded by PyTorch only").format(
+                kind=model.kind, type=model.device.type
+            )
         )
     if native is not False and runs_natively:
         assert isinstance(model, GPT)
@@ -185,7 +192,7 @@ def make_decoder(
 
 @cache
 def _warn_once(reason: str) -> None:
-    logger.warning("generating with PyTorch alone, some ten times slower: %s", reason)
+    logger.warning(_("generating with PyTorch alone, some ten times slower: %s"), reason)
 
 
 def native_decoder(
@@ -340,7 +347,7 @@ class TorchPool:
         vocab_size = self._model.settings.vocab_size
         alone = zip(slots, tokens, strict=True)
         parts = [*((slot, [token], 1) for slot, token in alone), *parts]
-        for _, part, _ in parts:
+        for _row, part, _wanted in parts:
             check_ids("token", part, vocab_size)
         logits: list[Sequence[Floats]] = [()] * len(parts)
         alike: dict[tuple[int, int], list[int]] = {}

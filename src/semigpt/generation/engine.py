@@ -21,6 +21,7 @@ from semigpt.generation.sampling import SamplingSettings
 from semigpt.generation.scoring import Scorer
 from semigpt.generation.stream import Chunk, TokenScore
 from semigpt.generation.token_healing import Prompt, healing_points
+from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.native.decode import NativeDecoder
 from semigpt.tokenizers.base import Tokenizer
@@ -59,8 +60,10 @@ class Engine:
         settings, V = model.settings, model.settings.vocab_size
         if tokenizer.vocab_size > V:
             raise SettingsError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the model {V}: "
-                "give the model the tokenizer that it was trained with"
+                _(
+                    "the tokenizer has {vocab_size} tokens, the model {v}: "
+                    "give the model the tokenizer that it was trained with"
+                ).format(vocab_size=tokenizer.vocab_size, v=V)
             )
         self.model, self.tokenizer, self.precision = model, tokenizer, precision
         self.decoder = make_decoder(model, precision, native)
@@ -249,7 +252,7 @@ class Engine:
         if conversation is not None and conversation.pool is not None:
             before, own = conversation.unread, self.tokenizer.encode(text).tolist()
             if not before and not own:
-                raise SettingsError("the conversation has nothing to read; give it some text")
+                raise SettingsError(_("the conversation has nothing to read; give it some text"))
         else:
             context, longest = self.model.settings.context_length, self._vocabulary.longest
             ids = prompt_ids(self.tokenizer, text, context, longest)
@@ -261,7 +264,7 @@ class Engine:
     def _exact_prompt(self, ids: Sequence[int], constraint: Constraint) -> Prompt:
         check_ids("prompt token", ids, self.tokenizer.vocab_size)
         if not ids:
-            raise SettingsError("a prompt of ids needs at least one; give a text for none")
+            raise SettingsError(_("a prompt of ids needs at least one; give a text for none"))
         context = self.model.settings.context_length
         points = healing_points(self.tokenizer, constraint, [])
         return Prompt(self.tokenizer.decode(ids), list(ids)[-context:], points)
@@ -287,8 +290,10 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, context_length: int, longest: 
     ids: list[int] = start + tokenizer.encode(prompt).tolist()
     if not ids:
         raise SettingsError(
-            "this tokenizer has no end-of-text token to begin from; "
-            "give a prompt of at least one character"
+            _(
+                "this tokenizer has no end-of-text token to begin from; "
+                "give a prompt of at least one character"
+            )
         )
     return ids[-context_length:]
 

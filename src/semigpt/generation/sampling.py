@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import CheckpointError, SettingsError
+from semigpt.language import _
 
 __all__ = [
     "History",
@@ -79,7 +80,11 @@ class SamplingSettings:
     def __post_init__(self) -> None:
         def require(name: str, in_range: bool, range_: str) -> None:
             if not in_range:
-                raise SettingsError(f"{name} must be {range_}, not {getattr(self, name)}")
+                raise SettingsError(
+                    _("{name} must be {range_}, not {value}").format(
+                        name=name, range_=range_, value=getattr(self, name)
+                    )
+                )
 
         top_k, top_p, min_p = self.top_k, self.top_p, self.min_p
         in_range = 0 <= self.temperature <= LARGEST
@@ -100,8 +105,11 @@ class SamplingSettings:
         for token, bias in self.logit_bias.items():
             if not (abs(bias) <= LARGEST or bias == -math.inf):
                 raise SettingsError(
-                    f"logit_bias of token {token} must be a finite number, at most {LARGEST:,.0f} "
-                    f"in size, or -inf, not {bias}"
+                    _(
+                        "logit_bias of token {token} must be a finite number, "
+                        "at most {largest:,.0f} "
+                        "in size, or -inf, not {bias}"
+                    ).format(token=token, largest=LARGEST, bias=bias)
                 )
 
     @property
@@ -254,8 +262,11 @@ def log_probabilities(logits_V: Row) -> NDArray[np.float64]:
 def not_finite() -> CheckpointError:
     """The error for logits from which nothing can be drawn."""
     return CheckpointError(
-        "no token can be drawn: the model's logits are not finite (NaN or +inf). Its weights are "
-        "damaged, or a penalty overflows; load an earlier checkpoint, or use a smaller penalty"
+        _(
+            "no token can be drawn: the model's logits are not finite (NaN "
+            "or +inf). Its weights are "
+            "damaged, or a penalty overflows; load an earlier checkpoint, or use a smaller penalty"
+        )
     )
 
 

@@ -30,6 +30,7 @@ from semigpt.huggingface.folder import (
     weights_digest,
 )
 from semigpt.huggingface.open import open_tokenizer
+from semigpt.language import _
 from semigpt.tokenizers import ForeignTokenizer, Tokenizer, load_tokenizer
 from semigpt.tokenizers.base import byte_token
 
@@ -72,12 +73,14 @@ def cut_vocabulary(folder: Path, corpus: Corpus) -> Cut:
     tokenizer = open_tokenizer(folder)
     if not isinstance(tokenizer, ForeignTokenizer):
         raise SettingsError(
-            "--keep-vocabulary is for models of others: semigpt's own vocabularies are small"
+            _("--keep-vocabulary is for models of others: semigpt's own vocabularies are small")
         )
     document = tokenizer.tokenizer_json()
     if document["model"]["type"] != "BPE":
         raise SettingsError(
-            f"--keep-vocabulary cuts BPE alone, not {document['model']['type']}; leave it out"
+            _("--keep-vocabulary cuts BPE alone, not {type}; leave it out").format(
+                type=document["model"]["type"]
+            )
         )
     dataset = prepare_dataset(corpus, tokenizer)
     old_ids = _kept(tokenizer, dataset)
@@ -183,5 +186,7 @@ def _check(whole: Tokenizer, cut: Tokenizer, old_ids: list[int], corpus: Corpus)
     for text in islice(corpus.documents("train"), TRIED):
         if back[cut.encode(text)].tolist() != whole.encode(text).tolist():
             raise CheckpointError(
-                f"the cut tokenizer splits {text[:20]!r} otherwise; leave --keep-vocabulary out"
+                _(
+                    "the cut tokenizer splits {text!r} otherwise; leave --keep-vocabulary out"
+                ).format(text=text[:20])
             )

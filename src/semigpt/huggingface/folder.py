@@ -28,6 +28,7 @@ from semigpt.huggingface.integrity import (
     read_tensors,
     with_digests,
 )
+from semigpt.language import _
 from semigpt.models import LADDER, model_class
 from semigpt.models.base import LanguageModel
 from semigpt.storage import read_json, read_settled, sha256_file, write_files
@@ -101,8 +102,10 @@ def save_model(
         write_files(folder, {**files, WEIGHTS: content})
     except OSError as error:
         raise CheckpointError(
-            f"cannot save the model in {folder}: {error.strerror}; free some disk or choose "
-            "another --out"
+            _(
+                "cannot save the model in {folder}: {strerror}; free some disk or choose "
+                "another --out"
+            ).format(folder=folder, strerror=error.strerror)
         ) from None
 
 
@@ -197,10 +200,14 @@ def weight_files(folder: Path) -> list[Path]:
         if not names or not all(map(SHARD.fullmatch, names)):
             raise ValueError("it names no files of its folder")
     except OSError as error:
-        raise CheckpointError(f"{index} cannot be read: {error.strerror}") from None
+        raise CheckpointError(
+            _("{index} cannot be read: {strerror}").format(index=index, strerror=error.strerror)
+        ) from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{index} is no index of weights ({reason})") from None
+        raise CheckpointError(
+            _("{index} is no index of weights ({reason})").format(index=index, reason=reason)
+        ) from None
     return [folder / name for name in sorted(names)]
 
 
@@ -219,18 +226,22 @@ def _load(folder: Path, context_length: int | None) -> LanguageModel:
             others = sorted(path.name for path in folder.glob("*.bin"))
             if others and file.name == WEIGHTS:
                 raise CheckpointError(
-                    f"no {WEIGHTS} in {folder}, but {others[0]}: a pickle is a program, and is "
-                    "never read; convert it to safetensors"
+                    _(
+                        "no {weights} in {folder}, but {other}: a pickle is a program, and is "
+                        "never read; convert it to safetensors"
+                    ).format(weights=WEIGHTS, folder=folder, other=others[0])
                 )
             raise CheckpointError(
-                f"no {file.name} in {folder}: no model has been saved there yet; train one, or "
-                "name another folder"
+                _(
+                    "no {name} in {folder}: no model has been saved there yet; train one, or "
+                    "name another folder"
+                ).format(name=file.name, folder=folder)
             )
     with contextlib.ExitStack() as stack:
         # The weights first, as they are written last: what they were saved with is there.
         files = {file.name: stack.enter_context(opened(file)) for file in shards}
         headers = [read_header(files[file.name], file) for file in shards]
-        metadata, *_ = [header.pop("__metadata__", {}) for header in headers]
+        metadata, *_rest = [header.pop("__metadata__", {}) for header in headers]
         header = {name: entry for header in headers for name, entry in header.items()}
         model = _fitting(folder, shards[0], header, context_length)
         for name in model.auxiliary_files:
@@ -255,12 +266,15 @@ def _fitting(
     }
     if differences := list(_differences(expected, found)):
         raise CheckpointError(
-            f"{weights} does not fit {folder / CONFIG}: {'; '.join(differences[:3])}"
+            _("{weights} does not fit {folder}: {difference}").format(
+                weights=weights, folder=folder / CONFIG, difference="; ".join(differences[:3])
+            )
         )
     if other := {str(entry["dtype"]) for entry in header.values()} - {"F64", "F32", "F16", "BF16"}:
         raise CheckpointError(
-            f"{weights} holds numbers of type {', '.join(sorted(other))}; semigpt reads floating "
-            "ones"
+            _("{weights} holds numbers of type {other}; semigpt reads floating ones").format(
+                weights=weights, other=", ".join(sorted(other))
+            )
         )
     return model
 
@@ -307,8 +321,10 @@ def _fill(model: LanguageModel, folder: Path, files: Mapping[str, BufferedReader
                 raise
             reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{path} cannot be read, or does not hold what the model needs ({reason}); save "
-                "the model again"
+                _(
+                    "{path} cannot be read, or does not hold what the model needs ({reason}); save "
+                    "the model again"
+                ).format(path=path, reason=reason)
             ) from None
 
 
@@ -321,10 +337,16 @@ def _build(
     try:
         config = read_json(config_file)
     except OSError as error:
-        raise CheckpointError(f"{config_file} cannot be read: {error.strerror}") from None
+        raise CheckpointError(
+            _("{config_file} cannot be read: {strerror}").format(
+                config_file=config_file, strerror=error.strerror
+            )
+        ) from None
     except ValueError as error:
         raise CheckpointError(
-            f"{config_file} does not describe a model of semigpt's: {error}"
+            _("{config_file} does not describe a model of semigpt's: {error}").format(
+                config_file=config_file, error=error
+            )
         ) from None
     try:
         cls = _class_of(config["model_type"])
@@ -357,7 +379,9 @@ def _build(
             raise
         reason = " ".join((str(error).splitlines() or [type(error).__name__])[0].split())
         raise CheckpointError(
-            f"{config_file} does not describe a model of semigpt's: {reason}"
+            _("{config_file} does not describe a model of semigpt's: {reason}").format(
+                config_file=config_file, reason=reason
+            )
         ) from None
     return model, shapes
 

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from semigpt.errors import CheckpointError, SettingsError
+from semigpt.language import _
 
 __all__ = ["HUB", "fetched", "hub_errors", "local_folder"]
 
@@ -34,7 +35,9 @@ def fetched(name: str) -> Path:
     """
     parts = NAME.fullmatch(name)
     if parts is None:
-        raise SettingsError(f"a model of the Hub is hf:USER/NAME[@REVISION], not {name!r}")
+        raise SettingsError(
+            _("a model of the Hub is hf:USER/NAME[@REVISION], not {name!r}").format(name=name)
+        )
     from huggingface_hub import snapshot_download
 
     with hub_errors(name):
@@ -61,14 +64,22 @@ def hub_errors(name: str) -> Iterator[None]:
         advice = "try again later"
         if status in (401, 403, 404):
             advice = "check the name, or log in with `hf auth login`"
-        raise CheckpointError(f"{name}: {constants.ENDPOINT} answered {status}: {advice}") from None
+        raise CheckpointError(
+            _("{name}: {endpoint} answered {status}: {advice}").format(
+                name=name, endpoint=constants.ENDPOINT, status=status, advice=advice
+            )
+        ) from None
     except LocalEntryNotFoundError:
         raise CheckpointError(
-            f"{name}: no connection to {constants.ENDPOINT}, and it was not fetched before: check "
-            "the network, or name a folder"
+            _(
+                "{name}: no connection to {endpoint}, and it was not fetched before: check "
+                "the network, or name a folder"
+            ).format(name=name, endpoint=constants.ENDPOINT)
         ) from None
     except Exception as error:  # the HTTP client's own; which client it is differs by version
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise CheckpointError(
-            f"{name}: no answer from {constants.ENDPOINT} ({reason}): check the network"
+            _("{name}: no answer from {endpoint} ({reason}): check the network").format(
+                name=name, endpoint=constants.ENDPOINT, reason=reason
+            )
         ) from None

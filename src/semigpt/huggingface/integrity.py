@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semigpt.errors import CheckpointError
+from semigpt.language import _
 from semigpt.storage import open_regular, sha256_file
 from semigpt.system import is_hollow
 
@@ -81,10 +82,14 @@ def opened(path: Path) -> Iterator[BufferedReader]:
     """
     try:
         if is_hollow(path):
-            raise CheckpointError(f"{path} is a file of holes, and holds nothing")
+            raise CheckpointError(
+                _("{path} is a file of holes, and holds nothing").format(path=path)
+            )
         file = open_regular(path)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+        raise CheckpointError(
+            _("{path} cannot be read: {strerror}").format(path=path, strerror=error.strerror)
+        ) from None
     with file:
         yield file
 
@@ -116,11 +121,14 @@ def read_header(file: BufferedReader, path: Path) -> dict[str, Any]:
         if not isinstance(header.get("__metadata__", {}), dict):
             raise ValueError("metadata that is no table")
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+        raise CheckpointError(
+            _("{path} cannot be read: {strerror}").format(path=path, strerror=error.strerror)
+        ) from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is not a whole safetensors file ({' '.join(str(error).split())}); save the "
-            "model again"
+            _("{path} is not a whole safetensors file ({error}); save the model again").format(
+                path=path, error=" ".join(str(error).split())
+            )
         ) from None
     return header
 
@@ -155,14 +163,17 @@ def check_digests(
         found.update(piece)
     if found.hexdigest() != digest:
         raise CheckpointError(
-            f"{folder / 'model.safetensors'} is not what was saved (its SHA-256 differs); save the "
-            "model again"
+            _("{folder} is not what was saved (its SHA-256 differs); save the model again").format(
+                folder=folder / "model.safetensors"
+            )
         )
     for name in SAVED_WITH:
         if name in metadata and _digest(folder / name, files.get(name)) != metadata[name]:
             raise CheckpointError(
-                f"{folder / name} is not the one that the weights were saved with; bring it back, "
-                "or save the model again"
+                _(
+                    "{folder} is not the one that the weights were saved with; bring it back, "
+                    "or save the model again"
+                ).format(folder=folder / name)
             )
 
 
@@ -176,7 +187,9 @@ def _digest(path: Path, file: BufferedReader | None) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+        raise CheckpointError(
+            _("{path} cannot be read: {strerror}").format(path=path, strerror=error.strerror)
+        ) from None
 
 
 def _header_size(first: bytes, length: int) -> int:

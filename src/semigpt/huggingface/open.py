@@ -9,6 +9,7 @@ from pathlib import Path
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.huggingface.folder import is_ours, load_model
 from semigpt.huggingface.hub import local_folder
+from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import load_tokenizer
@@ -42,7 +43,9 @@ def open_run(
     run = RunFolder.open(path)
     if not (run.model_folder / "model.safetensors").is_file():
         raise CheckpointError(
-            f"{path} has no model yet; train it first: semigpt train --resume {path}"
+            _("{path} has no model yet; train it first: semigpt train --resume {path}").format(
+                path=path
+            )
         )
     return run, *_pair(run.model_folder, context_length)
 
@@ -61,13 +64,21 @@ def _pair(folder: Path, context_length: int | None) -> tuple[LanguageModel, Toke
         model = load_model(folder, context_length)
     if context_length is not None and model.settings.context_length > context_length:
         raise SettingsError(
-            f"a {model.kind} model has a context of {model.settings.context_length} tokens, which "
-            "cannot be cut; leave --context out"
+            _(
+                "a {kind} model has a context of {context_length} tokens, which "
+                "cannot be cut; leave --context out"
+            ).format(kind=model.kind, context_length=model.settings.context_length)
         )
     if tokenizer.vocab_size > model.settings.vocab_size:
         raise CheckpointError(
-            f"the tokenizer in {folder} has {tokenizer.vocab_size:,} tokens, the model "
-            f"{model.settings.vocab_size:,}: put the tokenizer there that it was trained with"
+            _(
+                "the tokenizer in {folder} has {vocab_size:,} tokens, the model "
+                "{vocab_size2:,}: put the tokenizer there that it was trained with"
+            ).format(
+                folder=folder,
+                vocab_size=tokenizer.vocab_size,
+                vocab_size2=model.settings.vocab_size,
+            )
         )
     return model, tokenizer
 

@@ -22,6 +22,7 @@ from semigpt.auto import Size
 from semigpt.errors import CheckpointError, SettingsError, TokenizerError
 from semigpt.huggingface.folder import LARGEST_SURPLUS, weight_files
 from semigpt.huggingface.integrity import opened, read_header
+from semigpt.language import _
 from semigpt.models.base import Cache, LanguageModel, ModelSettings
 from semigpt.models.loss import token_loss
 from semigpt.storage import read_json
@@ -94,12 +95,14 @@ class OutsideModel(LanguageModel):
         ids_BT[1, -1] = 1 - ids_BT[0, -1]
         logits_BTV = self.net(input_ids=ids_BT, use_cache=False).logits.float()
         if not logits_BTV.isfinite().all():
-            raise CheckpointError("its logits are not finite")
+            raise CheckpointError(_("its logits are not finite"))
         first, second = logits_BTV[:, :-1]
         if not torch.allclose(first, second, rtol=1e-3, atol=1e-3):
             raise CheckpointError(
-                f"a {type(self.net).__name__} reads tokens that come later, so it predicts none: "
-                "name a causal model"
+                _(
+                    "a {kind} reads tokens that come later, so it predicts none: "
+                    "name a causal model"
+                ).format(kind=type(self.net).__name__)
             )
         return int(logits_BTV.shape[-1])
 
@@ -164,13 +167,17 @@ def load_outside(folder: Path, context_length: int) -> OutsideModel:
     try:
         config: Mapping[str, Any] = read_json(folder / "config.json")
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / 'config.json'} cannot be read: {error}") from None
+        raise CheckpointError(
+            _("{folder} cannot be read: {error}").format(folder=folder / "config.json", error=error)
+        ) from None
     tensors, elements = _sizes(folder)
     transformers = _transformers(f"{folder} is of model_type {config.get('model_type')!r}, which")
     free = free_memory()
     if free is not None and 4 * elements > free:
         raise CheckpointError(
-            f"{folder} needs {4 * elements:,} bytes of memory, and {free:,} are free"
+            _("{folder} needs {elements:,} bytes of memory, and {free:,} are free").format(
+                folder=folder, elements=4 * elements, free=free
+            )
         )
     try:
         _check_sizes(transformers, folder, config, tensors, elements)
@@ -178,14 +185,18 @@ def load_outside(folder: Path, context_length: int) -> OutsideModel:
             str(folder), use_safetensors=True, output_loading_info=True, **SAFE
         )
         if missing := [*info["missing_keys"], *info["mismatched_keys"]]:
-            raise CheckpointError(f"its weights lack {missing[0]}")
+            raise CheckpointError(_("its weights lack {missing}").format(missing=missing[0]))
         text = net.config.get_text_config()
         longest = getattr(text, "max_position_embeddings", None) or context_length
         return OutsideModel(net.float().eval(), min(int(longest), context_length)).eval()
     except Exception as error:  # transformers raises whatever its parts do
         if is_out_of_memory(error):
             raise
-        raise CheckpointError(f"{folder} is not read by transformers: {_reason(error)}") from None
+        raise CheckpointError(
+            _("{folder} is not read by transformers: {error}").format(
+                folder=folder, error=_reason(error)
+            )
+        ) from None
 
 
 def converted_tokenizer(folder: Path) -> Tokenizer:
@@ -202,7 +213,9 @@ def converted_tokenizer(folder: Path) -> Tokenizer:
     except Exception as error:  # as above
         reason = _reason(error)
         raise TokenizerError(
-            f"the tokenizer in {folder} is not read by transformers: {reason}"
+            _("the tokenizer in {folder} is not read by transformers: {reason}").format(
+                folder=folder, reason=reason
+            )
         ) from None
     return ForeignTokenizer(content, config)
 
@@ -213,7 +226,7 @@ def _transformers(what: str) -> Any:
         transformers: Any = importlib.import_module("transformers")
     except ImportError:
         raise SettingsError(
-            f"{what} is read through transformers: pip install 'semigpt[hub]'"
+            _("{what} is read through transformers: pip install 'semigpt[hub]'").format(what=what)
         ) from None
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -231,14 +244,20 @@ def _check_sizes(
     """Raise CheckpointError where config.json asks for a much larger net than its weights are."""
     layers = [config.get(key) for key in ("num_hidden_layers", "n_layer", "num_layers")]
     if any(isinstance(count, int) and count > tensors for count in layers):
-        raise CheckpointError(f"it has more layers than its weights have tensors, {tensors:,}")
+        raise CheckpointError(
+            _("it has more layers than its weights have tensors, {tensors:,}").format(
+                tensors=tensors
+            )
+        )
     described = transformers.AutoConfig.from_pretrained(str(folder), **SAFE)
     with torch.device("meta"):
         net = transformers.AutoModelForCausalLM.from_config(described, **UNTRUSTED)
     parameters = sum(p.numel() for p in net.parameters())
     if parameters > LARGEST_SURPLUS * elements:
         raise CheckpointError(
-            f"it has {parameters:,} parameters, and the weights hold {elements:,}"
+            _("it has {parameters:,} parameters, and the weights hold {elements:,}").format(
+                parameters=parameters, elements=elements
+            )
         )
 
 
@@ -248,7 +267,9 @@ def _sizes(folder: Path) -> tuple[int, int]:
     for file in weight_files(folder):
         if not file.is_file():
             raise CheckpointError(
-                f"no {file.name} in {folder}; other weights than safetensors are never read"
+                _("no {name} in {folder}; other weights than safetensors are never read").format(
+                    name=file.name, folder=folder
+                )
             )
         with opened(file) as weights:
             header = read_header(weights, file)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from semigpt.errors import SettingsError
 from semigpt.huggingface.hub import hub_errors
+from semigpt.language import _
 
 __all__ = ["push"]
 
@@ -34,7 +35,7 @@ def push(folder: Path, where: str, exported: Iterable[str]) -> str:
     """
     name = re.fullmatch(r"hf:([\w.-]+/[\w.-]+)", where)
     if name is None:
-        raise SettingsError(f"--push takes hf:USER/NAME, not {where!r}")
+        raise SettingsError(_("--push takes hf:USER/NAME, not {where!r}").format(where=where))
     from huggingface_hub import HfApi
 
     api = HfApi()

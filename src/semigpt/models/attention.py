@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from semigpt.auto import Size
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.models import gpt2
 from semigpt.models.base import LanguageModel, LayerPass, ModelSettings
 from semigpt.models.loss import linear_loss
@@ -226,8 +227,10 @@ class MultiHeadSettings(AttentionSettings):
         check_positive(self, "num_heads")
         if self.width % self.num_heads:
             raise SettingsError(
-                f"width {self.width} cannot be shared by {self.num_heads} heads; choose a width "
-                f"that {self.num_heads} divides"
+                _(
+                    "width {width} cannot be shared by {num_heads} heads; choose a width "
+                    "that {num_heads} divides"
+                ).format(width=self.width, num_heads=self.num_heads)
             )
 
 
@@ -295,7 +298,11 @@ class FeedForwardSettings(MultiHeadSettings):
         super().__post_init__()
         check_positive(self, "hidden_width")
         if not 0 <= self.dropout < 1:
-            raise SettingsError(f"dropout must be at least 0 and less than 1, not {self.dropout}")
+            raise SettingsError(
+                _("dropout must be at least 0 and less than 1, not {dropout}").format(
+                    dropout=self.dropout
+                )
+            )
 
     @property
     def feedforward_width(self) -> int:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from semigpt.auto import Choice, Size
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.settings import check_at_most, check_finite, check_positive, from_table
 
 __all__ = [
@@ -51,12 +52,16 @@ class ModelSettings(ABC):
         check_at_most(self, num_layers=MOST_LAYERS)
         check_positive(self, "context_length")
         if self.vocab_size < 0:
-            raise SettingsError(f"vocab_size must be 0 or more, not {self.vocab_size}")
+            raise SettingsError(
+                _("vocab_size must be 0 or more, not {vocab_size}").format(
+                    vocab_size=self.vocab_size
+                )
+            )
 
     def require_vocabulary(self) -> None:
         """Raise SettingsError where no vocabulary was given: a model needs one."""
         if not self.vocab_size:
-            raise SettingsError("a model needs a vocab_size of at least 1; take the tokenizer's")
+            raise SettingsError(_("a model needs a vocab_size of at least 1; take the tokenizer's"))
 
     @property
     @abstractmethod
@@ -158,12 +163,22 @@ class LanguageModel(nn.Module, ABC):
         """
         if inputs.dim() != 2 or inputs.shape[1] == 0:
             raise SettingsError(
-                f"generate takes ids of shape [batch, at least 1], not {list(inputs.shape)}"
+                _("generate takes ids of shape [batch, at least 1], not {shape}").format(
+                    shape=list(inputs.shape)
+                )
             )
         if max_new_tokens < 0:
-            raise SettingsError(f"max_new_tokens must be 0 or more, not {max_new_tokens}")
+            raise SettingsError(
+                _("max_new_tokens must be 0 or more, not {max_new_tokens}").format(
+                    max_new_tokens=max_new_tokens
+                )
+            )
         if not 0 <= temperature < math.inf:
-            raise SettingsError(f"temperature must be 0 or more and finite, not {temperature}")
+            raise SettingsError(
+                _("temperature must be 0 or more and finite, not {temperature}").format(
+                    temperature=temperature
+                )
+            )
         check_ids(inputs, self.settings.vocab_size)
         generator = torch.Generator(inputs.device)
         if seed is None:
@@ -173,8 +188,8 @@ class LanguageModel(nn.Module, ABC):
         was_training = self.training
         self.eval()
         try:
-            for _ in range(max_new_tokens):
-                logits_BTV, _ = self(inputs[:, -self.settings.context_length :])
+            for _step in range(max_new_tokens):
+                logits_BTV, _loss = self(inputs[:, -self.settings.context_length :])
                 logits_BV = logits_BTV[:, -1].float()
                 if temperature < 1e-6:  # as `SamplingSettings.greedy` has it
                     next_B1 = logits_BV.argmax(dim=-1, keepdim=True)
@@ -200,14 +215,14 @@ class LanguageModel(nn.Module, ABC):
 
         Raises SettingsError for a rung without layers.
         """
-        raise SettingsError(f"the {self.kind} rung has no layers to look into")
+        raise SettingsError(_("the {kind} rung has no layers to look into").format(kind=self.kind))
 
     def read_out(self, hidden_BC: Tensor) -> Tensor:
         """The logits `[B, V]` that the output layer reads from what any layer left.
 
         Raises SettingsError for a rung without layers.
         """
-        raise SettingsError(f"the {self.kind} rung has no layers to look into")
+        raise SettingsError(_("the {kind} rung has no layers to look into").format(kind=self.kind))
 
     @classmethod
     @abstractmethod
@@ -268,9 +283,11 @@ class LanguageModel(nn.Module, ABC):
         """Raise SettingsError for a block longer than the model was built for."""
         if inputs_BT.shape[1] > self.settings.context_length:
             raise SettingsError(
-                f"a block of {inputs_BT.shape[1]} tokens is longer than the model's context_length "
-                f"of {self.settings.context_length}; cut the text or build the model with a longer "
-                "one"
+                _(
+                    "a block of {shape} tokens is longer than the model's context_length "
+                    "of {context_length}; cut the text or build the model with a longer "
+                    "one"
+                ).format(shape=inputs_BT.shape[1], context_length=self.settings.context_length)
             )
 
 
@@ -287,8 +304,10 @@ def check_ids(ids: Tensor, vocab_size: int) -> None:
     if low < 0 or high >= vocab_size:
         wrong = int(ids[(ids < 0) | (ids >= vocab_size)][0])
         raise SettingsError(
-            f"token id {wrong} is outside the vocabulary of {vocab_size} tokens "
-            f"(0 to {vocab_size - 1}); encode the text with the model's own tokenizer"
+            _(
+                "token id {wrong} is outside the vocabulary of {vocab_size} tokens "
+                "(0 to {vocab_size2}); encode the text with the model's own tokenizer"
+            ).format(wrong=wrong, vocab_size=vocab_size, vocab_size2=vocab_size - 1)
         )
 
 

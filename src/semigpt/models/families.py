@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.models.layers import RopeScaling
 
 if TYPE_CHECKING:
@@ -40,7 +41,11 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     family: str = config["model_type"]
     for key, plain in (("hidden_act", "silu"), ("mlp_bias", False), ("partial_rotary_factor", 1)):
         if config.get(key, plain) not in (plain, None):
-            raise SettingsError(f"{key} of {config[key]!r} is not of the shape semigpt builds")
+            raise SettingsError(
+                _("{key} of {config!r} is not of the shape semigpt builds").format(
+                    key=key, config=config[key]
+                )
+            )
     theta, scaling = _rope(config)
     context = config["max_position_embeddings"]
     window = config.get("sliding_window")
@@ -84,7 +89,9 @@ def _rope(config: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
             return theta, (factor, low, high, float(table["original_max_position_embeddings"]))
         case other:
             raise SettingsError(
-                f"positions are scaled by {other!r}; semigpt builds default, linear and llama3"
+                _(
+                    "positions are scaled by {other!r}; semigpt builds default, linear and llama3"
+                ).format(other=other)
             )
 
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from semigpt.auto import Choice, Size
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.models.base import Cache, LanguageModel, LayerPass, ModelSettings, windows_of
 from semigpt.models.cache import KeyValueCache
 from semigpt.models.families import FAMILIES, Family, config_of, settings_of
@@ -92,25 +93,29 @@ class GPTSettings(ModelSettings):
         check_positive(self, "rope_theta", "norm_epsilon")
         if self.head_dim is None and self.width % self.num_heads:
             raise SettingsError(
-                f"width {self.width} cannot be shared by {self.num_heads} heads; choose a width "
-                f"that {self.num_heads} divides, or set head_dim"
+                _(
+                    "width {width} cannot be shared by {num_heads} heads; choose a width "
+                    "that {num_heads} divides, or set head_dim"
+                ).format(width=self.width, num_heads=self.num_heads)
             )
+        problem = ""
         if self.num_heads % self.kv_heads:
-            raise SettingsError(
-                f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}"
-            )
-        if self.head_width % 2:
-            raise SettingsError(
-                f"a head of width {self.head_width} cannot be rotated in pairs; make it even"
-            )
-        if not 0 <= self.dropout < 1:
-            raise SettingsError(f"dropout must be at least 0 and less than 1, not {self.dropout}")
+            problem = _("num_heads {heads} is not a multiple of num_kv_heads {kv_heads}")
+        elif self.head_width % 2:
+            problem = _("a head of width {head_width} cannot be rotated in pairs; make it even")
+        elif not 0 <= self.dropout < 1:
+            problem = _("dropout must be at least 0 and less than 1, not {dropout}")
+        if problem:
+            values = {name: getattr(self, name) for name in ("kv_heads", "head_width", "dropout")}
+            raise SettingsError(problem.format(heads=self.num_heads, **values))
         if self.rope_scaling is not None:
             factor, low, high, context = self.rope_scaling
             if not (factor > 0 and low < high and context >= 0):
                 raise SettingsError(
-                    "rope_scaling is a factor of more than 0, a low and a higher high frequency "
-                    f"factor, and a context or 0, not {self.rope_scaling}"
+                    _(
+                        "rope_scaling is a factor of more than 0, a low and a higher high "
+                        "frequency factor, and a context or 0, not {rope_scaling}"
+                    ).format(rope_scaling=self.rope_scaling)
                 )
 
     @property

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from semigpt.errors import SettingsError
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from semigpt.models.attention import BlocksSettings
@@ -47,7 +48,7 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
         or config.get("scale_attn_by_inverse_layer_idx")
     ):
         raise SettingsError(
-            "of GPT-2's, semigpt builds those with ReLU or GELU and scaled attention"
+            _("of GPT-2's, semigpt builds those with ReLU or GELU and scaled attention")
         )
     return {
         "vocab_size": config["vocab_size"],
@@ -118,8 +119,10 @@ def own_state(state: Mapping[str, Tensor], settings: BlocksSettings) -> dict[str
     for layer in range(settings.num_layers):
         if settings.activation is None and state[_bias_name(layer)].any():
             raise SettingsError(
-                f"layer {layer} has a bias on its queries, keys and values, and a `blocks` with "
-                "ReLU has none; load this GPT-2 with transformers"
+                _(
+                    "layer {layer} has a bias on its queries, keys and values, and a `blocks` with "
+                    "ReLU has none; load this GPT-2 with transformers"
+                ).format(layer=layer)
             )
     if settings.tie_embeddings:
         own["lm_head.weight"] = own["token_embedding.weight"]

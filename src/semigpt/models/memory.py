@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from semigpt.auto import Choice
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.models.base import ModelSettings, own_settings, windows_of
 from semigpt.models.cache import KeyValueCache
 from semigpt.models.gpt import GPT, Forward, GPTSettings, RunBlock, run_plainly
@@ -66,10 +67,14 @@ class MemorySettings(GPTSettings):
         check_positive(self, "ngram_top_k")
         if not 2 <= self.memory_order <= LEVELS:
             raise SettingsError(
-                f"memory_order must be between 2 and {LEVELS}, not {self.memory_order}"
+                _("memory_order must be between 2 and {levels}, not {memory_order}").format(
+                    levels=LEVELS, memory_order=self.memory_order
+                )
             )
         if self.own_loss < 0:
-            raise SettingsError(f"own_loss must not be less than 0, not {self.own_loss}")
+            raise SettingsError(
+                _("own_loss must not be less than 0, not {own_loss}").format(own_loss=self.own_loss)
+            )
 
     @property
     def ngram_order(self) -> int:
@@ -172,8 +177,15 @@ class MemoryGPT(GPT):
             self.settings.vocab_size,
         ):
             raise SettingsError(
-                f"counts of order {counts.order} over {counts.vocab_size} tokens do not fit a "
-                f"memory of order {self.settings.memory_order} over {self.settings.vocab_size}"
+                _(
+                    "counts of order {order} over {vocab_size} tokens do not fit a "
+                    "memory of order {memory_order} over {vocab_size2}"
+                ).format(
+                    order=counts.order,
+                    vocab_size=counts.vocab_size,
+                    memory_order=self.settings.memory_order,
+                    vocab_size2=self.settings.vocab_size,
+                )
             )
         self.counts = counts
 
@@ -337,7 +349,7 @@ class MemoryGPT(GPT):
         T = inputs_BT.shape[1]
         recent_BR = self._recent(seen_BS, T)
         likeliest = self.counts.top_k(recent_BR, self.settings.ngram_top_k)
-        _, context_BRF = self.counts.lookup(recent_BR, None)
+        _found, context_BRF = self.counts.lookup(recent_BR, None)
         features = self._features(T, likeliest, context_BRF, longest_match(seen_BS))
         return x_BTC + self.embed_features(features)
 
@@ -348,7 +360,7 @@ class MemoryGPT(GPT):
             return logits_BTV
         T = hidden_BTC.shape[1]
         recent_BR = self._recent(inputs_BS, T)
-        _, context_BRF = self.counts.lookup(recent_BR, None)
+        _found, context_BRF = self.counts.lookup(recent_BR, None)
         log_weights_BTE = self._log_mixture_weights(hidden_BTC, context_BRF[:, -T:])
         sizes = [1, self.settings.memory_order, 1]
         net_BT1, counts_BTK, match_BT1 = torch.split(log_weights_BTE, sizes, dim=2)
@@ -376,11 +388,13 @@ class MemoryGPT(GPT):
         Raises SettingsError for a memory without counts.
         """
         if self.counts is None:
-            raise SettingsError("this memory has no counts, and no gate between them and the net")
+            raise SettingsError(
+                _("this memory has no counts, and no gate between them and the net")
+            )
         hidden_B1C = self._hidden(self._embedded(inputs_BT, None))[:, -1:]
         net_B1V = super()._output(hidden_B1C, inputs_BT).float().softmax(dim=-1)
         recent_BR = self._recent(inputs_BT, 1)
-        _, context_BRF = self.counts.lookup(recent_BR, None)
+        _found, context_BRF = self.counts.lookup(recent_BR, None)
         weights_BE = self._log_mixture_weights(hidden_B1C, context_BRF[:, -1:])[:, 0].exp()
         order, V = self.settings.memory_order, self.settings.vocab_size
         alone = F.one_hot(torch.arange(order), order).float().to(recent_BR.device)

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from semigpt.language import _
 from semigpt.native.ahead import compiled
 from semigpt.native.compiler import NativeUnavailableError
 
@@ -81,7 +82,7 @@ def library_or_none() -> ctypes.CDLL | None:
     try:
         return library()
     except NativeUnavailableError as error:
-        logger.warning("training with PyTorch alone, several times slower: %s", error)
+        logger.warning(_("training with PyTorch alone, several times slower: %s"), error)
         return None
 
 

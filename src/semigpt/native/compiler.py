@@ -23,6 +23,7 @@ from typing import Any
 
 from semigpt.environment import cpu_limit
 from semigpt.errors import SemigptError
+from semigpt.language import _
 from semigpt.storage import cache_folder, fsync, sha256_file
 from semigpt.system import is_private, user_id
 
@@ -69,7 +70,9 @@ def compiled(source: Path, *defines: str) -> ctypes.CDLL:
         # OpenMP's threads are PyTorch's own, where flags() found them.
         library = ctypes.CDLL(str(path))
     except OSError as error:
-        raise NativeUnavailableError(f"{path} cannot be loaded ({error})") from None
+        raise NativeUnavailableError(
+            _("{path} cannot be loaded ({error})").format(path=path, error=error)
+        ) from None
     if not _has_openmp(library):
         _warn_of_one_core(shlex.join(command))
     return library
@@ -113,15 +116,20 @@ def _library_folder() -> Path:
         return Path(tempfile.mkdtemp(prefix="semigpt-"))
     except OSError as error:
         raise NativeUnavailableError(
-            f"compiled code cannot be kept in {folder} ({error.strerror})"
+            _("compiled code cannot be kept in {folder} ({strerror})").format(
+                folder=folder, strerror=error.strerror
+            )
         ) from None
 
 
 @cache
 def _warn_of_a_shared_folder(folder: Path) -> None:
     logger.warning(
-        "other users can write in %s or above it: native code is compiled elsewhere; take their "
-        "permission away, or name a folder of your own in SEMIGPT_CACHE",
+        _(
+            "other users can write in %s or above it: native code is "
+            "compiled elsewhere; take their "
+            "permission away, or name a folder of your own in SEMIGPT_CACHE"
+        ),
         folder,
     )
 
@@ -177,13 +185,15 @@ def _compiler_command() -> list[str]:
     try:
         command = shlex.split(os.environ.get("CC", ""), posix=os.name == "posix")
     except ValueError as error:
-        raise NativeUnavailableError(f"CC={os.environ['CC']} is no command ({error})") from None
+        raise NativeUnavailableError(
+            _("CC={cc} is no command ({error})").format(cc=os.environ["CC"], error=error)
+        ) from None
     found = command or [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]
     if not found and (zig := find_spec("ziglang")) is not None and zig.origin is not None:
         found = [str(Path(zig.origin).with_name("zig")), "cc"]
     if not found:
         raise NativeUnavailableError(
-            "no C compiler (cc) on this machine; pip install 'semigpt[compiler]' brings one"
+            _("no C compiler (cc) on this machine; pip install 'semigpt[compiler]' brings one")
         )
     return found
 
@@ -222,7 +232,9 @@ def _compile(
     except (OSError, subprocess.SubprocessError) as error:
         message = str(error)
     raise NativeUnavailableError(
-        f"{shlex.join(command)} could not compile {source.name} ({' '.join(message.split())})"
+        _("{command} could not compile {name} ({message})").format(
+            command=shlex.join(command), name=source.name, message=" ".join(message.split())
+        )
     )
 
 
@@ -270,8 +282,10 @@ def _has_openmp(library: ctypes.CDLL) -> bool:
 @cache
 def _warn_of_one_core(compiler: str) -> None:
     logger.warning(
-        "%s has no OpenMP, so native code runs on one core of %d; install gcc, or "
-        "pip install 'semigpt[compiler]', and name it in CC",
+        _(
+            "%s has no OpenMP, so native code runs on one core of %d; install gcc, or "
+            "pip install 'semigpt[compiler]', and name it in CC"
+        ),
         compiler,
         os.cpu_count() or 1,
     )

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.native.ahead import compiled
 from semigpt.native.compiler import NativeUnavailableError
 from semigpt.native.decode_weights import (
@@ -296,7 +297,9 @@ class NativePool:
             for slot in slots:
                 lengths[slot] -= 1
             raise SettingsError(
-                f"token {ids[wrong]} is outside the vocabulary of {decoder.vocab_size} tokens"
+                _("token {id} is outside the vocabulary of {vocab_size} tokens").format(
+                    id=ids[wrong], vocab_size=decoder.vocab_size
+                )
             )
         if len(rows) != len(self._read_last):
             self._read_last = self._logits[: len(rows), : decoder.vocab_size]

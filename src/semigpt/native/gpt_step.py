@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from semigpt.language import _
 from semigpt.native.ahead import compiled
 from semigpt.native.compiler import NativeUnavailableError, check_memory
 from semigpt.native.gpt_weights import GPTShape, GPTWeights, Mixture, repeated, summed
@@ -79,7 +80,7 @@ def library_or_none(dtype: torch.dtype) -> ctypes.CDLL | None:
     try:
         return library(dtype)
     except NativeUnavailableError as error:
-        logger.warning("training with PyTorch alone, two to three times slower: %s", error)
+        logger.warning(_("training with PyTorch alone, two to three times slower: %s"), error)
         return None
 
 

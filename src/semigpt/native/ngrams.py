@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from semigpt.language import _
 from semigpt.native.ahead import compiled
 from semigpt.native.compiler import NativeUnavailableError, check_memory
 
@@ -120,7 +121,7 @@ def available() -> bool:
     try:
         library()
     except NativeUnavailableError as error:
-        logger.warning("n-grams are looked up by PyTorch, several times slower: %s", error)
+        logger.warning(_("n-grams are looked up by PyTorch, several times slower: %s"), error)
         return False
     return True
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from semigpt.errors import CorpusError, SettingsError
+from semigpt.language import _
 from semigpt.native import ngrams as native
 from semigpt.native.ngrams import LEVELS
 from semigpt.ngrams import kneser_ney
@@ -81,13 +82,17 @@ class Counts:
         """
         if not 2 <= order <= LEVELS:
             raise SettingsError(
-                f"counts of order {order} cannot be; choose 2 to {LEVELS}, 5 is usual"
+                _("counts of order {order} cannot be; choose 2 to {levels}, 5 is usual").format(
+                    order=order, levels=LEVELS
+                )
             )
         ids = checked_ids(ids, vocab_size)
         if len(ids) == 0:
-            raise CorpusError("there is no text to count: give at least one token")
+            raise CorpusError(_("there is no text to count: give at least one token"))
         if len(ids) >= 2**31:
-            raise CorpusError(f"at most 2,147,483,647 tokens are counted, not {len(ids):,}")
+            raise CorpusError(
+                _("at most 2,147,483,647 tokens are counted, not {count:,}").format(count=len(ids))
+            )
         in_c = native.available() and native.counts_fit(vocab_size, order)
         found = (native.count if in_c else count_in_numpy)(ids, vocab_size, order)
         discounts = [kneser_ney.discounts_of(counts) for counts in found.counts]
@@ -197,8 +202,9 @@ class Counts:
         """
         if not 1 <= k <= self.vocab_size:
             raise SettingsError(
-                f"the {k} likeliest of {self.vocab_size} tokens cannot be; "
-                f"choose 1 to {self.vocab_size}"
+                _(
+                    "the {k} likeliest of {vocab_size} tokens cannot be; choose 1 to {vocab_size}"
+                ).format(k=k, vocab_size=self.vocab_size)
             )
         tables = self._for_native()
         if tables is None:
@@ -269,13 +275,17 @@ def checked_ids(ids: npt.ArrayLike, vocab_size: int) -> Ids:
         array = array.astype(np.uint8)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise SettingsError(
-            f"token ids must be one row of whole numbers, not {array.dtype} of shape "
-            f"{array.shape}: encode the text with the tokenizer first"
+            _(
+                "token ids must be one row of whole numbers, not {dtype} of shape "
+                "{shape}: encode the text with the tokenizer first"
+            ).format(dtype=array.dtype, shape=array.shape)
         )
     if array.size and not 0 <= int(array.min()) <= int(array.max()) < vocab_size:
         raise SettingsError(
-            f"token ids from {array.min()} to {array.max()} do not fit a vocabulary of "
-            f"{vocab_size}: use the tokenizer that made them"
+            _(
+                "token ids from {array} to {array2} do not fit a vocabulary of "
+                "{vocab_size}: use the tokenizer that made them"
+            ).format(array=array.min(), array2=array.max(), vocab_size=vocab_size)
         )
     return array.astype(np.min_scalar_type(max(vocab_size - 1, 0)), copy=False)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.system import made_private
 
 __all__ = ["address", "check_host", "check_origins", "listening", "listening_at", "read_key"]
@@ -36,8 +37,10 @@ def read_key(path: Path | None) -> str | None:
         return None
     if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
         raise SettingsError(
-            f"{where} needs a key of at least {SHORTEST_KEY} ASCII letters, digits and signs; "
-            "make one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            _(
+                "{where} needs a key of at least {shortest_key} ASCII letters, digits and signs; "
+                "make one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            ).format(where=where, shortest_key=SHORTEST_KEY)
         )
     return key
 
@@ -50,7 +53,9 @@ def check_host(host: str, key: str | None) -> None:
         local = host == "localhost"
     if not local and key is None:
         raise SettingsError(
-            f"--host {host} lets others in: give a key with --key-file FILE, or leave --host out"
+            _(
+                "--host {host} lets others in: give a key with --key-file FILE, or leave --host out"
+            ).format(host=host)
         )
 
 
@@ -59,8 +64,11 @@ def check_origins(origins: Sequence[str]) -> None:
     for origin in origins:
         if not ORIGIN.fullmatch(origin):
             raise SettingsError(
-                f"--allow-origin {origin} is no origin; write it as http://localhost:3000, without "
-                "a path"
+                _(
+                    "--allow-origin {origin} is no origin; write it as "
+                    "http://localhost:3000, without "
+                    "a path"
+                ).format(origin=origin)
             )
 
 
@@ -81,7 +89,9 @@ def listening(host: str, port: int) -> Iterator[list[socket.socket]]:
             ]
         except OSError as error:
             raise SettingsError(
-                f"{host}:{port} cannot be listened on ({_reason(error)}); give another --port"
+                _("{host}:{port} cannot be listened on ({error}); give another --port").format(
+                    host=host, port=port, error=_reason(error)
+                )
             ) from None
         yield sockets
 
@@ -110,7 +120,7 @@ def listening_at(path: Path) -> Iterator[list[socket.socket]]:
     Raises SettingsError where there can be none.
     """
     if not hasattr(socket, "AF_UNIX"):
-        raise SettingsError("--socket needs a system with Unix sockets; use --port")
+        raise SettingsError(_("--socket needs a system with Unix sockets; use --port"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
         try:
             if path.is_socket() and made.connect_ex(str(path)) == errno.ECONNREFUSED:
@@ -119,7 +129,9 @@ def listening_at(path: Path) -> Iterator[list[socket.socket]]:
                 made.bind(str(path))
         except OSError as error:
             raise SettingsError(
-                f"{path} cannot be made ({_reason(error)}); remove it or choose another --socket"
+                _("{path} cannot be made ({error}); remove it or choose another --socket").format(
+                    path=path, error=_reason(error)
+                )
             ) from None
         made.listen(WAITING)
         yield [made]

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from semigpt.errors import SettingsError
 from semigpt.evaluation.looking import Opinion, attention_after, gate_after, lens_after
+from semigpt.language import _
 from semigpt.serving.answers import token_name
 from semigpt.serving.fields import PlaceRequest
 from semigpt.serving.loop import ServedModel
@@ -117,7 +118,9 @@ def _place(model: ServedModel, body: PlaceRequest) -> _Place:
     found = spans(tokenizer, own)
     at = len(text) if body.at is None else body.at
     if at > len(text):
-        raise SettingsError(f"at {at} is behind the text's end, {len(text)}")
+        raise SettingsError(
+            _("at {at} is behind the text's end, {count}").format(at=at, count=len(text))
+        )
     index = token_at(found, at)
     start = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
     before = [*start, *own[:index]][-context:]

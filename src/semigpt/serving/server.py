@@ -22,6 +22,7 @@ from semigpt.generation.engine import Engine
 from semigpt.generation.quantize import Precision
 from semigpt.huggingface.hub import local_folder
 from semigpt.huggingface.open import open_run
+from semigpt.language import _
 from semigpt.native import decode, landlock, ngrams, tokenize
 from semigpt.native.compiler import NativeUnavailableError
 from semigpt.run_folder import RunFolder
@@ -65,7 +66,9 @@ class Models:
                 name = named.name if each == path != named else each.resolve().name
                 if name in found:
                     raise SettingsError(
-                        f"two models are called {name!r}; rename one of the folders"
+                        _("two models are called {name!r}; rename one of the folders").format(
+                            name=name
+                        )
                     )
                 found[name] = each
         return cls(found, precision, device)

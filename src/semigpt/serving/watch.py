@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from semigpt.errors import SemigptError
+from semigpt.language import _
 from semigpt.run_folder import RunFolder
 
 __all__ = ["Training", "Watcher"]
@@ -155,7 +156,7 @@ class Watcher:
             try:
                 self._newer(name)
             except SemigptError as error:
-                logger.warning("the new weights of %s are not served: %s", name, error)
+                logger.warning(_("the new weights of %s are not served: %s"), name, error)
                 continue
             training.served()
 

@@ -29,6 +29,7 @@ from typing import Any
 
 from semigpt import system
 from semigpt.errors import SettingsError, TrainingError
+from semigpt.language import _
 from semigpt.models import LADDER, model_class
 from semigpt.settings import check_choice
 
@@ -102,11 +103,15 @@ def crash_test(
     for rung in rungs or ():
         check_choice("model", rung, LADDER)
     if kills < 1:
-        raise SettingsError(f"kills must be at least 1, not {kills}")
+        raise SettingsError(_("kills must be at least 1, not {kills}").format(kills=kills))
     if not system.can_fork():
-        raise SettingsError("torture needs a system that forks processes, such as Linux or macOS")
+        raise SettingsError(
+            _("torture needs a system that forks processes, such as Linux or macOS")
+        )
     if processes < 1 or processes & (processes - 1):
-        raise SettingsError(f"processes must be a power of two, not {processes}")
+        raise SettingsError(
+            _("processes must be a power of two, not {processes}").format(processes=processes)
+        )
     for rung in rungs or list(LADDER)[processes > 1 :]:
         for lanes, count in ((processes, kills - kills // 2), (2 * processes, kills // 2)):
             if count:
@@ -186,7 +191,7 @@ def begin(tables: dict[str, dict[str, Any]], folder: Path, processes: int) -> li
             if rank:
                 follow(group)
                 return
-        for _ in train(Recipe.from_tables(tables), folder, group=group):
+        for _event in train(Recipe.from_tables(tables), folder, group=group):
             pass
 
     log = folder.with_suffix(".log")
@@ -200,14 +205,16 @@ def wait_for(processes: list[int], folder: Path) -> None:
     while left:
         status = system.status_of(left[0])
         if status:
-            raise TrainingError(f"a training failed: {_log(folder)}")
+            raise TrainingError(_("a training failed: {folder}").format(folder=_log(folder)))
         if status is not None:
             left.pop(0)
         elif time.monotonic() > deadline:
             for process in left:
                 system.kill(process)
             raise TrainingError(
-                f"a training of {TOO_LONG:.0f} seconds, where two are usual: {_log(folder)}"
+                _("a training of {too_long:.0f} seconds, where two are usual: {folder}").format(
+                    too_long=TOO_LONG, folder=_log(folder)
+                )
             )
         else:
             time.sleep(0.002)
@@ -222,7 +229,11 @@ def _kill(processes: list[int], which: int, folder: Path) -> bool:
     try:
         killed = system.kill(processes.pop(which))
     except ChildProcessError:
-        raise TrainingError(f"the training in {folder} failed: {_log(folder)}") from None
+        raise TrainingError(
+            _("the training in {folder} failed: {folder2}").format(
+                folder=folder, folder2=_log(folder)
+            )
+        ) from None
     for process in processes:
         with contextlib.suppress(ChildProcessError):  # it ended because the other was gone
             system.kill(process)

@@ -20,6 +20,7 @@ from semigpt.errors import CheckpointError, SemigptError, SettingsError
 from semigpt.export.page_file import LARGEST, PAGE_FILE, Exhibit, check, exhibit, write_page
 from semigpt.html import escape
 from semigpt.huggingface.open import open_run
+from semigpt.language import _
 from semigpt.models import LADDER, model_class
 from semigpt.recipe import Event, train
 from semigpt.report.charts import Level, Series, line_chart
@@ -65,14 +66,20 @@ class LadderSettings:
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
-            raise SettingsError("say how long each rung trains with --steps or --minutes")
+            raise SettingsError(_("say how long each rung trains with --steps or --minutes"))
         check_positive(self, "steps", "minutes")
         if not self.rungs:
-            raise SettingsError(f"no rung to train; name some of {', '.join(LADDER)} with --rungs")
+            raise SettingsError(
+                _("no rung to train; name some of {ladder} with --rungs").format(
+                    ladder=", ".join(LADDER)
+                )
+            )
         for rung in self.rungs:
             check_choice("rung", rung, LADDER)
         if len(set(self.rungs)) != len(self.rungs):
-            raise SettingsError(f"a rung is named twice: {', '.join(self.rungs)}")
+            raise SettingsError(
+                _("a rung is named twice: {rungs}").format(rungs=", ".join(self.rungs))
+            )
 
 
 def rung_recipe(settings: LadderSettings, rung: str) -> Recipe:
@@ -195,7 +202,9 @@ def rung_row(run: RunFolder) -> Row:
     evaluations = [row for row in metrics if "val_loss" in row]
     if not (evaluations and timings and metadata):
         raise CheckpointError(
-            f"{run.path} has no evaluation in its logs; delete it and climb again"
+            _("{path} has no evaluation in its logs; delete it and climb again").format(
+                path=run.path
+            )
         )
     best = min(evaluations, key=lambda row: row["val_loss"])
     last = timings[-1]

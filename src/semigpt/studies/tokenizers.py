@@ -26,6 +26,7 @@ from semigpt.evaluation.evaluate import check_split, total_information
 from semigpt.evaluation.information import bits
 from semigpt.html import escape
 from semigpt.huggingface.folder import load_model
+from semigpt.language import _
 from semigpt.preparation import prepare_tokenizer
 from semigpt.recipe import Prepared, Stepped, train
 from semigpt.report.charts import Level, Series, line_chart
@@ -268,7 +269,9 @@ def check_free(folder: Path) -> None:
     """Raise TokenizerError where `folder` is there already: nothing is ever written over."""
     if folder.exists() or folder.is_symlink():
         raise TokenizerError(
-            f"{folder} exists already; give --out a new folder, or remove that one first"
+            _("{folder} exists already; give --out a new folder, or remove that one first").format(
+                folder=folder
+            )
         )
 
 
@@ -294,14 +297,16 @@ def compare(
     `recipe.train` raises.
     """
     if not kinds:
-        raise SettingsError(f"no kinds to compare; name some of {', '.join(get_args(Kind))}")
+        raise SettingsError(
+            _("no kinds to compare; name some of {kind}").format(kind=", ".join(get_args(Kind)))
+        )
     for kind in kinds:
         check_choice("--kinds", kind, get_args(Kind))
     kinds = list(dict.fromkeys(kinds))
     training = {"eval_blocks": 256, **tables["training"]} if tables.get("training") else {}
     if training and out is None:
         raise SettingsError(
-            "training a model on each needs a folder for the runs; name a new one with --out"
+            _("training a model on each needs a folder for the runs; name a new one with --out")
         )
     if out is not None and not (out.is_dir() and not any(out.iterdir())):
         check_free(out)
@@ -462,7 +467,7 @@ def utf8_length(text: str) -> int:
 def fastest(work: Callable[[], Any]) -> tuple[float, Any]:
     """The seconds of the fastest of a few passes, and what the work gives."""
     seconds = []
-    for _ in range(PASSES):
+    for _pass in range(PASSES):
         begin = time.perf_counter()
         result = work()
         seconds.append(time.perf_counter() - begin)

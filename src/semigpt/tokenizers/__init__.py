@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from semigpt.errors import TokenizerError
+from semigpt.language import _
 from semigpt.storage import read_json, read_settled
 from semigpt.tokenizers.base import (
     CONFIG_FILE,
@@ -100,7 +101,9 @@ def train_tokenizer(
                 documents, vocab_size=vocab_size or DEFAULT_VOCAB_SIZE, **options
             )
     raise TokenizerError(
-        f"no tokenizer of kind {kind!r}; there are char, byte, jamo, bpe, char_bpe and unigram"
+        _(
+            "no tokenizer of kind {kind!r}; there are char, byte, jamo, bpe, char_bpe and unigram"
+        ).format(kind=kind)
     )
 
 
@@ -145,14 +148,23 @@ def _load(path: Path) -> Tokenizer:
     if tokenizer is None:
         if "fingerprint" in config:  # which semigpt alone writes
             raise TokenizerError(
-                f"{path} was not written by semigpt, or was changed since ({reason})"
+                _("{path} was not written by semigpt, or was changed since ({reason})").format(
+                    path=path, reason=reason
+                )
             )
         return _load_foreign(path, config)
     if (expected := config.get("fingerprint", tokenizer.fingerprint)) != tokenizer.fingerprint:
         raise TokenizerError(
-            f"{path} is not the one that {config_path.name} was saved with (its fingerprint begins "
-            f"{tokenizer.fingerprint[:8]}, not {str(expected)[:8]}); copy both files from one "
-            "folder"
+            _(
+                "{path} is not the one that {name} was saved with (its fingerprint begins "
+                "{fingerprint}, not {expected}); copy both files from one "
+                "folder"
+            ).format(
+                path=path,
+                name=config_path.name,
+                fingerprint=tokenizer.fingerprint[:8],
+                expected=str(expected)[:8],
+            )
         )
     return tokenizer
 
@@ -164,9 +176,13 @@ def _load_foreign(path: Path, config: Mapping[str, Any]) -> ForeignTokenizer:
     try:
         return ForeignTokenizer(path.read_bytes(), {**tokens, **config})
     except OSError as error:
-        raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
+        raise TokenizerError(
+            _("{path} cannot be read: {strerror}").format(path=path, strerror=error.strerror)
+        ) from None
     except TokenizerError as error:
-        raise TokenizerError(f"{path} is not a tokenizer: {error}") from None
+        raise TokenizerError(
+            _("{path} is not a tokenizer: {error}").format(path=path, error=error)
+        ) from None
 
 
 def _from_tokenizer_json(document: Mapping[str, Any]) -> Tokenizer:
@@ -194,7 +210,7 @@ def _from_tokenizer_json(document: Mapping[str, Any]) -> Tokenizer:
         case {"model": {"type": "BPE"}, "pre_tokenizer": {"type": "ByteLevel"}}:
             return BPETokenizer.from_tokenizer_json(document)
     raise TokenizerError(
-        "not a tokenizer of a kind that semigpt makes (char, byte, jamo, bpe, char_bpe, unigram)"
+        _("not a tokenizer of a kind that semigpt makes (char, byte, jamo, bpe, char_bpe, unigram)")
     )
 
 
@@ -203,7 +219,11 @@ def _read_json(path: Path) -> dict[str, Any]:
         return read_json(path, LARGEST_TOKENIZER)
     except OSError as error:
         raise TokenizerError(
-            f"no tokenizer in {path.parent}: {path.name}: {error.strerror or error}"
+            _("no tokenizer in {parent}: {name}: {value}").format(
+                parent=path.parent, name=path.name, value=error.strerror or error
+            )
         ) from None
     except ValueError as error:
-        raise TokenizerError(f"{path} is not JSON of a tokenizer: {error}") from None
+        raise TokenizerError(
+            _("{path} is not JSON of a tokenizer: {error}").format(path=path, error=error)
+        ) from None

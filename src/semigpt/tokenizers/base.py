@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import TokenizerError
+from semigpt.language import _
 from semigpt.storage import write_files
 
 __all__ = [
@@ -181,7 +182,9 @@ class Tokenizer(ABC):
             write_files(folder, self.files(context_length))
         except OSError as error:
             raise TokenizerError(
-                f"cannot save the tokenizer in {folder}: {error.strerror or error}"
+                _("cannot save the tokenizer in {folder}: {value}").format(
+                    folder=folder, value=error.strerror or error
+                )
             ) from error
 
     def __len__(self) -> int:
@@ -196,8 +199,10 @@ class Tokenizer(ABC):
         if row.size and (row.min() < 0 or row.max() >= self.vocab_size):
             place = int(np.flatnonzero((row < 0) | (row >= self.vocab_size))[0])
             raise TokenizerError(
-                f"id {row[place]} at position {place} is outside the vocabulary of "
-                f"{self.vocab_size} tokens; was it made by another tokenizer?"
+                _(
+                    "id {row} at position {place} is outside the vocabulary of "
+                    "{vocab_size} tokens; was it made by another tokenizer?"
+                ).format(row=row[place], place=place, vocab_size=self.vocab_size)
             )
 
 
@@ -227,7 +232,9 @@ def as_row(ids: Iterable[int]) -> NDArray[np.integer[Any]]:
     row = np.asarray(ids if hasattr(ids, "__array__") else list(ids))
     if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
         raise TokenizerError(
-            f"decode takes one row of integers, not {row.dtype} of shape {row.shape}"
+            _("decode takes one row of integers, not {dtype} of shape {shape}").format(
+                dtype=row.dtype, shape=row.shape
+            )
         )
     return row if row.size else row.astype(np.uint8)
 
@@ -378,10 +385,14 @@ def check_special_tokens(special_tokens: Sequence[str]) -> None:
     for place, spelling in enumerate(special_tokens):
         if len(spelling) < 2 or spelling != spelling.strip() or not spelling.isprintable():
             raise TokenizerError(
-                f"special token {spelling!r} must be two or more printable characters, such as "
-                "<|user|>"
+                _(
+                    "special token {spelling!r} must be two or more printable characters, such as "
+                    "<|user|>"
+                ).format(spelling=spelling)
             )
         if spelling in (*special_tokens[:place], *map(byte_token, range(256))):
             raise TokenizerError(
-                f"special token {spelling!r} is there already; give each another spelling"
+                _("special token {spelling!r} is there already; give each another spelling").format(
+                    spelling=spelling
+                )
             )

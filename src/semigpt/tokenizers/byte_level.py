@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import TokenizerError
+from semigpt.language import _
 from semigpt.native import tokenize as native
 from semigpt.tokenizers.base import (
     END_OF_TEXT,
@@ -293,7 +294,9 @@ class BPETokenizer(WordTokenizer):
             length += len(tokens[left]) + len(tokens[right])
             if length > LARGEST_VOCABULARY:
                 raise TokenizerError(
-                    f"its merges make tokens of more than {LARGEST_VOCABULARY >> 20} MiB"
+                    _("its merges make tokens of more than {largest_vocabulary} MiB").format(
+                        largest_vocabulary=LARGEST_VOCABULARY >> 20
+                    )
                 )
             tokens.append(tokens[left] + tokens[right])
         super().__init__(tokens, normalization, special_tokens)
@@ -392,8 +395,10 @@ class UnigramTokenizer(WordTokenizer):
         for piece, score in self.scores.items():
             if not abs(score) <= LARGEST_SCORE:
                 raise TokenizerError(
-                    f"the score of piece {piece!r} must be finite and at most {LARGEST_SCORE:,} "
-                    f"in size, not {score}"
+                    _(
+                        "the score of piece {piece!r} must be finite and at most {largest_score:,} "
+                        "in size, not {score}"
+                    ).format(piece=piece, largest_score=LARGEST_SCORE, score=score)
                 )
         super().__init__(pieces, normalization, special_tokens)
 
@@ -469,8 +474,10 @@ def reserved_tokens(vocab_size: int, special_tokens: Sequence[str]) -> int:
     taken = 256 + 1 + len(special_tokens)
     if vocab_size < taken:
         raise TokenizerError(
-            f"a vocabulary of {vocab_size} is too small: "
-            f"bytes and special tokens alone need {taken}"
+            _(
+                "a vocabulary of {vocab_size} is too small: "
+                "bytes and special tokens alone need {taken}"
+            ).format(vocab_size=vocab_size, taken=taken)
         )
     return taken
 

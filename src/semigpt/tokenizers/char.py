@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import TokenizerError
+from semigpt.language import _
 from semigpt.tokenizers.base import (
     END_OF_TEXT,
     Ids,
@@ -93,15 +94,19 @@ class CharTokenizer(Tokenizer):
         for place, character in enumerate(text):
             if _is_surrogate(character):
                 raise TokenizerError(
-                    f"character {place} of the text is a lone surrogate ({character!a}), which no "
-                    "tokenizer.json can hold; remove it, or use CharTokenizer, which writes it as "
-                    "bytes"
+                    _(
+                        "character {place} of the text is a lone surrogate "
+                        "({character!a}), which no "
+                        "tokenizer.json can hold; remove it, or use "
+                        "CharTokenizer, which writes it as "
+                        "bytes"
+                    ).format(place=place, character=character)
                 )
         self: Self = cls.__new__(cls)
         self._characters = sorted(set(text))
         if not self._characters:
             raise TokenizerError(
-                "a plain character tokenizer needs at least one character, and the text is empty"
+                _("a plain character tokenizer needs at least one character, and the text is empty")
             )
         self.normalization = None
         self.special_tokens = {}
@@ -130,8 +135,10 @@ class CharTokenizer(Tokenizer):
             extras = 1 + 256 + len(special_tokens)
             if max_vocab_size <= extras:
                 raise TokenizerError(
-                    f"a vocabulary of {max_vocab_size} leaves no room for characters: "
-                    f"bytes and special tokens take {extras}; give at least {extras + 1}"
+                    _(
+                        "a vocabulary of {max_vocab_size} leaves no room for characters: "
+                        "bytes and special tokens take {extras}; give at least {extras2}"
+                    ).format(max_vocab_size=max_vocab_size, extras=extras, extras2=extras + 1)
                 )
             frequent = sorted(frequent, key=lambda c: (-counts[c], c))[: max_vocab_size - extras]
         return cls(frequent, normalization=normalization, special_tokens=special_tokens)
@@ -247,9 +254,12 @@ class CharTokenizer(Tokenizer):
             if self._first_byte is None:
                 place = int(unseen.argmax())
                 raise TokenizerError(
-                    f"character {start + place} of the text, {chunk[place]!r}, is not in this "
-                    "plain vocabulary; CharTokenizer(text), not CharTokenizer.plain(text), would "
-                    "write it as bytes"
+                    _(
+                        "character {start} of the text, {chunk!r}, is not in this "
+                        "plain vocabulary; CharTokenizer(text), not "
+                        "CharTokenizer.plain(text), would "
+                        "write it as bytes"
+                    ).format(start=start + place, chunk=chunk[place])
                 )
             ids = self._with_bytes(ids, code_points, unseen)
         return ids.astype(self.dtype, copy=False)
@@ -273,5 +283,9 @@ class CharTokenizer(Tokenizer):
 
 def _is_surrogate(character: str) -> bool:
     if len(character) != 1:
-        raise TokenizerError(f"a character tokenizer takes single characters, not {character!r}")
+        raise TokenizerError(
+            _("a character tokenizer takes single characters, not {character!r}").format(
+                character=character
+            )
+        )
     return "\ud800" <= character <= "\udfff"

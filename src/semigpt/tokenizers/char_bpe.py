@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 
 from semigpt.errors import TokenizerError
+from semigpt.language import _
 from semigpt.native import tokenize as native
 from semigpt.tokenizers.base import (
     Kind,
@@ -78,14 +79,23 @@ class CharBPETokenizer(WordTokenizer):
         ids = {text: i for i, text in enumerate(texts)}
         for left, right in self.merges:
             if min(ids.get(left, 0), ids.get(right, 0)) < 256:
-                raise TokenizerError(f"the merge of {left!r} and {right!r}: not both are tokens")
+                raise TokenizerError(
+                    _("the merge of {left!r} and {right!r}: not both are tokens").format(
+                        left=left, right=right
+                    )
+                )
             if left + right in ids:
-                raise TokenizerError(f"two merges make {left + right!r}; leave one out")
+                raise TokenizerError(
+                    _("two merges make {left!r}; leave one out").format(left=left + right)
+                )
             ids[left + right] = len(ids)
         for spelling in special_tokens:
             if spelling in ids:
                 raise TokenizerError(
-                    f"special token {spelling!r} is a token of the text; give it another spelling"
+                    _(
+                        "special token {spelling!r} is a token of the text; "
+                        "give it another spelling"
+                    ).format(spelling=spelling)
                 )
         self._text_ids = ids
         learned = [text.encode() for text in list(ids)[256:]]

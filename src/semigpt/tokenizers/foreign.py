@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 import numpy as np
 
 from semigpt.errors import TokenizerError
+from semigpt.language import _
 from semigpt.tokenizers.base import (
     CONFIG_FILE,
     END_OF_TEXT,
@@ -63,7 +64,7 @@ class ForeignTokenizer(Tokenizer):
             ids = self._engine.get_vocab()
             highest = max(ids.values(), default=-1)
             if not 0 <= highest < LARGEST_ID:
-                raise TokenizerError(f"its largest id is {highest}")
+                raise TokenizerError(_("its largest id is {highest}").format(highest=highest))
             self.vocab_size = highest + 1
             self.special_tokens = {
                 token.content: i
@@ -150,14 +151,18 @@ class ForeignTokenizer(Tokenizer):
     def _check(self, text: str, ids: list[int]) -> None:
         if self._unknown is not None and self._unknown in ids:
             raise TokenizerError(
-                f"the tokenizer has no tokens for some characters of {text[:20]!r} and would count "
-                "each as one unknown token; take a model whose tokenizer falls back to bytes"
+                _(
+                    "the tokenizer has no tokens for some characters of {text!r} and would count "
+                    "each as one unknown token; take a model whose tokenizer falls back to bytes"
+                ).format(text=text[:20])
             )
         spelled = b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
         if text not in (spelled, spelled[1:]) and _plain(spelled) != _plain(text):
             raise TokenizerError(
-                f"the tokenizer turns {text[:20]!r} into {spelled[:20]!r}: what a model says of "
-                "that would be of another text; take a model whose tokenizer keeps the text"
+                _(
+                    "the tokenizer turns {text!r} into {spelled!r}: what a model says of "
+                    "that would be of another text; take a model whose tokenizer keeps the text"
+                ).format(text=text[:20], spelled=spelled[:20])
             )
 
     def token_bytes(self, token_id: int) -> bytes:
@@ -185,8 +190,11 @@ class ForeignTokenizer(Tokenizer):
         else:
             known = ", ".join(sorted(names)) or "none"
             raise TokenizerError(
-                f"its tokens are spelled by a decoder that semigpt does not know ({known}); known "
-                "are ByteLevel, Metaspace and ByteFallback"
+                _(
+                    "its tokens are spelled by a decoder that semigpt does not "
+                    "know ({known}); known "
+                    "are ByteLevel, Metaspace and ByteFallback"
+                ).format(known=known)
             )
         tokens = [b""] * self.vocab_size
         with _library_errors():
@@ -230,7 +238,9 @@ def _library_errors() -> Iterator[None]:
         raise
     except BaseException as error:  # PanicException is no Exception
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise TokenizerError(f"the tokenizers library does not take it ({reason})") from None
+        raise TokenizerError(
+            _("the tokenizers library does not take it ({reason})").format(reason=reason)
+        ) from None
 
 
 def _types(step: Any) -> Iterator[dict[str, Any]]:

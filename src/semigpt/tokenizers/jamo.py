@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semigpt.errors import TokenizerError
+from semigpt.language import _
 from semigpt.tokenizers.base import (
     END_OF_TEXT,
     Ids,
@@ -112,8 +113,10 @@ class JamoTokenizer(Tokenizer):
             taken = _OTHERS + 1 + len(special_tokens)
             if max_vocab_size < taken:
                 raise TokenizerError(
-                    f"a vocabulary of {max_vocab_size} is too small: "
-                    f"bytes, letters and special tokens need {taken}"
+                    _(
+                        "a vocabulary of {max_vocab_size} is too small: "
+                        "bytes, letters and special tokens need {taken}"
+                    ).format(max_vocab_size=max_vocab_size, taken=taken)
                 )
             frequent = sorted(frequent, key=lambda c: (-counts[c], c))[: max_vocab_size - taken]
         return cls(frequent, normalization=normalization, special_tokens=special_tokens)
@@ -274,7 +277,11 @@ def _has_own_token(character: str) -> bool:
     """Whether a character can have a token: not syllables, ASCII, conjoining letters,
     surrogates."""
     if len(character) != 1:
-        raise TokenizerError(f"a jamo tokenizer takes single characters, not {character!r}")
+        raise TokenizerError(
+            _("a jamo tokenizer takes single characters, not {character!r}").format(
+                character=character
+            )
+        )
     return not (
         character < "\x80"
         or "\u1100" <= character <= "\u11ff"

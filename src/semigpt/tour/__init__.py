@@ -22,6 +22,7 @@ from itertools import accumulate, chain
 
 from semigpt.corpus.corpus import Corpus
 from semigpt.errors import CorpusError, SettingsError
+from semigpt.language import _
 from semigpt.settings import check_choice
 from semigpt.tour.loader import Element, Lang, read_chapters, told
 from semigpt.tour.session import Session
@@ -65,11 +66,17 @@ class TourSettings:
     def __post_init__(self) -> None:
         check_choice("lang", self.lang, ("ko", "en"))
         if self.steps is None and not 0 < self.seconds < math.inf:
-            raise SettingsError(f"seconds must be more than 0 and finite, not {self.seconds}")
+            raise SettingsError(
+                _("seconds must be more than 0 and finite, not {seconds}").format(
+                    seconds=self.seconds
+                )
+            )
         if self.steps is not None and self.steps < 1:
-            raise SettingsError(f"steps must be at least 1, not {self.steps}")
+            raise SettingsError(_("steps must be at least 1, not {steps}").format(steps=self.steps))
         if not 0 <= self.seed < 2**63:
-            raise SettingsError(f"seed must be between 0 and 2^63 - 1, not {self.seed}")
+            raise SettingsError(
+                _("seed must be between 0 and 2^63 - 1, not {seed}").format(seed=self.seed)
+            )
 
 
 def chapters(settings: TourSettings) -> Iterator[Iterator[Element]]:
@@ -105,9 +112,11 @@ def chapters(settings: TourSettings) -> Iterator[Iterator[Element]]:
     length = len(session["ko_text"])
     if length < 2 * (BLOCK + 1):
         raise CorpusError(
-            f"the part of the text to learn from has {length} characters, fewer than the "
-            f"{2 * (BLOCK + 1)} a tour needs: a block of {BLOCK} with its last target to train on, "
-            "and one to validate on; give it a longer text with --data"
+            _(
+                "the part of the text to learn from has {length} characters, fewer than the "
+                "{block} a tour needs: a block of {block2} with its last target to train on, "
+                "and one to validate on; give it a longer text with --data"
+            ).format(length=length, block=2 * (BLOCK + 1), block2=BLOCK)
         )
     yield iter(opening)
     for chapter in others:

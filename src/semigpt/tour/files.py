@@ -21,6 +21,7 @@ from pygments.lexers import PythonLexer
 from semigpt.controls import pictured
 from semigpt.errors import SettingsError
 from semigpt.html import escape
+from semigpt.language import _
 from semigpt.report.document import page
 from semigpt.tour.loader import Code, Element, Fold, FoldEnd, Heading, Lang, Paragraph
 from semigpt.tour.session import Ran
@@ -39,13 +40,21 @@ KERNEL = {
 def check_free(path: Path, suffix: str) -> None:
     """Raise SettingsError where a file of the tour cannot be written, before the tour is run."""
     if path.suffix != suffix:
-        raise SettingsError(f"{path}: give it a name that ends in {suffix}")
+        raise SettingsError(
+            _("{path}: give it a name that ends in {suffix}").format(path=path, suffix=suffix)
+        )
     if path.exists():
         raise SettingsError(
-            f"{path} is there already and may hold your own work; delete it or give another name"
+            _(
+                "{path} is there already and may hold your own work; delete it or give another name"
+            ).format(path=path)
         )
     if not path.absolute().parent.is_dir():
-        raise SettingsError(f"{path}: there is no folder {path.parent}; make it first")
+        raise SettingsError(
+            _("{path}: there is no folder {parent}; make it first").format(
+                path=path, parent=path.parent
+            )
+        )
 
 
 def cells(ran: Iterable[Ran]) -> Iterator[Cell]:

@@ -17,6 +17,7 @@ import torch
 from semigpt import auto, system
 from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.models.base import LanguageModel, ModelSettings
 from semigpt.native import ahead
 from semigpt.parallel import ALONE, Group
@@ -90,17 +91,26 @@ def check_resources(
     if free is not None and memory > free:
         smaller = "a smaller model with --from" if from_model else "a smaller --size"
         raise SettingsError(
-            f"this run needs at least {readable_bytes(memory)} of memory and {device} has "
-            f"{readable_bytes(free)} free; choose {smaller}, or more gradient_accumulation"
+            _(
+                "this run needs at least {memory} of memory and {device} has "
+                "{free} free; choose {smaller}, or more gradient_accumulation"
+            ).format(
+                memory=readable_bytes(memory),
+                device=device,
+                free=readable_bytes(free),
+                smaller=smaller,
+            )
         )
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     disk = checkpoint_disk(3 * FLOAT_BYTES * parameters, parameters, settings.keep)
     free_disk = shutil.disk_usage(place).free
     if disk > free_disk:
         raise SettingsError(
-            f"this run needs {readable_bytes(disk)} of disk for checkpoints and {place} has "
-            f"{readable_bytes(free_disk)} free; choose another --out, a smaller --size or "
-            "--set training.keep=1"
+            _(
+                "this run needs {disk} of disk for checkpoints and {place} has "
+                "{free_disk} free; choose another --out, a smaller --size or "
+                "--set training.keep=1"
+            ).format(disk=readable_bytes(disk), place=place, free_disk=readable_bytes(free_disk))
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.models.attention import BlocksModel
 from semigpt.models.gpt import GPT
 from semigpt.models.gpt_native import fits, gpt_shape, gpt_weights
@@ -55,7 +56,9 @@ def available(model: GPT | BlocksModel, *, required: bool) -> bool:
         else:
             blocks_step.library()
     except NativeUnavailableError as error:
-        raise SettingsError(f"no step in C: {error}; leave machine.backend out") from None
+        raise SettingsError(
+            _("no step in C: {error}; leave machine.backend out").format(error=error)
+        ) from None
     return True
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.settings import check_choice, check_finite, check_positive
 from semigpt.training.adamw import AdamW, Group
 from semigpt.training.muon import Muon
@@ -59,15 +60,25 @@ class OptimizerSettings:
         check_positive(self, "learning_rate", "muon_learning_rate", "embedding_rate", "epsilon")
         for name in ("weight_decay", "clip"):
             if (getattr(self, name) or 0) < 0:
-                raise SettingsError(f"{name} must not be less than 0, not {getattr(self, name)}")
+                raise SettingsError(
+                    _("{name} must not be less than 0, not {value}").format(
+                        name=name, value=getattr(self, name)
+                    )
+                )
         for name in ("warmup", "decay", "final_rate", "rewarm"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(
-                    f"{name} is a fraction, between 0 and 1, not {getattr(self, name)}"
+                    _("{name} is a fraction, between 0 and 1, not {value}").format(
+                        name=name, value=getattr(self, name)
+                    )
                 )
         for name, value in (("momentum", self.momentum), *(("betas", beta) for beta in self.betas)):
             if not 0 <= value < 1:
-                raise SettingsError(f"{name} must be at least 0 and less than 1, not {value}")
+                raise SettingsError(
+                    _("{name} must be at least 0 and less than 1, not {value}").format(
+                        name=name, value=value
+                    )
+                )
 
 
 def learning_rate_scale(

@@ -9,6 +9,7 @@ from typing import Literal
 
 from semigpt.dataset import BlockOrder
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.ngrams.counts import LEVELS
 from semigpt.settings import check_at_most, check_choice, check_positive
 
@@ -53,12 +54,16 @@ class More:
     def __post_init__(self) -> None:
         given = {name: value for name in LENGTHS if (value := getattr(self, name)) is not None}
         if len(given) != 1:
-            raise SettingsError("say how much further with exactly one of steps, tokens, minutes")
+            raise SettingsError(
+                _("say how much further with exactly one of steps, tokens, minutes")
+            )
         for name, value in given.items():
             if not 0 < value < math.inf:
                 raise SettingsError(
-                    f"{name} +{value:g} is no training further; give more than 0, as in "
-                    f"--{name} +10"
+                    _(
+                        "{name} +{value:g} is no training further; give more than 0, as in "
+                        "--{name} +10"
+                    ).format(name=name, value=value)
                 )
 
 
@@ -96,7 +101,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.steps, self.tokens, self.minutes)) != 1:
             raise SettingsError(
-                "say how long to train with exactly one of steps, tokens and minutes"
+                _("say how long to train with exactly one of steps, tokens and minutes")
             )
         check_positive(self, "steps", "tokens", "minutes", "most_tokens")
         check_positive(self, "batch_size", "gradient_accumulation")
@@ -108,19 +113,29 @@ class TrainingSettings:
             check_positive(self, "save_every")
         elif self.save_every is not None and not self.save_minutes:
             raise SettingsError(
-                f"save_every takes steps or minutes, such as 500 or 2m, not {self.save_every!r}"
+                _(
+                    "save_every takes steps or minutes, such as 500 or 2m, not {save_every!r}"
+                ).format(save_every=self.save_every)
             )
         check_choice("teacher", self.teacher, ("auto", "counts", "none"))
         if self.teacher_order is not None and not 2 <= self.teacher_order <= LEVELS:
             raise SettingsError(
-                f"teacher_order must be between 2 and {LEVELS}, not {self.teacher_order}"
+                _("teacher_order must be between 2 and {levels}, not {teacher_order}").format(
+                    levels=LEVELS, teacher_order=self.teacher_order
+                )
             )
         if self.seed < 0:
-            raise SettingsError(f"seed must not be less than 0, not {self.seed}")
+            raise SettingsError(
+                _("seed must not be less than 0, not {seed}").format(seed=self.seed)
+            )
         if self.batch_size % self.gradient_accumulation:
             raise SettingsError(
-                f"a batch of {self.batch_size} blocks cannot be cut into "
-                f"{self.gradient_accumulation} equal micro-batches"
+                _(
+                    "a batch of {batch_size} blocks cannot be cut into "
+                    "{gradient_accumulation} equal micro-batches"
+                ).format(
+                    batch_size=self.batch_size, gradient_accumulation=self.gradient_accumulation
+                )
             )
 
     @property

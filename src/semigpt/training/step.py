@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel, check_ids
 from semigpt.models.gpt import GPT, RunBlock, run_plainly
@@ -107,7 +108,9 @@ def backend_of(model: LanguageModel, machine: MachineSettings) -> Backend:
         if limits is None and native_step.available(model, required=asked == "native"):
             return "native"
         if limits is not None and asked == "native":
-            raise SettingsError(f"the step in C takes {limits}; leave machine.backend out")
+            raise SettingsError(
+                _("the step in C takes {limits}; leave machine.backend out").format(limits=limits)
+            )
     captures = isinstance(model, GPT) and model.device.type == "cuda"
     return "cuda graph" if captures and not machine.checkpoint_activations else "autograd"
 

@@ -17,6 +17,7 @@ from semigpt.dataset import Dataset
 from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError, TrainingError
 from semigpt.evaluation.evaluate import estimate_loss
+from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.parallel import ALONE, Group, TreeSum, Turn, check_lanes
 from semigpt.training.distillation import Teacher
@@ -203,7 +204,10 @@ def _accumulate_rows(
     """The rest of a batch of which the gradient is a few rows: PyTorch adds them in `.grad`."""
     if group.size > 1:
         raise SettingsError(
-            "a bigram is trained by one process: leave --processes out, or choose another --model"
+            _(
+                "a bigram is trained by one process: leave --processes out, "
+                "or choose another --model"
+            )
         )
     for inputs_BT, targets_BT, weight in lanes:
         loss = loss + step(inputs_BT, targets_BT, weight, distillation_weight) * weight
@@ -213,6 +217,9 @@ def _accumulate_rows(
 def _not_finite(loss: float, norm: float, step: int, settings: TrainingSettings) -> TrainingError:
     first, last = blocks_of(step, settings)
     return TrainingError(
-        f"the loss is {loss} and the gradient norm {norm} at step {step}, blocks {first} to {last} "
-        f"of seed {settings.seed}; the weights were not touched"
+        _(
+            "the loss is {loss} and the gradient norm {norm} at step {step}, "
+            "blocks {first} to {last} "
+            "of seed {seed}; the weights were not touched"
+        ).format(loss=loss, norm=norm, step=step, first=first, last=last, seed=settings.seed)
     )

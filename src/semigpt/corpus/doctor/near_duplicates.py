@@ -7,6 +7,7 @@ the resemblance and containment of documents"). It is estimated from 128 minima 
 from typing import Any
 
 from semigpt.errors import SettingsError
+from semigpt.language import _
 
 __all__ = ["minima", "near_index"]
 
@@ -46,6 +47,6 @@ def _rensa() -> Any:
         import rensa
     except ImportError:
         raise SettingsError(
-            "--near-duplicates needs the package rensa: pip install 'semigpt[text]'"
+            _("--near-duplicates needs the package rensa: pip install 'semigpt[text]'")
         ) from None
     return rensa

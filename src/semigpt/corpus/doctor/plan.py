@@ -12,6 +12,7 @@ from semigpt.corpus.doctor.findings import (
     repeats,
 )
 from semigpt.errors import SettingsError
+from semigpt.language import _
 
 __all__ = ["Plan", "make_plan", "selected_fixes"]
 
@@ -33,10 +34,18 @@ def selected_fixes(names: str) -> frozenset[str]:
             case _ if name in FIXES:
                 chosen.add(name)
             case _ if name in BY_NAME and BY_NAME[name].flag.startswith("--"):
-                raise SettingsError(f"--fix {name}: that is repaired with {BY_NAME[name].flag}")
+                raise SettingsError(
+                    _("--fix {name}: that is repaired with {flag}").format(
+                        name=name, flag=BY_NAME[name].flag
+                    )
+                )
             case _:
                 known = ", ".join(["lossless", "all", *(n for n in BY_NAME if n in FIXES)])
-                raise SettingsError(f"--fix {name}: not something to fix; choose from {known}")
+                raise SettingsError(
+                    _("--fix {name}: not something to fix; choose from {known}").format(
+                        name=name, known=known
+                    )
+                )
     return frozenset(chosen)
 
 
@@ -74,12 +83,22 @@ def make_plan(
     Raises SettingsError for a value that cannot work.
     """
     if squeeze is not None and squeeze < 1:
-        raise SettingsError(f"--squeeze {squeeze}: how often a character may repeat is at least 1")
+        raise SettingsError(
+            _("--squeeze {squeeze}: how often a character may repeat is at least 1").format(
+                squeeze=squeeze
+            )
+        )
     if min_characters is not None and min_characters < 1:
-        raise SettingsError(f"--min-characters {min_characters}: give at least 1")
+        raise SettingsError(
+            _("--min-characters {min_characters}: give at least 1").format(
+                min_characters=min_characters
+            )
+        )
     if near_duplicates is not None and not 0.0 < near_duplicates <= 1.0:
         raise SettingsError(
-            f"--near-duplicates {near_duplicates:g}: a share above 0 and up to 1, such as 0.8"
+            _(
+                "--near-duplicates {near_duplicates:g}: a share above 0 and up to 1, such as 0.8"
+            ).format(near_duplicates=near_duplicates)
         )
     return Plan(
         selected,

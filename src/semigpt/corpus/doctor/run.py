@@ -34,6 +34,7 @@ from semigpt.corpus.splits import READING_ORDER, own_name, plan_splits
 from semigpt.corpus.staging import Progress, in_one_string, with_repair
 from semigpt.corpus.text import EncodingError
 from semigpt.errors import CorpusError, SettingsError
+from semigpt.language import _
 from semigpt.storage import fsync, resumable_folder
 from semigpt.system import available_cores
 
@@ -109,7 +110,9 @@ def clean(
         selected |= PERSONAL
     plan = make_plan(selected, squeeze, near_duplicates, min_characters)
     if out.exists() or out.is_symlink():
-        raise CorpusError(f"{out}: it exists already: name a folder that does not, with --out")
+        raise CorpusError(
+            _("{out}: it exists already: name a folder that does not, with --out").format(out=out)
+        )
     report = Report(in_one_string(spec))
     out = out.absolute()
     try:
@@ -120,8 +123,10 @@ def clean(
             fsync(out.parent)
     except OSError as error:
         raise CorpusError(
-            f"{out}: cannot be written ({error.strerror or error}): "
-            "free some room, or name another folder with --out"
+            _(
+                "{out}: cannot be written ({value}): "
+                "free some room, or name another folder with --out"
+            ).format(out=out, value=error.strerror or error)
         ) from None
     return report
 
@@ -137,7 +142,7 @@ def _write(
             writers[split] = ShardWriter(folder / "data", split)
         writers[split].add(text)
     if not writers:
-        raise CorpusError(f"{report.spec}: nothing is left of it to write")
+        raise CorpusError(_("{spec}: nothing is left of it to write").format(spec=report.spec))
     report.kept = {
         split: writers[split].finish() for split in reversed(READING_ORDER) if split in writers
     }
@@ -157,7 +162,7 @@ def _repaired(
 ) -> Iterator[tuple[str, str]]:
     """The documents to keep, as (split, text); the report is filled on the way."""
     if workers is not None and workers < 1:
-        raise SettingsError(f"--workers {workers}: give at least 1")
+        raise SettingsError(_("--workers {workers}: give at least 1").format(workers=workers))
     near = None if plan.near_duplicates is None else near_index(plan.near_duplicates)
     seen = Seen()
     started = time.perf_counter()

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from semigpt.corpus.doctor.plan import Plan
 from semigpt.corpus.doctor.repair import Examined, examine
 from semigpt.errors import CorpusError
+from semigpt.language import _
 from semigpt.system import ignore_interrupts
 
 __all__ = ["Chunk", "examined_chunks"]
@@ -55,7 +56,7 @@ def examined_chunks(
             yield done, future.result()
     except BrokenProcessPool:
         raise CorpusError(
-            "a worker process was killed, most likely for want of memory: try --workers 1"
+            _("a worker process was killed, most likely for want of memory: try --workers 1")
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

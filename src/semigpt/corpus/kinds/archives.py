@@ -22,6 +22,7 @@ from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Document, Reading
 from semigpt.corpus.request import FileRequest, ReadDocuments, Reader
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["ARCHIVES", "Find", "archive_reader"]
 
@@ -87,7 +88,9 @@ class _Archive:
             for count, (name, file) in enumerate(ARCHIVES[request.extension](request, where), 1):
                 if count > MEMBERS:
                     raise CorpusError(
-                        f"{where}: holds more than {MEMBERS:,} files: unpack it, give the folder"
+                        _(
+                            "{where}: holds more than {members:,} files: unpack it, give the folder"
+                        ).format(where=where, members=MEMBERS)
                     )
                 parts = PurePosixPath(name.replace("\\", "/")).parts
                 if any(map(_is_hidden, parts)):
@@ -162,7 +165,9 @@ def _is_hidden(part: str) -> bool:
 def _zip_members(request: FileRequest, where: str) -> Members:
     with plain_file(request) as path:
         if not zipfile.is_zipfile(path):
-            raise CorpusError(f"{where}: is no ZIP file, or was cut short: copy it anew")
+            raise CorpusError(
+                _("{where}: is no ZIP file, or was cut short: copy it anew").format(where=where)
+            )
         with zipfile.ZipFile(path) as archive:
             check_members(archive, where)
             for member in archive.infolist():

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["missing_extra", "needs_extra"]
 
@@ -11,8 +12,10 @@ __all__ = ["missing_extra", "needs_extra"]
 def missing_extra(kind: str, library: str) -> CorpusError:
     """The error where a library of the extra `text` is not installed: how to get it."""
     return CorpusError(
-        f"{kind} is read by {library}, which is not installed: "
-        "python -m pip install 'semigpt[text]'"
+        _(
+            "{kind} is read by {library}, which is not installed: "
+            "python -m pip install 'semigpt[text]'"
+        ).format(kind=kind, library=library)
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from semigpt.corpus.kinds.extra import needs_extra
 from semigpt.corpus.kinds.limits import PART_BYTES, Budget
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["hwp_paragraphs", "record_paragraphs"]
 
@@ -40,24 +41,42 @@ def hwp_paragraphs(path: Path, where: str) -> Iterator[str]:
     with path.open("rb") as file:
         head = file.read(32)
     if head.startswith(b"HWP Document File V"):
-        raise CorpusError(f"{where}: is of Hangul 97 or older: {SAVE_ANEW}")
+        raise CorpusError(
+            _("{where}: is of Hangul 97 or older: {save_anew}").format(
+                where=where, save_anew=SAVE_ANEW
+            )
+        )
     if head.startswith(b"PK"):
-        raise CorpusError(f"{where}: is an .hwpx file: let its name end in .hwpx")
+        raise CorpusError(
+            _("{where}: is an .hwpx file: let its name end in .hwpx").format(where=where)
+        )
     if not olefile.isOleFile(str(path)):
-        raise CorpusError(f"{where}: is no Hangul document, or was cut short")
+        raise CorpusError(_("{where}: is no Hangul document, or was cut short").format(where=where))
     with olefile.OleFileIO(str(path)) as ole:
         if not ole.exists("FileHeader"):
-            raise CorpusError(f"{where}: is no Hangul document (it has no FileHeader)")
+            raise CorpusError(
+                _("{where}: is no Hangul document (it has no FileHeader)").format(where=where)
+            )
         header = ole.openstream("FileHeader").read(256)
         if not header.startswith(SIGNATURE) or len(header) < 40:
-            raise CorpusError(f"{where}: is no Hangul document (its FileHeader is another's)")
+            raise CorpusError(
+                _("{where}: is no Hangul document (its FileHeader is another's)").format(
+                    where=where
+                )
+            )
         flags = int.from_bytes(header[36:40], "little")
         if flags & (PASSWORD | DRM):
-            raise CorpusError(f"{where}: is encrypted: {SAVE_ANEW} without a password")
+            raise CorpusError(
+                _("{where}: is encrypted: {save_anew} without a password").format(
+                    where=where, save_anew=SAVE_ANEW
+                )
+            )
         if flags & DISTRIBUTED:
             raise CorpusError(
-                f"{where}: is a document for distribution (배포용), whose text is encrypted: "
-                "ask for the one it was made from"
+                _(
+                    "{where}: is a document for distribution (배포용), whose text is encrypted: "
+                    "ask for the one it was made from"
+                ).format(where=where)
             )
         budget = Budget(where, path.stat().st_size)
         for name in _sections(ole.listdir(streams=True)):
@@ -81,11 +100,15 @@ def _inflated(content: bytes, where: str, budget: Budget) -> bytes:
         text = zlib.decompressobj(-zlib.MAX_WBITS)
         inflated = text.decompress(content, PART_BYTES)
     except zlib.error as error:
-        raise CorpusError(f"{where}: a section of it is broken ({error})") from None
+        raise CorpusError(
+            _("{where}: a section of it is broken ({error})").format(where=where, error=error)
+        ) from None
     budget.spend(len(inflated))
     if not text.eof:
         raise CorpusError(
-            f"{where}: a section of it was cut short, or is of more than {PART_BYTES >> 20} MiB"
+            _("{where}: a section of it was cut short, or is of more than {part_bytes} MiB").format(
+                where=where, part_bytes=PART_BYTES >> 20
+            )
         )
     return inflated
 
@@ -104,7 +127,9 @@ def record_paragraphs(content: bytes, where: str) -> Iterator[str]:
             (size,) = struct.unpack_from("<I", content, at)
             at += 4
         if at + size > len(content):
-            raise CorpusError(f"{where}: a section of it is broken (a record is cut short)")
+            raise CorpusError(
+                _("{where}: a section of it is broken (a record is cut short)").format(where=where)
+            )
         record = content[at : at + size]
         at += size
         if hidden_below is not None and level > hidden_below:

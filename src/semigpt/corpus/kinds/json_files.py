@@ -20,6 +20,7 @@ from semigpt.corpus.json_paths import paths_in_words, values_at
 from semigpt.corpus.kinds.conversations import conversation_template
 from semigpt.corpus.request import FileRequest
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["has_json_lines", "json_texts"]
 
@@ -73,7 +74,11 @@ def json_texts(text: str, request: FileRequest) -> Iterator[str]:
     if path is not None:
         found = list(values_at(value, path.split(".")))
         if not found:
-            raise CorpusError(f"{where}: nothing at path={path}: {paths_in_words(value)}")
+            raise CorpusError(
+                _("{where}: nothing at path={path}: {value}").format(
+                    where=where, path=path, value=paths_in_words(value)
+                )
+            )
         yield from _documents(found, value, request)
         return
     for shape in SHAPES if isinstance(value, dict) and request.column is None else ():
@@ -100,14 +105,22 @@ def _parsed(text: str, where: str) -> Any:
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
             raise CorpusError(
-                f"{where}: more than one JSON value, from line {error.lineno}: if each line is "
-                "one, let its name end in .jsonl"
+                _(
+                    "{where}: more than one JSON value, from line {lineno}: if each line is "
+                    "one, let its name end in .jsonl"
+                ).format(where=where, lineno=error.lineno)
             ) from None
         raise CorpusError(
-            f"{where}, line {error.lineno}: not JSON ({error.msg}, character {error.colno})"
+            _("{where}, line {lineno}: not JSON ({msg}, character {colno})").format(
+                where=where, lineno=error.lineno, msg=error.msg, colno=error.colno
+            )
         ) from None
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{where}: not JSON that can be read ({type(error).__name__})") from None
+        raise CorpusError(
+            _("{where}: not JSON that can be read ({kind})").format(
+                where=where, kind=type(error).__name__
+            )
+        ) from None
 
 
 def _form(document: Any, paths: tuple[str, ...]) -> str | None:
@@ -128,7 +141,9 @@ def _documents(values: list[Any], whole: Any, request: FileRequest) -> Iterator[
     for number, value in enumerate(values, 1):
         if not isinstance(value, dict):
             raise CorpusError(
-                f"{where}: item {number:,} is neither text nor an object: {paths_in_words(whole)}"
+                _("{where}: item {number:,} is neither text nor an object: {whole}").format(
+                    where=where, number=number, whole=paths_in_words(whole)
+                )
             )
         rows.append(value)
     template = None if request.column else conversation_template(rows)
@@ -138,7 +153,11 @@ def _documents(values: list[Any], whole: Any, request: FileRequest) -> Iterator[
         for number, row in enumerate(rows, 1):
             text = text_of(row)
             if text is None:
-                raise CorpusError(f"{where}: item {number:,} is not a row like the first one")
+                raise CorpusError(
+                    _("{where}: item {number:,} is not a row like the first one").format(
+                        where=where, number=number
+                    )
+                )
             yield text
         return
     yield from _column(rows, whole, request)
@@ -147,12 +166,18 @@ def _documents(values: list[Any], whole: Any, request: FileRequest) -> Iterator[
 def _column(rows: list[Mapping[str, Any]], whole: Any, request: FileRequest) -> Iterator[str]:
     columns = columns_of_rows(rows)
     if request.column is None and not any(columns.values()):
-        raise CorpusError(f"{request.path}: no column holds text: {paths_in_words(whole)}")
+        raise CorpusError(
+            _("{path}: no column holds text: {whole}").format(
+                path=request.path, whole=paths_in_words(whole)
+            )
+        )
     column = request.choose_column(columns)
     for number, row in enumerate(rows, 1):
         value = row.get(column)
         if not isinstance(value, str | None):
             raise CorpusError(
-                f"{request.path}: the column {column!r} of item {number:,} does not hold text"
+                _("{path}: the column {column!r} of item {number:,} does not hold text").format(
+                    path=request.path, column=column, number=number
+                )
             )
         yield value or ""

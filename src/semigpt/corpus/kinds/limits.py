@@ -1,6 +1,7 @@
 """How much a file may unpack to: what protects memory and disk from a file made to fill them."""
 
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = [
     "ARCHIVE_DEPTH",
@@ -33,8 +34,10 @@ class Budget:
         self.left -= count
         if self.left < 0:
             raise CorpusError(
-                f"{self.where}: unpacks to more than {RATIO} times its size, as a file made to "
-                "fill the disk does: if it is none, unpack it yourself and give what was in it"
+                _(
+                    "{where}: unpacks to more than {ratio} times its size, as a file made to "
+                    "fill the disk does: if it is none, unpack it yourself and give what was in it"
+                ).format(where=self.where, ratio=RATIO)
             )
 
 
@@ -42,5 +45,7 @@ def check_size(where: str, size: int, advice: str) -> None:
     """Raise CorpusError where `size` bytes are more than are read in one piece."""
     if size > PART_BYTES:
         raise CorpusError(
-            f"{where}: more than {PART_BYTES >> 20} MiB, and it is read in one piece: {advice}"
+            _("{where}: more than {part_bytes} MiB, and it is read in one piece: {advice}").format(
+                where=where, part_bytes=PART_BYTES >> 20, advice=advice
+            )
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from semigpt.corpus.kinds.markdown_files import markdown_paragraphs
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["notebook_paragraphs"]
 
@@ -17,10 +18,18 @@ def notebook_paragraphs(text: str, where: str) -> Iterator[str]:
     try:
         book = json.loads(text, strict=False) if text.strip() else {"cells": []}
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{where}: no notebook ({type(error).__name__} in its JSON)") from None
+        raise CorpusError(
+            _("{where}: no notebook ({kind} in its JSON)").format(
+                where=where, kind=type(error).__name__
+            )
+        ) from None
     cells = book.get("cells") if isinstance(book, dict) else None
     if not isinstance(cells, list):
-        raise CorpusError(f"{where}: no notebook of Jupyter 3 or later: it has no list of cells")
+        raise CorpusError(
+            _("{where}: no notebook of Jupyter 3 or later: it has no list of cells").format(
+                where=where
+            )
+        )
     for cell in cells:
         kind, source = _cell(cell)
         if kind == "markdown":

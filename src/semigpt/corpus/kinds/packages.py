@@ -22,6 +22,7 @@ from semigpt.corpus.kinds.zipped_xml import (
     repeated,
 )
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["docx_paragraphs", "epub_paragraphs", "hwpx_paragraphs", "odt_paragraphs"]
 
@@ -33,7 +34,11 @@ def docx_paragraphs(path: Path, where: str) -> Iterator[str]:
     with Package.open(path, where, "Word document") as package:
         name = "word/document.xml"
         if name not in package.names:
-            raise CorpusError(f"{where}: no {name} in it, so it is no Word document")
+            raise CorpusError(
+                _("{where}: no {name} in it, so it is no Word document").format(
+                    where=where, name=name
+                )
+            )
         # In the properties of a paragraph `tab` is a stop, and `rt` is the reading above a word.
         hidden = {"Fallback", "pPr", "rPr", "rt"}
         signs = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
@@ -49,9 +54,15 @@ def hwpx_paragraphs(path: Path, where: str) -> Iterator[str]:
             if (found := re.fullmatch(r"Contents/section([0-9]{1,6})\.xml", name))
         }
         if not sections:
-            raise CorpusError(f"{where}: no Contents/section0.xml in it, so it is no .hwpx file")
+            raise CorpusError(
+                _("{where}: no Contents/section0.xml in it, so it is no .hwpx file").format(
+                    where=where
+                )
+            )
         if b"encryption-data" in package.read("META-INF/manifest.xml", missing=b""):
-            raise CorpusError(f"{where}: is encrypted: {SAVE_ANEW}")
+            raise CorpusError(
+                _("{where}: is encrypted: {save_anew}").format(where=where, save_anew=SAVE_ANEW)
+            )
         hidden = {"header", "footer", "footNote", "endNote", "hiddenComment", "parameters"}
         signs = {"tab": "\t", "lineBreak": "\n", "nbSpace": " ", "fwSpace": " ", "hyphen": "-"}
         for number in sorted(sections):
@@ -62,9 +73,15 @@ def odt_paragraphs(path: Path, where: str) -> Iterator[str]:
     """The paragraphs of an .odt file's body."""
     with Package.open(path, where, "OpenDocument text") as package:
         if "content.xml" not in package.names:
-            raise CorpusError(f"{where}: no content.xml in it, so it is no OpenDocument text")
+            raise CorpusError(
+                _("{where}: no content.xml in it, so it is no OpenDocument text").format(
+                    where=where
+                )
+            )
         if b"encryption-data" in package.read("META-INF/manifest.xml", missing=b""):
-            raise CorpusError(f"{where}: is encrypted: {SAVE_ANEW}")
+            raise CorpusError(
+                _("{where}: is encrypted: {save_anew}").format(where=where, save_anew=SAVE_ANEW)
+            )
         hidden = {"annotation", "note", "tracked-changes", "ruby-text"}
         words = _Words(hidden, {"tab": "\t", "line-break": "\n", "s": " "}, all_is_text=True)
         yield from _xml_paragraphs(package, "content.xml", words)
@@ -77,7 +94,7 @@ def epub_paragraphs(path: Path, where: str) -> Iterator[str]:
         root = Elements.of(container, where, "META-INF/container.xml")
         books = [attributes.get("full-path", "") for attributes in root["rootfile"]]
         if not books or books[0] not in package.names:
-            raise CorpusError(f"{where}: no book in it, so it is no EPUB")
+            raise CorpusError(_("{where}: no book in it, so it is no EPUB").format(where=where))
         book = Elements.of(package.read(books[0]), where, books[0])
         items = {item.get("id", ""): item for item in book["item"]}
         rights = package.read("META-INF/encryption.xml", missing=b"<none/>")
@@ -91,9 +108,15 @@ def epub_paragraphs(path: Path, where: str) -> Iterator[str]:
             href = urllib.parse.unquote(item.get("href", "").partition("#")[0])
             name = posixpath.normpath(posixpath.join(folder, href))
             if name not in package.names:
-                raise CorpusError(f"{where}: its chapter {href} is missing")
+                raise CorpusError(
+                    _("{where}: its chapter {href} is missing").format(where=where, href=href)
+                )
             if name in encrypted:
-                raise CorpusError(f"{where}: is encrypted (DRM): only its shop's reader opens it")
+                raise CorpusError(
+                    _("{where}: is encrypted (DRM): only its shop's reader opens it").format(
+                        where=where
+                    )
+                )
             yield from html_paragraphs(decoded(package.read(name), f"{where}, {href}"))
 
 

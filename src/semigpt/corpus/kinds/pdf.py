@@ -17,6 +17,7 @@ from typing import IO
 from semigpt.corpus.kinds.extra import missing_extra
 from semigpt.corpus.kinds.limits import Budget
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["pdf_pages"]
 
@@ -77,9 +78,15 @@ def _page(process: "subprocess.Popen[bytes]", pipe: IO[bytes], where: str) -> by
             raise missing_extra("PDF", "pypdfium2")
         raise CorpusError(f"{where}: {ERRORS[line.removeprefix('error ')]}")
     if late.is_set():
-        raise CorpusError(f"{where}: a page of it took more than {SECONDS_PER_PAGE} s to read")
+        raise CorpusError(
+            _("{where}: a page of it took more than {seconds_per_page} s to read").format(
+                where=where, seconds_per_page=SECONDS_PER_PAGE
+            )
+        )
     if not line or len(page) < size:
         raise CorpusError(
-            f"{where}: its reader stopped, most likely because a page asks for too much memory"
+            _(
+                "{where}: its reader stopped, most likely because a page asks for too much memory"
+            ).format(where=where)
         )
     return page

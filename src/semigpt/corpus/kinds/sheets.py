@@ -22,6 +22,7 @@ from semigpt.corpus.kinds.zipped_xml import (
     repeated,
 )
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["Cells", "Sheet", "ods_sheets", "xlsx_sheets"]
 
@@ -49,7 +50,9 @@ def xlsx_sheets(path: Path, where: str) -> Iterator[Sheet]:
     """The sheets of an .xlsx file. Raises CorpusError where it is broken or encrypted."""
     with Package.open(path, where, "workbook") as package:
         if "xl/workbook.xml" not in package.names:
-            raise CorpusError(f"{where}: no xl/workbook.xml in it, so it is no .xlsx file")
+            raise CorpusError(
+                _("{where}: no xl/workbook.xml in it, so it is no .xlsx file").format(where=where)
+            )
         book = Elements.of(package.read("xl/workbook.xml"), where, "xl/workbook.xml")
         part = "xl/_rels/workbook.xml.rels"
         related = Elements.of(package.read(part, missing=b"<none/>"), where, part)
@@ -180,7 +183,7 @@ def _column(reference: str, following: int) -> int:
 
 def _xlsx_rows(package: Package, where: str, part: str, strings: list[str]) -> Iterator[Cells]:
     rows = _XlsxRows(strings)
-    for _ in parsing(package.read(part), where, part, rows.start, rows.end, rows.data):
+    for _piece in parsing(package.read(part), where, part, rows.start, rows.end, rows.data):
         yield from rows.done
         rows.done.clear()
 
@@ -192,9 +195,13 @@ def ods_sheets(path: Path, where: str) -> Iterator[Sheet]:
     """The sheets of an .ods file. Raises CorpusError where it is broken or encrypted."""
     with Package.open(path, where, "OpenDocument sheet") as package:
         if "content.xml" not in package.names:
-            raise CorpusError(f"{where}: no content.xml in it, so it is no .ods file")
+            raise CorpusError(
+                _("{where}: no content.xml in it, so it is no .ods file").format(where=where)
+            )
         if b"encryption-data" in package.read("META-INF/manifest.xml", missing=b""):
-            raise CorpusError(f"{where}: is encrypted: {SAVE_ANEW}")
+            raise CorpusError(
+                _("{where}: is encrypted: {save_anew}").format(where=where, save_anew=SAVE_ANEW)
+            )
         found = _OdsRows()
         xml = package.read("content.xml")
         steps = parsing(xml, where, "content.xml", found.start, found.end, found.data)
@@ -202,7 +209,7 @@ def ods_sheets(path: Path, where: str) -> Iterator[Sheet]:
             sheet = found.sheet
             rows = found.rows_of_sheet(steps)
             yield Sheet(sheet, False, rows)
-            for _ in rows:
+            for _row in rows:
                 pass
 
 

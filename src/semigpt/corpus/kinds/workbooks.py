@@ -14,6 +14,7 @@ from semigpt.corpus.kinds.source import plain_file
 from semigpt.corpus.reading import AmbiguousColumnError, ColumnError, shortened
 from semigpt.corpus.request import FileRequest, Reader, from_start
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = ["workbook"]
 
@@ -55,8 +56,11 @@ class _Workbook:
             yield from self._texts_of(sheet)
         if wanted is not None and not self.read and self.refusal is None:
             raise CorpusError(
-                f"{request.path}: no sheet {wanted!r} with rows: its sheets are "
-                f"{shortened(', '.join(self.left)) or 'none'}"
+                _("{path}: no sheet {wanted!r} with rows: its sheets are {value}").format(
+                    path=request.path,
+                    wanted=wanted,
+                    value=shortened(", ".join(self.left)) or "none",
+                )
             )
         if not self.read:
             if self.refusal is not None:
@@ -88,8 +92,10 @@ class _Workbook:
             text = self.text_of([cells.get(place, "") for place in range(len(self.names))])
             if text is None:
                 raise CorpusError(
-                    f"{self.request.path}, sheet {sheet.name}, row {number:,}: not a conversation "
-                    "like the first one"
+                    _(
+                        "{path}, sheet {name}, row {number:,}: not a conversation "
+                        "like the first one"
+                    ).format(path=self.request.path, name=sheet.name, number=number)
                 )
             yield text
 

@@ -14,6 +14,7 @@ from xml.parsers import expat
 
 from semigpt.corpus.kinds.limits import MEMBERS, Budget, check_size
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 __all__ = [
     "SAVE_ANEW",
@@ -38,12 +39,16 @@ def check_members(archive: zipfile.ZipFile, where: str) -> None:
     members = archive.infolist()
     if len(members) > MEMBERS:
         raise CorpusError(
-            f"{where}: holds more than {MEMBERS:,} files: unpack it and give the folder"
+            _("{where}: holds more than {members:,} files: unpack it and give the folder").format(
+                where=where, members=MEMBERS
+            )
         )
     for member in members:
         if member.flag_bits & 1:
             raise CorpusError(
-                f"{where}: is encrypted: unpack it with its password and give what was in it"
+                _(
+                    "{where}: is encrypted: unpack it with its password and give what was in it"
+                ).format(where=where)
             )
 
 
@@ -62,9 +67,17 @@ class Package:
         with path.open("rb") as file:
             head = file.read(8)
         if head.startswith(b"\xd0\xcf\x11\xe0"):  # what Office and 한글 encrypt, they wrap in OLE
-            raise CorpusError(f"{where}: is encrypted, or of an older format: {SAVE_ANEW}")
+            raise CorpusError(
+                _("{where}: is encrypted, or of an older format: {save_anew}").format(
+                    where=where, save_anew=SAVE_ANEW
+                )
+            )
         if not zipfile.is_zipfile(path):
-            raise CorpusError(f"{where}: is no {kind}, or was cut short (it is not a ZIP file)")
+            raise CorpusError(
+                _("{where}: is no {kind}, or was cut short (it is not a ZIP file)").format(
+                    where=where, kind=kind
+                )
+            )
         with zipfile.ZipFile(path) as archive:
             check_members(archive, where)
             yield Package(archive, where, Budget(where, path.stat().st_size))
@@ -120,7 +133,7 @@ def parse_xml(
     data: Callable[[str], None] | None = None,
 ) -> None:
     """Call back for each element. Raises CorpusError for broken XML and for declared entities."""
-    for _ in parsing(xml, where, part, start, end, data):
+    for _piece in parsing(xml, where, part, start, end, data):
         pass
 
 
@@ -135,7 +148,11 @@ def parsing(
     """`parse_xml`, a few kilobytes at a time: what was called back may be used in between."""
 
     def refuse(*_declaration: object) -> None:
-        raise CorpusError(f"{where}, {part}: declares entities of its own, which are not expanded")
+        raise CorpusError(
+            _("{where}, {part}: declares entities of its own, which are not expanded").format(
+                where=where, part=part
+            )
+        )
 
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
@@ -149,5 +166,9 @@ def parsing(
             yield
         parser.Parse(b"", True)
     except expat.ExpatError as error:
-        raise CorpusError(f"{where}, {part}: not XML that can be read ({error})") from None
+        raise CorpusError(
+            _("{where}, {part}: not XML that can be read ({error})").format(
+                where=where, part=part, error=error
+            )
+        ) from None
     yield
