@@ -159,8 +159,8 @@ def block_starts(
             _(
                 "the text has {length} tokens, fewer than one block of context_length "
                 "{context_length} and its last target; give it more text or a context_length of at "
-                "most {length2}"
-            ).format(length=length, context_length=context_length, length2=max(length - 1, 0))
+                "most {most}"
+            ).format(length=length, context_length=context_length, most=max(length - 1, 0))
         )
     if order == "random":
         return _generator(seed, step, 0xB10C).integers(0, length - context_length, size=batch_size)

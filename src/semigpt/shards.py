@@ -200,12 +200,12 @@ def open_shard(folder: Path, file: dict[str, Any], dtype: str) -> np.ndarray[Any
     if ids.dtype != np.dtype(dtype) or ids.shape != (file["tokens"],):
         raise CorpusError(
             _(
-                "the token shard {path} holds {dtype} {shape}, not {dtype2} ({tokens},); {remedy}"
+                "the token shard {path} holds {dtype} {shape}, not {wanted} ({tokens},); {remedy}"
             ).format(
                 path=path,
                 dtype=ids.dtype,
                 shape=ids.shape,
-                dtype2=dtype,
+                wanted=dtype,
                 tokens=file["tokens"],
                 remedy=remedy,
             )

@@ -18,11 +18,11 @@ from semigpt.corpus.kinds.conversations import (
 from semigpt.corpus.reading import ColumnError, shortened
 from semigpt.corpus.request import FileRequest
 from semigpt.errors import CorpusError
-from semigpt.language import _
+from semigpt.language import N_, _
 
 __all__ = ["ABOVE", "are_numbers", "name_columns", "rows_above", "text_of_row"]
 
-ABOVE = "the rows above the names of the columns are left out, because they have one cell"
+ABOVE = N_("the rows above the names of the columns are left out, because they have one cell")
 
 NUMBER = re.compile(r"\s*[+-]?\d[\d.,:/\s-]*")  # and dates
 SENTENCE = re.compile(r".*[.!?…。~]\s*|.{41,}|\S+(\s+\S+){2,}.*", re.DOTALL)
@@ -76,15 +76,15 @@ def name_columns(
     if request.options.header is not None or evident:
         return _told_apart(first), 1, ""
     if _looks_like_a_row(first, others):
-        note = (
+        note = _(
             "the first row looks like the others, so it is read as text and the columns "
             "are called 1, 2, … (#header=first takes it for names)"
         )
         return numbered, 0, note
-    note = (
+    note = _(
         "the first row was taken for the names of the columns: "
-        f"{shortened(', '.join(first))} (#header=none reads it as text)"
-    )
+        "{first} (#header=none reads it as text)"
+    ).format(first=shortened(", ".join(first)))
     return _told_apart(first), 1, note
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from semigpt.corpus.byte_stream import stream_of
 from semigpt.corpus.kinds.limits import Budget
 from semigpt.corpus.library import library_errors
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
@@ -114,7 +115,7 @@ def _xz_streams(path: Path) -> Iterator[bytes]:
             if decompressor.eof:
                 packed, decompressor = decompressor.unused_data, None
     if decompressor is not None:
-        raise EOFError("the file was cut short: it ends inside a compressed stream")
+        raise EOFError(_("the file was cut short: it ends inside a compressed stream"))
 
 
 def _check_zst(path: Path) -> None:
@@ -132,4 +133,4 @@ def _check_zst(path: Path) -> None:
                 frame.decompress(chunk)
                 chunk, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
     if frame is not None:
-        raise EOFError("the file was cut short: it ends inside a zstd frame")
+        raise EOFError(_("the file was cut short: it ends inside a zstd frame"))

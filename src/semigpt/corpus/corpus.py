@@ -20,13 +20,13 @@ import numpy.typing as npt
 
 from semigpt import html
 from semigpt.errors import CorpusError
-from semigpt.language import _
+from semigpt.language import N_, _
 from semigpt.storage import fsync, is_shortage, sha256_file
 
 __all__ = ["Corpus", "SplitMetadata", "open_corpus", "write_manifest"]
 
 MANIFEST = "manifest.json"
-CHANGED = "it has changed since it was written"
+CHANGED = N_("it has changed since it was written")
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,10 @@ class Corpus:
                 raise CorpusError(
                     _("{path}: it cannot be read: {error}").format(path=path, error=error)
                 ) from None
-            raise _damaged(path, f"it cannot be read: {error}") from None
+            raise _damaged(path, _("it cannot be read: {error}").format(error=error)) from None
         whole = ends.dtype == np.uint64 and ends.shape == (metadata.documents,)
         if not whole or ends[-1] != metadata.bytes:
-            raise _damaged(path, CHANGED)
+            raise _damaged(path, _(CHANGED))
         return cast(npt.NDArray[np.uint64], ends)
 
     def documents(self, split: str, first: int = 0) -> Iterator[str]:
@@ -140,7 +140,7 @@ class Corpus:
             for block in range(first, len(ends), 4096):
                 for end in ends[block : block + 4096].tolist():
                     if not start < end <= length:  # checked before memory is taken for it
-                        raise _damaged(self.folder / self._of(split).ends, CHANGED)
+                        raise _damaged(self.folder / self._of(split).ends, _(CHANGED))
                     yield self._decode(split, file.read(end - start))
                     start = end
 
@@ -165,13 +165,13 @@ class Corpus:
                         )
                     ) from None
                 if not whole:
-                    raise _damaged(path, CHANGED)
+                    raise _damaged(path, _(CHANGED))
 
     def _decode(self, split: str, encoded: bytes) -> str:
         try:
             return encoded.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
-            raise _damaged(self.path(split), CHANGED) from None
+            raise _damaged(self.path(split), _(CHANGED)) from None
 
     def _of(self, split: str) -> SplitMetadata:
         if split not in self.metadata:
@@ -208,13 +208,15 @@ def open_corpus(folder: Path) -> Corpus:
             revision=manifest["revision"],
         )
     except FileNotFoundError as error:
-        raise _damaged(path, f"it cannot be read: {error.strerror}") from None
+        raise _damaged(
+            path, _("it cannot be read: {strerror}").format(strerror=error.strerror)
+        ) from None
     except OSError as error:
         raise CorpusError(
             _("{path}: it cannot be read: {strerror}").format(path=path, strerror=error.strerror)
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _damaged(path, f"{CHANGED}: {type(error).__name__}") from None
+        raise _damaged(path, f"{_(CHANGED)}: {type(error).__name__}") from None
     newest = 0
     for split in corpus.metadata.values():
         # NumPy pads the header of a .npy file of one dimension to 128 bytes.
@@ -223,7 +225,7 @@ def open_corpus(folder: Path) -> Corpus:
             try:
                 status = (folder / name).stat()
             except FileNotFoundError:
-                raise _damaged(folder / name, "it is missing") from None
+                raise _damaged(folder / name, _("it is missing")) from None
             except OSError as error:
                 raise CorpusError(
                     _("{folder}: it cannot be read: {strerror}").format(
@@ -231,7 +233,12 @@ def open_corpus(folder: Path) -> Corpus:
                     )
                 ) from None
             if status.st_size != size:
-                raise _damaged(folder / name, f"{status.st_size:,} bytes instead of {size:,}")
+                raise _damaged(
+                    folder / name,
+                    _("{st_size:,} bytes instead of {size:,}").format(
+                        st_size=status.st_size, size=size
+                    ),
+                )
             newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
     written = path.stat()
     if newest > max(written.st_mtime_ns, written.st_ctime_ns):

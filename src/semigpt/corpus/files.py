@@ -68,15 +68,15 @@ def files_below(folder: Path, *, skip_closed: bool = False) -> Below:
         place = waiting.pop() if waiting else links.pop(0)
         status = _status(place)
         if status is None:
-            found.passed_over.append((place, "a link to nothing"))
+            found.passed_over.append((place, _("a link to nothing")))
         elif not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
-            found.passed_over.append((place, "not a regular file"))
+            found.passed_over.append((place, _("not a regular file")))
         elif (status.st_dev, status.st_ino) not in walked:
             walked.add((status.st_dev, status.st_ino))
             if stat.S_ISREG(status.st_mode):
                 found.files.append(place)
             elif place != folder and is_run(place):
-                found.passed_over.append((place, "a run of semigpt"))
+                found.passed_over.append((place, _("a run of semigpt")))
             else:
                 _enter(place, waiting, links, found, skip_closed)
         elif not place.is_symlink():  # a second name of one file
@@ -112,7 +112,7 @@ def _enter(
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         if skip_closed:
-            found.passed_over.append((folder, "a folder that cannot be opened"))
+            found.passed_over.append((folder, _("a folder that cannot be opened")))
             return
         raise _closed(folder, error) from None
     for entry in entries:
@@ -152,7 +152,7 @@ def scan_file(path: Path, reading: Reading) -> TextScan | None:
     if not reading.row:
         reading.encodings[encoding] = reading.encodings.get(encoding, 0) + 1
         if scan.encoding != UTF_8:
-            reading.tally(f"in {encoding}, and read so", path.name)
+            reading.tally(_("in {encoding}, and read so").format(encoding=_(encoding)), path.name)
     return scan
 
 
@@ -172,7 +172,7 @@ def _scan(path: Path, reading: Reading) -> TextScan:
     if reading.scan is not None:
         place, *numbers = reading.scan
         return TextScan(ENCODINGS[place], *numbers)
-    with library_errors(path, "compressed text" if is_compressed(path) else "text"):
+    with library_errors(path, _("compressed text") if is_compressed(path) else "text"):
         try:
             scan = scan_text(lambda: open_binary(path), str(path))
         except EncodingError:

@@ -26,7 +26,7 @@ from semigpt.corpus.formats import (
 )
 from semigpt.corpus.library import library_errors, open_datasets, open_splits
 from semigpt.corpus.plain import CARDS, SAVED, declared_splits, declares_files
-from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, ColumnError, Document, Reading
+from semigpt.corpus.reading import SPLIT_NAMES, SPLITS, ColumnError, Document, Reading, and_more
 from semigpt.corpus.request import FileOptions, FileRequest
 from semigpt.corpus.spec import FolderSource
 from semigpt.corpus.split_names import splits_by_name
@@ -64,7 +64,7 @@ def open_files(
                 reading.go_to_file(index)
             extension = file_format(path)
             if extension is None:
-                reading.tally("it has no ending, so it is read as a .txt", path.name)
+                reading.tally(_("it has no ending, so it is read as a .txt"), path.name)
             request = FileRequest(path, extension or PLAIN_TEXT, column, options, scratch, reading)
             before = file_identity(path)
             try:
@@ -92,7 +92,9 @@ def _with_way_out(error: CorpusError, files: int) -> CorpusError:
     """The error of one file, with what to do where there are others."""
     if files == 1 or isinstance(error, ColumnError):
         return error
-    return type(error)(f"{error} (#broken=skip leaves such files out, and names them)")
+    return type(error)(
+        _("{error} (#broken=skip leaves such files out, and names them)").format(error=error)
+    )
 
 
 def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Reading:
@@ -131,11 +133,11 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
     if not read:
         raise CorpusError(
             _(
-                "{path}: no file in it is of a kind that is read here: {formats_in_words}{path2}"
+                "{path}: no file in it is of a kind that is read here: {formats_in_words}{others}"
             ).format(
                 path=source.path,
                 formats_in_words=formats_in_words(),
-                path2=_in_words(
+                others=_in_words(
                     source.path, _other_kinds(source.path, below, ()) | _passed_over(below)
                 ),
             )
@@ -145,13 +147,19 @@ def open_folder(source: FolderSource, column: str | None, scratch: Path) -> Read
     taken = {path.resolve() for paths in used.values() for path in paths}
     left_out = [path for path in read if path.resolve() not in taken]
     if left_out and source.split is None:
-        more = f" and {len(left_out) - 1:,} more" if len(left_out) > 1 else ""
+        more = and_more(len(left_out) - 1)
         reading.note(
-            f"not read in {source.path}: {left_out[0].relative_to(source.path)}{more}, which names "
-            "no split that the others have (#split=all reads all as one text)"
+            _(
+                "not read in {path}: {first}{more}, which names "
+                "no split that the others have (#split=all reads all as one text)"
+            ).format(path=source.path, first=left_out[0].relative_to(source.path), more=more)
         )
     if others := _other_kinds(source.path, below, taken):
-        reading.note(f"not read in {source.path}{_in_words(source.path, others)}")
+        reading.note(
+            _("not read in {path}{others}").format(
+                path=source.path, others=_in_words(source.path, others)
+            )
+        )
     return reading
 
 
@@ -164,7 +172,7 @@ def folder_passed_over(source: FolderSource) -> str:
         return ""
     below = files_below(source.path, skip_closed=source.options.broken == "skip")
     told = _in_words(source.path, _passed_over(below))
-    return told and f"not read in {source.path}{told}"
+    return told and _("not read in {path}{told}").format(path=source.path, told=told)
 
 
 def _readable(folder: Path, below: Below) -> list[Path]:
@@ -204,7 +212,7 @@ def _other_kinds(folder: Path, below: Below, taken: Collection[Path]) -> dict[st
     for path in below.files:
         is_card = has_card and path.parent == folder and path.name in CARDS
         if path.resolve() not in taken and not (file_format(path) or is_card):
-            kinds.setdefault(path.suffix.lower() or "without an ending", []).append(path)
+            kinds.setdefault(path.suffix.lower() or _("without an ending"), []).append(path)
     return kinds
 
 
@@ -218,7 +226,12 @@ def _passed_over(below: Below) -> dict[str, list[Path]]:
 def _in_words(folder: Path, kinds: Mapping[str, Sequence[Path]]) -> str:
     """Files by kind and number: ": 3 .png (1.png, …)"."""
     told = [
-        f"{len(paths):,} {kind} ({paths[0].relative_to(folder)}{', …' if len(paths) > 1 else ''})"
+        _("{count:,} {kind} ({first}{more})").format(
+            count=len(paths),
+            kind=kind,
+            first=paths[0].relative_to(folder),
+            more=", …" if len(paths) > 1 else "",
+        )
         for kind, paths in kinds.items()
     ]
     return f": {', '.join(told)}" if told else ""
@@ -233,7 +246,7 @@ def _open_saved(source: FolderSource, column: str | None) -> Reading:
                 path=source.path
             )
         )
-    with library_errors(source.path, "a saved dataset"):
+    with library_errors(source.path, _("a saved dataset")):
         saved = datasets.load_from_disk(str(source.path.resolve()))
     streams = dict(saved) if isinstance(saved, datasets.DatasetDict) else {"": saved}
     return open_splits(str(source.path), streams, source.split, column)

@@ -92,7 +92,9 @@ def is_running(path: Path) -> bool:
 
 
 def formats_in_words() -> str:
-    return f"{', '.join(READERS)}, each also {' or '.join(COMPRESSIONS)}"
+    return _("{readers}, each also {compressions}").format(
+        readers=", ".join(READERS), compressions=" or ".join(COMPRESSIONS)
+    )
 
 
 def file_documents(request: FileRequest) -> Iterator[Document]:

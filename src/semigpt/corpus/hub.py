@@ -53,7 +53,11 @@ def _commit(source: HubSource) -> str | None:
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         if status in (401, 403, 404):
-            at = f" at revision {source.revision}" if source.revision else ""
+            at = (
+                _(" at revision {revision}").format(revision=source.revision)
+                if source.revision
+                else ""
+            )
             raise CorpusError(
                 _(
                     "{where}: not on {endpoint}{at}, or it is closed to you: "

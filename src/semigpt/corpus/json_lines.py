@@ -153,7 +153,7 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
                 path=path,
                 number=number,
                 row=_json_kind(row),
-                value=", or let its name end in .json" if isinstance(row, list) else "",
+                value=_(", or let its name end in .json") if isinstance(row, list) else "",
             )
         )
     return row
@@ -162,7 +162,7 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
 def _json_kind(value: object) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return "a number"
-    names = {list: "a list", str: "a string", dict: "an object", bool: "true or false"}
+    names = {list: "a list", str: "a string", dict: _("an object"), bool: _("true or false")}
     return names.get(type(value), "null")
 
 
@@ -180,7 +180,9 @@ def _json_text(request: FileRequest, number: int, row: dict[str, Any], column: s
     if value is None:
         if column not in row:
             where = f"{request.path.name}, line {number:,}"
-            request.reading.tally(f"no {column!r} in this row, so no text", where)
+            request.reading.tally(
+                _("no {column!r} in this row, so no text").format(column=column), where
+            )
         return ""
     if not isinstance(value, str):
         raise CorpusError(

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from semigpt.corpus.reading import and_more
+from semigpt.language import _
+
 __all__ = ["paths_in_words", "values_at"]
 
 PATHS_SHOWN = 6
@@ -33,11 +36,11 @@ def paths_in_words(value: Any) -> str:
     found: dict[str, None] = {}
     _collect(value, (), found)
     if not found:
-        return "there is no text in it"
+        return _("there is no text in it")
     names = list(found)
-    more = f" and {len(names) - PATHS_SHOWN} more" if len(names) > PATHS_SHOWN else ""
+    more = and_more(len(names) - PATHS_SHOWN)
     shown = ", ".join(f"#path={name}" for name in names[:PATHS_SHOWN])
-    return f"there is text at {shown}{more}"
+    return _("there is text at {shown}{more}").format(shown=shown, more=more)
 
 
 def _collect(value: Any, path: tuple[str, ...], found: dict[str, None]) -> None:

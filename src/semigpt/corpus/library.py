@@ -335,7 +335,11 @@ def _named_splits(
         )
     others = [name for name in named if name not in SPLITS]
     if others:
-        reading.note(f"not read: the split {', '.join(others)} (#split=NAME takes one)")
+        reading.note(
+            _("not read: the split {others} (#split=NAME takes one)").format(
+                others=", ".join(others)
+            )
+        )
     return {name: named[name] for name in SPLITS if name in named}
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "ColumnError",
     "Document",
     "Reading",
+    "and_more",
     "choose_column",
     "printable",
     "shortened",
@@ -137,14 +138,18 @@ class Reading:
     def skip(self, name: str, error: CorpusError) -> None:
         """Say that a file is left out, or what is left of it, because it is broken."""
         self.note(f"#broken=skip: {error}")
-        self.tally("broken, and left out but for what came before the break", name)
+        self.tally(_("broken, and left out but for what came before the break"), name)
 
     def sentences(self) -> list[str]:
         """All that there is to say to the user."""
-        told = []
-        for what, (count, name) in self.tallies.items():
-            told.append(f"{name}{f' and {count - 1:,} more' if count > 1 else ''}: {what}")
-        more = [f"{self.unsaid:,} more notes like these"] if self.unsaid else []
+        told = [
+            f"{name}{and_more(count - 1)}: {what}" for what, (count, name) in self.tallies.items()
+        ]
+        more = (
+            [_("{unsaid:,} more notes like these").format(unsaid=self.unsaid)]
+            if self.unsaid
+            else []
+        )
         return [*self.notes, *more, *told]
 
     def repair_with(self, repairs: EncodingRepairs) -> None:
@@ -196,6 +201,11 @@ def shortened(text: str) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
+def and_more(count: int) -> str:
+    """` and 2 more`, behind what is named of several; "" where there are no others."""
+    return _(" and {count:,} more").format(count=count) if count > 0 else ""
+
+
 def choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) -> str:
     """The column of documents: `wanted`, else `document`, else `text`, else the only text column.
 
@@ -232,5 +242,7 @@ def choose_column(where: str, columns: Mapping[str, bool], wanted: str | None) -
             )
         )
     raise AmbiguousColumnError(
-        f"{where}: which column is the text? Say --column with one of {shortened(', '.join(texts))}"
+        _("{where}: which column is the text? Say --column with one of {texts}").format(
+            where=where, texts=shortened(", ".join(texts))
+        )
     )

@@ -136,7 +136,11 @@ class FileRequest:
         usual = (name for name in columns if name.strip().casefold() in TEXT_NAMES)
         own = [name for name in usual if columns[name]]
         if wanted is not None and not self.has_column(columns) and len(own) == 1:
-            self.tell(f"no column {wanted!r} as in files before it, so {own[0]!r} was read")
+            self.tell(
+                _("no column {wanted!r} as in files before it, so {own!r} was read").format(
+                    wanted=wanted, own=own[0]
+                )
+            )
             return own[0]
         found = choose_column(str(self.path), columns, wanted)
         self.reading.columns[self.extension] = found

@@ -18,16 +18,20 @@ from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Document
 from semigpt.corpus.request import FileRequest
 from semigpt.corpus.text import TextScan
+from semigpt.language import N_, _
 
 __all__ = ["running_documents", "unit_of"]
 
 LINES_PER_PARAGRAPH = 12
-KEPT = "all are kept, also those that recur (#by={others} takes others)"
 UNIT_NOTES = {
-    "line": "few or no blank lines, so read as one document a line; "
-    + KEPT.format(others="paragraph or #by=document"),
-    "paragraph": "blank lines between paragraphs, so read as one document a paragraph; "
-    + KEPT.format(others="line or #by=document"),
+    "line": N_(
+        "few or no blank lines, so read as one document a line; all are kept, also those that "
+        "recur (#by=paragraph or #by=document takes others)"
+    ),
+    "paragraph": N_(
+        "blank lines between paragraphs, so read as one document a paragraph; all are kept, also "
+        "those that recur (#by=line or #by=document takes others)"
+    ),
 }
 
 
@@ -44,11 +48,11 @@ def running_documents(request: FileRequest) -> Iterator[Document]:
     if scan is None or not scan.lines:
         return
     if scan.digest in reading.texts:
-        reading.tally("not read, because a file before it holds the same text", path.name)
+        reading.tally(_("not read, because a file before it holds the same text"), path.name)
         return
     unit = request.options.by or unit_of(scan)
     if request.options.by is None and not reading.row:
-        reading.tally(UNIT_NOTES[unit], path.name)
+        reading.tally(_(UNIT_NOTES[unit]), path.name)
     reading.column = reading.columns[request.extension] = "text"
     first, characters = reading.row, 0
     with library_errors(path, "text"), open_text(path, scan) as file:

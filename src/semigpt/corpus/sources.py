@@ -7,7 +7,7 @@ from semigpt.corpus.folders import folder_passed_over, open_files, open_folder
 from semigpt.corpus.formats import is_running
 from semigpt.corpus.hub import open_hub
 from semigpt.corpus.joined import JoinedReading
-from semigpt.corpus.reading import SPLITS, Document, Reading, choose_column, printable
+from semigpt.corpus.reading import SPLITS, Document, Reading, and_more, choose_column, printable
 from semigpt.corpus.spec import (
     FileSource,
     FolderSource,
@@ -17,6 +17,7 @@ from semigpt.corpus.spec import (
     Source,
     TextSource,
 )
+from semigpt.language import _
 
 __all__ = ["open_source", "passed_over"]
 
@@ -55,8 +56,12 @@ def passed_over(source: Source) -> list[str]:
     match source:
         case FileSource() if count := len(source.passed_over):
             name = printable(source.passed_over[0].name)
-            more = f" and {count - 1:,} more" if count > 1 else ""
-            return [f"not read, of another kind or in a run folder: {name}{more}"]
+            more = and_more(count - 1)
+            return [
+                _("not read, of another kind or in a run folder: {name}{more}").format(
+                    name=name, more=more
+                )
+            ]
         case JoinedSource():
             return [note for part in source.sources for note in passed_over(part)]
         case FolderSource():

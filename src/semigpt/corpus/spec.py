@@ -297,8 +297,8 @@ def _matching(body: str, options: FileOptions) -> FileSource:
     """The files that match a pattern."""
     if not glob.has_magic(body):
         raise CorpusError(
-            _("{body}: no such file or folder{body2}").format(
-                body=printable(body), body2=_hub_hint(body)
+            _("{body}: no such file or folder{hint}").format(
+                body=printable(body), hint=_hub_hint(body)
             )
         )
     names: list[str] = []
@@ -367,7 +367,7 @@ def _byte(match: re.Match[bytes]) -> bytes:
 
 def _hub_hint(body: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", body):
-        return f" (a dataset on the Hub is written hf:{body})"
+        return _(" (a dataset on the Hub is written hf:{body})").format(body=body)
     return ""
 
 

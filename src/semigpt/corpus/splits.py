@@ -159,14 +159,16 @@ def plan_splits(streams: Collection[str], offset: float | None) -> SplitPlan:
         return _plan_joined(streams, offset)
     own = tuple(split for split in READING_ORDER if split in streams)
     if offset is not None:
-        notes = ("cut by character: only the train split was read, its other splits were not",)
+        notes = (_("cut by character: only the train split was read, its other splits were not"),)
         read = ("train",) if "train" in own else tuple(streams)
         return SplitPlan(f"offset:{offset:g}", offset, read, (), notes if len(streams) > 1 else ())
     if len(own) == len(SPLITS):
         return SplitPlan("own", None, own, (), ())
     carved = tuple(split for split in ("validation", "test") if split not in own)
     percent = "5 %" if len(carved) == 1 else "5 % each"
-    note = f"{' and '.join(carved)}: {percent} of the documents, chosen by a hash of their text"
+    note = _("{carved}: {percent} of the documents, chosen by a hash of their text").format(
+        carved=" and ".join(carved), percent=percent
+    )
     rule = "own + document" if len(carved) == 1 else "document"
     return SplitPlan(rule, None, own or ("",), carved, (note,))
 

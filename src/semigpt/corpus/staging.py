@@ -31,9 +31,9 @@ from semigpt.corpus.sources import open_source, passed_over
 from semigpt.corpus.spec import HubSource, JoinedSource, Source, identity, parse_spec
 from semigpt.corpus.splits import cut_by_character, parse_split_rule, plan_splits
 from semigpt.corpus.text import EncodingError
-from semigpt.corpus.writer import STAGING_VERSION, CorpusWriter, counted
+from semigpt.corpus.writer import STAGING_VERSION, CorpusWriter, counted_documents
 from semigpt.errors import CorpusError
-from semigpt.language import _
+from semigpt.language import N_, _
 from semigpt.storage import (
     STOPPED,
     JournalClock,
@@ -48,7 +48,7 @@ __all__ = ["Progress", "StagingProgress", "in_one_string", "prepare_corpus", "st
 
 PROGRESS_CHARACTERS = 1 << 20
 TOO_FEW = 0.9  # where documents are too few to be split, the text is cut at this fraction
-RESUMABLE = "what was read is kept: the same command resumes from there"
+RESUMABLE = N_("what was read is kept: the same command resumes from there")
 INTERRUPTED = (*STOPPED, GeneratorExit)
 
 Progress = Callable[[int, int], None]
@@ -121,20 +121,20 @@ def stage(
             publish(temporary, folder, replace=refresh)
     except KeyboardInterrupt as stop:
         if has_resumable(corpora, key):
-            stop.add_note(f"{spec}: {RESUMABLE}")
+            stop.add_note(f"{spec}: {_(RESUMABLE)}")
         raise
     except EncodingError as error:
         raise with_repair(error, given, column) from None
     except CorpusError as error:
         if is_hub and has_resumable(corpora, key):
-            raise CorpusError(f"{error} ({RESUMABLE})") from None
+            raise CorpusError(f"{error} ({_(RESUMABLE)})") from None
         raise
     except OSError as error:
         raise CorpusError(
             _(
-                "{corpora}: the corpus cannot be staged there ({value}): "
+                "{corpora}: the corpus cannot be staged there ({reason}): "
                 "free some space, or name another folder in SEMIGPT_CACHE"
-            ).format(corpora=corpora, value=error.strerror or error)
+            ).format(corpora=corpora, reason=error.strerror or error)
         ) from None
     return _with_notes(open_corpus(folder), source)
 
@@ -226,8 +226,11 @@ def _write(
     writer = yield from _read(open_source(source, column, scratch), spec, offset, folder)
     if writer.lacks_a_split:
         notes.append(
-            f"{counted(writer.documents, 'document')} cannot be split by document: the text is cut "
-            "by character, the first nine tenths are train and the rest is both validation and test"
+            _(
+                "{documents} cannot be split by document: the text is cut "
+                "by character, the first nine tenths are train and the rest is "
+                "both validation and test"
+            ).format(documents=counted_documents(writer.documents))
         )
         writer = yield from _read(open_source(source, column, scratch), spec, TOO_FEW, folder)
     shutil.rmtree(scratch)

@@ -54,9 +54,9 @@ def received() -> str:
     except OSError as error:
         raise CorpusError(
             _(
-                "{folder}: standard input cannot be kept there ({value}): free some "
+                "{folder}: standard input cannot be kept there ({reason}): free some "
                 "space, or name another folder in SEMIGPT_CACHE"
-            ).format(folder=folder, value=error.strerror or error)
+            ).format(folder=folder, reason=error.strerror or error)
         ) from None
     return digest.hexdigest()
 
@@ -71,13 +71,13 @@ def text_received(sha256: str | None) -> Path:
     path = _path(sha256)
     if path.is_file():
         return path
-    again = "pipe the same text in again, with --data -"
+    again = _("pipe the same text in again, with --data -")
     try:
         found = received()
     except CorpusError:
         found = ""
     if found != sha256:
-        what = "another text came this time" if found else "it is no longer kept"
+        what = _("another text came this time") if found else _("it is no longer kept")
         raise CorpusError(
             _("the text came from standard input, and {what}: {again}").format(
                 what=what, again=again

@@ -76,8 +76,11 @@ def table_documents(request: FileRequest) -> Iterator[Document]:
         table, head = _TableCheck(request, scan).table()
         if not head:  # names of columns, and no row
             return
-        separator = f"the separator is read as {_in_words(table.dialect.separator)}"
-        advice = f"{separator}{'; #header=none reads the first row as text' * table.header}"
+        advice = _("the separator is read as {separator}").format(
+            separator=_in_words(table.dialect.separator)
+        )
+        if table.header:
+            advice += _("; #header=none reads the first row as text")
         text_of = text_of_row(request, table.names, head, advice)
         first, number = reading.row, 0
         with open_text(path, scan) as lines:
@@ -130,7 +133,7 @@ class _TableCheck:
         above = rows_above(rows)
         names, header, note = name_columns(self.request, rows[above:])
         header += above
-        for told in filter(None, (ABOVE if above else "", note)):
+        for told in filter(None, (_(ABOVE) if above else "", note)):
             self.request.tell(told)
         self._say(found, dialect, extra)
         table = Table(dialect, names, header, extra, short, max(found.lines, 1))
@@ -148,7 +151,11 @@ class _TableCheck:
         others = [sign for sign in OTHERS if sign != self.own and self._head_fits(sign) > 1]
         if not others or (self._head_fits(self.own) == 1 and not self._in_first_row(others[0])):
             return self.own
-        self.request.tell(f"its fields are separated by a {_in_words(others[0])}, and read so")
+        self.request.tell(
+            _("its fields are separated by a {separator}, and read so").format(
+                separator=_in_words(others[0])
+            )
+        )
         return others[0]
 
     def _in_first_row(self, separator: str) -> bool:
@@ -184,7 +191,7 @@ class _TableCheck:
             spaced = replace(dialect, spaced=True)
             second = self._survey(spaced)
             if second.fits and second.suspects is None:
-                self.request.tell("spaces before a field are left out")
+                self.request.tell(_("spaces before a field are left out"))
                 return spaced, second
         if found.error is None and found.suspects is None:
             return dialect, found
@@ -216,12 +223,20 @@ class _TableCheck:
             return survey(lines, dialect, numbers)
 
     def _say_quoting(self, quoting: str, found: Survey) -> None:
-        why = f"a quote is out of place in line {found.error[0]:,}" if found.error else ""
+        why = ""
         if found.suspects is not None:
             first, last = found.suspects
-            why = f"as quotes they would join lines {first:,} to {last:,}, which are rows"
-        how = 'a quote inside quotes is \\"' if quoting == "backslash" else "quotes are characters"
-        self._tell_of_rows(f"{how}: {why} (#quoting=standard takes them as quotes)")
+            why = _("as quotes they would join lines {first:,} to {last:,}, which are rows").format(
+                first=first, last=last
+            )
+        elif found.error is not None:
+            why = _("a quote is out of place in line {line:,}").format(line=found.error[0])
+        how = _("quotes are characters")
+        if quoting == "backslash":
+            how = _('a quote inside quotes is \\"')
+        self._tell_of_rows(
+            _("{how}: {why} (#quoting=standard takes them as quotes)").format(how=how, why=why)
+        )
 
     def _quote_error(self, found: Survey) -> CorpusError:
         if found.suspects is not None and found.error is None:
@@ -251,34 +266,46 @@ class _TableCheck:
         line, fields = found.misfit
         if self.options.misfits == "skip":
             self._tell_of_rows(
-                f"{found.misfits:,} rows left out, the first in line {line:,}, because they have "
-                "not as many fields as the header"
+                _(
+                    "{misfits:,} rows left out, the first in line {line:,}, because they have "
+                    "not as many fields as the header"
+                ).format(misfits=found.misfits, line=line)
             )
             return
-        more = f", and {found.misfits - 1:,} more such rows" if found.misfits > 1 else ""
+        more = ""
+        if found.misfits > 1:
+            more = _(", and {misfits:,} more such rows").format(misfits=found.misfits - 1)
         raise CorpusError(
             _(
-                "{path}, line {line}: {fields} fields, where the first row has {fields2}"
+                "{path}, line {line}: {fields} fields, where the first row has {wanted}"
                 "{more}: put a field that holds a separator or line end in quotes, name another "
                 "separator (#separator=semicolon, tab, bar, none), or leave such rows out "
                 "(#misfits=skip)"
-            ).format(path=self.path, line=line, fields=fields, fields2=found.fields, more=more)
+            ).format(path=self.path, line=line, fields=fields, wanted=found.fields, more=more)
         )
 
     def _say(self, found: Survey, dialect: Dialect, extra: int) -> None:
         if found.trailing:
             self._tell_of_rows(
-                f"{found.trailing:,} rows end in a separator that the first row does not have, and "
-                "are read without it"
+                _(
+                    "{trailing:,} rows end in a separator that the first row does not have, and "
+                    "are read without it"
+                ).format(trailing=found.trailing)
             )
         if extra:
-            self.request.tell("the number that each row begins with has no name, and is left out")
+            self.request.tell(
+                _("the number that each row begins with has no name, and is left out")
+            )
         if found.joined and found.longest is not None:
             first, last = found.longest
             self._tell_of_rows(
-                f"{found.lines:,} lines are {found.rows:,} rows, because {found.joined:,} hold "
-                f"line ends inside quotes, the longest from line {first:,} to {last:,} "
-                "(#quoting=none takes quotes as characters)"
+                _(
+                    "{lines:,} lines are {rows:,} rows, because {joined:,} hold line ends inside "
+                    "quotes, the longest from line {first:,} to {last:,} (#quoting=none takes "
+                    "quotes as characters)"
+                ).format(
+                    lines=found.lines, rows=found.rows, joined=found.joined, first=first, last=last
+                )
             )
 
     def _tell_of_rows(self, what: str) -> None:

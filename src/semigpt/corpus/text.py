@@ -25,6 +25,7 @@ from typing import BinaryIO
 
 from semigpt.corpus.broken_text import ISO_2022_KR, is_utf_16
 from semigpt.errors import CorpusError
+from semigpt.language import N_, _
 
 __all__ = [
     "ENCODINGS",
@@ -66,14 +67,14 @@ CP949 = Encoding("CP949", "cp949")
 
 # UTF-32's mark begins with UTF-16's, so the longer one is tried first.
 MARKED = (
-    Encoding("UTF-8 with a byte order mark", "utf-8", codecs.BOM_UTF8),
+    Encoding(N_("UTF-8 with a byte order mark"), "utf-8", codecs.BOM_UTF8),
     Encoding("UTF-32", "utf-32-le", codecs.BOM_UTF32_LE),
     Encoding("UTF-32", "utf-32-be", codecs.BOM_UTF32_BE),
     Encoding("UTF-16", "utf-16-le", codecs.BOM_UTF16_LE),
     Encoding("UTF-16", "utf-16-be", codecs.BOM_UTF16_BE),
 )
 # What the doctor made UTF-8 of, while it reads.
-REPAIRED = Encoding("mixed or broken encodings, repaired", "utf-8")
+REPAIRED = Encoding(N_("mixed or broken encodings, repaired"), "utf-8")
 ENCODINGS = (UTF_8, CP949, *MARKED, REPAIRED)
 
 
@@ -136,19 +137,29 @@ def scan_text(open_file: Callable[[], BinaryIO], name: str) -> TextScan:
             failures.append((encoding, stopped))
     # The encoding that got furthest is most likely the one the file is meant to be in.
     encoding, failure = max(failures, key=lambda pair: pair[1].byte)
-    tried = "".join(f", nor valid {other.name}" for other, _ in failures if other != encoding)
+    tried = "".join(
+        _(", nor valid {name}").format(name=_(other.name))
+        for other, _failure in failures
+        if other != encoding
+    )
     raise EncodingError(
-        f"{name}, line {failure.line:,}, byte {failure.byte:,}: not valid {encoding.name} "
-        f"({failure.reason}){tried}"
+        _("{name}, line {line:,}, byte {byte:,}: not valid {encoding} ({reason}){tried}").format(
+            name=name,
+            line=failure.line,
+            byte=failure.byte,
+            encoding=_(encoding.name),
+            reason=failure.reason,
+            tried=tried,
+        )
     )
 
 
 def _foreign(head: bytes) -> tuple[str, int] | None:
     """What text that may decode, but says another thing then, is in, and the byte that tells."""
     if (byte := head.find(ISO_2022_KR)) >= 0:
-        return "in ISO-2022-KR, which is not read", byte
+        return _("in ISO-2022-KR, which is not read"), byte
     if is_utf_16(head):
-        return "in UTF-16 without a byte order mark, which is not read", 0
+        return _("in UTF-16 without a byte order mark, which is not read"), 0
     return None
 
 
@@ -170,7 +181,7 @@ def scan_stream(file: BinaryIO, encoding: Encoding) -> TextScan:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             good = (pending + chunk)[: error.start].decode(encoding.codec, errors="ignore")
-            reason = error.reason if chunk else "the file ends inside a character"
+            reason = error.reason if chunk else _("the file ends inside a character")
             place = fed - len(pending) + error.start
             raise _DecodingError(place, line + good.count("\n"), reason) from None
         fed += len(chunk)

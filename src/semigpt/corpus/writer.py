@@ -27,9 +27,10 @@ from semigpt.corpus.duplicates import Seen
 from semigpt.corpus.reading import SPLITS, Reading
 from semigpt.corpus.splits import SplitPlan, SplitWriter, append_numbers, own_name, read_numbers
 from semigpt.corpus.text import normalize
+from semigpt.language import _, ngettext
 from semigpt.storage import JOURNAL, read_journal, write_journal
 
-__all__ = ["STAGING_VERSION", "CorpusWriter", "counted"]
+__all__ = ["STAGING_VERSION", "CorpusWriter", "counted_documents"]
 
 # Part of a corpus's key: raised where other documents, or other bytes, are written.
 STAGING_VERSION = 2
@@ -214,23 +215,31 @@ class CorpusWriter:
         found = self.reading.sentences()
         if self.marked:
             found.append(
-                f"{counted(self.marked, 'document')} began with a byte order mark, now left out"
+                _("{marked} began with a byte order mark, now left out").format(
+                    marked=counted_documents(self.marked)
+                )
             )
         if self.composed:
             found.append(
-                f"{counted(self.composed, 'document')} held decomposed characters (NFD), "
-                "now composed (NFC)"
+                _("{composed} held decomposed characters (NFD), now composed (NFC)").format(
+                    composed=counted_documents(self.composed)
+                )
             )
         if self.duplicates:
             found.append(
-                f"{counted(self.duplicates, 'document')} left out: the same text came before"
+                _("{duplicates} left out: the same text came before").format(
+                    duplicates=counted_documents(self.duplicates)
+                )
             )
         if self.empties:
-            found.append(f"{counted(self.empties, 'document')} left out: empty")
+            found.append(
+                _("{empties} left out: empty").format(empties=counted_documents(self.empties))
+            )
         if signs:
             found.append(
-                f"{', '.join(signs)} left in: see `semigpt text check`, "
-                "repair with `semigpt text clean`"
+                _(
+                    "{signs} left in: see `semigpt text check`, repair with `semigpt text clean`"
+                ).format(signs=", ".join(signs))
             )
         return found
 
@@ -242,6 +251,6 @@ def _clear(folder: Path) -> None:
         left.unlink()
 
 
-def counted(number: int, what: str) -> str:
+def counted_documents(number: int) -> str:
     """`1 document`, `2 documents`."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+    return ngettext("{number:,} document", "{number:,} documents", number).format(number=number)

@@ -67,7 +67,7 @@ class Baselines:
         """(name for people, bits per character) of those that were measured, the weakest first."""
         values = self.as_dict()
         measured = (
-            (name, value)
+            (_(name), value)
             for key, name in BASELINE_NAMES.items()
             if (value := values[key]) is not None
         )
@@ -79,7 +79,7 @@ class Baselines:
 
     def _repr_html_(self) -> str:
         rows = [(name, f"{value:.3f}") for name, value in self.named()]
-        return html.table("Baselines, bits per character", rows)
+        return html.table(_("Baselines, bits per character"), rows)
 
 
 def measure_baselines(

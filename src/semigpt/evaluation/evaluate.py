@@ -63,11 +63,11 @@ class LossEstimate:
 
     def _repr_html_(self) -> str:
         rows = [
-            ("loss, nats per token", f"{self.loss:.4f}"),
-            ("its standard error", f"{self.standard_error:.4f}"),
+            (_("loss, nats per token"), f"{self.loss:.4f}"),
+            (_("its standard error"), f"{self.standard_error:.4f}"),
             ("tokens", f"{self.tokens:,}"),
         ]
-        return html.table("Loss estimate", rows)
+        return html.table(_("Loss estimate"), rows)
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,23 +92,25 @@ class Evaluation:
 
     def bits_per_character(self) -> list[tuple[str, float]]:
         """(name, bits per character) of model, baselines and source, the largest first."""
-        rows = [("this model", self.information.bits_per_character), *self.baselines.named()]
+        rows = [(_("this model"), self.information.bits_per_character), *self.baselines.named()]
         if self.source_entropy is not None:
-            rows.append(("the source itself: no model can be below", self.source_entropy))
+            rows.append((_("the source itself: no model can be below"), self.source_entropy))
         return sorted(rows, key=lambda row: -row[1])
 
     def __repr__(self) -> str:
         others = ", ".join(
             f"{name} {value:.3f}"
             for name, value in self.bits_per_character()
-            if name != "this model"
+            if name != _("this model")
         )
         own = self.information.bits_per_character
         return f"<Evaluation: {own:.4f} bits per character; {others}>"
 
     def _repr_html_(self) -> str:
         rows = [(name, f"{value:.4f}") for name, value in self.bits_per_character()]
-        title = f"Bits per character on {self.information.characters:,} characters"
+        title = _("Bits per character on {characters:,} characters").format(
+            characters=self.information.characters
+        )
         return html.table(title, rows)
 
 

@@ -25,17 +25,17 @@ from dataclasses import dataclass
 
 from semigpt import html
 from semigpt.errors import CorpusError
-from semigpt.language import _
+from semigpt.language import N_, _
 
 __all__ = ["BASELINE_NAMES", "Information", "bits"]
 
 # Each baseline's name for people, by the field of `baselines.Baselines`.
 BASELINE_NAMES = {
-    "uniform": "uniform",
-    "unigram": "unigram (character frequencies)",
-    "bigram": "bigram (character pairs)",
+    "uniform": N_("uniform"),
+    "unigram": N_("unigram (character frequencies)"),
+    "bigram": N_("bigram (character pairs)"),
     "xz": "xz -9e",
-    "kneser_ney_5": "5-gram (Kneser-Ney)",
+    "kneser_ney_5": N_("5-gram (Kneser-Ney)"),
 }
 LARGEST_EXPONENT = 709.0  # e to more than this does not fit a double
 
@@ -99,9 +99,9 @@ class Information:
     def as_rows(self) -> list[tuple[str, str]]:
         """(name, value) of every measure, as a person reads them."""
         return [
-            ("bits per character", f"{self.bits_per_character:.4f}"),
-            ("bits per byte", f"{self.bits_per_byte:.4f}"),
-            ("loss, nats per token", f"{self.loss_nats_per_token:.4f}"),
+            (_("bits per character"), f"{self.bits_per_character:.4f}"),
+            (_("bits per byte"), f"{self.bits_per_byte:.4f}"),
+            (_("loss, nats per token"), f"{self.loss_nats_per_token:.4f}"),
             ("perplexity", f"{self.perplexity:.2f}"),
             ("characters", f"{self.characters:,}"),
             ("tokens", f"{self.tokens:,}"),

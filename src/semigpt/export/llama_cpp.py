@@ -59,11 +59,11 @@ class LlamaCpp:
             )
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self._process.communicate()
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").split("\n")
-        self._last_words = next((line for line in reversed(lines) if line.strip()), "no reason")
+        self._last_words = next((line for line in reversed(lines) if line.strip()), _("no reason"))
         self._log.close()
 
     def encode(self, text: str) -> list[int]:

@@ -134,7 +134,7 @@ def _onnx(
 def _onnx_use(target: Path, folder: Path, tokenizer: Tokenizer) -> dict[str, str]:
     use = {"onnxruntime": f'onnxruntime.InferenceSession("{target}")'}
     if tokenizer.kind == "jamo":
-        return use | {"transformers.js": "reads no jamo tokenizer; train with char_bpe"}
+        return use | {"transformers.js": _("reads no jamo tokenizer; train with char_bpe")}
     load = f'await pipeline("text-generation", "{folder}", {{dtype: "fp32"}})'
     return use | {"transformers.js": load}
 
@@ -207,8 +207,8 @@ def _written(
         file.replace(target)
     except OSError as error:
         raise CheckpointError(
-            _("{target} cannot be written: {value}; check the path and the disk").format(
-                target=target, value=error.strerror or error
+            _("{target} cannot be written: {reason}; check the path and the disk").format(
+                target=target, reason=error.strerror or error
             )
         ) from None
     finally:

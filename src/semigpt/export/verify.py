@@ -79,10 +79,21 @@ class Verdict:
     def found(self) -> str:
         """What was found, for a person."""
         exact = self.difference <= EXACT.difference
-        loss = "" if exact else f", {self.divergence:.1g} bits per token away"
-        return (
-            f"{self.texts} texts: the same ids; {self.tokens} tokens: log-probabilities within "
-            f"{self.difference:.1e}{loss}; {self.same} of {self.prompts} greedy texts the same"
+        loss = (
+            ""
+            if exact
+            else _(", {divergence:.1g} bits per token away").format(divergence=self.divergence)
+        )
+        return _(
+            "{texts} texts: the same ids; {tokens} tokens: log-probabilities within "
+            "{difference:.1e}{loss}; {same} of {prompts} greedy texts the same"
+        ).format(
+            texts=self.texts,
+            tokens=self.tokens,
+            difference=self.difference,
+            loss=loss,
+            same=self.same,
+            prompts=self.prompts,
         )
 
 
@@ -107,9 +118,17 @@ def verify(model: LanguageModel, tokenizer: Tokenizer, runtime: Runtime, bound: 
         if (found := runtime.encode(text)) != ids:
             pairs = enumerate(zip(found, ids, strict=False))
             place = next((i for i, (a, b) in pairs if a != b), min(len(found), len(ids)))
-            raise _refused(runtime, f"gives other ids for {text[:20]!r}, from token {place} on")
+            raise _refused(
+                runtime,
+                _("gives other ids for {text!r}, from token {place} on").format(
+                    text=text[:20], place=place
+                ),
+            )
         if (back := runtime.decode(ids)) != text:
-            raise _refused(runtime, f"turns the ids of {text[:20]!r} into {back[:20]!r}")
+            raise _refused(
+                runtime,
+                _("turns the ids of {text!r} into {back!r}").format(text=text[:20], back=back[:20]),
+            )
     context = model.settings.context_length
     prompts = [[end], *(row[: max(context // 2, 1)] for row in rows)]
     differences: list[float] = []
@@ -134,11 +153,22 @@ def verify(model: LanguageModel, tokenizer: Tokenizer, runtime: Runtime, bound: 
         prompts=len(prompts),
     )
     if not verdict.difference <= bound.difference:
-        raise _refused(runtime, f"gives log-probabilities {verdict.difference:.1e} away")
+        raise _refused(
+            runtime,
+            _("gives log-probabilities {difference:.1e} away").format(
+                difference=verdict.difference
+            ),
+        )
     if not verdict.divergence <= bound.divergence:
-        raise _refused(runtime, f"is {verdict.divergence:.4f} bits per token away")
+        raise _refused(
+            runtime,
+            _("is {divergence:.4f} bits per token away").format(divergence=verdict.divergence),
+        )
     if bound.same_text and same < len(prompts):
-        raise _refused(runtime, f"writes another text after {len(prompts) - same} prompts")
+        raise _refused(
+            runtime,
+            _("writes another text after {count} prompts").format(count=len(prompts) - same),
+        )
     return verdict
 
 

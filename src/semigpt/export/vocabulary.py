@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from semigpt.errors import SettingsError
-from semigpt.language import _
+from semigpt.language import N_, _
 from semigpt.tokenizers.base import Tokenizer, byte_token
 
 __all__ = ["GGUFVocabulary", "gguf_vocabulary"]
@@ -21,8 +21,8 @@ SPACE = "\u2581"  # how SentencePiece, and llama.cpp after it, write a space
 NO_MERGE = "ÿ ÿ"
 
 REFUSED = {
-    "jamo": "llama.cpp joins the bytes of tokens, and cannot compose a syllable of its letters",
-    "unigram": "llama.cpp has no Unigram over bytes and would split some texts otherwise",
+    "jamo": N_("llama.cpp joins the bytes of tokens, and cannot compose a syllable of its letters"),
+    "unigram": N_("llama.cpp has no Unigram over bytes and would split some texts otherwise"),
 }
 
 
@@ -47,7 +47,7 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> GGUFVocabulary:
             _(
                 "a {kind} tokenizer cannot be a GGUF file: {refused}; "
                 "train with --tokenizer char_bpe, or char, bpe or byte"
-            ).format(kind=tokenizer.kind, refused=REFUSED[tokenizer.kind])
+            ).format(kind=tokenizer.kind, refused=_(REFUSED[tokenizer.kind]))
         )
     document = tokenizer.tokenizer_json()["model"]
     # Two merges may make one token: the second gets the id, and the first no text ever.

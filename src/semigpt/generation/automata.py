@@ -230,7 +230,7 @@ class Pattern:
             ) from None
         self._pattern, self._flags = pattern, tree.state.flags
         if self._flags & (re.IGNORECASE | re.ASCII | re.LOCALE | re.MULTILINE):
-            raise self._refused("flags but (?s)")
+            raise self._refused(_("flags but (?s)"))
         self._end = self._state()
         try:
             first = self._sequence(_without_outer_anchors(list(tree)), self._end)
@@ -284,16 +284,16 @@ class Pattern:
                 return start
             case "SUBPATTERN":
                 if value[1] or value[2]:
-                    raise self._refused("flags but (?s)")
+                    raise self._refused(_("flags but (?s)"))
                 return self._sequence(list(value[3]), end)
             case "MAX_REPEAT" | "MIN_REPEAT":
                 least, most, body = value
                 return self._repeat(least, most, body, end)
             case "AT":
-                raise self._refused("an anchor inside")
+                raise self._refused(_("an anchor inside"))
             case other:
                 raise self._refused(
-                    {"GROUPREF": "a back reference"}.get(other, other.lower().replace("_", " "))
+                    {"GROUPREF": _("a back reference")}.get(other, other.lower().replace("_", " "))
                 )
 
     def _repeat(self, least: int, most: int, body: Any, end: int) -> int:

@@ -167,8 +167,8 @@ class Engine:
         sampling = sampling or SamplingSettings()
         prompts: list[Any] = [prompt] if isinstance(prompt, str) else list(prompt)
         V = self.model.settings.vocab_size
-        check_ids("logit_bias token", list(sampling.logit_bias), V)
-        check_ids("stop token", stop_tokens, V)
+        check_ids(_("logit_bias token"), list(sampling.logit_bias), V)
+        check_ids(_("stop token"), stop_tokens, V)
         constraint = self._constraint(pattern, choices, banned)
         ends = (*stop_tokens, self.tokenizer.end_of_text)
         return Request(
@@ -262,7 +262,7 @@ class Engine:
         return Prompt(text, before + own, healing_points(self.tokenizer, constraint, healed))
 
     def _exact_prompt(self, ids: Sequence[int], constraint: Constraint) -> Prompt:
-        check_ids("prompt token", ids, self.tokenizer.vocab_size)
+        check_ids(_("prompt token"), ids, self.tokenizer.vocab_size)
         if not ids:
             raise SettingsError(_("a prompt of ids needs at least one; give a text for none"))
         context = self.model.settings.context_length

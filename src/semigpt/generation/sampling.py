@@ -88,20 +88,28 @@ class SamplingSettings:
 
         top_k, top_p, min_p = self.top_k, self.top_p, self.min_p
         in_range = 0 <= self.temperature <= LARGEST
-        require("temperature", in_range, f"0 or more, at most {LARGEST:,.0f}")
-        require("top_k", top_k is None or top_k >= 1, "at least 1")
-        require("top_p", top_p is None or 0 < top_p <= 1, "more than 0 and at most 1")
+        require(
+            "temperature", in_range, _("0 or more, at most {largest:,.0f}").format(largest=LARGEST)
+        )
+        require("top_k", top_k is None or top_k >= 1, _("at least 1"))
+        require("top_p", top_p is None or 0 < top_p <= 1, _("more than 0 and at most 1"))
         require("min_p", min_p is None or 0 <= min_p <= 1, "from 0 to 1")
         positive = 1 / LARGEST <= self.repetition_penalty <= LARGEST
         require(
-            "repetition_penalty", positive, f"more than 0, at most {LARGEST:,.0f} (1 does nothing)"
+            "repetition_penalty",
+            positive,
+            _("more than 0, at most {largest:,.0f} (1 does nothing)").format(largest=LARGEST),
         )
         limits = {"frequency_penalty": LARGEST, "presence_penalty": LARGEST, "length_penalty": 10.0}
         for name, limit in limits.items():
             in_range = abs(getattr(self, name)) <= limit
-            require(name, in_range, f"a finite number, at most {limit:,.0f} in size")
-        require("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, "0 or more")
-        require("num_beams", self.num_beams >= 1, "at least 1")
+            require(
+                name,
+                in_range,
+                _("a finite number, at most {limit:,.0f} in size").format(limit=limit),
+            )
+        require("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, _("0 or more"))
+        require("num_beams", self.num_beams >= 1, _("at least 1"))
         for token, bias in self.logit_bias.items():
             if not (abs(bias) <= LARGEST or bias == -math.inf):
                 raise SettingsError(

@@ -57,10 +57,16 @@ class Cut:
     @property
     def told(self) -> str:
         """In one line, for a person."""
-        return (
-            f"keeps {self.kept:,} of {self.tokens:,} tokens and {self.parameters:,} of "
-            f"{self.whole_parameters:,} parameters; the validation split takes "
-            f"{self.more - 1:.2%} more tokens"
+        return _(
+            "keeps {kept:,} of {tokens:,} tokens and {parameters:,} of "
+            "{whole_parameters:,} parameters; the validation split takes "
+            "{more:.2%} more tokens"
+        ).format(
+            kept=self.kept,
+            tokens=self.tokens,
+            parameters=self.parameters,
+            whole_parameters=self.whole_parameters,
+            more=self.more - 1,
         )
 
 

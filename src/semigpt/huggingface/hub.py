@@ -61,9 +61,9 @@ def hub_errors(name: str) -> Iterator[None]:
         yield
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "nothing"
-        advice = "try again later"
+        advice = _("try again later")
         if status in (401, 403, 404):
-            advice = "check the name, or log in with `hf auth login`"
+            advice = _("check the name, or log in with `hf auth login`")
         raise CheckpointError(
             _("{name}: {endpoint} answered {status}: {advice}").format(
                 name=name, endpoint=constants.ENDPOINT, status=status, advice=advice

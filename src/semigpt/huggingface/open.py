@@ -73,11 +73,11 @@ def _pair(folder: Path, context_length: int | None) -> tuple[LanguageModel, Toke
         raise CheckpointError(
             _(
                 "the tokenizer in {folder} has {vocab_size:,} tokens, the model "
-                "{vocab_size2:,}: put the tokenizer there that it was trained with"
+                "{model_tokens:,}: put the tokenizer there that it was trained with"
             ).format(
                 folder=folder,
                 vocab_size=tokenizer.vocab_size,
-                vocab_size2=model.settings.vocab_size,
+                model_tokens=model.settings.vocab_size,
             )
         )
     return model, tokenizer

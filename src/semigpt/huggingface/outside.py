@@ -22,7 +22,7 @@ from semigpt.auto import Size
 from semigpt.errors import CheckpointError, SettingsError, TokenizerError
 from semigpt.huggingface.folder import LARGEST_SURPLUS, weight_files
 from semigpt.huggingface.integrity import opened, read_header
-from semigpt.language import _
+from semigpt.language import N_, _
 from semigpt.models.base import Cache, LanguageModel, ModelSettings
 from semigpt.models.loss import token_loss
 from semigpt.storage import read_json
@@ -71,7 +71,7 @@ class OutsideModel(LanguageModel):
     """A net of transformers'. Raises CheckpointError for one that reads what comes later."""
 
     kind: ClassVar[str] = "transformers"
-    description: ClassVar[str] = "any causal model that transformers loads"
+    description: ClassVar[str] = N_("any causal model that transformers loads")
     Settings: ClassVar[type[ModelSettings]] = OutsideSettings
     settings: OutsideSettings
 
@@ -171,7 +171,11 @@ def load_outside(folder: Path, context_length: int) -> OutsideModel:
             _("{folder} cannot be read: {error}").format(folder=folder / "config.json", error=error)
         ) from None
     tensors, elements = _sizes(folder)
-    transformers = _transformers(f"{folder} is of model_type {config.get('model_type')!r}, which")
+    transformers = _transformers(
+        _("{folder} is of model_type {model_type!r}, which").format(
+            folder=folder, model_type=config.get("model_type")
+        )
+    )
     free = free_memory()
     if free is not None and 4 * elements > free:
         raise CheckpointError(
@@ -205,7 +209,9 @@ def converted_tokenizer(folder: Path) -> Tokenizer:
     Raises SettingsError where transformers is not installed, TokenizerError, with what it says,
     where it makes none of them.
     """
-    transformers = _transformers(f"{folder} has no tokenizer.json; its older files")
+    transformers = _transformers(
+        _("{folder} has no tokenizer.json; its older files").format(folder=folder)
+    )
     try:
         found = transformers.AutoTokenizer.from_pretrained(str(folder), **SAFE)
         content = found.backend_tokenizer.to_str().encode()

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from semigpt.auto import Size
 from semigpt.errors import SettingsError
-from semigpt.language import _
+from semigpt.language import N_, _
 from semigpt.models import gpt2
 from semigpt.models.base import LanguageModel, LayerPass, ModelSettings
 from semigpt.models.loss import linear_loss
@@ -196,7 +196,7 @@ class AttentionModel(_EmbeddingModel):
     """Rung two: the next token is predicted from a weighted mean over the whole context."""
 
     kind: ClassVar[str] = "attention"
-    description: ClassVar[str] = "one head that looks back"
+    description: ClassVar[str] = N_("one head that looks back")
     Settings: ClassVar[type[AttentionSettings]] = AttentionSettings
     small: ClassVar[Mapping[str, Any]] = {"context_length": 16}
     book: ClassVar[Mapping[str, Any]] = {"context_length": 8, "width": 32}
@@ -267,7 +267,7 @@ class MultiHeadModel(_EmbeddingModel):
     """Rung three: several softmaxes attend to several things, with as many weights as one."""
 
     kind: ClassVar[str] = "multihead"
-    description: ClassVar[str] = "several heads side by side"
+    description: ClassVar[str] = N_("several heads side by side")
     Settings: ClassVar[type[AttentionSettings]] = MultiHeadSettings
     small: ClassVar[Mapping[str, Any]] = {"context_length": 16}
     book: ClassVar[Mapping[str, Any]] = {**AttentionModel.book, "num_heads": 4}
@@ -341,7 +341,7 @@ class FeedForwardModel(_EmbeddingModel):
     """Rung four: attention only averages; the feed-forward computes with the average."""
 
     kind: ClassVar[str] = "feedforward"
-    description: ClassVar[str] = "a network after looking"
+    description: ClassVar[str] = N_("a network after looking")
     Settings: ClassVar[type[AttentionSettings]] = FeedForwardSettings
     small: ClassVar[Mapping[str, Any]] = {"context_length": 16, "dropout": 0.0}
     book: ClassVar[Mapping[str, Any]] = {**MultiHeadModel.book, "dropout": 0.1}
@@ -419,7 +419,7 @@ class BlocksModel(_EmbeddingModel):
     """
 
     kind: ClassVar[str] = "blocks"
-    description: ClassVar[str] = "residual blocks with LayerNorm, stacked (GPT-2)"
+    description: ClassVar[str] = N_("residual blocks with LayerNorm, stacked (GPT-2)")
     Settings: ClassVar[type[AttentionSettings]] = BlocksSettings
     small: ClassVar[Mapping[str, Any]] = {"context_length": 16, "num_layers": 2, "dropout": 0.0}
     book: ClassVar[Mapping[str, Any]] = {**FeedForwardModel.book, "num_layers": 4}

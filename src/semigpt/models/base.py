@@ -306,8 +306,8 @@ def check_ids(ids: Tensor, vocab_size: int) -> None:
         raise SettingsError(
             _(
                 "token id {wrong} is outside the vocabulary of {vocab_size} tokens "
-                "(0 to {vocab_size2}); encode the text with the model's own tokenizer"
-            ).format(wrong=wrong, vocab_size=vocab_size, vocab_size2=vocab_size - 1)
+                "(0 to {last}); encode the text with the model's own tokenizer"
+            ).format(wrong=wrong, vocab_size=vocab_size, last=vocab_size - 1)
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from semigpt.auto import Size
+from semigpt.language import N_
 from semigpt.models.base import LanguageModel, ModelSettings
 from semigpt.models.loss import loss_and_gradient, token_loss
 
@@ -35,7 +36,7 @@ class SemiGPT(LanguageModel):
     """The book's `semiGPT`: an embedding table `[V, V]` whose rows are the logits."""
 
     kind: ClassVar[str] = "bigram"
-    description: ClassVar[str] = "one table: the token before"
+    description: ClassVar[str] = N_("one table: the token before")
     Settings: ClassVar[type[ModelSettings]] = BigramSettings
     small: ClassVar[Mapping[str, Any]] = {"context_length": 16}
     book_loss: ClassVar[float | None] = 3.40

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from semigpt.auto import Choice
 from semigpt.errors import SettingsError
-from semigpt.language import _
+from semigpt.language import N_, _
 from semigpt.models.base import ModelSettings, own_settings, windows_of
 from semigpt.models.cache import KeyValueCache
 from semigpt.models.gpt import GPT, Forward, GPTSettings, RunBlock, run_plainly
@@ -139,7 +139,7 @@ class MemoryGPT(GPT):
     """A GPT with a memory. Until `set_counts` fills it, the model is a plain `gpt`."""
 
     kind: ClassVar[str] = "memory"
-    description: ClassVar[str] = "the counts of n-grams, features from them, and a gate"
+    description: ClassVar[str] = N_("the counts of n-grams, features from them, and a gate")
     Settings: ClassVar[type[ModelSettings]] = MemorySettings
     # Of a width that the compiled step takes, as `gpt`'s is one that it does not.
     small: ClassVar[Mapping[str, Any]] = {
@@ -179,12 +179,12 @@ class MemoryGPT(GPT):
             raise SettingsError(
                 _(
                     "counts of order {order} over {vocab_size} tokens do not fit a "
-                    "memory of order {memory_order} over {vocab_size2}"
+                    "memory of order {memory_order} over {memory_vocab_size}"
                 ).format(
                     order=counts.order,
                     vocab_size=counts.vocab_size,
                     memory_order=self.settings.memory_order,
-                    vocab_size2=self.settings.vocab_size,
+                    memory_vocab_size=self.settings.vocab_size,
                 )
             )
         self.counts = counts

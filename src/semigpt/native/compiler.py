@@ -145,7 +145,7 @@ def _is_whole(library: Path) -> bool:
 def check_memory(status: Any, function: Any, arguments: tuple[Any, ...]) -> Any:
     """An `errcheck` of ctypes for C that returns less than 0 where it cannot allocate."""
     if status < 0:
-        raise MemoryError(f"no memory left for {function.__name__}")
+        raise MemoryError(_("no memory left for {name__}").format(name__=function.__name__))
     return status
 
 
@@ -227,7 +227,9 @@ def _compile(
                     path = built.replace(home / f"{name}-{sha256_file(built)[:20]}.so")
                     fsync(home)
                     return path
-                lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+                lines = done.stderr.strip().splitlines() or [
+                    _("exit code {returncode}").format(returncode=done.returncode)
+                ]
                 message = next((line for line in lines if "error" in line), lines[0])
     except (OSError, subprocess.SubprocessError) as error:
         message = str(error)

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from semigpt.language import _
+
 __all__ = ["restrict"]
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same number on every processor
@@ -52,7 +54,9 @@ def restrict(readable: Iterable[Path]) -> bool:
             try:
                 rule = struct.pack("=Qi", READ_FILE | READ_FOLDER, folder)
                 if system.syscall(ADD_RULE, rules, PATH_BENEATH, rule, 0):
-                    raise OSError(ctypes.get_errno(), f"Landlock does not take {path}")
+                    raise OSError(
+                        ctypes.get_errno(), _("Landlock does not take {path}").format(path=path)
+                    )
             finally:
                 os.close(folder)
         ended = system.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)

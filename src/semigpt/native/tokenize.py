@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semigpt.language import _
 from semigpt.native.ahead import compiled
 from semigpt.native.compiler import NativeUnavailableError, check_memory
 
@@ -75,7 +76,7 @@ class Encoder:
         self._handle = handle
         self._code_points = code_points  # the C reads this table as long as it lives
         if not handle:
-            raise MemoryError("no memory left for an encoder's tables")
+            raise MemoryError(_("no memory left for an encoder's tables"))
 
     def __call__(self, text: str) -> NDArray[np.uint32]:
         """The ids of a text without lone surrogates: 1-D."""
@@ -140,7 +141,7 @@ def count_words(documents: Iterable[str], classes: NDArray[np.uint8]) -> dict[st
     c = library()
     handle = c.semigpt_words_new(classes.ctypes.data)
     if not handle:
-        raise MemoryError("no memory left to count words")
+        raise MemoryError(_("no memory left to count words"))
     try:
         for document in documents:
             utf8 = document.encode("utf-8", "surrogatepass")

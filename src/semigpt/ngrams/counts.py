@@ -283,9 +283,9 @@ def checked_ids(ids: npt.ArrayLike, vocab_size: int) -> Ids:
     if array.size and not 0 <= int(array.min()) <= int(array.max()) < vocab_size:
         raise SettingsError(
             _(
-                "token ids from {array} to {array2} do not fit a vocabulary of "
+                "token ids from {first} to {last} do not fit a vocabulary of "
                 "{vocab_size}: use the tokenizer that made them"
-            ).format(array=array.min(), array2=array.max(), vocab_size=vocab_size)
+            ).format(first=array.min(), last=array.max(), vocab_size=vocab_size)
         )
     return array.astype(np.min_scalar_type(max(vocab_size - 1, 0)), copy=False)
 

@@ -136,7 +136,7 @@ def _load(path: Path) -> Tokenizer:
     config_path = path.with_name(CONFIG_FILE)
     if config_path.exists():
         config = _read_json(config_path)
-    tokenizer, reason = None, "its ids are not those of a tokenizer of its kind with its tokens"
+    tokenizer, reason = None, _("its ids are not those of a tokenizer of its kind with its tokens")
     try:
         tokenizer = _from_tokenizer_json(document)
         if fingerprint_of(document) != tokenizer.fingerprint:
@@ -219,8 +219,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         return read_json(path, LARGEST_TOKENIZER)
     except OSError as error:
         raise TokenizerError(
-            _("no tokenizer in {parent}: {name}: {value}").format(
-                parent=path.parent, name=path.name, value=error.strerror or error
+            _("no tokenizer in {parent}: {name}: {reason}").format(
+                parent=path.parent, name=path.name, reason=error.strerror or error
             )
         ) from None
     except ValueError as error:

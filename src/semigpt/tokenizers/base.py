@@ -182,8 +182,8 @@ class Tokenizer(ABC):
             write_files(folder, self.files(context_length))
         except OSError as error:
             raise TokenizerError(
-                _("cannot save the tokenizer in {folder}: {value}").format(
-                    folder=folder, value=error.strerror or error
+                _("cannot save the tokenizer in {folder}: {reason}").format(
+                    folder=folder, reason=error.strerror or error
                 )
             ) from error
 

@@ -137,8 +137,8 @@ class CharTokenizer(Tokenizer):
                 raise TokenizerError(
                     _(
                         "a vocabulary of {max_vocab_size} leaves no room for characters: "
-                        "bytes and special tokens take {extras}; give at least {extras2}"
-                    ).format(max_vocab_size=max_vocab_size, extras=extras, extras2=extras + 1)
+                        "bytes and special tokens take {extras}; give at least {least}"
+                    ).format(max_vocab_size=max_vocab_size, extras=extras, least=extras + 1)
                 )
             frequent = sorted(frequent, key=lambda c: (-counts[c], c))[: max_vocab_size - extras]
         return cls(frequent, normalization=normalization, special_tokens=special_tokens)

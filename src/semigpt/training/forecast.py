@@ -89,7 +89,7 @@ def check_resources(
     memory = FLOAT_BYTES * (copies * parameters + 2 * logits)
     free = available_memory(device)
     if free is not None and memory > free:
-        smaller = "a smaller model with --from" if from_model else "a smaller --size"
+        smaller = _("a smaller model with --from") if from_model else "a smaller --size"
         raise SettingsError(
             _(
                 "this run needs at least {memory} of memory and {device} has "

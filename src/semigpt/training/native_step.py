@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from semigpt.errors import SettingsError
-from semigpt.language import _
+from semigpt.language import N_, _
 from semigpt.models.attention import BlocksModel
 from semigpt.models.gpt import GPT
 from semigpt.models.gpt_native import fits, gpt_shape, gpt_weights
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 __all__ = ["NativeBlocksStep", "NativeGPTStep", "NativeMemoryStep", "available", "limits"]
 
-GPT_LIMITS = (
+GPT_LIMITS = N_(
     "a CPU, Qwen3's shape without biases, widths in multiples of 16, heads in multiples of 32, "
-    f"and a context up to {gpt_step.LONGEST}"
+    "and a context up to {longest}"
 )
-BLOCKS_LIMITS = (
+BLOCKS_LIMITS = N_(
     "a CPU, float32, ReLU, widths in multiples of 16, heads in multiples of 4, and a context up to "
-    f"{blocks_step.LONGEST}"
+    "{longest}"
 )
 
 
 def limits(model: GPT | BlocksModel) -> str | None:
     """What the step in C takes, where this model is not it; None where it is."""
     if isinstance(model, GPT):
-        return None if fits(model) else GPT_LIMITS
+        return None if fits(model) else _(GPT_LIMITS).format(longest=gpt_step.LONGEST)
     relu = model.settings.activation is None
     return (
         None
         if relu and blocks_step.fits(blocks_shape(model), model.parameters())
-        else BLOCKS_LIMITS
+        else _(BLOCKS_LIMITS).format(longest=blocks_step.LONGEST)
     )
 
 

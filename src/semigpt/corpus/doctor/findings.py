@@ -33,6 +33,7 @@ from semigpt.corpus.doctor.characters import (
 )
 from semigpt.corpus.doctor.jamo import HALF_WIDTH, JAMO_RUN, JAMO_SIGN, full_width, spelled
 from semigpt.corpus.doctor.markup import HTML, HTML_SIGN, plain
+from semigpt.language import N_, _
 
 __all__ = [
     "BY_NAME",
@@ -97,93 +98,98 @@ _MASK = "--mask-personal"
 FILE_FINDINGS = (
     Finding(
         "encoding",
-        "files in no encoding that is read: bytes that fit none, encodings mixed, UTF-16 without "
-        "a mark, Johab, ISO-2022-KR",
+        N_(
+            "files in no encoding that is read: bytes that fit none, "
+            "encodings mixed, UTF-16 without "
+            "a mark, Johab, ISO-2022-KR"
+        ),
         "--fix encoding",
     ),
 )
 TEXT_FINDINGS = (
     Finding(
         "byte-order-mark",
-        "U+FEFF at the start of a document",
+        N_("U+FEFF at the start of a document"),
         "--fix byte-order-mark",
         lossless=True,
         detect=substitution(BYTE_ORDER_MARK, ""),
         prefilter=STRANGE,
     ),
-    Finding("mojibake", "Korean decoded with the wrong codec", "--fix mojibake", detect=mojibake),
+    Finding(
+        "mojibake", N_("Korean decoded with the wrong codec"), "--fix mojibake", detect=mojibake
+    ),
     Finding(
         "replacement",
-        "U+FFFD: characters that were lost before",
+        N_("U+FFFD: characters that were lost before"),
         "",
         detect=lost,
         prefilter=STRANGE,
     ),
     Finding(
         "html",
-        "tags and entities",
+        N_("tags and entities"),
         "--fix html",
         detect=substitution(HTML, plain),
         prefilter=HTML_SIGN,
     ),
     Finding(
         "surrogates",
-        "halves of UTF-16 pairs, which UTF-8 and Parquet cannot hold",
+        N_("halves of UTF-16 pairs, which UTF-8 and Parquet cannot hold"),
         "always: U+FFFD",
         detect=substitution(SURROGATE, scalar),
         prefilter=STRANGE,
     ),
     Finding(
         "control",
-        "NULs and control characters",
+        N_("NULs and control characters"),
         "--fix control",
         detect=substitution(CONTROL, without_control),
         prefilter=STRANGE,
     ),
     Finding(
         "line-ends",
-        "line ends other than \\n",
+        N_("line ends other than \\n"),
         "--fix line-ends",
         detect=substitution(LINE_END, "\n"),
         prefilter=STRANGE,
     ),
     Finding(
         "half-width-jamo",
-        "half-width jamo, for which there are full-width ones",
+        N_("half-width jamo, for which there are full-width ones"),
         "--fix half-width-jamo",
         detect=substitution(HALF_WIDTH, full_width),
         prefilter=STRANGE,
     ),
     Finding(
         "spelled-jamo",
-        "syllables and words spelled in compatibility jamo",
+        N_("syllables and words spelled in compatibility jamo"),
         "--fix spelled-jamo",
         detect=substitution(JAMO_RUN, spelled),
         prefilter=JAMO_SIGN,
     ),
     Finding(
         "zero-width",
-        "characters without width, those inside emoji left alone",
+        N_("characters without width, those inside emoji left alone"),
         "--fix zero-width",
         detect=zero_width,
         prefilter=STRANGE,
     ),
     Finding(
         "decomposed",
-        "characters that are not composed (NFC), as macOS writes syllables",
+        N_("characters that are not composed (NFC), as macOS writes syllables"),
         "--fix decomposed",
         lossless=True,
         detect=decomposed,
     ),
     Finding(
         "repeats",
-        "a character many times in a row",
+        N_("a character many times in a row"),
         f"--squeeze {SQUEEZE_DEFAULT}",
         detect=repeats(SQUEEZE_DEFAULT),
     ),
     Finding(
         "email",
-        "e-mail addresses",
+        N_("e-mail addresses"),
         _MASK,
         detect=_masked(personal.EMAIL, "[이메일]"),
         prefilter=_AT,
@@ -191,7 +197,7 @@ TEXT_FINDINGS = (
     ),
     Finding(
         "resident-number",
-        "resident registration numbers",
+        N_("resident registration numbers"),
         _MASK,
         detect=_masked(personal.RESIDENT, "[주민등록번호]", personal.is_resident),
         prefilter=personal.LONG_NUMBER,
@@ -199,7 +205,7 @@ TEXT_FINDINGS = (
     ),
     Finding(
         "card-number",
-        "card numbers",
+        N_("card numbers"),
         _MASK,
         detect=_masked(personal.CARD, "[카드번호]", personal.is_card),
         prefilter=personal.LONG_NUMBER,
@@ -207,7 +213,7 @@ TEXT_FINDINGS = (
     ),
     Finding(
         "phone-number",
-        "telephone numbers",
+        N_("telephone numbers"),
         _MASK,
         detect=_masked(personal.PHONE, "[전화번호]"),
         prefilter=personal.LONG_NUMBER,
@@ -215,7 +221,7 @@ TEXT_FINDINGS = (
     ),
     Finding(
         "account-number",
-        "account numbers",
+        N_("account numbers"),
         _MASK,
         detect=_ACCOUNT,
         prefilter=personal.LONG_NUMBER,
@@ -223,10 +229,10 @@ TEXT_FINDINGS = (
     ),
 )
 DOCUMENT_FINDINGS = (
-    Finding("empty", "documents of nothing but white space", "--fix empty", lossless=True),
-    Finding("tiny", "documents of a few characters", "--min-characters"),
-    Finding("duplicate", "documents that came before, word for word", "--fix duplicate"),
-    Finding("near-duplicate", "documents almost the same as one before", "--near-duplicates"),
+    Finding("empty", N_("documents of nothing but white space"), "--fix empty", lossless=True),
+    Finding("tiny", N_("documents of a few characters"), "--min-characters"),
+    Finding("duplicate", N_("documents that came before, word for word"), "--fix duplicate"),
+    Finding("near-duplicate", N_("documents almost the same as one before"), "--near-duplicates"),
 )
 BY_NAME = {
     finding.name: finding for finding in (*FILE_FINDINGS, *TEXT_FINDINGS, *DOCUMENT_FINDINGS)
@@ -238,12 +244,12 @@ PERSONAL = frozenset(finding.name for finding in TEXT_FINDINGS if finding.privat
 
 # What the counts of characters show. Joiners are left out because they may be inside emoji.
 _SIGNS = {
-    "control characters": CONTROL,
-    "characters without width": re.compile(f"(?![\u200c\u200d])[{INVISIBLE}]"),
-    "half-width jamo": HALF_WIDTH,
-    "line ends other than \\n": re.compile("[\r\u2028\u2029]"),
-    "lone surrogates": re.compile("[\ud800-\udfff]"),
-    "lost characters (U+FFFD)": REPLACEMENT,
+    N_("control characters"): CONTROL,
+    N_("characters without width"): re.compile(f"(?![\u200c\u200d])[{INVISIBLE}]"),
+    N_("half-width jamo"): HALF_WIDTH,
+    N_("line ends other than \\n"): re.compile("[\r\u2028\u2029]"),
+    N_("lone surrogates"): re.compile("[\ud800-\udfff]"),
+    N_("lost characters (U+FFFD)"): REPLACEMENT,
 }
 # Not the next line (U+0085), no-break space and middle dot, which Korean text has of its own.
 _MISREAD = re.compile("[\x80-\x84\x86-\x9f\xa1-\xb6\xb8-\xff]")
@@ -259,8 +265,10 @@ def counted_signs(counts: Mapping[str, int]) -> list[str]:
     found = []
     for name, pattern in _SIGNS.items():
         if number := sum(count for character, count in counts.items() if pattern.match(character)):
-            found.append(f"{name} ({number:,})")
+            found.append(f"{_(name)} ({number:,})")
     misread = sum(count for character, count in counts.items() if _MISREAD.match(character))
     if misread > MISREAD_FRACTION * sum(counts.values()):
-        found.append(f"characters of misread Korean, as it looks ({misread:,})")
+        found.append(
+            _("characters of misread Korean, as it looks ({misread:,})").format(misread=misread)
+        )
     return found

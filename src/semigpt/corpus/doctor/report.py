@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from semigpt.corpus.doctor.findings import BY_NAME
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -95,7 +96,8 @@ class Report:
             read += f", {self.bytes / 1e6 / self.seconds:.0f} MB/s"
         lines = [Text(read)]
         lines += [
-            Text(f"{number:,} text files in {name}") for name, number in self.encodings.items()
+            Text(_("{number:,} text files in {encoding}").format(number=number, encoding=_(name)))
+            for name, number in self.encodings.items()
         ]
         lines += [Text(note) for note in self.notes]
         table = Table(box=None, pad_edge=False)
@@ -104,9 +106,9 @@ class Report:
         table.add_column("places", justify="right")
         if self.kept is not None:
             table.add_column("repaired", justify="right")
-        table.add_column("what it is, and an example")
+        table.add_column(_("what it is, and an example"))
         if self.kept is None:
-            table.add_column("repaired by", no_wrap=True)
+            table.add_column(_("repaired by"), no_wrap=True)
         for name, row in self.rows.items():
             if not row.documents and not row.repaired:
                 continue
@@ -114,7 +116,7 @@ class Report:
             cells: list[str | Text] = [name, f"{row.documents:,}", f"{row.places:,}"]
             if self.kept is not None:
                 cells.append(f"{row.repaired:,}")
-            shown = Text(finding.meaning)
+            shown = Text(_(finding.meaning))
             for example in row.examples[:1]:
                 arrow = f" → {example.became}" if example.became else ""
                 shown.append(f"\n{example.found}{arrow}", style="dim")
@@ -124,7 +126,7 @@ class Report:
                     (finding.flag or "nothing") + (" (default)" if finding.lossless else "")
                 )
             table.add_row(*cells)
-        end: list[Text | Table] = [Text("nothing found")] if not table.row_count else [table]
+        end: list[Text | Table] = [Text(_("nothing found"))] if not table.row_count else [table]
         if self.kept is not None:
             end.append(
                 Text("written: " + ", ".join(f"{split} {n:,}" for split, n in self.kept.items()))
@@ -166,7 +168,8 @@ class Report:
             )
             body.append(f"| {' | '.join(cells)} |")
         notes = [
-            f"{number:,} text files in {name}" for name, number in self.encodings.items()
+            _("{number:,} text files in {encoding}").format(number=number, encoding=_(name))
+            for name, number in self.encodings.items()
         ] + self.notes
         body += ["", *(f"- {note}" for note in notes)]
         return "\n".join([*front, *body]).rstrip("\n") + "\n"

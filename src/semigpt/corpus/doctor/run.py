@@ -124,9 +124,9 @@ def clean(
     except OSError as error:
         raise CorpusError(
             _(
-                "{out}: cannot be written ({value}): "
+                "{out}: cannot be written ({reason}): "
                 "free some room, or name another folder with --out"
-            ).format(out=out, value=error.strerror or error)
+            ).format(out=out, reason=error.strerror or error)
         ) from None
     return report
 

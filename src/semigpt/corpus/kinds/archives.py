@@ -22,14 +22,14 @@ from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Document, Reading
 from semigpt.corpus.request import FileRequest, ReadDocuments, Reader
 from semigpt.errors import CorpusError
-from semigpt.language import _
+from semigpt.language import N_, _
 
 __all__ = ["ARCHIVES", "Find", "archive_reader"]
 
 CHUNK_BYTES = 1 << 20
 LINK = 0o12
-NOT_READ = "not of a kind that is read here"
-TOO_DEEP = "not read, because archives are read no deeper"
+NOT_READ = N_("not of a kind that is read here")
+TOO_DEEP = N_("not read, because archives are read no deeper")
 
 # The ending and the reader of a file of this name, None where it is not read.
 Find = Callable[[Path], tuple[str, Reader] | None]
@@ -84,7 +84,7 @@ class _Archive:
 
         Raises CorpusError, naming archive and member, where one is broken.
         """
-        with library_errors(where, "an archive"):
+        with library_errors(where, _("an archive")):
             for count, (name, file) in enumerate(ARCHIVES[request.extension](request, where), 1):
                 if count > MEMBERS:
                     raise CorpusError(
@@ -99,7 +99,7 @@ class _Archive:
                 reader = self.find(path)
                 shown = f"{where.rpartition('/')[2]}, {name}"
                 if reader is None or (reader[0] in ARCHIVES and depth == ARCHIVE_DEPTH):
-                    self.found.tally(NOT_READ if reader is None else TOO_DEEP, shown)
+                    self.found.tally(_(NOT_READ if reader is None else TOO_DEEP), shown)
                     continue
                 copy = request.scratch / f"member{depth}{reader[0]}{compression_of(path)}"
                 try:

@@ -21,6 +21,8 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+from semigpt.language import _
+
 __all__ = ["Template", "as_python_writes", "conversation_columns", "conversation_template"]
 
 # The text of a row; None where it is not of the kind after all.
@@ -60,7 +62,9 @@ def conversation_template(rows: Sequence[Mapping[str, Any]]) -> tuple[str, Templ
     for name in CHATS:
         if any(_turns(row.get(name)) is not None for row in rows):
             names = ", ".join(repr(name) for name in (system, name) if name)
-            note = f"each row of {names} read as one document of lines 지시:, 질문:, 답:"
+            note = _("each row of {names} read as one document of lines 지시:, 질문:, 답:").format(
+                names=names
+            )
             return note, partial(_chat, system, name)
     pairs = ([[n for n in names if n in texts] for names in pair] for pair in PAIRS)
     pair = next((found for found in pairs if all(found)), None)
@@ -69,7 +73,9 @@ def conversation_template(rows: Sequence[Mapping[str, Any]]) -> tuple[str, Templ
     question, answer = pair[0][0], pair[1][0]
     between = next((name for name in INPUTS if name in texts), "")
     names = ", ".join(repr(name) for name in (system, question, between, answer) if name)
-    note = f"each row of {names} read as one document of lines 질문:, 답: (--column takes one)"
+    note = _(
+        "each row of {names} read as one document of lines 질문:, 답: (--column takes one)"
+    ).format(names=names)
     return note, partial(_instruction, system, question, between, answer)
 
 

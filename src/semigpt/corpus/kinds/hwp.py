@@ -16,7 +16,7 @@ from pathlib import Path
 from semigpt.corpus.kinds.extra import needs_extra
 from semigpt.corpus.kinds.limits import PART_BYTES, Budget
 from semigpt.errors import CorpusError
-from semigpt.language import _
+from semigpt.language import N_, _
 
 __all__ = ["hwp_paragraphs", "record_paragraphs"]
 
@@ -30,7 +30,7 @@ HIDDEN_CONTROLS = {name[::-1] for name in (b"head", b"foot", b"fn  ", b"en  ", b
 SHORT_CONTROLS = {0: "", 10: "\n", 13: "", 24: "-", 25: "", 26: "", 27: "", 28: "", 29: "",
                   30: " ", 31: " "}  # fmt: skip
 TAB = 9
-SAVE_ANEW = "open it in 한글 and save it as .hwpx"
+SAVE_ANEW = N_("open it in 한글 and save it as .hwpx")
 
 
 def hwp_paragraphs(path: Path, where: str) -> Iterator[str]:
@@ -43,7 +43,7 @@ def hwp_paragraphs(path: Path, where: str) -> Iterator[str]:
     if head.startswith(b"HWP Document File V"):
         raise CorpusError(
             _("{where}: is of Hangul 97 or older: {save_anew}").format(
-                where=where, save_anew=SAVE_ANEW
+                where=where, save_anew=_(SAVE_ANEW)
             )
         )
     if head.startswith(b"PK"):
@@ -68,7 +68,7 @@ def hwp_paragraphs(path: Path, where: str) -> Iterator[str]:
         if flags & (PASSWORD | DRM):
             raise CorpusError(
                 _("{where}: is encrypted: {save_anew} without a password").format(
-                    where=where, save_anew=SAVE_ANEW
+                    where=where, save_anew=_(SAVE_ANEW)
                 )
             )
         if flags & DISTRIBUTED:

@@ -86,7 +86,10 @@ def json_texts(text: str, request: FileRequest) -> Iterator[str]:
         # Mostly all have the same part; a document that is empty has none.
         if any(_form(document, shape.texts) is not None for document in documents):
             paths = " or ".join(f"{shape.documents}.{part}" for part in shape.texts[:2])
-            request.reading.tally(f"of {shape.name} shape: read at {paths}", request.path.name)
+            request.reading.tally(
+                _("of {name} shape: read at {paths}").format(name=shape.name, paths=paths),
+                request.path.name,
+            )
             for document in documents:
                 yield _form(document, shape.texts) or ""
             return

@@ -31,7 +31,7 @@ MOST_SPACES = 100  # that one element stands for
 
 def docx_paragraphs(path: Path, where: str) -> Iterator[str]:
     """The paragraphs of a .docx file's body."""
-    with Package.open(path, where, "Word document") as package:
+    with Package.open(path, where, _("Word document")) as package:
         name = "word/document.xml"
         if name not in package.names:
             raise CorpusError(
@@ -47,7 +47,7 @@ def docx_paragraphs(path: Path, where: str) -> Iterator[str]:
 
 def hwpx_paragraphs(path: Path, where: str) -> Iterator[str]:
     """The paragraphs of an .hwpx file, section by section."""
-    with Package.open(path, where, "Hangul document") as package:
+    with Package.open(path, where, _("Hangul document")) as package:
         sections = {
             int(found[1]): name
             for name in package.names
@@ -61,7 +61,7 @@ def hwpx_paragraphs(path: Path, where: str) -> Iterator[str]:
             )
         if b"encryption-data" in package.read("META-INF/manifest.xml", missing=b""):
             raise CorpusError(
-                _("{where}: is encrypted: {save_anew}").format(where=where, save_anew=SAVE_ANEW)
+                _("{where}: is encrypted: {save_anew}").format(where=where, save_anew=_(SAVE_ANEW))
             )
         hidden = {"header", "footer", "footNote", "endNote", "hiddenComment", "parameters"}
         signs = {"tab": "\t", "lineBreak": "\n", "nbSpace": " ", "fwSpace": " ", "hyphen": "-"}
@@ -71,7 +71,7 @@ def hwpx_paragraphs(path: Path, where: str) -> Iterator[str]:
 
 def odt_paragraphs(path: Path, where: str) -> Iterator[str]:
     """The paragraphs of an .odt file's body."""
-    with Package.open(path, where, "OpenDocument text") as package:
+    with Package.open(path, where, _("OpenDocument text")) as package:
         if "content.xml" not in package.names:
             raise CorpusError(
                 _("{where}: no content.xml in it, so it is no OpenDocument text").format(
@@ -80,7 +80,7 @@ def odt_paragraphs(path: Path, where: str) -> Iterator[str]:
             )
         if b"encryption-data" in package.read("META-INF/manifest.xml", missing=b""):
             raise CorpusError(
-                _("{where}: is encrypted: {save_anew}").format(where=where, save_anew=SAVE_ANEW)
+                _("{where}: is encrypted: {save_anew}").format(where=where, save_anew=_(SAVE_ANEW))
             )
         hidden = {"annotation", "note", "tracked-changes", "ruby-text"}
         words = _Words(hidden, {"tab": "\t", "line-break": "\n", "s": " "}, all_is_text=True)

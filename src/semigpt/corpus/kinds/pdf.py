@@ -17,7 +17,7 @@ from typing import IO
 from semigpt.corpus.kinds.extra import missing_extra
 from semigpt.corpus.kinds.limits import Budget
 from semigpt.errors import CorpusError
-from semigpt.language import _
+from semigpt.language import N_, _
 
 __all__ = ["pdf_pages"]
 
@@ -26,9 +26,9 @@ SECONDS_PER_PAGE = 60
 # U+0002 and U+FFFE: a hyphen at a line's end that the page, but not its text, has.
 HYPHEN = re.compile("[\x02\ufffe](?:\r\n|\n)?")
 ERRORS = {
-    "password": "is encrypted: save it without a password",
-    "format": "is no PDF, or was cut short",
-    "page": "a page of it is broken",
+    "password": N_("is encrypted: save it without a password"),
+    "format": N_("is no PDF, or was cut short"),
+    "page": N_("a page of it is broken"),
 }
 
 
@@ -37,7 +37,7 @@ def pdf_pages(path: Path, where: str) -> Iterator[str]:
     with path.open("rb") as file:
         # Readers look for the mark in the first kilobyte.
         if b"%PDF-" not in file.read(1024):
-            raise CorpusError(f"{where}: {ERRORS['format']}")
+            raise CorpusError(f"{where}: {_(ERRORS['format'])}")
     command = [sys.executable, "-I", str(READER), str(path.absolute())]
     budget = Budget(where, path.stat().st_size)
     process = subprocess.Popen(
@@ -76,7 +76,7 @@ def _page(process: "subprocess.Popen[bytes]", pipe: IO[bytes], where: str) -> by
     if line.startswith("error "):
         if line == "error library":
             raise missing_extra("PDF", "pypdfium2")
-        raise CorpusError(f"{where}: {ERRORS[line.removeprefix('error ')]}")
+        raise CorpusError(f"{where}: {_(ERRORS[line.removeprefix('error ')])}")
     if late.is_set():
         raise CorpusError(
             _("{where}: a page of it took more than {seconds_per_page} s to read").format(

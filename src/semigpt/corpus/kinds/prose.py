@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from semigpt.corpus.request import FileRequest, Reader, from_start
+from semigpt.language import N_, _
 
 __all__ = ["prose"]
 
-NOTE = "read as one document a file (#by=paragraph or #by=line takes smaller ones)"
+NOTE = N_("read as one document a file (#by=paragraph or #by=line takes smaller ones)")
 
 
 def prose(paragraphs: Callable[[FileRequest], Iterable[str]], kind: str) -> Reader:
@@ -35,9 +36,9 @@ def prose(paragraphs: Callable[[FileRequest], Iterable[str]], kind: str) -> Read
                 text = "\n".join(found)
                 if text:
                     if request.options.by is None:
-                        reading.tally(NOTE, request.path.name)
+                        reading.tally(_(NOTE), request.path.name)
                     yield text
                 else:
-                    reading.tally("no text was found in it", request.path.name)
+                    reading.tally(_("no text was found in it"), request.path.name)
 
     return Reader(from_start(texts, kind), running=True)

@@ -26,6 +26,7 @@ from semigpt.corpus.kinds.workbooks import workbook
 from semigpt.corpus.library import library_errors
 from semigpt.corpus.reading import Document
 from semigpt.corpus.request import FileRequest, Reader, from_start
+from semigpt.language import _
 
 __all__ = ["kinds"]
 
@@ -49,10 +50,10 @@ def kinds(find: Find) -> dict[str, Reader]:
         ".xlsx": workbook(xlsx_sheets),
         ".xlsm": workbook(xlsx_sheets),
         ".ods": workbook(ods_sheets),
-        ".docx": prose(_from_path(docx_paragraphs), "a Word document"),
-        ".odt": prose(_from_path(odt_paragraphs), "an OpenDocument text"),
-        ".hwpx": prose(_from_path(hwpx_paragraphs), "a Hangul document"),
-        ".hwp": prose(_from_path(hwp_paragraphs), "a Hangul document"),
+        ".docx": prose(_from_path(docx_paragraphs), _("a Word document")),
+        ".odt": prose(_from_path(odt_paragraphs), _("an OpenDocument text")),
+        ".hwpx": prose(_from_path(hwpx_paragraphs), _("a Hangul document")),
+        ".hwp": prose(_from_path(hwp_paragraphs), _("a Hangul document")),
         ".epub": prose(_from_path(epub_paragraphs), "an EPUB"),
         ".pdf": prose(_from_path(pdf_pages), "a PDF"),
         **dict.fromkeys(ARCHIVES, archive),

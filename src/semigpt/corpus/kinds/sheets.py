@@ -193,14 +193,14 @@ def _xlsx_rows(package: Package, where: str, part: str, strings: list[str]) -> I
 
 def ods_sheets(path: Path, where: str) -> Iterator[Sheet]:
     """The sheets of an .ods file. Raises CorpusError where it is broken or encrypted."""
-    with Package.open(path, where, "OpenDocument sheet") as package:
+    with Package.open(path, where, _("OpenDocument sheet")) as package:
         if "content.xml" not in package.names:
             raise CorpusError(
                 _("{where}: no content.xml in it, so it is no .ods file").format(where=where)
             )
         if b"encryption-data" in package.read("META-INF/manifest.xml", missing=b""):
             raise CorpusError(
-                _("{where}: is encrypted: {save_anew}").format(where=where, save_anew=SAVE_ANEW)
+                _("{where}: is encrypted: {save_anew}").format(where=where, save_anew=_(SAVE_ANEW))
             )
         found = _OdsRows()
         xml = package.read("content.xml")

@@ -11,10 +11,11 @@ from semigpt.corpus.kinds.html_pages import DECLARED_CHARSET
 from semigpt.corpus.kinds.limits import PART_BYTES, check_size
 from semigpt.corpus.request import FileRequest
 from semigpt.corpus.text import EncodingError, scan_text
+from semigpt.language import N_, _
 
 __all__ = ["decoded", "file_text", "page_text", "plain_file"]
 
-ADVICE = "cut it into smaller files"
+ADVICE = N_("cut it into smaller files")
 
 
 def file_text(request: FileRequest) -> str:
@@ -25,7 +26,7 @@ def file_text(request: FileRequest) -> str:
     scan = scan_file(request.path, request.reading)
     if scan is None:
         return ""
-    check_size(str(request.path), scan.bytes, ADVICE)
+    check_size(str(request.path), scan.bytes, _(ADVICE))
     with open_text(request.path, scan) as file:
         return file.read()
 
@@ -46,7 +47,7 @@ def page_text(request: FileRequest) -> str:
     except EncodingError as refusal:
         with open_binary(request.path) as file:
             content = file.read(PART_BYTES + 1)
-        check_size(str(request.path), len(content), ADVICE)
+        check_size(str(request.path), len(content), _(ADVICE))
         declared = DECLARED_CHARSET.search(content[:4096])
         try:
             text = content.decode(declared[1].decode("ascii")) if declared else None
@@ -54,7 +55,7 @@ def page_text(request: FileRequest) -> str:
             text = None
         if text is None:
             raise refusal from None
-        request.reading.tally("in the encoding that it declares, and read so", request.path.name)
+        request.reading.tally(_("in the encoding that it declares, and read so"), request.path.name)
         return text
 
 

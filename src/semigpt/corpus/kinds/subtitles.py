@@ -11,9 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from semigpt.language import N_, _
+
 __all__ = ["sami_cues", "srt_cues", "vtt_cues"]
 
-PLAIN = "no {} in it, so read as plain text"
+PLAIN = N_("no {times} in it, so read as plain text")
 _TIME = r"\d{1,3}:\d{1,2}:\d{1,2}(?:[,.:]\d{1,4})?"
 TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
 VTT_TIMES = re.compile(r"\s*[\d:.]{5,15}\s+-->\s+[\d:.]{5,15}")
@@ -34,7 +36,7 @@ SPACE = re.compile(r"[ \t\r\n\xa0]+")
 def srt_cues(text: str) -> tuple[list[str], str]:
     """The cues of an .srt file, and a note; without a line of times it is plain text."""
     cues = list(_srt_cues(text))
-    return cues, "" if len(cues) > 1 else PLAIN.format("times of subtitles")
+    return cues, "" if len(cues) > 1 else _(PLAIN).format(times=_("times of subtitles"))
 
 
 def _srt_cues(text: str) -> Iterator[str]:
@@ -61,7 +63,9 @@ def vtt_cues(text: str) -> tuple[list[str], str]:
         if at is not None:
             found = (html.unescape(VTT_TAG.sub("", line)).strip() for line in lines[at + 1 :])
             cues.append("\n".join(filter(None, found)))
-    return (cues, "") if cues else (text.split("\n"), PLAIN.format("times of subtitles"))
+    return (
+        (cues, "") if cues else (text.split("\n"), _(PLAIN).format(times=_("times of subtitles")))
+    )
 
 
 def sami_cues(text: str) -> tuple[list[str], str]:
@@ -71,7 +75,7 @@ def sami_cues(text: str) -> tuple[list[str], str]:
     """
     head, *parts = SYNC.split(text)
     if not parts:
-        return text.split("\n"), PLAIN.format("<SYNC>")
+        return text.split("\n"), _(PLAIN).format(times="<SYNC>")
     cues: list[tuple[str, str]] = []
     for part in parts:
         first, *paragraphs = PARAGRAPH.split(part)
@@ -88,7 +92,9 @@ def sami_cues(text: str) -> tuple[list[str], str]:
         counts, key=lambda name: (name in declared, bool(KOREAN.match(name)), counts[name])
     )
     others = ", ".join(sorted(name for name in counts if name != chosen))
-    note = f"subtitles in more than one language: {chosen} was read, {others} left out"
+    note = _("subtitles in more than one language: {chosen} was read, {others} left out").format(
+        chosen=chosen, others=others
+    )
     return [cue for name, cue in cues if name in ("", chosen)], note
 
 

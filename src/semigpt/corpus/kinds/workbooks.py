@@ -68,8 +68,13 @@ class _Workbook:
             return
         if self.left and wanted is None:
             request.reading.note(
-                f"{request.path.name}: of its sheets, {shortened(', '.join(self.read))} read, and "
-                f"not {shortened(', '.join(self.left))} (#sheet=NAME takes one)"
+                _(
+                    "{name}: of its sheets, {read} read, and not {left} (#sheet=NAME takes one)"
+                ).format(
+                    name=request.path.name,
+                    read=shortened(", ".join(self.read)),
+                    left=shortened(", ".join(self.left)),
+                )
             )
 
     def _texts_of(self, sheet: Sheet) -> Iterator[str]:
@@ -85,7 +90,7 @@ class _Workbook:
             return
         self.read.append(sheet.name)
         if above:
-            self.request.tell(ABOVE)
+            self.request.tell(_(ABOVE))
         assert self.names is not None
         assert self.text_of is not None
         for number, cells in enumerate(chain(head[above + header :], rows), above + header + 1):
@@ -107,7 +112,7 @@ class _Workbook:
             return header if header and names == self.names else None
         try:
             self.text_of = text_of_row(
-                request, names, table[header:], "#sheet=NAME takes another sheet"
+                request, names, table[header:], _("#sheet=NAME takes another sheet")
             )
         except AmbiguousColumnError:
             raise

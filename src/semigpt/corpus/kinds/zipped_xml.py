@@ -14,7 +14,7 @@ from xml.parsers import expat
 
 from semigpt.corpus.kinds.limits import MEMBERS, Budget, check_size
 from semigpt.errors import CorpusError
-from semigpt.language import _
+from semigpt.language import N_, _
 
 __all__ = [
     "SAVE_ANEW",
@@ -30,7 +30,7 @@ __all__ = [
 
 CHUNK_BYTES = 1 << 20
 PARSED_AT_ONCE = 1 << 16
-SAVE_ANEW = "open it in the program that made it and save it without a password"
+SAVE_ANEW = N_("open it in the program that made it and save it without a password")
 Attributes = dict[str, str]
 
 
@@ -69,7 +69,7 @@ class Package:
         if head.startswith(b"\xd0\xcf\x11\xe0"):  # what Office and 한글 encrypt, they wrap in OLE
             raise CorpusError(
                 _("{where}: is encrypted, or of an older format: {save_anew}").format(
-                    where=where, save_anew=SAVE_ANEW
+                    where=where, save_anew=_(SAVE_ANEW)
                 )
             )
         if not zipfile.is_zipfile(path):
@@ -92,7 +92,7 @@ class Package:
             while chunk := file.read(CHUNK_BYTES):
                 size += len(chunk)
                 self._budget.spend(len(chunk))
-                check_size(f"{self.where}, {name}", size, "save the document in parts")
+                check_size(f"{self.where}, {name}", size, _("save the document in parts"))
                 parts.append(chunk)
         return b"".join(parts)
 

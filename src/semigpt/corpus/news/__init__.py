@@ -17,6 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from semigpt.errors import CorpusError
+from semigpt.language import _
 
 if TYPE_CHECKING:
     from semigpt.corpus.news.derivations import Derivation
@@ -75,9 +76,17 @@ def articles_in(split: str, articles: int = DEFAULT_ARTICLES) -> int:
     """
     if split not in _BOOK_SPLITS:
         choices = ", ".join(SPLITS)
-        raise CorpusError(f"the bundled news has no split {split!r}: choose one of {choices}")
+        raise CorpusError(
+            _("the bundled news has no split {split!r}: choose one of {choices}").format(
+                split=split, choices=choices
+            )
+        )
     if articles < 1:
-        raise CorpusError(f"the bundled news cannot have {articles} articles: ask for 1 or more")
+        raise CorpusError(
+            _("the bundled news cannot have {articles} articles: ask for 1 or more").format(
+                articles=articles
+            )
+        )
     return max(1, round(articles * _BOOK_SPLITS[split] / BOOK_ARTICLES))
 
 
