@@ -107,6 +107,8 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     Raises SettingsError, naming `where`, for an unknown key, a missing one, or a value of the wrong
     type.
     """
+    if not isinstance(table, Mapping):
+        raise SettingsError(_("{where} holds no table of settings").format(where=where))
     hints = typing.get_type_hints(cls)
     known = {field.name: field for field in fields(cls)}
     values: dict[str, Any] = {}
@@ -126,7 +128,7 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     if missing:
         raise SettingsError(
             _("{where} lacks {missing}, which {kind} needs").format(
-                where=where, missing=", ".join(missing), name__=cls.__name__
+                where=where, missing=", ".join(missing), kind=cls.__name__
             )
         )
     return cls(**values)

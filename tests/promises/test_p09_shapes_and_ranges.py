@@ -18,16 +18,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import VOCABULARY, small_model
-from semigpt.errors import CheckpointError, SemigptError, TokenizerError
+from semigpt.errors import CheckpointError, SemigptError, SettingsError, TokenizerError
 from semigpt.huggingface.folder import load_model, save_model
 from semigpt.huggingface.open import open_run
 from semigpt.models.memory import COUNTS_FILE
 from semigpt.ngrams.counts import Counts
-from semigpt.restoring import restore
+from semigpt.restoring import progress_of, restore
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.tokenizers import (
     BPETokenizer,
     CharTokenizer,
+    JamoTokenizer,
     Tokenizer,
     UnigramTokenizer,
     load_tokenizer,
@@ -145,6 +146,27 @@ def test_a_tokenizer_with_more_tokens_than_the_model(tmp_path: Path) -> None:
     CharTokenizer("가나다").save(tmp_path)
     with pytest.raises(CheckpointError, match="260 tokens, the model 50: put the tokenizer"):
         open_run(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["", [], None, 3, {"step": "x"}])
+def test_a_checkpoint_whose_progress_is_no_table(value: object) -> None:
+    with pytest.raises((ValueError, LookupError, TypeError, SettingsError)):
+        progress_of(Checkpoint(Path(), {}, {"progress": value}))
+
+
+def test_a_decoder_with_a_step_of_no_type(tmp_path: Path) -> None:
+    """The library takes it, and then it is another's tokenizer."""
+    JamoTokenizer("가각").save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    document = json.loads(file.read_bytes())
+    step = document["decoder"]["decoders"][1]
+    step["kind"] = step.pop("type")
+    file.write_text(json.dumps(document))
+    (tmp_path / "tokenizer_config.json").unlink()
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.kind == "foreign"
+    with pytest.raises(TokenizerError):
+        loaded.encode("가각가")
 
 
 @pytest.mark.parametrize(("rung", "kind"), [("bigram", "adamw"), ("gpt", "adamw"), ("gpt", "muon")])

@@ -82,10 +82,10 @@ def cut_vocabulary(folder: Path, corpus: Corpus) -> Cut:
             _("--keep-vocabulary is for models of others: semigpt's own vocabularies are small")
         )
     document = tokenizer.tokenizer_json()
-    if document["model"]["type"] != "BPE":
+    if document["model"].get("type") != "BPE":
         raise SettingsError(
             _("--keep-vocabulary cuts BPE alone, not {type}; leave it out").format(
-                type=document["model"]["type"]
+                type=document["model"].get("type")
             )
         )
     dataset = prepare_dataset(corpus, tokenizer)

@@ -145,7 +145,7 @@ def _is_whole(library: Path) -> bool:
 def check_memory(status: Any, function: Any, arguments: tuple[Any, ...]) -> Any:
     """An `errcheck` of ctypes for C that returns less than 0 where it cannot allocate."""
     if status < 0:
-        raise MemoryError(_("no memory left for {name__}").format(name__=function.__name__))
+        raise MemoryError(_("no memory left for {name}").format(name=function.__name__))
     return status
 
 

@@ -73,7 +73,7 @@ class ForeignTokenizer(Tokenizer):
             }
             self._begin, self._end = self._ends()
             unknown = getattr(self._engine.model, "unk_token", None)
-            if self._document["model"]["type"] == "Unigram":
+            if self._document["model"].get("type") == "Unigram":
                 self._unknown = self._document["model"].get("unk_id")
             else:
                 self._unknown = None if unknown is None else ids.get(unknown)
@@ -250,7 +250,7 @@ def _types(step: Any) -> Iterator[dict[str, Any]]:
     if step.get("type") == "Sequence":
         for inner in step["decoders"]:
             yield from _types(inner)
-    else:
+    elif isinstance(step.get("type"), str):
         yield step
 
 
