@@ -20,9 +20,9 @@ HELP = N_(
   html     the model itself in one page that opens without a network: every
            rung, up to 20 million parameters; needs no other package
 
-But for html, the file is tried in the program itself on Korean texts, and left only where it
-gives the ids, the probabilities and the text that semigpt gives. What was
-found goes into the model's card. Needs pip install 'semigpt[export]'.
+But for html, the file is tried in the program itself on Korean texts, and left
+only where it gives the ids, the probabilities and the text that semigpt gives.
+What was found goes into the model's card. Needs pip install 'semigpt[export]'.
 """
 )
 

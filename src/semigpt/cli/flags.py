@@ -10,6 +10,7 @@ from itertools import takewhile
 from typing import Any, NoReturn, TypeAlias
 
 from semigpt.cli.output import EXIT_BAD_INPUT
+from semigpt.columns import columns, wrapped
 from semigpt.errors import SettingsError
 from semigpt.language import LANGUAGES, N_, _
 from semigpt.settings import nearest
@@ -35,7 +36,6 @@ ARGPARSE = (
     N_("positional arguments"),
     N_("options"),
     N_("show this help message and exit"),
-    N_("show program's version number and exit"),
     N_("argument %(argument_name)s: %(message)s"),
     N_("the following arguments are required: %s"),
     N_("one of the arguments %s is required"),
@@ -52,13 +52,25 @@ ARGPARSE = (
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help broken by the columns of a terminal: argparse counts characters."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrapped(text, width).split("\n")
+
+    def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None) -> str:
+        wider = columns(_("usage: ")) - len(_("usage: "))
+        self._width -= wider
+        text = super()._format_usage(usage, actions, groups, prefix)
+        self._width += wider
+        return text.replace("\n ", "\n " + " " * wider)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(
-            allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings
-        )
+        super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **settings)
 
     def error(self, message: str) -> NoReturn:
         flag = re.search(r"--[a-z-]+", message)
@@ -68,7 +80,7 @@ class Parser(argparse.ArgumentParser):
                 message=message, flag=flag[0]
             )
         elif self.takes_text and message.startswith(lacking):
-            message += f"; {self.dash_hint}"
+            message = _("; ").join((message, self.dash_hint))
         raise SettingsError(
             _("{message}; see `{prog} --help`").format(message=message, prog=self.prog)
         )
@@ -97,7 +109,7 @@ class Parser(argparse.ArgumentParser):
                 long = (flag for flag in flags if flag.startswith("--"))
                 hint = nearest(name, long, listed=not command.takes_text)
                 if command.takes_text:
-                    hint = "; ".join(filter(None, (command.dash_hint, hint)))
+                    hint = _("; ").join(filter(None, (command.dash_hint, hint)))
             raise SettingsError(
                 _("unknown argument {unknown!r}: {hint}; see `{prog} --help`").format(
                     unknown=unknown[0], hint=hint, prog=command.prog

@@ -23,7 +23,8 @@ HELP = N_(
   a line        the text goes on with it, and then with what the model writes
   Enter alone   the model goes on
   /again        write the last answer once more, otherwise
-  /temp 0.5     the temperature: lower is safer, higher is wilder; 0 takes the likeliest
+  /temp 0.5     the temperature: lower is safer, higher is wilder; 0 takes the
+                likeliest
   /show         paint by surprise, with what else was likely; once more to stop
   //...         a line that begins with /
   /quit         leave, as Ctrl-D does"""

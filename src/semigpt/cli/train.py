@@ -33,14 +33,15 @@ if TYPE_CHECKING:
 HELP = N_(
     """\
 --data SPEC is one of
-  news                     synthetic practice news; news#articles=22194,seed=7 for more
-                           of it
-  a file, glob or folder   .txt .jsonl .csv .tsv .parquet, each also .gz or .zst,
-                           or a dataset folder; a.csv#separator=semicolon,header=none,
-                           quoting=none, misfits=skip; a.txt#by=line, paragraph, document
+  news                     practice news, synthetic; for more of them
+                           news#articles=22194,seed=7
+  a file, glob or folder   .txt .jsonl .csv .tsv .parquet, each also .gz or
+                           .zst, or a dataset folder; a.csv#header=none,
+                           separator=semicolon, quoting=none, misfits=skip;
+                           a.txt#by=line, paragraph, document
   -                        standard input
-  hf:ORG/NAME              a dataset of the Hub;
-                           hf:ORG/NAME#config=...,revision=...,split=...,streaming=yes
+  hf:ORG/NAME              a dataset of the Hub; hf:ORG/NAME#config=...,
+                           revision=...,split=...,streaming=yes
 Several are one corpus, in this order.
 """
 )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from semigpt.columns import columns
 from semigpt.controls import pictured
 from semigpt.language import _
 from semigpt.report.charts import Level, Series, line_chart, svg_file
 from semigpt.report.grids import Grid, grid_chart, grid_file
 
-__all__ = ["Picture", "block", "columns", "curves", "heat_map"]
+__all__ = ["Picture", "block", "curves", "heat_map"]
 
 SHADES = (" ", "░", "▒", "▓", "█")
 
@@ -99,12 +99,6 @@ def curves(
 def visible(character: str) -> str:
     """A character that can be seen in a row of others."""
     return {" ": "␣", "\n": "↵"}.get(character) or pictured(character, one_line=True)
-
-
-def columns(text: str) -> int:
-    """How many columns of a terminal a text takes: a Hangul syllable takes two."""
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return wide + sum(not unicodedata.combining(character) for character in text)
 
 
 def _in_characters(grids: Sequence[Grid]) -> str:
