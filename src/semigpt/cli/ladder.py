@@ -162,9 +162,8 @@ def show_ladder(
                     rows.append(row)
                     doing = ""
                     if not console.is_terminal:
-                        line = " · ".join(cells(settings, row))
-                        line += "" if trained else f" · {_('as it was')}"
-                        console.print(Text(line), soft_wrap=True)
+                        line = [*cells(settings, row), *([] if trained else [_("as it was")])]
+                        console.print(Text(" · ".join(line)), soft_wrap=True)
     if console.is_terminal:
         console.print(samples(rows, console.width))
     return rows
@@ -195,7 +194,7 @@ def table(
         _("chars/s"),
         _("seconds"),
     )
-    lines.append(Text(_aligned(names) + f"  {_('adds')}" * wide, style="bold"))
+    lines.append(Text(_aligned(names) + ("  " + _("adds")) * wide, style="bold"))
     reached = {row.rung: row for row in rows}
     for rung in settings.rungs:
         adds = _(model_class(rung).description)

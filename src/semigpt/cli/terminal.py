@@ -170,7 +170,8 @@ class TrainingDisplay:
         """The baselines in one line, in bits per character on the validation split."""
         parts = [f"{name} {value:.2f}" for name, value in baselines.named()]
         if self.prepared is not None and self.prepared.source_entropy is not None:
-            parts.append(f"{_('the source itself')} {self.prepared.source_entropy:.2f}")
+            source = _("the source itself")
+            parts.append(f"{source} {self.prepared.source_entropy:.2f}")
         self.console.print(
             _("[bold]baselines[/] (bits per character) {parts}").format(parts=" · ".join(parts))
         )

@@ -107,8 +107,8 @@ def line_chart(
     drawable = _drawable(series)
     caption = f"<figcaption>{escape(title)}</figcaption>"
     if not drawable:
-        missing = f'<p class="missing">{escape(_("No points yet."))}</p>'
-        return f'<figure class="chart">{caption}{missing}</figure>'
+        missing = _("No points yet.")
+        return f'<figure class="chart">{caption}<p class="missing">{escape(missing)}</p></figure>'
     sizes = [("small", 350, 160)] if small else [("wide", 720, 400), ("narrow", 350, 340)]
     drawings = []
     for kind, width, height in sizes:

@@ -22,7 +22,7 @@ from semigpt.report.layout import short_number
 from semigpt.run_folder import RunFolder
 from semigpt.storage import replace_file
 
-__all__ = ["readable_bits", "write_report"]
+__all__ = ["heading", "readable_bits", "write_report"]
 
 Row = Mapping[str, Any]
 
@@ -83,11 +83,9 @@ def _headline(run: RunFolder, metadata: Row, best: Row | None, metrics: Sequence
         state = _("It has made no step.")
         if metrics:
             state = _("It has made {steps:,.0f} steps.").format(steps=_last(metrics, "step"))
+        title = _("This run has not been evaluated yet.")
         again = _("Resume it, and this page is written again at the end.")
-        return (
-            f"{name}<h1>{escape(_('This run has not been evaluated yet.'))}</h1>"
-            f"<p>{escape(state)} {escape(again)}</p>"
-        )
+        return f"{name}<h1>{escape(title)}</h1><p>{escape(state)} {escape(again)}</p>"
     own = best["bits_per_character"]
     error = _standard_error(best)
     sentences = [
@@ -109,8 +107,9 @@ def _headline(run: RunFolder, metadata: Row, best: Row | None, metrics: Sequence
         sentences.append(
             _("Before training it was expected to need {expected:.2f}.").format(expected=expected)
         )
+    bits = _("{bits:.2f} bits per character").format(bits=own)
     headline = escape(_("This model needs {bits} on text it has not seen.")).format(
-        bits=f"<strong>{escape(_('{bits:.2f} bits per character').format(bits=own))}</strong>"
+        bits=f"<strong>{escape(bits)}</strong>"
     )
     how = _(
         "Measured on blocks of the validation split that begin without a context. "
@@ -167,7 +166,7 @@ def _curves(metadata: Row, metrics: Sequence[Row], evaluations: Sequence[Row]) -
         caption = _(
             "Held-out text at each evaluation, and the training batches (faint). Lower is better."
         )
-    parts = [f"<h2>{escape(_('Learning'))}</h2>"]
+    parts = [heading(_("Learning"))]
     parts.append(
         line_chart(
             curves,
@@ -203,7 +202,7 @@ def _legs(config: Row) -> str:
         "Trained in {legs:.0f} legs: the rates climb again at step {step:,.0f}, where the last "
         "begins. The settings below are its own; those of the earlier ones are in legs/."
     ).format(legs=number, step=step)
-    return f'<p class="soft">{escape(text)}</p>'
+    return _soft(text)
 
 
 def _cut(metadata: Row, evaluations: Sequence[Row]) -> float | None:
@@ -223,12 +222,12 @@ def _cut(metadata: Row, evaluations: Sequence[Row]) -> float | None:
 
 
 def _samples(samples: Sequence[Row], evaluations: Sequence[Row], timings: Sequence[Row]) -> str:
-    parts = [f"<h2>{escape(_('What it writes'))}</h2>"]
+    parts = [heading(_("What it writes"))]
     if not samples:
         return parts[0] + _missing(_("No sample yet: one is written at each evaluation."))
     measured = {row.get("step"): row["bits_per_character"] for row in evaluations}
     clock = {row.get("step"): _number(row, "seconds") for row in timings}
-    parts.append(f'<p class="soft">{escape(_("From the first evaluation to the last."))}</p>')
+    parts.append(_soft(_("From the first evaluation to the last.")))
     for row in _evenly(samples, SHOWN_SAMPLES):
         step, prompt, text = row.get("step"), str(row.get("prompt", "")), str(row.get("text", ""))
         labels = [_("step {step:,}").format(step=step) if isinstance(step, int) else _("a sample")]
@@ -248,7 +247,7 @@ def _samples(samples: Sequence[Row], evaluations: Sequence[Row], timings: Sequen
 
 
 def _surprise(metadata: Row) -> str:
-    title = f"<h2>{escape(_('What surprises it'))}</h2>"
+    title = heading(_("What surprises it"))
     passages = metadata.get("surprisal") or []
     if not passages:
         return title + _missing(_("Not measured yet: it is when a run ends."))
@@ -258,10 +257,8 @@ def _surprise(metadata: Row) -> str:
         "Text the model has not seen. The stronger the colour, the more bits per character: one "
         "bit is a chance of 1 in 2, three bits 1 in 8, ten bits 1 in 1,000."
     )
-    parts = [
-        f'{title}<p class="soft">{escape(scale)}</p>'
-        f'<p class="legend soft"><span>{escape(_("bits per character, from"))}</span>{legend}</p>'
-    ]
+    unit = _("bits per character, from")
+    parts = [f'{title}{_soft(scale)}<p class="legend soft"><span>{escape(unit)}</span>{legend}</p>']
     for passage in passages[:SHOWN_PASSAGES]:
         parts_of_text = [(str(part), float(bits)) for part, bits in passage if part]
         characters = sum(len(part) for part, _bits in parts_of_text)
@@ -288,9 +285,9 @@ def _shaded(text: str, bits: float) -> str:
 
 
 def _settings(config: Row) -> str:
-    heading = f"<h2>{escape(_('Settings'))}</h2>"
+    title = heading(_("Settings"))
     if not config:
-        return heading + _missing(_("No config.toml to read."))
+        return title + _missing(_("No config.toml to read."))
     tables = []
     for name, table in config.items():
         values = table if isinstance(table, Mapping) else {name: table}
@@ -299,7 +296,7 @@ def _settings(config: Row) -> str:
             for key, value in values.items()
         )
         tables.append(f"<section><h3>{escape(name)}</h3><table>{rows}</table></section>")
-    return f'{heading}<div class="settings">{"".join(tables)}</div>'
+    return f'{title}<div class="settings">{"".join(tables)}</div>'
 
 
 def _next_steps(run: RunFolder, config: Row, *, complete: bool) -> str:
@@ -317,7 +314,16 @@ def _next_steps(run: RunFolder, config: Row, *, complete: bool) -> str:
     commands = "\n".join(
         f'<span class="soft"># {escape(why)}</span>\n{escape(what)}' for why, what in lines
     )
-    return f'<h2>{escape(_("Use it"))}</h2><pre lang="ko">{commands}</pre>'
+    return heading(_("Use it")) + f'<pre lang="ko">{commands}</pre>'
+
+
+def heading(text: str) -> str:
+    """A heading within a page."""
+    return f"<h2>{escape(text)}</h2>"
+
+
+def _soft(text: str) -> str:
+    return f'<p class="soft">{escape(text)}</p>'
 
 
 def _missing(text: str) -> str:

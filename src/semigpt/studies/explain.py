@@ -195,9 +195,14 @@ def flags(way: Candidate) -> str:
 def described(way: Candidate) -> str:
     """A candidate in a line."""
     vocabulary = "" if way.vocab_size is None else f" {way.vocab_size:,}"
-    parts = [way.size, f"{way.tokenizer}{vocabulary}", f"{_('batch')} {way.batch_size}"]
-    parts += [f"{_('dropout')} {way.dropout:g}"] if way.dropout else []
-    parts += [f"{_('weight decay')} {way.weight_decay:g}"] if way.weight_decay else []
+    parts = [
+        way.size,
+        f"{way.tokenizer}{vocabulary}",
+        _("batch {size}").format(size=way.batch_size),
+    ]
+    parts += [_("dropout {dropout:g}").format(dropout=way.dropout)] if way.dropout else []
+    if way.weight_decay:
+        parts.append(_("weight decay {decay:g}").format(decay=way.weight_decay))
     parts += [_("the n-grams as teacher")] if way.taught else []
     tokens = _("{millions:.2g} million tokens").format(millions=way.tokens / 1e6)
     return ", ".join([*parts, tokens])

@@ -25,7 +25,7 @@ from semigpt.models import LADDER, model_class
 from semigpt.recipe import Event, train
 from semigpt.report.charts import Level, Series, line_chart
 from semigpt.report.document import page
-from semigpt.report.page import readable_bits
+from semigpt.report.page import heading, readable_bits
 from semigpt.run import Finished
 from semigpt.run_folder import RunFolder
 from semigpt.settings import check_choice, check_positive
@@ -397,7 +397,7 @@ def markdown(settings: LadderSettings, rows: Sequence[Row]) -> str:
     """The table and the samples, to be read as text or on a code host."""
     names = columns(settings)
     lines = [
-        f"# {_('The ladder on {headline}').format(headline=headline(settings))}",
+        "# " + _("The ladder on {headline}").format(headline=headline(settings)),
         "",
         f"| {' | '.join(names)} |",
         "|---|---:|---|" + "---:|" * (len(names) - 3),
@@ -408,7 +408,7 @@ def markdown(settings: LadderSettings, rows: Sequence[Row]) -> str:
         lines += [f"{note[0].upper()}{note[1:]}.", ""]
     for row in rows:
         text = "\n".join(f"    {line}" for line in row.sample.splitlines())
-        lines += [f"## {_('What `{rung}` writes').format(rung=row.rung)}", "", text, ""]
+        lines += ["## " + _("What `{rung}` writes").format(rung=row.rung), "", text, ""]
     return "\n".join(lines)
 
 
@@ -485,15 +485,19 @@ def html_page(folder: Path, settings: LadderSettings, rows: Sequence[Row]) -> st
         for row in rows
     )
     note = too_short(settings, rows)
+    title, aside = _("The ladder"), _("The table goes on to the right.")
+    units = _("Loss in nats per token, ± its standard error.")
     content = (
-        f"<h1>{escape(_('The ladder'))}</h1><p>{escape(headline(settings))}</p>"
+        f"<h1>{escape(title)}</h1><p>{escape(headline(settings))}</p>"
         f'<div class="wide"><table class="ladder"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
-        f'<p class="soft sideways">{escape(_("The table goes on to the right."))}</p>'
-        f'<p class="soft">{escape(_("Loss in nats per token, ± its standard error."))} '
+        f'<p class="soft sideways">{escape(aside)}</p>'
+        f'<p class="soft">{escape(units)} '
         f"{escape(book_note(settings, rows))}</p>"
         + (f"<p>{escape(note[0].upper() + note[1:])}.</p>" if note else "")
-        + f"<h2>{escape(_('Learning'))}</h2>{charts}<h2>{escape(_('What each writes'))}</h2>"
-        f'<div class="samples">{samples}</div>'
+        + heading(_("Learning"))
+        + charts
+        + heading(_("What each writes"))
+        + f'<div class="samples">{samples}</div>'
     )
-    return page(f"{_('The ladder')} · semigpt", content, STYLE, lang=language())
+    return page(f"{title} · semigpt", content, STYLE, lang=language())
