@@ -358,7 +358,7 @@ def _dots(
             )
             at = f'cx="{x:.1f}" cy="{y:.1f}"'
             parts.append(
-                f'<g class="dot {style}{mark}"><title>{escape(tooltip)}</title>'
+                f'<g class="dot {style}{mark}"><title>{escape(" ".join(tooltip.split()))}</title>'
                 f'<circle class="reach" {at} r="9"/><circle {at} r="2.6"/></g>'
             )
     return "".join(parts)
@@ -381,7 +381,11 @@ def _leaders_dots_names(frame: _Frame, names: Sequence[_Name], dots: str, y_labe
         width = frame.width - frame.right - NAME_INDENT - text_width(f" {number}")
         label = shortened(name.label, width)
         weight = "" if name.style in ("level", "faint") else ' class="strong"'
-        tooltip = escape(f"{name.label}: {precise(name.value)} {y_label}")
+        tooltip = escape(
+            _("{name}: {y} {y_label}").format(
+                name=name.label, y=precise(name.value), y_label=y_label
+            )
+        )
         texts += (
             f'<text{weight} x="{frame.right + NAME_INDENT - 2:.1f}" y="{height:.1f}" dy=".35em">'
             f"{escape(label)} {number}<title>{tooltip}</title></text>"
