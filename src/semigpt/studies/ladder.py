@@ -43,11 +43,7 @@ __all__ = [
 ]
 
 # Baselines in the charts, by their keys in metadata.json.
-BASELINES = {
-    "unigram": N_("unigram"),
-    "bigram": N_("counted pairs"),
-    "kneser_ney_5": N_("5-gram"),
-}
+BASELINES = {"unigram": N_("unigram"), "bigram": N_("counted pairs"), "kneser_ney_5": N_("5-gram")}
 
 
 @dataclass(frozen=True, kw_only=True)
