@@ -161,7 +161,7 @@ def further_arguments(run: Path) -> tuple[object, More]:
         ("--resume RUN --minutes +0", r"minutes \+0 is no training further"),
         ("--resume RUN --minutes +inf", r"minutes \+inf is no training further"),
         ("--minutes +10", r"say which: semigpt train --resume RUN --minutes \+10"),
-        ("--resume RUN --steps +1 --tokens 5", "give one of --steps and --tokens"),
+        ("--resume RUN --steps +1 --tokens 5", "give one of --steps, --tokens"),
         ("--resume RUN --minutes 10", r"to train it further: .* --minutes \+10"),
         ("--resume RUN", r"finished; .* train it further: .* --minutes \+10"),
         ("--from RUN --size tiny", "--size does not go with --from"),

@@ -23,6 +23,7 @@ import torch
 
 from semigpt.cli import main
 from semigpt.cli.tour import seen_from, show
+from semigpt.columns import columns, wrapped
 from semigpt.corpus.staging import prepare_corpus
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.tokenizers import train_tokenizer
@@ -36,7 +37,7 @@ from semigpt.tour import (
     first_sentence,
 )
 from semigpt.tour import tour as tour_of
-from semigpt.tour.figures import Picture, columns, curves, heat_map
+from semigpt.tour.figures import Picture, curves, heat_map
 from semigpt.tour.files import as_html, as_notebook
 from semigpt.tour.loader import (
     Block,
@@ -51,7 +52,7 @@ from semigpt.tour.loader import (
     told,
 )
 from semigpt.tour.session import Ran, Session
-from semigpt.tour.text import as_text, prompted, wrapped
+from semigpt.tour.text import as_text, prompted
 
 KOREAN = [
     "첫 문서",

@@ -161,17 +161,20 @@ class Recipe:
     defaulted: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
-    def from_tables(
-        cls, tables: Mapping[str, Mapping[str, Any]], where: str = "the settings"
-    ) -> Recipe:
+    def from_tables(cls, tables: Mapping[str, Mapping[str, Any]], where: str = "") -> Recipe:
         """A recipe from tables of plain values; the size sets what they leave open.
 
-        Raises SettingsError for an unknown table, key or value, naming `where`.
+        Raises SettingsError for an unknown table, key or value, naming `where` they stand.
         """
+        where = where or _("the settings")
+
+        def place(table: str) -> str:
+            return _("[{table}] of {where}").format(table=table, where=where)
+
         given = _checked_tables(tables, where)
         if "folder" in given["start"] and "sha256" not in given["start"]:
             given = with_model_of(given)
-        machine = from_table(MachineSettings, given["machine"], f"[machine] of {where}")
+        machine = from_table(MachineSettings, given["machine"], place("machine"))
         kind: str = given["model"].pop("kind", "gpt")
         size: Any = given["model"].pop("size", None)
         rung = model_class(kind)
@@ -193,14 +196,14 @@ class Recipe:
             given["training"]["minutes"] = 2.0
 
         def parsed(settings: type[Any], name: str) -> Any:
-            return from_table(settings, given[name], f"[{name}] of {where}")
+            return from_table(settings, given[name], place(name))
 
         recipe = cls(
             data=parsed(DataSettings, "data"),
             tokenizer=parsed(TokenizerSettings, "tokenizer"),
             kind=kind,
             size=size,
-            model=model_settings(kind, given["model"], f"[model] of {where}"),
+            model=model_settings(kind, given["model"], place("model")),
             optimizer=parsed(OptimizerSettings, "optimizer"),
             training=parsed(TrainingSettings, "training"),
             machine=machine,
@@ -397,13 +400,18 @@ class Recipe:
         names = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
         if changed := [name for name in names if name not in may_change]:
             difference = ", ".join(
-                f"{name} was {was.get(name)}, is {now.get(name)}" for name in changed
+                _("{name} was {before}, is {now}").format(
+                    name=name, before=was.get(name), now=now.get(name)
+                )
+                for name in changed
             )
             lengths = {f"training.{name}" for name in LENGTHS}
             way_out = (
-                f"to train it further: semigpt train --resume {folder} --minutes +10"
+                _("to train it further: semigpt train --resume {folder} --minutes +10").format(
+                    folder=folder
+                )
                 if lengths.issuperset(changed)
-                else "leave them, or train from scratch with another --out"
+                else _("leave them, or train from scratch with another --out")
             )
             raise SettingsError(
                 _(
@@ -434,8 +442,8 @@ def _checked_tables(
     for name, table in tables.items():
         if name not in TABLES or not isinstance(table, Mapping):
             raise SettingsError(
-                _("unknown table [{name}] in {where}: {name2}").format(
-                    name=name, where=where, name2=nearest(name, TABLES)
+                _("unknown table [{name}] in {where}: {hint}").format(
+                    name=name, where=where, hint=nearest(name, TABLES)
                 )
             )
         for key in table:

@@ -234,10 +234,16 @@ class Dataset:
 
     def _repr_html_(self) -> str:
         rows = [
-            (split, f"{len(stream):,} tokens, {stream.documents:,} documents")
+            (
+                split,
+                _("{tokens:,} tokens, {documents:,} documents").format(
+                    tokens=len(stream), documents=stream.documents
+                ),
+            )
             for split, stream in self.streams.items()
         ]
-        return html.table("Dataset", [*rows, ("vocabulary", f"{self.vocab_size:,} tokens")])
+        vocabulary = _("{tokens:,} tokens").format(tokens=self.vocab_size)
+        return html.table(_("Dataset"), [*rows, (_("vocabulary"), vocabulary)])
 
 
 def as_block(windows_BT: np.ndarray[Any, Any]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -308,8 +314,10 @@ def _write_dataset(
     except KeyboardInterrupt as stop:
         if has_resumable(folder.parent, key):
             stop.add_note(
-                f"{corpus.spec}: the tokens written so far are kept; "
-                "the same command resumes from there"
+                _(
+                    "{spec}: the tokens written so far are kept; the same command resumes from "
+                    "there"
+                ).format(spec=corpus.spec)
             )
         raise
     except OSError as error:

@@ -44,12 +44,14 @@ def cpu_limit() -> Literal["avx2"] | None:
         return None
     if value != "avx2":
         raise SettingsError(
-            _("{cpu}={value} is unknown; it may be avx2, or unset").format(cpu=CPU, value=value)
+            _("{variable}={value} is unknown; it may be avx2, or unset").format(
+                variable=CPU, value=value
+            )
         )
     if platform.machine().lower() not in ("x86_64", "amd64"):
         raise SettingsError(
-            _("{cpu}=avx2 needs an x86 CPU, not {platform}; unset it").format(
-                cpu=CPU, platform=platform.machine()
+            _("{variable}=avx2 needs an x86 CPU, not {platform}; unset it").format(
+                variable=CPU, platform=platform.machine()
             )
         )
     return "avx2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from semigpt.config import Recipe
+from semigpt.language import _
 from semigpt.run import Finished
 
 __all__ = ["what_next"]
@@ -17,21 +18,25 @@ def what_next(recipe: Recipe, finished: Finished) -> str:
     best, baselines = finished.best.bits_per_character, finished.baselines
     if baselines is None or not finished.complete or best <= baselines.kneser_ney_5:
         return ""
-    above = f"{best - baselines.kneser_ney_5:.2f} bits above a 5-gram"
+    above = _("{bits:.2f} bits above a 5-gram").format(bits=best - baselines.kneser_ney_5)
     run = finished.run.path
     if "size" not in recipe.rung.auto:
-        return f"{above}: a `{recipe.kind}` sees too little of the text; --model gpt sees more"
-    if recipe.start.folder is None and finished.best.step < MEMORISED * finished.step:
-        cure = (
-            f"it was best at step {finished.best.step:,} of {finished.step:,} and has memorised "
-            "the text since: more text helps"
+        return _("{above}: a `{rung}` sees too little of the text; --model gpt sees more").format(
+            above=above, rung=recipe.kind
         )
+    if recipe.start.folder is None and finished.best.step < MEMORISED * finished.step:
+        cure = _(
+            "it was best at step {best:,} of {steps:,} and has memorised the text since: more "
+            "text helps"
+        ).format(best=finished.best.step, steps=finished.step)
     else:
         minutes = max(round(finished.seconds / 60), 1)
-        cure = f"it was still learning: semigpt train --resume {run} --minutes +{minutes}"
-    if recipe.model.ngram_order is None:
-        return (
-            f"{above}: --memory keeps such counts beside the net and is as a rule below them in "
-            f"the same time; without, {cure}"
+        cure = _("it was still learning: semigpt train --resume {run} --minutes +{minutes}").format(
+            run=run, minutes=minutes
         )
+    if recipe.model.ngram_order is None:
+        return _(
+            "{above}: --memory keeps such counts beside the net and is as a rule below them in the "
+            "same time; without, {cure}"
+        ).format(above=above, cure=cure)
     return f"{above}: {cure}"

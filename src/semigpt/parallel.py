@@ -111,9 +111,9 @@ def check_lanes(lanes: int, size: int) -> None:
         raise SettingsError(
             _(
                 "a step of {lanes} micro-batches cannot be computed by {size} processes: "
-                "{str} can; the number of micro-batches is "
+                "{fitting} can; the number of micro-batches is "
                 "training.gradient_accumulation, set when a run begins"
-            ).format(lanes=lanes, size=size, str=", ".join(map(str, [1, *fitting])))
+            ).format(lanes=lanes, size=size, fitting=", ".join(map(str, [1, *fitting])))
         )
 
 
@@ -193,9 +193,9 @@ class Processes(Group):
             if place.local_size > torch.cuda.device_count():
                 raise SettingsError(
                     _(
-                        "{local_size} processes and {cuda} GPUs: start at "
+                        "{local_size} processes and {gpus} GPUs: start at "
                         "most one process per GPU, or say --device cpu"
-                    ).format(local_size=place.local_size, cuda=torch.cuda.device_count())
+                    ).format(local_size=place.local_size, gpus=torch.cuda.device_count())
                 )
             torch.cuda.set_device(place.local_rank)
         self._dist: Any = torch.distributed  # its type stubs do not have the stores
@@ -247,7 +247,9 @@ class Processes(Group):
                 )
             if ready["facts"] != facts:
                 unlike = ", ".join(
-                    f"{name} {own} and {ready['facts'].get(name)}"
+                    _("{name} {own} and {other}").format(
+                        name=name, own=own, other=ready["facts"].get(name)
+                    )
                     for name, own in facts.items()
                     if ready["facts"].get(name) != own
                 )

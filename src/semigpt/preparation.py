@@ -101,11 +101,11 @@ def prepare(
     for split in ("train", "validation"):
         check_split(corpus, split)
     if recipe.left_open:
-        yield Preparing("choosing size and tokenizer", None)
+        yield Preparing(_("choosing size and tokenizer"), None)
         with timed("choosing"):
-            best, *_ = ways_to_train(recipe, corpus, processes=processes)
+            best, *_others = ways_to_train(recipe, corpus, processes=processes)
             recipe = recipe.with_choice(best)
-    yield Preparing("learning a tokenizer", None)
+    yield Preparing(_("learning a tokenizer"), None)
     with timed("learning a tokenizer"):
         if recipe.start.folder is None:
             tokenizer = prepare_tokenizer(recipe.tokenizer, corpus)
@@ -126,7 +126,7 @@ def prepare(
                     split=split, spec=corpus.spec, error=error
                 )
             ) from None
-    yield Preparing("counting n-grams, compiling, timing a few steps", None)  # what comes next
+    yield Preparing(_("counting n-grams, compiling, timing a few steps"), None)  # what comes next
     return recipe, Text(corpus, tokenizer, dataset)
 
 
@@ -195,11 +195,13 @@ def _until_stopped(
 
 
 def _reading(progress: StagingProgress) -> str:
-    return f"reading: {progress.documents:,} documents, {progress.characters:,} characters"
+    return _("reading: {documents:,} documents, {characters:,} characters").format(
+        documents=progress.documents, characters=progress.characters
+    )
 
 
 def _writing(progress: TokenizingProgress) -> str:
-    return f"writing {progress.tokens:,} tokens"
+    return _("writing {tokens:,} tokens").format(tokens=progress.tokens)
 
 
 def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:

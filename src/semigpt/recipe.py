@@ -333,5 +333,5 @@ def advice(asked: Recipe, recipe: Recipe, forecast: Forecast) -> str:
     if recipe.training.steps is not None and asked.model == of_size(recipe.size).model:
         for smaller in reversed(auto.SIZES[: auto.SIZES.index(recipe.size)]):
             if forecast.seconds * work(of_size(smaller)) / work(recipe) <= 600:
-                return f"for ten minutes use --size {smaller}"
-    return "for ten minutes use --minutes 10"
+                return _("for ten minutes use --size {size}").format(size=smaller)
+    return _("for ten minutes use --minutes 10")

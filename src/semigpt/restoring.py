@@ -55,7 +55,9 @@ def check_same(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> None:
         if isinstance(now, dict) and isinstance(before, dict):
             difference = _differences(before, now)
         else:
-            difference = f"its fingerprint was {str(before)[:12]}, is {str(now)[:12]}"
+            difference = _("its fingerprint was {before}, is {now}").format(
+                before=str(before)[:12], now=str(now)[:12]
+            )
         raise CheckpointError(
             _(
                 "{folder} was trained with another {what}: {difference}; bring back the "
@@ -90,7 +92,9 @@ def check_arithmetic(
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name} was {before.get(name)}, is {now.get(name)}"
+        _("{name} was {before}, is {now}").format(
+            name=name, before=before.get(name), now=now.get(name)
+        )
         for name in sorted(now.keys() | before.keys())
         if now.get(name) != before.get(name)
     )

@@ -52,13 +52,13 @@ def saved_forecast(run: RunFolder) -> Forecast | None:
 
 def no_checkpoint(run: RunFolder) -> CheckpointError:
     """The error of a run that cannot be trained further."""
-    begin = (
-        f": begin another run with its weights: semigpt train --from {run.path}"
-        if (run.model_folder / "model.safetensors").is_file()
-        else ": train from scratch with another --out"
+    message = _(
+        "{path} has no checkpoint left to be trained further from: train from scratch with "
+        "another --out"
     )
-    return CheckpointError(
-        _("{path} has no checkpoint left to be trained further from{begin}").format(
-            path=run.path, begin=begin
+    if (run.model_folder / "model.safetensors").is_file():
+        message = _(
+            "{path} has no checkpoint left to be trained further from: begin another run with its "
+            "weights: semigpt train --from {path}"
         )
-    )
+    return CheckpointError(message.format(path=run.path))

@@ -89,22 +89,24 @@ class RunFolder:
         self._lock = RunLock(path)
 
     def __repr__(self) -> str:
-        return f"<RunFolder {self.path}: {', '.join(value for _, value in self._shown())}>"
+        return f"<RunFolder {self.path}: {', '.join(value for _name, value in self._shown())}>"
 
     def _repr_html_(self) -> str:
-        return html.table(f"Run {self.path}", self._shown())
+        return html.table(_("Run {path}").format(path=self.path), self._shown())
 
     def _shown(self) -> list[tuple[str, str]]:
         """(name, value) of what a person wants to know first."""
         metadata, evaluations = self.metadata(), self.rows("metrics")
-        rows = [("state", "finished" if metadata.get("complete") else "not finished")]
+        rows = [(_("state"), _("finished") if metadata.get("complete") else _("not finished"))]
         measured = [row for row in evaluations if "bits_per_character" in row]
         if measured:
             best = min(measured, key=lambda row: row["bits_per_character"])
-            rows.append(("steps", f"{measured[-1]['step']:,} steps"))
-            rows.append(("best", f"{best['bits_per_character']:.3f} bits per character"))
+            steps = _("{steps:,} steps").format(steps=measured[-1]["step"])
+            bits = _("{bits:.3f} bits per character").format(bits=best["bits_per_character"])
+            rows += [(_("steps"), steps), (_("best"), bits)]
         if isinstance(metadata.get("parameters"), int):
-            rows.append(("size", f"{metadata['parameters']:,} parameters"))
+            size = _("{parameters:,} parameters").format(parameters=metadata["parameters"])
+            rows.append((_("size"), size))
         return rows
 
     @classmethod
@@ -369,9 +371,11 @@ class RunFolder:
             shutil.rmtree(temporary, ignore_errors=True)
             raise CheckpointError(
                 _(
-                    "cannot write the checkpoint {final}: {error}; {value}: free "
+                    "cannot write the checkpoint {final}: {error}; {last_good}: free "
                     "some disk or mend its permissions, then `semigpt train --resume {path}`"
-                ).format(final=final, error=reason(error), value=self.last_good(), path=self.path)
+                ).format(
+                    final=final, error=reason(error), last_good=self.last_good(), path=self.path
+                )
             ) from None
         self.check_held()
         for old in self._folders()[:-keep]:
@@ -383,8 +387,8 @@ class RunFolder:
         for folder in reversed(self._folders()):
             with contextlib.suppress(CheckpointError):
                 verified(folder, self.logs)
-                return f"the last good checkpoint, {folder.name}, is intact"
-        return "no checkpoint had been saved before it"
+                return _("the last good checkpoint, {name}, is intact").format(name=folder.name)
+        return _("no checkpoint had been saved before it")
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is intact; None before the first one.

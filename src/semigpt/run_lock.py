@@ -42,7 +42,7 @@ class RunLock:
             ) from None
         if not try_lock(file):
             file.seek(0)
-            holder = " ".join(file.read(100).split()) or "another process"
+            holder = " ".join(file.read(100).split()) or _("another process")
             file.close()
             raise CheckpointError(
                 _(

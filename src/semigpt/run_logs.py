@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semigpt.errors import CheckpointError
-from semigpt.language import _
+from semigpt.language import N_, _
 from semigpt.storage import is_shortage, read_json_lines, sha256_file
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "unread",
 ]
 
-AGAIN = "or train from scratch with another --out"
+AGAIN = N_("or train from scratch with another --out")
 
 
 class UnreadError(CheckpointError):
@@ -40,7 +40,7 @@ def reason(error: Exception) -> str:
 def unread(path: Path, error: Exception) -> CheckpointError:
     """The error for a file that cannot be read: an UnreadError where it may well be whole."""
     return (UnreadError if is_shortage(error) else CheckpointError)(
-        f"{path} cannot be read: {reason(error)}"
+        _("{path} cannot be read: {reason}").format(path=path, reason=reason(error))
     )
 
 
@@ -64,7 +64,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise CheckpointError(
             _("{path}: {error}; bring the file back, {again}").format(
-                path=path, error=reason(error), again=AGAIN
+                path=path, error=reason(error), again=_(AGAIN)
             )
         ) from None
 
@@ -97,7 +97,7 @@ def check_logs(
                 _(
                     "{log} is cut off: {size:,} bytes where the checkpoint was "
                     "saved with {length:,}; bring it back, {again}"
-                ).format(log=logs[name], size=sizes[name], length=length, again=AGAIN)
+                ).format(log=logs[name], size=sizes[name], length=length, again=_(AGAIN))
             )
     for name, digest in digests.items():
         if name in lengths and log_digest(logs[name], lengths[name]) != digest:
@@ -106,7 +106,7 @@ def check_logs(
                 _(
                     "{log} is not what the run had written when the checkpoint was "
                     "saved; bring it back, {again}"
-                ).format(log=logs[name], again=AGAIN)
+                ).format(log=logs[name], again=_(AGAIN))
             )
 
 

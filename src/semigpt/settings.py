@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from semigpt.errors import SettingsError
-from semigpt.language import _
+from semigpt.language import N_, _
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -41,7 +41,12 @@ T = TypeVar("T", bound="DataclassInstance")
 LARGEST_TOML = 1 << 20  # bytes; ours have two thousand
 LARGEST_INTEGER = 2**63  # what C and TOML hold
 # How an error message calls a type.
-TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+TYPE_NAMES = {
+    int: N_("a whole number"),
+    float: N_("a number"),
+    str: N_("text"),
+    bool: N_("true or false"),
+}
 
 
 def check_positive(owner: object, *names: str) -> None:
@@ -88,17 +93,19 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     known = list(choices)
     if value not in known:
         raise SettingsError(
-            _("{name} must be one of {str}, not {value!r}").format(
-                name=name, str=", ".join(map(str, known)), value=value
+            _("{name} must be one of {known}, not {value!r}").format(
+                name=name, known=", ".join(map(str, known)), value=value
             )
         )
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the closest known spelling, or all of them."""
+def nearest(name: str, known: Iterable[str], *, listed: bool = True) -> str:
+    """The end of an error message: the closest known spelling, or else, if `listed`, all."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}"
+    if close:
+        return _("did you mean {name!r}?").format(name=close[0])
+    return _("known are: {names}").format(names=", ".join(known)) if listed else ""
 
 
 def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
@@ -115,11 +122,13 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     for key, value in table.items():
         if key not in known:
             raise SettingsError(
-                _("unknown key {key!r} in {where}: {key2}").format(
-                    key=key, where=where, key2=nearest(key, known)
+                _("unknown key {key!r} in {where}: {hint}").format(
+                    key=key, where=where, hint=nearest(key, known)
                 )
             )
-        values[key] = _convert(value, hints[key], f"{key} in {where}")
+        values[key] = _convert(
+            value, hints[key], _("{key} in {where}").format(key=key, where=where)
+        )
     missing = [
         name
         for name, field in known.items()
@@ -162,7 +171,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if hint in (int, float, str, bool) and (type(value) is not hint):
         raise SettingsError(
             _("{where} must be {type_names}, not {value!r}").format(
-                where=where, type_names=TYPE_NAMES[hint], value=value
+                where=where, type_names=_(TYPE_NAMES[hint]), value=value
             )
         )
     if hint is float and not math.isfinite(value):
@@ -203,8 +212,8 @@ def read_toml(path: Path) -> dict[str, Any]:
             content = file.read(LARGEST_TOML + 1)
         if len(content) > LARGEST_TOML:
             raise SettingsError(
-                _("the config file {path} is larger than {largest_toml} MiB").format(
-                    path=path, largest_toml=LARGEST_TOML >> 20
+                _("the config file {path} is larger than {size} MiB").format(
+                    path=path, size=LARGEST_TOML >> 20
                 )
             )
         tables = tomllib.loads(content.decode("utf-8"))

@@ -178,7 +178,9 @@ def open_shard(folder: Path, file: dict[str, Any], dtype: str) -> np.ndarray[Any
     Raises CorpusError, naming the shard, where it is not what was written.
     """
     path = folder / file["name"]
-    remedy = f"delete {folder} and run the same command again: it is written anew"
+    remedy = _("delete {folder} and run the same command again: it is written anew").format(
+        folder=folder
+    )
     # The whole file is read, so that no changed or truncated shard is trained on: 44 MB take 30 ms.
     if not path.is_file() or sha256_file(path) != file["sha256"]:
         raise CorpusError(

@@ -97,8 +97,9 @@ def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, A
     if not issubclass(model_class(kind), type(source)):
         raise SettingsError(
             _(
-                "--model {kind} does not go with --from {folder}, which is a {kind2}; leave it out"
-            ).format(kind=kind, folder=settings.folder, kind2=source.kind)
+                "--model {kind} does not go with --from {folder}, which is a {own_kind}; leave it "
+                "out"
+            ).format(kind=kind, folder=settings.folder, own_kind=source.kind)
         )
     shape = {
         name: value

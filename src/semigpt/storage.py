@@ -211,7 +211,7 @@ def open_regular(path: Path) -> BufferedReader:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | NO_WAIT)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+            raise OSError(errno.EINVAL, _("it is no regular file"), str(path))
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -235,13 +235,13 @@ def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
         with open_regular(path) as file:
             content = file.read(largest + 1)
         if len(content) > largest:
-            raise ValueError(f"it is larger than {largest >> 20} MiB")
+            raise ValueError(_("it is larger than {size} MiB").format(size=largest >> 20))
         # Samples, which metadata holds, may have lone surrogates.
         value = json.loads(content.decode("utf-8", "surrogatepass"))
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError(_("it is nested too deeply")) from None
     if not isinstance(value, dict):
-        raise ValueError("it holds no JSON object")
+        raise ValueError(_("it holds no JSON object"))
     return value
 
 
@@ -262,7 +262,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise ValueError(f"line {number} is damaged")
+            raise ValueError(_("line {number} is damaged").format(number=number))
         rows.append(row)
     return rows
 

@@ -93,7 +93,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="semigpt", description=_("A language model of your own from Korean text."))
     add_language_flag(parser, default=None)
     parser.set_defaults(run=None, parser=None)
-    parser.add_argument("--version", action="version", version=f"semigpt {__version__}")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"semigpt {__version__}",
+        help=_("show program's version number and exit"),
+    )
     commands = parser.add_subparsers(metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)

@@ -15,7 +15,7 @@ from semigpt.cli.flags import (
 )
 from semigpt.cli.output import note, write_json
 from semigpt.errors import SemigptError, SettingsError
-from semigpt.language import _
+from semigpt.language import N_, _
 
 if TYPE_CHECKING:
     from semigpt.corpus.corpus import Corpus
@@ -24,15 +24,17 @@ if TYPE_CHECKING:
 
 TELL_SEEN = 0.02  # of a text, in the training text, from which it is said
 
-HELP = """\
+HELP = N_(
+    """\
 --data takes another text than the one trained on; --split says which of its
 splits (default: test).
 """
+)
 
 
 def add(commands: Commands) -> None:
     sub = add_command(
-        commands, "evaluate", run, _("measure a model on a whole split, beside baselines"), HELP
+        commands, "evaluate", run, _("measure a model on a whole split, beside baselines"), _(HELP)
     )
     sub.add_argument(
         "model",
@@ -72,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     corpus, counted_on = texts(options, found, split)
     console = error_console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"evaluating on {split}", total=None)
+        task = bar.add_task(_("evaluating on {split}").format(split=split), total=None)
         result = evaluate(
             model.to(pick_device(options.device or "auto")),
             tokenizer,
@@ -151,13 +153,16 @@ def print_evaluation(result: Evaluation, split: str) -> None:
 
     console = output_console()
     information = result.information
-    rows = {**dict(result.baselines.named()), "this model": information.bits_per_character}
+    mine = _("this model")
+    rows = {**dict(result.baselines.named()), mine: information.bits_per_character}
     console.print(
         bits_table(
-            f"{split}: {information.characters:,} characters, {information.tokens:,} tokens",
-            "bits per character",
+            _("{split}: {characters:,} characters, {tokens:,} tokens").format(
+                split=split, characters=information.characters, tokens=information.tokens
+            ),
+            _("bits per character"),
             rows,
-            mine="this model",
+            mine=mine,
             floor=result.source_entropy,
             digits=4,
         )

@@ -9,9 +9,10 @@ from typing import Any
 from semigpt.cli.flags import Commands, add_command, add_json_flag
 from semigpt.cli.output import note, terminating, write, write_json
 from semigpt.errors import SettingsError
-from semigpt.language import _
+from semigpt.language import N_, _
 
-HELP = """\
+HELP = N_(
+    """\
   gguf     llama.cpp, LM Studio; --type f32 is exact, f16 half and q8_0 a
            quarter of its size
   ollama   the same, and a Modelfile beside it
@@ -19,15 +20,20 @@ HELP = """\
   html     the model itself in one page that opens without a network: every
            rung, up to 20 million parameters; needs no other package
 
-But for html, the file is tried in the program itself on Korean texts, and left only where it
-gives the ids, the probabilities and the text that semigpt gives. What was
-found goes into the model's card. Needs pip install 'semigpt[export]'.
+But for html, the file is tried in the program itself on Korean texts, and left
+only where it gives the ids, the probabilities and the text that semigpt gives.
+What was found goes into the model's card. Needs pip install 'semigpt[export]'.
 """
+)
 
 
 def add(commands: Commands) -> None:
     sub = add_command(
-        commands, "export", run, _("a trained model as a file for other programs, verified"), HELP
+        commands,
+        "export",
+        run,
+        _("a trained model as a file for other programs, verified"),
+        _(HELP),
     )
     sub.add_argument("model", type=Path, metavar="RUN", help=_("a run or model folder"))
     sub.add_argument("--to", metavar="FORMAT", help=_("gguf, ollama, onnx or html"))

@@ -10,8 +10,9 @@ from itertools import takewhile
 from typing import Any, NoReturn, TypeAlias
 
 from semigpt.cli.output import EXIT_BAD_INPUT
+from semigpt.columns import columns, wrapped
 from semigpt.errors import SettingsError
-from semigpt.language import LANGUAGES, _
+from semigpt.language import LANGUAGES, N_, _
 from semigpt.settings import nearest
 
 __all__ = [
@@ -28,23 +29,58 @@ __all__ = [
     "language_asked_for",
 ]
 
+# argparse's own messages (Python 3.11 to 3.13), which it looks up in the catalog that `speaking`
+# binds.
+ARGPARSE = (
+    N_("usage: "),
+    N_("positional arguments"),
+    N_("options"),
+    N_("show this help message and exit"),
+    N_("argument %(argument_name)s: %(message)s"),
+    N_("the following arguments are required: %s"),
+    N_("one of the arguments %s is required"),
+    N_("expected one argument"),
+    N_("expected at most one argument"),
+    N_("expected at least one argument"),
+    N_("ignored explicit argument %r"),
+    N_("not allowed with argument %s"),
+    N_("invalid %(type)s value: %(value)r"),
+    N_("invalid choice: %(value)r (choose from %(choices)s)"),
+    N_("unknown parser %(parser_name)r (choices: %(choices)s)"),
+)
+
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help broken by the columns of a terminal: argparse counts characters."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrapped(text, width).split("\n")
+
+    def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None) -> str:
+        wider = columns(_("usage: ")) - len(_("usage: "))
+        self._width -= wider
+        text = super()._format_usage(usage, actions, groups, prefix)
+        self._width += wider
+        return text.replace("\n ", "\n " + " " * wider)
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(
-            allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings
-        )
+        super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **settings)
 
     def error(self, message: str) -> NoReturn:
-        flag = re.match(r"argument (--[a-z-]+).*: expected one argument$", message)
-        if flag is not None:
-            message += f"; one that begins with - is joined to it: {flag[1]}=-…"
-        elif self.takes_text and message.startswith("the following arguments are required"):
-            message += f"; {self.dash_hint}"
+        flag = re.search(r"--[a-z-]+", message)
+        lacking, _names, _end = _("the following arguments are required: %s").partition("%s")
+        if flag is not None and message.endswith(_("expected one argument")):
+            message = _("{message}; one that begins with - is joined to it: {flag}=-…").format(
+                message=message, flag=flag[0]
+            )
+        elif self.takes_text and message.startswith(lacking):
+            message = _("; ").join((message, self.dash_hint))
         raise SettingsError(
             _("{message}; see `{prog} --help`").format(message=message, prog=self.prog)
         )
@@ -56,7 +92,9 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def dash_hint(self) -> str:
-        return f"a text that begins with - goes last, after --: `{self.prog} … -- -…`"
+        return _("a text that begins with - goes last, after --: `{prog} … -- -…`").format(
+            prog=self.prog
+        )
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         options, unknown = self.parse_known_args(args, namespace)
@@ -65,12 +103,13 @@ class Parser(argparse.ArgumentParser):
             options.prompt, unknown = text, []
         if unknown:
             name = unknown[0].split("=")[0]
-            hint = "one argument too many"
+            hint = _("one argument too many")
             if name.startswith("-"):
                 flags = (flag for action in command._actions for flag in action.option_strings)
-                hint = nearest(name, (flag for flag in flags if flag.startswith("--")))
+                long = (flag for flag in flags if flag.startswith("--"))
+                hint = nearest(name, long, listed=not command.takes_text)
                 if command.takes_text:
-                    hint = command.dash_hint + (f"; {hint}" if hint.startswith("did") else "")
+                    hint = _("; ").join(filter(None, (command.dash_hint, hint)))
             raise SettingsError(
                 _("unknown argument {unknown!r}: {hint}; see `{prog} --help`").format(
                     unknown=unknown[0], hint=hint, prog=command.prog

@@ -57,7 +57,7 @@ def add(commands: Commands) -> None:
         action="store_true",
         help=_("write one text in turn with the model: a line of yours, then its own; /? for help"),
     )
-    sub._optionals.title = "often"
+    sub._optionals.title = _("often")
     _add_sampling_flags(sub)
     _add_constraint_flags(sub)
     _add_output_flags(sub)
@@ -215,7 +215,7 @@ def run(options: argparse.Namespace) -> int:
     elif options.num_samples == 1:
         write_chunks(chunks, show=options.show)
     else:
-        texts: list[list[Chunk]] = [[] for _ in range(options.num_samples)]
+        texts: list[list[Chunk]] = [[] for _sample in range(options.num_samples)]
         for chunk in chunks:
             texts[chunk.sample].append(chunk)
         for number, text in enumerate(texts):
@@ -283,7 +283,7 @@ def _engine(options: argparse.Namespace) -> Engine:
     from semigpt.generation.engine import Engine
     from semigpt.huggingface.open import open_run
 
-    _, model, tokenizer = open_run(options.model)
+    _run, model, tokenizer = open_run(options.model)
     model = model.to(pick_device(options.device or "auto"))
     native = False if options.no_native else None
     return Engine(model, tokenizer, precision=options.precision, native=native)
@@ -291,7 +291,9 @@ def _engine(options: argparse.Namespace) -> Engine:
 
 def _collected(chunks: Iterator[Chunk], count: int, *, scored: bool) -> list[dict[str, Any]]:
     """The samples as --json gives them."""
-    samples: list[dict[str, Any]] = [{"text": "", "finish_reason": None} for _ in range(count)]
+    samples: list[dict[str, Any]] = [
+        {"text": "", "finish_reason": None} for _sample in range(count)
+    ]
     for sample in samples if scored else ():
         sample["tokens"] = []
     for chunk in chunks:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from semigpt.cli.output import is_live, note, standard_input
 from semigpt.errors import SettingsError
-from semigpt.language import _
+from semigpt.language import N_, _
 
 if TYPE_CHECKING:
     from semigpt.generation.engine import Engine
@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["converse"]
 
-GREETING = "Write a line, and the model goes on behind it. /? for help, Ctrl-D to leave."
-HELP = """\
+GREETING = N_("Write a line, and the model goes on behind it. /? for help, Ctrl-D to leave.")
+HELP = N_(
+    """\
   a line        the text goes on with it, and then with what the model writes
   Enter alone   the model goes on
   /again        write the last answer once more, otherwise
-  /temp 0.5     the temperature: lower is safer, higher is wilder; 0 takes the likeliest
+  /temp 0.5     the temperature: lower is safer, higher is wilder; 0 takes the
+                likeliest
   /show         paint by surprise, with what else was likely; once more to stop
   //...         a line that begins with /
   /quit         leave, as Ctrl-D does"""
+)
 
 
 class Talk:
@@ -92,7 +95,7 @@ class Talk:
         elif name == "/temp":
             self.set_temperature(argument)
         else:
-            note(HELP)
+            note(_(HELP))
         return True
 
     def set_temperature(self, argument: str) -> None:
@@ -115,7 +118,7 @@ def converse(engine: Engine, prompt: str, settings: dict[str, Any], *, show: boo
     lines, asked = standard_input(), is_live(sys.stdin)
     talk = Talk(engine, settings, show=show)
     if asked:
-        note(GREETING)
+        note(_(GREETING))
     try:
         if prompt:
             talk.go_on(prompt)

@@ -17,7 +17,7 @@ from semigpt.cli.flags import (
     asked_for,
 )
 from semigpt.cli.output import RUNS, note, stopping, write_json, write_path
-from semigpt.language import _
+from semigpt.language import N_, _
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,18 +25,20 @@ if TYPE_CHECKING:
     from semigpt.studies.ladder import LadderSettings, Row
 
 WIDE = 120  # columns for a rung's numbers and its explanation beside each other
-HELP = """\
+HELP = N_(
+    """\
 Each rung is a run in FOLDER/RUNG that can be resumed, generated from and
 evaluated; one that is finished with the same settings is not trained again.
 FOLDER gets ladder.html (curves against steps and seconds), ladder.md,
 ladder.json, and model.html: every rung in one page, to be played with in a
 browser.
 """
+)
 
 
 def add(commands: Commands) -> None:
     sub = add_command(
-        commands, "ladder", run, _("train every rung on the same text, and compare"), HELP
+        commands, "ladder", run, _("train every rung on the same text, and compare"), _(HELP)
     )
     add_data_flags(sub)
     sub.add_argument(
@@ -140,20 +142,28 @@ def show_ladder(
                     doing = f"{rung}: {preparing.what}"
                 case Rung(rung, Prepared() as prepared):
                     parameters = prepared.model.parameter_count()
-                    doing = f"{rung}: {parameters:,} parameters on {prepared.device}"
+                    doing = _("{rung}: {parameters:,} parameters on {device}").format(
+                        rung=rung, parameters=parameters, device=prepared.device
+                    )
                 case Rung(rung, Stepped(report)):
-                    under_way[rung] = f"{report.loss:.2f} at {report.fraction:.0%}"
+                    under_way[rung] = _("{loss:.2f} at {fraction:.0%}").format(
+                        loss=report.loss, fraction=report.fraction
+                    )
                 case Rung(rung, Evaluated() as evaluated):
-                    bits = f"{evaluated.bits_per_character:.3f} bits per character"
-                    doing = f"{rung}, step {evaluated.step:,}: {bits}: {evaluated.sample}"
+                    doing = _(
+                        "{rung}, step {step:,}: {bits:.3f} bits per character: {sample}"
+                    ).format(
+                        rung=rung,
+                        step=evaluated.step,
+                        bits=evaluated.bits_per_character,
+                        sample=evaluated.sample,
+                    )
                 case Reached(row, trained):
                     rows.append(row)
                     doing = ""
                     if not console.is_terminal:
-                        line = " · ".join(cells(settings, row))
-                        console.print(
-                            Text(line + ("" if trained else _(" · as it was"))), soft_wrap=True
-                        )
+                        line = [*cells(settings, row), *([] if trained else [_("as it was")])]
+                        console.print(Text(" · ".join(line)), soft_wrap=True)
     if console.is_terminal:
         console.print(samples(rows, console.width))
     return rows
@@ -176,13 +186,20 @@ def table(
 
     wide = width >= WIDE
     lines = [Text(headline(settings), style="italic")]
-    names = ("rung", "bits/char", "loss in nats", "parameters", "chars/s", "seconds")
-    lines.append(Text(_aligned(names) + "  adds" * wide, style="bold"))
+    names = (
+        _("rung"),
+        _("bits/char"),
+        _("loss in nats"),
+        _("parameters"),
+        _("chars/s"),
+        _("seconds"),
+    )
+    lines.append(Text(_aligned(names) + ("  " + _("adds")) * wide, style="bold"))
     reached = {row.rung: row for row in rows}
     for rung in settings.rungs:
-        adds = model_class(rung).description
+        adds = _(model_class(rung).description)
         if rung in reached:
-            name, bits, _, loss, *others = cells(settings, reached[rung])
+            name, bits, _adds, loss, *others = cells(settings, reached[rung])
             line = Text(_aligned((name, bits, loss, *others[:3])))
         else:
             line = Text(_aligned((rung, "", under_way.get(rung, ""), "", "", "")), style="dim")
@@ -215,7 +232,11 @@ def _cut(lines: Sequence[Text], width: int) -> Text:
 
 
 def _aligned(values: Sequence[str]) -> str:
+    """A Hangul syllable takes two columns of a terminal."""
+    from rich.cells import cell_len
+
     rung, *numbers = values
-    return f"{rung:11} " + " ".join(
-        f"{value:>{size}}" for value, size in zip(numbers, (9, 15, 11, 9, 7), strict=True)
+    return f"{rung}{' ' * (12 - cell_len(rung))}" + " ".join(
+        " " * (size - cell_len(value)) + value
+        for value, size in zip(numbers, (9, 15, 11, 9, 7), strict=True)
     )

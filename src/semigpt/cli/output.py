@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
 from semigpt.controls import pictured
+from semigpt.language import _
 from semigpt.system import CLOSED_PIPE, HANGUP, ending_signals, handled
 
 __all__ = [
@@ -81,7 +82,9 @@ def reading() -> Iterator[Callable[[int, int], None]]:
 
     def tell(documents: int, characters: int) -> None:
         if is_live(sys.stderr):
-            line = f"reading: {documents:,} documents, {characters:,} characters"
+            line = _("reading: {documents:,} documents, {characters:,} characters").format(
+                documents=documents, characters=characters
+            )
             print(f"\r{line}", end="", file=sys.stderr, flush=True)
 
     try:
@@ -234,6 +237,7 @@ def stopping() -> Iterator[list[int | None]]:
     """
     seen: list[int | None] = [None]
     asked = False
+    heeded = _("stopping after this step and saving; once more to stop at once")
 
     def take(number: int, frame: object = None) -> None:
         nonlocal asked
@@ -244,10 +248,7 @@ def stopping() -> Iterator[list[int | None]]:
         if seen[0] is None:
             seen[0] = number
             with contextlib.suppress(RuntimeError):  # it came while a line was being written
-                print(
-                    "\nstopping after this step and saving; once more to stop at once",
-                    file=sys.stderr,
-                )
+                print(f"\n{heeded}", file=sys.stderr)
 
     log = sys.stderr
     with handled(take, signal.SIGINT, *ending_signals()):

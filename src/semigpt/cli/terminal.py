@@ -48,7 +48,8 @@ class _TimeLeft(ProgressColumn):
             return Text("")
         left = round(seconds * (1 - fraction) / (fraction - begun))
         return Text(
-            _("{left}:{left2:02d} left").format(left=left // 60, left2=left % 60), style="dim"
+            _("{minutes}:{seconds:02d} left").format(minutes=left // 60, seconds=left % 60),
+            style="dim",
         )
 
 
@@ -70,7 +71,14 @@ class TrainingDisplay:
             disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task(
-            "", total=1.0, what="reading", loss="", speed="", seconds=0.0, fraction=0.0, begun=0.0
+            "",
+            total=1.0,
+            what=_("reading"),
+            loss="",
+            speed="",
+            seconds=0.0,
+            fraction=0.0,
+            begun=0.0,
         )
         self.read: tuple[float, float, float] | None = (
             None  # the fraction and when, at first; the fraction now
@@ -89,7 +97,7 @@ class TrainingDisplay:
             return
         if self.read is None or fraction < self.read[2]:
             self.read = (fraction, now, fraction)
-        begun, since, _ = self.read
+        begun, since, _now = self.read
         self.read = (begun, since, fraction)
         self.bar.update(
             self.task,
@@ -122,21 +130,22 @@ class TrainingDisplay:
         )
         dtype = str(event.model.compute_dtype).removeprefix("torch.")
         say(
-            _("[bold]model[/]    {kind}, {model:,} parameters, on {device} in {dtype}").format(
+            _("[bold]model[/]    {kind}, {parameters:,} parameters, on {device} in {dtype}").format(
                 kind=event.model.kind,
-                model=event.model.parameter_count(),
+                parameters=event.model.parameter_count(),
                 device=event.device,
                 dtype=dtype,
             )
         )
-        say(
-            _("[bold]run[/]      {path}").format(path=escape(str(event.run.path)))
-            + (
-                ""
-                if event.resumed_at is None
-                else _(", from step {resumed_at:,}").format(resumed_at=event.resumed_at)
+        path = escape(str(event.run.path))
+        if event.resumed_at is None:
+            say(_("[bold]run[/]      {path}").format(path=path))
+        else:
+            say(
+                _("[bold]run[/]      {path}, from step {step:,}").format(
+                    path=path, step=event.resumed_at
+                )
             )
-        )
         if event.baselines is not None:
             self.show_baselines(event.baselines)
         say("")
@@ -148,24 +157,32 @@ class TrainingDisplay:
         corpus = event.corpus
         tokens = len(event.dataset.stream("validation")) / corpus.characters("validation")
         lacking, fraction = several_tokens(event.tokenizer, corpus)
-        return f" of {self.recipe.start.folder}: {tokens:.2f} tokens per character" + (
-            f", {lacking:,} characters ({fraction:.1%} of the text) in several" * (lacking > 0)
+        kept = _(" of {folder}: {tokens:.2f} tokens per character").format(
+            folder=self.recipe.start.folder, tokens=tokens
+        )
+        if not lacking:
+            return kept
+        return kept + _(", {lacking:,} characters ({fraction:.1%} of the text) in several").format(
+            lacking=lacking, fraction=fraction
         )
 
     def show_baselines(self, baselines: Baselines) -> None:
         """The baselines in one line, in bits per character on the validation split."""
         parts = [f"{name} {value:.2f}" for name, value in baselines.named()]
         if self.prepared is not None and self.prepared.source_entropy is not None:
-            parts.append(f"the source itself {self.prepared.source_entropy:.2f}")
+            source = _("the source itself")
+            parts.append(f"{source} {self.prepared.source_entropy:.2f}")
         self.console.print(
             _("[bold]baselines[/] (bits per character) {parts}").format(parts=" · ".join(parts))
         )
 
     def show_forecast(self, event: Forecasted) -> None:
         forecast = event.forecast
-        length = f"about {readable_time(forecast.seconds)}"
+        length = _("about {time}").format(time=readable_time(forecast.seconds))
         if self.recipe.training.minutes is not None:
-            length = f"in {readable_time(forecast.seconds)} about {forecast.steps:,} steps"
+            length = _("in {time} about {steps:,} steps").format(
+                time=readable_time(forecast.seconds), steps=forecast.steps
+            )
         self.console.print(
             _(
                 "[bold]forecast[/] {length}, {epochs:.2g} epochs, "
@@ -183,7 +200,8 @@ class TrainingDisplay:
         )
         if forecast.expected is not None:
             later = "".join(
-                f"; {minutes:g} minutes: {bits:.2f}" for minutes, bits in forecast.later
+                _("; {minutes:g} minutes: {bits:.2f}").format(minutes=minutes, bits=bits)
+                for minutes, bits in forecast.later
             )
             self.console.print(
                 _(
@@ -200,8 +218,9 @@ class TrainingDisplay:
         self.earlier = leg.seconds
         length = ""
         if forecast is not None:
-            steps, seconds = forecast.steps - leg.step, forecast.seconds - leg.seconds
-            length = f"about {steps:,} steps in {readable_time(seconds)}; "
+            length = _("about {steps:,} steps in {time}; ").format(
+                steps=forecast.steps - leg.step, time=readable_time(forecast.seconds - leg.seconds)
+            )
         self.console.print(
             _(
                 "[bold]further[/]  from step {step:,}: {length}the rates climb again, to "
@@ -246,9 +265,9 @@ class TrainingDisplay:
         self.bar.update(
             self.task,
             completed=report.fraction,
-            what=f"step {report.step:,}",
-            loss=f"loss {self.smooth:.3f} nats",
-            speed=f"{speed:,.0f} tokens/s",
+            what=_("step {step:,}").format(step=report.step),
+            loss=_("loss {loss:.3f} nats").format(loss=self.smooth),
+            speed=_("{speed:,.0f} tokens/s").format(speed=speed),
             seconds=report.seconds - self.earlier,
             fraction=report.fraction,
         )
@@ -278,14 +297,15 @@ class TrainingDisplay:
         if not event.complete:
             say(
                 _(
-                    "stopped and saved at step {step:,}; resume with: semigpt train --resume "
-                ).format(step=event.step)
-                + escape(str(event.run.path))
+                    "stopped and saved at step {step:,}; resume with: semigpt train --resume {path}"
+                ).format(step=event.step, path=escape(str(event.run.path)))
             )
-        mine = f"this model, at its best (step {best.step:,})"
+        mine = _("this model, at its best (step {step:,})").format(step=best.step)
         table = bits_table(
-            f"{event.step:,} steps, {event.tokens_seen:,} tokens, {minutes:.1f} minutes",
-            "bits per character on unseen text (validation)",
+            _("{steps:,} steps, {tokens:,} tokens, {minutes:.1f} minutes").format(
+                steps=event.step, tokens=event.tokens_seen, minutes=minutes
+            ),
+            _("bits per character on unseen text (validation)"),
             {**dict(baselines.named() if baselines else ()), mine: best.bits_per_character},
             mine=mine,
             floor=self.prepared.source_entropy,
@@ -341,27 +361,39 @@ class TrainingDisplay:
         bits = ""
         if forecast.expected is not None:
             off = event.best.bits_per_character - forecast.expected
-            bits = f", {forecast.expected:.2f} bits per character expected ({off:+.2f})"
+            bits = _(", {expected:.2f} bits per character expected ({off:+.2f})").format(
+                expected=forecast.expected, off=off
+            )
         if self.recipe.training.minutes is None:
-            expected = readable_time(forecast.seconds)
-            took = f"{readable_time(event.seconds)} where {expected} were forecast"
+            took, expected = readable_time(event.seconds), readable_time(forecast.seconds)
             off = event.seconds / forecast.seconds - 1
         else:
-            took = f"{event.step:,} steps where {forecast.steps:,} were forecast"
+            took = _("{steps:,} steps").format(steps=event.step)
+            expected = f"{forecast.steps:,}"
             off = event.step / forecast.steps - 1
-        return (
-            f"; the run took {took} ({off:+.0%}), {readable_bytes(event.memory)} of memory "
-            f"({event.memory / max(forecast.memory, 1) - 1:+.0%}), {readable_bytes(event.disk)} of "
-            f"disk ({event.disk / max(forecast.disk, 1) - 1:+.0%}, its most while a checkpoint is "
-            f"written){bits}"
+        return _(
+            "; the run took {took} where {expected} were forecast ({off:+.0%}), {memory} of memory "
+            "({memory_off:+.0%}), {disk} of disk ({disk_off:+.0%}, its most while a checkpoint is "
+            "written){bits}"
+        ).format(
+            took=took,
+            expected=expected,
+            off=off,
+            memory=readable_bytes(event.memory),
+            memory_off=event.memory / max(forecast.memory, 1) - 1,
+            disk=readable_bytes(event.disk),
+            disk_off=event.disk / max(forecast.disk, 1) - 1,
+            bits=bits,
         )
 
 
 def readable_time(seconds: float) -> str:
     """A duration as a person says it: 12 seconds, 38 minutes, 5.2 hours."""
     if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+        return _("{seconds:.0f} seconds").format(seconds=seconds)
+    if seconds < 5400:
+        return _("{minutes:.0f} minutes").format(minutes=seconds / 60)
+    return _("{hours:.1f} hours").format(hours=seconds / 3600)
 
 
 def bits_table(
@@ -381,7 +413,7 @@ def bits_table(
     table.add_column("", justify="right")
     known = {name: value for name, value in rows.items() if value is not None}
     if floor is not None:
-        known["the source itself: no model can be below"] = floor
+        known[_("the source itself: no model can be below")] = floor
     for name, value in sorted(known.items(), key=lambda row: -row[1]):
         style = "bold" if name == mine else ""
         table.add_row(Text(name, style=style), Text(f"{value:.{digits}f}", style=style))

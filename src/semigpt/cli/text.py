@@ -17,7 +17,7 @@ from semigpt.language import _
 
 def add(commands: Commands) -> None:
     verbs = add_group(
-        commands, "text", "the text doctor: find what is wrong with a text, and repair it"
+        commands, "text", _("the text doctor: find what is wrong with a text, and repair it")
     )
     sub = add_command(
         verbs,
@@ -105,9 +105,11 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 def _reading() -> Iterator[Callable[[int, int], None]]:
     from semigpt.cli.console import error_console
 
-    with terminating(), error_console().status("reading") as status:
+    with terminating(), error_console().status(_("reading")) as status:
         yield lambda documents, characters: status.update(
-            f"{documents:,} documents, {characters:,} characters"
+            _("reading: {documents:,} documents, {characters:,} characters").format(
+                documents=documents, characters=characters
+            )
         )
 
 

@@ -20,23 +20,25 @@ from semigpt.cli.flags import (
 )
 from semigpt.cli.output import RUNS, note, reading, stopping, write, write_json, write_path
 from semigpt.errors import SettingsError, TokenizerError
-from semigpt.language import _
+from semigpt.language import N_, _
 
 if TYPE_CHECKING:
     from semigpt.corpus.corpus import Corpus
     from semigpt.studies.tokenizers import Comparison
     from semigpt.tokenizers import Kind, Tokenizer
 
-COMPARE_HELP = """\
+COMPARE_HELP = N_(
+    """\
 With --minutes (or --steps) the same model is trained on each kind for the same
 time and measured in bits per character, the one measure that is fair between
 tokenizers; the runs and a page with their curves go to --out (default: in
 runs/).
 """
+)
 
 
 def add(commands: Commands) -> None:
-    verbs = add_group(commands, "tokenizer", "train, show or compare tokenizers")
+    verbs = add_group(commands, "tokenizer", _("train, show or compare tokenizers"))
     _add_train(verbs)
     _add_show(verbs)
     _add_compare(verbs)
@@ -50,7 +52,9 @@ def _add_train(verbs: Commands) -> None:
         "--kind", default="char", help=_("char (default), byte, jamo, bpe, char_bpe or unigram")
     )
     add_data_flags(sub)
-    _add_vocab_size(sub, "tokens in all")
+    _add_vocab_size(
+        sub, _("tokens in all (default: every character; 8,000 for bpe, char_bpe and unigram)")
+    )
     sub.add_argument(
         "--min-count",
         type=int,
@@ -94,7 +98,11 @@ def _add_show(verbs: Commands) -> None:
 
 def _add_compare(verbs: Commands) -> None:
     sub = add_command(
-        verbs, "compare", run_compare, _("measure every kind of tokenizer on a text"), COMPARE_HELP
+        verbs,
+        "compare",
+        run_compare,
+        _("measure every kind of tokenizer on a text"),
+        _(COMPARE_HELP),
     )
     add_data_flags(sub)
     sub.add_argument(
@@ -103,7 +111,10 @@ def _add_compare(verbs: Commands) -> None:
         metavar="KIND",
         help=_("some of char, byte, jamo, bpe, char_bpe and unigram (default: all)"),
     )
-    _add_vocab_size(sub, "tokens in all, at most")
+    _add_vocab_size(
+        sub,
+        _("tokens in all, at most (default: every character; 8,000 for bpe, char_bpe and unigram)"),
+    )
     sub.add_argument(
         "--minutes", type=float, help=_("also train a model on each kind, for so many minutes")
     )
@@ -122,15 +133,8 @@ def _add_compare(verbs: Commands) -> None:
     add_json_flag(sub)
 
 
-def _add_vocab_size(parser: Parser, what: str) -> None:
-    parser.add_argument(
-        "--vocab-size",
-        type=int,
-        metavar="N",
-        help=_("{what} (default: every character; 8,000 for bpe, char_bpe and unigram)").format(
-            what=what
-        ),
-    )
+def _add_vocab_size(parser: Parser, help: str) -> None:
+    parser.add_argument("--vocab-size", type=int, metavar="N", help=help)
 
 
 def _corpus(options: argparse.Namespace) -> Corpus:
@@ -237,8 +241,8 @@ def train_into(
             (Path(temporary) / "whole").rename(folder)
     except OSError as error:
         raise TokenizerError(
-            _("cannot save the tokenizer in {folder}: {value}").format(
-                folder=folder, value=error.strerror or error
+            _("cannot save the tokenizer in {folder}: {reason}").format(
+                folder=folder, reason=error.strerror or error
             )
         ) from None
     return tokenizer
@@ -271,8 +275,12 @@ def run_show(options: argparse.Namespace) -> int:
                 }
             )
             continue
-        each = "" if ratio is None else f", {ratio:.2f} characters per token"
-        write(f"{name}: {len(tokens):,} tokens for {characters:,} characters{each}\n\n")
+        line = _("{name}: {tokens:,} tokens for {characters:,} characters").format(
+            name=name, tokens=len(tokens), characters=characters
+        )
+        if ratio is not None:
+            line = _("{line}, {ratio:.2f} characters per token").format(line=line, ratio=ratio)
+        write(f"{line}\n\n")
         print_tokens(output_console(), tokens)
     if options.json:
         write_json({"text": options.text, "tokenizers": shown})

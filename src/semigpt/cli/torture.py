@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 
 from semigpt.cli.flags import Commands, add_command, add_json_flag
 from semigpt.cli.output import note, write_json
-from semigpt.language import _
+from semigpt.language import N_, _
 
 if TYPE_CHECKING:
     from semigpt.studies.crash_test import Trial
 
-HELP = """\
+HELP = N_(
+    """\
 Small models are trained on the bundled corpus, killed by SIGKILL at random
 moments, some while a checkpoint is being written, resumed and killed again. In
 the end weights, optimizer and logs must be, byte for byte, those
 of a run that was left alone. Exit code 1 where they are not.
 """
+)
 
 
 def add(commands: Commands) -> None:
@@ -27,7 +29,7 @@ def add(commands: Commands) -> None:
         "torture",
         run,
         _("kill small trainings, resume them, and compare every byte"),
-        HELP,
+        _(HELP),
     )
     sub.add_argument(
         "--kills", type=int, default=10, metavar="N", help=_("kills per rung (default: 10)")
@@ -58,9 +60,9 @@ def run(options: argparse.Namespace) -> int:
     asked = {"kills": options.kills, "seed": options.seed, "processes": options.processes}
     for trial in crash_test(options.model, **asked):
         trials.append(trial)
-        outcome = "the same bits"
+        outcome = _("the same bits")
         if trial.differences:
-            outcome = f"DIFFERENT: {', '.join(trial.differences)}"
+            outcome = _("DIFFERENT: {files}").format(files=", ".join(trial.differences))
         note(
             _(
                 "{rung}, gradient accumulation {gradient_accumulation}: {kills} kills, {outcome}"
@@ -86,11 +88,19 @@ def print_trials(trials: Sequence[Trial]) -> None:
     from semigpt.cli.console import output_console
 
     kills = sum(trial.kills for trial in trials)
-    table = Table(title=f"{kills} kills by SIGKILL", title_justify="left")
-    table.add_column("rung", no_wrap=True)
-    for name in ("micro-batches", "kills", "in a save", "before any", "runs", "seconds", "bytes"):
+    table = Table(title=_("{kills} kills by SIGKILL").format(kills=kills), title_justify="left")
+    table.add_column(_("rung"), no_wrap=True)
+    for name in (
+        _("micro-batches"),
+        _("kills"),
+        _("in a save"),
+        _("before any"),
+        _("runs"),
+        _("seconds"),
+        _("bytes"),
+    ):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("differences", min_width=11)
+    table.add_column(_("differences"), min_width=11)
     for trial in trials:
         table.add_row(
             trial.rung,
@@ -101,6 +111,6 @@ def print_trials(trials: Sequence[Trial]) -> None:
             str(trial.runs),
             f"{trial.seconds:.0f}",
             f"{trial.compared_bytes:,}",
-            ", ".join(trial.differences) or "none",
+            ", ".join(trial.differences) or _("none"),
         )
     output_console(width=max(output_console().width, 110)).print(table)

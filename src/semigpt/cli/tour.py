@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from semigpt.cli.flags import Commands, add_command, add_data_flags
 from semigpt.cli.output import is_live, note, write, write_path
 from semigpt.errors import SettingsError
-from semigpt.language import _
+from semigpt.language import N_, _
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from semigpt.tour import TourSettings
     from semigpt.tour.loader import Element
 
-HELP = """\
+HELP = N_(
+    """\
 It is in Korean unless --lang en. In a terminal it waits for Enter between
 chapters. --notebook and --html write the same with its pictures into a file.
 """
+)
 ASKED = {  # behind a chapter, and before an answer
     "ko": ("Enter: 다음 장, q: 그만", "Enter: 답 보기"),
     "en": ("Enter: next chapter, q: stop", "Enter: the answer"),
@@ -34,7 +36,7 @@ ASKED = {  # behind a chapter, and before an answer
 
 def add(commands: Commands) -> None:
     sub = add_command(
-        commands, "tour", run, _("the book's chapter on your own text, step by step"), HELP
+        commands, "tour", run, _("the book's chapter on your own text, step by step"), _(HELP)
     )
     add_data_flags(sub)
     sub.add_argument(
@@ -84,7 +86,12 @@ def run(options: argparse.Namespace) -> int:
         return write_files(settings, options.notebook, options.html)
     told = chapters(settings)
     for number in range(1, options.chapter or 1):
-        behind(next(told), f"chapter {number} of {CHAPTERS}: run, not shown")
+        behind(
+            next(told),
+            _("chapter {number} of {chapters}: run, not shown").format(
+                number=number, chapters=CHAPTERS
+            ),
+        )
     show(told, settings.lang)
     return 0
 
@@ -118,7 +125,10 @@ def write_files(settings: TourSettings, notebook: Path | None, html: Path | None
             check_free(path, suffix)
     elements = list(
         chain.from_iterable(
-            behind(chapter, f"chapter {number} of {CHAPTERS}")
+            behind(
+                chapter,
+                _("chapter {number} of {chapters}").format(number=number, chapters=CHAPTERS),
+            )
             for number, chapter in enumerate(chapters(settings), 1)
         )
     )

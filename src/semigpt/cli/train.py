@@ -21,7 +21,7 @@ from semigpt.cli.flags import (
 from semigpt.cli.output import EXIT_BAD_INPUT, RUNS, note, stopping, write_json
 from semigpt.cli.processes import LOST, launch, own_process
 from semigpt.errors import LostProcessError, SemigptError, SettingsError
-from semigpt.language import _
+from semigpt.language import N_, _
 from semigpt.settings import parse_value, read_toml
 from semigpt.system import ending_signals, handled
 
@@ -30,18 +30,21 @@ if TYPE_CHECKING:
     from semigpt.parallel import Processes
     from semigpt.training.settings import More
 
-HELP = """\
+HELP = N_(
+    """\
 --data SPEC is one of
-  news                     synthetic practice news; news#articles=22194,seed=7 for more
-                           of it
-  a file, glob or folder   .txt .jsonl .csv .tsv .parquet, each also .gz or .zst,
-                           or a dataset folder; a.csv#separator=semicolon,header=none,
-                           quoting=none, misfits=skip; a.txt#by=line, paragraph, document
+  news                     practice news, synthetic; for more of them
+                           news#articles=22194,seed=7
+  a file, glob or folder   .txt .jsonl .csv .tsv .parquet, each also .gz or
+                           .zst, or a dataset folder; a.csv#header=none,
+                           separator=semicolon, quoting=none, misfits=skip;
+                           a.txt#by=line, paragraph, document
   -                        standard input
-  hf:ORG/NAME              a dataset of the Hub;
-                           hf:ORG/NAME#config=...,revision=...,split=...,streaming=yes
+  hf:ORG/NAME              a dataset of the Hub; hf:ORG/NAME#config=...,
+                           revision=...,split=...,streaming=yes
 Several are one corpus, in this order.
 """
+)
 
 
 class Further(NamedTuple):
@@ -61,7 +64,7 @@ def length(number: Callable[[str], float]) -> Callable[[str], float | Further]:
 
 
 def add(commands: Commands) -> None:
-    sub = add_command(commands, "train", run, _("train a model on a text"), HELP)
+    sub = add_command(commands, "train", run, _("train a model on a text"), _(HELP))
     add_data_flags(sub)
     sub.add_argument(
         "--tokenizer",
@@ -237,7 +240,7 @@ def lead(options: argparse.Namespace, own: Processes | None) -> int:
         tables = recipe_tables(options)
         if own is not None:
             share_out(tables, own)
-        recipe = Recipe.from_tables(tables, str(options.config or "the command line"))
+        recipe = Recipe.from_tables(tables, str(options.config or _("the command line")))
         folder = options.out
     if own is not None and own.begun is not None:  # all were started again: the leg has begun
         folder, more = Path(own.begun), None
@@ -268,7 +271,7 @@ def lead(options: argparse.Namespace, own: Processes | None) -> int:
         except KeyboardInterrupt as stopped:
             if stop[0] is None:
                 raise
-            default = ("stopped before the first step; the same command begins again",)
+            default = (_("stopped before the first step; the same command begins again"),)
             for line in getattr(stopped, "__notes__", default):
                 note(line)
             return 128 + stop[0]
@@ -319,7 +322,7 @@ def further(options: argparse.Namespace, *, resume: bool) -> More | None:
     given = {name: value for name, value in lengths.items() if value is not None}
     if len(given) > 1:
         raise SettingsError(
-            _("give one of {given}").format(given=" and ".join(f"--{name}" for name in given))
+            _("give one of {given}").format(given=", ".join(f"--{name}" for name in given))
         )
     ((name, more),) = found.items()
     amount = f"--{name} +{more:g}"

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from semigpt.html import escape
+from semigpt.language import _
 from semigpt.report.layout import (
     extent,
     padded,
@@ -106,7 +107,8 @@ def line_chart(
     drawable = _drawable(series)
     caption = f"<figcaption>{escape(title)}</figcaption>"
     if not drawable:
-        return f'<figure class="chart">{caption}<p class="missing">No points yet.</p></figure>'
+        missing = _("No points yet.")
+        return f'<figure class="chart">{caption}<p class="missing">{escape(missing)}</p></figure>'
     sizes = [("small", 350, 160)] if small else [("wide", 720, 400), ("narrow", 350, 340)]
     drawings = []
     for kind, width, height in sizes:
@@ -202,8 +204,8 @@ class _Frame:
         bare: bool,
     ) -> _Frame:
         """A frame that holds all that is drawn, higher than asked for where the names need it."""
-        x_range = extent([x for s in series for x, _ in s.points])
-        values = [y for s in series for _, y in s.points] + [level.y for level in levels]
+        x_range = extent([x for s in series for x, _y in s.points])
+        values = [y for s in series for _x, y in s.points] + [level.y for level in levels]
         lowest, highest = min(values), max(values)
         if y_max is not None and lowest < y_max:
             highest = min(highest, y_max)
@@ -347,10 +349,16 @@ def _dots(
         (x, y), (x_value, y_value) = pixels[index], series.points[index]
         if not frame.is_above(y):
             name = series.label or title
-            tooltip = f"{name}: {precise(y_value)} {y_label} at {precise(x_value)} {x_label}"
+            tooltip = _("{name}: {y} {y_label} at {x} {x_label}").format(
+                name=name,
+                y=precise(y_value),
+                y_label=y_label,
+                x=precise(x_value),
+                x_label=x_label,
+            )
             at = f'cx="{x:.1f}" cy="{y:.1f}"'
             parts.append(
-                f'<g class="dot {style}{mark}"><title>{escape(tooltip)}</title>'
+                f'<g class="dot {style}{mark}"><title>{escape(" ".join(tooltip.split()))}</title>'
                 f'<circle class="reach" {at} r="9"/><circle {at} r="2.6"/></g>'
             )
     return "".join(parts)
@@ -373,7 +381,11 @@ def _leaders_dots_names(frame: _Frame, names: Sequence[_Name], dots: str, y_labe
         width = frame.width - frame.right - NAME_INDENT - text_width(f" {number}")
         label = shortened(name.label, width)
         weight = "" if name.style in ("level", "faint") else ' class="strong"'
-        tooltip = escape(f"{name.label}: {precise(name.value)} {y_label}")
+        tooltip = escape(
+            _("{name}: {y} {y_label}").format(
+                name=name.label, y=precise(name.value), y_label=y_label
+            )
+        )
         texts += (
             f'<text{weight} x="{frame.right + NAME_INDENT - 2:.1f}" y="{height:.1f}" dy=".35em">'
             f"{escape(label)} {number}<title>{tooltip}</title></text>"

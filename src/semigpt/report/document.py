@@ -32,6 +32,7 @@ td, th { padding: .22rem 0; border-bottom: 1px solid var(--rule); text-align: le
 th { color: var(--soft); padding-right: 1.2rem; }
 td { overflow-wrap: anywhere; }
 body [lang=ko] { white-space: pre-wrap; word-break: keep-all; overflow-wrap: anywhere; }
+html[lang=ko] { word-break: keep-all; }
 .soft, figcaption, .missing { color: var(--soft); font-size: .88rem; }
 .missing { font-style: italic; }
 figure { margin: 1.2rem 0; }

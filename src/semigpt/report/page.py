@@ -15,23 +15,24 @@ from typing import Any
 from semigpt.errors import SemigptError
 from semigpt.evaluation.information import BASELINE_NAMES
 from semigpt.html import escape
+from semigpt.language import N_, _, language
 from semigpt.report.charts import Level, Series, line_chart
 from semigpt.report.document import page
 from semigpt.report.layout import short_number
 from semigpt.run_folder import RunFolder
 from semigpt.storage import replace_file
 
-__all__ = ["write_report"]
+__all__ = ["heading", "readable_bits", "write_report"]
 
 Row = Mapping[str, Any]
 
 # The baselines' names in a chart, by their keys in metadata.json.
 LEVEL_NAMES = {
-    "uniform": "uniform",
-    "unigram": "unigram",
-    "bigram": "bigram",
-    "xz": "xz",
-    "kneser_ney_5": "5-gram",
+    "uniform": N_("uniform"),
+    "unigram": N_("unigram"),
+    "bigram": N_("bigram"),
+    "xz": N_("xz"),
+    "kneser_ney_5": N_("5-gram"),
 }
 SHOWN_SAMPLES = 12
 SHOWN_CHARACTERS = 600  # of a sample
@@ -67,7 +68,7 @@ def write_report(run: RunFolder, *, complete: bool | None = None) -> Path:
         _settings(config),
         _next_steps(run, config, complete=complete),
     )
-    html = page(f"{run.path.name} · semigpt", "\n".join(parts), STYLE)
+    html = page(f"{run.path.name} · semigpt", "\n".join(parts), STYLE, lang=language())
     run.check_held()
     replace_file(run.report_file, html.encode("utf-8"))
     return run.report_file
@@ -79,28 +80,38 @@ def write_report(run: RunFolder, *, complete: bool | None = None) -> Path:
 def _headline(run: RunFolder, metadata: Row, best: Row | None, metrics: Sequence[Row]) -> str:
     name = f'<p class="soft">semigpt · {escape(run.path.name)}</p>'
     if best is None:
-        state = f"{_last(metrics, 'step'):,.0f} steps in" if metrics else "not a step in"
-        return (
-            f"{name}<h1>This run has not been evaluated yet.</h1>"
-            f"<p>It is {state}. Resume it, and this page is written again at the end.</p>"
-        )
+        state = _("It has made no step.")
+        if metrics:
+            state = _("It has made {steps:,.0f} steps.").format(steps=_last(metrics, "step"))
+        title = _("This run has not been evaluated yet.")
+        again = _("Resume it, and this page is written again at the end.")
+        return f"{name}<h1>{escape(title)}</h1><p>{escape(state)} {escape(again)}</p>"
     own = best["bits_per_character"]
     error = _standard_error(best)
-    sentences = [f"At each character it is as uncertain as a fair choice among {_choices(own)}."]
+    sentences = [
+        _("At each character it is as uncertain as a fair choice among {choices}.").format(
+            choices=_choices(own)
+        )
+    ]
     if error is not None and error >= 0.005:
-        sentences.append(f"The standard error is {error:.2f} bits.")
+        sentences.append(_("The standard error is {error:.2f} bits.").format(error=error))
     measured = sorted(_baselines(metadata, BASELINE_NAMES), key=lambda pair: -pair[1])
     if measured:
         named = ", ".join(f"{name} {value:.2f}" for name, value in measured)
-        sentences.append(f"The baselines need: {named}.")
+        sentences.append(_("The baselines need: {named}.").format(named=named))
     if (source := _number(metadata, "source_entropy")) is not None:
-        sentences.append(f"The source itself needs {source:.2f}: no model can be below.")
+        sentences.append(
+            _("The source itself needs {source:.2f}: no model can be below.").format(source=source)
+        )
     if (expected := _number(_part(metadata, "forecast"), "expected")) is not None:
-        sentences.append(f"Before training it was expected to need {expected:.2f}.")
-    headline = (
-        f"This model needs <strong>{own:.2f} bits per character</strong> on text it has not seen."
+        sentences.append(
+            _("Before training it was expected to need {expected:.2f}.").format(expected=expected)
+        )
+    bits = _("{bits:.2f} bits per character").format(bits=own)
+    headline = escape(_("This model needs {bits} on text it has not seen.")).format(
+        bits=f"<strong>{escape(bits)}</strong>"
     )
-    how = (
+    how = _(
         "Measured on blocks of the validation split that begin without a context. "
         "`semigpt evaluate` measures the whole test split, each token behind half a context at "
         "least, so that its figure is another one, as a rule a little lower."
@@ -117,24 +128,23 @@ def _figures(metadata: Row, metrics: Sequence[Row], timings: Sequence[Row]) -> s
     ratio = _number(metadata, "tokens_per_character")
     cells = []
     if (parameters := _number(metadata, "parameters")) is not None:
-        cells.append((_counted(parameters), "parameters"))
+        cells.append((_counted(parameters), _("parameters")))
     if (characters := _number(corpus, "characters")) is not None:
-        documents = _number(corpus, "documents")
-        of = f", {documents:,.0f} documents" if documents is not None else ""
-        cells.append((_counted(characters), f"characters of {corpus.get('spec', 'text')}{of}"))
+        what = _("characters of {spec}").format(spec=corpus.get("spec", "text"))
+        if (documents := _number(corpus, "documents")) is not None:
+            what = _("{what}, {documents:,.0f} documents").format(what=what, documents=documents)
+        cells.append((_counted(characters), what))
     if (vocab_size := _number(tokenizer, "vocab_size")) is not None:
-        cells.append(
-            (
-                f"{vocab_size:,.0f}",
-                f"tokens in the vocabulary ({tokenizer.get('kind', 'tokenizer')})",
-            )
+        what = _("tokens in the vocabulary ({kind})").format(
+            kind=tokenizer.get("kind", "tokenizer")
         )
+        cells.append((f"{vocab_size:,.0f}", what))
     if metrics:
-        cells.append((f"{_last(metrics, 'step'):,.0f}", "steps"))
+        cells.append((f"{_last(metrics, 'step'):,.0f}", _("steps")))
     if seconds:
-        cells.append((_duration(seconds), "of training"))
+        cells.append((_duration(seconds), _("of training")))
     if seconds and tokens_seen and ratio:
-        cells.append((_counted(tokens_seen / ratio / seconds), "characters per second"))
+        cells.append((_counted(tokens_seen / ratio / seconds), _("characters per second")))
     divs = (
         f"<div><dt>{escape(figure)}</dt><dd>{escape(what)}</dd></div>" for figure, what in cells
     )
@@ -144,33 +154,38 @@ def _figures(metadata: Row, metrics: Sequence[Row], timings: Sequence[Row]) -> s
 def _curves(metadata: Row, metrics: Sequence[Row], evaluations: Sequence[Row]) -> str:
     levels = [Level(name, value) for name, value in _baselines(metadata, LEVEL_NAMES)]
     if (source := _number(metadata, "source_entropy")) is not None:
-        levels.append(Level("the source", source, floor=True))
-    curves = [Series("model", _points(evaluations, "bits_per_character"))]
+        levels.append(Level(_("the source itself"), source, floor=True))
+    curves = [Series(_("model"), _points(evaluations, "bits_per_character"))]
     if (ratio := _number(metadata, "tokens_per_character")) is not None:
         scale = ratio / math.log(2)  # nats per token → bits per character
         curves.append(
-            Series("training", [(x, y * scale) for x, y in _points(metrics, "loss")], faint=True)
+            Series(_("training"), [(x, y * scale) for x, y in _points(metrics, "loss")], faint=True)
         )
-    caption = "Held-out text at each evaluation"
-    caption += ", and the training batches (faint)." if len(curves) > 1 else "."
-    parts = ["<h2>Learning</h2>"]
+    caption = _("Held-out text at each evaluation. Lower is better.")
+    if len(curves) > 1:
+        caption = _(
+            "Held-out text at each evaluation, and the training batches (faint). Lower is better."
+        )
+    parts = [heading(_("Learning"))]
     parts.append(
         line_chart(
             curves,
-            title=f"{caption} Lower is better.",
-            x_label="steps",
-            y_label="bits per character",
+            title=caption,
+            x_label=_("steps"),
+            y_label=_("bits per character"),
             levels=levels,
             y_max=_cut(metadata, evaluations),
         )
         if evaluations or metrics
-        else '<p class="missing">No curve yet: the log of this run is empty.</p>'
+        else _missing(_("No curve yet: the log of this run is empty."))
     )
     rates, norms = _points(metrics, "learning_rate"), _points(metrics, "gradient_norm")
     if rates or norms:
         pair = [
-            line_chart([Series("", points)], title=title, x_label="steps", y_label="", small=True)
-            for points, title in ((rates, "Learning rate"), (norms, "Gradient norm"))
+            line_chart(
+                [Series("", points)], title=title, x_label=_("steps"), y_label="", small=True
+            )
+            for points, title in ((rates, _("Learning rate")), (norms, _("Gradient norm")))
             if len(points) > 1
         ]
         parts.append(f'<div class="pair">{"".join(pair)}</div>')
@@ -183,11 +198,11 @@ def _legs(config: Row) -> str:
     number, step = _number(leg, "number"), _number(leg, "step")
     if number is None or step is None:
         return ""
-    return (
-        f'<p class="soft">Trained in {number:.0f} legs: the rates climb again at step {step:,.0f}, '
-        "where the last begins. The settings below are its own; those of the earlier ones are in "
-        "legs/.</p>"
-    )
+    text = _(
+        "Trained in {legs:.0f} legs: the rates climb again at step {step:,.0f}, where the last "
+        "begins. The settings below are its own; those of the earlier ones are in legs/."
+    ).format(legs=number, step=step)
+    return _soft(text)
 
 
 def _cut(metadata: Row, evaluations: Sequence[Row]) -> float | None:
@@ -199,24 +214,25 @@ def _cut(metadata: Row, evaluations: Sequence[Row]) -> float | None:
     if not evaluations:
         return None
     now = evaluations[-1]["bits_per_character"]
-    for _, value in _baselines(metadata, {"bigram": "", "unigram": ""}):
-        if now < value:
+    measured = _part(metadata, "baselines")
+    for value in (_number(measured, "bigram"), _number(measured, "unigram")):
+        if value is not None and now < value:
             return value * 1.1
     return None
 
 
 def _samples(samples: Sequence[Row], evaluations: Sequence[Row], timings: Sequence[Row]) -> str:
-    parts = ["<h2>What it writes</h2>"]
+    parts = [heading(_("What it writes"))]
     if not samples:
-        return f'{parts[0]}<p class="missing">No sample yet: one is written at each evaluation.</p>'
+        return parts[0] + _missing(_("No sample yet: one is written at each evaluation."))
     measured = {row.get("step"): row["bits_per_character"] for row in evaluations}
     clock = {row.get("step"): _number(row, "seconds") for row in timings}
-    parts.append('<p class="soft">From the first evaluation to the last.</p>')
+    parts.append(_soft(_("From the first evaluation to the last.")))
     for row in _evenly(samples, SHOWN_SAMPLES):
         step, prompt, text = row.get("step"), str(row.get("prompt", "")), str(row.get("text", ""))
-        labels = [f"step {step:,}" if isinstance(step, int) else "a sample"]
+        labels = [_("step {step:,}").format(step=step) if isinstance(step, int) else _("a sample")]
         if step in measured:
-            labels.append(f"{measured[step]:.2f} bits")
+            labels.append(readable_bits(measured[step]))
         if seconds := clock.get(step):
             labels.append(_duration(seconds))
         if len(text) > SHOWN_CHARACTERS:
@@ -231,28 +247,30 @@ def _samples(samples: Sequence[Row], evaluations: Sequence[Row], timings: Sequen
 
 
 def _surprise(metadata: Row) -> str:
-    title = "<h2>What surprises it</h2>"
+    title = heading(_("What surprises it"))
     passages = metadata.get("surprisal") or []
     if not passages:
-        return f'{title}<p class="missing">Not measured yet: it is when a run ends.</p>'
+        return title + _missing(_("Not measured yet: it is when a run ends."))
     edges = ("0", *(f"{edge:g}" for edge in SHADES))
     legend = "".join(f'<i class="s{shade}">{edge}</i>' for shade, edge in enumerate(edges))
-    parts = [
-        f'{title}<p class="soft">Text the model has not seen. The stronger the colour, the more '
-        "bits per character: one bit is a chance of 1 in 2, three bits 1 in 8, ten bits 1 in "
-        "1,000."
-        f'</p><p class="legend soft"><span>bits per character, from</span>{legend}</p>'
-    ]
+    scale = _(
+        "Text the model has not seen. The stronger the colour, the more bits per character: one "
+        "bit is a chance of 1 in 2, three bits 1 in 8, ten bits 1 in 1,000."
+    )
+    unit = _("bits per character, from")
+    parts = [f'{title}{_soft(scale)}<p class="legend soft"><span>{escape(unit)}</span>{legend}</p>']
     for passage in passages[:SHOWN_PASSAGES]:
         parts_of_text = [(str(part), float(bits)) for part, bits in passage if part]
-        characters = sum(len(part) for part, _ in parts_of_text)
+        characters = sum(len(part) for part, _bits in parts_of_text)
         if not characters:
             continue
         shaded = "".join(_shaded(part, bits) for part, bits in parts_of_text[:SHOWN_PARTS])
         more = "…" if len(parts_of_text) > SHOWN_PARTS else ""
-        average = sum(bits for _, bits in parts_of_text) / characters
+        average = _("{bits:.2f} bits per character").format(
+            bits=sum(bits for _text, bits in parts_of_text) / characters
+        )
         parts.append(
-            f'<section class="sample"><h3>{average:.2f} bits per character</h3>'
+            f'<section class="sample"><h3>{escape(average)}</h3>'
             f'<p lang="ko" class="passage">{shaded}{more}</p></section>'
         )
     return "".join(parts)
@@ -262,12 +280,14 @@ def _shaded(text: str, bits: float) -> str:
     """A part of a passage, its background by the bits per character that it needs."""
     shade = sum(bits / len(text) >= edge for edge in SHADES)
     shown = escape(text).replace("\n", "↵\n")  # the end of a line needs bits too: show where
-    return f'<i class="s{shade}" title="{short_number(bits)} bits">{shown}</i>'
+    title = escape(_("{bits} bits").format(bits=short_number(bits)))
+    return f'<i class="s{shade}" title="{title}">{shown}</i>'
 
 
 def _settings(config: Row) -> str:
+    title = heading(_("Settings"))
     if not config:
-        return '<h2>Settings</h2><p class="missing">No config.toml to read.</p>'
+        return title + _missing(_("No config.toml to read."))
     tables = []
     for name, table in config.items():
         values = table if isinstance(table, Mapping) else {name: table}
@@ -276,7 +296,7 @@ def _settings(config: Row) -> str:
             for key, value in values.items()
         )
         tables.append(f"<section><h3>{escape(name)}</h3><table>{rows}</table></section>")
-    return f'<h2>Settings</h2><div class="settings">{"".join(tables)}</div>'
+    return f'{title}<div class="settings">{"".join(tables)}</div>'
 
 
 def _next_steps(run: RunFolder, config: Row, *, complete: bool) -> str:
@@ -284,16 +304,30 @@ def _next_steps(run: RunFolder, config: Row, *, complete: bool) -> str:
     path = shlex.quote(str(run.path))
     model = shlex.quote(str(run.model_folder))
     lines = [
-        ("write with it", f"semigpt generate {path} {shlex.quote(prompt)}"),
-        ("measure it on the test split", f"semigpt evaluate {path} --split test"),
-        ("use it anywhere: the folder is a Hugging Face model", model),
+        (_("write with it"), f"semigpt generate {path} {shlex.quote(prompt)}"),
+        (_("measure it on the test split"), f"semigpt evaluate {path} --split test"),
+        (_("use it anywhere: the folder is a Hugging Face model"), model),
     ]
     if not complete:
-        lines.insert(0, ("resume this run, which was stopped", f"semigpt train --resume {path}"))
+        resumed = _("resume this run, which was stopped")
+        lines.insert(0, (resumed, f"semigpt train --resume {path}"))
     commands = "\n".join(
-        f'<span class="soft"># {why}</span>\n{escape(what)}' for why, what in lines
+        f'<span class="soft"># {escape(why)}</span>\n{escape(what)}' for why, what in lines
     )
-    return f'<h2>Use it</h2><pre lang="ko">{commands}</pre>'
+    return heading(_("Use it")) + f'<pre lang="ko">{commands}</pre>'
+
+
+def heading(text: str) -> str:
+    """A heading within a page."""
+    return f"<h2>{escape(text)}</h2>"
+
+
+def _soft(text: str) -> str:
+    return f'<p class="soft">{escape(text)}</p>'
+
+
+def _missing(text: str) -> str:
+    return f'<p class="missing">{escape(text)}</p>'
 
 
 # Reading rows that may lack anything
@@ -313,7 +347,9 @@ def _baselines(metadata: Row, names: Mapping[str, str]) -> list[tuple[str, float
     """(name, bits per character) of the baselines that were measured, in the order of `names`."""
     found = _part(metadata, "baselines")
     return [
-        (name, value) for key, name in names.items() if (value := _number(found, key)) is not None
+        (_(name), value)
+        for key, name in names.items()
+        if (value := _number(found, key)) is not None
     ]
 
 
@@ -351,7 +387,11 @@ def _choices(bits: float) -> str:
 
 
 def _counted(count: float) -> str:
-    """38,300 or 4.31 million."""
+    """38,300 or 4.31 million; in Korean 431만."""
+    if language() == "ko":
+        for unit, name in ((1e8, "억"), (1e4, "만")):
+            if count >= unit:
+                return f"{short_number(count / unit)}{name}"
     for unit, name in ((1e9, "billion"), (1e6, "million")):
         if count >= unit:
             return f"{count / unit:.2f} {name}"
@@ -360,13 +400,17 @@ def _counted(count: float) -> str:
 
 def _duration(seconds: float) -> str:
     if seconds < 60:
-        return f"{seconds:.0f} s"
+        return _("{seconds:.0f} s").format(seconds=seconds)
     minutes, rest = divmod(round(seconds), 60)
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
+    if minutes < 60:
+        return _("{minutes} min {seconds:02d} s").format(minutes=minutes, seconds=rest)
+    hours, minutes = divmod(minutes, 60)
+    return _("{hours} h {minutes:02d} min").format(hours=hours, minutes=minutes)
+
+
+def readable_bits(bits: float) -> str:
+    """Bits per character beside a sample, where the unit is known: 1.32 bits."""
+    return _("{bits:.2f} bits").format(bits=bits)
 
 
 STYLE = """

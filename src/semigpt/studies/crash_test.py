@@ -137,7 +137,7 @@ def train_and_kill(
         expected = compared_files(whole)
         while done < kills:
             folder = Path(place, f"run-{runs}")
-            for _ in range(min(KILLS_PER_RUN, kills - done)):
+            for _kill_number in range(min(KILLS_PER_RUN, kills - done)):
                 started = begin(tables, folder, draw.choice(numbers))
                 if draw.random() < 0.5:
                     _await_saving(folder, started[0], draw.randint(1, 5))
@@ -205,15 +205,15 @@ def wait_for(processes: list[int], folder: Path) -> None:
     while left:
         status = system.status_of(left[0])
         if status:
-            raise TrainingError(_("a training failed: {folder}").format(folder=_log(folder)))
+            raise TrainingError(_("a training failed: {said}").format(said=_log(folder)))
         if status is not None:
             left.pop(0)
         elif time.monotonic() > deadline:
             for process in left:
                 system.kill(process)
             raise TrainingError(
-                _("a training of {too_long:.0f} seconds, where two are usual: {folder}").format(
-                    too_long=TOO_LONG, folder=_log(folder)
+                _("a training of {too_long:.0f} seconds, where two are usual: {said}").format(
+                    too_long=TOO_LONG, said=_log(folder)
                 )
             )
         else:
@@ -230,9 +230,7 @@ def _kill(processes: list[int], which: int, folder: Path) -> bool:
         killed = system.kill(processes.pop(which))
     except ChildProcessError:
         raise TrainingError(
-            _("the training in {folder} failed: {folder2}").format(
-                folder=folder, folder2=_log(folder)
-            )
+            _("the training in {folder} failed: {said}").format(folder=folder, said=_log(folder))
         ) from None
     for process in processes:
         with contextlib.suppress(ChildProcessError):  # it ended because the other was gone
@@ -257,7 +255,7 @@ def _partial(checkpoints: Path) -> Iterator[str]:
 def _log(folder: Path) -> str:
     with contextlib.suppress(OSError):
         return folder.with_suffix(".log").read_text(encoding="utf-8").strip().splitlines()[-1]
-    return "it said nothing"
+    return _("it said nothing")
 
 
 def compared_files(folder: Path) -> dict[str, bytes]:

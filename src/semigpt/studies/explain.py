@@ -24,6 +24,7 @@ from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
 from semigpt.device import MachineSettings, pick_device
 from semigpt.errors import SettingsError
+from semigpt.language import _
 from semigpt.law import law_error
 from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
@@ -69,8 +70,8 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
     device = pick_device(recipe.machine.device)
     counts, teacher = counted(recipe, dataset, device)
     trial = Trial(recipe, dataset, device, counts, teacher)
-    here = "the fastest there is" if recipe.machine.device == "auto" else "as asked"
-    yield Choice("device", device.type, here, "--device cpu|cuda|mps")
+    here = _("the fastest there is") if recipe.machine.device == "auto" else _("as asked")
+    yield Choice(_("device"), device.type, here, "--device cpu|cuda|mps")
     yield from law_choices(asked, recipe, corpus, tokenizer)
     if isinstance(trial.model, GPT):
         yield precision_choice(trial.model, trial)
@@ -79,9 +80,9 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
     if device.type == "cpu":
         yield threads_choice(trial)
         yield Choice(
-            "allocator",
-            "glibc's or the system's own",
-            "the step in C keeps its buffers; LD_PRELOAD=libtcmalloc.so helps the plain one",
+            _("allocator"),
+            _("glibc's or the system's own"),
+            _("the step in C keeps its buffers; LD_PRELOAD=libtcmalloc.so helps the plain one"),
             "LD_PRELOAD",
         )
     yield compile_choice(trial)
@@ -108,7 +109,7 @@ class Trial:
 
     @property
     def milliseconds(self) -> str:
-        return f"{1000 * self.seconds:.1f} ms a step"
+        return _("{milliseconds:.1f} ms per step").format(milliseconds=1000 * self.seconds)
 
     def seconds_with(self, machine: MachineSettings) -> float:
         """Seconds per step with other settings of the machine: the median of the steps that fit
@@ -136,37 +137,45 @@ def law_choices(
 ) -> Iterator[Choice]:
     """What a model is and how it is trained, and what else was expected to end where."""
     model, training, decay = recipe.model, recipe.training, recipe.optimizer.weight_decay
-    why = "as asked"
+    why = _("as asked")
     if asked.left_open:
         ways = ways_to_train(asked, corpus)
-        told = f"{ways[0].expected:.2f} ± {law_error():.2f} bits per character"
-        why = f"the law of learning expects {told}, the lowest of {len(ways)} ways; {LAW}"
+        why = _(
+            "the law of learning expects {expected:.2f} ± {error:.2f} bits per character, the "
+            "lowest of {ways} ways; {where}"
+        ).format(expected=ways[0].expected, error=law_error(), ways=len(ways), where=LAW)
     yield Choice(
-        "size",
-        f"{recipe.size}: {model.parameter_count:,} parameters, {training.batch_size} x "
-        f"{model.context_length} tokens per step",
+        _("size"),
+        _(
+            "{size}: {parameters:,} parameters, {batch_size} x {context_length} tokens per step"
+        ).format(
+            size=recipe.size,
+            parameters=model.parameter_count,
+            batch_size=training.batch_size,
+            context_length=model.context_length,
+        ),
         why,
         "--size tiny|small|base|large",
     )
     for what, chosen, force in (
         (
-            "tokenizer",
-            f"{tokenizer.kind}: {tokenizer.vocab_size:,} tokens",
+            _("tokenizer"),
+            _("{kind}: {tokens:,} tokens").format(kind=tokenizer.kind, tokens=tokenizer.vocab_size),
             "--tokenizer char|byte|jamo|bpe|char_bpe|unigram",
         ),
         (
-            "teacher",
-            "the n-grams of the training text" if has_teacher(recipe) else "none",
+            _("teacher"),
+            _("the n-grams of the training text") if has_teacher(recipe) else _("none"),
             "--set training.teacher=counts|none",
         ),
-        ("dropout", f"{getattr(model, 'dropout', 0.0):g}", "--set model.dropout=0.1"),
-        ("weight decay", f"{decay or 0.0:g}", "--set optimizer.weight_decay=0.1"),
+        (_("dropout"), f"{getattr(model, 'dropout', 0.0):g}", "--set model.dropout=0.1"),
+        (_("weight decay"), f"{decay or 0.0:g}", "--set optimizer.weight_decay=0.1"),
     ):
-        yield Choice(what, chosen, "together with the size", force)
+        yield Choice(what, chosen, _("together with the size"), force)
     if asked.left_open:
         for way in best_of_each(ways):
-            told = f"{way.expected:.2f} bits per character expected"
-            yield Choice("candidate", described(way), told, flags(way))
+            told = _("{bits:.2f} bits per character expected").format(bits=way.expected)
+            yield Choice(_("candidate"), described(way), told, flags(way))
 
 
 def best_of_each(ways: list[Candidate]) -> list[Candidate]:
@@ -186,11 +195,17 @@ def flags(way: Candidate) -> str:
 def described(way: Candidate) -> str:
     """A candidate in a line."""
     vocabulary = "" if way.vocab_size is None else f" {way.vocab_size:,}"
-    parts = [f"{way.size}, {way.tokenizer}{vocabulary}, batch {way.batch_size}"]
-    parts += [f"dropout {way.dropout:g}"] if way.dropout else []
-    parts += [f"weight decay {way.weight_decay:g}"] if way.weight_decay else []
-    parts += ["the n-grams as teacher"] if way.taught else []
-    return ", ".join([*parts, f"{way.tokens / 1e6:.2g} million tokens"])
+    parts = [
+        way.size,
+        f"{way.tokenizer}{vocabulary}",
+        _("batch {size}").format(size=way.batch_size),
+    ]
+    parts += [_("dropout {dropout:g}").format(dropout=way.dropout)] if way.dropout else []
+    if way.weight_decay:
+        parts.append(_("weight decay {decay:g}").format(decay=way.weight_decay))
+    parts += [_("the n-grams as teacher")] if way.taught else []
+    tokens = _("{millions:.2g} million tokens").format(millions=way.tokens / 1e6)
+    return ", ".join([*parts, tokens])
 
 
 def precision_choice(model: GPT, trial: Trial) -> Choice:
@@ -198,20 +213,20 @@ def precision_choice(model: GPT, trial: Trial) -> Choice:
     other: Literal["float32", "bfloat16"] = "float32" if name == "bfloat16" else "bfloat16"
     machine = trial.recipe.machine
     took = trial.seconds_with(replace(machine, precision=other))
-    hardware = "the hardware multiplies it"
+    hardware = _("the hardware multiplies it")
     if name == "float32":
         automatic = machine.precision == "auto"
-        hardware = "the hardware has no bfloat16 products" if automatic else "as asked"
+        hardware = _("the hardware has no bfloat16 products") if automatic else _("as asked")
     why = f"{hardware}: {trial.milliseconds}, {other} {1000 * took:.1f}"
-    return Choice("precision", name, why, "--precision float32|bfloat16")
+    return Choice(_("precision"), name, why, "--precision float32|bfloat16")
 
 
 def backend_choice(trial: Trial) -> Choice:
     machine = trial.recipe.machine
     names = {
-        "native": "native: gradient and passes over memory in C, attention written out",
-        "cuda graph": "captured: PyTorch's operations as one CUDA graph",
-        "autograd": "plain: PyTorch's autograd",
+        "native": _("native: gradient and passes over memory in C, attention written out"),
+        "cuda graph": _("captured: PyTorch's operations as one CUDA graph"),
+        "autograd": _("plain: PyTorch's autograd"),
     }
     backend = backend_of(trial.model, machine)
     other: Literal["plain", "native"] = "native" if backend == "autograd" else "plain"
@@ -220,7 +235,7 @@ def backend_choice(trial: Trial) -> Choice:
     except SettingsError as error:
         took = str(error)
     return Choice(
-        "backend",
+        _("backend"),
         names[backend],
         f"{1000 * trial.seconds:.1f} ms; {took}",
         "--set machine.backend=native|plain",
@@ -230,28 +245,33 @@ def backend_choice(trial: Trial) -> Choice:
 def threads_choice(trial: Trial) -> Choice:
     before, training = torch.get_num_threads(), trial.recipe.training
     tokens = training.batch_size * trial.recipe.model.context_length
-    why = f"{trial.milliseconds}, {tokens / trial.seconds:,.0f} tokens per second"
+    why = _("{milliseconds}, {speed:,.0f} tokens per second").format(
+        milliseconds=trial.milliseconds, speed=tokens / trial.seconds
+    )
     try:
         if before != 1:
             one = trial.seconds_with(replace(trial.recipe.machine, threads=1))
             why += f"; 1: {1000 * one:.1f} ms"
     finally:
         torch.set_num_threads(before)
-    return Choice("threads", str(before), why, "--set machine.threads=N")
+    return Choice(_("threads"), str(before), why, "--set machine.threads=N")
 
 
 def compile_choice(trial: Trial) -> Choice:
     machine, training = trial.recipe.machine, trial.recipe.training
     force = "--set machine.compile=true|false"
-    _, seconds = planned(training, trial.recipe.model.context_length, trial.seconds, 0.0)
+    _steps, seconds = planned(training, trial.recipe.model.context_length, trial.seconds, 0.0)
     pays = "compile" in trial.recipe.rung.auto and auto.compiles(trial.device.type, seconds)
     if machine.compile is None and pays:
         compiled = trial.seconds_with(replace(machine, compile=True))
-        why = f"{1000 * compiled:.1f} ms a step, {1000 * trial.seconds:.1f} without"
-        value = "yes" if training.minutes is not None else "no"
-        return Choice("compile", value, f"{why}; automatic only where minutes end the run", force)
-    why = (
+        why = _(
+            "{compiled:.1f} ms per step, {plain:.1f} without; automatic only where minutes end the "
+            "run"
+        ).format(compiled=1000 * compiled, plain=1000 * trial.seconds)
+        value = _("yes") if training.minutes is not None else _("no")
+        return Choice(_("compile"), value, why, force)
+    why = _(
         "10 to 40 s before the first step; it pays on a GPU from a minute on, and on a CPU the "
         "step in C is faster"
     )
-    return Choice("compile", "yes" if machine.compile else "no", why, force)
+    return Choice(_("compile"), _("yes") if machine.compile else _("no"), why, force)

@@ -20,11 +20,12 @@ from semigpt.errors import CheckpointError, SemigptError, SettingsError
 from semigpt.export.page_file import LARGEST, PAGE_FILE, Exhibit, check, exhibit, write_page
 from semigpt.html import escape
 from semigpt.huggingface.open import open_run
-from semigpt.language import _
+from semigpt.language import N_, _, language, ngettext
 from semigpt.models import LADDER, model_class
 from semigpt.recipe import Event, train
 from semigpt.report.charts import Level, Series, line_chart
 from semigpt.report.document import page
+from semigpt.report.page import heading, readable_bits
 from semigpt.run import Finished
 from semigpt.run_folder import RunFolder
 from semigpt.settings import check_choice, check_positive
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 # Baselines in the charts, by their keys in metadata.json.
-BASELINES = {"unigram": "unigram", "bigram": "counted pairs", "kneser_ney_5": "5-gram"}
+BASELINES = {"unigram": N_("unigram"), "bigram": N_("counted pairs"), "kneser_ney_5": N_("5-gram")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ def rung_recipe(settings: LadderSettings, rung: str) -> Recipe:
         "machine": settings.machine,
         "sample": settings.sample,
     }
-    return Recipe.from_tables(tables, "the ladder's settings")
+    return Recipe.from_tables(tables, _("the ladder's settings"))
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ def too_short(settings: LadderSettings, rows: Sequence[Row]) -> str | None:
     or on a busy machine, ranks them the wrong way round.
     """
     above = [
-        f"{after.rung} above {before.rung}"
+        _("{higher} above {lower}").format(higher=after.rung, lower=before.rung)
         for before, after in pairwise(rows)
         if after.bits_per_character > before.bits_per_character
     ]
@@ -249,7 +250,9 @@ def too_short(settings: LadderSettings, rows: Sequence[Row]) -> str | None:
         if settings.steps is not None
         else f"--minutes {2 * (settings.minutes or 1):g}"
     )
-    return f"too short to rank them: {', '.join(above)}; climb longer, with {length} --out FOLDER"
+    return _("too short to rank them: {above}; climb longer, with {length} --out FOLDER").format(
+        above=", ".join(above), length=length
+    )
 
 
 def step_seconds(timings: Sequence[Mapping[str, Any]]) -> float:
@@ -267,7 +270,7 @@ def step_seconds(timings: Sequence[Mapping[str, Any]]) -> float:
         return 0.0
     usual = statistics.median(seconds / steps for seconds, steps in stretches)
     plain = [(seconds, steps) for seconds, steps in stretches if seconds / steps <= 1.5 * usual]
-    return sum(seconds for seconds, _ in plain) / sum(steps for _, steps in plain)
+    return sum(seconds for seconds, _steps in plain) / sum(steps for _seconds, steps in plain)
 
 
 def write_models(folder: Path, rungs: Sequence[str]) -> list[str]:
@@ -289,10 +292,14 @@ def write_models(folder: Path, rungs: Sequence[str]) -> list[str]:
     while sum(each.model.parameter_count() for each in exhibits) > LARGEST:
         largest = max(exhibits, key=lambda each: each.model.parameter_count())
         exhibits.remove(largest)
-        left_out.append(f"{PAGE_FILE} leaves out {largest.name}: together they are too large")
+        left_out.append(
+            _("{page} leaves out {rung}: together they are too large").format(
+                page=PAGE_FILE, rung=largest.name
+            )
+        )
     try:
         if exhibits:
-            write_page(folder / PAGE_FILE, "The ladder", exhibits)
+            write_page(folder / PAGE_FILE, _("The ladder"), exhibits)
     except SemigptError as error:
         left_out.append(str(error))
     return left_out
@@ -313,24 +320,31 @@ def write_ladder(folder: Path, settings: LadderSettings, rows: Sequence[Row]) ->
 
 def headline(settings: LadderSettings) -> str:
     """What was asked for, in a few words."""
+    spec = settings.data.get("spec", "news")
     if settings.steps is not None:
-        length = f"{settings.steps:,} step{'s' * (settings.steps != 1)}"
+        line = ngettext(
+            "{spec}: {steps:,} step per rung", "{spec}: {steps:,} steps per rung", settings.steps
+        ).format(spec=spec, steps=settings.steps)
     else:
-        length = f"{settings.minutes:g} minute{'s' * (settings.minutes != 1)}"
-    book = ", the book’s settings" if settings.book else ""
-    return f"{settings.data.get('spec', 'news')}: {length} per rung{book}"
+        minutes = settings.minutes or 0.0
+        line = ngettext(
+            "{spec}: {minutes:g} minute per rung",
+            "{spec}: {minutes:g} minutes per rung",
+            1 if minutes == 1 else 2,
+        ).format(spec=spec, minutes=minutes)
+    return _("{line}, the book’s settings").format(line=line) if settings.book else line
 
 
 COLUMNS = (
-    "rung",
-    "bits per character",
-    "adds",
-    "validation loss",
-    "parameters",
-    "characters per second",
-    "seconds",
+    N_("rung"),
+    N_("bits per character"),
+    N_("adds"),
+    N_("validation loss"),
+    N_("parameters"),
+    N_("characters per second"),
+    N_("seconds"),
 )
-BOOK_COLUMN = "the book's loss"
+BOOK_COLUMN = N_("the book's loss")
 BOOK_TEXT = "hf:daekeun-ml/naver-news-summarization-ko"
 
 
@@ -341,7 +355,7 @@ def beside_the_book(settings: LadderSettings) -> bool:
 
 def columns(settings: LadderSettings) -> tuple[str, ...]:
     """The table's columns."""
-    return COLUMNS + (BOOK_COLUMN,) * beside_the_book(settings)
+    return tuple(map(_, COLUMNS + (BOOK_COLUMN,) * beside_the_book(settings)))
 
 
 def cells(settings: LadderSettings, row: Row) -> tuple[str, ...]:
@@ -350,7 +364,7 @@ def cells(settings: LadderSettings, row: Row) -> tuple[str, ...]:
     return (
         row.rung,
         f"{row.bits_per_character:.3f}",
-        row.adds,
+        _(row.adds),
         f"{row.val_loss:.3f} ± {row.val_loss_se:.3f}",
         f"{row.parameters:,}",
         f"{row.characters_per_second:,.0f}",
@@ -360,34 +374,37 @@ def cells(settings: LadderSettings, row: Row) -> tuple[str, ...]:
 
 def book_note(settings: LadderSettings, rows: Sequence[Row]) -> str:
     """What the book's losses are; where they cannot be compared, here and not in the table."""
-    own = "on its own news (naver-news-summarization-ko) after 49,800 steps of 32 blocks of 8"
     if beside_the_book(settings):
-        return f"The book's losses are those {own}."
+        return _(
+            "The book's losses are those on its own news (naver-news-summarization-ko) after "
+            "49,800 steps of 32 blocks of 8."
+        )
     losses = [f"{row.rung} {row.book_val_loss:.2f}" for row in rows if row.book_val_loss]
-    return (
-        f"The book's own losses, {own}: {', '.join(losses)}. Losses of different texts cannot be "
-        "compared, their order can."
-        if losses
-        else ""
-    )
+    if not losses:
+        return ""
+    return _(
+        "The book's own losses, on its own news (naver-news-summarization-ko) after 49,800 steps "
+        "of 32 blocks of 8: {losses}. Losses of different texts cannot be compared, their order "
+        "can."
+    ).format(losses=", ".join(losses))
 
 
 def markdown(settings: LadderSettings, rows: Sequence[Row]) -> str:
     """The table and the samples, to be read as text or on a code host."""
     names = columns(settings)
     lines = [
-        f"# The ladder on {headline(settings)}",
+        "# " + _("The ladder on {headline}").format(headline=headline(settings)),
         "",
         f"| {' | '.join(names)} |",
         "|---|---:|---|" + "---:|" * (len(names) - 3),
     ]
     lines += [f"| {' | '.join(cells(settings, row))} |" for row in rows]
-    lines += ["", "Loss in nats per token, ± its standard error.", book_note(settings, rows), ""]
+    lines += ["", _("Loss in nats per token, ± its standard error."), book_note(settings, rows), ""]
     if note := too_short(settings, rows):
         lines += [f"{note[0].upper()}{note[1:]}.", ""]
     for row in rows:
         text = "\n".join(f"    {line}" for line in row.sample.splitlines())
-        lines += [f"## What `{row.rung}` writes", "", text, ""]
+        lines += ["## " + _("What `{rung}` writes").format(rung=row.rung), "", text, ""]
     return "\n".join(lines)
 
 
@@ -436,42 +453,47 @@ def html_page(folder: Path, settings: LadderSettings, rows: Sequence[Row]) -> st
             Series(row.rung, [(clock[step], loss) for step, loss in curve if step in clock])
         )
     levels = [
-        Level(name, value)
+        Level(_(name), value)
         for key, name in BASELINES.items()
         if (value := (metadata.get("baselines") or {}).get(key))
     ]
     if metadata.get("source_entropy"):
-        levels.append(Level("the source", metadata["source_entropy"], floor=True))
+        levels.append(Level(_("the source itself"), metadata["source_entropy"], floor=True))
     # The fresh models' ln V, all alike, would press the curves together.
     y_max = 1.1 * max((level.y for level in levels), default=0.0) or None
     charts = "".join(
         line_chart(
             series,
-            title=f"Held-out text against {x_label}. Lower is better.",
+            title=_("Held-out text against {x_label}. Lower is better.").format(x_label=x_label),
             x_label=x_label,
-            y_label="bits per character",
+            y_label=_("bits per character"),
             levels=levels,
             y_max=y_max,
         )
-        for series, x_label in ((by_steps, "steps"), (by_seconds, "seconds"))
+        for series, x_label in ((by_steps, _("steps")), (by_seconds, _("seconds")))
     )
     prompt = str(settings.sample.get("prompt", ""))
     begin = f"<b>{escape(prompt)}</b>" if prompt else ""
     samples = "".join(
-        f"<section><h3>{escape(row.rung)} · {row.bits_per_character:.2f} bits</h3>"
+        f"<section><h3>{escape(row.rung)} · {escape(readable_bits(row.bits_per_character))}</h3>"
         f'<p class="sample" lang="ko">{begin}{escape(row.sample.removeprefix(prompt))}</p>'
         "</section>"
         for row in rows
     )
     note = too_short(settings, rows)
+    title, aside = _("The ladder"), _("The table goes on to the right.")
+    units = _("Loss in nats per token, ± its standard error.")
     content = (
-        f"<h1>The ladder</h1><p>{escape(headline(settings))}</p>"
+        f"<h1>{escape(title)}</h1><p>{escape(headline(settings))}</p>"
         f'<div class="wide"><table class="ladder"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
-        '<p class="soft sideways">The table goes on to the right.</p>'
-        '<p class="soft">Loss in nats per token, ± its standard error. '
+        f'<p class="soft sideways">{escape(aside)}</p>'
+        f'<p class="soft">{escape(units)} '
         f"{escape(book_note(settings, rows))}</p>"
         + (f"<p>{escape(note[0].upper() + note[1:])}.</p>" if note else "")
-        + f'<h2>Learning</h2>{charts}<h2>What each writes</h2><div class="samples">{samples}</div>'
+        + heading(_("Learning"))
+        + charts
+        + heading(_("What each writes"))
+        + f'<div class="samples">{samples}</div>'
     )
-    return page("The ladder · semigpt", content, STYLE)
+    return page(f"{title} · semigpt", content, STYLE, lang=language())

@@ -26,7 +26,7 @@ from semigpt.evaluation.evaluate import check_split, total_information
 from semigpt.evaluation.information import bits
 from semigpt.html import escape
 from semigpt.huggingface.folder import load_model
-from semigpt.language import _
+from semigpt.language import N_, _, language, ngettext
 from semigpt.preparation import prepare_tokenizer
 from semigpt.recipe import Prepared, Stepped, train
 from semigpt.report.charts import Level, Series, line_chart
@@ -50,6 +50,11 @@ UNSEEN = {
     "syllable": range(0xAC00, 0xD7A4),
     "hanja": range(0x4E00, 0xA000),
     "emoji": range(0x1F600, 0x1F650),
+}
+UNSEEN_NAMES = {
+    "syllable": N_("tokens per unseen syllable"),
+    "hanja": N_("tokens per unseen hanja"),
+    "emoji": N_("tokens per unseen emoji"),
 }
 # What breaks tokenizers that lose something: spaces, line ends, controls, spelt special tokens and
 # bytes, decomposed Hangul, letters alone, joined emoji, the last code point, and surrogates without
@@ -138,20 +143,20 @@ class Comparison:
         def add(name: str, cell: Callable[[Measured], str]) -> None:
             rows.append([name, *map(cell, self.measured)])
 
-        add("tokens in the vocabulary", lambda m: f"{m.vocab_size:,}")
-        add("characters per token", lambda m: f"{m.characters_per_token:.2f}")
-        add("bytes a token", lambda m: f"{m.bytes_per_token:.2f}")
-        add("comes back exactly", lambda m: "yes" if m.exact else "NO")
+        add(_("tokens in the vocabulary"), lambda m: f"{m.vocab_size:,}")
+        add(_("characters per token"), lambda m: f"{m.characters_per_token:.2f}")
+        add(_("bytes per token"), lambda m: f"{m.bytes_per_token:.2f}")
+        add(_("comes back exactly"), lambda m: _("yes") if m.exact else _("NO"))
         for script in UNSEEN:
-            add(f"tokens an unseen {script}", partial(_unseen_cell, script=script))
-        add("tokens of NFD for NFC, normalised", lambda m: f"{m.nfd:.2f}")
-        add("tokens of NFD for NFC, as it is", lambda m: f"{m.nfd_unnormalized:.2f}")
-        add("encoding, MB/s", lambda m: short_number(m.encode))
-        add("decoding, MB/s", lambda m: short_number(m.decode))
+            add(_(UNSEEN_NAMES[script]), partial(_unseen_cell, script=script))
+        add(_("tokens of NFD for NFC, normalised"), lambda m: f"{m.nfd:.2f}")
+        add(_("tokens of NFD for NFC, as it is"), lambda m: f"{m.nfd_unnormalized:.2f}")
+        add(_("encoding, MB/s"), lambda m: short_number(m.encode))
+        add(_("decoding, MB/s"), lambda m: short_number(m.decode))
         if trained:
-            add("steps", lambda m: f"{trained[m.kind].steps:,}" if m.kind in trained else "")
+            add(_("steps"), lambda m: f"{trained[m.kind].steps:,}" if m.kind in trained else "")
             add(
-                "bits per character",
+                _("bits per character"),
                 lambda m: f"{trained[m.kind].bits_per_character:.3f}" if m.kind in trained else "",
             )
         return rows
@@ -172,11 +177,13 @@ class Comparison:
         if all(early.values()):
             led = min(early, key=lambda kind: early[kind][-1])
             if led != best.kind:
-                return (
-                    f"too short to choose: {led} led after two thirds of the time and {best.kind} "
-                    "at its end; train longer"
-                )
-        return f"{best.kind} needs the fewest bits per character: {best.bits_per_character:.3f}"
+                return _(
+                    "too short to choose: {led} led after two thirds of the time and {best} at its "
+                    "end; train longer"
+                ).format(led=led, best=best.kind)
+        return _("{kind} needs the fewest bits per character: {bits:.3f}").format(
+            kind=best.kind, bits=best.bits_per_character
+        )
 
     def markdown(self) -> str:
         """The table, and under what conditions it came about."""
@@ -189,25 +196,23 @@ class Comparison:
 
     def conditions(self) -> str:
         """What the numbers were measured on, in sentences."""
-        text = (
-            f"Measured on the test split of {self.data}: {self.split_characters:,} characters, "
-            f"{self.split_bytes:,} bytes."
-        )
+        text = _(
+            "Measured on the test split of {data}: {characters:,} characters, {bytes:,} bytes."
+        ).format(data=self.data, characters=self.split_characters, bytes=self.split_bytes)
         if not self.settings.get("training"):
             return text
         length = ", ".join(
-            f"{value:g} {unit if value != 1 else unit[:-1]}"
-            for unit, value in self.settings["training"].items()
+            _length(unit, number) for unit, number in self.settings["training"].items()
         )
-        size = self.settings["size"]
-        return (
-            f"{text} A {size} gpt was trained on each for {length}; its bits per character are "
-            "those of the whole validation split."
-        )
+        trained = _(
+            "A {size} gpt was trained on each for {length}; its bits per character are those of "
+            "the whole validation split."
+        ).format(size=self.settings["size"], length=length)
+        return f"{text} {trained}"
 
     def html(self) -> str:
         """One page that opens with no network: the chart, and the table."""
-        title = self.verdict() or "Tokenizers compared"
+        title = self.verdict() or _("Tokenizers compared")
         body = [f'<p class="soft">semigpt · {escape(self.data)}</p><h1>{escape(title)}</h1>']
         if self.trained:
             body.append(self._chart())
@@ -223,27 +228,32 @@ class Comparison:
             ".measures :is(td, th) { padding-right: 1.6rem; white-space: nowrap; }"
         )
         style += " .measures :is(td, th) + * { text-align: right; }"
-        return page(title, "\n".join(body), style)
+        return page(title, "\n".join(body), style, lang=language())
 
     def _chart(self) -> str:
         """Bits per character against seconds; what counting achieves, and the source itself, as
         levels.
         """
-        named = (("unigram", "unigram"), ("bigram", "bigram"), ("kneser_ney_5", "5-gram"))
+        named = (
+            ("unigram", _("unigram")),
+            ("bigram", _("bigram")),
+            ("kneser_ney_5", _("5-gram")),
+        )
         known = self.baselines or {}
         levels = [
             Level(name, value) for key, name in named if (value := known.get(key)) is not None
         ]
         if self.source_entropy is not None:
-            levels.append(Level("the source itself", self.source_entropy, floor=True))
+            levels.append(Level(_("the source itself"), self.source_entropy, floor=True))
         timed = "minutes" in self.settings["training"]
         top = max((level.y for level in levels), default=None)
         return line_chart(
             [Series(row.kind, row.curve) for row in self.trained],
-            title="The same model on each tokenizer for the same "
-            f"{'time' if timed else 'number of steps'}",
-            x_label="seconds of training",
-            y_label="bits per character",
+            title=_("The same model on each tokenizer for the same time")
+            if timed
+            else _("The same model on each tokenizer for the same number of steps"),
+            x_label=_("seconds of training"),
+            y_label=_("bits per character"),
             levels=levels,
             y_max=None if top is None else top * 1.1,
         )
@@ -258,6 +268,16 @@ class Comparison:
         )
         replace_file(folder / "compare.md", self.markdown().encode())
         replace_file(folder / "compare.html", self.html().encode())
+
+
+def _length(unit: str, number: float) -> str:
+    """2 minutes, 300 steps or 9,000 tokens."""
+    form = 1 if number == 1 else 2
+    if unit == "minutes":
+        return ngettext("{minutes:g} minute", "{minutes:g} minutes", form).format(minutes=number)
+    if unit == "steps":
+        return ngettext("{steps:,} step", "{steps:,} steps", form).format(steps=number)
+    return ngettext("{tokens:,} token", "{tokens:,} tokens", form).format(tokens=number)
 
 
 def _unseen_cell(measured: Measured, script: str) -> str:
@@ -322,7 +342,7 @@ def compare(
         if stop():
             return
         tokenizers[kind] = prepare_tokenizer(recipes[kind].tokenizer, corpus)
-        say(f"{kind}: {tokenizers[kind].vocab_size:,} tokens")
+        say(_("{kind}: {tokens:,} tokens").format(kind=kind, tokens=tokenizers[kind].vocab_size))
     for finding in corpus.findings:
         say(finding)
     documents = beginning(corpus.documents("test"), READ_CHARACTERS)
@@ -336,7 +356,7 @@ def compare(
     for kind, tokenizer in tokenizers.items():
         if stop():
             return
-        say(f"{kind}: measuring")
+        say(_("{kind}: measuring").format(kind=kind))
         measured = measure(tokenizer, documents, corpus.character_counts)
         comparison = replace(comparison, measured=[*comparison.measured, measured])
         if out is not None:
@@ -424,10 +444,14 @@ def train_one(
                 seconds = event.report.seconds
             case Evaluated():
                 curve.append((seconds, event.bits_per_character))
-                say(f"{kind}: {seconds:.0f} s, {event.bits_per_character:.3f} bits per character")
+                say(
+                    _("{kind}: {seconds:.0f} s, {bits:.3f} bits per character").format(
+                        kind=kind, seconds=seconds, bits=event.bits_per_character
+                    )
+                )
             case Finished(complete=True) if prepared is not None:
                 model = load_model(event.run.model_folder).to(prepared.device)
-                nats, _ = total_information(
+                nats, _tokens = total_information(
                     model, prepared.dataset.stream("validation"), begins_with_end_of_text=True
                 )
                 trained = Trained(

@@ -114,9 +114,9 @@ def chapters(settings: TourSettings) -> Iterator[Iterator[Element]]:
         raise CorpusError(
             _(
                 "the part of the text to learn from has {length} characters, fewer than the "
-                "{block} a tour needs: a block of {block2} with its last target to train on, "
+                "{least} a tour needs: a block of {block} with its last target to train on, "
                 "and one to validate on; give it a longer text with --data"
-            ).format(length=length, block=2 * (BLOCK + 1), block2=BLOCK)
+            ).format(length=length, least=2 * (BLOCK + 1), block=BLOCK)
         )
     yield iter(opening)
     for chapter in others:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from semigpt.columns import columns
 from semigpt.controls import pictured
+from semigpt.language import _
 from semigpt.report.charts import Level, Series, line_chart, svg_file
 from semigpt.report.grids import Grid, grid_chart, grid_file
 
-__all__ = ["Picture", "block", "columns", "curves", "heat_map"]
+__all__ = ["Picture", "block", "curves", "heat_map"]
 
 SHADES = (" ", "░", "▒", "▓", "█")
 
@@ -55,7 +56,7 @@ def heat_map(values: Any, rows: Sequence[str], columns: Sequence[str], name: str
         )
         for number, grid in enumerate(numbers if several else numbers[None], 1)
     ]
-    title = name or "weights"
+    title = name or _("weights")
     return Picture(
         svg=grid_file(grids, title=title),
         html=grid_chart(grids, title=title),
@@ -70,7 +71,7 @@ def block(context: Iterable[int], target: Iterable[int], decode: Any) -> Picture
     letters = [[*seen[: t + 1], wanted[t], *[""] * (size - 1 - t)] for t in range(size)]
     values = [[0.25] * (t + 1) + [0.75] + [0.0] * (size - 1 - t) for t in range(size)]
     grid = Grid(values, [str(t + 1) for t in range(size)], [""] * (size + 1), letters)
-    title = "contexts and targets"
+    title = _("contexts and targets")
     return Picture(
         svg=grid_file([grid], title=title),
         html=grid_chart([grid], title=title),
@@ -87,7 +88,7 @@ def curves(
     """Lines of (x, y) points by name, and levels across to compare them with."""
     series = [Series(name, list(points)) for name, points in lines.items()]
     named = [Level(name, height) for name, height in (levels or {}).items()]
-    title = f"{y} against {x}"
+    title = _("{y} against {x}").format(x=x, y=y)
     return Picture(
         svg=svg_file(series, title=title, x_label=x, y_label=y, levels=named),
         html=line_chart(series, title=title, x_label=x, y_label=y, levels=named),
@@ -98,12 +99,6 @@ def curves(
 def visible(character: str) -> str:
     """A character that can be seen in a row of others."""
     return {" ": "␣", "\n": "↵"}.get(character) or pictured(character, one_line=True)
-
-
-def columns(text: str) -> int:
-    """How many columns of a terminal a text takes: a Hangul syllable takes two."""
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return wide + sum(not unicodedata.combining(character) for character in text)
 
 
 def _in_characters(grids: Sequence[Grid]) -> str:

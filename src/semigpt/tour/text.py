@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from textwrap import indent
 
-from semigpt.tour.figures import columns
+from semigpt.columns import columns, wrapped
 from semigpt.tour.loader import Code, Element, Fold, FoldEnd, Heading, Paragraph
 from semigpt.tour.session import Ran
 
-__all__ = ["as_text", "wrapped"]
+__all__ = ["as_text"]
 
 TENSOR = 80  # columns that PyTorch gives a line of a tensor
 MARGIN = "    "  # before code, where the line is long enough
@@ -42,15 +42,4 @@ def prompted(ran: Ran) -> str:
     lines += ran.printed.splitlines() + ran.value.splitlines()
     if ran.error:
         lines += f"Traceback (most recent call last):\n    ...\n{ran.error}".splitlines()
-    return "\n".join(lines)
-
-
-def wrapped(text: str, width: int) -> str:
-    """Sentences broken at spaces into lines of at most `width` columns."""
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and columns(lines[-1]) + 1 + columns(word) > width:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}".lstrip()
     return "\n".join(lines)
