@@ -99,6 +99,12 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "--seed", type=int, help=_("of weights, order of data and samples (default: 0)")
     )
+    sub.add_argument(
+        "--save-every",
+        type=parse_value,
+        metavar="N",
+        help=_("a checkpoint every N steps, or minutes as 2m (default: as often as costs 2 %%)"),
+    )
     add_machine_flags(sub)
     sub.add_argument(
         "--processes",
@@ -367,6 +373,7 @@ def recipe_tables(
         "training.tokens": options.tokens,
         "training.minutes": options.minutes,
         "training.seed": options.seed,
+        "training.save_every": options.save_every,
         "machine.device": options.device,
         "machine.precision": options.precision,
     }
