@@ -414,6 +414,8 @@ async def mixed_section(folder: Path, width: int, options: argparse.Namespace) -
     statuses: Counter[int] = Counter()
     figures: Figures = {}
     with ServerProcess.semigpt(folder) as server:
+        # For another tool beside the users, such as schemathesis.
+        print(f"mixed: http://127.0.0.1:{server.port}/openapi.json", file=sys.stderr, flush=True)
         end = time.monotonic() + 60 * options.minutes
 
         async def user(number: int) -> None:

@@ -191,6 +191,11 @@ class Constraint:
             found = self._allowed[state] = Allowed.after(self._after_tokens(state))
         return found
 
+    @property
+    def longest(self) -> int:
+        """Symbols of the longest token."""
+        return self._vocabulary.symbols.shape[1]
+
     def explore(self) -> None:
         """Compute the transitions of every state, of which there are few in free text."""
         state = START

@@ -57,6 +57,8 @@ def healing_points(
         if not data:
             break
         covered = data + covered
+        if len(covered) >= constraint.longest:
+            break
         try:
             text = covered.decode()
         except UnicodeDecodeError:  # the place is inside a character

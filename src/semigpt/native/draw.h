@@ -85,7 +85,9 @@ static double exponentials(float *x, int V, float top, float temperature, double
     for (int from = 0; from < V; from += CHUNK) {
         vfloat sum = {};
         for (int i = from; i < from + CHUNK && i < V; i += LANES) {
-            vfloat some = loadf(x + i), weight = vexp((some - top) / temperature);
+            vfloat some = loadf(x + i), weight = some - top;
+            if (temperature != 1) weight /= temperature;
+            weight = vexp(weight);
             weight = select_lanes(some == -INFINITY, splat(0), weight);
             storef(x + i, weight);
             sum += weight;

@@ -86,7 +86,12 @@ class ServedModel:
 
 
 class Answer:
-    """What a request's jobs write, on its way from the loop's thread to a coroutine."""
+    """What a request's jobs write, on its way from the loop's thread to a coroutine.
+
+    whole: wake the reader once, when all is written: each time costs a tenth of a millisecond
+    """
+
+    whole = False
 
     def __init__(self, model: ServedModel, request: Request) -> None:
         self.model, self.request = model, request
@@ -99,7 +104,7 @@ class Answer:
         ]
         self._chunks: deque[Chunk] = deque()
         self._error: SemigptError | None = None
-        self._left = len(request.prompts) * request.num_samples
+        self._left = self._unwritten = len(request.prompts) * request.num_samples
         self._asyncio = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._told = False
@@ -108,7 +113,9 @@ class Answer:
         if self.first is None:
             self.first = time.monotonic()
         self._chunks.append(chunk)
-        self._tell()
+        self._unwritten -= chunk.finish_reason is not None
+        if not self.whole or not self._unwritten:
+            self._tell()
 
     def _fail(self, error: SemigptError) -> None:
         self._error = error

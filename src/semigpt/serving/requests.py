@@ -98,6 +98,7 @@ class Server:
         """The chunks of each sample, all of them."""
         count = len(answer.request.prompts) * answer.request.num_samples
         samples: list[list[Chunk]] = [[] for _ in range(count)]
+        answer.whole = True
         async for chunks in self.metrics.timed(answer):
             for chunk in chunks:
                 samples[chunk.sample].append(chunk)
