@@ -12,10 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("fastapi", reason="semigpt[serve] is not installed")
-pytest.importorskip("uvicorn", reason="semigpt[serve] is not installed")
-pytest.importorskip("prometheus_client", reason="semigpt[serve] is not installed")
-pytest.importorskip("httpx", reason="semigpt[serve] is not installed")
+pytest.importorskip("serving_extra", reason="semigpt[serve] is not installed")
 
 import httpx
 

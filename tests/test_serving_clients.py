@@ -8,10 +8,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi", reason="semigpt[serve] is not installed")
-pytest.importorskip("uvicorn", reason="semigpt[serve] is not installed")
-pytest.importorskip("prometheus_client", reason="semigpt[serve] is not installed")
-pytest.importorskip("httpx", reason="semigpt[serve] is not installed")
+pytest.importorskip("serving_extra", reason="semigpt[serve] is not installed")
 
 import httpx
 

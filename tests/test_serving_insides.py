@@ -12,10 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("fastapi", reason="semigpt[serve] is not installed")
-pytest.importorskip("uvicorn", reason="semigpt[serve] is not installed")
-pytest.importorskip("prometheus_client", reason="semigpt[serve] is not installed")
-pytest.importorskip("httpx", reason="semigpt[serve] is not installed")
+pytest.importorskip("serving_extra", reason="semigpt[serve] is not installed")
 
 from semigpt.evaluation.looking import attention_after, gate_after, lens_after
 from semigpt.generation.engine import Engine

@@ -14,10 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastapi", reason="semigpt[serve] is not installed")
-pytest.importorskip("uvicorn", reason="semigpt[serve] is not installed")
-pytest.importorskip("prometheus_client", reason="semigpt[serve] is not installed")
-pytest.importorskip("httpx", reason="semigpt[serve] is not installed")
+pytest.importorskip("serving_extra", reason="semigpt[serve] is not installed")
 
 from semigpt.serving import guard
 from semigpt.serving.server import make_server

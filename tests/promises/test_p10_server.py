@@ -22,10 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("fastapi", reason="semigpt[serve] is not installed")
-pytest.importorskip("uvicorn", reason="semigpt[serve] is not installed")
-pytest.importorskip("prometheus_client", reason="semigpt[serve] is not installed")
-pytest.importorskip("httpx", reason="semigpt[serve] is not installed")
+pytest.importorskip("serving_extra", reason="semigpt[serve] is not installed")
 
 import httpx
 

@@ -194,7 +194,7 @@ class Constraint:
     @property
     def longest(self) -> int:
         """Symbols of the longest token."""
-        return self._vocabulary.symbols.shape[1]
+        return int(self._vocabulary.symbols.shape[1])
 
     def explore(self) -> None:
         """Compute the transitions of every state, of which there are few in free text."""

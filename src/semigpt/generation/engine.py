@@ -82,60 +82,22 @@ class Engine:
             return ""
         return f"{Path(self.decoder.library._name).name} {self.decoder.threads}"
 
-    def stream(
-        self,
-        prompt: str | Sequence[str] = "",
-        *,
-        max_new_tokens: int = 200,
-        sampling: SamplingSettings | None = None,
-        seed: int | None = None,
-        num_samples: int = 1,
-        stop: Sequence[str] = (),
-        stop_tokens: Sequence[int] = (),
-        banned: Sequence[str] = (),
-        pattern: str | None = None,
-        choices: Sequence[str] = (),
-        logprobs: int | None = None,
-        echo: bool = False,
-        conversation: Conversation | None = None,
-    ) -> Iterator[Chunk]:
+    def stream(self, prompt: str | Sequence[str] = "", **settings: Any) -> Iterator[Chunk]:
         """Continue each prompt `num_samples` times, side by side; yield chunks as they come.
+
+        settings: of `plan`
 
         A sequence depends on its prompt, the settings, the seed and its number among the samples of
         its prompt, and on nothing else in the batch. It ends at `max_new_tokens`, at the
         end-of-text token or one of `stop_tokens`, before the first of the strings `stop`, or where
-        `pattern` or one of `choices` is complete. Text that is given is normalised as the tokenizer
-        normalises. A prompt's last tokens may give way to a longer one (`token_healing`).
-
-        sampling: None for the model's own distribution
-        seed: None for a new one from the operating system
-        banned: strings that do not occur in the new text
-        pattern: a regular expression that matches the new text as a whole; `choices`: strings, of
-            which it is one
-        logprobs: score each token, beside so many alternatives
-        echo: yield the prompt as the first chunk. Its scores begin at the second token that the
-            context holds, and end where the first new token begins
-        conversation: continue it with one prompt and one sample
+        `pattern` or one of `choices` is complete. A prompt's last tokens may give way to a longer
+        one (`token_healing`).
 
         Closing the iterator frees the work. Raises SettingsError, before anything is written, for a
         request that cannot be met, and CheckpointError, while writing, for logits that are not
         finite.
         """
-        request = self.plan(
-            prompt,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
-            seed=seed,
-            num_samples=num_samples,
-            stop=stop,
-            stop_tokens=stop_tokens,
-            banned=banned,
-            pattern=pattern,
-            choices=choices,
-            logprobs=logprobs,
-            echo=echo,
-            conversation=conversation,
-        )
+        request = self.plan(prompt, **settings)
         if request.sampling.num_beams > 1:
             return search(request, self.decoder, self.tokenizer, self.scorer)
         return self._draw(request)
@@ -157,10 +119,21 @@ class Engine:
         echo: bool = False,
         conversation: Conversation | None = None,
     ) -> Request:
-        """What `stream` does with these settings, checked and encoded, for a `Batch`.
+        """What `stream` is to write with these settings, checked and encoded, for a `Batch`.
 
-        prompt: may also be ids, which are read exactly as they are: nothing stands before them, and
-            none gives way (`token_healing`)
+        Text that is given is normalised as the tokenizer normalises.
+
+        prompt: ids are read exactly as they are: nothing stands before them, and none gives way
+            (`token_healing`)
+        sampling: None for the model's own distribution
+        seed: None for a new one from the operating system
+        banned: strings that do not occur in the new text
+        pattern: a regular expression that matches the new text as a whole; `choices`: strings, of
+            which it is one
+        logprobs: score each token, beside so many alternatives
+        echo: give the prompt as the first chunk. Its scores begin at the second token that the
+            context holds, and end where the first new token begins
+        conversation: continue it with one prompt and one sample
 
         Raises SettingsError for a request that cannot be met.
         """

@@ -45,7 +45,9 @@ def category(name: str) -> Ranges:
     if letter == "w":
         inside[ord("_")] = True
     borders = np.flatnonzero(np.diff(inside, prepend=False)).tolist()
-    ranges = [(first, behind - 1) for first, behind in zip(borders[::2], borders[1::2], strict=True)]
+    ranges = [
+        (first, behind - 1) for first, behind in zip(borders[::2], borders[1::2], strict=True)
+    ]
     return complement(ranges) if "NOT_" in name else ranges
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import FastAPI
@@ -42,7 +42,7 @@ def add_compare(app: FastAPI, server: Server) -> None:
         return EventStream(_events(server, answers), *answers)
 
 
-async def _events(server: Server, answers: list[Answer]) -> AsyncIterator[dict[str, Any]]:
+async def _events(server: Server, answers: list[Answer]) -> AsyncGenerator[dict[str, Any], None]:
     """The chunks of all columns, as they come."""
     ready: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(len(answers))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -49,7 +49,7 @@ def add_completions(app: FastAPI, server: Server) -> None:
                 "finish_reason": chunks[-1].finish_reason,
             }
 
-        async def events() -> AsyncIterator[dict[str, Any]]:
+        async def events() -> AsyncGenerator[dict[str, Any], None]:
             lengths: dict[int, int] = {}
             async for chunks in server.metrics.timed(answer):
                 for index, own in by_sample(chunks).items():
@@ -90,7 +90,7 @@ def add_chat(app: FastAPI, server: Server) -> None:
         def scores(chunks: list[Chunk]) -> dict[str, Any] | None:
             return chat_logprobs(tokenizer, chunks) if body.logprobs else None
 
-        async def events() -> AsyncIterator[dict[str, Any]]:
+        async def events() -> AsyncGenerator[dict[str, Any], None]:
             begun: set[int] = set()
             async for chunks in server.metrics.timed(answer):
                 for index, own in by_sample(chunks).items():

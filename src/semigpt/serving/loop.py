@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -152,7 +152,7 @@ class Answer:
         """Tokens of the prompts."""
         return sum(len(prompt.tokens) for prompt in self.request.prompts)
 
-    async def chunks(self, gather: float = GATHER) -> AsyncIterator[list[Chunk]]:
+    async def chunks(self, gather: float = GATHER) -> AsyncGenerator[list[Chunk], None]:
         """Lists of chunks as they come, at most one list in `gather` seconds after the first.
 
         Leaving the iteration cancels what is left. Raises the error that ended the request.
@@ -213,7 +213,7 @@ class Loop:
     @property
     def running(self) -> int:
         """Requests that have begun and not ended."""
-        return sum(answer.taken_up is not None for answer in self._answers)
+        return sum(answer.taken_up is not None and not answer.over for answer in self._answers)
 
     @property
     def _writing(self) -> list[ServedModel]:

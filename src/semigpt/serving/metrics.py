@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -52,7 +52,7 @@ class Metrics:
         """Count an answer that is an error."""
         self._refused.labels(why).inc()
 
-    async def timed(self, answer: Answer) -> AsyncIterator[list[Chunk]]:
+    async def timed(self, answer: Answer) -> AsyncGenerator[list[Chunk], None]:
         """The chunks of an answer, which is counted when it ends or the client leaves."""
         outcome, why = "cancelled", "left"
         chunks = answer.chunks()
@@ -70,7 +70,7 @@ class Metrics:
             outcome = "failed"
             raise
         finally:
-            await chunks.aclose()  # type: ignore[attr-defined]
+            await chunks.aclose()
             self._requests.labels(outcome).inc()
             if outcome == "cancelled":
                 self._cancelled.labels(why).inc()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
+import time
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -60,10 +61,11 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[dict[str, Any]], *answers: Answer) -> None:
+    def __init__(self, events: AsyncGenerator[dict[str, Any], None], *answers: Answer) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._answers, self._events = answers, events
+        self._written = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -77,41 +79,39 @@ class EventStream(Response):
     async def _send_until_left(self, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(self._send(send))
         left = asyncio.ensure_future(_left(receive))
+        alive = asyncio.ensure_future(self._say_alive(send))
         try:
             await asyncio.wait({sending, left}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (sending, left):
+            for task in (sending, left, alive):
                 task.cancel()
-            failed, _ = await asyncio.gather(sending, left, return_exceptions=True)
+            failed, *_ = await asyncio.gather(sending, left, alive, return_exceptions=True)
         if isinstance(failed, Exception) and not isinstance(failed, OSError):
             raise failed  # TimeoutError, of a client that does not read, is an OSError
 
     async def _send(self, send: Send) -> None:
-        async def write(data: str) -> None:
-            body = data.encode("utf-8", "backslashreplace")
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-
-        events = aiter(self._events)
-        following: asyncio.Future[dict[str, Any]] | None = None
         try:
-            while True:
-                following = following or asyncio.ensure_future(anext(events))
-                done, _ = await asyncio.wait({following}, timeout=SILENCE)
-                if not done:
-                    await write(": still writing\n\n")
-                    continue
-                event = following.result()
-                following = None
-                await write(f"data: {json.dumps(event, ensure_ascii=False)}\n\n")
-        except StopAsyncIteration:
-            await write("data: [DONE]\n\n")
+            async for event in self._events:
+                data = json.dumps(event, ensure_ascii=False)
+                await self._write(send, f"data: {data}\n\n")
+            await self._write(send, "data: [DONE]\n\n")
         except SemigptError as error:
             refusal = refusal_of(error)
             body = error_body(refusal.status, refusal.message, refusal.param, refusal.code)
-            await write(f"data: {body.decode()}\n\n")
+            await self._write(send, f"data: {body.decode()}\n\n")
         finally:
-            if following is not None:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
-            await self._events.aclose()  # type: ignore[attr-defined]
+            await self._events.aclose()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write(self, send: Send, data: str) -> None:
+        self._written = time.monotonic()
+        body = data.encode("utf-8", "backslashreplace")
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _say_alive(self, send: Send) -> None:
+        while True:
+            silent = time.monotonic() - self._written
+            if silent >= SILENCE:
+                await self._write(send, ": still writing\n\n")
+            else:
+                await asyncio.sleep(SILENCE - silent)
