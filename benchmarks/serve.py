@@ -400,6 +400,7 @@ def users() -> list[tuple[str, dict[str, Any]]]:
         body(8, prompt=[300, 301, 302], min_p=0.1),
         body(9, max_token=5),
         body(10, pattern="([가-힣]{1,100}){1,100}"),
+        body(11, num_beams=4, n=2, max_tokens=30),
     ]
     return [
         *(("/v1/completions", each) for each in completions),

@@ -6,6 +6,7 @@ import math
 import time
 import unicodedata
 from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semigpt.errors import CheckpointError, SettingsError
-from semigpt.generation.beam_search import Beam, beam_search
+from semigpt.generation.beam_search import Beam, Hypothesis, beam_search
 from semigpt.generation.budget import Budget
 from semigpt.generation.constraint import Constraint, Vocabulary, text_constraint
 from semigpt.generation.decoder import Sequences, make_decoder
@@ -257,7 +258,7 @@ def test_beams_find_what_transformers_finds(tokenizer: CharTokenizer, tmp_path: 
                 repetition_penalty=penalty,
             )[0, len(prompt) :].tolist()
             state = Sequences.open(make_decoder(model), 1, beams)
-            ours = beam_search(
+            searching = beam_search(
                 state,
                 state.feed([prompt]),
                 Beam(0.0, [], free.transitions(1), History(prompt, tokenizer.vocab_size)),
@@ -265,10 +266,20 @@ def test_beams_find_what_transformers_finds(tokenizer: CharTokenizer, tmp_path: 
                 max_new_tokens=10,
                 end_tokens={end},
                 constraint=free,
-            )[0].tokens
+            )
+            ours = result_of(searching)[0].tokens
             assert ours == [token for token in found if token != end]
             lengths.add(len(ours))
     assert len(lengths) > 2, lengths
+
+
+def result_of(searching: Generator[None, None, list[Hypothesis]]) -> list[Hypothesis]:
+    """Let a search go on to its end."""
+    while True:
+        try:
+            next(searching)
+        except StopIteration as end:
+            return end.value
 
 
 class Enumerated:
@@ -309,7 +320,7 @@ def test_beams_enough_for_all_find_the_best_of_all(power: float) -> None:
     state = Enumerated()
     tokenizer = CharTokenizer.plain("가나다라")
     free = Constraint(Vocabulary(tokenizer, 4), [Anything()], Budget(""))
-    found = beam_search(
+    searching = beam_search(
         state,
         state.feed(),
         Beam(0.0, [], free.transitions(1)),
@@ -318,6 +329,7 @@ def test_beams_enough_for_all_find_the_best_of_all(power: float) -> None:
         end_tokens={end},
         constraint=free,
     )
+    found = result_of(searching)
     best = sorted(scores, key=lambda tokens: -scores[tokens])
     assert [tuple(f.tokens) for f in found] == [tuple(t for t in b if t != end) for b in best]
     assert [f.score for f in found] == pytest.approx([scores[b] for b in best], rel=1e-5)

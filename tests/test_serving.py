@@ -41,6 +41,14 @@ WAYS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"choices": ["맑음", "흐림"]}, {"choices": ["맑음", "흐림"]}),
     ({"stop": "다", "echo": True}, {"stop": ["다"], "echo": True}),
     ({"prompt": ["의사", "날씨"], "n": 3}, {"prompt": ["의사", "날씨"], "num_samples": 3}),
+    (
+        {"prompt": ["의사", "날씨"], "n": 2, "num_beams": 3, "length_penalty": 0.5},
+        {
+            "prompt": ["의사", "날씨"],
+            "num_samples": 2,
+            "sampling": SamplingSettings(num_beams=3, length_penalty=0.5),
+        },
+    ),
 ]
 
 
@@ -236,6 +244,39 @@ def test_the_same_bytes_whatever_else_the_server_does(stand: Stand) -> None:
 
     assert stand.run(together) == alone
     assert stand.idle()
+
+
+def test_beams_take_turns_with_the_others_and_are_given_up(stand: Stand) -> None:
+    """One search is left in the middle, one waits behind it; a drawn text is as it was alone."""
+    drawn = {"prompt": "의사", "seed": 1, "max_tokens": 300}
+    searched = {"prompt": "날씨", "num_beams": 4, "n": 4, "max_tokens": 60, "logprobs": 1}
+    alone = [stand.complete(**body)["choices"] for body in (drawn, searched)]
+    assert stand.idle()
+    left = {"model": "gpt", "num_beams": 8, "max_tokens": 4096, "logit_bias": {"0": -100}}
+
+    async def together(client: httpx.AsyncClient) -> list[Any]:
+        leaving = asyncio.ensure_future(client.post("/v1/completions", json=left))
+        while not stand.loop.rows:
+            await asyncio.sleep(0.001)
+        assert stand.loop.rows == 8
+        bodies = ({"model": "gpt", **body} for body in (drawn, searched))
+        asked = [
+            asyncio.ensure_future(client.post("/v1/completions", json=body)) for body in bodies
+        ]
+        first = await asked[0]
+        assert not asked[1].done()
+        assert stand.loop.waiting == 1
+        leaving.cancel()
+        return [(await answer).json()["choices"] for answer in (asyncio.sleep(0, first), asked[1])]
+
+    assert stand.run(together) == alone
+    assert stand.idle()
+
+
+def test_of_fewer_texts_than_asked_for_the_others_are_empty(stand: Stand) -> None:
+    found = stand.complete(choices=["맑"], num_beams=3, n=3)["choices"]
+    assert sorted(choice["text"] for choice in found) == ["", "맑", "맑"], "as one token and bytes"
+    assert {choice["finish_reason"] for choice in found} == {"stop"}
 
 
 def test_the_page_lists_every_field_and_metric(stand: Stand) -> None:

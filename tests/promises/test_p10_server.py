@@ -81,7 +81,7 @@ WRONG = [
     ({"stop_token_ids": [10**8]}, None),
     ({"tools": []}, "tools"),
     ({"": None}, ""),
-    ({"num_beams": 4}, "num_beams"),
+    ({"num_beams": 9}, "num_beams"),
 ]
 
 

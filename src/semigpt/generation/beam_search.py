@@ -1,19 +1,24 @@
 """Beam search: the likeliest continuations that a number of parallel ones find. Nothing is drawn.
 
+A search goes on a step of the model at a time, so that it can take turns with other work and be
+given up between two steps.
+
 V is the size of the vocabulary.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semigpt.generation.batch import Request
+from semigpt.errors import SemigptError
+from semigpt.generation.batch import Job, Request
 from semigpt.generation.constraint import DEAD, Constraint
 from semigpt.generation.decoder import Decoder, Sequences
 from semigpt.generation.sampling import (
@@ -23,13 +28,13 @@ from semigpt.generation.sampling import (
     log_probabilities,
     random_generator,
 )
-from semigpt.generation.scoring import Scorer
+from semigpt.generation.scoring import Scorer, likeliest
 from semigpt.generation.stream import Chunk, TokenScore, Writer
 from semigpt.generation.token_healing import Reading
 from semigpt.native.decode import ROWS
 from semigpt.tokenizers.base import Tokenizer
 
-__all__ = ["Beam", "Hypothesis", "beam_search", "search"]
+__all__ = ["Beam", "Hypothesis", "Searches", "beam_search"]
 
 
 @dataclass(frozen=True)
@@ -63,41 +68,108 @@ class _Candidate(NamedTuple):
     token: int
 
 
+class Searches:
+    """Jobs that search with beams, one after another. `Batch` is the same for those that draw."""
+
+    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, scorer: Scorer) -> None:
+        self._decoder, self._tokenizer, self._scorer = decoder, tokenizer, scorer
+        self._jobs: deque[Job] = deque()  # that of the search first
+        self._search: Generator[None, None, None] | None = None
+
+    def add(self, job: Job) -> None:
+        """Take up a job when those before it have ended."""
+        self._jobs.append(job)
+
+    @property
+    def rows(self) -> int:
+        """Beams of the search."""
+        return self._jobs[0].request.sampling.num_beams if self._search is not None else 0
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not begun."""
+        return len(self._jobs) - (self._search is not None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self._jobs)
+
+    def step(self) -> None:
+        """One step of the model in the search, or a part of the scores of what it found."""
+        if self._search is not None and self._jobs[0].cancelled:
+            self._search = None
+        self._jobs = deque(job for job in self._jobs if not job.cancelled)
+        if not self._jobs:
+            return
+        job = self._jobs[0]
+        if self._search is None:
+            job.started = job.request.num_samples
+            self._search = search(job, self._decoder, self._tokenizer, self._scorer)
+        try:
+            next(self._search)
+            return
+        except StopIteration:
+            pass
+        except SemigptError as error:
+            job.cancelled = True
+            job.failed(error)
+        self._search = None
+        self._jobs.popleft()
+
+
 def search(
-    request: Request, decoder: Decoder, tokenizer: Tokenizer, scorer: Scorer
-) -> Iterator[Chunk]:
-    """Continue each prompt by its best hypotheses, best first; one chunk each, after its echo."""
-    for index, prompt in enumerate(request.prompts):
-        sampling = request.sampling
-        pool = decoder.pool(sampling.num_beams)
-        reading = Reading(pool, prompt)
-        while not reading.done:
-            part = reading.part(ROWS)
-            reading.take(len(part[1]), pool.read([], [], [part]))
-        greedy = replace(sampling, temperature=0)
-        point = prompt.choose_point(reading.logits, greedy, random_generator(0, 0))
-        found = beam_search(
-            Sequences(pool, [reading.begin(point, copy=False)]),
-            reading.logits[-1 - point.back][None],
-            Beam(0.0, [], point.next_states_V, request.history(prompt, point)),
-            sampling,
-            max_new_tokens=request.max_new_tokens,
-            end_tokens=request.end_tokens,
-            constraint=request.constraint,
-        )
-        echoed: list[TokenScore] = []
-        before = prompt.kept(point)
-        if request.echoes_scores:
-            echoed += scorer.score_known(before[:1], before[1:], request.logprobs or 0)
-        for place, hypothesis in enumerate(found[: request.num_samples]):
-            sample = index * request.num_samples + place
-            if request.echo:
-                yield Chunk(sample, prompt.text, None, tuple(echoed))
-            text, reason = _write(hypothesis, Writer(tokenizer, request.stop), len(point.covered))
-            scores: tuple[TokenScore, ...] = ()
-            if request.logprobs is not None:
-                scores = tuple(scorer.score_known(before, hypothesis.tokens, request.logprobs))
-            yield Chunk(sample, text, reason, scores)
+    job: Job, decoder: Decoder, tokenizer: Tokenizer, scorer: Scorer
+) -> Generator[None, None, None]:
+    """Continue a prompt by its best hypotheses, best first; one chunk each, after its echo.
+
+    Where fewer texts exist than samples are asked for, the others are empty.
+    """
+    request, prompt = job.request, job.prompt
+    sampling = request.sampling
+    pool = decoder.pool(sampling.num_beams)
+    reading = Reading(pool, prompt)
+    while not reading.done:
+        part = reading.part(ROWS)
+        reading.take(len(part[1]), pool.read([], [], [part]))
+        yield
+    greedy = replace(sampling, temperature=0)
+    point = prompt.choose_point(reading.logits, greedy, random_generator(0, 0))
+    found = yield from beam_search(
+        Sequences(pool, [reading.begin(point, copy=False)]),
+        reading.logits[-1 - point.back][None],
+        Beam(0.0, [], point.next_states_V, request.history(prompt, point)),
+        sampling,
+        max_new_tokens=request.max_new_tokens,
+        end_tokens=request.end_tokens,
+        constraint=request.constraint,
+    )
+    nothing = Hypothesis(-math.inf, [], "stop")
+    found += [nothing] * (request.num_samples - len(found))
+    before = prompt.kept(point)
+    echoed = (yield from _scores(scorer, request, before[:1], before[1:])) if request.echo else ()
+    for place, hypothesis in enumerate(found[: request.num_samples]):
+        sample = job.first_sample + place
+        text, reason = _write(hypothesis, Writer(tokenizer, request.stop), len(point.covered))
+        scores = yield from _scores(scorer, request, before, hypothesis.tokens)
+        if request.echo:
+            job.emit(Chunk(sample, prompt.text, None, echoed))
+        job.written += len(hypothesis.tokens)
+        job.ended += 1
+        job.emit(Chunk(sample, text, reason, scores))
+
+
+def _scores(
+    scorer: Scorer, request: Request, before: Sequence[int], tokens: Sequence[int]
+) -> Generator[None, None, tuple[TokenScore, ...]]:
+    """The scores of tokens, where they are asked for, some at a time."""
+    scores: list[TokenScore] = []
+    if request.logprobs is not None:
+        for score in scorer.score_known(before, tokens, request.logprobs):
+            scores.append(score)
+            if len(scores) % ROWS == 0:
+                yield
+    return tuple(scores)
 
 
 def _write(hypothesis: Hypothesis, writer: Writer, covered: int) -> tuple[str, str | None]:
@@ -123,8 +195,9 @@ def beam_search(
     max_new_tokens: int,
     end_tokens: Collection[int],
     constraint: Constraint,
-) -> list[Hypothesis]:
-    """The best `num_beams` continuations found of one sequence, best first.
+) -> Generator[None, None, list[Hypothesis]]:
+    """Return the best `num_beams` continuations found of one sequence, best first; yield after
+    each step of the model.
 
     state: that sequence, read, with capacity for `num_beams`
     logits: after it, `[1, V]`
@@ -144,6 +217,7 @@ def beam_search(
             return ended
         state.keep([candidate.beam for candidate in chosen])
         logits = state.step(np.array([candidate.token for candidate in chosen]))
+        yield
     power = sampling.length_penalty
     for beam in beams:
         score = beam.log_probability / max(len(beam.tokens), 1) ** power
@@ -165,7 +239,7 @@ def _candidates(
             log_V = adjusted(log_V, sampling, beam.history)
         log_V = np.where(beam.next_states_V == DEAD, -np.inf, log_V)
         # Enough that num_beams of them do not end the text.
-        best = np.argsort(-log_V, kind="stable")[: sampling.num_beams * (1 + num_ends)].tolist()
+        best = likeliest(log_V, sampling.num_beams * (1 + num_ends))
         candidates += [
             _Candidate(beam.log_probability + float(log_V[token]), index, token)
             for token in best

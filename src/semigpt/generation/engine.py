@@ -7,15 +7,15 @@ device and in every batch.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from semigpt.errors import SemigptError, SettingsError
 from semigpt.generation.batch import Batch, Conversation, Job, Request
-from semigpt.generation.beam_search import search
+from semigpt.generation.beam_search import Searches
 from semigpt.generation.constraint import Constraint, Vocabulary, text_constraint
-from semigpt.generation.decoder import check_ids, make_decoder
+from semigpt.generation.decoder import Pool, check_ids, make_decoder
 from semigpt.generation.quantize import Precision
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.generation.scoring import Scorer
@@ -97,10 +97,7 @@ class Engine:
         request that cannot be met, and CheckpointError, while writing, for logits that are not
         finite.
         """
-        request = self.plan(prompt, **settings)
-        if request.sampling.num_beams > 1:
-            return search(request, self.decoder, self.tokenizer, self.scorer)
-        return self._draw(request)
+        return self._write(self.plan(prompt, **settings))
 
     def plan(
         self,
@@ -163,29 +160,37 @@ class Engine:
             conversation=conversation,
         )
 
-    def _draw(self, request: Request) -> Iterator[Chunk]:
-        """Yield the chunks of a request from a batch of its own."""
-        conversation, chunks, errors = request.conversation, list[Chunk](), list[SemigptError]()
-        if conversation is None:
-            count = len(request.prompts) * request.num_samples
-            pool = self.decoder.pool(min(count + 1, MOST_SIDE_BY_SIDE))
+    def _write(self, request: Request) -> Iterator[Chunk]:
+        """Yield the chunks of a request as they come."""
+        chunks, errors = list[Chunk](), list[SemigptError]()
+        work: Batch | Searches
+        if request.sampling.num_beams > 1:
+            work = Searches(self.decoder, self.tokenizer, self.scorer)
+            steps: tuple[Callable[[], None], ...] = (work.step,)
         else:
-            if conversation.pool is None:
-                conversation.pool = self.decoder.pool(1)
-                conversation.slot = conversation.pool.take()
-            pool = conversation.pool
-            conversation.unread = request.prompts[0].tokens
-        batch = Batch(pool, self.tokenizer, self.scorer)
+            work = Batch(self._pool(request), self.tokenizer, self.scorer)
+            steps = (work.read, work.draw)
         for index in range(len(request.prompts)):
-            batch.add(Job(request, index, chunks.append, errors.append))
-        steps = (batch.read, batch.draw)
-        while batch.busy:
+            work.add(Job(request, index, chunks.append, errors.append))
+        while work.busy:
             for step in steps:
                 step()
                 if errors:
                     raise errors[0]
                 yield from chunks
                 chunks.clear()
+
+    def _pool(self, request: Request) -> Pool:
+        """Slots for the sequences of a request that is drawn: of a conversation its own."""
+        conversation = request.conversation
+        if conversation is None:
+            count = len(request.prompts) * request.num_samples
+            return self.decoder.pool(min(count + 1, MOST_SIDE_BY_SIDE))
+        if conversation.pool is None:
+            conversation.pool = self.decoder.pool(1)
+            conversation.slot = conversation.pool.take()
+        conversation.unread = request.prompts[0].tokens
+        return conversation.pool
 
     def generate(self, prompt: str | Sequence[str] = "", **settings: Any) -> list[str]:
         """The whole texts, one for each sample: `stream` joined. It takes the same settings."""

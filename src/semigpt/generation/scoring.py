@@ -6,6 +6,7 @@ V is the size of the vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from semigpt.generation.sampling import log_probabilities
 from semigpt.generation.stream import TokenScore
 from semigpt.tokenizers.base import Tokenizer
 
-__all__ = ["ROWS", "Scorer"]
+__all__ = ["ROWS", "Scorer", "likeliest"]
 
 ROWS = 64  # positions scored by one step
 
@@ -30,13 +31,13 @@ class Scorer:
     def score(self, logits_V: NDArray[np.float32], token: int, alternatives: int) -> TokenScore:
         """The score of `token`, beside so many alternatives."""
         log_V = log_probabilities(logits_V)
-        likeliest = _likeliest(log_V, alternatives)
+        best = likeliest(log_V, alternatives)
         return TokenScore(
             token,
             self._text(token),
             float(log_V[token]),
-            tuple((self._text(other), float(log_V[other])) for other in likeliest),
-            tuple(likeliest),
+            tuple((self._text(other), float(log_V[other])) for other in best),
+            tuple(best),
         )
 
     def _text(self, token: int) -> str:
@@ -61,7 +62,7 @@ class Scorer:
                     yield self.score(row_V, whole[place], alternatives)
 
 
-def _likeliest(log_V: NDArray[np.float64], count: int) -> list[int]:
+def likeliest(log_V: NDArray[np.floating[Any]], count: int) -> list[int]:
     """The `count` likeliest tokens, likeliest first; of equal ones the first."""
     if not count:
         return []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -44,12 +43,6 @@ def _whole(value: Any) -> Any:
     """11.0 is a whole number to JSON Schema."""
     value = _number(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _no_beams(value: int) -> int:
-    if value > 1:
-        raise ValueError("the server draws; `semigpt generate --num-beams` searches")
-    return value
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
@@ -106,7 +99,8 @@ class _Sampling(_Body):
     min_p: MinP | None = None
     repetition_penalty: Number = Field(1.0, ge=0.01, le=10)
     no_repeat_ngram_size: Whole = Field(0, ge=0, le=64)
-    num_beams: Annotated[Whole, AfterValidator(_no_beams)] = Field(1, ge=1, le=1)
+    num_beams: Whole = Field(1, ge=1, le=8)
+    length_penalty: Number = Field(1.0, ge=-10, le=10)
     pattern: str | None = Field(None, max_length=512)
     choices: list[Choice] = Field(default_factory=list, max_length=64)
     banned: list[Banned] = Field(default_factory=list, max_length=64)

@@ -15,6 +15,7 @@ import numpy as np
 
 from semigpt.errors import SemigptError
 from semigpt.generation.batch import Batch, Job, Request
+from semigpt.generation.beam_search import Searches
 from semigpt.generation.decoder import TorchDecoder
 from semigpt.generation.engine import Engine
 from semigpt.generation.stream import Chunk
@@ -80,9 +81,38 @@ class ServedModel:
         self.fingerprint = f"fp_{digest.hexdigest()[:16]}"
 
     def make_batch(self) -> None:
-        """An empty batch."""
-        pool = self.engine.decoder.pool(ROWS)
-        self.batch = Batch(pool, self.engine.tokenizer, self.engine.scorer)
+        """An empty batch, and no search."""
+        engine = self.engine
+        self.batch = Batch(engine.decoder.pool(ROWS), engine.tokenizer, engine.scorer)
+        self.searches = Searches(engine.decoder, engine.tokenizer, engine.scorer)
+
+    def add(self, job: Job) -> None:
+        """Take up a job at the next step. One with beams waits for the others with beams."""
+        if job.request.sampling.num_beams > 1:
+            self.searches.add(job)
+        else:
+            self.batch.add(job)
+
+    @property
+    def rows(self) -> int:
+        """Sequences being written or read."""
+        return self.batch.rows + self.searches.rows
+
+    @property
+    def waiting(self) -> int:
+        """Prompts that wait for a row, or for a search to end."""
+        return self.batch.waiting + self.searches.waiting
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        return self.batch.busy or self.searches.busy
+
+    def step(self) -> None:
+        """One step of all that are drawn together, and one of a search."""
+        self.batch.read()
+        self.batch.draw()
+        self.searches.step()
 
 
 class Answer:
@@ -203,12 +233,12 @@ class Loop:
     def waiting(self) -> int:
         """Prompts that wait for a row."""
         arrived = sum(len(answer.jobs) for answer in list(self._arrived))
-        return arrived + sum(model.batch.waiting for model in self._writing)
+        return arrived + sum(model.waiting for model in self._writing)
 
     @property
     def rows(self) -> int:
         """Sequences being written or read."""
-        return sum(model.batch.rows for model in self._writing)
+        return sum(model.rows for model in self._writing)
 
     @property
     def running(self) -> int:
@@ -266,7 +296,7 @@ class Loop:
                 self._older.append(models[model.name])
             self.models = list({**models, model.name: model}.values())
         if self._older:
-            self._older = [model for model in self._older if model.batch.busy]
+            self._older = [model for model in self._older if model.busy]
 
     def _take_arrived(self) -> None:
         while self._arrived:
@@ -275,7 +305,7 @@ class Loop:
             if answer.model not in self._writing:  # it was checked before a swap
                 self._older.append(answer.model)
             for job in answer.jobs:
-                answer.model.batch.add(job)
+                answer.model.add(job)
         now = time.monotonic()
         for answer in self._answers:
             if now > answer.deadline and not answer.over:
@@ -284,12 +314,11 @@ class Loop:
 
     def _step(self) -> bool:
         """One step of each busy model. False where none is."""
-        busy = [model for model in self._writing if model.batch.busy]
+        busy = [model for model in self._writing if model.busy]
         for model in busy:
             self.step_began = begun = time.monotonic()
             try:
-                model.batch.read()
-                model.batch.draw()
+                model.step()
             except Exception:
                 # A fault of ours: its requests end, and the model begins again with empty slots.
                 logger.exception("a step of %s failed", model.name)

@@ -120,6 +120,8 @@ def _sampling(body: CompletionRequest | ChatRequest | Column) -> SamplingSetting
         presence_penalty=body.presence_penalty,
         no_repeat_ngram_size=body.no_repeat_ngram_size,
         logit_bias=bias,
+        num_beams=body.num_beams,
+        length_penalty=body.length_penalty,
     )
 
 
