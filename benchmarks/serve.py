@@ -432,8 +432,10 @@ async def mixed_section(folder: Path, width: int, options: argparse.Namespace) -
                 await asyncio.sleep(chance.random() / 5)
 
         async def watch() -> None:
-            await asyncio.sleep(min(60.0, 20 * options.minutes))
-            figures["memory after warming up, MB"] = server.memory
+            begin = time.monotonic()
+            for part in (0.15, 0.4, 0.6, 0.8):
+                await asyncio.sleep(begin + part * 60 * options.minutes - time.monotonic())
+                figures[f"memory after {part:.0%} of the time, MB"] = server.memory
 
         await asyncio.gather(watch(), *(user(number) for number in range(12)))
         figures["memory at the end, MB"] = server.memory

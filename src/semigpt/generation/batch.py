@@ -9,6 +9,7 @@ Shapes: B sequences, V vocabulary.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ from semigpt.native.decode import NOT_FINITE, NOTHING, ROWS, NativePool
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = ["Batch", "Conversation", "Job", "Request", "draw_tokens"]
+
+CATCH_UP = 0.01
+"""Seconds of a step in which constraints compute: the worst takes as long for one token, and 16 at
+once stopped every other sequence for 170 ms."""
 
 
 class Conversation:
@@ -194,6 +199,11 @@ class Sample:
         self._uniforms = iter(self.random.random(64).tolist())
         return next(self._uniforms)
 
+    def is_quick(self, token: int) -> bool:
+        """Whether `push` has no transitions of the constraint to compute."""
+        state = self.allowed.next_states_V.item(token) if token >= 0 else self.state
+        return state == self.state or self.job.request.constraint.is_known(state)
+
     def push(self, token: int, logits_V: NDArray[np.float32], scorer: Scorer) -> str:
         """Take a drawn token, and return the text that can be shown.
 
@@ -228,6 +238,8 @@ class Batch:
         self._waiting: deque[Job] = deque()  # those with samples that have not begun
         self._reading: list[Job] = []
         self._running: list[Sample] = []
+        self._late: deque[tuple[Sample, int, NDArray[np.float32]]] = deque()
+        """Sequences whose drawn token leads where the constraint has not been before."""
         self._slots: list[int] = []  # of the running ones
         self._logits: list[NDArray[np.float32]] = []  # of the running ones, in one or more arrays
 
@@ -239,7 +251,7 @@ class Batch:
     @property
     def rows(self) -> int:
         """Sequences being written, and prompts being read."""
-        return len(self._running) + len(self._reading)
+        return len(self._running) + len(self._late) + len(self._reading)
 
     @property
     def waiting(self) -> int:
@@ -255,6 +267,8 @@ class Batch:
         """Read a token of each running sequence, and the next tokens of prompts; then take up."""
         if any(job.cancelled for job in self._jobs):
             self._give_up_cancelled()
+        if self._late:
+            self._catch_up()
         self._logits = []
         if self._running or self._reading:
             self._read_step()
@@ -302,7 +316,7 @@ class Batch:
             else:
                 self._waiting.append(job)
                 refused += 1
-        if self._waiting and not self._running and not self._reading:
+        if self._waiting and not self.rows:
             # Every slot holds a prompt: one gives way to its text, and is read again for the next.
             job = next(job for job in self._waiting if job.reading is not None)
             self._waiting.remove(job)
@@ -362,30 +376,48 @@ class Batch:
         tokens = draw_tokens(self._pool, logits, self._running)
         going_on: list[Sample] = []
         for sample, token, logits_V in zip(self._running, tokens, logits, strict=True):
-            job = sample.job
-            going_on.append(sample)
-            if job.cancelled:
-                continue  # until the job is given up
-            try:
-                if token < NOTHING:
-                    raise not_finite()
-                text = sample.push(token, logits_V, self._scorer)
-            except SemigptError as error:
-                job.cancelled = True
-                job.failed(error)
-                continue
-            job.written += 1
-            # A conversation that ends here may go on behind this token.
-            if sample.conversation is not None and token >= 0:
-                sample.conversation.unread = [token]
-            finished = sample.writer.finished
-            if finished is not None:
-                going_on.pop()
-                self._end(sample, text, finished)
-            elif text:
-                scores, sample.scores = tuple(sample.scores), []
-                job.emit(Chunk(sample.sample, text, None, scores))
+            if sample.is_quick(token):
+                if self._push(sample, token, logits_V):
+                    going_on.append(sample)
+            else:
+                self._late.append((sample, token, logits_V.copy()))
         self._go_on(going_on)
+
+    def _push(self, sample: Sample, token: int, logits_V: NDArray[np.float32]) -> bool:
+        """Give a sequence a drawn token, and emit what it completes. False where it has ended."""
+        job = sample.job
+        if job.cancelled:
+            return True  # until the job is given up
+        try:
+            if token < NOTHING:
+                raise not_finite()
+            text = sample.push(token, logits_V, self._scorer)
+        except SemigptError as error:
+            job.cancelled = True
+            job.failed(error)
+            return True
+        job.written += 1
+        # A conversation that ends here may go on behind this token.
+        if sample.conversation is not None and token >= 0:
+            sample.conversation.unread = [token]
+        finished = sample.writer.finished
+        if finished is not None:
+            self._end(sample, text, finished)
+        elif text:
+            scores, sample.scores = tuple(sample.scores), []
+            job.emit(Chunk(sample.sample, text, None, scores))
+        return finished is None
+
+    def _catch_up(self) -> None:
+        """Push late tokens, at least one, for so long that no other sequence stands still."""
+        end = time.perf_counter() + CATCH_UP
+        while self._late:
+            sample, token, logits_V = self._late.popleft()
+            if self._push(sample, token, logits_V):
+                self._running.append(sample)
+                self._slots.append(sample.slot)
+            if time.perf_counter() > end:
+                break
 
     def _go_on(self, samples: list[Sample]) -> None:
         """Let the running sequences be these of them."""
@@ -404,7 +436,7 @@ class Batch:
         """Free what cancelled jobs hold."""
         # Looked at once: another thread may cancel a job at any moment.
         cancelled = {job for job in self._jobs if job.cancelled}
-        for sample in self._running:
+        for sample in (*self._running, *(late[0] for late in self._late)):
             if sample.job in cancelled:
                 self._release(sample.slot, sample.job)
         for job in cancelled:
@@ -412,6 +444,7 @@ class Batch:
                 self._release(job.reading.slot, job)
                 job.reading = None
         self._go_on([sample for sample in self._running if sample.job not in cancelled])
+        self._late = deque(late for late in self._late if late[0].job not in cancelled)
         self._jobs = [job for job in self._jobs if job not in cancelled]
         self._reading = [job for job in self._reading if job not in cancelled]
         self._waiting = deque(job for job in self._waiting if job not in cancelled)

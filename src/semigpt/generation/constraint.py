@@ -181,6 +181,10 @@ class Constraint:
             self._symbol_rows[state] = row
         return row
 
+    def is_known(self, state: int) -> bool:
+        """Whether what may follow in a state need not be computed."""
+        return state in self._allowed
+
     def allowed(self, state: int) -> Allowed:
         """What may follow in a state."""
         found = self._allowed.get(state)
