@@ -318,8 +318,9 @@ async def connections_section(folder: Path, width: int, options: argparse.Namesp
         crowd = [asyncio.ensure_future(connect()) for _ in range(10_000)]
         await asyncio.sleep(0.5)
         seconds = await asyncio.to_thread(seconds_to_health)
-        await asyncio.wait(crowd, timeout=120)
+        _, unanswered = await asyncio.wait(crowd, timeout=120)
         answered.set()
+        answers["not yet taken up"] = len(unanswered)
         return {
             "descriptors at most": await most_held,
             "seconds until others are answered": seconds,

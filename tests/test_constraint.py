@@ -17,7 +17,7 @@ from semigpt.generation.budget import Budget
 from semigpt.generation.constraint import Vocabulary, text_constraint
 from semigpt.generation.engine import generate_text, stream_text
 from semigpt.generation.sampling import SamplingSettings
-from semigpt.generation.symbols import SYMBOLS
+from semigpt.generation.symbols import SYMBOLS, category, complement
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.tokenizers import CharTokenizer, Tokenizer, train_tokenizer
 from semigpt.tokenizers.byte_level import ByteTokenizer
@@ -41,6 +41,14 @@ PATTERNS = (
     r"[각-깋힣]?a{2}",
     r"[^\W_]{,2}",
 )
+
+
+@pytest.mark.parametrize("letter", ["d", "s", "w"])
+def test_a_class_has_the_characters_that_re_finds(letter: str) -> None:
+    every = "".join(map(chr, range(0x110000)))
+    wanted = [(run.start(), run.end() - 1) for run in re.finditer(rf"\{letter}+", every)]
+    assert category(f"CATEGORY_{letter.upper()}") == wanted
+    assert category(f"CATEGORY_NOT_{letter.upper()}") == complement(wanted)
 
 
 def after(automaton: Automaton, state: Any, symbol: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import httpx
 
 from semigpt.corpus import news
 from semigpt.generation.sampling import SamplingSettings
-from semigpt.serving import texts
+from semigpt.serving import streams, texts
 from semigpt.serving.fields import ChatRequest, CompletionRequest
+from semigpt.serving.loop import Answer
 from serving_stand import Stand
 
 WAYS: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -279,6 +281,31 @@ def test_of_fewer_texts_than_asked_for_the_others_are_empty(stand: Stand) -> Non
     assert {choice["finish_reason"] for choice in found} == {"stop"}
 
 
+def test_a_whole_answer_wakes_its_reader_once(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken = []
+    monkeypatch.setattr(Answer, "_tell", lambda self, tell=Answer._tell: woken.append(tell(self)))
+    text = stand.complete(prompt="의사", seed=1, max_tokens=60, n=2)["choices"][0]["text"]
+    assert len(woken) == 1
+    events = stand.events("/v1/completions", prompt="의사", seed=1, max_tokens=60, n=2)
+    own = [event["choices"][0] for event in events]
+    assert "".join(choice["text"] for choice in own if choice["index"] == 0) == text
+    assert len(woken) > 2, "a stream's is woken as the text comes"
+
+
+def test_a_silent_stream_says_that_it_is_alive(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "SILENCE", 0.02)
+    read = stand.models[0].batch.read
+    monkeypatch.setattr(stand.models[0].batch, "read", lambda: (time.sleep(0.1), read()))
+    body = {"model": "gpt", "prompt": "의사", "seed": 1, "max_tokens": 3, "stream": True}
+    text = stand.ask("POST", "/v1/completions", json=body).text
+    assert ": still writing\n\ndata: {" in text
+    assert text.endswith("data: [DONE]\n\n")
+
+
 def test_the_page_lists_every_field_and_metric(stand: Stand) -> None:
     page = (Path(__file__).parents[1] / "docs" / "serving.md").read_text(encoding="utf-8")
     table = page.split("### Fields of a completion")[1].split("\n\n")[1]
@@ -302,6 +329,7 @@ def test_metrics_count_what_was_done(stand: Stand) -> None:
     before = counts()
     used = stand.complete(prompt="의사", max_tokens=7)["usage"]
     stand.ask("GET", "/nothing")
+    assert stand.idle()
     after = counts()
 
     def more(name: str) -> float:

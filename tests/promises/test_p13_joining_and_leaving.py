@@ -12,7 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from conftest import VOCABULARY, small_model
 from semigpt.errors import SemigptError
+from semigpt.generation import batch
 from semigpt.generation.batch import Batch, Job
+from semigpt.generation.constraint import Constraint
 from semigpt.generation.decoder import TorchDecoder
 from semigpt.generation.engine import Engine
 from semigpt.generation.sampling import SamplingSettings
@@ -150,3 +152,35 @@ def test_every_text_is_what_it_is_alone(machine: type[Serving]) -> None:
     few = 25 if machine is Serving else 6
     test.settings = hypothesis_settings(max_examples=few, stateful_step_count=25, deadline=None)
     test("runTest").debug()
+
+
+def test_constraints_that_compute_hold_up_no_other_sequence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a step one computes, however many want to; the others wait, and write the same."""
+    monkeypatch.setattr(batch, "CATCH_UP", -1.0)
+    computed: list[int] = []
+    compute = Constraint._after_tokens
+
+    def counted(self: Constraint, state: int) -> Any:
+        computed.append(state)
+        return compute(self, state)
+
+    plain = {"prompt": LETTERS[:2], "max_new_tokens": 12}
+    held = [{**plain, "pattern": "[가-힣]{9}", "seed": seed} for seed in range(SLOTS - 1)]
+    clients = [Client("gpt", request) for request in (*held, plain | {"seed": 9})]
+    writer = engine("gpt")
+    shared = Batch(writer.decoder.pool(SLOTS), writer.tokenizer, writer.scorer)
+    for client in clients:
+        shared.add(client.job)
+    monkeypatch.setattr(Constraint, "_after_tokens", counted)
+    most, free = 0, clients[-1].job
+    while shared.busy:
+        computed.clear()
+        written = free.written
+        shared.read()
+        shared.draw()
+        most = max(most, len(computed))
+        assert not written or free.done or free.written == written + 1, "it waits for none"
+    assert most == 1
+    assert all(client.chunks == client.wanted for client in clients)

@@ -36,7 +36,8 @@ def add_completions(app: FastAPI, server: Server) -> None:
             logprobs=(body.logprobs or 0) if chooses else body.logprobs,
             echo=body.echo,
         )
-        (answer,), head = server.begin((model, plan)), server.head("text_completion", model)
+        (answer,) = server.begin((model, plan), whole=not body.stream)
+        head = server.head("text_completion", model)
         tokenizer, scored = model.engine.tokenizer, body.logprobs is not None
         ids = None if isinstance(body.prompts[0], str) else body.prompts
 
@@ -84,7 +85,8 @@ def add_chat(app: FastAPI, server: Server) -> None:
             logprobs=body.top_logprobs if body.logprobs else None,
         )
         kind = "chat.completion.chunk" if body.stream else "chat.completion"
-        (answer,), head = server.begin((model, plan)), server.head(kind, model)
+        (answer,) = server.begin((model, plan), whole=not body.stream)
+        head = server.head(kind, model)
         tokenizer = model.engine.tokenizer
 
         def scores(chunks: list[Chunk]) -> dict[str, Any] | None:

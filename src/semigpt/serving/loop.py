@@ -121,10 +121,8 @@ class Answer:
     whole: wake the reader once, when all is written: each time costs a tenth of a millisecond
     """
 
-    whole = False
-
-    def __init__(self, model: ServedModel, request: Request) -> None:
-        self.model, self.request = model, request
+    def __init__(self, model: ServedModel, request: Request, *, whole: bool = False) -> None:
+        self.model, self.request, self._whole = model, request, whole
         self.begun = time.monotonic()
         self.deadline = self.begun + MOST_SECONDS
         self.taken_up: float | None = None  # when a prompt of it was first read
@@ -144,7 +142,7 @@ class Answer:
             self.first = time.monotonic()
         self._chunks.append(chunk)
         self._unwritten -= chunk.finish_reason is not None
-        if not self.whole or not self._unwritten:
+        if not self._whole or not self._unwritten:
             self._tell()
 
     def _fail(self, error: SemigptError) -> None:

@@ -67,9 +67,12 @@ class Server:
             message = f"there is no model {name[:100]!r}: {nearest(name[:100], self.names)}"
         raise RefusalError(404, message, param="model", code="model_not_found")
 
-    def begin(self, *plans: tuple[ServedModel, Plan]) -> list[Answer]:
-        """Hand requests to the loop, all or none. Raises OverloadError."""
-        answers = [Answer(model, plan) for model, plan in plans]
+    def begin(self, *plans: tuple[ServedModel, Plan], whole: bool = False) -> list[Answer]:
+        """Hand requests to the loop, all or none. Raises OverloadError.
+
+        whole: the answers are of use once all is written
+        """
+        answers = [Answer(model, plan, whole=whole) for model, plan in plans]
         self.loop.submit(*answers)
         return answers
 
@@ -98,7 +101,6 @@ class Server:
         """The chunks of each sample, all of them."""
         count = len(answer.request.prompts) * answer.request.num_samples
         samples: list[list[Chunk]] = [[] for _ in range(count)]
-        answer.whole = True
         async for chunks in self.metrics.timed(answer):
             for chunk in chunks:
                 samples[chunk.sample].append(chunk)

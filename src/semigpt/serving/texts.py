@@ -94,7 +94,7 @@ def add_surprise(app: FastAPI, server: Server) -> None:
             echo=True,
             logprobs=body.alternatives,
         )
-        (answer,) = server.begin((model, plan))
+        (answer,) = server.begin((model, plan), whole=True)
         samples = await unless_left(request, answer, server.collect(answer))
         scores: list[TokenScore] = []
         for start, chunks in zip(starts, samples, strict=True):
