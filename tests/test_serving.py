@@ -284,8 +284,9 @@ def test_of_fewer_texts_than_asked_for_the_others_are_empty(stand: Stand) -> Non
 def test_a_whole_answer_wakes_its_reader_once(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    woken = []
-    monkeypatch.setattr(Answer, "_tell", lambda self, tell=Answer._tell: woken.append(tell(self)))
+    woken: list[Answer] = []
+    tell = Answer._tell
+    monkeypatch.setattr(Answer, "_tell", lambda self: (woken.append(self), tell(self)))
     text = stand.complete(prompt="의사", seed=1, max_tokens=60, n=2)["choices"][0]["text"]
     assert len(woken) == 1
     events = stand.events("/v1/completions", prompt="의사", seed=1, max_tokens=60, n=2)

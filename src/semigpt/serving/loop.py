@@ -284,7 +284,8 @@ class Loop:
             if not self._step():
                 self._work.wait()
         for answer in (*self._answers, *self._arrived):
-            answer.end(ClosingError("the server is shutting down"))
+            if not answer.over:
+                answer.end(ClosingError("the server is shutting down"))
 
     def _swap(self) -> None:
         while self._newer:
