@@ -21,7 +21,7 @@ from semigpt.errors import CheckpointError, SettingsError
 from semigpt.evaluation.baselines import Baselines, known_baselines, measure_baselines
 from semigpt.evaluation.evaluate import LossEstimate, estimate_loss, source_entropy
 from semigpt.evaluation.information import bits
-from semigpt.evaluation.surprisal import passages, surprisal
+from semigpt.evaluation.portrait import portrait
 from semigpt.export.page_file import write_run_page
 from semigpt.generation.engine import generate_text
 from semigpt.huggingface.folder import load_model, model_card, save_model
@@ -463,9 +463,8 @@ class TrainingRun:
         self.run.check_held()
         replace_file(self.run.model_folder / "README.md", card.encode())
         model = load_model(self.run.model_folder).to(self.model.device)
-        corpus, tokenizer, _ = self.text
-        texts = passages(corpus.documents("validation"))
-        self.metadata["surprisal"] = [surprisal(model, tokenizer, text) for text in texts]
+        corpus, tokenizer, dataset = self.text
+        self.metadata.update(portrait(model, tokenizer, corpus, dataset))
         self.run.write_metadata(self.metadata)
         write_report(self.run, complete=complete)
         self.run.write_metadata({**self.metadata, "complete": complete})

@@ -6,7 +6,7 @@
       metrics.jsonl    a line a report: the same bits for the same run, killed or not
       timings.jsonl    a line a report: the clock's side of it
       samples.jsonl    what the model wrote at each evaluation
-      metadata.json    for the report: baselines, sizes, the surprisal of some passages
+      metadata.json    for the report: baselines, sizes, what `evaluation.portrait` shows
       model/           the Hugging Face folder
       report.html
       model.html       the model itself, to be opened in a browser
@@ -70,7 +70,7 @@ MODEL_FILES = (
     *("config.json", "generation_config.json", "README.md", "model.safetensors"),
     *("tokenizer.json", "tokenizer_config.json", "counts.safetensors"),
 )
-LARGEST_METADATA = 16 << 20  # bytes; the surprisal of some passages takes 20,000
+LARGEST_METADATA = 16 << 20  # bytes; a portrait of sixteen heads takes 45,000
 
 
 class RunFolder:
