@@ -4,7 +4,7 @@ import { $, bitsPerCharacter, currentLanguage, element, number, say, shades, spe
 import { Editor } from "./editor.js";
 import { Engine } from "./engine.js";
 import { showAttention, showCandidates, showLens } from "./panel.js";
-import { LetterMap, compare, showLadder, showSamples } from "./sections.js";
+import { LetterMap, compare, showCheckpoints, showLadder, showSamples } from "./sections.js";
 import { UnknownCharacter } from "./tokenizer.js";
 
 class Page {
@@ -127,6 +127,7 @@ class Page {
     $("about").textContent = said.filter(Boolean).join(" · ");
     showSamples(samples);
     showLadder(this.models, (chosen) => this.use(chosen));
+    showCheckpoints(this.models, this.current, (chosen) => this.use(chosen));
   }
 
   /** Say something in the status line, and go on saying it in another language. */

@@ -39,6 +39,23 @@ export async function compare(engines, { text, count, temperature, seed, alive }
   }
 }
 
+/** The slider over the weights of one training, in place of a choice of models. */
+export function showCheckpoints(models, current, choose) {
+  const steps = models.map(({ facts }) => facts.checkpoint), slider = $("step");
+  $("steps").hidden = steps.includes(undefined);
+  if ($("steps").hidden) return;
+  $("models").hidden = true;
+  $("ladder-title").textContent = say("training");
+  const tell = () => {
+    const at = say("sampleAt", { step: number(steps[slider.value]) });
+    slider.setAttribute("aria-valuetext", at);
+    $("step-shown").textContent = at;
+  };
+  Object.assign(slider, { max: steps.length - 1, value: current, oninput: tell });
+  slider.onchange = () => choose(Number(slider.value));
+  tell();
+}
+
 /** The slider over a run's samples. */
 export function showSamples(samples) {
   $("samples").hidden = !samples.length;
