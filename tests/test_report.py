@@ -235,8 +235,8 @@ def test_a_rung_without_heads_says_so_and_nonsense_draws_nothing(run):
     nonsense = {"tokens": ["가"], "x": ["?"], "y": [math.nan], "variance": [], "width": None}
     run.write_metadata({**FACTS, "attention": None, "embeddings": nonsense})
     text = read(run).text
-    assert "Nothing to draw: it has no heads that look back." in text
-    assert "Nothing to draw: it has too few tokens." in text
+    assert "It has no heads that look back." in text
+    assert "It has too few tokens for a map." in text
 
 
 def test_the_pictures_of_many_heads_stay_small(run):

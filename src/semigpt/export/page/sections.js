@@ -9,7 +9,7 @@ export function showLadder(models, choose) {
     ...models.map((model, index) => {
       const text = element("p", { className: "written", lang: "ko" });
       const bits = element("p", { className: "soft" });
-      const button = element("button", { type: "button" }, say("choose"));
+      const button = element("button", {}, say("choose"));
       button.addEventListener("click", () => choose(index));
       const title = element("h3", {}, model.facts.name);
       return element("li", {}, element("header", {}, title, button), bits, text);
@@ -37,23 +37,6 @@ export async function compare(engines, { text, count, temperature, seed, alive }
     }
     if (!alive()) return;
   }
-}
-
-/** The slider over the weights of one training, in place of a choice of models. */
-export function showCheckpoints(models, current, choose) {
-  const steps = models.map(({ facts }) => facts.checkpoint), slider = $("step");
-  $("steps").hidden = steps.includes(undefined);
-  if ($("steps").hidden) return;
-  $("models").hidden = true;
-  $("ladder-title").textContent = say("training");
-  const tell = () => {
-    const at = say("sampleAt", { step: number(steps[slider.value]) });
-    slider.setAttribute("aria-valuetext", at);
-    $("step-shown").textContent = at;
-  };
-  Object.assign(slider, { max: steps.length - 1, value: current, oninput: tell });
-  slider.onchange = () => choose(Number(slider.value));
-  tell();
 }
 
 /** The slider over a run's samples. */
