@@ -44,8 +44,8 @@ def attention_figure(found: object) -> str:
         drawings = "".join(
             letters.drawing(head, number, index) for index, head in enumerate(heads, 1)
         )
-        heading = f"<h3>{escape(_('Layer {layer}').format(layer=number))}</h3>"
-        sections.append(f'<section>{heading}<div class="heads">{drawings}</div></section>')
+        heading = escape(_("Layer {layer}").format(layer=number))
+        sections.append(f'<section><h3>{heading}</h3><div class="heads">{drawings}</div></section>')
     caption = _(
         "A row is the text up to the letter at its left; the stronger a cell, the more of its "
         "attention the head gives to the letter below."
@@ -167,7 +167,8 @@ def embedding_figure(found: object) -> str:
         _map(points[:most], width, height, f'class="{kind}" role="img" aria-label="{label}"')
         for kind, width, height, most in MAPS
     )
-    legend = "".join(f'<span class="{name}">{escape(_(say))}</span>' for name, say in KINDS)
+    kinds = [(name, escape(_(said))) for name, said in KINDS]
+    legend = "".join(f'<span class="{name}">{said}</span>' for name, said in kinds)
     return (
         f'<figure class="chart looks"><figcaption>{label}</figcaption>'
         f'<p class="kinds soft">{legend}</p>{drawings}</figure>'
