@@ -531,9 +531,10 @@ def test_the_command_writes_it(
 # The weights of training
 
 
-@pytest.fixture
-def trained(tmp_path: Path, korean_text: str) -> Path:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, korean_text: str) -> Path:
     """A run of six steps that kept the checkpoints of its steps 2, 4 and 6."""
+    tmp_path = tmp_path_factory.mktemp("trained")
     text = tmp_path / "text.txt"
     text.write_text("\n".join(f"{n}번째 소식. {korean_text}" for n in range(40)), encoding="utf-8")
     out = tmp_path / "run"
@@ -588,19 +589,21 @@ def test_the_weights_of_a_checkpoint_are_those_that_were_saved(trained: Path) ->
 
 
 def test_what_has_no_checkpoints_says_how_to_keep_some(
-    trained: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+
     def refused(*given: str) -> str:
         assert main(["export", *given]) == 2
         return capsys.readouterr().err
 
     asked = ["--to", "html", "--checkpoints"]
-    assert "a model folder has none" in refused(str(trained / "model"), *asked, "2")
-    assert "at least 1" in refused(str(trained), *asked, "0")
-    assert "--to html" in refused(str(trained), "--to", "onnx", "--checkpoints", "2")
-    first = trained / "checkpoints" / "step-00000002"
+    assert "a model folder has none" in refused(str(run / "model"), *asked, "2")
+    assert "at least 1" in refused(str(run), *asked, "0")
+    assert "--to html" in refused(str(run), "--to", "onnx", "--checkpoints", "2")
+    first = run / "checkpoints" / "step-00000002"
     (first / "model.safetensors").write_bytes(b"no tensors")
-    assert "its SHA-256 differs" in refused(str(trained), *asked, "2")
-    for folder in (trained / "checkpoints").iterdir():
+    assert "its SHA-256 differs" in refused(str(run), *asked, "2")
+    for folder in (run / "checkpoints").iterdir():
         shutil.rmtree(folder)
-    assert "--set training.keep=10" in refused(str(trained), *asked, "2")
+    assert "--set training.keep=10" in refused(str(run), *asked, "2")

@@ -39,11 +39,11 @@ FACTS = {
     "surprisal": [[["한", 0.1], ["국", 12.0], ["은행", 3.0]]],
     "attention": {
         "parts": ["한", "국", " 은행"],
-        "heads": [[[[100], [100, 0], [0, 100, 0]], [[100], [0, 100], [3, 0, 97]]]],
+        "heads": [[[[100], [100, 0], [12, 88, 0]], [[100], [0, 100], [3, 0, 97]]]],
     },
     "embeddings": {
         "tokens": ["는", "을", "7", " ", "Kg"],
-        "x": [0.0, 0.001, -1.0, 0.5, 0.2],
+        "x": [0.0, 0.023, -1.0, 0.5, 0.2],
         "y": [0.0, 0.0, 0.3, 0.1, -0.4],
         "variance": [0.2, 0.05],
         "width": 1128,
@@ -215,11 +215,12 @@ def test_each_head_is_a_triangle_with_its_letters(run):
     run.write_metadata(FACTS)
     document = read(run)
     labels = [a.get("aria-label", "") for tag, a in document.elements if tag == "svg"]
-    assert "Layer 1, head 1: looks 1.0 letters back on average" in labels
+    assert "Layer 1, head 1: looks 1.1 letters back on average" in labels
     assert "Layer 1, head 2: looks 0.0 letters back on average" in labels
     assert document.text.count("은행") == 3, "beside the rows, below the columns, and surprising"
     strokes = [a["d"] for tag, a in document.elements if a.get("class") == "p5" and "d" in a]
     assert strokes == ["M0 0h1M0 1h1M1 2h1", "M0 0h1M1 1h1M2 2h1"]
+    assert ("path", {"class": "p1", "d": "M0 2h1"}) in document.elements, "12 % is the second edge"
 
 
 def test_a_token_that_would_cover_another_is_a_dot(run):
