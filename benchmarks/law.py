@@ -167,7 +167,7 @@ def measure(cell: Row, corpus: str, threads: int | None) -> Row:
     from semigpt import train
     from semigpt.cli.train import add, recipe_tables
     from semigpt.config import Recipe
-    from semigpt.run import Evaluated, Finished, Prepared
+    from semigpt.run_events import Evaluated, Finished, Prepared
 
     parser = argparse.ArgumentParser()
     add(parser.add_subparsers())

@@ -22,9 +22,11 @@ optimizer = semigpt.Optimizer(model, semigpt.OptimizerSettings())
 settings = semigpt.TrainingSettings(steps=steps, batch_size=32)
 
 # Training is your own loop: log, measure, sample or stop between two steps as you like.
-for report in semigpt.training_steps(model, dataset, optimizer, settings, semigpt.Progress()):
-    if report.step % 50 == 0 or report.step == steps:
-        print(f"step {report.step}: loss {report.loss:.3f} nats")
+# What `show_progress` shows is a line now and then, and in a notebook a bar and a curve.
+training = semigpt.training_steps(model, dataset, optimizer, settings, semigpt.Progress())
+for report in semigpt.show_progress(training):
+    last = report.loss
+print(f"step {report.step}: loss {last:.3f} nats")
 
 result = semigpt.evaluate(model, tokenizer, corpus, "test", counted_on=corpus, xz=False)
 bits = result.information.bits_per_character

@@ -18,7 +18,7 @@ from semigpt.huggingface.folder import load_model
 from semigpt.next_step import what_next
 from semigpt.recipe import Continued, Event, Finished, More, Prepared, Stepped, train
 from semigpt.restoring import progress_of
-from semigpt.run import Evaluated
+from semigpt.run_events import Evaluated
 from semigpt.run_folder import RunFolder
 from semigpt.start import STARTER_FOLDER, StartSettings
 from semigpt.studies.crash_test import compared_files, small_tables

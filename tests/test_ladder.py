@@ -13,7 +13,7 @@ from semigpt.cli.ladder import samples, show_ladder, table
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.models import LADDER, model_class
 from semigpt.recipe import open_run
-from semigpt.run import Finished
+from semigpt.run_events import Finished
 from semigpt.run_folder import RunFolder
 from semigpt.studies.ladder import (
     BOOK_COLUMN,

@@ -22,7 +22,7 @@ from semigpt.models import LADDER, build_model, model_class
 from semigpt.models.base import LanguageModel, ModelSettings
 from semigpt.models.loss import token_loss
 from semigpt.recipe import open_run, train
-from semigpt.run import Finished
+from semigpt.run_events import Finished
 
 
 @pytest.mark.parametrize(

@@ -526,3 +526,84 @@ def test_the_command_writes_it(
     assert tab.page.locator("#candidates li").count() == 8
     tab.close()
     assert main(["export", str(tmp_path / "model"), "--to", "html", "--type", "f16"]) == 2
+
+
+# The weights of training
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, korean_text: str) -> Path:
+    """A run of six steps that kept the checkpoints of its steps 2, 4 and 6."""
+    tmp_path = tmp_path_factory.mktemp("trained")
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(f"{n}번째 소식. {korean_text}" for n in range(40)), encoding="utf-8")
+    out = tmp_path / "run"
+    sizes = ["width=16", "context_length=16"]
+    every = ["training.save_every=2", "training.eval_every=2", "training.keep=9"]
+    settings = [part for one in [*(f"model.{s}" for s in sizes), *every] for part in ("--set", one)]
+    flags = ["--model", "attention", "--tokenizer", "char", "--steps", "6", "--out", str(out)]
+    assert main(["train", "--data", str(text), *flags, *settings]) == 0
+    return out
+
+
+def test_a_slider_goes_over_the_weights_of_a_training(
+    trained: Path, chromium: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(trained), "--to", "html", "--checkpoints", "9"]) == 0
+    tab = Tab(chromium, trained / "model.html")
+    tab.page.fill("#text", "기상청은 24일")
+    tab.settled()
+    assert "6스텝 학습" in tab.page.inner_text("#about")
+    last = tab.ask("semigpt.editor.parts.at(-1).bits")
+    slider = tab.page.get_by_role("slider", name="모델")
+    slider.press("Home")
+    tab.wait("semigpt.models[semigpt.current].facts.checkpoint === 2")
+    assert tab.settled() == "기상청은 24일", "the text stays"
+    assert "2스텝 학습" in tab.page.inner_text("#about")
+    assert slider.get_attribute("aria-valuetext") == "step 2"
+    tab.wait("semigpt.editor.parts.at(-1)?.bits > 0")
+    assert tab.ask("semigpt.editor.parts.at(-1).bits") > last
+    assert tab.page.locator("#rungs h3").all_inner_texts() == ["step 2", "step 4", "run"]
+    tab.close()
+
+
+def test_the_weights_of_a_checkpoint_are_those_that_were_saved(trained: Path) -> None:
+    from safetensors.torch import load_file
+
+    from semigpt.export.page_checkpoints import exhibits_of_training
+    from semigpt.huggingface.open import open_run
+
+    run, model, tokenizer = open_run(trained)
+    found = exhibits_of_training("run", model, tokenizer, run, 9)
+    assert [one.facts["checkpoint"] for one in found] == [2, 4, 6]
+    bits = [one.facts["bits_per_character"] for one in found]
+    assert bits == sorted(bits, reverse=True)
+    for one, folder in zip(found, sorted((trained / "checkpoints").iterdir()), strict=True):
+        saved = load_file(folder / "model.safetensors")
+        state = one.model.state_dict()
+        assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
+    assert [one.facts["steps"] for one in exhibits_of_training("r", model, tokenizer, run, 1)] == [
+        4,
+        6,
+    ]
+
+
+def test_what_has_no_checkpoints_says_how_to_keep_some(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+
+    def refused(*given: str) -> str:
+        assert main(["export", *given]) == 2
+        return capsys.readouterr().err
+
+    asked = ["--to", "html", "--checkpoints"]
+    assert "a model folder has none" in refused(str(run / "model"), *asked, "2")
+    assert "at least 1" in refused(str(run), *asked, "0")
+    assert "--to html" in refused(str(run), "--to", "onnx", "--checkpoints", "2")
+    first = run / "checkpoints" / "step-00000002"
+    (first / "model.safetensors").write_bytes(b"no tensors")
+    assert "its SHA-256 differs" in refused(str(run), *asked, "2")
+    for folder in (run / "checkpoints").iterdir():
+        shutil.rmtree(folder)
+    assert "--set training.keep=10" in refused(str(run), *asked, "2")

@@ -40,6 +40,7 @@ NAMES = [
     "prepare_corpus",
     "prepare_dataset",
     "save_model",
+    "show_progress",
     "stream_text",
     "train",
     "train_tokenizer",

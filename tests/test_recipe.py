@@ -27,7 +27,8 @@ from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.preparation import prepare_tokenizer
 from semigpt.recipe import Event, Forecasted, Prepared, Preparing, Stepped, open_run, train
-from semigpt.run import BaselinesMeasured, Evaluated, Finished, Text, measure
+from semigpt.run import Text, measure
+from semigpt.run_events import BaselinesMeasured, Evaluated, Finished
 from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import BPETokenizer, train_tokenizer
 from semigpt.training.distillation import Teacher

@@ -37,13 +37,19 @@ FACTS = {
     "corpus": {"spec": "news", "characters": 2_013_554, "documents": 2214},
     "tokenizer": {"kind": "char", "vocab_size": 2371},
     "surprisal": [[["한", 0.1], ["국", 12.0], ["은행", 3.0]]],
+    "attention": {
+        "parts": ["한", "국", " 은행"],
+        "heads": [[[[100], [100, 0], [12, 88, 0]], [[100], [0, 100], [3, 0, 97]]]],
+    },
+    "embeddings": {
+        "tokens": ["는", "을", "7", " ", "Kg"],
+        "x": [0.0, 0.023, -1.0, 0.5, 0.2],
+        "y": [0.0, 0.0, 0.3, 0.1, -0.4],
+        "variance": [0.2, 0.05],
+        "width": 1128,
+    },
 }
-VOID = {
-    "meta",
-    "br",
-    "path",
-    "circle",
-}  # elements without an end, as HTML or as the page writes them
+VOID = {"meta", "br"}  # elements without an end
 
 
 class Document(HTMLParser):
@@ -133,17 +139,18 @@ def test_training_loss_is_drawn_in_bits_per_character(run):
 
 
 @pytest.mark.parametrize(
-    "killed", ["before a step", "before an evaluation", "before its facts", "before its surprisal"]
+    "killed", ["before a step", "before an evaluation", "before its facts", "before its pictures"]
 )
 def test_report_of_a_killed_run_opens_and_names_what_is_missing(run, killed):
     if killed != "before a step":
         learn(run, 10, 3.0)
-    if killed in ("before its facts", "before its surprisal"):
+    pictures = ("surprisal", "attention", "embeddings")
+    if killed in ("before its facts", "before its pictures"):
         evaluate(run, 0, 11.2)
-    if killed == "before its surprisal":
-        run.write_metadata({key: value for key, value in FACTS.items() if key != "surprisal"})
+    if killed == "before its pictures":
+        run.write_metadata({key: value for key, value in FACTS.items() if key not in pictures})
     document = read(run)
-    assert "Not measured yet" in document.text
+    assert document.text.count("Not measured yet") == 3
     assert ("has not been evaluated yet" in document.text) == (
         killed in ("before a step", "before an evaluation")
     )
@@ -160,15 +167,17 @@ def test_report_loads_and_runs_nothing_whatever_the_text_holds(run):
     hostile = "<script>alert(1)</script><img src=http://x onerror=1>\"'&\x00\x1b\x85\u2028끝"
     evaluate(run, 0, 5.0)
     half_a_surrogate_pair = [["\ud83d", 3.0], [hostile, 2.0]]
-    run.write_metadata(
-        {**FACTS, "corpus": {"spec": hostile + "\udc00"}, "surprisal": [half_a_surrogate_pair]}
-    )
+    metadata = {**FACTS, "corpus": {"spec": hostile + "\udc00"}}
+    metadata["attention"] = {**FACTS["attention"], "parts": [hostile, hostile, "\ud83d"]}
+    metadata["embeddings"] = {**FACTS["embeddings"], "tokens": [hostile, *"\ud83d\x00<&"]}
+    run.write_metadata({**metadata, "surprisal": [half_a_surrogate_pair]})
     document = read(run)
     assert {tag for tag, _ in document.elements}.isdisjoint(
         {"script", "img", "link", "iframe", "object", "base"}
     )
-    names = {name for _, attributes in document.elements for name in attributes}
-    assert names.isdisjoint({"src", "href", "onerror", "onload"})
+    attributes = [pair for _, found in document.elements for pair in found.items()]
+    assert {name for name, _ in attributes}.isdisjoint({"src", "onerror", "onload"})
+    assert {value for name, value in attributes if name == "href"} == {"#looks-letters"}
     policy = [
         a
         for tag, a in document.elements
@@ -200,6 +209,50 @@ def test_surprise_is_shaded_by_bits_per_character(run):
         "12.0 bits": "s7",
         "3.00 bits": "s2",
     }  # the last is 1.5 per character
+
+
+def test_each_head_is_a_triangle_with_its_letters(run):
+    run.write_metadata(FACTS)
+    document = read(run)
+    labels = [a.get("aria-label", "") for tag, a in document.elements if tag == "svg"]
+    assert "Layer 1, head 1: looks 1.1 letters back on average" in labels
+    assert "Layer 1, head 2: looks 0.0 letters back on average" in labels
+    assert document.text.count("은행") == 3, "beside the rows, below the columns, and surprising"
+    strokes = [a["d"] for tag, a in document.elements if a.get("class") == "p5" and "d" in a]
+    assert strokes == ["M0 0h1M0 1h1M1 2h1", "M0 0h1M1 1h1M2 2h1"]
+    assert ("path", {"class": "p1", "d": "M0 2h1"}) in document.elements, "12 % is the second edge"
+
+
+def test_a_token_that_would_cover_another_is_a_dot(run):
+    run.write_metadata(FACTS)
+    document = read(run)
+    tags = [tag for tag, a in document.elements if a.get("class") in ("hangul", "digit", "latin")]
+    assert tags.count("circle") == 2, "once wide, once narrow"
+    assert tags.count("text") == 2 * 3
+    assert "25% of how they differ in 1,128 directions" in document.text
+
+
+def test_a_rung_without_heads_says_so_and_nonsense_draws_nothing(run):
+    nonsense = {"tokens": ["가"], "x": ["?"], "y": [math.nan], "variance": [], "width": None}
+    run.write_metadata({**FACTS, "attention": None, "embeddings": nonsense})
+    text = read(run).text
+    assert "It has no heads that look back." in text
+    assert "It has too few tokens for a map." in text
+
+
+def test_the_pictures_of_many_heads_stay_small(run):
+    rows = [[(31 * i * j) % 101 for j in range(i + 1)] for i in range(14)]
+    heads = {"parts": ["뷁"] * 14, "heads": [[rows] * 16] * 28}
+    points = {"tokens": ["뷁뷁"] * 240, "x": [n / 240 for n in range(240)]}
+    points |= {"y": [math.sin(n) for n in range(240)], "variance": [0.1, 0.1], "width": 1}
+    run.write_metadata({})
+    bare = write_report(run).stat().st_size
+    run.write_metadata({"attention": heads, "embeddings": points})
+    assert write_report(run).stat().st_size - bare < 150_000
+    labels = [a.get("aria-label", "") for tag, a in read(run).elements if tag == "svg"]
+    layers = {label.split(",")[0] for label in labels if label.startswith("Layer")}
+    assert {"Layer 1", "Layer 28"} < layers
+    assert len(layers) == 7
 
 
 def test_only_a_stopped_run_is_told_how_to_resume(run):

@@ -25,6 +25,7 @@ _HOMES = {
     "semigpt.models": ("build_model",),
     "semigpt.models.bigram": ("BigramSettings", "SemiGPT"),
     "semigpt.models.gpt": ("GPT", "GPTSettings"),
+    "semigpt.notebook": ("show_progress",),
     "semigpt.recipe": ("train",),
     "semigpt.tokenizers": (
         "BPETokenizer",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from semigpt.models import build_model
     from semigpt.models.bigram import BigramSettings, SemiGPT
     from semigpt.models.gpt import GPT, GPTSettings
+    from semigpt.notebook import show_progress
     from semigpt.recipe import train
     from semigpt.tokenizers import (
         BPETokenizer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from semigpt.config import Recipe
 from semigpt.language import _
-from semigpt.run import Finished
+from semigpt.run_events import Finished
 
 __all__ = ["what_next"]
 

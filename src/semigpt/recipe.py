@@ -32,7 +32,8 @@ from semigpt.preparation import (
 )
 from semigpt.restoring import progress_of, restore
 from semigpt.resuming import resumed_recipe
-from semigpt.run import BaselinesMeasured, Evaluated, Finished, Prepared, TrainingRun
+from semigpt.run import TrainingRun
+from semigpt.run_events import BaselinesMeasured, Evaluated, Finished, Prepared
 from semigpt.run_folder import RunFolder
 from semigpt.stages import mark, stage
 from semigpt.storage import run_to_end

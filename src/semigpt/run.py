@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from semigpt import auto
@@ -18,10 +17,10 @@ from semigpt.controls import pictured
 from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
 from semigpt.errors import CheckpointError, SettingsError
-from semigpt.evaluation.baselines import Baselines, known_baselines, measure_baselines
+from semigpt.evaluation.baselines import known_baselines, measure_baselines
 from semigpt.evaluation.evaluate import LossEstimate, estimate_loss, source_entropy
 from semigpt.evaluation.information import bits
-from semigpt.evaluation.surprisal import passages, surprisal
+from semigpt.evaluation.portrait import portrait
 from semigpt.export.page_file import write_run_page
 from semigpt.generation.engine import generate_text
 from semigpt.huggingface.folder import load_model, model_card, save_model
@@ -31,6 +30,7 @@ from semigpt.parallel import ALONE, Group, Turn
 from semigpt.report.page import write_report
 from semigpt.restoring import check_arithmetic, check_same, progress_of, restore
 from semigpt.resuming import no_checkpoint
+from semigpt.run_events import BaselinesMeasured, Evaluated, Finished, Prepared
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.settings import to_table
 from semigpt.stages import mark, stage
@@ -44,7 +44,7 @@ from semigpt.training.settings import TrainingSettings
 from semigpt.training.step import arithmetic_of
 from semigpt.training.trainer import blocks_of
 
-__all__ = ["BaselinesMeasured", "Evaluated", "Measurement", "TrainingRun", "measure"]
+__all__ = ["Measurement", "Text", "TrainingRun", "measure"]
 
 METRICS_EVERY = 10  # steps; a line of metrics.jsonl each
 
@@ -57,65 +57,11 @@ class Text(NamedTuple):
     dataset: Dataset
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Text, tokenizer and model are there; training is about to begin, or to resume."""
-
-    corpus: Corpus
-    tokenizer: Tokenizer
-    dataset: Dataset
-    model: LanguageModel
-    device: torch.device
-    baselines: Baselines | None  # None for a new text: they are measured beside the training
-    source_entropy: float | None
-    run: RunFolder
-    resumed_at: int | None  # the step
-
-
-@dataclass(frozen=True)
-class BaselinesMeasured:
-    """What simple models need for the validation split of a new text is known now."""
-
-    baselines: Baselines
-
-
 class Measurement(NamedTuple):
     """The loss on the validation split's fixed blocks, and a text as the model writes it."""
 
     estimate: LossEstimate
     sample: str
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """The validation split's fixed blocks, measured, and a text written."""
-
-    step: int
-    estimate: LossEstimate
-    bits_per_character: float
-    sample: str
-    best: bool  # the lowest loss so far: these are the weights in model/
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The end of a run, reached or asked for."""
-
-    run: RunFolder
-    step: int
-    tokens_seen: int
-    seconds: float
-    best: Evaluated
-    baselines: Baselines | None  # None where a new text's run was stopped before they were measured
-    complete: bool
-    skipped: int  # steps without an update: their loss or gradient was not finite
-    # Of the run's time, spent on checkpoints and model/ before its last save.
-    saving_fraction: float
-    last_save_seconds: float
-    forecast: Forecast | None  # None where an older run was resumed without one
-    memory: int  # bytes, the most that were held
-    disk: int  # bytes of checkpoints and model/, at the end
-    no_page: str | None = None  # why there is no model.html; None where there is
 
 
 def measure(
@@ -463,9 +409,8 @@ class TrainingRun:
         self.run.check_held()
         replace_file(self.run.model_folder / "README.md", card.encode())
         model = load_model(self.run.model_folder).to(self.model.device)
-        corpus, tokenizer, _ = self.text
-        texts = passages(corpus.documents("validation"))
-        self.metadata["surprisal"] = [surprisal(model, tokenizer, text) for text in texts]
+        corpus, tokenizer, dataset = self.text
+        self.metadata.update(portrait(model, tokenizer, corpus, dataset))
         self.run.write_metadata(self.metadata)
         write_report(self.run, complete=complete)
         self.run.write_metadata({**self.metadata, "complete": complete})

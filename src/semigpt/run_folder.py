@@ -6,7 +6,7 @@
       metrics.jsonl    a line a report: the same bits for the same run, killed or not
       timings.jsonl    a line a report: the clock's side of it
       samples.jsonl    what the model wrote at each evaluation
-      metadata.json    for the report: baselines, sizes, the surprisal of some passages
+      metadata.json    for the report: baselines, sizes, what `evaluation.portrait` shows
       model/           the Hugging Face folder
       report.html
       model.html       the model itself, to be opened in a browser
@@ -70,7 +70,7 @@ MODEL_FILES = (
     *("config.json", "generation_config.json", "README.md", "model.safetensors"),
     *("tokenizer.json", "tokenizer_config.json", "counts.safetensors"),
 )
-LARGEST_METADATA = 16 << 20  # bytes; the surprisal of some passages takes 20,000
+LARGEST_METADATA = 16 << 20  # bytes; a portrait of sixteen heads takes 45,000
 
 
 class RunFolder:
@@ -275,7 +275,7 @@ class RunFolder:
     def text_fingerprint(self) -> str | None:
         """The fingerprint of the text that the run is trained on; None before it is known."""
         known = self._corpus().get("fingerprint")
-        for folder in reversed(self._folders()):
+        for folder in reversed(self.checkpoint_folders()):
             if known is None:
                 with contextlib.suppress(ValueError):
                     known = read_json(folder / "progress.json").get("corpus")
@@ -378,13 +378,13 @@ class RunFolder:
                 )
             ) from None
         self.check_held()
-        for old in self._folders()[:-keep]:
+        for old in self.checkpoint_folders()[:-keep]:
             discard_folder(old)
         return final
 
     def last_good(self) -> str:
         """A clause that names the newest whole checkpoint, for an error message."""
-        for folder in reversed(self._folders()):
+        for folder in reversed(self.checkpoint_folders()):
             with contextlib.suppress(CheckpointError):
                 verified(folder, self.logs)
                 return _("the last good checkpoint, {name}, is intact").format(name=folder.name)
@@ -400,7 +400,7 @@ class RunFolder:
         from safetensors.torch import load_file
 
         problem: str | None = None
-        for folder in reversed(self._folders()):
+        for folder in reversed(self.checkpoint_folders()):
             try:
                 metadata = verified(folder, self.logs)
                 tensors = {
@@ -426,11 +426,11 @@ class RunFolder:
     @property
     def has_checkpoints(self) -> bool:
         """Whether any checkpoint is there, intact or not."""
-        return bool(self._folders())
+        return bool(self.checkpoint_folders())
 
     def damaged(self) -> Iterator[str]:
         """A line for each checkpoint that `newest` would pass over."""
-        for folder in self._folders():
+        for folder in self.checkpoint_folders():
             try:
                 verified(folder, self.logs)
             except CheckpointError as error:
@@ -454,12 +454,12 @@ class RunFolder:
                     path=self.path, strerror=error.strerror
                 )
             ) from None
-        for folder in self._folders():
+        for folder in self.checkpoint_folders():
             if checkpoint is None or folder.name > checkpoint.folder.name:
                 discard_folder(folder)
         self._remove_partial()
 
-    def _folders(self) -> list[Path]:
+    def checkpoint_folders(self) -> list[Path]:
         """The checkpoints, the oldest first; a folder of any other name is not ours."""
         return [path for path in self._entries() if CHECKPOINT.fullmatch(path.name)]
 

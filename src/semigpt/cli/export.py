@@ -39,6 +39,12 @@ def add(commands: Commands) -> None:
     sub.add_argument("--to", metavar="FORMAT", help=_("gguf, ollama, onnx or html"))
     sub.add_argument("--type", metavar="TYPE", help=_("f32 (default), f16 or q8_0; GGUF alone"))
     sub.add_argument(
+        "--checkpoints",
+        type=int,
+        metavar="N",
+        help=_("html: a slider over the weights of N checkpoints that the run kept"),
+    )
+    sub.add_argument(
         "--out", type=Path, metavar="FILE", help=_("(default: in the model folder; html in RUN)")
     )
     sub.add_argument(
@@ -62,7 +68,13 @@ def run(options: argparse.Namespace) -> int:
     found: dict[str, Any] = {}
     with terminating():
         if options.to is not None:
-            exported = export(options.model, options.to, kind=options.type, out=options.out)
+            exported = export(
+                options.model,
+                options.to,
+                kind=options.type,
+                out=options.out,
+                checkpoints=options.checkpoints,
+            )
             found = exported.as_dict()
             if exported.verdict is not None:
                 note(

@@ -32,7 +32,7 @@ from semigpt.recipe import (
     Preparing,
     Stepped,
 )
-from semigpt.run import Evaluated, Finished
+from semigpt.run_events import Evaluated, Finished
 from semigpt.start import several_tokens
 from semigpt.training.forecast import readable_bytes
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from semigpt.errors import SemigptError, SettingsError
 from semigpt.export.page_weights import describe, described_tokenizer, packed
@@ -31,6 +31,7 @@ __all__ = [
     "PAGE_FILE",
     "Exhibit",
     "check",
+    "evenly",
     "exhibit",
     "page_html",
     "write_page",
@@ -59,6 +60,7 @@ SHORTER = (
     (r";\n?}", "}"),
 )
 SHOWN_SAMPLES = 40
+Row = TypeVar("Row")
 SHOWN_CHARACTERS = 600  # of a sample
 
 
@@ -95,7 +97,7 @@ def exhibit(
             "text": row["text"][:SHOWN_CHARACTERS],
             "bits_per_character": measured.get(row["step"]),
         }
-        for row in _evenly(run.rows("samples"), SHOWN_SAMPLES)
+        for row in evenly(run.rows("samples"), SHOWN_SAMPLES)
     ]
     best = min(measured, key=measured.__getitem__, default=None)
     facts = {} if best is None else {"bits_per_character": measured[best], "steps": best}
@@ -218,8 +220,10 @@ def _source(name: str) -> str:
     return resources.files("semigpt.export").joinpath("page", name).read_text("utf-8")
 
 
-def _evenly(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
-    """At most `most` rows, evenly apart, the first and the last among them."""
+def evenly(rows: Sequence[Row], most: int) -> list[Row]:
+    """At most `most` rows, evenly apart, the first and the last among them; of one the last."""
     if len(rows) <= most:
         return list(rows)
+    if most == 1:
+        return [rows[-1]]
     return [rows[round(index * (len(rows) - 1) / (most - 1))] for index in range(most)]

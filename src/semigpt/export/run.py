@@ -14,6 +14,7 @@ from semigpt.errors import CheckpointError, SettingsError
 from semigpt.export.card import add_row
 from semigpt.export.gguf_file import GGUF_TYPES, GGUFType, write_gguf
 from semigpt.export.llama_cpp import LlamaCpp
+from semigpt.export.page_checkpoints import exhibits_of_training
 from semigpt.export.page_file import PAGE_FILE, exhibit, write_page
 from semigpt.export.verify import EXACT, Bound, Runtime, Verdict, verify
 from semigpt.export.vocabulary import gguf_vocabulary
@@ -62,12 +63,18 @@ class Exported:
 
 
 def export(
-    path: Path, to: Format, *, kind: GGUFType | None = None, out: Path | None = None
+    path: Path,
+    to: Format,
+    *,
+    kind: GGUFType | None = None,
+    out: Path | None = None,
+    checkpoints: int | None = None,
 ) -> Exported:
     """Export the model of a run folder or model folder.
 
     The file is `out`, or lies in the model folder, whose card then says what was verified; a page
-    lies in the run folder. Raises SettingsError for a model, tokenizer or type that the format
+    lies in the run folder, and holds the weights of up to `checkpoints` that were kept as well.
+    Raises SettingsError for a model, tokenizer or type that the format
     cannot hold and for packages that are missing, CheckpointError where the runtime does not give
     what semigpt gives.
     """
@@ -78,8 +85,14 @@ def export(
             raise SettingsError(_("--type {kind} is for GGUF; a page holds int8").format(kind=kind))
         target = out or path / PAGE_FILE
         name = path.resolve().name
-        write_page(target, name, [exhibit(name, model, tokenizer, run)])
+        if checkpoints is None:
+            exhibits = [exhibit(name, model, tokenizer, run)]
+        else:
+            exhibits = exhibits_of_training(name, model, tokenizer, run, checkpoints)
+        write_page(target, name, exhibits)
         return Exported(file=target, verdict=None, use={"browser": f"open {target}"})
+    if checkpoints is not None:
+        raise SettingsError(_("--checkpoints is for --to html, a page with a slider over them"))
     _check(model, tokenizer, to, kind)
     if to == "onnx":
         target, verdict = _onnx(model, tokenizer, folder, out)

@@ -19,6 +19,7 @@ from semigpt.language import N_, _, language
 from semigpt.report.charts import Level, Series, line_chart
 from semigpt.report.document import page
 from semigpt.report.layout import short_number
+from semigpt.report.looks import LOOKS_STYLE, attention_figure, embedding_figure
 from semigpt.run_folder import RunFolder
 from semigpt.storage import replace_file
 
@@ -65,10 +66,13 @@ def write_report(run: RunFolder, *, complete: bool | None = None) -> Path:
         _legs(config),
         _samples(samples, evaluations, timings),
         _surprise(metadata),
+        _inside(metadata),
         _settings(config),
         _next_steps(run, config, complete=complete),
     )
-    html = page(f"{run.path.name} · semigpt", "\n".join(parts), STYLE, lang=language())
+    html = page(
+        f"{run.path.name} · semigpt", "\n".join(parts), STYLE + LOOKS_STYLE, lang=language()
+    )
     run.check_held()
     replace_file(run.report_file, html.encode("utf-8"))
     return run.report_file
@@ -282,6 +286,30 @@ def _shaded(text: str, bits: float) -> str:
     shown = escape(text).replace("\n", "↵\n")  # the end of a line needs bits too: show where
     title = escape(_("{bits} bits").format(bits=short_number(bits)))
     return f'<i class="s{shade}" title="{title}">{shown}</i>'
+
+
+def _inside(metadata: Row) -> str:
+    """Where the model looks and how its tokens lie."""
+    looks = (
+        ("attention", _("Where it looks"), attention_figure, _("It has no heads that look back.")),
+        (
+            "embeddings",
+            _("How it arranges its tokens"),
+            embedding_figure,
+            _("It has too few tokens for a map."),
+        ),
+    )
+    parts = []
+    for key, title, figure, lacking in looks:
+        try:
+            drawn = figure(metadata.get(key))
+        except (TypeError, ValueError, LookupError, AttributeError):
+            drawn = ""
+        if not drawn:
+            unknown = _("Not measured yet: it is when a run ends.")
+            drawn = _missing(lacking if key in metadata else unknown)
+        parts.append(heading(title) + drawn)
+    return "".join(parts)
 
 
 def _settings(config: Row) -> str:

@@ -26,7 +26,7 @@ from semigpt.recipe import Event, train
 from semigpt.report.charts import Level, Series, line_chart
 from semigpt.report.document import page
 from semigpt.report.page import heading, readable_bits
-from semigpt.run import Finished
+from semigpt.run_events import Finished
 from semigpt.run_folder import RunFolder
 from semigpt.settings import check_choice, check_positive
 from semigpt.storage import replace_file

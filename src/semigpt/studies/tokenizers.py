@@ -32,7 +32,7 @@ from semigpt.recipe import Prepared, Stepped, train
 from semigpt.report.charts import Level, Series, line_chart
 from semigpt.report.document import page
 from semigpt.report.layout import short_number
-from semigpt.run import Evaluated, Finished
+from semigpt.run_events import Evaluated, Finished
 from semigpt.settings import check_choice
 from semigpt.storage import replace_file
 from semigpt.tokenizers import Kind, Tokenizer

@@ -37,7 +37,7 @@ class Page {
     on("after", () => this.walk(1));
     on("language", () => this.speak(currentLanguage() === "ko" ? "en" : "ko"));
     on("temperature", () => this.settings(), "input");
-    on("model", () => this.use(Number($("model").value)), "change");
+    on("models", () => this.use(Number($("model").value)), "change");
     on("compare", () => this.compare());
     for (const id of ["attention", "lens"]) on(id, () => this.look(), "toggle");
   }
@@ -68,11 +68,15 @@ class Page {
     $("model").replaceChildren(
       ...this.models.map(({ facts }, index) => element("option", { value: index }, facts.name)),
     );
-    const several = this.models.length > 1;
-    $("models").hidden = $("ladder").hidden = !several;
+    const max = this.models.length - 1;
+    if (this.models[0].facts.checkpoint) {
+      // One model as it learnt: a slider.
+      $("model").replaceWith(element("input", { type: "range", max, id: "model" }));
+    }
+    $("models").hidden = $("ladder").hidden = !max;
     this.editor.put(this._opening());
     this.editor.node.text = this.editor.text;
-    await this.use(this.models.length - 1);
+    await this.use(max);
   }
 
   /** The first sentence or so of what the best model wrote. */
@@ -103,6 +107,7 @@ class Page {
     this.stop();
     this.current = index;
     $("model").value = index;
+    $("model").ariaValueText = this.models[index].facts.name;
     this.tell(() => say("loading"));
     this.introduce();
     try {
