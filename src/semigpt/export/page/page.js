@@ -1,20 +1,25 @@
-// The page: puts the engine and the parts together.
+// The page: puts the models and the parts together.
 
 import { $, bitsPerCharacter, currentLanguage, element, number, say, shades, speak } from "./dom.js";
 import { Editor } from "./editor.js";
-import { Engine } from "./engine.js";
 import { showAttention, showCandidates, showLens } from "./panel.js";
 import { LetterMap, compare, showLadder, showSamples } from "./sections.js";
-import { UnknownCharacter } from "./tokenizer.js";
+import { Trouble } from "./trouble.js";
 
-class Page {
-  constructor() {
-    this.models = []; // as described
-    this.engines = [];
+export class Page {
+  /**
+   * models: {open(), described, engine(index), compare({text, …})}; a description is {facts,
+   * samples}, and `engine.js` says what an engine is
+   */
+  constructor(models) {
+    this.models = models;
     this.current = 0;
-    this.run = 0; // of writing; another number ends it
+    this.writer = new AbortController(); // what is being written
     this.writing = false;
-    this.asked = 0; // for scores; another number makes them stale
+    this.scorer = new AbortController(); // scores
+    this.looker = new AbortController(); // what is shown of a letter
+    this.spoken = () => {}; // called after another language
+    this.used = () => {}; // called with the description of another model
     this.last = () => say("loading"); // what the status says
     this.editor = new Editor($("box"), {
       change: () => this.changed(),
@@ -39,6 +44,12 @@ class Page {
     on("temperature", () => this.settings(), "input");
     on("model", () => this.use(Number($("model").value)), "change");
     on("compare", () => this.compare());
+    this.looks = {
+      attention: (layers) => {
+        showAttention(layers, [...this.editor.text], (weights) => this.editor.paintWeights(weights));
+      },
+      lens: showLens,
+    };
     for (const id of ["attention", "lens"]) on(id, () => this.look(), "toggle");
   }
 
@@ -51,52 +62,41 @@ class Page {
     $("legend").replaceChildren(...shades());
     this.settings();
     this.map.legend();
-    if (this.models.length) this.introduce();
+    if (this.now) this.introduce();
     this.selected();
     this.tell();
+    this.spoken();
   }
 
   settings() {
     $("temperature-shown").textContent = number(Number($("temperature").value), 2);
   }
 
-  /** Read the models that the file holds. */
+  /** Show the models that there are, the last one first. */
   async open() {
-    for (let index = 0; $(`model-${index}`); index++) {
-      this.models.push(JSON.parse($(`model-${index}`).textContent));
-    }
+    await this.models.open();
+    await this.begin();
+  }
+
+  async begin() {
+    const { described } = this.models;
     $("model").replaceChildren(
-      ...this.models.map(({ facts }, index) => element("option", { value: index }, facts.name)),
+      ...described.map(({ facts }, index) => element("option", { value: index }, facts.name)),
     );
-    const several = this.models.length > 1;
-    $("models").hidden = $("ladder").hidden = !several;
+    $("models").hidden = $("ladder").hidden = described.length < 2;
     this.editor.put(this._opening());
     this.editor.node.text = this.editor.text;
-    await this.use(this.models.length - 1);
+    await this.use(described.length - 1);
   }
 
   /** The first sentence or so of what the best model wrote. */
   _opening() {
-    const { samples } = this.models.at(-1);
+    const { samples } = this.models.described.at(-1);
     if (!samples.length) return "";
     const best = samples.reduce((a, b) => (b.bits_per_character < a.bits_per_character ? b : a));
     const text = best.prompt + best.text;
     const sentence = text.match(/^[^]{24,}?[.!?](?=\s)/)?.[0] ?? text;
     return [...sentence].slice(0, 100).join("").trimEnd();
-  }
-
-  async engine(index) {
-    if (!this.engines[index]) {
-      await new Promise((done) => setTimeout(done)); // paint first
-      const weights = $(`weights-${index}`);
-      this.engines[index] = new Engine(this.models[index], weights.textContent);
-      weights.remove();
-    }
-    return this.engines[index];
-  }
-
-  get now() {
-    return this.engines[this.current];
   }
 
   async use(index) {
@@ -106,9 +106,10 @@ class Page {
     this.tell(() => say("loading"));
     this.introduce();
     try {
-      const engine = await this.engine(index);
+      this.now = await this.models.engine(index);
       this.tell(() => "");
-      this.map.use(engine);
+      this.map.use(this.now);
+      this.used(this.models.described[index]);
       await this.changed();
     } catch (error) {
       this.tell(() => say("broken", { reason: error.message }));
@@ -117,7 +118,7 @@ class Page {
   }
 
   introduce() {
-    const { facts, samples } = this.models[this.current];
+    const { facts, samples } = this.models.described[this.current];
     const said = [
       facts.bits_per_character && say("aboutBits", { bits: number(facts.bits_per_character, 2) }),
       say("aboutSize", { parameters: number(facts.parameters) }),
@@ -126,7 +127,7 @@ class Page {
     ];
     $("about").textContent = said.filter(Boolean).join(" · ");
     showSamples(samples);
-    showLadder(this.models, (chosen) => this.use(chosen));
+    showLadder(this.models.described, (chosen) => this.use(chosen));
   }
 
   /** Say something in the status line, and go on saying it in another language. */
@@ -148,24 +149,29 @@ class Page {
 
   /** Score the text as it stands, and show the chosen letter. */
   async changed() {
-    if (!this.now) return;
-    const asked = ++this.asked, engine = this.now, { editor } = this;
-    const normalized = engine.tokenizer.normalized(editor.text); // as pasted text may not be
+    this.scorer.abort();
+    this.looker.abort();
+    const { now: engine, editor } = this, { signal } = (this.scorer = new AbortController());
+    if (!engine) return;
+    const normalized = engine.normalized(editor.text); // as pasted text may not be
     if (normalized !== editor.text) editor.put(normalized);
-    const { text } = editor;
-    const alive = () => asked === this.asked;
     try {
-      const scored = await engine.score(text, alive);
-      if (!scored || !alive()) return;
+      const scored = await engine.score(editor.text, signal);
+      if (!scored || signal.aborted) return;
       this.place = scored.place;
-      this.editor.paint(scored.parts);
+      editor.paint(scored.parts);
       if (!this.writing) this.tell(() => this._measured(scored.parts));
-      this.selected();
+      await this.selected();
     } catch (error) {
-      if (!(error instanceof UnknownCharacter)) throw error;
-      this.editor.paint([]);
-      this.tell(() => say("unknown", { character: error.message }));
+      this.tellOf(error);
+      if (!signal.aborted) editor.paint([]);
     }
+  }
+
+  /** Say what went wrong, where the page has words for it. */
+  tellOf(error) {
+    if (!(error instanceof Trouble)) throw error;
+    this.tell(() => say(error.message, error.values));
   }
 
   _measured(parts) {
@@ -177,30 +183,32 @@ class Page {
 
   /** Show the letter that is chosen. */
   async selected() {
-    if (!this.now || this.writing || this.editor.text !== this.editor.paintedText) return;
-    const asked = this.asked, { editor } = this, chosen = editor.selected;
+    const { now: engine, editor } = this, chosen = editor.selected;
+    if (!engine || this.writing || editor.text !== editor.paintedText) return;
+    this.looker.abort();
+    const { signal } = (this.looker = new AbortController());
     const part = editor.partAt(chosen);
     const letters = part ? [...editor.text].slice(part.start, part.end).join("") : "";
-    const candidates = await this.now.candidates(part ? part.place : this.place);
-    if (asked !== this.asked || chosen !== editor.selected) return;
-    showCandidates(part, letters, candidates, (candidate) => this.take(part, candidate));
-    this.look();
+    try {
+      const candidates = await engine.candidates(part ? part.place : this.place, signal);
+      if (signal.aborted) return;
+      showCandidates(part, letters, candidates, (candidate) => this.take(part, candidate));
+      await this.look();
+    } catch (error) {
+      this.tellOf(error);
+    }
   }
 
-  /** Attention and lens, where they are open. */
+  /** What happened before the chosen letter, where that is open. */
   async look() {
-    const { editor, now: engine, asked } = this, chosen = editor.selected;
+    const { editor, now: engine } = this, { signal } = this.looker;
     if (!engine || this.writing || editor.text !== editor.paintedText) return;
-    const place = editor.partAt(chosen)?.place ?? this.place;
-    const stale = () => asked !== this.asked || chosen !== editor.selected || engine !== this.now;
-    if ($("attention").open) {
-      const layers = await engine.attention(editor.text, place);
-      if (stale()) return;
-      showAttention(layers, [...editor.text], (weights) => editor.paintWeights(weights));
-    }
-    if ($("lens").open) {
-      const stages = await engine.lens(editor.text, place);
-      if (!stale()) showLens(stages);
+    const place = editor.partAt(editor.selected)?.place ?? this.place;
+    for (const [id, show] of Object.entries(this.looks)) {
+      if (!$(id).open) continue;
+      const found = await engine[id](editor.text, place, signal);
+      if (signal.aborted) return;
+      show(found);
     }
   }
 
@@ -230,12 +238,12 @@ class Page {
     this.editor.settle();
     const cut = part ? [...this.editor.text].slice(0, part.start).join("") : this.editor.text;
     const parent = this.editor.settle(cut);
-    this.write(parent, Number($("seed").value), candidate.tokens, $("then-go").checked);
+    this.write(parent, Number($("seed").value), candidate, $("then-go").checked);
   }
 
   async write(parent, seed, first = null, onward = true) {
-    const run = ++this.run, { editor, now: engine } = this;
-    const alive = () => run === this.run;
+    this.writer.abort();
+    const { editor, now: engine } = this, { signal } = (this.writer = new AbortController());
     this.writing = true;
     const node = editor.branch(parent, seed);
     node.first = first;
@@ -252,10 +260,10 @@ class Page {
         count: onward ? Number($("length").value) : 0,
         temperature: Number($("temperature").value),
         seed,
-        alive,
+        signal,
       };
       for await (const { text, bits } of engine.write(wish)) {
-        if (!alive() || editor.composing) break;
+        if (signal.aborted || editor.composing) break;
         const start = [...parent.text + written].length;
         written += text;
         editor.put(parent.text + written);
@@ -263,8 +271,10 @@ class Page {
         parts.push({ start, end: start + [...text].length, bits, place: null });
         editor.paint(parts);
       }
+    } catch (error) {
+      return this.tellOf(error);
     } finally {
-      if (alive()) this.writing = false;
+      if (!signal.aborted) this.writing = false;
     }
     const seconds = (performance.now() - begin) / 1000, count = [...written].length;
     this.wrote = () => ({
@@ -279,7 +289,7 @@ class Page {
 
   /** What is being written ends here; what stands there stays. */
   stop() {
-    this.run++;
+    this.writer.abort();
     this.writing = false;
     this.tell();
   }
@@ -299,23 +309,20 @@ class Page {
   /** Every model behind the same text. */
   async compare() {
     this.stop();
-    const run = this.run;
-    const alive = () => run === this.run;
+    const { signal } = (this.writer = new AbortController());
     $("compare").disabled = true;
     try {
-      await compare((index) => this.engine(index), {
+      await compare(this.models, {
         text: this.editor.text,
         count: Number($("length").value),
         temperature: Number($("temperature").value),
         seed: Number($("seed").value),
-        alive,
+        signal,
       });
+    } catch (error) {
+      this.tellOf(error);
     } finally {
       $("compare").disabled = false;
     }
   }
 }
-
-const page = new Page();
-window.semigpt = page; // for whoever opens the console
-document.addEventListener("DOMContentLoaded", () => page.open());
