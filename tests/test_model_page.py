@@ -368,7 +368,7 @@ def test_attention_and_lens_of_a_letter(opened: Opened, exhibit: Exhibit) -> Non
     assert page.locator(".mirror i.looked").count() == 0
     rows = page.locator("#stages tr").all_inner_texts()
     assert [row.split()[0] for row in rows] == ["임베딩", "1층", "2층"]
-    stages = tab.ask("semigpt.now.lens(semigpt.editor.text, semigpt.place, 8)")
+    stages = tab.ask("semigpt.now.lens(semigpt.editor.text, semigpt.place, null, 8)")
     candidates = tab.ask("semigpt.now.candidates(semigpt.place)")
     p_of = {one["text"]: one["p"] for one in stages[-1]}
     whole = [one for one in candidates if len(one["tokens"]) == 1 and one["text"] in p_of]

@@ -61,8 +61,13 @@ LITERAL = r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|/(?![ *])(?:[^/\\\n\[]|\\.|\[(?:[^\]\\]|
 SHORTER = (
     (r" ?([{}()\[\],;:?=<>*|&]) ?", r"\1"),
     (r"(?<![+-]) ([+/-]) (?![+-])", r"\1"),
+    (r"(?<=[\])])([+/-]) (?![+-])", r"\1"),
+    (r" ([+-]=)", r"\1"),
     (r"(?<!async)\((\w+)\)=>", r"\1=>"),
     (r"\bconst\b", "let"),
+    (r"\n(let [^;{}\n]+);\nlet (?=\w)", r"\n\1,"),
+    (r"\n(let [^;{}\n]+);\nlet (?=\w)", r"\n\1,"),
+    (r",\n?([)\]}])", r"\1"),
     (r";\n?}", "}"),
 )
 SHOWN_SAMPLES = 40
@@ -209,7 +214,7 @@ def squeezed(source: str) -> str:
     parts = re.split(f"({LITERAL})", source)
     for pattern, short in SHORTER:
         parts[::2] = (re.sub(pattern, short, part) for part in parts[::2])
-    return re.sub(r"(?<=[{}(\[,;])\n", "", "".join(parts))
+    return re.sub(r"(?<=[{}(\[,;:=>])\n|\n(?=\.\w)", "", "".join(parts))
 
 
 def _described(each: Exhibit) -> tuple[str, bytes]:

@@ -249,7 +249,7 @@ export class Engine {
   }
 
   /** Of the embedding and of each layer the likeliest tokens, were it the last: [[{text, p}]]. */
-  lens(text, place, count = 3) {
+  lens(text, place, signal, count = 3) {
     return this._inTurn(async () => {
       const { trace } = await this._traced(text, place);
       return trace.streams.map((stream) => {

@@ -10,6 +10,9 @@ export class Page {
   /**
    * models: {open(), described, engine(index), compare({text, …})}; a description is {facts,
    * samples}, and `engine.js` says what an engine is
+   *
+   * A page around this one may set `spoken`, called after another language, and `used`, called with
+   * the description of another model.
    */
   constructor(models) {
     this.models = models;
@@ -18,8 +21,6 @@ export class Page {
     this.writing = false;
     this.scorer = new AbortController(); // scores
     this.looker = new AbortController(); // what is shown of a letter
-    this.spoken = () => {}; // called after another language
-    this.used = () => {}; // called with the description of another model
     this.last = () => say("loading"); // what the status says
     this.editor = new Editor($("box"), {
       change: () => this.changed(),
@@ -65,7 +66,7 @@ export class Page {
     if (this.now) this.introduce();
     this.selected();
     this.tell();
-    this.spoken();
+    this.spoken?.();
   }
 
   settings() {
@@ -109,7 +110,7 @@ export class Page {
       this.now = await this.models.engine(index);
       this.tell(() => "");
       this.map.use(this.now);
-      this.used(this.models.described[index]);
+      this.used?.(this.models.described[index]);
       await this.changed();
     } catch (error) {
       this.tell(() => say("broken", { reason: error.message }));

@@ -27,7 +27,7 @@ export function showCandidates(part, letters, candidates, take) {
       element("span", { className: "share" }, percent(candidate.p)),
     ];
     if (candidate.text === null) return element("li", { className: "row" }, ...content);
-    const button = element("button", { type: "button", className: "row" }, ...content);
+    const button = element("button", { className: "row" }, ...content);
     if (part && candidate.text === letters) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => take(candidate));
     return element("li", {}, button);
@@ -60,7 +60,7 @@ export function showAttention(layers, points, choose) {
       const name = say("head", { layer: layer + 1, head: head + 1 });
       const button = element(
         "button",
-        { type: "button", "aria-pressed": "false", "aria-label": `${name}, ${atStart ? say("start") : letter}` },
+        { "aria-pressed": "false", "aria-label": `${name}, ${atStart ? say("start") : letter}` },
         letter,
       );
       button.style.setProperty("--weight", Math.max(most.weight, rest));

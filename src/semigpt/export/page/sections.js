@@ -9,7 +9,7 @@ export function showLadder(models, choose) {
     ...models.map((model, index) => {
       const text = element("p", { className: "written", lang: "ko" });
       const bits = element("p", { className: "soft" });
-      const button = element("button", { type: "button" }, say("choose"));
+      const button = element("button", {}, say("choose"));
       button.addEventListener("click", () => choose(index));
       const title = element("h3", {}, model.facts.name);
       return element("li", {}, element("header", {}, title, button), bits, text);

@@ -15,7 +15,7 @@ class Tabs {
     this.list.setAttribute("role", "tablist");
     $("models").before(this.list);
     this.buttons = TABS.map((name) => {
-      const panel = $(name), button = element("button", { type: "button", id: `${name}-tab`, "data-say": name });
+      const panel = $(name), button = element("button", { id: `${name}-tab`, "data-say": name });
       const set = (node, attributes) => Object.entries(attributes).forEach((one) => node.setAttribute(...one));
       set(button, { role: "tab", "aria-controls": name });
       set(panel, { role: "tabpanel", "aria-labelledby": button.id });
