@@ -112,6 +112,7 @@ page.spoken = () => training.draw();
 page.used = ({ facts }) => {
   gate.hidden = !facts.looks.includes("gate");
   training.choose(facts.name);
+  training.draw();
 };
 
 /** A run has written something, or has new weights. */
@@ -133,7 +134,8 @@ async function open() {
   tabs.list.hidden = !models.runs.length;
   tabs.show(models.runs.length && (!models.described.length || location.hash === "#training") ? "training" : "write");
   if (!models.described.length) page.tell(() => say("noWeights"));
-  await training.choose(models.described.at(-1)?.facts.name ?? models.runs[0]);
+  const own = models.described.at(-1)?.facts.name;
+  await training.choose(models.runs.includes(own) ? own : models.runs[0]);
   if (models.described.length && !page.now) await page.begin();
 }
 

@@ -2,6 +2,7 @@
 
 import { $, element, number, say } from "./dom.js";
 import { draw } from "./chart.js";
+import { showSamples } from "./sections.js";
 import { Trouble } from "./trouble.js";
 
 const SOON = 1000, LATER = 5000; // ms between two looks at a run that trains, and at another
@@ -116,6 +117,7 @@ export class Training {
       ? say("curveIs", { step: number(last.step), bits: number(last.bits_per_character, 2) })
       : say("noCurve");
     this.chart.setAttribute("aria-label", said);
+    showSamples(this.run.shown());
     this.state.textContent = [said, this._progress(), this._weights()].filter(Boolean).join(" · ");
   }
 
