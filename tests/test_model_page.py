@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from browser import Tab, compose
 from semigpt.cli import main
 from semigpt.errors import SettingsError
 from semigpt.export import page_file
@@ -29,7 +30,6 @@ from semigpt.models.base import LanguageModel
 from semigpt.models.bigram import BigramSettings, SemiGPT
 from semigpt.tokenizers import Tokenizer, train_tokenizer
 from semigpt.tokenizers.char import CharTokenizer
-from browser import Tab, compose
 
 CONTEXT = 48
 TEXTS = [trial_texts()[0][:60], trial_texts()[3][:24]]
@@ -113,7 +113,7 @@ def test_both_languages_have_every_text() -> None:
     known: dict[str, set[str]] = {}
     for name, middle in (("strings", "  en: {"), ("served_strings", "STRINGS.en, {")):
         korean, english = page_file._source(f"{name}.js").split(middle)
-        names = [re.findall(r"^ +(\w+): ", part, re.MULTILINE) for part in (korean, english)]
+        names = [re.findall(r"^ +(\w+): [\"`]", part, re.MULTILINE) for part in (korean, english)]
         assert names[0] == names[1]
         known[name] = set(names[0])
     both = known["strings"] | known["served_strings"]

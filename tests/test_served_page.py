@@ -85,7 +85,9 @@ def test_candidates_are_whole_characters(kind: Any, korean_text: str) -> None:
     before = [tokenizer.end_of_text, *tokenizer.encode("서울").tolist()]
     found = candidates_after(engine, before, 8)
     assert len(found) == 8
-    assert all(one.text is None or (len(one.text) == 1 and "\ufffd" not in one.text) for one in found)
+    assert all(
+        one.text is None or (len(one.text) == 1 and "\ufffd" not in one.text) for one in found
+    )
     assert all(0 < one.p <= 1 for one in found)
     assert kind == "char" or any(len(one.tokens) > 1 for one in found)
     for one in found:
@@ -184,7 +186,9 @@ def test_a_letter_shows_its_candidates_and_takes_one(opened: Opened) -> None:
     page.fill("#text", "기상청은 24일")
     tab.settled()
     parts = tab.ask("semigpt.editor.parts")
-    assert "".join("기상청은 24일"[part["start"] : part["end"]] for part in parts) == "기상청은 24일"
+    assert (
+        "".join("기상청은 24일"[part["start"] : part["end"]] for part in parts) == "기상청은 24일"
+    )
     assert "글자당" in page.inner_text("#status")
     page.focus("#text")
     page.keyboard.press("Home")

@@ -65,7 +65,9 @@ def add_looks(app: FastAPI, server: Server) -> None:
 
         def shown(model: ServedModel, place: _Place) -> dict[str, Any]:
             found = candidates_after(model.engine, place.before, body.alternatives)
-            named = [{"text": one.text, "tokens": one.tokens, "probability": one.p} for one in found]
+            named = [
+                {"text": one.text, "tokens": one.tokens, "probability": one.p} for one in found
+            ]
             return {"candidates": named}
 
         return await look(body, shown)

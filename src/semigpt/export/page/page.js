@@ -6,6 +6,8 @@ import { showAttention, showCandidates, showLens } from "./panel.js";
 import { LetterMap, compare, showLadder, showSamples } from "./sections.js";
 import { Trouble } from "./trouble.js";
 
+const FRAME = 30; // ms between two looks at what is being written
+
 export class Page {
   /**
    * models: {open(), described, engine(index), compare({text, …})}; a description is {facts,
@@ -17,10 +19,8 @@ export class Page {
   constructor(models) {
     this.models = models;
     this.current = 0;
-    this.writer = new AbortController(); // what is being written
+    this.controllers = {};
     this.writing = false;
-    this.scorer = new AbortController(); // scores
-    this.looker = new AbortController(); // what is shown of a letter
     this.last = () => say("loading"); // what the status says
     this.editor = new Editor($("box"), {
       change: () => this.changed(),
@@ -67,6 +67,12 @@ export class Page {
     this.selected();
     this.tell();
     this.spoken?.();
+  }
+
+  /** A signal for work of this name, which ends the work that has the last one. */
+  signal(name) {
+    this.controllers[name]?.abort();
+    return (this.controllers[name] = new AbortController()).signal;
   }
 
   settings() {
@@ -150,9 +156,8 @@ export class Page {
 
   /** Score the text as it stands, and show the chosen letter. */
   async changed() {
-    this.scorer.abort();
-    this.looker.abort();
-    const { now: engine, editor } = this, { signal } = (this.scorer = new AbortController());
+    const { now: engine, editor } = this, signal = this.signal("score");
+    this.signal("look");
     if (!engine) return;
     const normalized = engine.normalized(editor.text); // as pasted text may not be
     if (normalized !== editor.text) editor.put(normalized);
@@ -186,8 +191,7 @@ export class Page {
   async selected() {
     const { now: engine, editor } = this, chosen = editor.selected;
     if (!engine || this.writing || editor.text !== editor.paintedText) return;
-    this.looker.abort();
-    const { signal } = (this.looker = new AbortController());
+    const signal = this.signal("look");
     const part = editor.partAt(chosen);
     const letters = part ? [...editor.text].slice(part.start, part.end).join("") : "";
     try {
@@ -202,7 +206,7 @@ export class Page {
 
   /** What happened before the chosen letter, where that is open. */
   async look() {
-    const { editor, now: engine } = this, { signal } = this.looker;
+    const { editor, now: engine } = this, { signal } = this.controllers.look;
     if (!engine || this.writing || editor.text !== editor.paintedText) return;
     const place = editor.partAt(editor.selected)?.place ?? this.place;
     for (const [id, show] of Object.entries(this.looks)) {
@@ -243,8 +247,7 @@ export class Page {
   }
 
   async write(parent, seed, first = null, onward = true) {
-    this.writer.abort();
-    const { editor, now: engine } = this, { signal } = (this.writer = new AbortController());
+    const { editor, now: engine } = this, signal = this.signal("write");
     this.writing = true;
     const node = editor.branch(parent, seed);
     node.first = first;
@@ -252,8 +255,13 @@ export class Page {
     editor.put(parent.text);
     this.tell(() => say("writing"));
     const begin = performance.now();
-    let written = "";
+    let written = "", shown = 0;
     const parts = editor.parts.filter(({ end }) => end <= [...parent.text].length);
+    const show = () => {
+      editor.put(parent.text + written);
+      node.text = editor.text;
+      editor.paint(parts);
+    };
     try {
       const wish = {
         text: parent.text,
@@ -267,11 +275,13 @@ export class Page {
         if (signal.aborted || editor.composing) break;
         const start = [...parent.text + written].length;
         written += text;
-        editor.put(parent.text + written);
-        node.text = editor.text;
         parts.push({ start, end: start + [...text].length, bits, place: null });
-        editor.paint(parts);
+        if (performance.now() - shown < FRAME) continue;
+        show();
+        await new Promise((done) => setTimeout(done)); // for keys, and to be painted
+        shown = performance.now();
       }
+      if (!signal.aborted && !editor.composing) show();
     } catch (error) {
       return this.tellOf(error);
     } finally {
@@ -290,7 +300,7 @@ export class Page {
 
   /** What is being written ends here; what stands there stays. */
   stop() {
-    this.writer.abort();
+    this.signal("write");
     this.writing = false;
     this.tell();
   }
@@ -310,7 +320,7 @@ export class Page {
   /** Every model behind the same text. */
   async compare() {
     this.stop();
-    const { signal } = (this.writer = new AbortController());
+    const signal = this.signal("write");
     $("compare").disabled = true;
     try {
       await compare(this.models, {
