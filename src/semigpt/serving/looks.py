@@ -5,7 +5,7 @@ attended to, what each layer would have written, whom a memory believed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI
@@ -42,12 +42,14 @@ class _Place(NamedTuple):
     shown: dict[str, Any]  # what every answer begins with
 
 
+_Shown = Callable[[ServedModel, _Place], dict[str, Any]]
+_Look = Callable[[PlaceRequest, _Shown], Awaitable[dict[str, Any]]]
+
+
 def add_looks(app: FastAPI, server: Server) -> None:
     """Add these routes."""
 
-    async def look(
-        body: PlaceRequest, shown: Callable[[ServedModel, _Place], dict[str, Any]]
-    ) -> dict[str, Any]:
+    async def look(body: PlaceRequest, shown: _Shown) -> dict[str, Any]:
         model = server.model(body.model)
 
         def work() -> dict[str, Any]:
@@ -56,21 +58,7 @@ def add_looks(app: FastAPI, server: Server) -> None:
 
         return await server.look(work)
 
-    @app.post("/v1/candidates")
-    async def candidates(body: PlaceRequest) -> dict[str, Any]:
-        """What could stand at a place, whole characters, the likeliest first.
-
-        A part of a character is completed by its likeliest rest. `text` is null for the end.
-        """
-
-        def shown(model: ServedModel, place: _Place) -> dict[str, Any]:
-            found = candidates_after(model.engine, place.before, body.alternatives)
-            named = [
-                {"text": one.text, "tokens": one.tokens, "probability": one.p} for one in found
-            ]
-            return {"candidates": named}
-
-        return await look(body, shown)
+    _add_candidates(app, look)
 
     @app.post("/v1/attention")
     async def attention(body: PlaceRequest) -> dict[str, Any]:
@@ -132,6 +120,24 @@ def add_looks(app: FastAPI, server: Server) -> None:
                 for one in found
             ]
             return {"experts": experts}
+
+        return await look(body, shown)
+
+
+def _add_candidates(app: FastAPI, look: _Look) -> None:
+    @app.post("/v1/candidates")
+    async def candidates(body: PlaceRequest) -> dict[str, Any]:
+        """What could stand at a place, whole characters, the likeliest first.
+
+        A part of a character is completed by its likeliest rest. `text` is null for the end.
+        """
+
+        def shown(model: ServedModel, place: _Place) -> dict[str, Any]:
+            found = candidates_after(model.engine, place.before, body.alternatives)
+            named = [
+                {"text": one.text, "tokens": one.tokens, "probability": one.p} for one in found
+            ]
+            return {"candidates": named}
 
         return await look(body, shown)
 
