@@ -62,7 +62,7 @@ class Tab:
 
     def ready(self) -> None:
         """Once a model is there and the text is scored."""
-        self.wait("semigpt.now && semigpt.editor.paintedText === semigpt.editor.text")
+        self.wait("window.semigpt?.now && semigpt.editor.paintedText === semigpt.editor.text")
 
     def settled(self) -> str:
         """The text, once nothing is being written and all of it is scored."""

@@ -315,6 +315,7 @@ def test_the_policy_lets_nothing_in(opened: Opened) -> None:
 def test_the_key_is_asked_for_and_stays_in_memory(locked: Stand, chromium: Any) -> None:
     with served(locked.app) as url:
         tab = Tab(chromium, url, url)
+        tab.wait("document.getElementById('key')?.open")
         assert tab.asked == [url], "nothing is asked without the key"
         tab.page.fill("#key input", "not the key, but as long")
         tab.page.press("#key input", "Enter")
@@ -361,7 +362,7 @@ def test_the_training_tab_follows_a_run_that_grows(
     with served(make_app(loop, trainings=models.trainings)) as url:
         tab = Tab(chromium, url, url)
         page = tab.page
-        tab.wait("!document.getElementById('training').hidden")
+        tab.wait("document.getElementById('training')?.hidden === false")
         assert page.get_by_role("tab", selected=True).inner_text() == "학습"
         goes_on(0, 5.5)
         goes_on(10, 4.5)

@@ -19,7 +19,7 @@ export class Page {
   constructor(models) {
     this.models = models;
     this.current = 0;
-    this.controllers = {};
+    this.work = {};
     this.writing = false;
     this.last = () => say("loading"); // what the status says
     this.editor = new Editor($("box"), {
@@ -71,8 +71,8 @@ export class Page {
 
   /** A signal for work of this name, which ends the work that has the last one. */
   signal(name) {
-    this.controllers[name]?.abort();
-    return (this.controllers[name] = new AbortController()).signal;
+    this.work[name]?.abort();
+    return (this.work[name] = new AbortController()).signal;
   }
 
   settings() {
@@ -206,7 +206,7 @@ export class Page {
 
   /** What happened before the chosen letter, where that is open. */
   async look() {
-    const { editor, now: engine } = this, { signal } = this.controllers.look;
+    const { editor, now: engine } = this, { signal } = this.work.look;
     if (!engine || this.writing || editor.text !== editor.paintedText) return;
     const place = editor.partAt(editor.selected)?.place ?? this.place;
     for (const [id, show] of Object.entries(this.looks)) {

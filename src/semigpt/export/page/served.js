@@ -88,32 +88,11 @@ function askKey(server, work) {
     }
   });
   dialog.showModal();
+  page.speak(document.documentElement.lang);
 }
 
 const server = new Server(), models = new ServerModels(server);
-$("write").after(element("section", { id: "training", hidden: true }));
-const tabs = new Tabs();
-const gate = element(
-  "details",
-  { id: "gate", hidden: true },
-  element("summary", { "data-say": "gate" }),
-  element("p", { className: "soft", "data-say": "gateHint" }),
-  element("table", { id: "experts" }),
-);
-$("lens").after(gate);
-$("map").hidden = true; // the server has no such question
-const page = new Page(models);
-window.semigpt = page; // for whoever opens the console
-const training = (page.training = new Training(models, changed));
-$("training").append($("samples"));
-gate.addEventListener("toggle", () => page.look());
-page.looks.gate = showGate;
-page.spoken = () => training.draw();
-page.used = ({ facts }) => {
-  gate.hidden = !facts.looks.includes("gate");
-  training.choose(facts.name);
-  training.draw();
-};
+let page, training, tabs;
 
 /** A run has written something, or has new weights. */
 async function changed(run) {
@@ -139,6 +118,36 @@ async function open() {
   if (models.described.length && !page.now) await page.begin();
 }
 
-if ("key" in document.documentElement.dataset) askKey(server, open);
-else open().catch((error) => page.tellOf(error));
-page.speak(document.documentElement.lang);
+/** Make what a page behind a server has beside the others, and ask. */
+function start() {
+  $("write").after(element("section", { id: "training", hidden: true }));
+  tabs = new Tabs();
+  const gate = element(
+    "details",
+    { id: "gate", hidden: true },
+    element("summary", { "data-say": "gate" }),
+    element("p", { className: "soft", "data-say": "gateHint" }),
+    element("table", { id: "experts" }),
+  );
+  $("lens").after(gate);
+  $("map").hidden = true; // the server has no such question
+  training = new Training(models, changed);
+  $("training").append($("samples"));
+  page = new Page(models);
+  window.semigpt = page; // for whoever opens the console
+  gate.addEventListener("toggle", () => page.look());
+  page.looks.gate = showGate;
+  page.spoken = () => training.draw();
+  page.used = ({ facts }) => {
+    gate.hidden = !facts.looks.includes("gate");
+    training.choose(facts.name);
+    training.draw();
+  };
+  document.documentElement.dataset.ready = "";
+  if ("key" in document.documentElement.dataset) askKey(server, open);
+  else open().catch((error) => page.tellOf(error));
+}
+
+// The first paint comes first, where there is one: a tab in the background has none.
+if (document.hidden) start();
+else requestAnimationFrame(() => setTimeout(start));
