@@ -69,6 +69,8 @@ SHORTER = (
     (r",\n?([)\]}])", r"\1"),
     (r";\n?}", "}"),
 )
+# Elements before which a line end shows nowhere.
+BLOCKS = "meta|link|title|head|body|header|h1|h2|main|div|section|aside|p|ol|details|table|footer"
 SHOWN_SAMPLES = 40
 SHOWN_CHARACTERS = 600  # of a sample
 
@@ -195,6 +197,7 @@ def _page(
         "script": script,
     }
     skeleton = re.sub(r"^\s+", "", _source("page.html"), flags=re.MULTILINE)
+    skeleton = re.sub(rf"\n(?=</?(?:{BLOCKS})\b)", "", skeleton)
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], skeleton), policy
 
 
