@@ -1,6 +1,7 @@
 """Measure model.html in a browser, and take the README's picture of it.
 
     python benchmarks/page.py runs/news-gpt runs/ladder/bigram
+    python benchmarks/page.py runs/news-gpt --served
     python benchmarks/page.py src/semigpt/data/starter --picture docs/model_page.png
 
 Each run's page is written and opened in Chromium (Debian: apt install chromium; pip install
@@ -12,21 +13,28 @@ playwright). Of each, a row:
     ids             whether the trial texts of `semigpt export` have semigpt's ids
     KL int8         bits, the furthest from semigpt's logits in int8; same: equal argmax
     KL float32      bits, the mean distance from the weights as trained: what int8 costs
+
+With `--served` the page of `semigpt serve`, which has no weights: its kB, the ms from the first
+byte asked for to the first paint, and until a model's answers are shown, each the median of nine
+openings and the slowest.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import re
 import shutil
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from semigpt.errors import SemigptError, SettingsError
@@ -35,22 +43,27 @@ from semigpt.export.verify import trial_texts
 from semigpt.generation.quantize import rounded
 from semigpt.huggingface.open import open_run
 
+SERVED_HEAD = ("run", "kB", "paint", "slowest", "ready", "slowest ready")
+OPENINGS = 9
+LONGEST_WAIT = 120.0  # seconds
 HEAD = ("run", "MB", "code", "paint", "ready", "ms/char", "ids", "KL int8", "same", "KL float32")
-READY = "!!semigpt.now && semigpt.editor.paintedText === semigpt.editor.text"
+READY = "!!window.semigpt?.now && semigpt.editor.paintedText === semigpt.editor.text"
 SURPRISING = """(() => {
   const bits = semigpt.editor.parts.map((part) => part.bits);
   return bits.indexOf(Math.max(...bits.slice(8)));
 })()"""
 DONE = f"!semigpt.writing && {READY}"
-PAINT = "performance.getEntriesByType('paint').map((one) => one.startTime).at(-1)"
+PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 READ = """async (text) => {
   const engine = semigpt.now, ids = engine.ids(text), rows = [];
   const session = new engine.reader.constructor(engine.model);
   for (const id of ids.slice(0, engine.model.context)) {
-    rows.push([...engine.model.logits(await session.read(id))]);
+    const bytes = new Uint8Array(engine.model.logits(await session.read(id)).slice().buffer);
+    rows.push(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
   }
-  return { ids, rows };
+  return { ids, rows: rows.map(btoa) };
 }"""
+# As text: playwright takes minutes over a million numbers.
 WRITE = """async (text) => {
   const begin = performance.now();
   let count = 0;
@@ -70,8 +83,15 @@ def chromium(playwright: Any) -> Any:
 
 
 def wait(page: Any, condition: str) -> None:
-    """Until a condition holds; the page's policy refuses playwright's own way to wait."""
+    """Until a condition holds; the page's policy refuses playwright's own way to wait.
+
+    Raises SettingsError with what the page says, where it does not come to that.
+    """
+    end = time.monotonic() + LONGEST_WAIT
     while not page.evaluate(condition):
+        if time.monotonic() > end:
+            said = page.inner_text("#status")
+            raise SettingsError(f"after {LONGEST_WAIT:.0f} s the page says {said!r}: {condition}")
         time.sleep(0.005)
 
 
@@ -93,6 +113,7 @@ def measure(browser: Any, path: Path) -> dict[str, str]:
         page.goto(file.as_uri())
         wait(page, READY)
         ready = page.evaluate("performance.now()")
+        wait(page, f"{PAINT} !== undefined")
         paint = page.evaluate(PAINT)
         speed = statistics.median(page.evaluate(WRITE, "기상청은 ") for _ in range(3))
         exact, context = rounded(model, "int8"), model.settings.context_length
@@ -102,8 +123,9 @@ def measure(browser: Any, path: Path) -> dict[str, str]:
             start = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
             ids = [*start, *tokenizer.encode(text).tolist()]
             same_ids &= found["ids"] == ids
-            ours, page_log_p = torch.tensor([ids[:context]]), torch.tensor(found["rows"]).double()
-            page_log_p = page_log_p.log_softmax(dim=-1)
+            ours = torch.tensor([ids[:context]])
+            rows = [np.frombuffer(base64.b64decode(row), np.float32) for row in found["rows"]]
+            page_log_p = torch.tensor(np.stack(rows)).double().log_softmax(dim=-1)
             with torch.no_grad():
                 int8, trained = (net(ours)[0][0].double().log_softmax(-1) for net in (exact, model))
             furthest = max(furthest, float(divergence(int8, page_log_p).max()))
@@ -123,6 +145,40 @@ def measure(browser: Any, path: Path) -> dict[str, str]:
         "same": f"{same}/{tokens}",
         "KL float32": f"{statistics.mean(distances):.0e}",
     }
+
+
+def measure_served(browser: Any, path: Path) -> dict[str, str]:
+    """A row of the table with `--served`: each opening in a fresh tab without a cache."""
+    from semigpt.serving import listen, server
+    from semigpt.serving.http import make_app
+    from semigpt.serving.loop import Loop
+
+    loop = Loop(server.Models.find([path]).open())
+    loop.start()
+    running = server.make_server(make_app(loop))
+    paints, readies, size = [], [], 0
+    with listen.listening("127.0.0.1", 0) as sockets:
+        thread = threading.Thread(target=running.run, args=(sockets,))
+        thread.start()
+        url = listen.address("127.0.0.1", sockets[0].getsockname()[1]) + "/"
+        for _ in range(OPENINGS + 1):  # the first one warms the browser up
+            page = browser.new_page()
+            answer = page.goto(url)
+            size = len(answer.body())
+            wait(page, f"{READY} && {PAINT} !== undefined")
+            readies.append(page.evaluate("performance.now()"))
+            paints.append(page.evaluate(PAINT))
+            page.close()
+        running.should_exit = True
+        thread.join()
+    loop.stop()
+    row = {"run": path.name, "kB": f"{size / 1e3:.1f}"}
+    for name, slowest, values in (
+        ("paint", "slowest", paints[1:]),
+        ("ready", "slowest ready", readies[1:]),
+    ):
+        row |= {name: f"{statistics.median(values):.0f}", slowest: f"{max(values):.0f}"}
+    return row
 
 
 def picture(browser: Any, path: Path, prompt: str, file: Path) -> None:
@@ -160,6 +216,7 @@ def main() -> int:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run or model folders")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="take one of the first run")
     parser.add_argument("--prompt", default="이 영화는", help="what the picture begins with")
+    parser.add_argument("--served", action="store_true", help="the page of semigpt serve instead")
     parser.add_argument("--json", action="store_true", help="a row a line")
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
@@ -171,7 +228,8 @@ def main() -> int:
                 picture(browser, options.runs[0], options.prompt, options.picture)
                 return 0
             for number, path in enumerate(options.runs):
-                show(measure(browser, path), first=not number, as_json=options.json)
+                row = (measure_served if options.served else measure)(browser, path)
+                show(row, first=not number, as_json=options.json)
     except SemigptError as error:
         print(f"page.py: {error}", file=sys.stderr)
         return 2
@@ -183,8 +241,9 @@ def show(row: dict[str, str], *, first: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps(row, ensure_ascii=False), flush=True)
         return
-    for shown in [dict(zip(HEAD, HEAD, strict=True)), row][0 if first else 1 :]:
-        cells = (f"{shown[name]:<14}" if name == "run" else f"{shown[name]:>10}" for name in HEAD)
+    names = SERVED_HEAD if "kB" in row else HEAD
+    for shown in [dict(zip(names, names, strict=True)), row][0 if first else 1 :]:
+        cells = (f"{shown[name]:<14}" if name == "run" else f"{shown[name]:>10}" for name in names)
         print("  ".join(cells), flush=True)
 
 

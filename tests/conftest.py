@@ -148,6 +148,15 @@ def locked(korean_text: str) -> Iterator[Stand]:
     stand.loop.stop()
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser for the tests of pages; skipped, with a reason, where there is none."""
+    from browser import launched
+
+    with launched() as browser:
+        yield browser
+
+
 @pytest.fixture(scope="session")
 def korean_text() -> str:
     """A few sentences to encode, train on and continue."""

@@ -6,7 +6,6 @@ Skipped where there is no Chromium or no playwright; what the page says of itsel
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from browser import Tab, compose
 from semigpt.cli import main
 from semigpt.errors import SettingsError
 from semigpt.export import page_file
@@ -110,67 +110,24 @@ def test_its_bytes_are_the_same_each_time_and_few(tmp_path: Path) -> None:
 
 
 def test_both_languages_have_every_text() -> None:
-    korean, english = page_file._source("strings.js").split("  en: {")
-    names = [re.findall(r"^    (\w+): ", part, re.MULTILINE) for part in (korean, english)]
-    assert names[0] == names[1]
-    sources = "".join(page_file._source(f"{name}.js") for name in page_file.SCRIPTS)
-    sources += page_file._source("page.html")
-    asked = re.findall(r'(?:say\(|data-say=|data-label=)"(\w+)"', sources)
-    assert set(asked) <= set(names[0])
+    known: dict[str, set[str]] = {}
+    for name, middle in (("strings", "  en: {"), ("served_strings", "STRINGS.en, {")):
+        korean, english = page_file._source(f"{name}.js").split(middle)
+        names = [re.findall(r"^ +(\w+): [\"`]", part, re.MULTILINE) for part in (korean, english)]
+        assert names[0] == names[1]
+        known[name] = set(names[0])
+    both = known["strings"] | known["served_strings"]
+    for scripts, words in (
+        (page_file.SCRIPTS, known["strings"]),
+        (page_file.SERVED_SCRIPTS, both),
+    ):
+        sources = "".join(page_file._source(f"{name}.js") for name in scripts)
+        sources += page_file._source("page.html")
+        asked = re.findall(r'(?:say\(|data-(?:say|label)"?[=:] ?)"(\w+)"', sources)
+        assert set(asked) <= words
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("there is no Chromium; on Debian: apt install chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-class Tab:
-    """A page in the browser; nothing may go wrong in it, and nothing may be asked of a network."""
-
-    def __init__(self, chromium: Any, file: Path, **settings: Any) -> None:
-        self.context = chromium.new_context(**{"locale": "ko-KR", **settings})
-        self.page = self.context.new_page()
-        self.wrong: list[str] = []
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("console", lambda said: self.wrong.append(said.text))
-        self.page.on("request", self._asked)
-        self.page.goto(file.as_uri())
-        self.wait("semigpt.now && semigpt.editor.paintedText === semigpt.editor.text")
-
-    def _asked(self, request: Any) -> None:
-        if not request.url.startswith(("file:", "data:")):
-            self.wrong.append(request.url)
-
-    def ask(self, script: str, argument: Any = None) -> Any:
-        return self.page.evaluate(script, argument)
-
-    def wait(self, condition: str) -> None:
-        """Until a condition holds. `wait_for_function` evaluates in the page, which its policy
-        refuses.
-        """
-        end = time.monotonic() + 5
-        while not self.ask(condition):
-            assert time.monotonic() < end, condition
-            time.sleep(0.01)
-
-    def settled(self) -> str:
-        """The text, once nothing is being written and all of it is scored."""
-        self.wait("!semigpt.writing && semigpt.editor.paintedText === semigpt.editor.text")
-        return str(self.ask("semigpt.editor.text"))
-
-    def close(self) -> None:
-        assert not self.wrong
-        self.context.close()
 
 
 Opened = Callable[..., Tab]
@@ -183,7 +140,8 @@ def opened(chromium: Any, tmp_path: Path) -> Iterator[Opened]:
     def open_page(*exhibits: Exhibit, **settings: Any) -> Tab:
         file = tmp_path / f"{len(tabs)}.html"
         write_page(file, "나의 모델", exhibits)
-        tabs.append(Tab(chromium, file, **settings))
+        tabs.append(Tab(chromium, file.as_uri(), **settings))
+        tabs[-1].ready()
         return tabs[-1]
 
     yield open_page
@@ -368,7 +326,7 @@ def test_attention_and_lens_of_a_letter(opened: Opened, exhibit: Exhibit) -> Non
     assert page.locator(".mirror i.looked").count() == 0
     rows = page.locator("#stages tr").all_inner_texts()
     assert [row.split()[0] for row in rows] == ["임베딩", "1층", "2층"]
-    stages = tab.ask("semigpt.now.lens(semigpt.editor.text, semigpt.place, 8)")
+    stages = tab.ask("semigpt.now.lens(semigpt.editor.text, semigpt.place, null, 8)")
     candidates = tab.ask("semigpt.now.candidates(semigpt.place)")
     p_of = {one["text"]: one["p"] for one in stages[-1]}
     whole = [one for one in candidates if len(one["tokens"]) == 1 and one["text"] in p_of]
@@ -416,24 +374,6 @@ def test_every_rung_side_by_side(opened: Opened, exhibit: Exhibit) -> None:
 
 
 # Hangul. A syllable is composed, and Ctrl+Enter comes before or after it is committed.
-
-
-def compose(tab: Tab) -> tuple[Any, Callable[[], None]]:
-    cdp = tab.context.new_cdp_session(tab.page)
-    tab.ask(
-        "() => { semigpt.runs = 0; const write = semigpt.write.bind(semigpt);"
-        " semigpt.write = (...all) => { semigpt.runs++; return write(...all); }; }"
-    )
-    for text in ("ㅈ", "저", "전"):
-        end = {"selectionStart": len(text), "selectionEnd": len(text)}
-        cdp.send("Input.imeSetComposition", {"text": text, **end})
-
-    def press() -> None:
-        key = {"key": "Process", "code": "Enter", "windowsVirtualKeyCode": 229, "modifiers": 2}
-        cdp.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **key})
-        cdp.send("Input.dispatchKeyEvent", {"type": "keyUp", **key})
-
-    return cdp, press
 
 
 @pytest.mark.parametrize("order", ["key before commit", "commit before key"])
@@ -521,7 +461,8 @@ def test_the_command_writes_it(
     save_model(tmp_path / "model", model_of("blocks", tokenizer), tokenizer, "card")
     assert main(["export", str(tmp_path / "model"), "--to", "html"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'model' / 'model.html'}\n"
-    tab = Tab(chromium, tmp_path / "model" / "model.html")
+    tab = Tab(chromium, (tmp_path / "model" / "model.html").as_uri())
+    tab.ready()
     assert tab.settled() == "", "no run, no samples"
     assert tab.page.locator("#candidates li").count() == 8
     tab.close()

@@ -305,6 +305,11 @@ def test_no_answer_is_a_page(stand: Stand) -> None:
         kind = answer.headers["content-type"].split(";")[0]
         assert kind in ("application/json", "text/event-stream", "text/plain")
         assert answer.headers["x-content-type-options"] == "nosniff"
+    page = stand.ask("GET", "/")
+    assert script not in page.text, "the page is the same for everybody"
+    policy = page.headers["content-security-policy"]
+    assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy
+    assert "unsafe" not in policy
 
 
 def test_there_is_one_way_to_give_a_key(locked: Stand) -> None:

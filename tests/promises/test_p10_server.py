@@ -143,7 +143,12 @@ def test_what_is_no_json_of_one_meaning_is_refused(stand: Stand, body: bytes) ->
 @pytest.mark.parametrize(
     ("method", "path", "settings", "status"),
     [
-        ("GET", "/", {}, 404),
+        ("GET", "/", {}, 200),
+        ("POST", "/", {"json": {}}, 405),
+        ("GET", "/", {"headers": {"host": "example.com"}}, 421),
+        ("GET", "/", {"headers": {"origin": "https://example.com"}}, 403),
+        ("GET", "/index.html", {}, 404),
+        ("GET", "/page.js", {}, 404),
         ("GET", "/v1", {}, 404),
         ("GET", "//v1/models", {}, 404),
         ("GET", "/v1/models/", {}, 404),
@@ -205,6 +210,9 @@ def test_a_key_is_asked_for_and_compared_in_constant_time(
     right = {"authorization": f"Bearer {KEY}"}
     assert locked.ask("GET", "/v1/models", headers=right).status_code == 200
     assert locked.ask("GET", "/health").status_code == 200
+    page = locked.ask("GET", "/")
+    assert page.status_code == 200, "the page asks for it"
+    assert KEY not in page.text + str(page.headers)
 
 
 def test_without_a_key_nobody_else_is_let_in(
@@ -513,14 +521,15 @@ def test_no_request_reaches_the_disk_the_network_or_a_program(
     paths = ["../../etc/passwd", "/etc/passwd", "file:///etc/passwd", "C:\\boot.ini"]
     completion, chat = "/v1/completions", [{"role": "user", "content": "날씨"}]
     asked: list[tuple[str, str, Any]] = [
-        *(("GET", path, None) for path in ("/v1/models", "/metrics", "/health", "/openapi.json")),
+        *(("GET", path, None) for path in ("/", "/v1/models", "/metrics", "/health")),
+        ("GET", "/openapi.json", None),
         *(("GET", f"/v1/models/{path}", None) for path in paths),
         ("POST", "/tokenize", {"prompt": "맑음"}),
         ("POST", "/detokenize", {"tokens": [300]}),
         *(("POST", "/v1/surprise", {"text": text}) for text in ("맑음" * 40, article)),
         *(
             ("POST", f"/v1/{look}", {"text": "맑음", "model": model})
-            for look in ("attention", "lens", "gate")
+            for look in ("candidates", "attention", "lens", "gate")
             for model in ("gpt", "blocks", "memory")
         ),
         ("POST", "/v1/compare", {"columns": [{"model": "gpt"}, {"model": "blocks"}]}),

@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
             chat=not options.no_chat,
             lock_in=not options.no_landlock,
             ready=lambda: note(
-                _("{paths}: {where}/v1 (Ctrl-C ends it)").format(
+                _("{paths}: a page at {where}/, the API at {where}/v1 (Ctrl-C ends it)").format(
                     paths=", ".join(models.paths), where=where
                 )
             ),

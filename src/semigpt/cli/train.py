@@ -18,6 +18,7 @@ from semigpt.cli.flags import (
     add_json_flag,
     add_machine_flags,
 )
+from semigpt.cli.opened import opened, telling
 from semigpt.cli.output import EXIT_BAD_INPUT, RUNS, note, stopping, write_json
 from semigpt.cli.processes import LOST, launch, own_process
 from semigpt.errors import LostProcessError, SemigptError, SettingsError
@@ -141,7 +142,19 @@ def add(commands: Commands) -> None:
         action="store_true",
         help=_("measure how a step runs best here, say what is chosen and why; no training"),
     )
+    add_open_flag(sub)
     add_json_flag(sub, _("print the result as one JSON object"))
+
+
+def add_open_flag(sub: Parser) -> None:
+    sub.add_argument(
+        "--open",
+        action="store_true",
+        help=_(
+            "open a browser at the run: its curve while it trains, and a page to write with it, "
+            "which stays after training until Ctrl-C; needs semigpt[serve]"
+        ),
+    )
 
 
 def add_setting_flags(sub: Parser) -> None:
@@ -190,15 +203,17 @@ def run(options: argparse.Namespace) -> int:
     if asked is not None and asked < 1:
         raise SettingsError(_("--processes must be at least 1, not {asked}").format(asked=asked))
     own = own_process(asked)
-    if own is None and (asked or 1) > 1:
-        return launch(asked or 1, options.arguments)
     if own is not None and own.rank:
         return follow(own)
-    try:
-        return lead(options, own)
-    finally:
-        if own is not None:
-            own.dismiss()
+    with opened(options.open) as page:
+        if own is None and (asked or 1) > 1:
+            return page.stay(launch(asked or 1, options.arguments))
+        try:
+            code = lead(options, own)
+        finally:
+            if own is not None:
+                own.dismiss()
+        return page.stay(code)
 
 
 def follow(own: Processes) -> int:
@@ -273,7 +288,7 @@ def lead(options: argparse.Namespace, own: Processes | None) -> int:
                 stop=lambda: stop[0] is not None,
                 group=own or ALONE,
             )
-            finished = show_training(recipe, events, as_json=options.json)
+            finished = show_training(recipe, telling(events, folder), as_json=options.json)
         except KeyboardInterrupt as stopped:
             if stop[0] is None:
                 raise

@@ -1,7 +1,8 @@
 """`model.html`: a trained model in one file that opens from disk, with no server and no network.
+And the same page without a model, which asks the server that it came from.
 
-The sources are package data, one job a file, and are joined here. The policy of the page allows its
-one script and its one style sheet by their SHA-256, and no request.
+The sources are package data, one job a file, and are joined here. The policy of a page allows its
+one script and its one style sheet by their SHA-256, and no request, or those to its own server.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
     "evenly",
     "exhibit",
     "page_html",
+    "served_page",
     "write_page",
     "write_run_page",
 ]
@@ -41,12 +43,17 @@ __all__ = [
 PAGE_FILE = "model.html"
 LARGEST = 20_000_000  # parameters; 1.5 bytes each in the file, 4 in the browser
 # A file after those that it imports.
+PAGE = ("dom", "editor", "panel", "sections", "page")
 SCRIPTS = (
-    *("strings", "weights", "forward", "projection", "tokenizer", "engine"),
-    *("dom", "editor", "panel", "sections", "page"),
+    *("strings", "trouble", "weights", "forward", "projection", "tokenizer", "engine"),
+    *(*PAGE, "file"),
+)
+SERVED_SCRIPTS = (
+    *("strings", "served_strings", "trouble", *PAGE),
+    *("server", "chart", "training", "served"),
 )
 POLICY = (
-    "default-src 'none'; connect-src 'none'; script-src 'sha256-{script}'; "
+    "default-src 'none'; connect-src {connect}; script-src 'sha256-{script}'; "
     "style-src 'sha256-{style}'; img-src data:; base-uri 'none'; form-action 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
@@ -55,10 +62,16 @@ LITERAL = r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|/(?![ *])(?:[^/\\\n\[]|\\.|\[(?:[^\]\\]|
 SHORTER = (
     (r" ?([{}()\[\],;:?=<>*|&]) ?", r"\1"),
     (r"(?<![+-]) ([+/-]) (?![+-])", r"\1"),
+    (r"(?<=[\])])([+/-]) (?![+-])", r"\1"),
+    (r" ([+-]=|!==)", r"\1"),
     (r"(?<!async)\((\w+)\)=>", r"\1=>"),
     (r"\bconst\b", "let"),
+    *[(r"\n(let\b[^;\n]+);\nlet(?: (?=\w)|(?=[{\[]))", r"\n\1,")] * 2,
+    (r",\n?([)\]}])", r"\1"),
     (r";\n?}", "}"),
 )
+# Elements before which a line end shows nowhere.
+BLOCKS = "meta|link|title|head|body|header|h1|h2|main|div|section|aside|p|ol|details|table|footer"
 SHOWN_SAMPLES = 40
 Row = TypeVar("Row")
 SHOWN_CHARACTERS = 600  # of a sample
@@ -152,22 +165,47 @@ def page_html(title: str, exhibits: Sequence[Exhibit]) -> str:
         described, blob = _described(each)
         data.append(_data(f"model-{number}", "application/json", described))
         data.append(_data(f"weights-{number}", "text/plain", base64.b64encode(blob).decode()))
-    script, style = joined_script(), squeezed(_source("page.css"))
-    policy = POLICY.format(script=_digest(script), style=_digest(style))
+    return _page(title, SCRIPTS, ("page.css",), "\n".join(data))[0]
+
+
+def served_page(*, asks_key: bool) -> tuple[str, str]:
+    """The page that asks the server it came from, and the policy to send with it.
+
+    asks_key: whether it asks its reader for the server's key first
+    """
+    asked = ' data-key=""' if asks_key else ""
+    styles = ("page.css", "served.css")
+    return _page("semigpt", SERVED_SCRIPTS, styles, connect="'self'", asked=asked)
+
+
+def _page(
+    title: str,
+    scripts: Sequence[str],
+    styles: Sequence[str],
+    data: str = "",
+    *,
+    connect: str = "'none'",
+    asked: str = "",
+) -> tuple[str, str]:
+    """A page, and its policy."""
+    script, style = joined_script(scripts), squeezed("\n".join(map(_source, styles)))
+    policy = POLICY.format(connect=connect, script=_digest(script), style=_digest(style))
     parts = {
         "policy": escape(policy).replace("&#x27;", "'"),
         "title": escape(title),
+        "asked": asked,
         "style": style,
-        "data": "\n".join(data),
+        "data": data,
         "script": script,
     }
     skeleton = re.sub(r"^\s+", "", _source("page.html"), flags=re.MULTILINE)
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], skeleton)
+    skeleton = re.sub(rf"\n(?=</?(?:{BLOCKS})\b)", "", skeleton)
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], skeleton), policy
 
 
-def joined_script() -> str:
+def joined_script(names: Sequence[str]) -> str:
     """The scripts as one: without imports, and nothing exported."""
-    joined = "\n".join(_source(f"{name}.js") for name in SCRIPTS)
+    joined = "\n".join(_source(f"{name}.js") for name in names)
     joined = re.sub(r"^import .*\n", "", joined, flags=re.MULTILINE)
     joined = re.sub(r"^export ", "", joined, flags=re.MULTILINE)
     return f'(() => {{"use strict";\n{squeezed(joined)}}})();'
@@ -180,7 +218,7 @@ def squeezed(source: str) -> str:
     parts = re.split(f"({LITERAL})", source)
     for pattern, short in SHORTER:
         parts[::2] = (re.sub(pattern, short, part) for part in parts[::2])
-    return re.sub(r"(?<=[{(\[,;])\n", "", "".join(parts))
+    return re.sub(r"(?<=[{}(\[,;:=>])\n|\n(?=\.\w)", "", "".join(parts))
 
 
 def _described(each: Exhibit) -> tuple[str, bytes]:

@@ -69,8 +69,8 @@ class Engine:
         self.decoder = make_decoder(model, precision, native)
         self.scorer = Scorer(self.decoder, tokenizer, settings.context_length)
         self._vocabulary = Vocabulary(tokenizer, V)
-        self._free = text_constraint(self._vocabulary)
-        self._free.explore()
+        self.free = text_constraint(self._vocabulary)
+        self.free.explore()
 
     @property
     def native_identity(self) -> str:
@@ -203,7 +203,7 @@ class Engine:
         self, pattern: str | None, choices: Sequence[str], banned: Sequence[str]
     ) -> Constraint:
         if pattern is None and not choices and not banned:
-            return self._free
+            return self.free
         return text_constraint(
             self._vocabulary,
             pattern=None if pattern is None else self.normalized(pattern),

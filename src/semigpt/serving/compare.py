@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from semigpt.errors import SemigptError
 from semigpt.generation.stream import Chunk
+from semigpt.serving.answers import choice_logprobs
 from semigpt.serving.fields import STREAMED, CompareRequest
 from semigpt.serving.guard import error_table
 from semigpt.serving.loop import Answer
@@ -48,10 +49,12 @@ async def _events(server: Server, answers: list[Answer]) -> AsyncGenerator[dict[
 
     async def write(column: int, answer: Answer) -> None:
         head = {**server.head("compare.chunk", answer.model), "column": column}
-        bits, characters = 0.0, 0
+        bits, characters, tokenizer = 0.0, 0, answer.model.engine.tokenizer
         try:
             async for chunks in server.metrics.timed(answer):
-                made = _choice(chunks)
+                made = _choice(chunks) | {
+                    "logprobs": choice_logprobs(tokenizer, chunks, characters)
+                }
                 bits -= sum(score.log_probability for chunk in chunks for score in chunk.scores)
                 characters += len(made["text"])
                 event = {**head, "choices": [made]}

@@ -79,7 +79,7 @@ class Guard:
     """An ASGI application around another, which sees only requests that may be answered.
 
     paths: the methods of each path, exactly as it is asked for
-    open_paths: those that need no key
+    open_paths: those that need no key: the page knows nothing before it has one
     key: None where the server listens on this machine alone; then only its own names are hosts
     origins: of pages from elsewhere that may ask, spelt exactly as browsers do
     refused: called with a word for each refusal
@@ -90,7 +90,7 @@ class Guard:
         app: App,
         paths: Mapping[str, set[str]],
         *,
-        open_paths: frozenset[str] = frozenset({"/health"}),
+        open_paths: frozenset[str] = frozenset({"/", "/health"}),
         key: str | None = None,
         origins: Collection[str] = (),
         refused: Callable[[str], None] = lambda why: None,

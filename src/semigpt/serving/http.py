@@ -22,9 +22,10 @@ from semigpt.serving.fields import (
     SurpriseRequest,
 )
 from semigpt.serving.guard import Guard, RefusalError, error_body
-from semigpt.serving.looks import add_looks
+from semigpt.serving.looks import add_looks, looks_of
 from semigpt.serving.loop import Loop, ServedModel
 from semigpt.serving.metrics import Metrics
+from semigpt.serving.page import add_page
 from semigpt.serving.requests import Server
 from semigpt.serving.streams import refusal_of
 from semigpt.serving.texts import add_surprise, add_texts
@@ -79,7 +80,8 @@ def make_app(
         *(add_texts, add_surprise, add_looks, add_training, _add_state),
     ):
         add(app, server)
-    paths: dict[str, set[str]] = {"/openapi.json": {"GET"}}
+    add_page(app, asks_key=key is not None)
+    paths: dict[str, set[str]] = {"/": {"GET"}, "/openapi.json": {"GET"}}
     for path, operations in app.openapi()["paths"].items():
         names = server.names if "{" in path else [""]
         for name in names:
@@ -141,13 +143,17 @@ def _add_state(app: FastAPI, server: Server) -> None:
             "bits_per_character": model.bits_per_character,
             "kind": model.engine.model.kind,
             "tokenizer": model.engine.tokenizer.kind,
+            "vocab_size": model.engine.tokenizer.vocab_size,
+            "normalization": model.engine.tokenizer.normalization,
+            "looks": looks_of(model.engine.model),
             "batched": model.batched,
         }
 
     @app.get("/v1/models")
     async def list_models() -> dict[str, Any]:
-        """The models that are served."""
-        return {"object": "list", "data": [described(model) for model in server.models.values()]}
+        """The models that are served; `runs` are those with a curve at /v1/training."""
+        models = [described(model) for model in server.models.values()]
+        return {"object": "list", "data": models, "runs": list(server.trainings)}
 
     @app.get("/v1/models/{name}")
     async def one_model(name: str) -> dict[str, Any]:

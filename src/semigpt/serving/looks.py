@@ -1,11 +1,11 @@
-"""Routes that look into a model at one place of a text: what it attended to, what each layer would
-have written, whom a memory believed.
+"""Routes that look into a model at one place of a text: what could stand there, what the model
+attended to, what each layer would have written, whom a memory believed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI
@@ -13,14 +13,24 @@ from fastapi import FastAPI
 from semigpt.errors import SettingsError
 from semigpt.evaluation.looking import Opinion, attention_after, gate_after, lens_after
 from semigpt.language import _
+from semigpt.models.base import LanguageModel
+from semigpt.models.memory import MemoryGPT
 from semigpt.serving.answers import token_name
+from semigpt.serving.candidates import candidates_after
 from semigpt.serving.fields import PlaceRequest
 from semigpt.serving.loop import ServedModel
 from semigpt.serving.places import placed, spans, token_at
 from semigpt.serving.requests import Server
 from semigpt.tokenizers.base import Tokenizer
 
-__all__ = ["add_looks"]
+__all__ = ["add_looks", "looks_of"]
+
+
+def looks_of(model: LanguageModel) -> list[str]:
+    """The routes of this module that a model has an answer for."""
+    has_layers = type(model).layer_passes is not LanguageModel.layer_passes
+    layered = ["attention", "lens"] if has_layers else []
+    return ["candidates", *layered, *(["gate"] if isinstance(model, MemoryGPT) else [])]
 
 
 class _Place(NamedTuple):
@@ -32,12 +42,14 @@ class _Place(NamedTuple):
     shown: dict[str, Any]  # what every answer begins with
 
 
+_Shown = Callable[[ServedModel, _Place], dict[str, Any]]
+_Look = Callable[[PlaceRequest, _Shown], Awaitable[dict[str, Any]]]
+
+
 def add_looks(app: FastAPI, server: Server) -> None:
     """Add these routes."""
 
-    async def look(
-        body: PlaceRequest, shown: Callable[[ServedModel, _Place], dict[str, Any]]
-    ) -> dict[str, Any]:
+    async def look(body: PlaceRequest, shown: _Shown) -> dict[str, Any]:
         model = server.model(body.model)
 
         def work() -> dict[str, Any]:
@@ -45,6 +57,8 @@ def add_looks(app: FastAPI, server: Server) -> None:
             return {**place.shown, **shown(model, place)}
 
         return await server.look(work)
+
+    _add_candidates(app, look)
 
     @app.post("/v1/attention")
     async def attention(body: PlaceRequest) -> dict[str, Any]:
@@ -106,6 +120,24 @@ def add_looks(app: FastAPI, server: Server) -> None:
                 for one in found
             ]
             return {"experts": experts}
+
+        return await look(body, shown)
+
+
+def _add_candidates(app: FastAPI, look: _Look) -> None:
+    @app.post("/v1/candidates")
+    async def candidates(body: PlaceRequest) -> dict[str, Any]:
+        """What could stand at a place, whole characters, the likeliest first.
+
+        A part of a character is completed by its likeliest rest. `text` is null for the end.
+        """
+
+        def shown(model: ServedModel, place: _Place) -> dict[str, Any]:
+            found = candidates_after(model.engine, place.before, body.alternatives)
+            named = [
+                {"text": one.text, "tokens": one.tokens, "probability": one.p} for one in found
+            ]
+            return {"candidates": named}
 
         return await look(body, shown)
 

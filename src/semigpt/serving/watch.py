@@ -121,6 +121,7 @@ class Training:
             "step": max((row["step"] for row in self._metrics.rows), default=None),
             "planned_steps": planned.get("steps") if isinstance(planned, dict) else None,
             "weights_step": self.weights_step,
+            "tokens_per_character": self._metadata.get("tokens_per_character"),
             "baselines": self._metadata.get("baselines"),
             "source_entropy": self._metadata.get("source_entropy"),
             "metrics": metrics,

@@ -25,11 +25,12 @@ export function say(name, values = {}) {
   return STRINGS[language][name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
 }
 
+const formats = {}; // each takes a millisecond to make
+
 export function number(value, digits = 0) {
-  return new Intl.NumberFormat(language, {
-    minimumFractionDigits: digits,
-    maximumFractionDigits: digits,
-  }).format(value);
+  const settings = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  const made = (formats[language + digits] ??= new Intl.NumberFormat(language, settings));
+  return made.format(value);
 }
 
 /** 43 %, 0.5 %, or less than 0.1 %. */

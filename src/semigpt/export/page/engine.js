@@ -1,15 +1,16 @@
 // What the page asks of a model. This is the engine that is in the page; another may answer the
 // same questions over a network:
 //
-//   score(text)                 the bits of each part of a text, and what could stand there
-//   candidates(place)           the same as whole characters
+//   normalized(text)            the text as the model reads it
+//   score(text)                 the bits of each part of a text
+//   candidates(place)           what could stand there, as whole characters
 //   write({text, …})            goes on behind a text, chunk by chunk
 //   attention(text, at)         where each head looked to write what stands at `at`
 //   lens(text, at)              what each layer would have written there
 //   map()                       the embeddings in two dimensions
 //
-// Places in a text are counted in code points. What has been asked is answered in turn; an `alive`
-// that says no ends an answer early with null.
+// Places in a text are counted in code points. What has been asked is answered in turn; a signal
+// that is aborted ends an answer early with null.
 
 import { Model, Session, breath, softmax } from "./forward.js";
 import { Constraint, Tokenizer } from "./tokenizer.js";
@@ -19,7 +20,6 @@ import { readTensors } from "./weights.js";
 const LIKELIEST = 8; // candidates of a place
 const MOST_BACK = 8; // tokens of a prompt that one token may replace
 const MAPPED = 1500; // tokens of the map
-const always = () => true;
 
 export class Engine {
   constructor(described, base64) {
@@ -42,6 +42,10 @@ export class Engine {
     return result;
   }
 
+  normalized(text) {
+    return this.tokenizer.normalized(text);
+  }
+
   /** The ids of a text, behind the end of another one. */
   ids(text) {
     const { end_of_text } = this.tokenizer;
@@ -52,13 +56,13 @@ export class Engine {
    * The parts of a text that are whole characters: {start, end, bits, place}; the place is that of
    * the part's first token. Bits are null where nothing stood before.
    */
-  score(text, alive = always) {
+  score(text, signal) {
     return this._inTurn(async () => {
       const ids = this.ids(text);
       const from = Math.max(this.reader.keepPrefix(ids) - 1, 0);
       this.reader.rewind(from);
       for (let place = from; place < ids.length; place++) {
-        if (!alive()) return null;
+        if (signal?.aborted) return null;
         const logits = this.model.logits(await this.reader.read(ids[place]));
         const whole = logSum(logits);
         const likeliest = best(logits, LIKELIEST, this.constraint.allowed(""));
@@ -138,19 +142,20 @@ export class Engine {
   /**
    * Go on behind a text: whole characters as they come, {text, bits}.
    *
-   * first: tokens to begin with, as `candidates` gives them; count: of tokens at most; temperature
-   * 0 takes the likeliest; the same seed gives the same text
+   * first: a candidate to begin with; count: of tokens at most; temperature 0 takes the likeliest;
+   * the same seed gives the same text
    */
-  async *write({ text, first = null, count, temperature, seed, alive = always }) {
+  async *write({ text, first, count, temperature, seed, signal }) {
     const random = randomNumbers(seed);
     const stream = this.tokenizer.stream();
     let state = "";
+    const given = first?.tokens ?? [];
     let { ids, covered, allowed } = await this._inTurn(() => {
-      return this._begin(text, first, temperature, random);
+      return this._begin(text, given, temperature, random);
     });
-    for (const id of first ?? []) yield { text: stream.push(id), bits: null };
+    for (const id of given) yield { text: stream.push(id), bits: null };
     let bits = 0;
-    for (let written = 0; ids.length && written < count && alive(); written++) {
+    for (let written = 0; ids.length && written < count && !signal?.aborted; written++) {
       const token = await this._inTurn(async () => {
         await this.writer.settle(ids.slice(0, -1));
         const logits = this.model.logits(await this.writer.read(ids.at(-1)));
@@ -173,10 +178,10 @@ export class Engine {
   }
 
   /** Where a new text begins: at the prompt's end, or where a longer token reaches over it. */
-  async _begin(text, first, temperature, random) {
+  async _begin(text, given, temperature, random) {
     const ids = this.ids(text);
-    const plain = { ids: [...ids, ...(first ?? [])], covered: 0, allowed: null };
-    const points = first ? [] : this._healingPoints(ids);
+    const plain = { ids: [...ids, ...given], covered: 0, allowed: null };
+    const points = given.length ? [] : this._healingPoints(ids);
     if (points.length < 2) return plain;
     const back = points.at(-1).back, start = ids.length - back;
     await this.writer.settle(ids.slice(0, start - 1));
@@ -244,7 +249,7 @@ export class Engine {
   }
 
   /** Of the embedding and of each layer the likeliest tokens, were it the last: [[{text, p}]]. */
-  lens(text, place, count = 3) {
+  lens(text, place, signal, count = 3) {
     return this._inTurn(async () => {
       const { trace } = await this._traced(text, place);
       return trace.streams.map((stream) => {

@@ -1,20 +1,26 @@
-// The page: puts the engine and the parts together.
+// The page: puts the models and the parts together.
 
 import { $, bitsPerCharacter, currentLanguage, element, number, say, shades, speak } from "./dom.js";
 import { Editor } from "./editor.js";
-import { Engine } from "./engine.js";
 import { showAttention, showCandidates, showLens } from "./panel.js";
 import { LetterMap, compare, showLadder, showSamples } from "./sections.js";
-import { UnknownCharacter } from "./tokenizer.js";
+import { Trouble } from "./trouble.js";
 
-class Page {
-  constructor() {
-    this.models = []; // as described
-    this.engines = [];
+const FRAME = 30; // ms between two looks at what is being written
+
+export class Page {
+  /**
+   * models: {open(), described, engine(index), compare({text, …})}; a description is {facts,
+   * samples}, and `engine.js` says what an engine is
+   *
+   * A page around this one may set `spoken`, called after another language, and `used`, called with
+   * the description of another model.
+   */
+  constructor(models) {
+    this.models = models;
     this.current = 0;
-    this.run = 0; // of writing; another number ends it
+    this.work = {};
     this.writing = false;
-    this.asked = 0; // for scores; another number makes them stale
     this.last = () => say("loading"); // what the status says
     this.editor = new Editor($("box"), {
       change: () => this.changed(),
@@ -39,6 +45,12 @@ class Page {
     on("temperature", () => this.settings(), "input");
     on("models", () => this.use(Number($("model").value)), "change");
     on("compare", () => this.compare());
+    this.looks = {
+      attention: (layers) => {
+        showAttention(layers, [...this.editor.text], (weights) => this.editor.paintWeights(weights));
+      },
+      lens: showLens,
+    };
     for (const id of ["attention", "lens"]) on(id, () => this.look(), "toggle");
   }
 
@@ -51,25 +63,35 @@ class Page {
     $("legend").replaceChildren(...shades());
     this.settings();
     this.map.legend();
-    if (this.models.length) this.introduce();
+    if (this.now) this.introduce();
     this.selected();
     this.tell();
+    this.spoken?.();
+  }
+
+  /** A signal for work of this name, which ends the work that has the last one. */
+  signal(name) {
+    this.work[name]?.abort();
+    return (this.work[name] = new AbortController()).signal;
   }
 
   settings() {
     $("temperature-shown").textContent = number(Number($("temperature").value), 2);
   }
 
-  /** Read the models that the file holds. */
+  /** Show the models that there are, the last one first. */
   async open() {
-    for (let index = 0; $(`model-${index}`); index++) {
-      this.models.push(JSON.parse($(`model-${index}`).textContent));
-    }
+    await this.models.open();
+    await this.begin();
+  }
+
+  async begin() {
+    const { described } = this.models;
     $("model").replaceChildren(
-      ...this.models.map(({ facts }, index) => element("option", { value: index }, facts.name)),
+      ...described.map(({ facts }, index) => element("option", { value: index }, facts.name)),
     );
-    const max = this.models.length - 1;
-    if (this.models[0].facts.checkpoint) {
+    const max = described.length - 1;
+    if (described[0]?.facts.checkpoint) {
       // One model as it learnt: a slider.
       $("model").replaceWith(element("input", { type: "range", max, id: "model" }));
     }
@@ -81,7 +103,7 @@ class Page {
 
   /** The first sentence or so of what the best model wrote. */
   _opening() {
-    const { samples } = this.models.at(-1);
+    const { samples } = this.models.described.at(-1);
     if (!samples.length) return "";
     const best = samples.reduce((a, b) => (b.bits_per_character < a.bits_per_character ? b : a));
     const text = best.prompt + best.text;
@@ -89,31 +111,18 @@ class Page {
     return [...sentence].slice(0, 100).join("").trimEnd();
   }
 
-  async engine(index) {
-    if (!this.engines[index]) {
-      await new Promise((done) => setTimeout(done)); // paint first
-      const weights = $(`weights-${index}`);
-      this.engines[index] = new Engine(this.models[index], weights.textContent);
-      weights.remove();
-    }
-    return this.engines[index];
-  }
-
-  get now() {
-    return this.engines[this.current];
-  }
-
   async use(index) {
     this.stop();
     this.current = index;
     $("model").value = index;
-    $("model").ariaValueText = this.models[index].facts.name;
+    $("model").ariaValueText = this.models.described[index].facts.name;
     this.tell(() => say("loading"));
     this.introduce();
     try {
-      const engine = await this.engine(index);
+      this.now = await this.models.engine(index);
       this.tell(() => "");
-      this.map.use(engine);
+      this.map.use(this.now);
+      this.used?.(this.models.described[index]);
       await this.changed();
     } catch (error) {
       this.tell(() => say("broken", { reason: error.message }));
@@ -122,7 +131,7 @@ class Page {
   }
 
   introduce() {
-    const { facts, samples } = this.models[this.current];
+    const { facts, samples } = this.models.described[this.current];
     const said = [
       facts.bits_per_character && say("aboutBits", { bits: number(facts.bits_per_character, 2) }),
       say("aboutSize", { parameters: number(facts.parameters) }),
@@ -131,7 +140,7 @@ class Page {
     ];
     $("about").textContent = said.filter(Boolean).join(" · ");
     showSamples(samples);
-    showLadder(this.models, (chosen) => this.use(chosen));
+    showLadder(this.models.described, (chosen) => this.use(chosen));
   }
 
   /** Say something in the status line, and go on saying it in another language. */
@@ -153,24 +162,28 @@ class Page {
 
   /** Score the text as it stands, and show the chosen letter. */
   async changed() {
-    if (!this.now) return;
-    const asked = ++this.asked, engine = this.now, { editor } = this;
-    const normalized = engine.tokenizer.normalized(editor.text); // as pasted text may not be
+    const { now: engine, editor } = this, signal = this.signal("score");
+    this.signal("look");
+    if (!engine) return;
+    const normalized = engine.normalized(editor.text); // as pasted text may not be
     if (normalized !== editor.text) editor.put(normalized);
-    const { text } = editor;
-    const alive = () => asked === this.asked;
     try {
-      const scored = await engine.score(text, alive);
-      if (!scored || !alive()) return;
+      const scored = await engine.score(editor.text, signal);
+      if (!scored || signal.aborted) return;
       this.place = scored.place;
-      this.editor.paint(scored.parts);
+      editor.paint(scored.parts);
       if (!this.writing) this.tell(() => this._measured(scored.parts));
-      this.selected();
+      await this.selected();
     } catch (error) {
-      if (!(error instanceof UnknownCharacter)) throw error;
-      this.editor.paint([]);
-      this.tell(() => say("unknown", { character: error.message }));
+      this.tellOf(error);
+      if (!signal.aborted) editor.paint([]);
     }
+  }
+
+  /** Say what went wrong, where the page has words for it. */
+  tellOf(error) {
+    if (!(error instanceof Trouble)) throw error;
+    this.tell(() => say(error.message, error.values));
   }
 
   _measured(parts) {
@@ -182,30 +195,31 @@ class Page {
 
   /** Show the letter that is chosen. */
   async selected() {
-    if (!this.now || this.writing || this.editor.text !== this.editor.paintedText) return;
-    const asked = this.asked, { editor } = this, chosen = editor.selected;
+    const { now: engine, editor } = this, chosen = editor.selected;
+    if (!engine || this.writing || editor.text !== editor.paintedText) return;
+    const signal = this.signal("look");
     const part = editor.partAt(chosen);
     const letters = part ? [...editor.text].slice(part.start, part.end).join("") : "";
-    const candidates = await this.now.candidates(part ? part.place : this.place);
-    if (asked !== this.asked || chosen !== editor.selected) return;
-    showCandidates(part, letters, candidates, (candidate) => this.take(part, candidate));
-    this.look();
+    try {
+      const candidates = await engine.candidates(part ? part.place : this.place, signal);
+      if (signal.aborted) return;
+      showCandidates(part, letters, candidates, (candidate) => this.take(part, candidate));
+      await this.look();
+    } catch (error) {
+      this.tellOf(error);
+    }
   }
 
-  /** Attention and lens, where they are open. */
+  /** What happened before the chosen letter, where that is open. */
   async look() {
-    const { editor, now: engine, asked } = this, chosen = editor.selected;
+    const { editor, now: engine } = this, { signal } = this.work.look;
     if (!engine || this.writing || editor.text !== editor.paintedText) return;
-    const place = editor.partAt(chosen)?.place ?? this.place;
-    const stale = () => asked !== this.asked || chosen !== editor.selected || engine !== this.now;
-    if ($("attention").open) {
-      const layers = await engine.attention(editor.text, place);
-      if (stale()) return;
-      showAttention(layers, [...editor.text], (weights) => editor.paintWeights(weights));
-    }
-    if ($("lens").open) {
-      const stages = await engine.lens(editor.text, place);
-      if (!stale()) showLens(stages);
+    const place = editor.partAt(editor.selected)?.place ?? this.place;
+    for (const [id, show] of Object.entries(this.looks)) {
+      if (!$(id).open) continue;
+      const found = await engine[id](editor.text, place, signal);
+      if (signal.aborted) return;
+      show(found);
     }
   }
 
@@ -235,12 +249,11 @@ class Page {
     this.editor.settle();
     const cut = part ? [...this.editor.text].slice(0, part.start).join("") : this.editor.text;
     const parent = this.editor.settle(cut);
-    this.write(parent, Number($("seed").value), candidate.tokens, $("then-go").checked);
+    this.write(parent, Number($("seed").value), candidate, $("then-go").checked);
   }
 
   async write(parent, seed, first = null, onward = true) {
-    const run = ++this.run, { editor, now: engine } = this;
-    const alive = () => run === this.run;
+    const { editor, now: engine } = this, signal = this.signal("write");
     this.writing = true;
     const node = editor.branch(parent, seed);
     node.first = first;
@@ -248,8 +261,13 @@ class Page {
     editor.put(parent.text);
     this.tell(() => say("writing"));
     const begin = performance.now();
-    let written = "";
+    let written = "", shown = 0;
     const parts = editor.parts.filter(({ end }) => end <= [...parent.text].length);
+    const show = () => {
+      editor.put(parent.text + written);
+      node.text = editor.text;
+      editor.paint(parts);
+    };
     try {
       const wish = {
         text: parent.text,
@@ -257,19 +275,23 @@ class Page {
         count: onward ? Number($("length").value) : 0,
         temperature: Number($("temperature").value),
         seed,
-        alive,
+        signal,
       };
       for await (const { text, bits } of engine.write(wish)) {
-        if (!alive() || editor.composing) break;
+        if (signal.aborted || editor.composing) break;
         const start = [...parent.text + written].length;
         written += text;
-        editor.put(parent.text + written);
-        node.text = editor.text;
         parts.push({ start, end: start + [...text].length, bits, place: null });
-        editor.paint(parts);
+        if (performance.now() - shown < FRAME) continue;
+        show();
+        await new Promise((done) => setTimeout(done)); // for keys, and to be painted
+        shown = performance.now();
       }
+      if (!signal.aborted && !editor.composing) show();
+    } catch (error) {
+      return this.tellOf(error);
     } finally {
-      if (alive()) this.writing = false;
+      if (!signal.aborted) this.writing = false;
     }
     const seconds = (performance.now() - begin) / 1000, count = [...written].length;
     this.wrote = () => ({
@@ -284,7 +306,7 @@ class Page {
 
   /** What is being written ends here; what stands there stays. */
   stop() {
-    this.run++;
+    this.signal("write");
     this.writing = false;
     this.tell();
   }
@@ -304,23 +326,20 @@ class Page {
   /** Every model behind the same text. */
   async compare() {
     this.stop();
-    const run = this.run;
-    const alive = () => run === this.run;
+    const signal = this.signal("write");
     $("compare").disabled = true;
     try {
-      await compare((index) => this.engine(index), {
+      await compare(this.models, {
         text: this.editor.text,
         count: Number($("length").value),
         temperature: Number($("temperature").value),
         seed: Number($("seed").value),
-        alive,
+        signal,
       });
+    } catch (error) {
+      this.tellOf(error);
     } finally {
       $("compare").disabled = false;
     }
   }
 }
-
-const page = new Page();
-window.semigpt = page; // for whoever opens the console
-document.addEventListener("DOMContentLoaded", () => page.open());

@@ -1,6 +1,6 @@
 // Below the box: every rung side by side, what was written while learning, and the map of letters.
 
-import { $, bitsPerCharacter, element, number, say, surprising, visible } from "./dom.js";
+import { $, element, number, say, surprising, visible } from "./dom.js";
 import { nearest } from "./projection.js";
 
 /** A card a model; `start` writes into them, `choose` takes one for the box. */
@@ -17,25 +17,20 @@ export function showLadder(models, choose) {
   );
 }
 
-/** Let every model go on behind a text, one after the other. */
-export async function compare(engines, { text, count, temperature, seed, alive }) {
+/** Let every model go on behind a text, and show how. */
+export async function compare(models, wish) {
   const cards = [...$("rungs").children];
   for (const card of cards) {
-    card.querySelector(".written").replaceChildren(element("span", { className: "given" }, text));
+    card.querySelector(".written").replaceChildren(element("span", { className: "given" }, wish.text));
     card.querySelector(".soft").textContent = "";
   }
-  for (const [index, card] of cards.entries()) {
-    const engine = await engines(index);
-    const measured = engine.facts.bits_per_character;
-    const scored = await engine.score(text, alive);
-    if (!scored) return;
-    const own = bitsPerCharacter(scored.parts);
-    const shown = (bits) => (bits ? number(bits, 2) : "–");
-    card.querySelector(".soft").textContent = say("rungBits", { bits: shown(own), measured: shown(measured) });
-    for await (const chunk of engine.write({ text, count, temperature, seed, alive })) {
-      card.querySelector(".written").append(surprising(chunk.text, chunk.bits));
-    }
-    if (!alive()) return;
+  const shown = (bits) => (bits ? number(bits, 2) : "–");
+  for await (const { index, own, text, bits } of models.compare(wish)) {
+    if (wish.signal.aborted) return;
+    if (text) cards[index].querySelector(".written").append(surprising(text, bits));
+    if (own === undefined) continue;
+    const measured = shown(models.described[index].facts.bits_per_character);
+    cards[index].querySelector(".soft").textContent = say("rungBits", { bits: shown(own), measured });
   }
 }
 
@@ -52,7 +47,9 @@ export function showSamples(samples) {
     $("sample").replaceChildren(element("b", {}, prompt), text);
   };
   slider.oninput = show;
-  if (slider.samples !== samples) Object.assign(slider, { samples, max: last, value: last });
+  const follows = !slider.samples || Number(slider.value) >= slider.max; // the newest
+  if (slider.samples !== samples) Object.assign(slider, { samples, max: last });
+  if (follows || slider.value > last) slider.value = last;
   show();
 }
 

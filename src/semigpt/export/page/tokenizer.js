@@ -1,14 +1,13 @@
 // Text to ids and back, with the ids of semigpt's own tokenizers.
 
+import { Trouble } from "./trouble.js";
+
 const UTF8 = new TextEncoder();
 const SYLLABLE = 0xac00, INITIALS = 19, VOWELS = 21, FINALS = 27, SYLLABLES = 11172;
 const INITIAL = 256, VOWEL = INITIAL + INITIALS, FINAL = VOWEL + VOWELS, OTHERS = FINAL + FINALS;
 // GPT-2's words, with the white space of Unicode, which JavaScript's \s is not.
 const WORDS =
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
-
-/** What text has that no token spells: a plain vocabulary has no bytes to fall back on. */
-export class UnknownCharacter extends Error {}
 
 /** One string a sequence of bytes, to look it up by. */
 const key = (bytes) => String.fromCharCode(...bytes);
@@ -76,7 +75,8 @@ export class Tokenizer {
   }
 
   _spelled(character) {
-    if (this.first_byte === null) throw new UnknownCharacter(character);
+    // A plain vocabulary has no bytes to fall back on.
+    if (this.first_byte === null) throw new Trouble("unknown", { character });
     return [...UTF8.encode(character)].map((byte) => this.first_byte + byte);
   }
 
