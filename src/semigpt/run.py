@@ -24,12 +24,13 @@ from semigpt.evaluation.information import bits
 from semigpt.evaluation.surprisal import passages, surprisal
 from semigpt.export.page_file import write_run_page
 from semigpt.generation.engine import generate_text
+from semigpt.huggingface.adapter import adapter_state, save_adapter
 from semigpt.huggingface.folder import load_model, model_card, save_model
 from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.parallel import ALONE, Group, Turn
 from semigpt.report.page import write_report
-from semigpt.restoring import check_arithmetic, check_same, progress_of, restore
+from semigpt.restoring import check_arithmetic, check_same, progress_of, restore, trained
 from semigpt.resuming import no_checkpoint
 from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.settings import to_table
@@ -176,9 +177,8 @@ class TrainingRun:
         self._model_cost = 0.0  # and the next writing of model/
         self._last_save = 0.0  # seconds that the last checkpoint took, model/ with it
         self._saved_at = 0.0  # of the run's clock
-        self._unsaved: tuple[dict[str, Tensor], str] | None = (
-            None  # the best weights, and their card
-        )
+        # The best weights, the adapters that they were merged from, and their card.
+        self._unsaved: tuple[dict[str, Tensor], dict[str, Tensor], str] | None = None
         self.tokens_per_character = len(dataset.stream("validation")) / corpus.characters(
             "validation"
         )
@@ -194,7 +194,7 @@ class TrainingRun:
             "forecast": None if forecast is None else asdict(forecast),
             "baselines": None if self.baselines is None else self.baselines.as_dict(),
             "source_entropy": self.source_entropy,
-            "parameters": model.parameter_count(),
+            "parameters": model.settings.parameter_count,
             "tokens_per_character": self.tokens_per_character,
             "corpus": {
                 "spec": corpus.spec,
@@ -284,7 +284,11 @@ class TrainingRun:
         from then on needs nothing but its own folder.
         """
         evaluated = self.evaluate(measurement)
-        if self.recipe.start.folder is not None:
+        start = self.recipe.start
+        if start.lora is not None:  # the adapters change nothing yet
+            card = f"The model that this run began from: `{start.folder}`\n"
+            save_model(self.run.base_folder, self.model, self.text.tokenizer, card)
+        if start.folder is not None:
             self.save()
         return evaluated
 
@@ -321,7 +325,8 @@ class TrainingRun:
             self.optimizer.flush()
             state = self.model.huggingface_state()
             card = self._card(step, self.progress.tokens_seen, result.bits_per_character)
-            self._unsaved = {name: tensor.clone() for name, tensor in state.items()}, card
+            weights = {name: tensor.clone() for name, tensor in state.items()}
+            self._unsaved = weights, adapter_state(self.model), card
             spent = self.saving_seconds + self._model_cost
             if spent <= auto.SAVING_FRACTION * self.progress.seconds or not step:
                 self._save_model()
@@ -352,7 +357,7 @@ class TrainingRun:
             f"{self.baselines.bigram:.3f} by a bigram)"
         )
         facts = {
-            "parameters": f"{self.model.parameter_count():,}",
+            "parameters": f"{self.model.settings.parameter_count:,}",
             "context length": f"{self.model.settings.context_length} tokens",
             "tokenizer": f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens",
             "text": f"`{spec}`, {corpus.characters('train'):,} characters",
@@ -362,7 +367,7 @@ class TrainingRun:
         start, origin = self.recipe.start, "random weights"
         if start.folder is not None:
             origin = f"the weights of `{start.folder}`"
-            facts["began from"] = f"`{start.folder}`, SHA-256 `{start.sha256}`"
+            facts |= start.facts
         return model_card(self.model, facts, origin, foreign=tokenizer.kind == "foreign")
 
     def log(self, report: StepReport) -> None:
@@ -430,7 +435,7 @@ class TrainingRun:
             **self.identity,
         }
         tensors: dict[str, dict[str, Tensor]] = {
-            "model": dict(self.model.named_parameters()),
+            "model": dict(trained(self.model)),
             "optimizer": self.optimizer.state(),
         }
         self.run.save(tensors, metadata, step=self.progress.step, keep=self.settings.keep)
@@ -444,10 +449,12 @@ class TrainingRun:
         """Write the best weights to model/, unless it has them."""
         if self._unsaved is None:
             return
-        state, card = self._unsaved
+        state, adapter, card = self._unsaved
         begin = time.monotonic()
         self.run.check_held()
         save_model(self.run.model_folder, self.model, self.text.tokenizer, card, state=state)
+        if adapter:
+            save_adapter(self.run.adapter_folder, self.model, adapter, self.recipe.start.folder)
         self._model_cost = time.monotonic() - begin
         self._unsaved = None
         if self.progress.step:

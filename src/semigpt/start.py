@@ -23,10 +23,10 @@ from semigpt.huggingface.folder import load_model, read_weights, weight_files, w
 from semigpt.huggingface.hub import local_folder
 from semigpt.huggingface.open import open_tokenizer
 from semigpt.language import _
-from semigpt.models import model_class, model_settings
-from semigpt.models.base import LanguageModel
+from semigpt.models import LADDER, model_class, model_settings
+from semigpt.models.base import LanguageModel, ModelSettings
 from semigpt.run_folder import RunFolder
-from semigpt.settings import to_table
+from semigpt.settings import check_positive, from_table, to_table
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "STARTER_FOLDER",
     "StartSettings",
     "begin_from",
+    "check_lora",
     "several_tokens",
     "with_model_of",
 ]
@@ -54,6 +55,7 @@ FREE = {"kind", "dropout"}
 FOREIGN_CONTEXT = 512
 FOREIGN_BATCH = 8
 FOREIGN_OPTIMIZER = {"optimizer": "adamw", "learning_rate": 3e-5, "weight_decay": 0.0}
+LORA_OPTIMIZER = {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 0.0}
 LOGITS = 100_000_000  # numbers, of a micro-batch
 
 
@@ -63,10 +65,27 @@ class StartSettings:
 
     folder: a run folder, a model folder, hf:USER/NAME, or `starter`, as it was typed
     sha256: the digest of its weights
+    lora: the rank of the adapters that are trained instead of the weights; None trains the weights
     """
 
     folder: str | None = None
     sha256: str | None = None
+    lora: int | None = None
+
+    def __post_init__(self) -> None:
+        check_positive(self, "lora")
+        if self.lora is not None and self.folder is None:
+            raise SettingsError(
+                "--lora trains a little beside the weights of a model: name the model with --from"
+            )
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the card of a model that began from another says of that."""
+        facts = {"began from": f"`{self.folder}`, SHA-256 `{self.sha256}`"}
+        if self.lora is not None:
+            facts["trained"] = f"LoRA of rank {self.lora}, merged into the weights"
+        return facts
 
     @property
     def model_folder(self) -> Path:
@@ -90,7 +109,7 @@ def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, A
 
     Raises SettingsError where they ask for another model or tokenizer than that.
     """
-    settings = StartSettings(folder=tables["start"]["folder"])
+    settings = from_table(StartSettings, tables["start"], "[start]")
     folder = settings.model_folder
     source, tokenizer = load_model(folder), open_tokenizer(folder)
     kind = tables["model"].get("kind", source.kind)
@@ -136,12 +155,15 @@ def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, A
     shape |= {key: tables["model"][key] for key in free & tables["model"].keys()}
     found = {
         **tables,
-        "start": {"folder": settings.folder, "sha256": weights_digest(folder)},
+        "start": {**tables["start"], "sha256": weights_digest(folder)},
         "tokenizer": {"kind": tokenizer.kind},
         "model": {**tables["model"], **shape, "kind": kind, "size": _size_of(source)},
     }
-    if tokenizer.kind == "foreign":
+    if settings.lora is not None:
+        found["optimizer"] = {**LORA_OPTIMIZER, **tables["optimizer"]}
+    elif tokenizer.kind == "foreign":
         found["optimizer"] = {**FOREIGN_OPTIMIZER, **tables["optimizer"]}
+    if tokenizer.kind == "foreign":
         logits = shape["context_length"] * tokenizer.vocab_size
         found["training"] = {**_batch(logits, tables["training"]), **tables["training"]}
     return found
@@ -166,6 +188,24 @@ def _size_of(model: LanguageModel) -> auto.Size:
         return abs(math.log(settings.parameter_count / model.settings.parameter_count))
 
     return min(auto.SIZES, key=distance)
+
+
+def check_lora(settings: StartSettings, kind: str, model: ModelSettings) -> None:
+    """Raise SettingsError where the adapters that are asked for do not go with a model."""
+    if settings.lora is None:
+        return
+    if not model.adapted_shapes:
+        small = {name: model_settings(name, model_class(name).small) for name in LADDER}
+        serves = [name for name, settings in small.items() if settings.adapted_shapes]
+        raise SettingsError(
+            f"--lora does not go with a {kind}: it serves {' and '.join(serves)}; leave it out"
+        )
+    smallest = min(map(min, model.adapted_shapes))
+    if settings.lora > smallest:
+        raise SettingsError(
+            f"--lora {settings.lora} is more than the {smallest} rows or columns of a matrix of "
+            f"{settings.folder}; ask for less, such as --lora {min(16, smallest)}"
+        )
 
 
 @torch.no_grad()
