@@ -158,7 +158,7 @@ def test_a_stopped_run_ends_in_the_same_bits_without_the_folder(tmp_path: Path, 
 
 
 BAD = {
-    "no model": ({"start": {"lora": 4}}, "--lora trains .*: name the model with --from"),
+    "no model": ({"start": {"lora": 4}}, "--lora trains .*: name it with --from"),
     "no rank": ({"start": {"folder": "starter", "lora": 0}}, "lora must be more than 0, not 0"),
     "a large rank": (
         {"start": {"folder": "starter", "lora": 129}},
@@ -166,7 +166,7 @@ BAD = {
     ),
     "a memory": (
         {"start": {"folder": "starter", "lora": 4}, "model": {"kind": "memory"}},
-        "--lora does not go with a memory: it serves blocks and gpt; leave it out",
+        "--lora does not go with a memory: it serves blocks, gpt; leave it out",
     ),
     "another rank": ({"start": {"folder": "starter", "lora": "4"}}, "lora .* a whole number"),
 }

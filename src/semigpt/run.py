@@ -24,8 +24,8 @@ from semigpt.evaluation.information import bits
 from semigpt.evaluation.surprisal import passages, surprisal
 from semigpt.export.page_file import write_run_page
 from semigpt.generation.engine import generate_text
-from semigpt.huggingface.adapter import adapter_state, save_adapter
 from semigpt.huggingface.folder import load_model, model_card, save_model
+from semigpt.huggingface.snapshot import Snapshot
 from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.parallel import ALONE, Group, Turn
@@ -177,8 +177,7 @@ class TrainingRun:
         self._model_cost = 0.0  # and the next writing of model/
         self._last_save = 0.0  # seconds that the last checkpoint took, model/ with it
         self._saved_at = 0.0  # of the run's clock
-        # The best weights, the adapters that they were merged from, and their card.
-        self._unsaved: tuple[dict[str, Tensor], dict[str, Tensor], str] | None = None
+        self._unsaved: Snapshot | None = None  # the best weights
         self.tokens_per_character = len(dataset.stream("validation")) / corpus.characters(
             "validation"
         )
@@ -286,8 +285,7 @@ class TrainingRun:
         evaluated = self.evaluate(measurement)
         start = self.recipe.start
         if start.lora is not None:  # the adapters change nothing yet
-            card = f"The model that this run began from: `{start.folder}`\n"
-            save_model(self.run.base_folder, self.model, self.text.tokenizer, card)
+            save_model(self.run.base_folder, self.model, self.text.tokenizer, start.base_card)
         if start.folder is not None:
             self.save()
         return evaluated
@@ -323,10 +321,8 @@ class TrainingRun:
         if result.best:
             self.best = estimate.loss
             self.optimizer.flush()
-            state = self.model.huggingface_state()
             card = self._card(step, self.progress.tokens_seen, result.bits_per_character)
-            weights = {name: tensor.clone() for name, tensor in state.items()}
-            self._unsaved = weights, adapter_state(self.model), card
+            self._unsaved = Snapshot.of(self.model, card)
             spent = self.saving_seconds + self._model_cost
             if spent <= auto.SAVING_FRACTION * self.progress.seconds or not step:
                 self._save_model()
@@ -449,12 +445,9 @@ class TrainingRun:
         """Write the best weights to model/, unless it has them."""
         if self._unsaved is None:
             return
-        state, adapter, card = self._unsaved
         begin = time.monotonic()
         self.run.check_held()
-        save_model(self.run.model_folder, self.model, self.text.tokenizer, card, state=state)
-        if adapter:
-            save_adapter(self.run.adapter_folder, self.model, adapter, self.recipe.start.folder)
+        self._unsaved.save(self.run, self.text.tokenizer, self.recipe.start.folder)
         self._model_cost = time.monotonic() - begin
         self._unsaved = None
         if self.progress.step:

@@ -76,7 +76,7 @@ class StartSettings:
         check_positive(self, "lora")
         if self.lora is not None and self.folder is None:
             raise SettingsError(
-                "--lora trains a little beside the weights of a model: name the model with --from"
+                _("--lora trains a little beside the weights of a model: name it with --from")
             )
 
     @property
@@ -86,6 +86,11 @@ class StartSettings:
         if self.lora is not None:
             facts["trained"] = f"LoRA of rank {self.lora}, merged into the weights"
         return facts
+
+    @property
+    def base_card(self) -> str:
+        """The card of base/, from which LoRA goes on."""
+        return f"The model that this run began from: `{self.folder}`\n"
 
     @property
     def model_folder(self) -> Path:
@@ -198,13 +203,22 @@ def check_lora(settings: StartSettings, kind: str, model: ModelSettings) -> None
         small = {name: model_settings(name, model_class(name).small) for name in LADDER}
         serves = [name for name, settings in small.items() if settings.adapted_shapes]
         raise SettingsError(
-            f"--lora does not go with a {kind}: it serves {' and '.join(serves)}; leave it out"
+            _("--lora does not go with a {kind}: it serves {known}; leave it out").format(
+                kind=kind, known=", ".join(serves)
+            )
         )
     smallest = min(map(min, model.adapted_shapes))
     if settings.lora > smallest:
         raise SettingsError(
-            f"--lora {settings.lora} is more than the {smallest} rows or columns of a matrix of "
-            f"{settings.folder}; ask for less, such as --lora {min(16, smallest)}"
+            _(
+                "--lora {rank} is more than the {smallest} rows or columns of a matrix of "
+                "{folder}; ask for less, such as --lora {advised}"
+            ).format(
+                rank=settings.lora,
+                smallest=smallest,
+                folder=settings.folder,
+                advised=min(16, smallest),
+            )
         )
 
 

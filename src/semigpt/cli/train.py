@@ -182,8 +182,10 @@ def add_start_flags(sub: Parser) -> None:
         "--lora",
         type=int,
         metavar="RANK",
-        help="with --from: train small matrices of this rank beside the weights, which saves "
-        "memory; model/ has them merged, adapter/ is a folder of peft's",
+        help=_(
+            "with --from: train small matrices of this rank beside the weights, which saves "
+            "memory; model/ has them merged, adapter/ is a folder of peft's"
+        ),
     )
     sub.add_argument(
         "--keep-vocabulary",

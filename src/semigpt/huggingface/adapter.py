@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semigpt.errors import CheckpointError
+from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.models.lora import ALPHA, adapters
 from semigpt.storage import write_files
@@ -57,14 +58,16 @@ def save_adapter(
         write_files(folder, files)
     except OSError as error:
         raise CheckpointError(
-            f"cannot save the adapter in {folder}: {error.strerror}; free some disk or choose "
-            "another --out"
+            _(
+                "cannot save the adapter in {folder}: {reason}; free some disk or choose another "
+                "--out"
+            ).format(folder=folder, reason=error.strerror)
         ) from None
 
 
 def _config(model: LanguageModel, base: str | None) -> dict[str, Any]:
     """What peft reads of a LoRA; the rest is as it has it by default."""
-    _, layer = next(adapters(model))
+    layer = next(layer for _name, layer in adapters(model))
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

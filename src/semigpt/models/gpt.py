@@ -216,9 +216,8 @@ class Attention(nn.Module):
 
     def _heads(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries `[B, H, T, D]`, keys and values `[B, K, T, D]`, normalized and rotated."""
-        B, T, _ = x_BTC.shape
-        heads_BTA = joined(x_BTC, (self.q_proj, self.k_proj, self.v_proj))
-        heads_BTHD = heads_BTA.view(B, T, -1, self.head_width)
+        (B, T, _), D = x_BTC.shape, self.head_width
+        heads_BTHD = joined(x_BTC, (self.q_proj, self.k_proj, self.v_proj)).view(B, T, -1, D)
         q, k, v = torch.split(
             heads_BTHD.transpose(1, 2), [self.num_heads, self.kv_heads, self.kv_heads], dim=1
         )
@@ -452,24 +451,20 @@ class GPT(LanguageModel):
             return super().next_logits(tokens_BT, cache)
         if cache.length == 0:
             tokens_BT = tokens_BT[:, -self.settings.context_length :]
-        elif (
-            tokens_BT.shape[1] > 1
-            and cache.length + tokens_BT.shape[1] > self.settings.context_length
-        ):
+        T = tokens_BT.shape[1]
+        if T > 1 and cache.length + T > self.settings.context_length:
             # Where the window slides, each token sees another window: one at a time.
             for token_B1 in torch.split(tokens_BT, 1, dim=1):
                 logits_BV = self.next_logits(token_B1, cache)
             return logits_BV
-        positions_T = torch.arange(
-            cache.length, cache.length + tokens_BT.shape[1], device=tokens_BT.device
-        )
+        positions_T = torch.arange(cache.length, cache.length + T, device=tokens_BT.device)
         cos_TD, sin_TD = rotary_table(positions_T, self.inverse_frequencies_P)
         rotary = (cos_TD.to(self.compute_dtype), sin_TD.to(self.compute_dtype))
         x_BTC = self._embedded(tokens_BT, cache).to(self.compute_dtype)
         for layer, block in enumerate(self.model.layers):
             x_BTC = block(x_BTC, rotary, cache, layer)
         hidden_BTC = self.model.norm(x_BTC)
-        cache.length += tokens_BT.shape[1]
+        cache.length += T
         return self._output(hidden_BTC[:, -1:], cache.recent(tokens_BT))[:, -1].float()
 
     def huggingface_config(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from semigpt.errors import TokenizerError
+from semigpt.language import _
 
 __all__ = ["check_patterns"]
 
@@ -87,25 +88,35 @@ def check_patterns(document: Mapping[str, Any]) -> None:
     )
     if len(steps) > MOST_STEPS or growth > LARGEST_GROWTH:
         raise TokenizerError(
-            f"it has more than {MOST_STEPS} steps, or makes a text more than {LARGEST_GROWTH:,} "
-            "times as long; take another model"
+            _(
+                "it has more than {steps} steps, or makes a text more than {times:,} times as "
+                "long; take another model"
+            ).format(steps=MOST_STEPS, times=LARGEST_GROWTH)
         )
     for pattern in (step["Regex"] for step in steps if isinstance(step.get("Regex"), str)):
         shown = pattern if len(pattern) <= 60 else f"{pattern[:60]}…"
         try:
             if len(pattern) > LONGEST:
-                raise _RefusedError(f"has {len(pattern):,} characters, more than {LONGEST:,}")
+                raise _RefusedError(
+                    _("has {length:,} characters, more than {most:,}").format(
+                        length=len(pattern), most=LONGEST
+                    )
+                )
             reader = _Reader(pattern)
             branches = reader.alternatives(0)
             if reader.place < len(pattern):
-                raise _RefusedError("has one parenthesis too many")
+                raise _RefusedError(_("has one parenthesis too many"))
             for branch in branches:
                 if _ways(branch, False, [0]) > MOST_WAYS:
-                    raise _RefusedError(f"has more than {MOST_WAYS:,} ways to match")
+                    raise _RefusedError(
+                        _("has more than {ways:,} ways to match").format(ways=MOST_WAYS)
+                    )
         except _RefusedError as reason:
             raise TokenizerError(
-                f"its pattern {shown!r} {reason}: semigpt takes those whose work on any text is "
-                "bounded; take a model whose tokenizer has a plainer one"
+                _(
+                    "its pattern {pattern!r} {reason}: semigpt takes those whose work on any text "
+                    "is bounded; take a model whose tokenizer has a plainer one"
+                ).format(pattern=shown, reason=reason)
             ) from None
 
 
@@ -138,7 +149,7 @@ def _ways(branch: list[_Item], followed: bool, unbounded: list[int]) -> int:
         if item.most is None and followed:
             unbounded[0] += 1
             if unbounded[0] > 1:
-                raise _RefusedError("repeats without bound twice before what must match")
+                raise _RefusedError(_("repeats without bound twice before what must match"))
             if _runs_across(item):
                 raise _RefusedError(
                     "repeats letters and spaces without bound before what must match"
@@ -156,7 +167,7 @@ def _runs_across(item: _Item) -> bool:
     try:
         replaced = normalizers.Replace(Regex(item.source), "\0")
     except Exception:  # the library's own, for a pattern that it does not take
-        raise _RefusedError("is not one that the library takes") from None
+        raise _RefusedError(_("is not one that the library takes")) from None
     return all(any(replaced.normalize_str(c) == "\0" for c in sample) for sample in SAMPLES)
 
 
@@ -169,7 +180,7 @@ class _Reader:
     def alternatives(self, depth: int) -> list[list[_Item]]:
         """As many alternatives as there are up to a closing parenthesis or the end."""
         if depth > DEEPEST:
-            raise _RefusedError(f"has groups more than {DEEPEST} deep")
+            raise _RefusedError(_("has groups more than {most} deep").format(most=DEEPEST))
         branches: list[list[_Item]] = [[]]
         while self.place < len(self.pattern) and self.pattern[self.place] != ")":
             if self.pattern[self.place] == "|":
@@ -186,15 +197,15 @@ class _Reader:
         if character == "(":
             opened = GROUP.match(self.pattern, begin)
             if opened is None:
-                raise _RefusedError("has a group of a kind that semigpt does not know")
+                raise _RefusedError(_("has a group of a kind that semigpt does not know"))
             self.place = opened.end()
             branches = self.alternatives(depth + 1)
             if self.place >= len(self.pattern):
-                raise _RefusedError("lacks a parenthesis")
+                raise _RefusedError(_("lacks a parenthesis"))
             self.place += 1
             looks = opened[1] is not None
             if looks and any(_endless(item) for branch in branches for item in branch):
-                raise _RefusedError("looks ahead or back without bound")
+                raise _RefusedError(_("looks ahead or back without bound"))
             return _Item(branches=branches, looks=looks)
         if character == "[":
             self._skip_class()
@@ -203,11 +214,13 @@ class _Reader:
             escape = ESCAPE.match(self.pattern, begin)
             name: str = (escape and escape[1]) or ""
             if escape is None or (name.isalnum() and name not in LETTERS + ANCHORS):
-                raise _RefusedError(f"has {self.pattern[begin : begin + 2]!r} in it")
+                raise _RefusedError(
+                    _("has {escape!r} in it").format(escape=self.pattern[begin : begin + 2])
+                )
             self.place = escape.end()
             return _Item(escape[0], looks=name != "" and name in ANCHORS)
         if character in "*+?":
-            raise _RefusedError("repeats nothing")
+            raise _RefusedError(_("repeats nothing"))
         self.place += 1
         return _Item(character, looks=character in "^$")
 
@@ -224,16 +237,16 @@ class _Reader:
         else:
             least, most = int(found[3] or 0), int(found[4])
         if max(least, most or 1) * item.copies > LARGEST_COUNT:
-            raise _RefusedError(f"counts to more than {LARGEST_COUNT:,}")
+            raise _RefusedError(_("counts to more than {most:,}").format(most=LARGEST_COUNT))
         if (most is None or most > 1) and (item.looks or item.varies):
-            raise _RefusedError("repeats what varies itself")
+            raise _RefusedError(_("repeats what varies itself"))
         item.least, item.most = least, most
         if self.pattern[self.place : self.place + 1] in ("?", "+"):
             if not found[1]:  # a quantifier of its own
-                raise _RefusedError("repeats what varies itself")
+                raise _RefusedError(_("repeats what varies itself"))
             self.place += 1
         if QUANTIFIER.match(self.pattern, self.place):
-            raise _RefusedError("repeats what varies itself")
+            raise _RefusedError(_("repeats what varies itself"))
         return item
 
     def _skip_class(self) -> None:
@@ -255,7 +268,7 @@ class _Reader:
                 if not depth:
                     return
             first = False
-        raise _RefusedError("lacks a bracket")
+        raise _RefusedError(_("lacks a bracket"))
 
 
 def _endless(item: _Item) -> bool:
