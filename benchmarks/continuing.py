@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,17 @@ import torch
 from semigpt.config import Recipe
 from semigpt.corpus.corpus import Corpus
 from semigpt.corpus.staging import prepare_corpus
-from semigpt.evaluation.evaluate import evaluate
+from semigpt.dataset import prepare_dataset
+from semigpt.evaluation.evaluate import total_information
 from semigpt.huggingface.open import open_run
 from semigpt.recipe import train
 from semigpt.run_folder import RunFolder
 
 OLD_CHARACTERS, OLD_TEST = 1_500_000, 60_000
 OLD_STEPS, NEW_STEPS = 1000, 120
-LAYERS = {64: 2, 128: 4, 256: 4}  # by width
-RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
-LORA_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+LAYERS = {32: 2, 64: 2, 128: 4}  # by width
+RATES = (3e-5, 3e-4, 1e-3, 3e-3, 1e-2)
+LORA_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 RANKS = (2, 8, 32)
 
 
@@ -118,8 +120,9 @@ def tell(work: Path, run: Path, *cells: str) -> None:
     bits = []
     for name in ("new", "old"):
         corpus = prepare_corpus(str(work / name))
-        found = evaluate(model, tokenizer, corpus, "test", counted_on=corpus, xz=False)
-        bits.append(f"{found.information.bits_per_character:.3f}")
+        stream = prepare_dataset(corpus, tokenizer).stream("test")
+        nats, _ = total_information(model, stream, begins_with_end_of_text=True)
+        bits.append(f"{nats / math.log(2) / corpus.characters('test'):.3f}")
     print("|", " | ".join([*cells, *bits]), "|", flush=True)
 
 
@@ -127,13 +130,14 @@ def forgetting(work: Path, widths: list[int]) -> None:
     print("| width | | steps | new text | old text |\n|---|---|---|---|---|")
     for width in widths:
         tell(work, old_net(work, width), str(width), "before", "")
-        plans = {
+        plans: dict[str, tuple[str, int, dict[str, Any]]] = {
             "new text alone": ("new", NEW_STEPS, {}),
             "a tenth of the characters old": ("new-10", NEW_STEPS * 10 // 9, {}),
             "a quarter": ("new-4", NEW_STEPS * 4 // 3, {}),
             "half": ("new-2", NEW_STEPS * 2, {}),
             "new text alone, rates x 0.1": (
-                *("new", NEW_STEPS),
+                "new",
+                NEW_STEPS,
                 {"learning_rate": 6e-4, "muon_learning_rate": 1.5e-3},
             ),
         }
@@ -150,8 +154,8 @@ def rates(work: Path, widths: list[int]) -> None:
         for rate in RATES:
             run = continued(work, width, f"all-{rate:g}", learning_rate=rate, **adamw)
             tell(work, run, str(width), "all weights", f"{rate:g}")
-        for rank in RANKS if width == 128 else RANKS[1:2]:
-            for rate in LORA_RATES if rank == 8 else LORA_RATES[2:4]:
+        for rank in RANKS if width == 64 else RANKS[1:2]:
+            for rate in LORA_RATES if rank == 8 else LORA_RATES[1:3]:
                 name = f"lora{rank}-{rate:g}"
                 run = continued(work, width, name, learning_rate=rate, lora=rank, **adamw)
                 tell(work, run, str(width), f"LoRA of rank {rank}", f"{rate:g}")

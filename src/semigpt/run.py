@@ -496,5 +496,5 @@ class TrainingRun:
     def _as_evaluated(self, best: Mapping[str, Any]) -> Evaluated:
         text = next(row["text"] for row in self.run.rows("samples") if row["step"] == best["step"])
         tokens = self.settings.eval_blocks * self.model.settings.context_length
-        estimate = LossEstimate(best["val_loss"], best["val_loss_se"], tokens)
+        estimate = LossEstimate(best["val_loss"], best.get("val_loss_se", math.inf), tokens)
         return Evaluated(best["step"], estimate, best["bits_per_character"], text, True)
