@@ -180,6 +180,16 @@ def test_bad_input_is_one_line(name: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_rates_are_by_width() -> None:
+    """Of the starter, whose width is 128: docs/choices.md#started-rate; what is asked for stays."""
+    start = {"folder": "starter", "lora": 8}
+    optimizer = Recipe.from_tables({"start": start}).optimizer
+    found = optimizer.optimizer, optimizer.learning_rate, optimizer.weight_decay
+    assert found == ("adamw", 0.0047, 0.0)
+    asked = Recipe.from_tables({"start": start, "optimizer": {"learning_rate": 1e-3}})
+    assert asked.optimizer.learning_rate == 1e-3
+
+
 def test_a_bigram_has_nothing_to_adapt(
     tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,12 +50,12 @@ FLAGS = {
 }
 # Keys of [model] that are not a shape of weights.
 FREE = {"kind", "dropout"}
-# Of a model that others trained: its context takes too much memory, our rates are for our sizes,
-# and its vocabulary makes the logits the largest thing there is.
+# Of a model that others trained: its context takes too much memory, and its vocabulary makes the
+# logits the largest thing there is.
 FOREIGN_CONTEXT = 512
 FOREIGN_BATCH = 8
-FOREIGN_OPTIMIZER = {"optimizer": "adamw", "learning_rate": 3e-5, "weight_decay": 0.0}
-LORA_OPTIMIZER = {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 0.0}
+# AdamW's rate times the width, of all weights and of LoRA's; docs/choices.md#started-rate.
+FOREIGN_RATE, LORA_RATE = 0.2, 0.6
 LOGITS = 100_000_000  # numbers, of a micro-batch
 
 
@@ -164,10 +164,10 @@ def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, A
         "tokenizer": {"kind": tokenizer.kind},
         "model": {**tables["model"], **shape, "kind": kind, "size": _size_of(source)},
     }
-    if settings.lora is not None:
-        found["optimizer"] = {**LORA_OPTIMIZER, **tables["optimizer"]}
-    elif tokenizer.kind == "foreign":
-        found["optimizer"] = {**FOREIGN_OPTIMIZER, **tables["optimizer"]}
+    if settings.lora is not None or tokenizer.kind == "foreign":
+        rate = (FOREIGN_RATE if settings.lora is None else LORA_RATE) / shape["width"]
+        adamw = {"optimizer": "adamw", "learning_rate": float(f"{rate:.2g}"), "weight_decay": 0.0}
+        found["optimizer"] = {**adamw, **tables["optimizer"]}
     if tokenizer.kind == "foreign":
         logits = shape["context_length"] * tokenizer.vocab_size
         found["training"] = {**_batch(logits, tables["training"]), **tables["training"]}

@@ -27,7 +27,7 @@ from semigpt.system import is_hollow
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["check_digests", "opened", "read_header", "read_tensors", "with_digests"]
+__all__ = ["check_digests", "digested", "opened", "read_header", "read_tensors", "with_digests"]
 
 # README.md is left out: it is there to be written in.
 SAVED_WITH = (
@@ -44,8 +44,16 @@ BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16"
 
 
 def with_digests(content: bytes, folder: Path, files: Mapping[str, bytes]) -> bytes:
-    """The bytes of a safetensors file with the digests of itself and of the files saved with it in
-    its metadata: `files`, which are about to be written to `folder`, and those that are there.
+    """The bytes that `digested` gives, in one."""
+    return b"".join(digested(content, folder, files))
+
+
+def digested(
+    content: bytes, folder: Path, files: Mapping[str, bytes]
+) -> tuple[bytes, memoryview[int]]:
+    """The header, and the rest as it is in `content`, of a safetensors file with the digests of
+    itself and of the files saved with it in its metadata: `files`, which are about to be written to
+    `folder`, and those that are there.
 
     Its own digest is that of the file with 64 zeros in the digest's place. The metadata is written
     in order: the library's own order changes from process to process, and the same model must give
@@ -71,7 +79,7 @@ def with_digests(content: bytes, folder: Path, files: Mapping[str, bytes]) -> by
     head, body = struct.pack("<Q", len(text)) + text, memoryview(content)[8 + size :]
     digest = hashlib.sha256(head)
     digest.update(body)
-    return head.replace(UNKNOWN.encode(), digest.hexdigest().encode(), 1) + body
+    return head.replace(UNKNOWN.encode(), digest.hexdigest().encode(), 1), body
 
 
 @contextlib.contextmanager

@@ -210,9 +210,10 @@ def forecast_run(
     disk = FLOAT_BYTES * frozen  # the base of an adapter
     optimizer_bytes = sum(tensor.nbytes for tensor in optimizer.state().values())
     checkpoint = FLOAT_BYTES * trained + optimizer_bytes
-    # Writing model/ takes two copies of the weights in memory.
+    # Writing model/ takes a copy of the best weights, in whose place the rehearsal has had another
+    # model.
     memory = peak_memory(model.device) + (
-        2 * FLOAT_BYTES * parameters if model.device.type == "cpu" else 0
+        FLOAT_BYTES * parameters if model.device.type == "cpu" else 0
     )
     blocks = (len(dataset.stream("train")) - 1) // context_length
     return Forecast(
