@@ -128,6 +128,12 @@ def test_a_run_folder_has_the_base_the_adapter_and_both_merged(
         names = {key.removeprefix("base_model.model.").rsplit(".lora_")[0] for key in saved}
         assert changed == {f"{name}.weight" for name in names}
         assert {name.rsplit(".")[-1] for name in names} == set(config["target_modules"])
+        for name in names:  # what peft computes
+            low, high = (saved[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
+            added = config["lora_alpha"] / config["r"] * (high @ low)
+            added = added.T if config["fan_in_fan_out"] else added
+            weights = (net.state_dict()[f"{name}.weight"] for net in (base, merged))
+            torch.testing.assert_close(next(weights) + added, next(weights), atol=1e-6, rtol=0)
         peft = pytest.importorskip("peft")
         theirs = peft.PeftModel.from_pretrained(base, run.adapter_folder).eval()
         torch.testing.assert_close(theirs(ids).logits, expected, atol=1e-4, rtol=0)

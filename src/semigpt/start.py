@@ -164,7 +164,7 @@ def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, A
         "tokenizer": {"kind": tokenizer.kind},
         "model": {**tables["model"], **shape, "kind": kind, "size": _size_of(source)},
     }
-    if settings.lora is not None or tokenizer.kind == "foreign":
+    if "width" in shape and (settings.lora is not None or tokenizer.kind == "foreign"):
         rate = (FOREIGN_RATE if settings.lora is None else LORA_RATE) / shape["width"]
         adamw = {"optimizer": "adamw", "learning_rate": float(f"{rate:.2g}"), "weight_decay": 0.0}
         found["optimizer"] = {**adamw, **tables["optimizer"]}

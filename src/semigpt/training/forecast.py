@@ -210,8 +210,8 @@ def forecast_run(
     disk = FLOAT_BYTES * frozen  # the base of an adapter
     optimizer_bytes = sum(tensor.nbytes for tensor in optimizer.state().values())
     checkpoint = FLOAT_BYTES * trained + optimizer_bytes
-    # Writing model/ takes a copy of the best weights, in whose place the rehearsal has had another
-    # model.
+    # At the end the best weights are read, in two copies; in the place of one the rehearsal has had
+    # another model.
     memory = peak_memory(model.device) + (
         FLOAT_BYTES * parameters if model.device.type == "cpu" else 0
     )
