@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from conftest import small_model
 from semigpt.errors import CheckpointError
 from semigpt.huggingface.folder import load_model, model_card, save_model
+from semigpt.huggingface.integrity import serialized, with_digests
 from semigpt.models import build_model
 from semigpt.models.base import LanguageModel
 from semigpt.tokenizers import CharTokenizer, load_tokenizer
@@ -34,6 +36,13 @@ def saved(folder: Path, rung: str, tokenizer: CharTokenizer, **settings: object)
             parameter += 0.05 * torch.randn_like(parameter)
     save_model(folder, model, tokenizer, model_card(model, {}))
     return model
+
+
+def test_what_is_written_without_copies_is_what_the_library_writes(tmp_path: Path) -> None:
+    weights = {"b": torch.randn(3, 4), "a": torch.randn(5), "c": torch.randn(4, 6).t()}
+    whole = {name: tensor.contiguous() for name, tensor in weights.items()}
+    theirs = with_digests(save(whole, metadata={"format": "pt"}), tmp_path, {})
+    assert b"".join(serialized(weights, tmp_path, {})) == theirs
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from semigpt.settings import (
     nearest,
     to_table,
 )
-from semigpt.start import StartSettings, with_model_of
+from semigpt.start import StartSettings, check_lora, with_model_of
 from semigpt.tokenizers import Tokenizer
 from semigpt.tokenizers.base import AnyKind
 from semigpt.training.optimizer import OptimizerSettings, learning_rate_scale
@@ -213,6 +213,7 @@ class Recipe:
             defaulted=frozenset(defaulted),
         )
         recipe.sample.sampling()
+        check_lora(recipe.start, kind, recipe.model)
         return recipe
 
     @property

@@ -34,7 +34,7 @@ def what_next(recipe: Recipe, finished: Finished) -> str:
         cure = _("it was still learning: semigpt train --resume {run} --minutes +{minutes}").format(
             run=run, minutes=minutes
         )
-    if recipe.model.ngram_order is None:
+    if recipe.model.ngram_order is None and recipe.start.lora is None:
         return _(
             "{above}: --memory keeps such counts beside the net and is as a rule below them in the "
             "same time; without, {cure}"

@@ -28,11 +28,13 @@ from semigpt.errors import CorpusError, SettingsError
 from semigpt.evaluation.baselines import COUNTED_TOKENS
 from semigpt.evaluation.counting import describe
 from semigpt.evaluation.evaluate import check_split
+from semigpt.huggingface.folder import load_model
 from semigpt.huggingface.open import open_tokenizer
 from semigpt.language import _
 from semigpt.law import Learner, expected_bits, law_error
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.models.lora import adapt
 from semigpt.models.memory import MemoryGPT
 from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts
@@ -280,16 +282,25 @@ def counted(
 
 
 def fresh_model(
-    recipe: Recipe, device: torch.device, counts: Counts | None, *, restored: bool = False
+    recipe: Recipe,
+    device: torch.device,
+    counts: Counts | None,
+    *,
+    restored: RunFolder | None = None,
 ) -> LanguageModel:
     """The model that the recipe begins with; `counts` are for the rung that holds them.
 
-    restored: a checkpoint is going to be loaded into it, so no other weights need be
+    restored: the run whose checkpoint, where it has one, is going to be loaded into the model
     """
     torch.manual_seed(recipe.training.seed)
-    model = recipe.build_model().to(device)
-    if recipe.start.folder is not None and not restored:
-        begin_from(model, recipe.start)
+    model, start = recipe.build_model().to(device), recipe.start
+    if restored is None or not restored.has_checkpoints:
+        if start.folder is not None:
+            begin_from(model, start)
+    elif start.lora is not None:  # a checkpoint holds what is trained
+        model.load_huggingface_state(load_model(restored.base_folder).huggingface_state())
+    if start.lora is not None:
+        adapt(model, start.lora)
     if isinstance(model, MemoryGPT) and counts is not None:
         model.set_counts(counts)
     if isinstance(model, GPT):
@@ -356,7 +367,7 @@ def with_outlook(
     training, model = recipe.training, recipe.model
     own_batch = -(-training.batch_size // processes)
     timed_by_clock = training.minutes is not None and recipe.machine.compile is not True
-    if timed_by_clock and isinstance(model, GPTSettings):
+    if timed_by_clock and isinstance(model, GPTSettings) and recipe.start.lora is None:
         kept = measured_speed(recipe.machine).seconds(model, own_batch)
         corrected(recipe.machine, kept, forecast.seconds_per_step)
     if "tokenizer" not in recipe.rung.auto or recipe.start.folder is not None:

@@ -151,7 +151,7 @@ def train(
                 )
             run = RunFolder.create(folder, recipe.tables())
             held.callback(run.unlock)
-        model = fresh_model(recipe, device, counts, restored=run.has_checkpoints)
+        model = fresh_model(recipe, device, counts, restored=run)
         optimizer = Optimizer(model, recipe.optimizer)
         step = make_step(model, recipe.machine, teacher)
         training = TrainingRun(run, recipe, text, model, optimizer, forecast)
@@ -208,7 +208,7 @@ def follow(group: Processes) -> None:
         recipe, text = run_to_end(prepare(recipe, run=run))
         counts, teacher = counted(recipe, text.dataset, device)
         checkpoint, progress = run.newest(), Progress()
-        model = fresh_model(recipe, device, counts, restored=checkpoint is not None)
+        model = fresh_model(recipe, device, counts, restored=run)
         optimizer = Optimizer(model, recipe.optimizer)
         step = make_step(model, recipe.machine, teacher)
         if checkpoint is not None:
@@ -304,6 +304,7 @@ def check_fits(recipe: Recipe, folder: Path, device: torch.device) -> None:
     check_resources(
         *(recipe.model, recipe.training, recipe.optimizer, folder, device),
         from_model=recipe.start.folder is not None,
+        lora=recipe.start.lora,
     )
 
 

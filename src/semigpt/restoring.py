@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from semigpt.errors import CheckpointError
 from semigpt.language import _
@@ -17,7 +18,7 @@ from semigpt.training.adamw import check_like
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Progress
 
-__all__ = ["check_arithmetic", "check_same", "progress_of", "restore"]
+__all__ = ["check_arithmetic", "check_same", "progress_of", "restore", "trained"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +34,17 @@ def progress_of(checkpoint: Checkpoint) -> Progress:
     return progress
 
 
+def trained(model: LanguageModel) -> dict[str, nn.Parameter]:
+    """What a checkpoint holds of a model: all its parameters, or LoRA's."""
+    return {name: own for name, own in model.named_parameters() if own.requires_grad}
+
+
 @torch.no_grad()
 def restore(model: LanguageModel, optimizer: Optimizer, checkpoint: Checkpoint) -> None:
     """Put a checkpoint's numbers in place, bit for bit. Raises LookupError, ValueError or
     RuntimeError for those of another model.
     """
-    for name, parameter in model.named_parameters():
+    for name, parameter in trained(model).items():
         check_like(name, checkpoint.tensors["model"][name], parameter)
         parameter.copy_(checkpoint.tensors["model"][name])
     optimizer.load_state(checkpoint.tensors["optimizer"])

@@ -24,11 +24,12 @@ from semigpt.evaluation.portrait import portrait
 from semigpt.export.page_file import write_run_page
 from semigpt.generation.engine import generate_text
 from semigpt.huggingface.folder import load_model, model_card, save_model
+from semigpt.huggingface.snapshot import Snapshot
 from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.parallel import ALONE, Group, Turn
 from semigpt.report.page import write_report
-from semigpt.restoring import check_arithmetic, check_same, progress_of, restore
+from semigpt.restoring import check_arithmetic, check_same, progress_of, restore, trained
 from semigpt.resuming import no_checkpoint
 from semigpt.run_events import BaselinesMeasured, Evaluated, Finished, Prepared
 from semigpt.run_folder import Checkpoint, RunFolder
@@ -122,9 +123,7 @@ class TrainingRun:
         self._model_cost = 0.0  # and the next writing of model/
         self._last_save = 0.0  # seconds that the last checkpoint took, model/ with it
         self._saved_at = 0.0  # of the run's clock
-        self._unsaved: tuple[dict[str, Tensor], str] | None = (
-            None  # the best weights, and their card
-        )
+        self._unsaved: Snapshot | None = None  # the best weights
         self.tokens_per_character = len(dataset.stream("validation")) / corpus.characters(
             "validation"
         )
@@ -140,7 +139,7 @@ class TrainingRun:
             "forecast": None if forecast is None else asdict(forecast),
             "baselines": None if self.baselines is None else self.baselines.as_dict(),
             "source_entropy": self.source_entropy,
-            "parameters": model.parameter_count(),
+            "parameters": model.settings.parameter_count,
             "tokens_per_character": self.tokens_per_character,
             "corpus": {
                 "spec": corpus.spec,
@@ -230,7 +229,10 @@ class TrainingRun:
         from then on needs nothing but its own folder.
         """
         evaluated = self.evaluate(measurement)
-        if self.recipe.start.folder is not None:
+        start = self.recipe.start
+        if start.lora is not None:  # the adapters change nothing yet
+            save_model(self.run.base_folder, self.model, self.text.tokenizer, start.base_card)
+        if start.folder is not None:
             self.save()
         return evaluated
 
@@ -265,9 +267,8 @@ class TrainingRun:
         if result.best:
             self.best = estimate.loss
             self.optimizer.flush()
-            state = self.model.huggingface_state()
             card = self._card(step, self.progress.tokens_seen, result.bits_per_character)
-            self._unsaved = {name: tensor.clone() for name, tensor in state.items()}, card
+            self._unsaved = Snapshot.of(self.model, card)
             spent = self.saving_seconds + self._model_cost
             if spent <= auto.SAVING_FRACTION * self.progress.seconds or not step:
                 self._save_model()
@@ -298,7 +299,7 @@ class TrainingRun:
             f"{self.baselines.bigram:.3f} by a bigram)"
         )
         facts = {
-            "parameters": f"{self.model.parameter_count():,}",
+            "parameters": f"{self.model.settings.parameter_count:,}",
             "context length": f"{self.model.settings.context_length} tokens",
             "tokenizer": f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens",
             "text": f"`{spec}`, {corpus.characters('train'):,} characters",
@@ -308,7 +309,7 @@ class TrainingRun:
         start, origin = self.recipe.start, "random weights"
         if start.folder is not None:
             origin = f"the weights of `{start.folder}`"
-            facts["began from"] = f"`{start.folder}`, SHA-256 `{start.sha256}`"
+            facts |= start.facts
         return model_card(self.model, facts, origin, foreign=tokenizer.kind == "foreign")
 
     def log(self, report: StepReport) -> None:
@@ -376,7 +377,7 @@ class TrainingRun:
             **self.identity,
         }
         tensors: dict[str, dict[str, Tensor]] = {
-            "model": dict(self.model.named_parameters()),
+            "model": dict(trained(self.model)),
             "optimizer": self.optimizer.state(),
         }
         self.run.save(tensors, metadata, step=self.progress.step, keep=self.settings.keep)
@@ -390,10 +391,9 @@ class TrainingRun:
         """Write the best weights to model/, unless it has them."""
         if self._unsaved is None:
             return
-        state, card = self._unsaved
         begin = time.monotonic()
         self.run.check_held()
-        save_model(self.run.model_folder, self.model, self.text.tokenizer, card, state=state)
+        self._unsaved.save(self.run, self.text.tokenizer, self.recipe.start.folder)
         self._model_cost = time.monotonic() - begin
         self._unsaved = None
         if self.progress.step:
@@ -441,5 +441,5 @@ class TrainingRun:
     def _as_evaluated(self, best: Mapping[str, Any]) -> Evaluated:
         text = next(row["text"] for row in self.run.rows("samples") if row["step"] == best["step"])
         tokens = self.settings.eval_blocks * self.model.settings.context_length
-        estimate = LossEstimate(best["val_loss"], best["val_loss_se"], tokens)
+        estimate = LossEstimate(best["val_loss"], best.get("val_loss_se", math.inf), tokens)
         return Evaluated(best["step"], estimate, best["bits_per_character"], text, True)

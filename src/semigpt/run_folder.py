@@ -8,6 +8,7 @@
       samples.jsonl    what the model wrote at each evaluation
       metadata.json    for the report: baselines, sizes, what `evaluation.portrait` shows
       model/           the Hugging Face folder
+      base/, adapter/  of LoRA: the model begun from, and what was trained beside it, for peft
       report.html
       model.html       the model itself, to be opened in a browser
       checkpoints/step-00000500/
@@ -69,6 +70,7 @@ UNFINISHED = re.compile(r"\.step-\d{8,}\.\d+(\.old)?\.partial")
 MODEL_FILES = (
     *("config.json", "generation_config.json", "README.md", "model.safetensors"),
     *("tokenizer.json", "tokenizer_config.json", "counts.safetensors"),
+    *("adapter_config.json", "adapter_model.safetensors"),
 )
 LARGEST_METADATA = 16 << 20  # bytes; a portrait of sixteen heads takes 45,000
 
@@ -81,6 +83,7 @@ class RunFolder:
         self.config_file = path / "config.toml"
         self.legs_folder = path / "legs"
         self.model_folder = path / "model"
+        self.base_folder, self.adapter_folder = path / "base", path / "adapter"
         self.checkpoints = path / "checkpoints"
         self.logs = {name: path / f"{name}.jsonl" for name in ("metrics", "timings", "samples")}
         self.metadata_file = path / "metadata.json"
@@ -308,14 +311,10 @@ class RunFolder:
             )
 
     def size(self) -> int:
-        """Bytes of the checkpoints and of model/."""
-        folders = (self.checkpoints, self.model_folder)
-        return sum(
-            path.stat().st_size
-            for folder in folders
-            for path in folder.rglob("*")
-            if path.is_file()
-        )
+        """Bytes of the checkpoints and of the models."""
+        folders = (self.checkpoints, self.model_folder, self.base_folder, self.adapter_folder)
+        files = (path for folder in folders for path in folder.rglob("*"))
+        return sum(path.stat().st_size for path in files if path.is_file())
 
     # Checkpoints
 
@@ -472,4 +471,5 @@ class RunFolder:
             if UNFINISHED.fullmatch(left.name):
                 shutil.rmtree(left, ignore_errors=True)
         remove_partial(self.path, ("config.toml", "metadata.json", "report.html", "model.html"))
-        remove_partial(self.model_folder, MODEL_FILES)
+        for folder in (self.model_folder, self.base_folder, self.adapter_folder):
+            remove_partial(folder, MODEL_FILES)

@@ -23,10 +23,10 @@ from semigpt.huggingface.folder import load_model, read_weights, weight_files, w
 from semigpt.huggingface.hub import local_folder
 from semigpt.huggingface.open import open_tokenizer
 from semigpt.language import _
-from semigpt.models import model_class, model_settings
-from semigpt.models.base import LanguageModel
+from semigpt.models import LADDER, model_class, model_settings
+from semigpt.models.base import LanguageModel, ModelSettings
 from semigpt.run_folder import RunFolder
-from semigpt.settings import to_table
+from semigpt.settings import check_positive, from_table, to_table
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "STARTER_FOLDER",
     "StartSettings",
     "begin_from",
+    "check_lora",
     "several_tokens",
     "with_model_of",
 ]
@@ -49,11 +50,12 @@ FLAGS = {
 }
 # Keys of [model] that are not a shape of weights.
 FREE = {"kind", "dropout"}
-# Of a model that others trained: its context takes too much memory, our rates are for our sizes,
-# and its vocabulary makes the logits the largest thing there is.
+# Of a model that others trained: its context takes too much memory, and its vocabulary makes the
+# logits the largest thing there is.
 FOREIGN_CONTEXT = 512
 FOREIGN_BATCH = 8
-FOREIGN_OPTIMIZER = {"optimizer": "adamw", "learning_rate": 3e-5, "weight_decay": 0.0}
+# AdamW's rate times the width, of all weights and of LoRA's; docs/choices.md#started-rate.
+FOREIGN_RATE, LORA_RATE = 0.2, 0.6
 LOGITS = 100_000_000  # numbers, of a micro-batch
 
 
@@ -63,10 +65,32 @@ class StartSettings:
 
     folder: a run folder, a model folder, hf:USER/NAME, or `starter`, as it was typed
     sha256: the digest of its weights
+    lora: the rank of the adapters that are trained instead of the weights; None trains the weights
     """
 
     folder: str | None = None
     sha256: str | None = None
+    lora: int | None = None
+
+    def __post_init__(self) -> None:
+        check_positive(self, "lora")
+        if self.lora is not None and self.folder is None:
+            raise SettingsError(
+                _("--lora trains a little beside the weights of a model: name it with --from")
+            )
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the card of a model that began from another says of that."""
+        facts = {"began from": f"`{self.folder}`, SHA-256 `{self.sha256}`"}
+        if self.lora is not None:
+            facts["trained"] = f"LoRA of rank {self.lora}, merged into the weights"
+        return facts
+
+    @property
+    def base_card(self) -> str:
+        """The card of base/, from which LoRA goes on."""
+        return f"The model that this run began from: `{self.folder}`\n"
 
     @property
     def model_folder(self) -> Path:
@@ -90,7 +114,7 @@ def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, A
 
     Raises SettingsError where they ask for another model or tokenizer than that.
     """
-    settings = StartSettings(folder=tables["start"]["folder"])
+    settings = from_table(StartSettings, tables["start"], "[start]")
     folder = settings.model_folder
     source, tokenizer = load_model(folder), open_tokenizer(folder)
     kind = tables["model"].get("kind", source.kind)
@@ -136,12 +160,15 @@ def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, A
     shape |= {key: tables["model"][key] for key in free & tables["model"].keys()}
     found = {
         **tables,
-        "start": {"folder": settings.folder, "sha256": weights_digest(folder)},
+        "start": {**tables["start"], "sha256": weights_digest(folder)},
         "tokenizer": {"kind": tokenizer.kind},
         "model": {**tables["model"], **shape, "kind": kind, "size": _size_of(source)},
     }
+    if "width" in shape and (settings.lora is not None or tokenizer.kind == "foreign"):
+        rate = (FOREIGN_RATE if settings.lora is None else LORA_RATE) / shape["width"]
+        adamw = {"optimizer": "adamw", "learning_rate": float(f"{rate:.2g}"), "weight_decay": 0.0}
+        found["optimizer"] = {**adamw, **tables["optimizer"]}
     if tokenizer.kind == "foreign":
-        found["optimizer"] = {**FOREIGN_OPTIMIZER, **tables["optimizer"]}
         logits = shape["context_length"] * tokenizer.vocab_size
         found["training"] = {**_batch(logits, tables["training"]), **tables["training"]}
     return found
@@ -166,6 +193,33 @@ def _size_of(model: LanguageModel) -> auto.Size:
         return abs(math.log(settings.parameter_count / model.settings.parameter_count))
 
     return min(auto.SIZES, key=distance)
+
+
+def check_lora(settings: StartSettings, kind: str, model: ModelSettings) -> None:
+    """Raise SettingsError where the adapters that are asked for do not go with a model."""
+    if settings.lora is None:
+        return
+    if not model.adapted_shapes:
+        small = {name: model_settings(name, model_class(name).small) for name in LADDER}
+        serves = [name for name, settings in small.items() if settings.adapted_shapes]
+        raise SettingsError(
+            _("--lora does not go with a {kind}: it serves {known}; leave it out").format(
+                kind=kind, known=", ".join(serves)
+            )
+        )
+    smallest = min(map(min, model.adapted_shapes))
+    if settings.lora > smallest:
+        raise SettingsError(
+            _(
+                "--lora {rank} is more than the {smallest} rows or columns of a matrix of "
+                "{folder}; ask for less, such as --lora {advised}"
+            ).format(
+                rank=settings.lora,
+                smallest=smallest,
+                folder=settings.folder,
+                advised=min(16, smallest),
+            )
+        )
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -127,9 +127,10 @@ def sha256_file(path: Path, length: int | None = None) -> str:
         return found.hexdigest()
 
 
-def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+def write_files(folder: Path, contents: Mapping[str, bytes | Sequence[bytes | memoryview]]) -> None:
     """Replace files of a folder so that a reader, or a crash, sees each old or new, and whole.
 
+    A large content may be in parts, which need not be copied together.
     All are on the disk before the first gets its name, and get their names in the order given:
     between two states of the folder lie microseconds. Raises OSError, having changed nothing but
     where the disk fails in these.
@@ -138,7 +139,7 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     try:
         for name, content in contents.items():
             with temporary[name].open("xb") as file:
-                file.write(content)
+                file.writelines([content] if isinstance(content, bytes) else content)
                 file.flush()
                 os.fsync(file.fileno())
         for name, path in temporary.items():

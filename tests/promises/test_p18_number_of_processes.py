@@ -17,8 +17,12 @@ from hypothesis import strategies as st
 
 from semigpt.cli import main
 from semigpt.errors import SettingsError
+from semigpt.huggingface.folder import save_model
+from semigpt.models import build_model
+from semigpt.models.gpt import GPT
 from semigpt.parallel import Place, TreeSum, check_lanes, place_of
 from semigpt.studies.crash_test import compared_files, small_tables
+from semigpt.tokenizers import ByteTokenizer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
 
@@ -63,6 +67,11 @@ def test_folders_of_one_two_and_four_processes_are_the_same(tmp_path: Path) -> N
         "blocks": tables("blocks"),
     }
     trained["gpt"]["training"]["teacher"] = "counts"
+    bytes_alone = ByteTokenizer()
+    net = build_model("gpt", bytes_alone.vocab_size, GPT.small)
+    save_model(tmp_path / "net", net, bytes_alone, "")
+    start = {"folder": str(tmp_path / "net"), "lora": 2}
+    trained["lora"] = {**tables("gpt"), "tokenizer": {}, "model": {}, "start": start}
     done = subprocess.run(
         [sys.executable, "-c", FOLDERS, str(tmp_path), json.dumps(trained)],
         capture_output=True,

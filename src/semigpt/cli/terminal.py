@@ -183,6 +183,10 @@ class TrainingDisplay:
             length = _("in {time} about {steps:,} steps").format(
                 time=readable_time(forecast.seconds), steps=forecast.steps
             )
+        saved = ""
+        if forecast.saved_memory:
+            less = readable_bytes(forecast.saved_memory)
+            saved = _(" (LoRA saves {memory})").format(memory=less)
         self.console.print(
             _(
                 "[bold]forecast[/] {length}, {epochs:.2g} epochs, "
@@ -191,7 +195,7 @@ class TrainingDisplay:
             ).format(
                 length=length,
                 epochs=forecast.epochs,
-                memory=readable_bytes(forecast.memory),
+                memory=readable_bytes(forecast.memory) + saved,
                 disk=readable_bytes(forecast.disk),
             )
             + (_("; dropout {dropout:g}").format(dropout=event.dropout) if event.dropout else "")

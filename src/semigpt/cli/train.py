@@ -192,6 +192,15 @@ def add_start_flags(sub: Parser) -> None:
         ),
     )
     sub.add_argument(
+        "--lora",
+        type=int,
+        metavar="RANK",
+        help=_(
+            "with --from: train small matrices of this rank beside the weights, which saves "
+            "memory; model/ has them merged, adapter/ is a folder of peft's"
+        ),
+    )
+    sub.add_argument(
         "--keep-vocabulary",
         choices=("used",),
         help=_("with --from: only the tokens that the text needs, of a model of others"),
@@ -384,6 +393,7 @@ def recipe_tables(
         "model.kind": "memory" if options.memory else options.model,
         "model.size": options.size,
         "start.folder": options.start,
+        "start.lora": options.lora,
         "training.steps": options.steps,
         "training.tokens": options.tokens,
         "training.minutes": options.minutes,

@@ -24,6 +24,7 @@ from semigpt.generation.quantize import PRECISIONS, Precision, quantize, rounded
 from semigpt.language import _
 from semigpt.models.base import Cache, LanguageModel
 from semigpt.models.gpt import GPT
+from semigpt.models.lora import adapters
 from semigpt.native.decode import NativeDecoder, NativeUnavailableError, library
 from semigpt.native.decode_weights import DecoderWeights, LayerWeights, Matrix, interleave, pack
 from semigpt.settings import check_choice
@@ -172,7 +173,8 @@ def make_decoder(
         uses it
     """
     check_choice("precision", precision, PRECISIONS)
-    runs_natively = type(model) is GPT and model.settings.in_c and model.device.type == "cpu"
+    plain = type(model) is GPT and model.settings.in_c and not any(adapters(model))
+    runs_natively = plain and model.device.type == "cpu"
     if native and not runs_natively:
         raise NativeUnavailableError(
             _("a {kind} of this shape on {type} is decoded by PyTorch only").format(

@@ -26,7 +26,7 @@ from semigpt.huggingface.integrity import (
     opened,
     read_header,
     read_tensors,
-    with_digests,
+    serialized,
 )
 from semigpt.language import _
 from semigpt.models import LADDER, model_class
@@ -98,7 +98,7 @@ def save_model(
     files = {name: content for name, content in files.items() if not _holds(folder / name, content)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        content = with_digests(save(weights, metadata={"format": "pt"}), folder, files)
+        content = serialized(weights, folder, files)
         write_files(folder, {**files, WEIGHTS: content})
     except OSError as error:
         raise CheckpointError(

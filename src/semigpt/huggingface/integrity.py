@@ -14,7 +14,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from semigpt.system import is_hollow
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["check_digests", "opened", "read_header", "read_tensors", "with_digests"]
+__all__ = ["check_digests", "opened", "read_header", "read_tensors", "serialized", "with_digests"]
 
 # README.md is left out: it is there to be written in.
 SAVED_WITH = (
@@ -43,6 +43,22 @@ ALIGNMENT = 8
 BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "U8": 8}
 
 
+def serialized(
+    weights: Mapping[str, Tensor], folder: Path, files: Mapping[str, bytes]
+) -> list[bytes | memoryview]:
+    """A safetensors file of float32 tensors on the CPU, with digests as `with_digests` gives them:
+    its header and then the tensors as they lie in memory, so that a large model is not copied.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    body: list[memoryview] = []
+    begin = 0
+    for name, tensor in sorted(weights.items()):
+        places = [begin, begin := begin + tensor.nbytes]
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": places}
+        body.append(tensor.contiguous().flatten().numpy().data.cast("B"))
+    return [_digested(header, body, folder, files), *body]
+
+
 def with_digests(content: bytes, folder: Path, files: Mapping[str, bytes]) -> bytes:
     """The bytes of a safetensors file with the digests of itself and of the files saved with it in
     its metadata: `files`, which are about to be written to `folder`, and those that are there.
@@ -51,14 +67,21 @@ def with_digests(content: bytes, folder: Path, files: Mapping[str, bytes]) -> by
     in order: the library's own order changes from process to process, and the same model must give
     the same bytes.
     """
+    size = _header_size(content[:8], len(content))
+    body = memoryview(content)[8 + size :]
+    return _digested(json.loads(content[8 : 8 + size]), [body], folder, files) + body
+
+
+def _digested(
+    header: dict[str, Any], body: Sequence[memoryview], folder: Path, files: Mapping[str, bytes]
+) -> bytes:
+    """The bytes before the tensors, with the digests in them."""
 
     def digest_of(name: str) -> str | None:
         if name in files:
             return hashlib.sha256(files[name]).hexdigest()
         return _digest(folder / name, None)
 
-    size = _header_size(content[:8], len(content))
-    header: dict[str, Any] = json.loads(content[8 : 8 + size])
     metadata = {
         **dict(sorted(header.pop("__metadata__", {}).items())),
         **{name: known for name in SAVED_WITH if (known := digest_of(name)) is not None},
@@ -68,10 +91,11 @@ def with_digests(content: bytes, folder: Path, files: Mapping[str, bytes]) -> by
         {"__metadata__": metadata, **header}, separators=(",", ":"), ensure_ascii=False
     ).encode()
     text += b" " * (-len(text) % ALIGNMENT)
-    head, body = struct.pack("<Q", len(text)) + text, memoryview(content)[8 + size :]
+    head = struct.pack("<Q", len(text)) + text
     digest = hashlib.sha256(head)
-    digest.update(body)
-    return head.replace(UNKNOWN.encode(), digest.hexdigest().encode(), 1) + body
+    for part in body:
+        digest.update(part)
+    return head.replace(UNKNOWN.encode(), digest.hexdigest().encode(), 1)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, cast
 
@@ -388,6 +388,11 @@ class BlocksSettings(FeedForwardSettings):
         tied = self.vocab_size * self.width if self.tie_embeddings else 0
         return self.embedding_parameters - tied + self.num_layers * a_block + 2 * self.width
 
+    @property
+    def adapted_shapes(self) -> Sequence[tuple[int, int]]:
+        C, inner = self.width, self.feedforward_width
+        return [(3 * C, C), (C, C), (inner, C), (C, inner)] * self.num_layers
+
 
 class Block(nn.Module):
     """Attention, then feed-forward, each on a normalized copy of x and added back to x.
@@ -468,6 +473,9 @@ class BlocksModel(_EmbeddingModel):
 
     def uncut_shapes(self, context_length: int) -> dict[str, tuple[int, ...]]:
         return {gpt2.POSITIONS: (context_length, self.settings.width)}
+
+    def adapted_names(self) -> dict[str, str]:
+        return gpt2.adapted_names(self.settings)
 
     def stored_name(self, name: str) -> str | None:
         return gpt2.stored_name(name, self.settings)

@@ -69,6 +69,11 @@ class ModelSettings(ABC):
         """How many numbers the model of this shape trains; a tied matrix counts once."""
 
     @property
+    def adapted_shapes(self) -> Sequence[tuple[int, int]]:
+        """(outputs, inputs) of each matrix that LoRA adapts; none where it does not serve."""
+        return ()
+
+    @property
     def table_bytes(self) -> int:
         """Bytes of tables that are no parameters."""
         return 0
@@ -255,6 +260,12 @@ class LanguageModel(nn.Module, ABC):
         None for what is no weight of this model.
         """
         return name
+
+    def adapted_names(self) -> dict[str, str]:
+        """The layers that LoRA adapts, in the order of `ModelSettings.adapted_shapes`: their names
+        here and in transformers' model.
+        """
+        return {}
 
     def huggingface_state(self) -> dict[str, Tensor]:
         """The weights under the names and shapes that `config.json` promises."""

@@ -16,7 +16,7 @@ rows run the output product at half the speed of 3,264.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, cast, get_args
 
@@ -37,6 +37,7 @@ from semigpt.models.layers import (
     attend,
     attention_weights,
     inverse_frequencies,
+    joined,
     rotary_table,
     rotate,
 )
@@ -157,6 +158,12 @@ class GPTSettings(ModelSettings):
         return 4 * (2 * self.context_length * self.head_width + self.head_width // 2)
 
     @property
+    def adapted_shapes(self) -> Sequence[tuple[int, int]]:
+        C, A, inner = self.width, self.num_heads * self.head_width, self.feedforward_width
+        kv, wide = (self.kv_heads * self.head_width, C), (inner, C)
+        return [(A, C), kv, kv, (C, A), wide, wide, (C, inner)] * self.num_layers
+
+    @property
     def parameter_count(self) -> int:
         C, D = self.width, self.head_width
         tables = (1 if self.tie_embeddings else 2) * self.padded_vocab_size * C
@@ -197,8 +204,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         B, T, _ = x_BTC.shape
         q, k, v = self._heads(x_BTC, rotary)
-        if cache is not None:
-            k, v = cache.append(layer, k, v)
+        k, v = (k, v) if cache is None else cache.append(layer, k, v)
         k, v = self._shared(k), self._shared(v)
         mixed_BHTD = attend(q, k, v, self.dropout if self.training else 0.0)
         return cast(Tensor, self.o_proj(mixed_BHTD.transpose(1, 2).reshape(B, T, -1)))
@@ -210,13 +216,8 @@ class Attention(nn.Module):
 
     def _heads(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries `[B, H, T, D]`, keys and values `[B, K, T, D]`, normalized and rotated."""
-        B, T, _ = x_BTC.shape
-        # One product for the three: a CPU is faster at fewer, larger products.
-        parts = self.q_proj, self.k_proj, self.v_proj
-        weight, bias = torch.cat([part.weight for part in parts]).to(x_BTC.dtype), None
-        if self.q_proj.bias is not None:
-            bias = torch.cat([part.bias for part in parts]).to(x_BTC.dtype)
-        heads_BTHD = F.linear(x_BTC, weight, bias).view(B, T, -1, self.head_width)
+        (B, T, _), D = x_BTC.shape, self.head_width
+        heads_BTHD = joined(x_BTC, (self.q_proj, self.k_proj, self.v_proj)).view(B, T, -1, D)
         q, k, v = torch.split(
             heads_BTHD.transpose(1, 2), [self.num_heads, self.kv_heads, self.kv_heads], dim=1
         )
@@ -238,8 +239,7 @@ class FeedForward(nn.Module):
         self.down_proj = Linear(settings.feedforward_width, settings.width)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        weight = torch.cat((self.gate_proj.weight, self.up_proj.weight)).to(x_BTC.dtype)
-        gate_BTF, up_BTF = F.linear(x_BTC, weight).chunk(2, dim=-1)
+        gate_BTF, up_BTF = joined(x_BTC, (self.gate_proj, self.up_proj)).chunk(2, dim=-1)
         return cast(Tensor, self.down_proj(F.silu(gate_BTF) * up_BTF))
 
 
@@ -451,28 +451,28 @@ class GPT(LanguageModel):
             return super().next_logits(tokens_BT, cache)
         if cache.length == 0:
             tokens_BT = tokens_BT[:, -self.settings.context_length :]
-        elif (
-            tokens_BT.shape[1] > 1
-            and cache.length + tokens_BT.shape[1] > self.settings.context_length
-        ):
+        T = tokens_BT.shape[1]
+        if T > 1 and cache.length + T > self.settings.context_length:
             # Where the window slides, each token sees another window: one at a time.
             for token_B1 in torch.split(tokens_BT, 1, dim=1):
                 logits_BV = self.next_logits(token_B1, cache)
             return logits_BV
-        positions_T = torch.arange(
-            cache.length, cache.length + tokens_BT.shape[1], device=tokens_BT.device
-        )
+        positions_T = torch.arange(cache.length, cache.length + T, device=tokens_BT.device)
         cos_TD, sin_TD = rotary_table(positions_T, self.inverse_frequencies_P)
         rotary = (cos_TD.to(self.compute_dtype), sin_TD.to(self.compute_dtype))
         x_BTC = self._embedded(tokens_BT, cache).to(self.compute_dtype)
         for layer, block in enumerate(self.model.layers):
             x_BTC = block(x_BTC, rotary, cache, layer)
         hidden_BTC = self.model.norm(x_BTC)
-        cache.length += tokens_BT.shape[1]
+        cache.length += T
         return self._output(hidden_BTC[:, -1:], cache.recent(tokens_BT))[:, -1].float()
 
     def huggingface_config(self) -> dict[str, Any]:
         return config_of(self.settings)
+
+    def adapted_names(self) -> dict[str, str]:
+        layers = self.model.layers.named_modules(prefix="model.layers")
+        return {name: name for name, layer in layers if isinstance(layer, Linear)}
 
     def stored_name(self, name: str) -> str | None:
         tied = name == "lm_head.weight" and self.settings.tie_embeddings

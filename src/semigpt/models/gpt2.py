@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "POSITIONS",
     "Gelu",
+    "adapted_names",
     "config_of",
     "own_state",
     "settings_of",
@@ -127,6 +128,15 @@ def own_state(state: Mapping[str, Tensor], settings: BlocksSettings) -> dict[str
     if settings.tie_embeddings:
         own["lm_head.weight"] = own["token_embedding.weight"]
     return own
+
+
+def adapted_names(settings: BlocksSettings) -> dict[str, str]:
+    """The products of the blocks: our name and GPT-2's."""
+    return {
+        name.removesuffix(".weight"): theirs.removesuffix(".weight")
+        for name, theirs, transposed in _names(settings)
+        if transposed
+    }
 
 
 def stored_name(name: str, settings: BlocksSettings) -> str | None:

@@ -51,7 +51,7 @@ class _LinearLoss(torch.autograd.Function):
         N, V = len(x_NC), len(weight_VC)
         logits_NV = F.linear(x_NC, weight_VC, bias_V)
         grad_x_NC = torch.empty_like(x_NC)
-        grad_weight_VC = torch.zeros_like(weight_VC)
+        grad_weight_VC = torch.zeros_like(weight_VC) if ctx.needs_input_grad[1] else None
         grad_bias_V = None if bias_V is None else torch.zeros_like(bias_V)
         loss = torch.zeros((), dtype=x_NC.dtype, device=x_NC.device)
         rows = max(CACHED_ELEMENTS // V, 16) if x_NC.device.type == "cpu" else N
@@ -61,7 +61,8 @@ class _LinearLoss(torch.autograd.Function):
             loss += chunk_loss * len(grad_logits_RV)
             if any(ctx.needs_input_grad):
                 torch.mm(grad_logits_RV, weight_VC, out=grad_x_NC[chunk])
-                grad_weight_VC.addmm_(grad_logits_RV.t(), x_NC[chunk])
+                if grad_weight_VC is not None:
+                    grad_weight_VC.addmm_(grad_logits_RV.t(), x_NC[chunk])
                 if grad_bias_V is not None:
                     grad_bias_V += grad_logits_RV.sum(dim=0)
         loss /= N

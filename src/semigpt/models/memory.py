@@ -81,6 +81,10 @@ class MemorySettings(GPTSettings):
         return self.memory_order
 
     @property
+    def adapted_shapes(self) -> Sequence[tuple[int, int]]:
+        return ()  # its features and gate begin at random, and must be trained
+
+    @property
     def parameter_count(self) -> int:
         features = 2 * (self.memory_order - 1)
         gate = (self.memory_order + 2) * (self.width + features + 1)

@@ -31,6 +31,7 @@ from semigpt.tokenizers.base import (
     normalization_of,
 )
 from semigpt.tokenizers.byte_level import byte_letters
+from semigpt.tokenizers.patterns import check_patterns
 
 if TYPE_CHECKING:
     import tokenizers
@@ -61,6 +62,7 @@ class ForeignTokenizer(Tokenizer):
         # auto_map names programs.
         self._content, self.config = content, {k: v for k, v in config.items() if k != "auto_map"}
         with _library_errors():
+            check_patterns(self._document)  # before the library compiles them
             ids = self._engine.get_vocab()
             highest = max(ids.values(), default=-1)
             if not 0 <= highest < LARGEST_ID:

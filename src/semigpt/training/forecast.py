@@ -19,6 +19,7 @@ from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError
 from semigpt.language import _
 from semigpt.models.base import LanguageModel, ModelSettings
+from semigpt.models.lora import adapter_count
 from semigpt.native import ahead
 from semigpt.parallel import ALONE, Group
 from semigpt.training.distillation import Teacher
@@ -39,6 +40,7 @@ __all__ = [
 
 REHEARSED_STEPS = 30  # at most, after one that is not counted
 REHEARSED_SECONDS = 0.5
+LORA_RANK = 16  # the rank that is advised
 FLOAT_BYTES = 4  # weights, gradients and the optimizer's moments are float32
 
 
@@ -59,6 +61,7 @@ class Forecast:
     # (minutes, bits per character) of longer runs of the same command.
     later: tuple[tuple[float, float], ...] = ()
     ends_early: bool = False  # before its minutes: more readings would only hurt
+    saved_memory: int = 0  # bytes of gradients and moments that LoRA does without
 
     @property
     def seconds_per_step(self) -> float:
@@ -74,35 +77,41 @@ def check_resources(
     device: torch.device,
     *,
     from_model: bool = False,
+    lora: int | None = None,
 ) -> None:
-    """Raise SettingsError where memory or disk have less free than the least that the run needs.
+    """Raise SettingsError where memory or disk have less free than the least that the run needs:
+    `least_memory`, and on disk the checkpoints to keep, one more while it is written, and the model
+    twice.
 
-    In memory: weights, gradients and moments, one of Muon's, and a micro-batch's logits with their
-    gradient; for a run that begins from another's weights, which may be large, also the best
-    weights, and the second model of the rehearsal. On disk: the checkpoints to keep, one more while
-    it is written, and the model twice.
+    lora: the rank of the adapters of a run that trains those alone
     """
     parameters = model.parameter_count
-    rows = settings.batch_size // settings.gradient_accumulation
-    logits = rows * model.context_length * model.vocab_size
-    copies = 2 + (2 if optimizer.optimizer == "adamw" else 1) + 2 * from_model
-    memory = FLOAT_BYTES * (copies * parameters + 2 * logits)
+
+    def least(lora: int | None) -> int:
+        return least_memory(model, settings, optimizer, from_model=from_model, lora=lora)
+
     free = available_memory(device)
-    if free is not None and memory > free:
+    if free is not None and least(lora) > free:
         smaller = _("a smaller model with --from") if from_model else "a smaller --size"
+        if from_model and lora is None and model.adapted_shapes and least(LORA_RANK) <= free:
+            smaller = _("--lora {rank}, which needs at least {memory}, {smaller}").format(
+                rank=LORA_RANK, memory=readable_bytes(least(LORA_RANK)), smaller=smaller
+            )
         raise SettingsError(
             _(
                 "this run needs at least {memory} of memory and {device} has "
                 "{free} free; choose {smaller}, or more gradient_accumulation"
             ).format(
-                memory=readable_bytes(memory),
+                memory=readable_bytes(least(lora)),
                 device=device,
                 free=readable_bytes(free),
                 smaller=smaller,
             )
         )
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    disk = checkpoint_disk(3 * FLOAT_BYTES * parameters, parameters, settings.keep)
+    trained = parameters if lora is None else adapter_count(model, lora)
+    disk = checkpoint_disk(3 * FLOAT_BYTES * trained, parameters, settings.keep)
+    disk += FLOAT_BYTES * parameters * (lora is not None)
     free_disk = shutil.disk_usage(place).free
     if disk > free_disk:
         raise SettingsError(
@@ -112,6 +121,34 @@ def check_resources(
                 "--set training.keep=1"
             ).format(disk=readable_bytes(disk), place=place, free_disk=readable_bytes(free_disk))
         )
+
+
+def least_memory(
+    model: ModelSettings,
+    settings: TrainingSettings,
+    optimizer: OptimizerSettings,
+    *,
+    from_model: bool = False,
+    lora: int | None = None,
+) -> int:
+    """The least bytes of memory that a run needs.
+
+    Weights, the gradients and moments (one of Muon's) of what is trained, and a micro-batch's
+    logits with their gradient; for a run that begins from another's weights, which may be large,
+    also the best weights, and the second model of the rehearsal.
+    """
+    adapter = 0 if lora is None else adapter_count(model, lora)
+    parameters = model.parameter_count + adapter
+    trained = parameters if lora is None else adapter
+    rows = settings.batch_size // settings.gradient_accumulation
+    logits = rows * model.context_length * model.vocab_size
+    weights = (1 + 2 * from_model) * parameters
+    return FLOAT_BYTES * (weights + (1 + moments(optimizer)) * trained + 2 * logits)
+
+
+def moments(optimizer: OptimizerSettings) -> int:
+    """Numbers that an optimizer keeps of each number it trains."""
+    return 2 if optimizer.optimizer == "adamw" else 1
 
 
 def checkpoint_disk(checkpoint: int, parameters: int, keep: int) -> int:
@@ -168,10 +205,15 @@ def forecast_run(
     context_length = model.settings.context_length
     steps, seconds = planned(settings, context_length, seconds_per_step, seconds_per_evaluation)
     parameters = model.parameter_count()
+    trained = sum(parameter.numel() for parameter in optimizer.parameters)
+    frozen = parameters - trained
+    disk = FLOAT_BYTES * frozen  # the base of an adapter
     optimizer_bytes = sum(tensor.nbytes for tensor in optimizer.state().values())
-    # Writing model/ takes two copies of the weights in memory.
+    checkpoint = FLOAT_BYTES * trained + optimizer_bytes
+    # At the end the best weights are read, in two copies; in the place of one the rehearsal has had
+    # another model.
     memory = peak_memory(model.device) + (
-        2 * FLOAT_BYTES * parameters if model.device.type == "cpu" else 0
+        FLOAT_BYTES * parameters if model.device.type == "cpu" else 0
     )
     blocks = (len(dataset.stream("train")) - 1) // context_length
     return Forecast(
@@ -179,7 +221,8 @@ def forecast_run(
         epochs=steps * settings.batch_size / blocks,
         seconds=seconds,
         memory=memory,
-        disk=checkpoint_disk(FLOAT_BYTES * parameters + optimizer_bytes, parameters, settings.keep),
+        disk=disk + checkpoint_disk(checkpoint, parameters, settings.keep),
+        saved_memory=FLOAT_BYTES * (1 + moments(optimizer_settings)) * frozen,
         evaluations=auto.evaluations(settings.minutes, seconds_per_evaluation),
     )
 
