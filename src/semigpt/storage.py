@@ -41,6 +41,7 @@ from semigpt.system import is_out_of_memory
 __all__ = [
     "JOURNAL",
     "STOPPED",
+    "HeldElsewhere",
     "JournalClock",
     "cache_folder",
     "discard_folder",
@@ -328,6 +329,14 @@ def discard_folder(folder: Path) -> None:
     shutil.rmtree(hidden, ignore_errors=True)
 
 
+class HeldElsewhere(Exception):
+    """Another process has the `folder`, and can be helped."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.folder = folder
+
+
 class JournalClock:
     """Says when the next journal is due."""
 
@@ -348,6 +357,7 @@ def resumable_folder(
     *,
     from_scratch: bool = False,
     resumed_after: tuple[type[BaseException], ...] = STOPPED,
+    shared: bool = False,
 ) -> Iterator[Path]:
     """A temporary folder in `parent`, removed on the way out unless `publish` gave it its name.
 
@@ -355,12 +365,16 @@ def resumable_folder(
                    that a dead process left with a journal is taken over. "" is never resumed.
     from_scratch:  what is left of the key is removed first
     resumed_after: exceptions after which the folder stays, if it has a journal
+    shared:        there is one folder of the key at a time
+
+    Raises HeldElsewhere where it is shared, and another process has it.
     """
     parent.mkdir(parents=True, exist_ok=True)
     _sweep(parent)
     if from_scratch:
         _remove_unlocked(parent, f"{PREFIX}{key}-*.lock")
-    folder, lock = (_take_over(parent, key) if key else None) or _new(parent, key)
+    new = _only if shared else _new
+    folder, lock = (_take_over(parent, key) if key else None) or new(parent, key)
     stays = False
     try:
         yield folder
@@ -440,6 +454,25 @@ def _new(parent: Path, key: str) -> tuple[Path, IO[bytes]]:
         _remove(parent / name, file)
         raise
     return parent / name, file
+
+
+def _only(parent: Path, key: str) -> tuple[Path, IO[bytes]]:
+    """As `_new`, under the one name that a shared folder of this key has."""
+    path = parent / f"{PREFIX}{key}-shared.lock"
+    folder = path.with_suffix("")
+    path.touch()
+    file = _lock_path(path)
+    if file is None:
+        raise HeldElsewhere(folder)
+    try:
+        file.write(MARK)
+        file.flush()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    except BaseException:
+        _remove(folder, file)
+        raise
+    return folder, file
 
 
 def _take_over(parent: Path, key: str) -> tuple[Path, IO[bytes]] | None:
