@@ -41,7 +41,7 @@ from semigpt.system import is_out_of_memory
 __all__ = [
     "JOURNAL",
     "STOPPED",
-    "HeldElsewhere",
+    "HeldElsewhereError",
     "JournalClock",
     "cache_folder",
     "discard_folder",
@@ -329,7 +329,7 @@ def discard_folder(folder: Path) -> None:
     shutil.rmtree(hidden, ignore_errors=True)
 
 
-class HeldElsewhere(Exception):
+class HeldElsewhereError(Exception):
     """Another process has the `folder`, and can be helped."""
 
     def __init__(self, folder: Path) -> None:
@@ -367,7 +367,7 @@ def resumable_folder(
     resumed_after: exceptions after which the folder stays, if it has a journal
     shared:        there is one folder of the key at a time
 
-    Raises HeldElsewhere where it is shared, and another process has it.
+    Raises HeldElsewhereError where it is shared, and another process has it.
     """
     parent.mkdir(parents=True, exist_ok=True)
     _sweep(parent)
@@ -463,7 +463,7 @@ def _only(parent: Path, key: str) -> tuple[Path, IO[bytes]]:
     path.touch()
     file = _lock_path(path)
     if file is None:
-        raise HeldElsewhere(folder)
+        raise HeldElsewhereError(folder)
     try:
         file.write(MARK)
         file.flush()

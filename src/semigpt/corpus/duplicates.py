@@ -1,4 +1,4 @@
-"""A set of document digests, small enough for tens of millions of documents, and what it decides."""
+"""A set of document digests, small enough for tens of millions of documents."""
 
 from array import array
 from enum import IntEnum

@@ -1,7 +1,7 @@
 """A large source is cut into parts, which any number of processes read; the first one joins them.
 
-    FOLDER/parts-auto/scan/     pieces of large text files, whose encoding and lines are looked at first
-    FOLDER/parts-auto/read/     parts of the source in reading order, each as `writer.PartWriter` left it
+    FOLDER/parts-auto/scan/    pieces of large text files: encoding and lines are looked at first
+    FOLDER/parts-auto/read/    parts in reading order, each as `writer.PartWriter` leaves it
 
 A part is some files, or whole lines of a large one. It depends on files and sizes alone, so the
 corpus is, byte for byte, the one that is read in one go.
@@ -98,7 +98,7 @@ def is_large(reading: Reading, plan: SplitPlan) -> bool:
 
 
 class SourceParts:
-    """The parts of a source, in the folder of its staging, for one of the processes that read them."""
+    """The parts of a source in the folder of its staging; each process that reads some has one."""
 
     def __init__(self, folder: Path, asked: Asked) -> None:
         self.folder, self.asked, self.source = folder, asked, asked.source
@@ -122,8 +122,8 @@ class SourceParts:
             yield from self._joined(parts, writer, pool)
         if identity(self.source) != before:
             raise CorpusError(
-                f"{self.asked.spec}: it changed while it was read: give the same command again once it "
-                "is whole"
+                f"{self.asked.spec}: it changed while it was read: give the same command again "
+                "once it is whole"
             )
         shutil.rmtree(self._home, ignore_errors=True)
 
@@ -363,7 +363,8 @@ class SourceParts:
         if not all(piece["scan"] for piece in found):
             return None
         found = [piece for piece in found if piece["start"] < piece["stop"]]
-        _, characters, lines, paragraphs, size, _ = map(sum, zip(*(p["scan"] for p in found)))
+        sums = map(sum, zip(*(piece["scan"] for piece in found), strict=True))
+        _, characters, lines, paragraphs, size, _ = sums
         paragraphs -= sum(a["closes"] and b["opens"] for a, b in pairwise(found))
         scan = TextScan(UTF_8, characters, lines, paragraphs, size, digest)
         rows, places = 0, [(0, 0)]

@@ -12,11 +12,11 @@ from semigpt.language import _
 __all__ = [
     "SPLITS",
     "SPLIT_NAMES",
+    "UNREAD",
     "AmbiguousColumnError",
     "ColumnError",
     "Document",
     "Reading",
-    "UNREAD",
     "Span",
     "and_more",
     "choose_column",

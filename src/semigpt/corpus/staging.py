@@ -38,7 +38,7 @@ from semigpt.errors import CorpusError, SettingsError
 from semigpt.language import N_, _
 from semigpt.storage import (
     STOPPED,
-    HeldElsewhere,
+    HeldElsewhereError,
     JournalClock,
     cache_folder,
     has_resumable,
@@ -98,9 +98,10 @@ def stage(
 
     The corpus appears whole or not at all: it is written to a resumable folder, flushed to the disk
     and renamed. Processes that stage the same corpus, on other machines too, share its parts where
-    it is large; else they do not wait for each other, and the last drops its work. What a stopped process had written, the next one resumes, however it was stopped. A
-    KeyboardInterrupt gets a note that says so, and so does the error of a Hub that is gone. Any
-    other error leaves nothing: a full disk has its space back.
+    it is large; else they do not wait for each other, and the last drops its work. What a stopped
+    process had written, the next one resumes, however it was stopped. A KeyboardInterrupt gets a
+    note that says so, and so does the error of a Hub that is gone. Any other error leaves nothing:
+    a full disk has its space back.
 
     Memory: a few hundred rows, a megabyte of text, for each document 8 bytes for its end and 12 to
     36 for its digest, and what the library keeps of a Parquet file with nested columns, up to twice
@@ -133,7 +134,7 @@ def stage(
             work = _write(asked, spec, temporary, workers)
             yield from (work if reads_alone(source) else quietly(work))
             publish(temporary, folder, replace=refresh)
-    except HeldElsewhere as held:
+    except HeldElsewhereError as held:
         with contextlib.closing(SourceParts(held.folder, asked).share(workers)) as helping:
             for _ in helping:
                 yield StagingProgress(0, 0, None)
