@@ -1,19 +1,48 @@
-"""Worker processes of this machine, which end when the process that started them does."""
+"""Worker processes of this machine, which end when the process that started them does.
+
+None is forked: a fork inherits the locks of the threads that pyarrow has started.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from semigpt.system import ignore_interrupts
 
-__all__ = ["Workers", "worker_request"]
+__all__ = ["Workers", "executor", "worker_request"]
+
+
+def executor(workers: int) -> ProcessPoolExecutor:
+    """Processes to which calls are submitted. A caller's script has to guard its main module."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, initializer=_follow_parent)
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "called in a worker"
+    _end_after(parent.join)
+
+
+def _end_after(wait: Callable[[], object]) -> None:
+    """Leave Ctrl-C to the process that started this one, and end when `wait` returns."""
+    ignore_interrupts()
+
+    def end() -> None:
+        wait()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 class Workers:
@@ -27,8 +56,7 @@ class Workers:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Workers:
-        # By a command of its own: a fork inherits the locks of pyarrow's threads, and what
-        # `multiprocessing` spawns runs the main module of the program once more.
+        # By a command: what `multiprocessing` spawns runs the program's main module once more.
         home = str(Path(__file__).parents[1])
         path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-c", f"from {self.module} import main; main()"]
@@ -58,15 +86,9 @@ class Workers:
 
 
 def worker_request() -> Any:
-    """In a worker: the request it got. Ctrl-C is left to the process that started it, and when that
-    ends, by SIGKILL too, this one does.
+    """In a process of `Workers`: the request it got. When the one that started it ends, by SIGKILL
+    too, this one does.
     """
-    ignore_interrupts()
     request = json.loads(sys.stdin.buffer.readline())
-
-    def end() -> None:
-        sys.stdin.buffer.read()  # until its other end is closed
-        os._exit(1)
-
-    threading.Thread(target=end, daemon=True).start()
+    _end_after(sys.stdin.buffer.read)  # until its other end is closed
     return request

@@ -52,7 +52,6 @@ __all__ = [
     "publish",
     "read_journal",
     "read_json",
-    "read_json_lines",
     "read_settled",
     "remove_partial",
     "replace_file",
@@ -246,28 +245,6 @@ def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
     return value
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole line of a `.jsonl` file; a last line that a crash cut off is left out.
-
-    Raises OSError, and ValueError, its message without the path, for a line that holds no object.
-    """
-    if not path.exists():
-        return []
-    rows = []
-    with open_regular(path) as file:
-        content = file.read()
-    # Not splitlines: a sample may hold U+2028, which ends no row.
-    for number, line in enumerate(content.split(b"\n")[:-1], 1):
-        try:
-            row = json.loads(line.decode("utf-8", "surrogatepass"))
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise ValueError(_("line {number} is damaged").format(number=number))
-        rows.append(row)
-    return rows
-
-
 # Locks
 
 
@@ -373,8 +350,8 @@ def resumable_folder(
     _sweep(parent)
     if from_scratch:
         _remove_unlocked(parent, f"{PREFIX}{key}-*.lock")
-    new = _only if shared else _new
-    folder, lock = (_take_over(parent, key) if key else None) or new(parent, key)
+    taken = _take_over(parent, key) if key else None
+    folder, lock = taken or _new(parent, key, shared=shared)
     stays = False
     try:
         yield folder
@@ -435,14 +412,18 @@ def read_journal(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def _new(parent: Path, key: str) -> tuple[Path, IO[bytes]]:
+def _new(parent: Path, key: str, *, shared: bool = False) -> tuple[Path, IO[bytes]]:
     while True:
-        name = PREFIX + f"{key}-" * bool(key) + secrets.token_hex(6)
+        name = PREFIX + f"{key}-" * bool(key) + ("shared" if shared else secrets.token_hex(6))
         path = parent / f"{name}.lock"
         # Locked before it bears our mark: without the mark nobody removes it.
         with contextlib.suppress(FileExistsError):
             file = path.open("xb")
             break
+        if shared:
+            if (left := _lock_path(path)) is None:
+                raise HeldElsewhereError(parent / name)
+            _remove(parent / name, left)
     try:
         while not try_lock(file):
             time.sleep(0.001)  # a sweeping process looks for the mark, and lets go
@@ -454,25 +435,6 @@ def _new(parent: Path, key: str) -> tuple[Path, IO[bytes]]:
         _remove(parent / name, file)
         raise
     return parent / name, file
-
-
-def _only(parent: Path, key: str) -> tuple[Path, IO[bytes]]:
-    """As `_new`, under the one name that a shared folder of this key has."""
-    path = parent / f"{PREFIX}{key}-shared.lock"
-    folder = path.with_suffix("")
-    path.touch()
-    file = _lock_path(path)
-    if file is None:
-        raise HeldElsewhereError(folder)
-    try:
-        file.write(MARK)
-        file.flush()
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-    except BaseException:
-        _remove(folder, file)
-        raise
-    return folder, file
 
 
 def _take_over(parent: Path, key: str) -> tuple[Path, IO[bytes]] | None:

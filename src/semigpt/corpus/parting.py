@@ -48,6 +48,7 @@ from semigpt.corpus.text import (
 )
 from semigpt.corpus.writer import CorpusWriter, PartWriter
 from semigpt.errors import CorpusError
+from semigpt.language import _, language, speaking
 from semigpt.parts import Parts, Task
 from semigpt.pool import Workers, worker_request
 from semigpt.storage import JournalClock
@@ -118,12 +119,15 @@ class SourceParts:
             scans = Parts.create(self._home / "scan", list(self._pieces()))
             for number in range(len(scans)):
                 yield from self._until_done(scans, number, pool, 0.0)
-            parts = Parts.create(self._home / "read", list(self._tasks(scans)))
+            told = {"language": language()}  # of what is said of files, also by other machines
+            parts = Parts.create(self._home / "read", [t | told for t in self._tasks(scans)])
             yield from self._joined(parts, writer, pool)
         if identity(self.source) != before:
             raise CorpusError(
-                f"{self.asked.spec}: it changed while it was read: give the same command again "
-                "once it is whole"
+                _(
+                    "{path}: it changed while it was read: give the same command again once it is "
+                    "whole"
+                ).format(path=self.asked.spec)
             )
         shutil.rmtree(self._home, ignore_errors=True)
 
@@ -218,21 +222,23 @@ class SourceParts:
     # Doing a part
 
     def _work(self, task: Task, out: Path) -> None:
-        if "span" not in task:
-            found = self._scan(task)
-        else:
-            columns: dict[str, str] = {}
-            for number in task["after"]:
-                first = json.loads((self._home / "read" / f"{number:05d}" / STATE).read_bytes())
-                columns |= {} if first["broken"] else first["state"]["columns"]
-            asked = _AskedColumns(columns)
-            try:
-                state = self._read(task, out, asked, [])
-                found = {"broken": False, "state": state, "asked": asked.asked}
-            except (CorpusError, MemoryError):
-                # The process that joins the parts reads it again, and raises what it then raises.
-                found = {"broken": True}
+        is_read = "span" in task
+        found = self._read_first(task, out) if is_read else self._scan(task)
         (out / STATE).write_text(json.dumps(found), encoding="ascii")
+
+    def _read_first(self, task: Task, out: Path) -> dict[str, Any]:
+        """Read a part without those before it; the state of the reading, and what it assumed."""
+        columns: dict[str, str] = {}
+        for number in task["after"]:
+            first = json.loads((self._home / "read" / f"{number:05d}" / STATE).read_bytes())
+            columns |= {} if first["broken"] else first["state"]["columns"]
+        asked = _AskedColumns(columns)
+        try:
+            state = self._read(task, out, asked, [])
+        except (CorpusError, MemoryError):
+            # The process that joins the parts reads it again, and raises what it then raises.
+            return {"broken": True}
+        return {"broken": False, "state": state, "asked": asked.asked}
 
     def _read(
         self, task: Task, out: Path, columns: dict[str, str], texts: list[int]
@@ -248,7 +254,7 @@ class SourceParts:
         )
         own.span, own.end = span, task["stop"]
         writer = PartWriter.open(out, self._plan, reading)
-        with contextlib.closing(writer):
+        with contextlib.closing(writer), speaking(task["language"]):
             for text, bits in reading.splits[stream]():
                 writer.add(text, bits, stream)
             writer.finish()
@@ -364,7 +370,7 @@ class SourceParts:
             return None
         found = [piece for piece in found if piece["start"] < piece["stop"]]
         sums = map(sum, zip(*(piece["scan"] for piece in found), strict=True))
-        _, characters, lines, paragraphs, size, _ = sums
+        _encoding, characters, lines, paragraphs, size, _digest = sums
         paragraphs -= sum(a["closes"] and b["opens"] for a, b in pairwise(found))
         scan = TextScan(UTF_8, characters, lines, paragraphs, size, digest)
         rows, places = 0, [(0, 0)]
@@ -441,5 +447,5 @@ def main() -> None:
     """What a worker process runs."""
     with contextlib.suppress(OSError, MemoryError):  # another process does its part
         request = worker_request()
-        for _ in SourceParts(Path(request["folder"]), Asked(**request["asked"])).help():
+        for _part in SourceParts(Path(request["folder"]), Asked(**request["asked"])).help():
             pass

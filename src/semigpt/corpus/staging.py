@@ -86,8 +86,8 @@ def stage(
 
         corpus = yield from stage("novel.txt")
 
-    It yields its progress about every million characters. There it can be closed, or a
-    KeyboardInterrupt thrown in, and loses nothing: the next staging of the same SPEC resumes.
+    It yields its progress now and then. There it can be closed, or a KeyboardInterrupt thrown in,
+    and loses nothing: the next staging of the same SPEC resumes.
 
     spec:     one, or several that are one corpus
     column:   where the documents are; see `reading.choose_column`
@@ -103,17 +103,15 @@ def stage(
     note that says so, and so does the error of a Hub that is gone. Any other error leaves nothing:
     a full disk has its space back.
 
-    Memory: a few hundred rows, a megabyte of text, for each document 8 bytes for its end and 12 to
-    36 for its digest, and what the library keeps of a Parquet file with nested columns, up to twice
-    its text.
+    Memory: a few hundred rows, for each document 8 bytes for its end and 12 to 36 for its digest,
+    and what the library keeps of a Parquet file with nested columns, up to twice its text.
 
     Raises CorpusError, in one line, for all that is wrong with SPEC, its text or the cache folder.
     """
     offset = parse_split_rule(split)
     source = parse_spec(given := in_one_string(spec))
     spec = given.replace("\n", " + ")
-    key = _key(source, column, split)
-    corpora = (cache or cache_folder()) / "corpora"
+    corpora, key = (cache or cache_folder()) / "corpora", _key(source, column, split)
     folder = corpora / f"{_slug(spec)}-{key}"
     asked = Asked(given, column, offset)
     workers = available_cores() if workers is None else workers
@@ -131,14 +129,12 @@ def stage(
             resumed_after=resumed_after,
             shared=may_be_large(source) and not refresh,
         ) as temporary:
-            work = _write(asked, spec, temporary, workers)
-            yield from (work if reads_alone(source) else quietly(work))
-            publish(temporary, folder, replace=refresh)
+            if refresh or not folder.is_dir():  # published by the process that held it
+                work = _write(asked, spec, temporary, workers)
+                yield from (work if reads_alone(source) else quietly(work))
+                publish(temporary, folder, replace=refresh)
     except HeldElsewhereError as held:
-        with contextlib.closing(SourceParts(held.folder, asked).share(workers)) as helping:
-            for _ in helping:
-                yield StagingProgress(0, 0, None)
-        time.sleep(WAIT_SECONDS)
+        yield from _help(held.folder, asked, workers)
         return (yield from stage(given, column=column, split=split, cache=cache, workers=workers))
     except KeyboardInterrupt as stop:
         if has_resumable(corpora, key):
@@ -158,6 +154,14 @@ def stage(
             ).format(corpora=corpora, reason=error.strerror or error)
         ) from None
     return _with_notes(open_corpus(folder), source)
+
+
+def _help(folder: Path, asked: Asked, workers: int) -> Generator[StagingProgress, None, None]:
+    """Read parts for the process that puts the corpus together in `folder`."""
+    with contextlib.closing(SourceParts(folder, asked).share(workers)) as helping:
+        for _part in helping:
+            yield StagingProgress(0, 0, None)
+    time.sleep(WAIT_SECONDS)
 
 
 def _with_notes(corpus: Corpus, source: Source) -> Corpus:
