@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from semigpt.storage import fsync, try_lock, write_files
+from semigpt.storage import try_lock, write_files
 
 __all__ = ["Parts", "Task"]
 
@@ -101,7 +101,6 @@ class Parts:
             unfinished.mkdir()
             try:
                 work(self.tasks[number], unfinished)
-                fsync(unfinished)
                 unfinished.rename(result)
             except BaseException:
                 with contextlib.suppress(OSError):

@@ -17,9 +17,18 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from semigpt.system import ignore_interrupts
+from semigpt.errors import SettingsError
+from semigpt.language import _
+from semigpt.system import available_cores, ignore_interrupts
 
-__all__ = ["Workers", "executor", "worker_request"]
+__all__ = ["Workers", "executor", "processes", "worker_request"]
+
+
+def processes(asked: int | None) -> int:
+    """How many processes to work in; None: one per core. Raises SettingsError for fewer than 1."""
+    if asked is not None and asked < 1:
+        raise SettingsError(_("--workers {workers}: give at least 1").format(workers=asked))
+    return asked or available_cores()
 
 
 def executor(workers: int) -> ProcessPoolExecutor:
@@ -53,18 +62,18 @@ class Workers:
 
     def __init__(self, count: int, module: str, request: dict[str, Any]) -> None:
         self.count, self.module, self.request = count, module, request
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Workers:
         # By a command: what `multiprocessing` spawns runs the program's main module once more.
         home = str(Path(__file__).parents[1])
         path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-c", f"from {self.module} import main; main()"]
-        for _ in range(self.count):
+        while len(self.processes) < self.count:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
             )
-            self._processes.append(process)
+            self.processes.append(process)
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # it has died, which `alive` tells
                 process.stdin.write(json.dumps(self.request).encode() + b"\n")
@@ -74,15 +83,15 @@ class Workers:
     @property
     def alive(self) -> int:
         """How many of the processes run."""
-        return sum(process.poll() is None for process in self._processes)
+        return sum(process.poll() is None for process in self.processes)
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes:
+        for process in self.processes:
             process.kill()
-        for process in self._processes:
+        for process in self.processes:
             with contextlib.suppress(OSError):
                 process.communicate()
-        self._processes.clear()
+        self.processes.clear()
 
 
 def worker_request() -> Any:

@@ -47,6 +47,7 @@ __all__ = [
     "discard_folder",
     "fsync",
     "has_resumable",
+    "is_held",
     "is_shortage",
     "open_regular",
     "publish",
@@ -307,11 +308,7 @@ def discard_folder(folder: Path) -> None:
 
 
 class HeldElsewhereError(Exception):
-    """Another process has the `folder`, and can be helped."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.folder = folder
+    """Another process has the folder, the only argument, and can be helped."""
 
 
 class JournalClock:
@@ -370,6 +367,14 @@ def resumable_folder(
 def has_resumable(parent: Path, key: str) -> bool:
     """Whether a folder of this key is there to be resumed."""
     return any(_is_resumable(lock.with_suffix("")) for lock in parent.glob(f"{PREFIX}{key}-*.lock"))
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process works on a resumable folder."""
+    lock = _lock_path(_lock_file(folder))
+    if lock is not None:
+        lock.close()
+    return lock is None and _lock_file(folder).exists()
 
 
 def publish(temporary: Path, folder: Path, *, replace: bool = False) -> None:

@@ -206,18 +206,17 @@ class SourceParts:
 
     def _append(self, part: Path, task: Task, writer: CorpusWriter) -> None:
         """Append a part; it is read again where it was broken, or is another than was assumed."""
-        stream = task["stream"]
-        reading = writer.reading.of(stream)
-        found = json.loads((part / STATE).read_bytes())
-        if not found["broken"] and _holds(found, task, reading):
+        reading = writer.reading.of(task["stream"])
+        found = _told(part)
+        if found and _holds(found, task, reading):
             with contextlib.suppress(*DAMAGED):
-                writer.append(part, stream, found["state"])
+                writer.append(part, found, task["stream"])
                 return
         again = self._home / "again"
         shutil.rmtree(again, ignore_errors=True)
         again.mkdir()
-        state = self._read(task, again, dict(reading.columns), list(reading.texts))
-        writer.append(again, stream, state)
+        found = self._read(task, again, dict(reading.columns), list(reading.texts))
+        writer.append(again, found, task["stream"])
 
     # Doing a part
 
@@ -227,23 +226,21 @@ class SourceParts:
         (out / STATE).write_text(json.dumps(found), encoding="ascii")
 
     def _read_first(self, task: Task, out: Path) -> dict[str, Any]:
-        """Read a part without those before it; the state of the reading, and what it assumed."""
+        """Read a part without those before it; what was found, and what it assumed."""
         columns: dict[str, str] = {}
         for number in task["after"]:
-            first = json.loads((self._home / "read" / f"{number:05d}" / STATE).read_bytes())
-            columns |= {} if first["broken"] else first["state"]["columns"]
+            first = _told(self._home / "read" / f"{number:05d}")
+            columns |= first["source"]["columns"] if first else {}
         asked = _AskedColumns(columns)
         try:
-            state = self._read(task, out, asked, [])
+            return self._read(task, out, asked, []) | {"asked": asked.asked}
         except (CorpusError, MemoryError):
-            # The process that joins the parts reads it again, and raises what it then raises.
-            return {"broken": True}
-        return {"broken": False, "state": state, "asked": asked.asked}
+            return {}  # the process that joins the parts reads it again, and raises what comes then
 
     def _read(
         self, task: Task, out: Path, columns: dict[str, str], texts: list[int]
     ) -> dict[str, Any]:
-        """Write a part of the source to a folder; the state of its reading."""
+        """Write a part of the source to a folder; what `CorpusWriter.append` has to know of it."""
         reading, stream = self._reading, task["stream"]
         own = reading.of(stream)
         span = Span(*task["span"]) if task["span"] else None
@@ -253,12 +250,11 @@ class SourceParts:
             | {"scan": task["scan"], "row": max(span.row, 1) if span and span.start else 0}
         )
         own.span, own.end = span, task["stop"]
-        writer = PartWriter.open(out, self._plan, reading)
+        writer = PartWriter(out, self._plan, reading)
         with contextlib.closing(writer), speaking(task["language"]):
             for text, bits in reading.splits[stream]():
                 writer.add(text, bits, stream)
-            writer.finish()
-        return {**own.state(), "columns": dict(own.columns)}
+            return writer.finish(own)
 
     def _scan(self, task: Task) -> dict[str, Any]:
         """What is found in a piece of a text file: `scan` is None where it is not UTF-8."""
@@ -306,68 +302,60 @@ class SourceParts:
             if file_format(path) == PLAIN_TEXT:
                 yield task | {"digest": True}
 
-    def _tasks(self, scans: Parts) -> Iterator[Task]:
+    def _tasks(self, scans: Parts) -> list[Task]:
         """The parts in reading order."""
         pieces: dict[File, list[dict[str, Any]]] = {}
         for number, task in enumerate(scans.tasks):
-            found = json.loads((scans.result(number) / STATE).read_bytes())
-            pieces.setdefault((task["stream"], task["file"]), []).append(found)
+            piece = _told(scans.result(number))
+            pieces.setdefault((task["stream"], task["file"]), []).append(piece)
         cut = {file: self._spans(file, found) for file, found in pieces.items()}
-        firsts: dict[tuple[str, str], int] = {}
-        waiting: list[tuple[File, str, int]] = []  # files that are one part together
-        count = 0
+        tasks: list[Task] = []
+        firsts: dict[tuple[str, str], int] = {}  # of each format, the part that the others wait for
+        group: dict[str, Any] = {}  # files that become one part, as far as they are known
 
-        def together() -> Iterator[Task]:
-            nonlocal count
-            if waiting:
-                (stream, first), _, _ = waiting[0]
-                after = {firsts[_source_of(stream), kind] for _, kind, _ in waiting if kind}
-                task = {"stream": stream, "first": first, "stop": waiting[-1][0][1] + 1}
-                task |= {"bytes": sum(size for *_, size in waiting), "after": sorted(after)}
-                yield task | {"span": None, "scan": None}
-                waiting.clear()
-                count += 1
+        def end_group() -> None:
+            if group:
+                tasks.append({**group, "after": sorted(group["after"])})
+                group.clear()
 
         for file, path, size in self._files():
             stream, number = file
             # Of what asks for the column of an earlier file; "" for running text.
             kind = "" if is_running(path) else str(file_format(path))
-            key = _source_of(stream), kind
-            is_first = bool(kind) and key not in firsts
-            spans = cut.get(file)
-            if waiting and (waiting[0][0][0] != stream or is_first or spans):
-                yield from together()
-            if spans:
-                scan, found = spans
-                for span in found:
-                    task = {"stream": stream, "first": number, "stop": number + 1}
-                    task |= {"bytes": span.stop - span.start, "span": span, "scan": scan}
-                    yield task | {"after": [firsts[key]] if key in firsts else []}
-                    if kind:
-                        firsts.setdefault(key, count)
-                    count += 1
-                continue
+            first = firsts.get((_source_of(stream), kind))
+            is_first = bool(kind) and first is None
+            after = () if first is None else (first,)
+            scan, spans = cut.get(file, ([], []))
+            if group and (group["stream"] != stream or is_first or spans):
+                end_group()
             if is_first:
-                firsts[key] = count
-                task = {"stream": stream, "first": number, "stop": number + 1, "bytes": size}
-                yield task | {"after": [], "span": None, "scan": None}
-                count += 1
+                firsts[_source_of(stream), kind] = len(tasks)
+            place = {"stream": stream, "first": number, "stop": number + 1}
+            for span in spans:
+                task = {**place, "bytes": span.stop - span.start, "span": span, "scan": scan}
+                tasks.append({**task, "after": after})
+                after = (firsts[_source_of(stream), kind],) if kind else ()
+            if spans:
                 continue
-            waiting.append((file, kind, size))
-            if sum(size for *_, size in waiting) >= self._part_bytes:
-                yield from together()
-        yield from together()
+            group.update(
+                {} if group else {**place, "bytes": 0, "span": None, "scan": None, "after": set()}
+            )
+            group["stop"] = number + 1
+            group["bytes"] += size
+            group["after"].update(after)
+            if is_first or group["bytes"] >= self._part_bytes:
+                end_group()
+        end_group()
+        return tasks
 
-    def _spans(
-        self, file: File, pieces: list[dict[str, Any]]
-    ) -> tuple[list[int], list[Span]] | None:
-        """A file's scan and the spans in which it is read; None where it is read whole."""
+    def _spans(self, file: File, pieces: list[dict[str, Any]]) -> tuple[list[int], list[Span]]:
+        """A file's scan and the spans in which it is read, of which a file read whole has none."""
         stream, number = file
         path = self._reading.files[stream][number]
         digest = next((piece["digest"] for piece in pieces if "digest" in piece), 0)
         found = [piece for piece in pieces if "digest" not in piece]
-        if not all(piece["scan"] for piece in found):
-            return None
+        if not all(piece.get("scan") for piece in found):
+            return [], []
         found = [piece for piece in found if piece["start"] < piece["stop"]]
         sums = map(sum, zip(*(piece["scan"] for piece in found), strict=True))
         _encoding, characters, lines, paragraphs, size, _digest = sums
@@ -406,10 +394,19 @@ class _AskedColumns(dict[str, str]):
         super().__setitem__(key, column)
 
 
+def _told(part: Path) -> dict[str, Any]:
+    """What was found in a part; nothing where it was broken or is damaged."""
+    try:
+        found: dict[str, Any] = json.loads((part / STATE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
 def _holds(found: dict[str, Any], task: Task, reading: Reading) -> bool:
     """Whether a part was read as it is after all that came before."""
     columns = all(reading.columns.get(key) == asked for key, asked in found["asked"].items())
-    texts = {*found["state"]["texts"], *((task["scan"] or [0])[-1:])}
+    texts = {*found["source"]["texts"], *((task["scan"] or [0])[-1:])}
     return columns and texts.isdisjoint(reading.texts)
 
 

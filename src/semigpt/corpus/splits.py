@@ -212,9 +212,8 @@ class SplitWriter:
         if path.stat().st_size < state["bytes"] or (ends[-1] if ends else 0) != state["bytes"]:
             raise ValueError("shorter than its journal says")
         counts = np.zeros(CODE_POINTS, np.int64)
-        if state["counts"]:
-            codes, numbers = np.array(state["counts"], np.int64).T
-            counts[codes] = numbers
+        codes, numbers = np.array(state["counts"], np.int64).reshape(-1, 2).T
+        counts[codes] = numbers
         os.truncate(path, state["bytes"])
         writer = cls(folder, name, "ab")
         writer.ends, writer.counts = ends, counts
@@ -241,10 +240,10 @@ class SplitWriter:
         if not self.bytes:
             self._sha256 = hashlib.sha256()
         left_out = part.text_of(~kept)
-        counts = part.counts
+        codes, numbers = part.counts
+        self.counts[codes] += numbers
         for start in range(0, len(left_out), COUNTED_AT_ONCE):
-            counts -= count_characters(left_out[start : start + COUNTED_AT_ONCE])
-        self.counts += counts
+            self.counts -= count_characters(left_out[start : start + COUNTED_AT_ONCE])
         self.characters += part.characters - len(left_out)
         for chunk in part.chunks_of(kept):
             self.file.write(chunk)
@@ -259,12 +258,16 @@ class SplitWriter:
 
     def journal(self) -> dict[str, Any]:
         """Flush what there is to the disk, and return how much that is, as JSON."""
-        self._count()
         self.file.flush()
         os.fsync(self.file.fileno())
         path = self.folder / JOURNAL.with_name(f"{self.name}.ends")
         append_numbers(path, self.ends[self._journalled :])
         self._journalled = len(self.ends)
+        return self.state()
+
+    def state(self) -> dict[str, Any]:
+        """What was written so far, as JSON."""
+        self._count()
         codes = np.flatnonzero(self.counts)
         return {
             "documents": len(self.ends),
@@ -305,24 +308,37 @@ class SplitWriter:
 class WrittenSplit:
     """What one `SplitWriter` wrote, to be appended to another one.
 
-    lengths: of its documents, in bytes
-    The other fields are a SplitWriter's.
+    lengths:    of its documents, in bytes
+    digests:    of their texts, in 64 bits
+    recurrence: what is done with each where its text came before: a `duplicates.Recurrence`
+    characters: in all
+    counts:     the code points that occur, and how often each does: shape (2, n)
     """
 
     path: Path
     lengths: npt.NDArray[np.uint64]
+    digests: "array[int]"
+    recurrence: bytes
     characters: int
     counts: npt.NDArray[np.int64]
 
     @classmethod
     def open(cls, folder: Path, name: str, state: dict[str, Any]) -> Self:
-        """The split whose `journal()` gave `state`. Raises as `SplitWriter.resume`."""
-        writer = SplitWriter.resume(folder, name, state)
-        writer.file.close()
-        ends = np.frombuffer(writer.ends, np.uint64)
-        lengths = ends.copy()
-        lengths[1:] -= ends[:-1]
-        return cls(writer.path, lengths, writer.characters, writer.counts)
+        """The split whose `state()` this is, with the numbers of its documents.
+
+        Raises ValueError, EOFError, OSError or LookupError where files are shorter than it says.
+        """
+        path, documents = folder / f"{name}.txt", state["documents"]
+        numbers = array("Q")
+        with (folder / f"{name}.numbers").open("rb") as file:
+            numbers.fromfile(file, 2 * documents)
+        recurrence = (folder / f"{name}.recurrence").read_bytes()
+        lengths = np.array(numbers[:documents], np.uint64)
+        lengths[1:] -= lengths[:-1].copy()
+        if path.stat().st_size != state["bytes"] or len(recurrence) != documents:
+            raise ValueError("shorter than its state says")
+        counts = np.array(state["counts"], np.int64).reshape(-1, 2).T
+        return cls(path, lengths, numbers[documents:], recurrence, state["characters"], counts)
 
     @property
     def documents(self) -> int:

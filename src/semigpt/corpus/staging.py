@@ -34,19 +34,20 @@ from semigpt.corpus.spec import HubSource, JoinedSource, Source, identity, parse
 from semigpt.corpus.splits import cut_by_character, parse_split_rule, plan_splits
 from semigpt.corpus.text import EncodingError
 from semigpt.corpus.writer import STAGING_VERSION, CorpusWriter, counted_documents
-from semigpt.errors import CorpusError, SettingsError
+from semigpt.errors import CorpusError
 from semigpt.language import N_, _
+from semigpt.pool import processes
 from semigpt.storage import (
     STOPPED,
     HeldElsewhereError,
     JournalClock,
     cache_folder,
     has_resumable,
+    is_held,
     publish,
     read_settled,
     resumable_folder,
 )
-from semigpt.system import available_cores
 
 __all__ = ["Progress", "StagingProgress", "in_one_string", "prepare_corpus", "stage", "with_repair"]
 
@@ -114,9 +115,7 @@ def stage(
     corpora, key = (cache or cache_folder()) / "corpora", _key(source, column, split)
     folder = corpora / f"{_slug(spec)}-{key}"
     asked = Asked(given, column, offset)
-    workers = available_cores() if workers is None else workers
-    if workers < 1:
-        raise SettingsError(f"--workers {workers}: give at least 1")
+    workers = processes(workers)
     if folder.is_dir() and not refresh:
         # Another process may be putting a newer one in its place.
         return _with_notes(read_settled(corpora, lambda: open_corpus(folder)), source)
@@ -134,7 +133,7 @@ def stage(
                 yield from (work if reads_alone(source) else quietly(work))
                 publish(temporary, folder, replace=refresh)
     except HeldElsewhereError as held:
-        yield from _help(held.folder, asked, workers)
+        yield from _help(held.args[0], asked, workers)
         return (yield from stage(given, column=column, split=split, cache=cache, workers=workers))
     except KeyboardInterrupt as stop:
         if has_resumable(corpora, key):
@@ -161,7 +160,9 @@ def _help(folder: Path, asked: Asked, workers: int) -> Generator[StagingProgress
     with contextlib.closing(SourceParts(folder, asked).share(workers)) as helping:
         for _part in helping:
             yield StagingProgress(0, 0, None)
-    time.sleep(WAIT_SECONDS)
+    while is_held(folder):
+        time.sleep(WAIT_SECONDS)
+        yield StagingProgress(0, 0, None)
 
 
 def _with_notes(corpus: Corpus, source: Source) -> Corpus:

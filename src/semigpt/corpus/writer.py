@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -135,29 +135,32 @@ class CorpusWriter:
         """Record the digest of a document that was written, for the journal."""
         self._digests.append(digest if recurrence.is_remembered else 0)
 
-    def append(self, part: Path, stream: str, state: Mapping[str, Any]) -> None:
+    def append(self, part: Path, found: Mapping[str, Any], stream: str) -> None:
         """Write what a `PartWriter` wrote of the next part of a stream, but for what came before.
 
-        state: of its reading
+        found: what its `finish` returned
 
         Raises OSError, ValueError and the like, and writes nothing, where the part is damaged.
         """
-        counters, splits = _opened(part, self.plan.written)
+        counters = {name: int(found["counters"][name]) for name in COUNTERS}
+        splits = {
+            name: WrittenSplit.open(part, name, found["splits"][name]) for name in self.splits
+        }
         for name, value in counters.items():
             setattr(self, name, getattr(self, name) + value)
-        for name, (written, digests, rules) in splits.items():
-            kept = np.ones(written.documents, bool)
+        for name, split in splits.items():
+            rules, kept = split.recurrence, np.ones(split.documents, bool)
             if len(self._seen) or not set(rules).isdisjoint(REMEMBERED):
-                admitted = map(self._seen.admit, digests, map(RECURRENCES.__getitem__, rules))
-                kept = np.fromiter(admitted, bool, written.documents)
+                admitted = map(self._seen.admit, split.digests, map(RECURRENCES.__getitem__, rules))
+                kept = np.fromiter(admitted, bool, split.documents)
             is_remembered = np.frombuffer(rules, np.uint8) <= REMEMBERED[-1]
-            remembered = np.frombuffer(digests, np.uint64) * is_remembered
+            remembered = np.frombuffer(split.digests, np.uint64) * is_remembered
             self._digests.frombytes(remembered[kept].tobytes())
-            left_out = written.documents - int(kept.sum())
+            left_out = split.documents - int(kept.sum())
             self.duplicates += left_out
             self.documents -= left_out
-            self.characters -= self.splits[name].append(written, kept)
-        self.reading.absorb(stream, state)
+            self.characters -= self.splits[name].append(split, kept)
+        self.reading.absorb(stream, found["source"])
         self.parts = (self.parts or 0) + 1
 
     def close(self) -> None:
@@ -289,17 +292,18 @@ class CorpusWriter:
 
 
 class PartWriter(CorpusWriter):
-    """A part of a corpus, in a folder of its own, which `CorpusWriter.append` takes over.
+    """A part of a corpus in a folder of its own, which `CorpusWriter.append` takes over: the text,
+    and for each split
 
-    Beside the journal and the text, for each split the digest of each document and what is done
-    with it where its text came before:
+        train.numbers       uint64, the end of each document, then the digest of each
+        train.recurrence    uint8, a Recurrence for each
 
-        train.digests       uint64
-        train.recurrence    uint8, a Recurrence
+    Nothing is flushed to the disk, since a part that is too short is read again.
     """
 
     def __init__(self, folder: Path, plan: SplitPlan, reading: Reading) -> None:
         super().__init__(folder, plan, reading)
+        self.splits = {name: SplitWriter(folder, name) for name in plan.written}
         self._of_split = {name: (array("Q"), bytearray()) for name in plan.written}
 
     def _remember(self, split: SplitWriter, digest: int, recurrence: Recurrence) -> None:
@@ -307,30 +311,21 @@ class PartWriter(CorpusWriter):
         digests.append(digest)
         rules.append(recurrence)
 
-    def finish(self) -> None:
-        """Write all that `append` reads."""
+    def finish(self, source: Reading) -> dict[str, Any]:
+        """Write the files; what `append` has to know of them, as JSON.
+
+        source: which keeps the position in the stream that was read
+        """
         for name, (digests, rules) in self._of_split.items():
-            append_numbers(self.folder / f"{name}.digests", digests)
+            with (self.folder / f"{name}.numbers").open("wb") as file:
+                self.splits[name].ends.tofile(file)
+                digests.tofile(file)
             (self.folder / f"{name}.recurrence").write_bytes(rules)
-        self.journal(None)
-
-
-def _opened(
-    part: Path, names: Iterable[str]
-) -> tuple[dict[str, int], dict[str, tuple[WrittenSplit, "array[int]", bytes]]]:
-    """The counters of a part, and each split with its documents' digests and recurrences."""
-    state = read_journal(part)
-    if state is None:
-        raise ValueError("it has no journal")
-    splits = {}
-    for name in names:
-        written = WrittenSplit.open(part, name, state["splits"][name])
-        digests = read_numbers(part / f"{name}.digests", written.documents)
-        rules = (part / f"{name}.recurrence").read_bytes()
-        if len(rules) != written.documents or any(rule >= len(RECURRENCES) for rule in set(rules)):
-            raise ValueError("other recurrences than documents")
-        splits[name] = written, digests, rules
-    return {name: int(state["counters"][name]) for name in COUNTERS}, splits
+        return {
+            "source": source.state(),
+            "counters": {name: getattr(self, name) for name in COUNTERS},
+            "splits": {name: split.state() for name, split in self.splits.items()},
+        }
 
 
 def _clear(folder: Path) -> None:
