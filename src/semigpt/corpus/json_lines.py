@@ -22,6 +22,8 @@ from semigpt.language import _
 
 __all__ = ["ROWS_FOR_COLUMNS", "columns_of_rows", "json_lines_documents"]
 
+# Not strict: control characters inside strings are taken as they stand, NULs among them.
+DECODER = json.JSONDecoder(strict=False)
 ROWS_FOR_COLUMNS = 100  # a key may be missing in a row: so many rows say together what there is
 
 
@@ -156,8 +158,7 @@ def _text_of(
 
 def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        # strict=False takes control characters inside strings as they stand, NULs among them.
-        row = json.loads(line, strict=False)
+        row = DECODER.decode(line)
     except json.JSONDecodeError as error:
         raise CorpusError(
             _(

@@ -270,7 +270,7 @@ class SourceParts:
             return {"scan": None}
         try:
             with open_span(path, start, stop) as file:
-                scan = scan_stream(file, UTF_8)
+                scan = scan_stream(file, UTF_8, brief=file_format(path) != PLAIN_TEXT)
         except DecodingError:
             return {"scan": None}
         told = {"start": start, "stop": stop, "line_ends": scan.line_ends}

@@ -180,8 +180,11 @@ def _foreign(head: bytes) -> tuple[str, int] | None:
     return None
 
 
-def scan_stream(file: BinaryIO, encoding: Encoding) -> TextScan:
-    """What one pass over a file, at its first byte, finds if it is in `encoding`."""
+def scan_stream(file: BinaryIO, encoding: Encoding, *, brief: bool = False) -> TextScan:
+    """What one pass over a file, at its first byte, finds if it is in `encoding`.
+
+    brief: lines that are not blank are not counted, and there is no digest: twice as fast
+    """
     decoder = codecs.getincrementaldecoder(encoding.codec)()
     file.read(len(encoding.mark))
     fed = len(encoding.mark)
@@ -204,8 +207,12 @@ def scan_stream(file: BinaryIO, encoding: Encoding) -> TextScan:
         fed += len(chunk)
         characters += len(text)
         line += text.count("\n")
-        digest.update(chunk)
-        shape.add(line_ends.decode(text, final=not chunk))
+        text = line_ends.decode(text, final=not chunk)
+        if brief:
+            shape.line_ends += text.count("\n")
+        else:
+            digest.update(chunk)
+            shape.add(text)
         if not chunk:
             ended, closes = shape.line_ends, shape.closes
             shape.add("\n")

@@ -109,7 +109,7 @@ class CorpusWriter:
         encoded = text.encode("utf-8", "surrogatepass")
         digest = int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest())
         recurrence = self._recurrence(text, stream)
-        if not self._seen.admit(digest, recurrence):
+        if not self._is_kept(digest, recurrence):
             self.duplicates += 1
             return
         self.documents += 1
@@ -117,6 +117,9 @@ class CorpusWriter:
         split = self.splits[self.plan.split_of(stream, digest)]
         split.add(text, encoded, bits)
         self._remember(split, digest, recurrence)
+
+    def _is_kept(self, digest: int, recurrence: Recurrence) -> bool:
+        return self._seen.admit(digest, recurrence)
 
     def _recurrence(self, text: str, stream: str) -> Recurrence:
         """What recurs in running text is a part of it, and kept. Where the source has splits of its
@@ -150,7 +153,9 @@ class CorpusWriter:
             setattr(self, name, getattr(self, name) + value)
         for name, split in splits.items():
             rules, kept = split.recurrence, np.ones(split.documents, bool)
-            if len(self._seen) or not set(rules).isdisjoint(REMEMBERED):
+            if not any(rules):
+                kept = np.fromiter(map(self._seen.add, split.digests), bool, split.documents)
+            elif len(self._seen) or not set(rules).isdisjoint(REMEMBERED):
                 admitted = map(self._seen.admit, split.digests, map(RECURRENCES.__getitem__, rules))
                 kept = np.fromiter(admitted, bool, split.documents)
             is_remembered = np.frombuffer(rules, np.uint8) <= REMEMBERED[-1]
@@ -305,6 +310,9 @@ class PartWriter(CorpusWriter):
         super().__init__(folder, plan, reading)
         self.splits = {name: SplitWriter(folder, name) for name in plan.written}
         self._of_split = {name: (array("Q"), bytearray()) for name in plan.written}
+
+    def _is_kept(self, digest: int, recurrence: Recurrence) -> bool:
+        return True  # `append` decides
 
     def _remember(self, split: SplitWriter, digest: int, recurrence: Recurrence) -> None:
         digests, rules = self._of_split[split.name]
