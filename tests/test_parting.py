@@ -81,10 +81,15 @@ def several_kinds(folder: Path) -> None:
 
 
 def novel(folder: Path) -> None:
-    """Paragraphs, some with blank lines of white space, and lines that end as Windows has them."""
+    """Paragraphs, with blank lines of white space, and lines that end as Windows has them; the same
+    once more; and one stray blank line among few long ones.
+    """
     paragraphs = ["\r\n".join(LINES[i : i + 3]) for i in range(0, 900, 3)]
     write(folder / "a.txt", "\r\n \t\r\n".join(paragraphs))
     write(folder / "b.txt", "\n\n".join(LINES[:300]))
+    write(folder / "c.txt", "\r\n \t\r\n".join(paragraphs))
+    long = [f"{line} " * 25 for line in LINES[:40]]
+    write(folder / "d.txt", "\n".join([*long[:30], "", *long[30:]]))
 
 
 def own_splits(folder: Path) -> None:
@@ -209,6 +214,13 @@ def test_a_killed_owner(tmp_path: Path, text: Path, whole: dict[str, bytes], sma
             pass
         owner.kill()
     assert staged(text, tmp_path / "c", workers=1) == whole
+
+
+def test_a_worker_ends_when_nobody_holds_its_input() -> None:
+    program = "import time; from semigpt import pool; pool.worker_request(); time.sleep(90)"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as worker:
+        worker.communicate(b"{}\n", timeout=60)
+    assert worker.returncode == 1
 
 
 def test_another_machine_shares_the_parts(
