@@ -209,6 +209,8 @@ ALLOWED = {
     "run_folder.py": "checkpoints of a run whose lock it holds, by their exact names",
     "preparation.py": "a tokenizer it has just written, in a folder of a random name",
     "cli/tokenizer.py": "the same, to a name that is free",
+    "parts.py": "the part of its number, while it holds that part's lock",
+    "corpus/parting.py": "files in its own resumable folder",
     "corpus/staging.py": "scratch files in its own resumable folder",
     "corpus/writer.py": "the same",
     "corpus/splits.py": "the same",

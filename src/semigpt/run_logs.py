@@ -11,7 +11,7 @@ from typing import Any
 
 from semigpt.errors import CheckpointError
 from semigpt.language import N_, _
-from semigpt.storage import is_shortage, read_json_lines, sha256_file
+from semigpt.storage import is_shortage, open_regular, sha256_file
 
 __all__ = [
     "UnreadError",
@@ -60,7 +60,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Every line of a log. Raises CheckpointError for a line that is damaged."""
     try:
-        return read_json_lines(path)
+        return _json_lines(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             _("{path}: {error}; bring the file back, {again}").format(
@@ -116,3 +116,25 @@ def cut_logs(logs: Mapping[str, Path], lengths: Mapping[str, int]) -> None:
     for name, length in lengths.items():
         if sizes[name] > length:
             os.truncate(logs[name], length)
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole line of a `.jsonl` file; a last line that a crash cut off is left out.
+
+    Raises OSError, and ValueError, its message without the path, for a line that holds no object.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    with open_regular(path) as file:
+        content = file.read()
+    # Not splitlines: a sample may hold U+2028, which ends no row.
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
+        try:
+            row = json.loads(line.decode("utf-8", "surrogatepass"))
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(_("line {number} is damaged").format(number=number))
+        rows.append(row)
+    return rows

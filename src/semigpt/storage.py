@@ -41,17 +41,18 @@ from semigpt.system import is_out_of_memory
 __all__ = [
     "JOURNAL",
     "STOPPED",
+    "HeldElsewhereError",
     "JournalClock",
     "cache_folder",
     "discard_folder",
     "fsync",
     "has_resumable",
+    "is_held",
     "is_shortage",
     "open_regular",
     "publish",
     "read_journal",
     "read_json",
-    "read_json_lines",
     "read_settled",
     "remove_partial",
     "replace_file",
@@ -246,28 +247,6 @@ def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
     return value
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole line of a `.jsonl` file; a last line that a crash cut off is left out.
-
-    Raises OSError, and ValueError, its message without the path, for a line that holds no object.
-    """
-    if not path.exists():
-        return []
-    rows = []
-    with open_regular(path) as file:
-        content = file.read()
-    # Not splitlines: a sample may hold U+2028, which ends no row.
-    for number, line in enumerate(content.split(b"\n")[:-1], 1):
-        try:
-            row = json.loads(line.decode("utf-8", "surrogatepass"))
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise ValueError(_("line {number} is damaged").format(number=number))
-        rows.append(row)
-    return rows
-
-
 # Locks
 
 
@@ -329,6 +308,10 @@ def discard_folder(folder: Path) -> None:
     shutil.rmtree(hidden, ignore_errors=True)
 
 
+class HeldElsewhereError(Exception):
+    """Another process has the folder, the only argument, and can be helped."""
+
+
 class JournalClock:
     """Says when the next journal is due."""
 
@@ -349,6 +332,7 @@ def resumable_folder(
     *,
     from_scratch: bool = False,
     resumed_after: tuple[type[BaseException], ...] = STOPPED,
+    shared: bool = False,
 ) -> Iterator[Path]:
     """A temporary folder in `parent`, removed on the way out unless `publish` gave it its name.
 
@@ -356,12 +340,16 @@ def resumable_folder(
                    that a dead process left with a journal is taken over. "" is never resumed.
     from_scratch:  what is left of the key is removed first
     resumed_after: exceptions after which the folder stays, if it has a journal
+    shared:        there is one folder of the key at a time
+
+    Raises HeldElsewhereError where it is shared, and another process has it.
     """
     parent.mkdir(parents=True, exist_ok=True)
     _sweep(parent)
     if from_scratch:
         _remove_unlocked(parent, f"{PREFIX}{key}-*.lock")
-    folder, lock = (_take_over(parent, key) if key else None) or _new(parent, key)
+    taken = _take_over(parent, key) if key else None
+    folder, lock = taken or _new(parent, key, shared=shared)
     stays = False
     try:
         yield folder
@@ -380,6 +368,14 @@ def resumable_folder(
 def has_resumable(parent: Path, key: str) -> bool:
     """Whether a folder of this key is there to be resumed."""
     return any(_is_resumable(lock.with_suffix("")) for lock in parent.glob(f"{PREFIX}{key}-*.lock"))
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process works on a resumable folder."""
+    lock = _lock_path(_lock_file(folder))
+    if lock is not None:
+        lock.close()
+    return lock is None and _lock_file(folder).exists()
 
 
 def publish(temporary: Path, folder: Path, *, replace: bool = False) -> None:
@@ -422,14 +418,18 @@ def read_journal(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def _new(parent: Path, key: str) -> tuple[Path, IO[bytes]]:
+def _new(parent: Path, key: str, *, shared: bool = False) -> tuple[Path, IO[bytes]]:
     while True:
-        name = PREFIX + f"{key}-" * bool(key) + secrets.token_hex(6)
+        name = PREFIX + f"{key}-" * bool(key) + ("shared" if shared else secrets.token_hex(6))
         path = parent / f"{name}.lock"
         # Locked before it bears our mark: without the mark nobody removes it.
         with contextlib.suppress(FileExistsError):
             file = path.open("xb")
             break
+        if shared:
+            if (left := _lock_path(path)) is None:
+                raise HeldElsewhereError(parent / name)
+            _remove(parent / name, left)
     try:
         while not try_lock(file):
             time.sleep(0.001)  # a sweeping process looks for the mark, and lets go

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from semigpt.cli.flags import Commands, Parser, Specs, add_command, add_group, add_json_flag
-from semigpt.cli.output import terminating, write_json
+from semigpt.cli.output import note, terminating, write_json
 from semigpt.language import _
 
 
@@ -48,12 +48,29 @@ def add(commands: Commands) -> None:
         help=_("put [전화번호] and the like over personal data"),
     )
 
+    sub = add_command(
+        verbs,
+        "stage",
+        run_stage,
+        _("read a text into the cache, where every command finds it: a large one in parts"),
+    )
+    _add_source(sub)
+    sub.add_argument("--split", default="auto", help=_("auto, or offset:F, such as offset:0.9"))
+    add_json_flag(sub, _("print what was staged as one JSON object"))
 
-def _add_flags(parser: Parser) -> None:
+
+def _add_source(parser: Parser) -> None:
     parser.add_argument(
         "spec", metavar="SPEC", nargs="+", action=Specs, help=_("the text, as --data names it")
     )
     parser.add_argument("--column", help=_("the column that holds it"))
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help=_("processes (default: one per core)")
+    )
+
+
+def _add_flags(parser: Parser) -> None:
+    _add_source(parser)
     parser.add_argument(
         "--squeeze", type=int, metavar="N", help=_("at most N of a character in a row: ㅋㅋㅋㅋㅋ")
     )
@@ -65,9 +82,6 @@ def _add_flags(parser: Parser) -> None:
         type=float,
         metavar="FRACTION",
         help=_("leave out documents this much like an earlier one: 0.8"),
-    )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help=_("processes (default: one per core)")
     )
     add_json_flag(parser, _("print the report as one JSON object"))
 
@@ -94,6 +108,28 @@ def run_clean(options: argparse.Namespace) -> int:
             command=shlex.join(["semigpt", *options.arguments]),
         )
     return _print_report(options, report)
+
+
+def run_stage(options: argparse.Namespace) -> int:
+    from semigpt.corpus.staging import prepare_corpus
+
+    with _reading() as progress:
+        corpus = prepare_corpus(
+            options.spec,
+            column=options.column,
+            split=options.split,
+            workers=options.workers,
+            progress=progress,
+        )
+    if options.json:
+        counts = {name: corpus.characters(name) for name in corpus.splits}
+        told = {"folder": str(corpus.folder), "fingerprint": corpus.fingerprint}
+        write_json({**told, "characters": counts, "findings": corpus.findings})
+        return 0
+    print(corpus.folder)
+    for finding in corpus.findings:
+        note(finding)
+    return 0
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

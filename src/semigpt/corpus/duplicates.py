@@ -1,8 +1,22 @@
 """A set of document digests, small enough for tens of millions of documents."""
 
 from array import array
+from enum import IntEnum
 
-__all__ = ["Seen"]
+__all__ = ["Recurrence", "Seen"]
+
+
+class Recurrence(IntEnum):
+    """What is done with a document whose text came before."""
+
+    LEFT_OUT = 0
+    KEPT = 1
+    KEPT_UNLESS_HELD_OUT = 2  # left out where a document that is remembered holds it
+    NOT_ASKED = 3  # kept, and not looked up
+
+    @property
+    def is_remembered(self) -> bool:
+        return self <= Recurrence.KEPT
 
 
 class Seen:
@@ -32,6 +46,17 @@ class Seen:
         if 3 * self._used > 2 * mask:
             self._grow()
         return True
+
+    def admit(self, digest: int, recurrence: Recurrence) -> bool:
+        """Whether the document of this digest is kept; it is remembered where it may be."""
+        if recurrence is Recurrence.LEFT_OUT:
+            return self.add(digest)
+        if recurrence is Recurrence.KEPT:
+            self.add(digest)
+        return recurrence is not Recurrence.KEPT_UNLESS_HELD_OUT or digest not in self
+
+    def __len__(self) -> int:
+        return self._used
 
     def __contains__(self, digest: int) -> bool:
         digest = digest or 1

@@ -4,16 +4,18 @@ import contextlib
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from semigpt.corpus.broken_text import EncodingRepairs, RepairedFile
+from semigpt.corpus.byte_stream import stream_of
 from semigpt.corpus.compression import is_compressed, open_binary
 from semigpt.corpus.library import library_errors
-from semigpt.corpus.reading import Reading
+from semigpt.corpus.reading import Reading, Span
 from semigpt.corpus.text import (
+    CHUNK_BYTES,
     ENCODINGS,
     REPAIRED,
     UTF_8,
@@ -27,9 +29,11 @@ from semigpt.language import _
 
 __all__ = [
     "Below",
+    "as_numbers",
     "file_identity",
     "files_below",
     "is_run",
+    "open_span",
     "open_text",
     "scan_file",
 ]
@@ -157,8 +161,17 @@ def scan_file(path: Path, reading: Reading) -> TextScan | None:
 
 
 @contextlib.contextmanager
-def open_text(path: Path, scan: TextScan) -> Iterator[TextIO]:
-    """The text of a file behind its byte order mark, decompressed, its line ends read as "\\n"."""
+def open_text(path: Path, scan: TextScan, span: Span | None = None) -> Iterator[TextIO]:
+    """The text of a file behind its byte order mark, decompressed, its line ends read as "\\n"; of
+    a span of it alone, where it has no mark.
+    """
+    if span is not None:
+        with (
+            open_span(path, span.start, span.stop) as part,
+            io.TextIOWrapper(part, encoding=scan.encoding.codec) as text,
+        ):
+            yield text
+        return
     with open_binary(path) as plain, contextlib.ExitStack() as stack:
         file = plain
         if scan.encoding == REPAIRED:
@@ -168,10 +181,24 @@ def open_text(path: Path, scan: TextScan) -> Iterator[TextIO]:
             yield text
 
 
+@contextlib.contextmanager
+def open_span(path: Path, start: int, stop: int) -> Iterator[BinaryIO]:
+    """The bytes of a file from `start` up to `stop`."""
+
+    def chunks(file: BinaryIO, left: int) -> Generator[bytes, None, None]:
+        file.seek(start)
+        while left > 0 and (chunk := file.read(min(left, CHUNK_BYTES))):
+            left -= len(chunk)
+            yield chunk
+
+    with path.open("rb", buffering=0) as file, stream_of(chunks(file, stop - start)) as span:
+        yield span
+
+
 def _scan(path: Path, reading: Reading) -> TextScan:
     if reading.scan is not None:
-        place, *numbers = reading.scan
-        return TextScan(ENCODINGS[place], *numbers)
+        place, characters, lines, paragraphs, size, digest = reading.scan
+        return TextScan(ENCODINGS[place], characters, lines, paragraphs, size, digest)
     with library_errors(path, _("compressed text") if is_compressed(path) else "text"):
         try:
             scan = scan_text(lambda: open_binary(path), str(path))
@@ -179,10 +206,14 @@ def _scan(path: Path, reading: Reading) -> TextScan:
             if reading.repairs is None:
                 raise
             scan = _repaired_scan(path, reading.repairs)
-    place = ENCODINGS.index(scan.encoding)
-    numbers = [scan.characters, scan.lines, scan.paragraphs, scan.bytes, scan.digest]
-    reading.scan = [place, *numbers]
+    reading.scan = as_numbers(scan)
     return scan
+
+
+def as_numbers(scan: TextScan) -> list[int]:
+    """What a reading's state keeps of a scan."""
+    numbers = [scan.characters, scan.lines, scan.paragraphs, scan.bytes, scan.digest]
+    return [ENCODINGS.index(scan.encoding), *numbers]
 
 
 def _repaired_scan(path: Path, repairs: EncodingRepairs) -> TextScan:

@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from semigpt.corpus.compression import is_compressed
 from semigpt.corpus.files import Below, file_identity, files_below, is_run
 from semigpt.corpus.formats import (
     PLAIN_TEXT,
@@ -35,6 +36,7 @@ from semigpt.language import _
 
 __all__ = ["folder_passed_over", "open_files", "open_folder"]
 
+JSON_LINES = (".jsonl", ".ndjson")
 # Settings of the library's readers that change nothing about which documents are read.
 HARMLESS = {"name", "version", "data_dir", "data_files", "description", "sep", "delimiter"}
 
@@ -60,6 +62,8 @@ def open_files(
         for index, path in enumerate(splits[split]):
             if index < reading.file_index:  # read before this process began
                 continue
+            if index == reading.end:
+                return
             if index > reading.file_index:
                 reading.go_to_file(index)
             extension = file_format(path)
@@ -84,8 +88,21 @@ def open_files(
 
     for split, paths in splits.items():
         reading.add_split(split, documents)
+        reading.files[split] = paths
         reading.file_sizes[split] = [file_identity(path)[1] for path in paths]
+        reading.cut_at[split] = [_cut_at(path, options) for path in paths]
     return reading
+
+
+def _cut_at(path: Path, options: FileOptions) -> str | None:
+    """See `Reading.cut_at`: text and JSON lines that are not compressed are read in spans."""
+    whole = options.path is not None or options.by == "document" or options.broken is not None
+    if whole or is_compressed(path):
+        return None
+    extension = file_format(path)
+    if extension == PLAIN_TEXT:
+        return options.by or ""
+    return "line" if extension in JSON_LINES else None
 
 
 def _with_way_out(error: CorpusError, files: int) -> CorpusError:

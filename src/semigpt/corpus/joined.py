@@ -26,7 +26,10 @@ class JoinedReading(Reading):
             for name in part.splits:
                 self.splits[f"{number}:{name}"] = partial(self._stream, number, name)
                 if name in part.file_sizes:
-                    self.file_sizes[f"{number}:{name}"] = part.file_sizes[name]
+                    stream = f"{number}:{name}"
+                    self.files[stream] = part.files[name]
+                    self.file_sizes[stream] = part.file_sizes[name]
+                    self.cut_at[stream] = part.cut_at[name]
         self._sum_up()
 
     def _stream(self, number: int, name: str) -> Iterator[Document]:
@@ -51,6 +54,13 @@ class JoinedReading(Reading):
     def repair_with(self, repairs: EncodingRepairs) -> None:
         for part in self.parts:
             part.repair_with(repairs)
+
+    def of(self, stream: str) -> Reading:
+        return self.parts[int(stream.partition(":")[0])]
+
+    def absorb(self, stream: str, state: Mapping[str, Any]) -> None:
+        self.of(stream).absorb(stream, state)
+        self._sum_up()
 
     def state(self) -> dict[str, Any]:
         return {"parts": [part.state() for part in self.parts]}

@@ -5,7 +5,8 @@ an error names its line.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from semigpt.corpus.files import open_text, scan_file
 from semigpt.corpus.json_paths import paths_in_words, values_at
 from semigpt.corpus.kinds.conversations import conversation_template
 from semigpt.corpus.library import library_errors, one_line
-from semigpt.corpus.reading import ColumnError, Document
+from semigpt.corpus.reading import ColumnError, Document, Span
 from semigpt.corpus.request import FileRequest, from_start
+from semigpt.corpus.text import TextScan
 from semigpt.errors import CorpusError
 from semigpt.language import _
 
 __all__ = ["ROWS_FOR_COLUMNS", "columns_of_rows", "json_lines_documents"]
 
+# Not strict: control characters inside strings are taken as they stand, NULs among them.
+DECODER = json.JSONDecoder(strict=False)
 ROWS_FOR_COLUMNS = 100  # a key may be missing in a row: so many rows say together what there is
 
 
@@ -31,6 +35,10 @@ def json_lines_documents(request: FileRequest) -> Iterator[Document]:
         return
     scan = scan_file(path, reading)
     if scan is None:
+        return
+    if reading.span is not None:
+        yield from _span_documents(request, scan, reading.span)
+        reading.column = reading.columns.get(request.extension)
         return
     waiting: list[tuple[int, dict[str, Any]]] = []
     text_of: Callable[[int, dict[str, Any]], str] | None = None
@@ -66,6 +74,27 @@ def json_lines_documents(request: FileRequest) -> Iterator[Document]:
     reading.column = reading.columns.get(request.extension)
 
 
+def _span_documents(request: FileRequest, scan: TextScan, span: Span) -> Iterator[Document]:
+    """The documents of a part of a file, whose first rows tell what makes text of a row."""
+    path, reading = request.path, request.reading
+    with library_errors(path, "JSON lines"):
+        with open_text(path, scan) as lines:
+            head = list(islice(_rows(path, lines, 0), ROWS_FOR_COLUMNS))
+        text_of = _text_of(request, [row for _, row in head]) if head else None
+        with open_text(path, scan, span) as lines:
+            for number, row in _rows(path, lines, span.row):
+                assert text_of is not None, "it has a row"
+                reading.row = number
+                yield text_of(number, row), None
+
+
+def _rows(path: Path, lines: Iterable[str], before: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each row and the number of its line; `before` lines come before the first."""
+    for number, line in enumerate(lines, before + 1):
+        if not line.isspace():
+            yield number, _json_object(path, number, line.removesuffix("\n"))
+
+
 def _texts_at_path(request: FileRequest) -> Iterator[str]:
     """The texts at `#path=` of each line."""
     scan, place = scan_file(request.path, request.reading), request.options.path
@@ -74,10 +103,7 @@ def _texts_at_path(request: FileRequest) -> Iterator[str]:
     keys, empty = place.split("."), True
     request.reading.column = place
     with open_text(request.path, scan) as lines:
-        for number, line in enumerate(lines, 1):
-            if line.isspace():
-                continue
-            row = _json_object(request.path, number, line.removesuffix("\n"))
+        for number, row in _rows(request.path, lines, 0):
             for value in values_at(row, keys):
                 if not isinstance(value, str | None):
                     raise CorpusError(
@@ -132,8 +158,7 @@ def _text_of(
 
 def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        # strict=False takes control characters inside strings as they stand, NULs among them.
-        row = json.loads(line, strict=False)
+        row = DECODER.decode(line)
     except json.JSONDecodeError as error:
         raise CorpusError(
             _(

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from semigpt.corpus.broken_text import EncodingRepairs
 from semigpt.errors import CorpusError
@@ -11,10 +12,12 @@ from semigpt.language import _
 __all__ = [
     "SPLITS",
     "SPLIT_NAMES",
+    "UNREAD",
     "AmbiguousColumnError",
     "ColumnError",
     "Document",
     "Reading",
+    "Span",
     "and_more",
     "choose_column",
     "printable",
@@ -48,6 +51,21 @@ STATE = (
     "scan",
 )
 
+# The state of a reading of which nothing is read; a column may be None, but is never this one.
+UNREAD: Mapping[str, Any] = {
+    "column": "\0",
+    "notes": [],
+    "tallies": {},
+    "texts": [],
+    "unsaid": 0,
+    "encodings": {},
+    "columns": {},
+    "file_index": 0,
+    "row": 0,
+    "file_fraction": 0.0,
+    "scan": None,
+}
+
 
 class ColumnError(CorpusError):
     """A column that is not there, or cannot be chosen."""
@@ -55,6 +73,21 @@ class ColumnError(CorpusError):
 
 class AmbiguousColumnError(ColumnError):
     """A column that the user has to choose among several."""
+
+
+class Span(NamedTuple):
+    """A part of a text file that is read by itself: whole lines (paragraphs, where these are the
+    documents).
+
+    start, stop: its bytes
+    row:         how many lines come before it
+    is_last:     whether the file ends with it
+    """
+
+    start: int
+    stop: int
+    row: int
+    is_last: bool
 
 
 @dataclass
@@ -72,7 +105,10 @@ class Reading:
     revision:      the commit at which a Hub dataset is read
     is_hub:        whether the source is on the Hub, where it can change
     repairs:       counts the repairs of files that are in no encoding; None refuses such files
-    file_sizes:    bytes of each file of a split, where the source is made of files
+    files:         of each split, where the source is made of files
+    file_sizes:    their bytes
+    cut_at:        of each, between what it may be read in spans: "line", "paragraph", "" where that
+                   depends on its lines; None for a file that is read whole
 
     Readers keep the position in the stream that is being read:
     columns:       the column chosen for each format; files of one format share it
@@ -81,6 +117,8 @@ class Reading:
     file_fraction: how much of the file at hand is read, 0 to 1
     running:       whether the file at hand is running text, of which what recurs is kept
     scan:          what `text.scan_text` found in the file at hand, as JSON numbers
+    span:          what is read of the file at hand, None for all of it
+    end:           at which file the stream ends, None for all of it
 
     Column, notes and encodings are complete once all streams are read.
     """
@@ -95,13 +133,17 @@ class Reading:
     revision: str | None = None
     is_hub: bool = False
     repairs: EncodingRepairs | None = None
+    files: dict[str, Sequence[Path]] = field(default_factory=dict)
     file_sizes: dict[str, list[int]] = field(default_factory=dict)
+    cut_at: dict[str, list[str | None]] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
     file_index: int = 0
     row: int = 0
     file_fraction: float = 0.0
     running: bool = False
     scan: list[int] | None = None
+    span: Span | None = None
+    end: int | None = None
 
     def add_split(self, name: str, documents: Callable[[str], Iterator[Document]]) -> None:
         """Make `documents(name)` the stream of a split.
@@ -119,7 +161,11 @@ class Reading:
     def go_to_file(self, index: int) -> None:
         """Stand before the first row of the stream's file of this index."""
         self.file_index, self.row, self.file_fraction, self.scan = index, 0, 0.0, None
-        self.running = False
+        self.running, self.span = False, None
+
+    def of(self, stream: str) -> "Reading":
+        """The reading that keeps the position in a stream."""
+        return self
 
     def note(self, sentence: str) -> None:
         """Add a sentence for the user, once."""
@@ -169,6 +215,24 @@ class Reading:
         values = {name: state[name] for name in STATE}
         for name, value in values.items():
             setattr(self, name, value)
+
+    def absorb(self, stream: str, state: Mapping[str, Any]) -> None:
+        """Take over what another reading, by its `state()`, found in the next part of a stream.
+
+        It began with `UNREAD`, and with the columns and texts of this one or some of them.
+        """
+        for note in state["notes"]:
+            self.note(note)
+        self.unsaid += state["unsaid"]
+        for what, (count, name) in state["tallies"].items():
+            self.tallies.setdefault(what, [0, name])[0] += count
+        for encoding, count in state["encodings"].items():
+            self.encodings[encoding] = self.encodings.get(encoding, 0) + count
+        known = set(self.texts)
+        self.texts += [digest for digest in state["texts"] if digest not in known]
+        self.columns.update(state["columns"])
+        if state["column"] != UNREAD["column"]:
+            self.column = state["column"]
 
     def fraction(self, streams: Sequence[str], stream: str) -> float | None:
         """How much of the files of `streams` is read while `stream` is, 0 to 1.

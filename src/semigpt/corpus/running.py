@@ -48,21 +48,24 @@ def running_documents(request: FileRequest) -> Iterator[Document]:
     if scan is None or not scan.lines:
         return
     if scan.digest in reading.texts:
-        reading.tally(_("not read, because a file before it holds the same text"), path.name)
+        if not reading.row:
+            reading.tally(_("not read, because a file before it holds the same text"), path.name)
         return
     unit = request.options.by or unit_of(scan)
     if request.options.by is None and not reading.row:
         reading.tally(_(UNIT_NOTES[unit]), path.name)
     reading.column = reading.columns[request.extension] = "text"
-    first, characters = reading.row, 0
-    with library_errors(path, "text"), open_text(path, scan) as file:
+    span = reading.span
+    first, characters = 0 if span else reading.row, 0
+    with library_errors(path, "text"), open_text(path, scan, span) as file:
         for number, text in enumerate(_units(file, unit), 1):
             characters += len(text) + 1
             if number > first:
                 reading.row = number
                 reading.file_fraction = min(characters / scan.characters, 1.0)
                 yield text, None
-    reading.texts.append(scan.digest)
+    if span is None or span.is_last:
+        reading.texts.append(scan.digest)
 
 
 def _units(file: TextIO, unit: str) -> Iterator[str]:

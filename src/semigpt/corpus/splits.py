@@ -9,10 +9,11 @@ Splits are read in the order test, validation, train, and a text that was read b
 So held-out splits are whole, and nothing in them is trained on.
 """
 
+import hashlib
 import os
 import re
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +31,7 @@ __all__ = [
     "READING_ORDER",
     "SplitPlan",
     "SplitWriter",
+    "WrittenSplit",
     "append_numbers",
     "count_characters",
     "cut_by_character",
@@ -195,6 +197,8 @@ class SplitWriter:
         self._uncounted: list[str] = []
         self._uncounted_characters = 0
         self._journalled = 0  # how many of `ends` are on the disk
+        # Of the text, where all of it was appended by this process.
+        self._sha256: Any = None
 
     @classmethod
     def resume(cls, folder: Path, name: str, state: dict[str, Any]) -> Self:
@@ -208,9 +212,8 @@ class SplitWriter:
         if path.stat().st_size < state["bytes"] or (ends[-1] if ends else 0) != state["bytes"]:
             raise ValueError("shorter than its journal says")
         counts = np.zeros(CODE_POINTS, np.int64)
-        if state["counts"]:
-            codes, numbers = np.array(state["counts"], np.int64).T
-            counts[codes] = numbers
+        codes, numbers = np.array(state["counts"], np.int64).reshape(-1, 2).T
+        counts[codes] = numbers
         os.truncate(path, state["bytes"])
         writer = cls(folder, name, "ab")
         writer.ends, writer.counts = ends, counts
@@ -230,14 +233,41 @@ class SplitWriter:
         if self._uncounted_characters >= COUNTED_AT_ONCE:
             self._count()
 
+    def append(self, part: "WrittenSplit", kept: npt.NDArray[np.bool_]) -> int:
+        """Write the documents of a part that are kept; the characters of the others, in all."""
+        if not part.documents:
+            return 0
+        if not self.bytes:
+            self._sha256 = hashlib.sha256()
+        left_out = part.text_of(~kept)
+        codes, numbers = part.counts
+        self.counts[codes] += numbers
+        for start in range(0, len(left_out), COUNTED_AT_ONCE):
+            self.counts -= count_characters(left_out[start : start + COUNTED_AT_ONCE])
+        self.characters += part.characters - len(left_out)
+        for chunk in part.chunks_of(kept):
+            self.file.write(chunk)
+            if self._sha256 is not None:
+                self._sha256.update(chunk)
+        ends = np.cumsum(part.lengths[kept], dtype=np.uint64) + np.uint64(self.bytes)
+        self.ends.frombytes(ends.tobytes())
+        self.bytes = int(ends[-1]) if len(ends) else self.bytes
+        if len(ends):
+            self.bits = None  # a file says nothing of it
+        return len(left_out)
+
     def journal(self) -> dict[str, Any]:
         """Flush what there is to the disk, and return how much that is, as JSON."""
-        self._count()
         self.file.flush()
         os.fsync(self.file.fileno())
         path = self.folder / JOURNAL.with_name(f"{self.name}.ends")
         append_numbers(path, self.ends[self._journalled :])
         self._journalled = len(self.ends)
+        return self.state()
+
+    def state(self) -> dict[str, Any]:
+        """What was written so far, as JSON."""
+        self._count()
         codes = np.flatnonzero(self.counts)
         return {
             "documents": len(self.ends),
@@ -259,7 +289,9 @@ class SplitWriter:
         digests = {}
         for name in names:
             fsync(self.folder / name)
-            digests[name] = sha256_file(self.folder / name)
+            is_hashed = name == names[0] and self._sha256 is not None
+            path = self.folder / name
+            digests[name] = self._sha256.hexdigest() if is_hashed else sha256_file(path)
         return SplitMetadata(
             *names, len(self.ends), self.characters, self.bytes, self.bits, digests
         )
@@ -270,6 +302,62 @@ class SplitWriter:
             self.counts += count_characters(text[start : start + COUNTED_AT_ONCE])
         self._uncounted.clear()
         self._uncounted_characters = 0
+
+
+@dataclass(frozen=True)
+class WrittenSplit:
+    """What one `SplitWriter` wrote, to be appended to another one.
+
+    lengths:    of its documents, in bytes
+    digests:    of their texts, in 64 bits
+    recurrence: what is done with each where its text came before: a `duplicates.Recurrence`
+    characters: in all
+    counts:     the code points that occur, and how often each does: shape (2, n)
+    """
+
+    path: Path
+    lengths: npt.NDArray[np.uint64]
+    digests: "array[int]"
+    recurrence: bytes
+    characters: int
+    counts: npt.NDArray[np.int64]
+
+    @classmethod
+    def open(cls, folder: Path, name: str, state: dict[str, Any]) -> Self:
+        """The split whose `state()` this is, with the numbers of its documents.
+
+        Raises ValueError, EOFError, OSError or LookupError where files are shorter than it says.
+        """
+        path, documents = folder / f"{name}.txt", state["documents"]
+        numbers = array("Q")
+        with (folder / f"{name}.numbers").open("rb") as file:
+            numbers.fromfile(file, 2 * documents)
+        recurrence = (folder / f"{name}.recurrence").read_bytes()
+        lengths = np.array(numbers[:documents], np.uint64)
+        lengths[1:] -= lengths[:-1].copy()
+        if path.stat().st_size != state["bytes"] or len(recurrence) != documents:
+            raise ValueError("shorter than its state says")
+        counts = np.array(state["counts"], np.int64).reshape(-1, 2).T
+        return cls(path, lengths, numbers[documents:], recurrence, state["characters"], counts)
+
+    @property
+    def documents(self) -> int:
+        return len(self.lengths)
+
+    def chunks_of(self, kept: npt.NDArray[np.bool_]) -> Iterator[bytes]:
+        """The text of some documents, in UTF-8, a run of neighbours at a time."""
+        ends = np.cumsum(self.lengths, dtype=np.uint64)
+        edges = np.flatnonzero(np.diff(kept, prepend=False, append=False)).reshape(-1, 2)
+        with self.path.open("rb") as file:
+            for first, stop in edges.tolist():
+                place, end = int(ends[first] - self.lengths[first]), int(ends[stop - 1])
+                file.seek(place)
+                while place < end and (chunk := file.read(min(end - place, CHUNK_BYTES))):
+                    place += len(chunk)
+                    yield chunk
+
+    def text_of(self, documents: npt.NDArray[np.bool_]) -> str:
+        return b"".join(self.chunks_of(documents)).decode("utf-8", "surrogatepass")
 
 
 def cut_by_character(train: SplitWriter, fraction: float, spec: str) -> SplitWriter:
@@ -312,6 +400,7 @@ def cut_by_character(train: SplitWriter, fraction: float, spec: str) -> SplitWri
     held_out.bits = train.bits = None
     train.ends, train.bytes, train.characters = kept_ends, place, keep
     train.counts -= held_out.counts
+    train._sha256 = None  # of what it was
     train.finish()
     held_out.finish()
     return held_out

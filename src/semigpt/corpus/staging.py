@@ -19,14 +19,16 @@ import json
 import re
 import shlex
 import shutil
+import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semigpt.corpus.corpus import Corpus, open_corpus
 from semigpt.corpus.library import quietly
+from semigpt.corpus.parting import Asked, SourceParts, is_large, may_be_large
 from semigpt.corpus.plain import reads_alone
-from semigpt.corpus.reading import Reading, printable
+from semigpt.corpus.reading import printable
 from semigpt.corpus.sources import open_source, passed_over
 from semigpt.corpus.spec import HubSource, JoinedSource, Source, identity, parse_spec
 from semigpt.corpus.splits import cut_by_character, parse_split_rule, plan_splits
@@ -34,11 +36,14 @@ from semigpt.corpus.text import EncodingError
 from semigpt.corpus.writer import STAGING_VERSION, CorpusWriter, counted_documents
 from semigpt.errors import CorpusError
 from semigpt.language import N_, _
+from semigpt.pool import processes
 from semigpt.storage import (
     STOPPED,
+    HeldElsewhereError,
     JournalClock,
     cache_folder,
     has_resumable,
+    is_held,
     publish,
     read_settled,
     resumable_folder,
@@ -49,6 +54,7 @@ __all__ = ["Progress", "StagingProgress", "in_one_string", "prepare_corpus", "st
 PROGRESS_CHARACTERS = 1 << 20
 TOO_FEW = 0.9  # where documents are too few to be split, the text is cut at this fraction
 RESUMABLE = N_("what was read is kept: the same command resumes from there")
+WAIT_SECONDS = 0.1  # for the process that puts the parts together
 INTERRUPTED = (*STOPPED, GeneratorExit)
 
 Progress = Callable[[int, int], None]
@@ -75,38 +81,41 @@ def stage(
     split: str = "auto",
     cache: Path | None = None,
     refresh: bool = False,
+    workers: int | None = None,
 ) -> Generator[StagingProgress, None, Corpus]:
     """Stage the text of `spec`, or open what was staged before; the generator returns the corpus.
 
         corpus = yield from stage("novel.txt")
 
-    It yields its progress about every million characters. There it can be closed, or a
-    KeyboardInterrupt thrown in, and loses nothing: the next staging of the same SPEC resumes.
+    It yields its progress now and then. There it can be closed, or a KeyboardInterrupt thrown in,
+    and loses nothing: the next staging of the same SPEC resumes.
 
     spec:     one, or several that are one corpus
     column:   where the documents are; see `reading.choose_column`
     split:    "auto" or "offset:F" with 0 < F < 1; see `splits`
     cache:    instead of CACHE
     refresh:  stage from scratch, for a Hub dataset that may have changed
+    workers:  processes that read a large source (see `parting`); None: one per core
 
     The corpus appears whole or not at all: it is written to a resumable folder, flushed to the disk
-    and renamed. Processes that stage the same corpus do not wait for each other; the last drops its
-    work. What a stopped process had written, the next one resumes, however it was stopped. A
-    KeyboardInterrupt gets a note that says so, and so does the error of a Hub that is gone. Any
-    other error leaves nothing: a full disk has its space back.
+    and renamed. Processes that stage the same corpus, on other machines too, share its parts where
+    it is large; else they do not wait for each other, and the last drops its work. What a stopped
+    process had written, the next one resumes, however it was stopped. A KeyboardInterrupt gets a
+    note that says so, and so does the error of a Hub that is gone. Any other error leaves nothing:
+    a full disk has its space back.
 
-    Memory: a few hundred rows, a megabyte of text, for each document 8 bytes for its end and 12 to
-    36 for its digest, and what the library keeps of a Parquet file with nested columns, up to twice
-    its text.
+    Memory: a few hundred rows, for each document 8 bytes for its end and 12 to 36 for its digest,
+    and what the library keeps of a Parquet file with nested columns, up to twice its text.
 
     Raises CorpusError, in one line, for all that is wrong with SPEC, its text or the cache folder.
     """
     offset = parse_split_rule(split)
     source = parse_spec(given := in_one_string(spec))
     spec = given.replace("\n", " + ")
-    key = _key(source, column, split)
-    corpora = (cache or cache_folder()) / "corpora"
+    corpora, key = (cache or cache_folder()) / "corpora", _key(source, column, split)
     folder = corpora / f"{_slug(spec)}-{key}"
+    asked = Asked(given, column, offset)
+    workers = processes(workers)
     if folder.is_dir() and not refresh:
         # Another process may be putting a newer one in its place.
         return _with_notes(read_settled(corpora, lambda: open_corpus(folder)), source)
@@ -114,11 +123,18 @@ def stage(
     resumed_after = (*INTERRUPTED, CorpusError) if is_hub else INTERRUPTED
     try:
         with resumable_folder(
-            corpora, key, from_scratch=refresh, resumed_after=resumed_after
+            *(corpora, key),
+            from_scratch=refresh,
+            resumed_after=resumed_after,
+            shared=may_be_large(source) and not refresh,
         ) as temporary:
-            work = _write(source, spec, column, offset, temporary)
-            yield from (work if reads_alone(source) else quietly(work))
-            publish(temporary, folder, replace=refresh)
+            if refresh or not folder.is_dir():  # published by the process that held it
+                work = _write(asked, spec, temporary, workers)
+                yield from (work if reads_alone(source) else quietly(work))
+                publish(temporary, folder, replace=refresh)
+    except HeldElsewhereError as held:
+        yield from _help(held.args[0], asked, workers)
+        return (yield from stage(given, column=column, split=split, cache=cache, workers=workers))
     except KeyboardInterrupt as stop:
         if has_resumable(corpora, key):
             stop.add_note(f"{spec}: {_(RESUMABLE)}")
@@ -139,6 +155,16 @@ def stage(
     return _with_notes(open_corpus(folder), source)
 
 
+def _help(folder: Path, asked: Asked, workers: int) -> Generator[StagingProgress, None, None]:
+    """Read parts for the process that puts the corpus together in `folder`."""
+    with contextlib.closing(SourceParts(folder, asked).share(workers)) as helping:
+        for _part in helping:
+            yield StagingProgress(0, 0, None)
+    while is_held(folder):
+        time.sleep(WAIT_SECONDS)
+        yield StagingProgress(0, 0, None)
+
+
 def _with_notes(corpus: Corpus, source: Source) -> Corpus:
     """A corpus with what is passed over now, as a run that has begun since the text was staged."""
     return replace(corpus, findings=[*passed_over(source), *corpus.findings])
@@ -152,6 +178,7 @@ def prepare_corpus(
     cache: Path | None = None,
     refresh: bool = False,
     progress: Progress | None = None,
+    workers: int | None = None,
 ) -> Corpus:
     """The text of `spec`, staged: `stage` run to its end.
 
@@ -160,7 +187,7 @@ def prepare_corpus(
 
     The other arguments, and the CorpusError it raises, are `stage`'s.
     """
-    steps = stage(spec, column=column, split=split, cache=cache, refresh=refresh)
+    steps = stage(spec, column=column, split=split, cache=cache, refresh=refresh, workers=workers)
     with contextlib.closing(steps):
         while True:
             try:
@@ -216,14 +243,14 @@ def _slug(spec: str) -> str:
 
 
 def _write(
-    source: Source, spec: str, column: str | None, offset: float | None, folder: Path
+    asked: Asked, spec: str, folder: Path, workers: int
 ) -> Generator[StagingProgress, None, None]:
     """Write the files of a corpus into `folder`, the manifest last, resuming what is there."""
     scratch = folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     notes: list[str] = []
-    writer = yield from _read(open_source(source, column, scratch), spec, offset, folder)
+    writer = yield from _read(asked, spec, scratch, workers)
     if writer.lacks_a_split:
         notes.append(
             _(
@@ -232,21 +259,30 @@ def _write(
                 "both validation and test"
             ).format(documents=counted_documents(writer.documents))
         )
-        writer = yield from _read(open_source(source, column, scratch), spec, TOO_FEW, folder)
+        writer = yield from _read(replace(asked, offset=TOO_FEW), spec, scratch, workers)
     shutil.rmtree(scratch)
     writer.write_manifest(spec, notes)
 
 
 def _read(
-    reading: Reading, spec: str, offset: float | None, folder: Path
+    asked: Asked, spec: str, scratch: Path, workers: int
 ) -> Generator[StagingProgress, None, CorpusWriter]:
     """Read every document once, write it to its split, and finish the splits' files.
 
     With "auto", splits carved out of train may be empty afterwards.
     """
-    writer = CorpusWriter.open(folder, plan_splits(reading.splits, offset), reading)
+    folder, offset = scratch.parent, asked.offset
+    reading = open_source(asked.source, asked.column, scratch)
+    plan = plan_splits(reading.splits, offset)
+    in_parts = is_large(reading, plan)
+    writer = CorpusWriter.open(folder, plan, reading, parts=0 if in_parts else None)
     with contextlib.closing(writer):
-        yield from _read_streams(writer)
+        if in_parts:
+            with contextlib.closing(SourceParts(folder, asked).append_to(writer, workers)) as work:
+                for fraction in work:
+                    yield from _report(writer, None, fraction)
+        else:
+            yield from _read_streams(writer)
     if not writer.documents:
         why = f" ({'; '.join(said)})" if (said := reading.sentences()) else ""
         raise CorpusError(

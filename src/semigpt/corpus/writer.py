@@ -16,6 +16,7 @@ import hashlib
 import json
 import shutil
 from array import array
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -23,20 +24,29 @@ from typing import Any, Self
 import numpy as np
 
 from semigpt.corpus.corpus import write_manifest
-from semigpt.corpus.duplicates import Seen
+from semigpt.corpus.duplicates import Recurrence, Seen
 from semigpt.corpus.reading import SPLITS, Reading
-from semigpt.corpus.splits import SplitPlan, SplitWriter, append_numbers, own_name, read_numbers
+from semigpt.corpus.splits import (
+    SplitPlan,
+    SplitWriter,
+    WrittenSplit,
+    append_numbers,
+    own_name,
+    read_numbers,
+)
 from semigpt.corpus.text import normalize
 from semigpt.language import _, ngettext
 from semigpt.storage import JOURNAL, read_journal, write_journal
 
-__all__ = ["STAGING_VERSION", "CorpusWriter", "counted_documents"]
+__all__ = ["STAGING_VERSION", "CorpusWriter", "PartWriter", "counted_documents"]
 
 # Part of a corpus's key: raised where other documents, or other bytes, are written.
 STAGING_VERSION = 2
 COUNTERS = ("duplicates", "empties", "composed", "marked", "documents", "characters")
 DIGESTS = JOURNAL.with_name("digests")
 HELD_OUT = ("test", "validation")
+RECURRENCES = tuple(Recurrence)
+REMEMBERED = tuple(rule for rule in Recurrence if rule.is_remembered)
 TELLING_CHARACTERS = 8  # "“그래?”" recurs in any two novels
 
 
@@ -48,6 +58,7 @@ class CorpusWriter:
     composed:   documents that were not in NFC
     marked:     documents that began with a byte order mark
     documents, characters: written
+    parts:      how many parts of the source were appended; None where it is read in one
     """
 
     def __init__(self, folder: Path, plan: SplitPlan, reading: Reading) -> None:
@@ -56,17 +67,21 @@ class CorpusWriter:
         self.duplicates = self.empties = self.composed = self.marked = 0
         self.documents = self.characters = 0
         self.streams_left = plan.streams
+        self.parts: int | None = None
         self._seen = Seen()
         # Of the documents since the last journal, 0 for one that is not remembered.
         self._digests = array("Q")
 
     @classmethod
-    def open(cls, folder: Path, plan: SplitPlan, reading: Reading) -> Self:
+    def open(
+        cls, folder: Path, plan: SplitPlan, reading: Reading, parts: int | None = None
+    ) -> Self:
         """Resume what a journal in `folder` records, or start from scratch where there is none.
 
         `streams_left` are the streams to read, the first of them from `reading`'s position.
         """
         writer = cls(folder, plan, reading)
+        writer.parts = parts
         if state := read_journal(folder):
             # A journal of another plan, or of longer files than there are: from scratch.
             with contextlib.suppress(
@@ -93,31 +108,65 @@ class CorpusWriter:
             bits = None
         encoded = text.encode("utf-8", "surrogatepass")
         digest = int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest())
-        if self._is_duplicate(text, digest, stream):
+        recurrence = self._recurrence(text, stream)
+        if not self._is_kept(digest, recurrence):
             self.duplicates += 1
             return
         self.documents += 1
         self.characters += len(text)
-        self.splits[self.plan.split_of(stream, digest)].add(text, encoded, bits)
+        split = self.splits[self.plan.split_of(stream, digest)]
+        split.add(text, encoded, bits)
+        self._remember(split, digest, recurrence)
 
-    def _is_duplicate(self, text: str, digest: int, stream: str) -> bool:
-        """Whether a document came before; it is remembered where it did not.
+    def _is_kept(self, digest: int, recurrence: Recurrence) -> bool:
+        return self._seen.admit(digest, recurrence)
 
-        What recurs in running text is a part of it, and kept. Where the source has splits of its
+    def _recurrence(self, text: str, stream: str) -> Recurrence:
+        """What recurs in running text is a part of it, and kept. Where the source has splits of its
         own, a line or paragraph of train that a held-out split holds is left out all the same,
         unless it is too short to say anything.
         """
         if not self.reading.running:
-            is_new = self._seen.add(digest)
-        elif own_name(stream) in HELD_OUT:
-            self._seen.add(digest)
-            is_new = True
-        else:
-            is_new = len(text) < TELLING_CHARACTERS or digest not in self._seen
-            digest = 0
-        if is_new:
-            self._digests.append(digest)
-        return not is_new
+            return Recurrence.LEFT_OUT
+        if own_name(stream) in HELD_OUT:
+            return Recurrence.KEPT
+        if len(text) < TELLING_CHARACTERS:
+            return Recurrence.NOT_ASKED
+        return Recurrence.KEPT_UNLESS_HELD_OUT
+
+    def _remember(self, split: SplitWriter, digest: int, recurrence: Recurrence) -> None:
+        """Record the digest of a document that was written, for the journal."""
+        self._digests.append(digest if recurrence.is_remembered else 0)
+
+    def append(self, part: Path, found: Mapping[str, Any], stream: str) -> None:
+        """Write what a `PartWriter` wrote of the next part of a stream, but for what came before.
+
+        found: what its `finish` returned
+
+        Raises OSError, ValueError and the like, and writes nothing, where the part is damaged.
+        """
+        counters = {name: int(found["counters"][name]) for name in COUNTERS}
+        splits = {
+            name: WrittenSplit.open(part, name, found["splits"][name]) for name in self.splits
+        }
+        for name, value in counters.items():
+            setattr(self, name, getattr(self, name) + value)
+        for name, split in splits.items():
+            rules, kept = split.recurrence, np.ones(split.documents, bool)
+            if not any(rules):
+                kept = np.fromiter(map(self._seen.add, split.digests), bool, split.documents)
+            elif len(self._seen) or not set(rules).isdisjoint(REMEMBERED):
+                admitted = map(self._seen.admit, split.digests, map(RECURRENCES.__getitem__, rules))
+                kept = np.fromiter(admitted, bool, split.documents)
+            is_remembered = np.frombuffer(rules, np.uint8) <= REMEMBERED[-1]
+            remembered = np.frombuffer(split.digests, np.uint64) * is_remembered
+            self._digests.frombytes(remembered[kept].tobytes())
+            left_out = split.documents - int(kept.sum())
+            self.duplicates += left_out
+            self.documents -= left_out
+            self.characters -= self.splits[name].append(split, kept)
+        self.reading.absorb(stream, found["source"])
+        self.parts = (self.parts or 0) + 1
 
     def close(self) -> None:
         """Close the files; the journal stays."""
@@ -138,6 +187,7 @@ class CorpusWriter:
             "rule": self.plan.rule,
             "revision": self.reading.revision,
             "stream": stream,
+            "parts": self.parts,
             "source": self.reading.state(),
             "counters": {name: getattr(self, name) for name in COUNTERS},
             "splits": {name: split.journal() for name, split in self.splits.items()},
@@ -152,6 +202,8 @@ class CorpusWriter:
         """
         if state["rule"] != self.plan.rule or state["revision"] != self.reading.revision:
             raise ValueError("it was read in another way, or at another revision")
+        if (state["parts"] is None) != (self.parts is None):
+            raise ValueError("it was read in parts, and is not now, or the other way round")
         if self.reading.is_hub and self.reading.revision is None:
             raise ValueError("nobody knows at which commit it was read")
         streams = self.plan.streams
@@ -170,7 +222,7 @@ class CorpusWriter:
             self._seen.add(digest)
         for name, value in counters.items():
             setattr(self, name, value)
-        self.splits, self.streams_left = splits, left
+        self.splits, self.streams_left, self.parts = splits, left, state["parts"]
 
     def write_manifest(self, spec: str, notes: list[str]) -> None:
         """Flush all files to the disk and write the manifest.
@@ -242,6 +294,46 @@ class CorpusWriter:
                 ).format(signs=", ".join(signs))
             )
         return found
+
+
+class PartWriter(CorpusWriter):
+    """A part of a corpus in a folder of its own, which `CorpusWriter.append` takes over: the text,
+    and for each split
+
+        train.numbers       uint64, the end of each document, then the digest of each
+        train.recurrence    uint8, a Recurrence for each
+
+    Nothing is flushed to the disk, since a part that is too short is read again.
+    """
+
+    def __init__(self, folder: Path, plan: SplitPlan, reading: Reading) -> None:
+        super().__init__(folder, plan, reading)
+        self.splits = {name: SplitWriter(folder, name) for name in plan.written}
+        self._of_split = {name: (array("Q"), bytearray()) for name in plan.written}
+
+    def _is_kept(self, digest: int, recurrence: Recurrence) -> bool:
+        return True  # `append` decides
+
+    def _remember(self, split: SplitWriter, digest: int, recurrence: Recurrence) -> None:
+        digests, rules = self._of_split[split.name]
+        digests.append(digest)
+        rules.append(recurrence)
+
+    def finish(self, source: Reading) -> dict[str, Any]:
+        """Write the files; what `append` has to know of them, as JSON.
+
+        source: which keeps the position in the stream that was read
+        """
+        for name, (digests, rules) in self._of_split.items():
+            with (self.folder / f"{name}.numbers").open("wb") as file:
+                self.splits[name].ends.tofile(file)
+                digests.tofile(file)
+            (self.folder / f"{name}.recurrence").write_bytes(rules)
+        return {
+            "source": source.state(),
+            "counters": {name: getattr(self, name) for name in COUNTERS},
+            "splits": {name: split.state() for name, split in self.splits.items()},
+        }
 
 
 def _clear(folder: Path) -> None:

@@ -33,10 +33,10 @@ from semigpt.corpus.spec import parse_spec
 from semigpt.corpus.splits import READING_ORDER, own_name, plan_splits
 from semigpt.corpus.staging import Progress, in_one_string, with_repair
 from semigpt.corpus.text import EncodingError
-from semigpt.errors import CorpusError, SettingsError
+from semigpt.errors import CorpusError
 from semigpt.language import _
+from semigpt.pool import processes
 from semigpt.storage import fsync, resumable_folder
-from semigpt.system import available_cores
 
 __all__ = ["check", "clean", "selected_fixes"]
 
@@ -161,8 +161,7 @@ def _repaired(
     progress: Progress | None,
 ) -> Iterator[tuple[str, str]]:
     """The documents to keep, as (split, text); the report is filled on the way."""
-    if workers is not None and workers < 1:
-        raise SettingsError(_("--workers {workers}: give at least 1").format(workers=workers))
+    count = processes(workers)
     near = None if plan.near_duplicates is None else near_index(plan.near_duplicates)
     seen = Seen()
     started = time.perf_counter()
@@ -177,7 +176,7 @@ def _repaired(
             (own_name(stream), text) for stream in streams for text, _ in opened.splits[stream]()
         )
         told = _telling_repair(documents, report.spec, column)
-        for chunk, results in examined_chunks(told, plan, workers or available_cores()):
+        for chunk, results in examined_chunks(told, plan, count):
             for (split, original), result in zip(chunk, results, strict=True):
                 report.documents += 1
                 report.characters += result.characters

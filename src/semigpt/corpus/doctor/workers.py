@@ -2,19 +2,16 @@
 
 import concurrent.futures
 import itertools
-import multiprocessing
-import os
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from semigpt.corpus.doctor.plan import Plan
 from semigpt.corpus.doctor.repair import Examined, examine
 from semigpt.errors import CorpusError
 from semigpt.language import _
-from semigpt.system import ignore_interrupts
+from semigpt.pool import executor
 
 __all__ = ["Chunk", "examined_chunks"]
 
@@ -41,9 +38,7 @@ def examined_chunks(
         for chunk in chunks:
             yield chunk, examine([text for _, text in chunk], plan)
         return
-    # Spawned, because a fork inherits the locks of the threads that pyarrow has started.
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker)
+    pool = executor(workers)
     waiting: deque[tuple[Chunk, concurrent.futures.Future[list[Examined]]]] = deque()
     try:
         for chunk in chunks:
@@ -73,16 +68,3 @@ def _chunks(documents: Iterator[tuple[str, str]]) -> Iterator[Chunk]:
             chunk, characters = [], 0
     if chunk:
         yield chunk
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when it ends."""
-    ignore_interrupts()
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
