@@ -330,8 +330,9 @@ def advice(asked: Recipe, recipe: Recipe, forecast: Forecast) -> str:
         shape = replace(other.model, vocab_size=recipe.model.vocab_size)
         return float(shape.parameter_count * other.training.batch_size * shape.context_length)
 
+    sizes = recipe.rung.sizes
     if recipe.training.steps is not None and asked.model == of_size(recipe.size).model:
-        for smaller in reversed(auto.SIZES[: auto.SIZES.index(recipe.size)]):
+        for smaller in reversed(sizes[: sizes.index(recipe.size)]):
             if forecast.seconds * work(of_size(smaller)) / work(recipe) <= 600:
                 return _("for ten minutes use --size {size}").format(size=smaller)
     return _("for ten minutes use --minutes 10")
