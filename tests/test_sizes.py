@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,12 @@ from semigpt.huggingface.folder import save_model
 from semigpt.law import Text
 from semigpt.models import LADDER, layers, loss
 from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.recipe import train
 from semigpt.tokenizers import train_tokenizer
+from semigpt.training import forecast
+from semigpt.training.memory import FLOAT_BYTES, TrainingShape, step_memory
+from semigpt.training.optimizer import OptimizerSettings
+from semigpt.training.settings import TrainingSettings
 from semigpt.training.step import make_step
 
 # Billions of parameters with a vocabulary of 64,000, and layers, width, query heads.
@@ -185,3 +191,72 @@ def test_blocks_that_are_run_again_have_the_same_gradients() -> None:
         found.append([made, *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
+
+
+# Memory
+
+
+def run_of(**training: object) -> tuple[GPTSettings, TrainingSettings]:
+    """A shape of four grouped heads that autograd trains, and how it is trained."""
+    shape = {"width": 64, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 32}
+    model = of_size("1b", **shape, hidden_width=192, context_length=640).model
+    assert isinstance(model, GPTSettings)
+    return replace(model, vocab_size=512), TrainingSettings(steps=1, **training)
+
+
+def test_what_a_step_allocates_is_what_is_reckoned() -> None:
+    """Allocations of PyTorch's, in float32, with and without a block run again."""
+    settings, _ = run_of()
+    for checkpoints in (False, True):
+        torch.manual_seed(0)
+        model = GPT(settings)
+        machine = MachineSettings(backend="plain", checkpoint_activations=checkpoints)
+        step, ids = make_step(model, machine), torch.zeros(2, 641, dtype=torch.int64)
+        with torch.profiler.profile(profile_memory=True) as profile:
+            step(ids[:, :-1], ids[:, 1:])
+        events = profile.profiler.kineto_results.events()
+        found = [event for event in events if event.name() == "[memory]"]
+        allocated = accumulate(e.nbytes() for e in sorted(found, key=lambda e: e.start_ns()))
+        shape = TrainingShape(rows=2, checkpoints=checkpoints, number_bytes=4)
+        reckoned = step_memory(settings, shape).computing
+        assert max(allocated) == pytest.approx(reckoned, rel=0.2)
+
+
+def test_several_processes_need_more_than_one_and_shards_less() -> None:
+    model, _ = run_of()
+    one = step_memory(model, TrainingShape(rows=2, lanes=8))
+    eight = step_memory(model, TrainingShape(rows=2, lanes=8, processes=8))
+    sharded = step_memory(model, TrainingShape(rows=2, lanes=8, processes=8, shards=8))
+    P = FLOAT_BYTES * model.parameter_count
+    assert (one.weights, one.optimizer) == (P, 2 * P)
+    assert one.adding == (2 + 3) * P  # three sums wait for the eighth micro-batch
+    assert eight.adding == (1 + 3) * P  # its own, sent, received, whole
+    assert one.computing - eight.computing == 3 * P
+    assert sharded.optimizer == 2 * (P // 8)
+
+
+@pytest.mark.parametrize(
+    ("processes", "line"),
+    [
+        (1, r"at least 3\d MB of memory and cpu has 10 MB free; choose a smaller --size, or more"),
+        (4, r"at least 2\d MB of memory in each of 4 processes and cpu has 10 MB free; choose few"),
+    ],
+)
+def test_what_a_machine_cannot_hold_is_refused_before_it_is_taken(
+    processes: int, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast, "available_memory", lambda device: 10_000_000)
+    model, training = run_of(batch_size=8, gradient_accumulation=8)
+    shared = {"processes": processes, "on_this_machine": processes}
+    where = (OptimizerSettings(), tmp_path, torch.device("cpu"))
+    with pytest.raises(SettingsError, match=line):
+        forecast.check_resources(model, training, *where, **shared)
+
+
+def test_a_size_too_large_is_refused_before_the_text_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast, "available_memory", lambda device: 10**9)
+    asked = Recipe.from_tables({"model": {"size": "1b"}, "data": {"spec": "nowhere.txt"}})
+    with pytest.raises(SettingsError, match=r"at least \d+\.\d GB of memory and cpu has 1\.0 GB"):
+        next(train(asked, tmp_path / "run"))

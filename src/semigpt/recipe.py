@@ -138,9 +138,11 @@ def train(
         if run is not None:  # every choice was made when the run began
             recipe, forecast = resumed_recipe(recipe, run, more, moved=resume)
         device = pick_device(recipe.machine.device)
+        if "model.size" not in recipe.defaulted:  # known to be too large before the text is read
+            check_fits(recipe, folder, device, group)
         # The text, and the time there is, decide what a model learns most in it.
         recipe, text = yield from prepare(recipe, stop, run, processes=group.size)
-        check_fits(recipe, folder, device)
+        check_fits(recipe, folder, device, group)
         use_threads(recipe.machine)
         counts, teacher = counted(recipe, text.dataset, device)
         if run is None:  # its length decides whether to compile
@@ -298,11 +300,14 @@ def bits_of(model: LanguageModel) -> dict[str, str]:
     return arithmetic_of(model.device) | {"weights": weights.hexdigest()[:12]}
 
 
-def check_fits(recipe: Recipe, folder: Path, device: torch.device) -> None:
+def check_fits(recipe: Recipe, folder: Path, device: torch.device, group: Group) -> None:
     """Raise SettingsError where memory or disk do not hold the run: `check_resources`."""
     check_resources(
         *(recipe.model, recipe.training, recipe.optimizer, folder, device),
+        machine=recipe.machine,
         from_model=recipe.start.folder is not None,
+        processes=group.size,
+        on_this_machine=group.place.local_size if isinstance(group, Processes) else 1,
     )
 
 

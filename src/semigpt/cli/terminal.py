@@ -183,6 +183,9 @@ class TrainingDisplay:
             length = _("in {time} about {steps:,} steps").format(
                 time=readable_time(forecast.seconds), steps=forecast.steps
             )
+        memory = readable_bytes(forecast.memory)
+        if forecast.processes > 1:
+            memory = _("{processes} x {memory}").format(processes=forecast.processes, memory=memory)
         self.console.print(
             _(
                 "[bold]forecast[/] {length}, {epochs:.2g} epochs, "
@@ -191,7 +194,7 @@ class TrainingDisplay:
             ).format(
                 length=length,
                 epochs=forecast.epochs,
-                memory=readable_bytes(forecast.memory),
+                memory=memory,
                 disk=readable_bytes(forecast.disk),
             )
             + (_("; dropout {dropout:g}").format(dropout=event.dropout) if event.dropout else "")

@@ -16,12 +16,15 @@ import torch
 
 from semigpt import auto, system
 from semigpt.dataset import Dataset
+from semigpt.device import MachineSettings, pick_precision
 from semigpt.errors import SettingsError
 from semigpt.language import _
 from semigpt.models.base import LanguageModel, ModelSettings
-from semigpt.native import ahead
+from semigpt.models.gpt import GPTSettings
+from semigpt.native import ahead, gpt_step
 from semigpt.parallel import ALONE, Group
 from semigpt.training.distillation import Teacher
+from semigpt.training.memory import FLOAT_BYTES, TrainingShape, least_memory, step_memory
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.progress import Progress
 from semigpt.training.settings import TrainingSettings
@@ -39,7 +42,6 @@ __all__ = [
 
 REHEARSED_STEPS = 30  # at most, after one that is not counted
 REHEARSED_SECONDS = 0.5
-FLOAT_BYTES = 4  # weights, gradients and the optimizer's moments are float32
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Forecast:
     steps: int
     epochs: float
     seconds: float  # of the run's clock
-    memory: int  # bytes, the process's most (on a GPU: the GPU's)
+    memory: int  # bytes, the most of each process (on a GPU: the GPU's)
     disk: int  # bytes of checkpoints and model, at their most
     evaluations: int = auto.EVALUATIONS  # spread evenly, where `eval_every` does not say
     # Bits per character at the end, as the law of learning has it, and what it may be off by; None
@@ -59,6 +61,7 @@ class Forecast:
     # (minutes, bits per character) of longer runs of the same command.
     later: tuple[tuple[float, float], ...] = ()
     ends_early: bool = False  # before its minutes: more readings would only hurt
+    processes: int = 1  # that share a step
 
     @property
     def seconds_per_step(self) -> float:
@@ -73,33 +76,47 @@ def check_resources(
     folder: Path,
     device: torch.device,
     *,
+    machine: MachineSettings | None = None,
     from_model: bool = False,
+    processes: int = 1,
+    on_this_machine: int = 1,
+    shards: int = 1,
 ) -> None:
     """Raise SettingsError where memory or disk have less free than the least that the run needs.
 
-    In memory: weights, gradients and moments, one of Muon's, and a micro-batch's logits with their
-    gradient; for a run that begins from another's weights, which may be large, also the best
-    weights, and the second model of the rehearsal. On disk: the checkpoints to keep, one more while
-    it is written, and the model twice.
+    In memory: `step_memory` of a `gpt` that autograd trains, else `least_memory`; for a run that
+    begins from another's weights, which may be large, also the best weights, and the second model
+    of the rehearsal. On disk: the checkpoints to keep, one more while it is written, and the model
+    twice.
+
+    processes: that share a step; those `on_this_machine` share the memory of its CPU, while each
+        has a GPU of its own
+    shards: processes that share one copy of the model
     """
+    machine = machine or MachineSettings()
     parameters = model.parameter_count
-    rows = settings.batch_size // settings.gradient_accumulation
-    logits = rows * model.context_length * model.vocab_size
-    copies = 2 + (2 if optimizer.optimizer == "adamw" else 1) + 2 * from_model
-    memory = FLOAT_BYTES * (copies * parameters + 2 * logits)
+    memory = needed_memory(
+        *(model, settings, optimizer, machine, device), processes=processes, shards=shards
+    )
+    memory += FLOAT_BYTES * 2 * from_model * parameters
+    sharing = on_this_machine if device.type == "cpu" else 1
     free = available_memory(device)
-    if free is not None and memory > free:
+    if free is not None and memory * sharing > free:
+        needed, has = readable_bytes(memory), readable_bytes(free)
         smaller = _("a smaller model with --from") if from_model else "a smaller --size"
+        if sharing > 1:
+            raise SettingsError(
+                _(
+                    "this run needs at least {memory} of memory in each of {sharing} processes and "
+                    "{device} has {free} free; choose fewer --processes, {smaller}, or more "
+                    "gradient_accumulation"
+                ).format(memory=needed, sharing=sharing, device=device, free=has, smaller=smaller)
+            )
         raise SettingsError(
             _(
                 "this run needs at least {memory} of memory and {device} has "
                 "{free} free; choose {smaller}, or more gradient_accumulation"
-            ).format(
-                memory=readable_bytes(memory),
-                device=device,
-                free=readable_bytes(free),
-                smaller=smaller,
-            )
+            ).format(memory=needed, device=device, free=has, smaller=smaller)
         )
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     disk = checkpoint_disk(3 * FLOAT_BYTES * parameters, parameters, settings.keep)
@@ -112,6 +129,33 @@ def check_resources(
                 "--set training.keep=1"
             ).format(disk=readable_bytes(disk), place=place, free_disk=readable_bytes(free_disk))
         )
+
+
+def needed_memory(
+    model: ModelSettings,
+    settings: TrainingSettings,
+    optimizer: OptimizerSettings,
+    machine: MachineSettings,
+    device: torch.device,
+    *,
+    processes: int = 1,
+    shards: int = 1,
+) -> int:
+    """Bytes that a process of a run needs at the least, before anything is allocated."""
+    shape = TrainingShape(
+        rows=settings.batch_size // settings.gradient_accumulation,
+        lanes=settings.gradient_accumulation,
+        processes=processes,
+        shards=shards,
+        muon=optimizer.optimizer == "muon",
+        checkpoints=machine.checkpoint_activations,
+        number_bytes=pick_precision(device, machine.precision).itemsize,
+    )
+    least = least_memory(model, shape)
+    by_autograd = device.type == "cuda" or model.context_length > gpt_step.LONGEST
+    if by_autograd and isinstance(model, GPTSettings) and model.ngram_order is None:
+        return max(least, step_memory(model, shape).total)
+    return least
 
 
 def checkpoint_disk(checkpoint: int, parameters: int, keep: int) -> int:
@@ -173,6 +217,8 @@ def forecast_run(
     memory = peak_memory(model.device) + (
         2 * FLOAT_BYTES * parameters if model.device.type == "cpu" else 0
     )
+    if group.size > 1:  # the rehearsal adds no others' gradients: what is sent and received
+        memory += 3 * FLOAT_BYTES * parameters
     blocks = (len(dataset.stream("train")) - 1) // context_length
     return Forecast(
         steps=steps,
@@ -181,6 +227,7 @@ def forecast_run(
         memory=memory,
         disk=checkpoint_disk(FLOAT_BYTES * parameters + optimizer_bytes, parameters, settings.keep),
         evaluations=auto.evaluations(settings.minutes, seconds_per_evaluation),
+        processes=group.size,
     )
 
 
