@@ -238,8 +238,8 @@ def test_several_processes_need_more_than_one_and_shards_less() -> None:
 @pytest.mark.parametrize(
     ("processes", "line"),
     [
-        (1, r"at least 3\d MB of memory and cpu has 10 MB free; choose a smaller --size, or more"),
-        (4, r"at least 2\d MB of memory in each of 4 processes and cpu has 10 MB free; choose few"),
+        (1, r"at least 18 MB of memory and cpu has 10 MB free; choose a smaller --size, or more"),
+        (4, r"at least 17 MB of memory in each of 4 processes and cpu has 10 MB free; choose few"),
     ],
 )
 def test_what_a_machine_cannot_hold_is_refused_before_it_is_taken(
