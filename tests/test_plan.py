@@ -71,7 +71,7 @@ def test_a_number_of_gpus_that_is_no_power_of_two_has_micro_batches_of_its_own()
     assert "--set training.batch_size=192" in found.flags
     assert "--set training.gradient_accumulation=96" in found.flags
     sharded = plan("8b", 24, 1e9)
-    assert (sharded.work.lanes, sharded.work.sequences, sharded.work.shards) == (24, 48, 24)
+    assert (sharded.work.lanes, sharded.work.sequences, sharded.work.shards) == (24, 24, 24)
     assert "smaller than the size's own" in sharded.remarks[0]
 
 

@@ -114,6 +114,7 @@ class LanguageModel(nn.Module, ABC):
     book_loss: ClassVar[float | None] = None
     settings: ModelSettings
     sizes: ClassVar[tuple[Size, ...]] = SIZES
+    shares_steps: ClassVar[bool] = True  # whether several processes may compute a step
     cuts_context: ClassVar[bool] = False  # whether weights serve a shorter context too
     auxiliary_files: ClassVar[tuple[str, ...]] = ()  # files it may have beside its weights
     # The dtype of the products. Weights are kept, and updated, in float32 whatever it is.
