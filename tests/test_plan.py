@@ -82,7 +82,7 @@ def test_more_gpus_than_the_step_has_sequences_are_remarked() -> None:
     assert longer.step_tokens == 256 * 4096
 
 
-# tokens per second and GPU of torchtitan, benchmarks/llama3_h100_202412_torchtitan.md
+# Tokens per second and GPU that torchtitan published: docs/sizes.md.
 @pytest.mark.parametrize(
     ("model", "gpus", "sequences", "published"),
     [(LLAMA_8B, 8, 16, (5762, 6667)), (LLAMA_405B, 512, 512, (100, 128))],

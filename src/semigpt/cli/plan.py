@@ -112,7 +112,7 @@ def readable(quantity: Quantity) -> str:
             return readable_bytes(value)
         case "s" if value >= 3 * 86_400:
             return f"{value / 86_400:,.1f} days"
-        case "s" if value >= 60:
+        case "s" if value >= 600:
             return readable_time(value)
         case "s":
             return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.1f} ms"
