@@ -138,8 +138,7 @@ def train(
         if run is not None:  # every choice was made when the run began
             recipe, forecast = resumed_recipe(recipe, run, more, moved=resume)
         device = pick_device(recipe.machine.device)
-        if "model.size" not in recipe.defaulted:  # known to be too large before the text is read
-            check_fits(recipe, folder, device, group)
+        check_fits(recipe, folder, device, group)  # as far as is known before the text is read
         # The text, and the time there is, decide what a model learns most in it.
         recipe, text = yield from prepare(recipe, stop, run, processes=group.size)
         check_fits(recipe, folder, device, group)

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 from semigpt.cli.flags import Commands, add_command, add_json_flag
 from semigpt.cli.output import write_json
-from semigpt.language import _
+from semigpt.language import N_, _
 
 if TYPE_CHECKING:
     from semigpt.studies.plan import Plan, Quantity
 
-HELP = """\
+HELP = N_(
+    """\
 Arithmetic, nothing is run: each number stands with its formula. Peaks,
 bandwidths, the fraction of a peak that is reached and prices are assumptions,
 listed below the table with their sources.
 """
+)
 
 
 def add(commands: Commands) -> None:
@@ -25,7 +27,7 @@ def add(commands: Commands) -> None:
         "plan",
         run,
         _("what a training on many GPUs would take: time, memory, disk, network, cost"),
-        HELP,
+        _(HELP),
     )
     sub.add_argument(
         "--size", default="1b", help=_("as of `semigpt train`, 0.3b to 8b among them (default: 1b)")
@@ -75,26 +77,28 @@ def print_plan(size: str, found: Plan) -> None:
     from semigpt.studies.plan import assumptions
 
     work, console = found.work, output_console()
-    way = "cut among all (FSDP)" if work.shards > 1 else "whole on each"
-    table = Table(
-        title=f"{size} on {work.gpus} x {found.gpu.name}, {found.tokens:,.0f} tokens, {way}",
-        title_justify="left",
+    way = _("cut among all (FSDP)") if work.shards > 1 else _("whole on each")
+    title = _("{size} on {gpus} x {name}, {tokens:,.0f} tokens, {way}").format(
+        size=size, gpus=work.gpus, name=found.gpu.name, tokens=found.tokens, way=way
     )
-    table.add_column("quantity", no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("formula")
+    table = Table(title=title, title_justify="left")
+    table.add_column(_("quantity"), no_wrap=True)
+    table.add_column(_("value"), justify="right", no_wrap=True)
+    table.add_column(_("formula"))
     for quantity in found.quantities:
-        table.add_row(quantity.name, readable(quantity), quantity.formula)
+        table.add_row(_(quantity.name), readable(quantity), quantity.formula)
     console.print(table)
     for remark in found.remarks:
         console.print(remark, highlight=False)
-    console.print("assumed:", style="bold")
+    console.print(_("assumed:"), style="bold")
     for name, given in assumptions().items():
         told = f"{name} {given['value']:g} {given['unit']} ({given['source']})"
         console.print(f"  {told}", highlight=False, markup=False)
     console.print(f"  {found.gpu.source}", highlight=False, markup=False)
     if found.price is not None and found.price == found.gpu.price:
-        told = f"{found.price:g} $ for an hour: {found.gpu.price_source}"
+        told = _("{price:g} $ for an hour: {source}").format(
+            price=found.price, source=found.gpu.price_source
+        )
         console.print(f"  {told}", highlight=False, markup=False)
     console.print(found.flags, style="cyan", soft_wrap=True, highlight=False)
 

@@ -109,15 +109,7 @@ def add(commands: Commands) -> None:
         help=_("a checkpoint every N steps, or minutes as 2m (default: as often as costs 2 %%)"),
     )
     add_machine_flags(sub)
-    sub.add_argument(
-        "--processes",
-        type=int,
-        metavar="N",
-        help=_(
-            "share each step among N processes, which end in the bits of one (default: one, or one "
-            "for each GPU)"
-        ),
-    )
+    add_processes_flag(sub)
     sub.add_argument(
         "--out", type=Path, metavar="FOLDER", help=_("the run folder (default: a new one in runs/)")
     )
@@ -148,6 +140,18 @@ def add(commands: Commands) -> None:
         help=_("measure how a step runs best here, say what is chosen and why; no training"),
     )
     add_json_flag(sub, _("print the result as one JSON object"))
+
+
+def add_processes_flag(sub: Parser) -> None:
+    sub.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help=_(
+            "share each step among N processes, which end in the bits of one (default: one, or one "
+            "for each GPU)"
+        ),
+    )
 
 
 def add_setting_flags(sub: Parser) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from semigpt import auto
 from semigpt.config import Recipe
 from semigpt.errors import SettingsError
-from semigpt.language import _
+from semigpt.language import N_, _
 from semigpt.models.gpt import GPTSettings
 from semigpt.settings import check_choice
 from semigpt.sizes import own_vocabulary
@@ -292,53 +292,53 @@ def quantities(
     seconds = steps * step / (1 - assumption("saving"))
     sharded = work.shards > 1
     passes = 4 if work.checkpoints else 3
-    yield Quantity("parameters", P, "", "tables + L blocks + norm")
-    yield Quantity("tokens per parameter", tokens / P, "", "tokens / P")
-    yield Quantity("tokens per step", work.step_tokens, "", f"{work.sequences} sequences x T")
-    yield Quantity("steps", steps, "", "tokens / B")
+    yield Quantity(N_("parameters"), P, "", "tables + L blocks + norm")
+    yield Quantity(N_("tokens per parameter"), tokens / P, "", "tokens / P")
+    yield Quantity(N_("tokens per step"), work.step_tokens, "", f"{work.sequences} sequences x T")
+    yield Quantity(N_("steps"), steps, "", "tokens / B")
     yield Quantity(
-        "operations per token",
+        N_("operations per token"),
         work.operations_per_token,
         "",
         f"2 x {passes} (blocks + L T H D) + 6 V C",
     )
-    yield Quantity("learning", learning, "s", "operations B / N / (peak x utilisation)")
+    yield Quantity(N_("learning"), learning, "s", "operations B / N / (peak x utilisation)")
     yield Quantity(
-        "Newton-Schulz",
+        N_("Newton-Schulz"),
         orthogonal,
         "s",
         "5 (4 short² long + 2 short³) a matrix" + (" / N" if sharded else ", all on each GPU"),
     )
     sends = "3 x 4 P (N - 1) / N x G / N" if sharded else "2 x 4 P (N - 1) / N"
-    yield Quantity("sent by a GPU in a step", work.sent_bytes, "bytes", sends)
-    yield Quantity("exchange", exchange, "s", "bytes / bandwidth, with no overlap")
-    yield Quantity("step", step, "s", "learning + Newton-Schulz + exchange")
+    yield Quantity(N_("sent by a GPU in a step"), work.sent_bytes, "bytes", sends)
+    yield Quantity(N_("exchange"), exchange, "s", "bytes / bandwidth, with no overlap")
+    yield Quantity(N_("step"), step, "s", "learning + Newton-Schulz + exchange")
     per_second = work.step_tokens / step
-    yield Quantity("tokens per second", per_second, "", "B / step")
-    yield Quantity("tokens per second and GPU", per_second / N, "", "B / step / N")
-    yield Quantity("time", seconds, "s", "steps x step / (1 - saving)")
+    yield Quantity(N_("tokens per second"), per_second, "", "B / step")
+    yield Quantity(N_("tokens per second and GPU"), per_second / N, "", "B / step / N")
+    yield Quantity(N_("time"), seconds, "s", "steps x step / (1 - saving)")
     overlapped = seconds * least / step
-    yield Quantity("time at the least", overlapped, "s", "the same, were all exchange hidden")
+    yield Quantity(N_("time at the least"), overlapped, "s", "the same, were all exchange hidden")
     share = f"4 P{' / N' if sharded else ''}"
-    yield Quantity("weights", memory.weights, "bytes", share + (" + 2 blocks" * sharded))
-    yield Quantity("optimizer", memory.optimizer, "bytes", f"2 x {share}")
+    yield Quantity(N_("weights"), memory.weights, "bytes", share + (" + 2 blocks" * sharded))
+    yield Quantity(N_("optimizer"), memory.optimizer, "bytes", f"2 x {share}")
     working = memory.total - memory.weights - memory.optimizer
     yield Quantity(
-        "at work", working, "bytes", "the most of computing, adding and updating: docs/sizes.md"
+        N_("at work"), working, "bytes", "the most of computing, adding and updating: docs/sizes.md"
     )
-    yield Quantity("memory of a GPU", memory.total, "bytes", "weights + optimizer + at work")
+    yield Quantity(N_("memory of a GPU"), memory.total, "bytes", "weights + optimizer + at work")
     moments = FLOAT_BYTES * (P + P - model.num_layers * block_parameters(model))
     disk = checkpoint_disk(FLOAT_BYTES * P + moments, P, recipe.training.keep)
-    yield Quantity("checkpoints", disk, "bytes", "(keep + 1) (weights + moments) + 2 models")
+    yield Quantity(N_("checkpoints"), disk, "bytes", "(keep + 1) (weights + moments) + 2 models")
     text = tokens * assumption("bytes_per_token")
-    yield Quantity("text", text, "bytes", "tokens x bytes per token, read once")
+    yield Quantity(N_("text"), text, "bytes", "tokens x bytes per token, read once")
     width = 2 if model.vocab_size <= 1 << 16 else 4
-    yield Quantity("token shards", width * tokens, "bytes", f"{width} tokens")
-    yield Quantity("reading", text / assumption("reading"), "s", "text / reading, on one core")
-    yield Quantity("sent in all", work.sent_bytes * N * steps, "bytes", "sent x N x steps")
-    yield Quantity("GPU hours", N * seconds / 3600, "h", "N x time")
+    yield Quantity(N_("token shards"), width * tokens, "bytes", f"{width} tokens")
+    yield Quantity(N_("reading"), text / assumption("reading"), "s", "text / reading, on one core")
+    yield Quantity(N_("sent in all"), work.sent_bytes * N * steps, "bytes", "sent x N x steps")
+    yield Quantity(N_("GPU hours"), N * seconds / 3600, "h", "N x time")
     if price is not None:
-        yield Quantity("cost", price * N * seconds / 3600, "$", f"GPU hours x {price:g} $")
+        yield Quantity(N_("cost"), price * N * seconds / 3600, "$", f"GPU hours x {price:g} $")
 
 
 def flags(size: auto.Size, recipe: Recipe, work: Work, tokens: float) -> Iterator[str]:
