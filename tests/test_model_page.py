@@ -6,6 +6,7 @@ Skipped where there is no Chromium or no playwright; what the page says of itsel
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import cache

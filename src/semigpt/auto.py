@@ -13,11 +13,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from semigpt.law import Learner, Text, expected_bits, tokens_per_character
+from semigpt.sizes import LARGER_SIZES, SIZES, Size, own_vocabulary
 
 __all__ = [
+    "LARGER_SIZES",
     "SIZES",
     "Candidate",
     "Choice",
@@ -34,8 +36,6 @@ __all__ = [
     "vocabularies",
 ]
 
-Size = Literal["tiny", "small", "base", "large"]
-SIZES: tuple[Size, ...] = get_args(Size)
 Choice = Literal["size", "tokenizer", "batch_size", "teacher", "dropout", "weight_decay", "compile"]
 
 # Characters of training text from which a size is a candidate: the law has no runs of it on less.
@@ -50,6 +50,9 @@ ALIKE = 0.01  # bits: less than that decides for no larger model
 # A run ends before its minutes only where the law says that this is worth so many bits.
 EARLY_END = 0.01
 TEACHER_ORDER = 5
+# A run that reads more than 20 times the 100 million tokens that are counted soon knows more than
+# the counts, which take over a gigabyte in every process: no teacher then.
+TAUGHT_TOKENS = 2_000_000_000
 TOKENIZER_CHARACTERS = 6_000_000  # of a training split, from which a tokenizer is learnt
 COMPILE_SECONDS = 60
 STARTED_RATE = 0.3  # of the usual rates, for a run that begins from a trained model
@@ -116,8 +119,9 @@ def candidates(
         batches = left.batches or tuple(times * shape.batch_size for times in BATCHES)
         for batch_size in batches:
             most = fitting(size, rows, batch_size)
+            teachers = left.teachers if most <= TAUGHT_TOKENS else left.teachers[:1]
             for dropout, decay, taught in itertools.product(
-                left.dropouts, left.weight_decays, left.teachers
+                left.dropouts, left.weight_decays, teachers
             ):
                 learner = Learner(
                     block_parameters=shape.block_parameters,
@@ -150,7 +154,8 @@ def candidates(
                 )
     found.sort(key=lambda candidate: candidate.expected)
     near = [way for way in found if way.expected <= found[0].expected + ALIKE]
-    simplest = min(near, key=lambda way: (SIZES.index(way.size), way.expected))
+    smallest_first = list(left.shapes)
+    simplest = min(near, key=lambda way: (smallest_first.index(way.size), way.expected))
     found.remove(simplest)
     return [simplest, *found]
 
@@ -170,9 +175,15 @@ def sizes(characters: int) -> tuple[Size, ...]:
     return tuple(size for size, least in SMALLEST_TEXT.items() if characters >= least)
 
 
-def vocabularies(characters: int) -> tuple[int, ...]:
-    """The Unigram vocabularies that a training text is long enough for."""
-    return tuple(size for size in VOCABULARIES if characters >= VOCABULARY_CHARACTERS * size)
+def vocabularies(characters: int, size: Size | None = None) -> tuple[int, ...]:
+    """The Unigram vocabularies that a training text is long enough for; the one of a `size` that
+    has its own.
+    """
+    longest = characters // VOCABULARY_CHARACTERS
+    own = None if size is None else own_vocabulary(size)
+    if own is not None and own <= longest:
+        return (own,)
+    return tuple(vocabulary for vocabulary in VOCABULARIES if vocabulary <= longest)
 
 
 def documents_step(characters: int) -> int:

@@ -174,7 +174,6 @@ class Recipe:
         given = _checked_tables(tables, where)
         if "folder" in given["start"] and "sha256" not in given["start"]:
             given = with_model_of(given)
-        machine = from_table(MachineSettings, given["machine"], place("machine"))
         kind: str = given["model"].pop("kind", "gpt")
         size: Any = given["model"].pop("size", None)
         rung = model_class(kind)
@@ -182,7 +181,7 @@ class Recipe:
         if size is None:
             defaulted.add("model.size")
             size = "tiny"  # until the text is known
-        check_choice("size", size, auto.SIZES)
+        check_choice("size", size, rung.sizes)
         for name, table in rung.defaults(size).items():
             defaulted |= {f"{name}.{key}" for key in table.keys() - given[name].keys()}
             given[name] = {**table, **given[name]}
@@ -206,7 +205,7 @@ class Recipe:
             model=model_settings(kind, given["model"], place("model")),
             optimizer=parsed(OptimizerSettings, "optimizer"),
             training=parsed(TrainingSettings, "training"),
-            machine=machine,
+            machine=parsed(MachineSettings, "machine"),
             sample=parsed(SampleSettings, "sample"),
             start=parsed(StartSettings, "start"),
             leg=parsed(LegSettings, "leg"),
@@ -220,6 +219,11 @@ class Recipe:
     def rung(self) -> type[LanguageModel]:
         """The class of the model."""
         return model_class(self.kind)
+
+    @property
+    def within_law(self) -> bool:
+        """Whether the law of learning speaks of this size."""
+        return self.size not in auto.LARGER_SIZES
 
     def build_model(self) -> LanguageModel:
         """A fresh model, its vocabulary known."""
@@ -266,9 +270,10 @@ class Recipe:
     def open_choices(self, characters: int) -> auto.Open:
         """What the law of learning chooses from, for a training text of so many characters."""
 
-        # The law was fitted to runs that begin from random weights: what it chooses for them makes
-        # a run that begins from a trained model worse. docs/choices.md#started-rate.
-        choosing = self.rung.auto if self.start.folder is None else frozenset()
+        # The law was fitted to small runs that begin from random weights: what it chooses for them
+        # makes a run that begins from a trained model worse. docs/choices.md#started-rate.
+        within = self.start.folder is None and self.within_law
+        choosing = self.rung.auto if within else frozenset()
 
         def chosen(choice: auto.Choice) -> bool:
             return choice in choosing and LAW_CHOICES[choice] in self.defaulted
@@ -302,10 +307,10 @@ class Recipe:
             return ((settings.kind or "char", vocab_size),)
         # Rare characters are left out by byte pairs, not by unigram.
         longer = "unigram" if settings.min_count == 1 else "bpe"
-        sizes = auto.vocabularies(characters) if vocab_size is None else (vocab_size,)
+        sizes = auto.vocabularies(characters, self.size) if vocab_size is None else (vocab_size,)
         found = tuple((longer, size) for size in sizes)
-        if settings.kind is not None:
-            return found or ((settings.kind, None),)
+        if settings.kind is not None or not self.within_law:
+            return found or ((settings.kind or "char", None),)
         return (("char", vocab_size), *found)
 
     def with_choice(self, choice: auto.Candidate) -> Recipe:

@@ -156,7 +156,7 @@ def ways_to_train(
         return max(seconds / step, 1.0) * tokens_per_step
 
     from_scratch = recipe.start.folder is None  # the law was fitted to such runs
-    may_end_early = from_scratch and training.minutes is not None
+    may_end_early = from_scratch and training.minutes is not None and recipe.within_law
     return auto.candidates(describe(corpus), left, fitting, may_end_early=may_end_early)
 
 
@@ -364,6 +364,8 @@ def with_outlook(
     """The forecast with what the law of learning expects of the run at its present speed, and of
     the same command in more minutes.
     """
+    if not recipe.within_law:
+        return forecast
     training, model = recipe.training, recipe.model
     own_batch = -(-training.batch_size // processes)
     timed_by_clock = training.minutes is not None and recipe.machine.compile is not True

@@ -139,9 +139,10 @@ def train(
         if run is not None:  # every choice was made when the run began
             recipe, forecast = resumed_recipe(recipe, run, more, moved=resume)
         device = pick_device(recipe.machine.device)
+        check_fits(recipe, folder, device, group)  # as far as is known before the text is read
         # The text, and the time there is, decide what a model learns most in it.
         recipe, text = yield from prepare(recipe, stop, run, processes=group.size)
-        check_fits(recipe, folder, device)
+        check_fits(recipe, folder, device, group)
         use_threads(recipe.machine)
         counts, teacher = counted(recipe, text.dataset, device)
         if run is None:  # its length decides whether to compile
@@ -299,12 +300,15 @@ def bits_of(model: LanguageModel) -> dict[str, str]:
     return arithmetic_of(model.device) | {"weights": weights.hexdigest()[:12]}
 
 
-def check_fits(recipe: Recipe, folder: Path, device: torch.device) -> None:
+def check_fits(recipe: Recipe, folder: Path, device: torch.device, group: Group) -> None:
     """Raise SettingsError where memory or disk do not hold the run: `check_resources`."""
     check_resources(
         *(recipe.model, recipe.training, recipe.optimizer, folder, device),
+        machine=recipe.machine,
         from_model=recipe.start.folder is not None,
         lora=recipe.start.lora,
+        processes=group.size,
+        on_this_machine=group.place.local_size if isinstance(group, Processes) else 1,
     )
 
 
@@ -332,8 +336,9 @@ def advice(asked: Recipe, recipe: Recipe, forecast: Forecast) -> str:
         shape = replace(other.model, vocab_size=recipe.model.vocab_size)
         return float(shape.parameter_count * other.training.batch_size * shape.context_length)
 
+    sizes = recipe.rung.sizes
     if recipe.training.steps is not None and asked.model == of_size(recipe.size).model:
-        for smaller in reversed(auto.SIZES[: auto.SIZES.index(recipe.size)]):
+        for smaller in reversed(sizes[: sizes.index(recipe.size)]):
             if forecast.seconds * work(of_size(smaller)) / work(recipe) <= 600:
                 return _("for ten minutes use --size {size}").format(size=smaller)
     return _("for ten minutes use --minutes 10")

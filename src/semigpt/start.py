@@ -162,7 +162,7 @@ def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, A
         **tables,
         "start": {**tables["start"], "sha256": weights_digest(folder)},
         "tokenizer": {"kind": tokenizer.kind},
-        "model": {**tables["model"], **shape, "kind": kind, "size": _size_of(source)},
+        "model": {**tables["model"], **shape, "kind": kind, "size": _size_of(source, tokenizer)},
     }
     if "width" in shape and (settings.lora is not None or tokenizer.kind == "foreign"):
         rate = (FOREIGN_RATE if settings.lora is None else LORA_RATE) / shape["width"]
@@ -184,15 +184,17 @@ def _batch(logits: int, asked: Mapping[str, Any]) -> dict[str, int]:
     return {"batch_size": size, "gradient_accumulation": next(fitting, size)}
 
 
-def _size_of(model: LanguageModel) -> auto.Size:
-    """The size whose shape is nearest to this model's, by its parameters."""
+def _size_of(model: LanguageModel, tokenizer: Tokenizer) -> auto.Size:
+    """The size whose shape is nearest to this model's, by its parameters; of a model of others,
+    which has its own context and batch, one of the measured sizes.
+    """
 
     def distance(size: auto.Size) -> float:
         shape = {**model.defaults(size)["model"], "vocab_size": model.settings.vocab_size}
         settings = model_settings(model.kind, shape, "the sizes")
         return abs(math.log(settings.parameter_count / model.settings.parameter_count))
 
-    return min(auto.SIZES, key=distance)
+    return min(auto.SIZES if tokenizer.kind == "foreign" else model.sizes, key=distance)
 
 
 def check_lora(settings: StartSettings, kind: str, model: ModelSettings) -> None:

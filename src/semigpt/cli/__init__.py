@@ -22,6 +22,7 @@ from semigpt.cli import (
     export,
     generate,
     ladder,
+    plan,
     serve,
     text,
     tokenizer,
@@ -38,7 +39,7 @@ from semigpt.system import is_out_of_memory
 
 __all__ = ["build_parser", "main"]
 
-COMMANDS = (tour, train, generate, serve, evaluate, export, ladder, text, tokenizer, torture)
+COMMANDS = (tour, train, generate, serve, evaluate, export, ladder, text, tokenizer, plan, torture)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

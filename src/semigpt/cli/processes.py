@@ -23,11 +23,16 @@ RESTARTS = 20
 LOST = 1  # the exit code of a process that is to be started again
 
 
-def launch(processes: int, arguments: list[str]) -> int:
+def launch(processes: int, arguments: list[str], *, device: str = "auto") -> int:
     """Run `semigpt` with these arguments in several processes of this machine; its exit code.
 
-    torch.distributed's launcher starts all of them again where one dies.
+    torch.distributed's launcher starts all of them again where one dies. Those of a CPU do not see
+    the machine's GPUs. Raises SettingsError for more processes than GPUs.
     """
+    from semigpt.cli.gpus import check_gpus
+
+    check_gpus(processes, device)
+    variables = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -35,7 +40,9 @@ def launch(processes: int, arguments: list[str]) -> int:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the run tells
     with tempfile.TemporaryDirectory(prefix="semigpt-") as place:
         outcome = Path(place) / "outcome"
-        os.environ[OUTCOME] = str(outcome)
+        variables[OUTCOME] = str(outcome)
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -59,7 +66,9 @@ def launch(processes: int, arguments: list[str]) -> int:
             )
             return LOST
         finally:
-            del os.environ[OUTCOME]
+            for name, value in before.items():
+                os.environ.pop(name)
+                os.environ.update({} if value is None else {name: value})
         return int(outcome.read_text())
 
 

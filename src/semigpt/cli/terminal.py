@@ -183,10 +183,13 @@ class TrainingDisplay:
             length = _("in {time} about {steps:,} steps").format(
                 time=readable_time(forecast.seconds), steps=forecast.steps
             )
-        saved = ""
+        memory = readable_bytes(forecast.memory)
+        if forecast.processes > 1:
+            memory = _("{processes} x {memory}").format(processes=forecast.processes, memory=memory)
         if forecast.saved_memory:
-            less = readable_bytes(forecast.saved_memory)
-            saved = _(" (LoRA saves {memory})").format(memory=less)
+            memory += _(" (LoRA saves {memory})").format(
+                memory=readable_bytes(forecast.saved_memory)
+            )
         self.console.print(
             _(
                 "[bold]forecast[/] {length}, {epochs:.2g} epochs, "
@@ -195,7 +198,7 @@ class TrainingDisplay:
             ).format(
                 length=length,
                 epochs=forecast.epochs,
-                memory=readable_bytes(forecast.memory) + saved,
+                memory=memory,
                 disk=readable_bytes(forecast.disk),
             )
             + (_("; dropout {dropout:g}").format(dropout=event.dropout) if event.dropout else "")

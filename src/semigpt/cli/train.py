@@ -93,7 +93,10 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument(
         "--size",
-        help=_("tiny, small, base or large: shape, batch and rates together (default: the best)"),
+        help=_(
+            "tiny, small, base or large: shape, batch and rates together (default: the best); of "
+            "gpt also 0.3b, 0.6b, 1b, 1.7b, 3b and 8b"
+        ),
     )
     add_start_flags(sub)
     add_length_flags(sub)
@@ -107,12 +110,7 @@ def add(commands: Commands) -> None:
         help=_("a checkpoint every N steps, or minutes as 2m (default: as often as costs 2 %%)"),
     )
     add_machine_flags(sub)
-    sub.add_argument(
-        "--processes",
-        type=int,
-        metavar="N",
-        help=_("share each step among N processes, which end in the bits of one (default: one)"),
-    )
+    add_processes_flag(sub)
     sub.add_argument(
         "--out", type=Path, metavar="FOLDER", help=_("the run folder (default: a new one in runs/)")
     )
@@ -153,6 +151,18 @@ def add_open_flag(sub: Parser) -> None:
         help=_(
             "open a browser at the run: its curve while it trains, and a page to write with it, "
             "which stays after training until Ctrl-C; needs semigpt[serve]"
+        ),
+    )
+
+
+def add_processes_flag(sub: Parser) -> None:
+    sub.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help=_(
+            "share each step among N processes, which end in the bits of one (default: one, or one "
+            "for each GPU)"
         ),
     )
 
@@ -216,7 +226,8 @@ def run(options: argparse.Namespace) -> int:
         return follow(own)
     with opened(options.open) as page:
         if own is None and (asked or 1) > 1:
-            return page.stay(launch(asked or 1, options.arguments))
+            device = asked_device(options)
+            return page.stay(launch(asked or 1, options.arguments, device=device))
         try:
             code = lead(options, own)
         finally:
@@ -253,6 +264,7 @@ def lead(options: argparse.Namespace, own: Processes | None) -> int:
         model = recipe_tables(options).get("model")
         rung = str(model.get("kind", "gpt")) if isinstance(model, dict) else "gpt"
         compile_ahead(*SOURCES.get(rung, TEXT_SOURCES))
+    from semigpt.cli.gpus import gpu_processes
     from semigpt.config import Recipe
     from semigpt.run_folder import RunFolder
 
@@ -267,11 +279,9 @@ def lead(options: argparse.Namespace, own: Processes | None) -> int:
         tables = recipe_tables(options, RunFolder.open(folder).config())
         recipe = Recipe.from_tables(tables, str(folder / "config.toml"))
     else:
-        tables = recipe_tables(options)
-        if own is not None:
-            share_out(tables, own)
+        tables, folder = recipe_tables(options), options.out
+        share_out(tables, own, folder)
         recipe = Recipe.from_tables(tables, str(options.config or _("the command line")))
-        folder = options.out
     if own is not None and own.begun is not None:  # all were started again: the leg has begun
         folder, more = Path(own.begun), None
     if options.refresh:
@@ -281,6 +291,10 @@ def lead(options: argparse.Namespace, own: Processes | None) -> int:
         prepare_corpus(data.spec, column=data.column, split=data.split, refresh=True)
     if options.explain:
         return explain(recipe, as_json=options.json)
+    if own is None and options.processes is None:
+        fixed = "gradient_accumulation" in tables.get("training", {})
+        if (processes := gpu_processes(recipe, fixed=fixed)) > 1:
+            return launch(processes, options.arguments)
     from semigpt.cli.terminal import show_training
     from semigpt.recipe import train
 
@@ -308,16 +322,40 @@ def lead(options: argparse.Namespace, own: Processes | None) -> int:
     return 128 + stop[0] if stop[0] is not None and not finished.complete else 0
 
 
-def share_out(tables: dict[str, dict[str, Any]], own: Processes) -> None:
-    """Settle in the tables of a new run what a launcher's processes decide: a micro-batch and an
-    equal part of the machine's threads each.
+def asked_device(options: argparse.Namespace) -> str:
+    """The device that flags or config name; `auto` where none does."""
+    without_text = argparse.Namespace(**{**vars(options), "data": None})
+    machine = recipe_tables(without_text).get("machine", {})
+    return str(machine.get("device", "auto")) if isinstance(machine, dict) else "auto"
+
+
+def share_out(
+    tables: dict[str, dict[str, Any]], own: Processes | None, folder: Path | None
+) -> None:
+    """Settle in the tables what the processes decide that begin a run: its micro-batches, and an
+    equal part of the machine's threads each. A run in `folder` has begun, with what it says.
     """
     import torch
 
-    tables.setdefault("training", {}).setdefault("gradient_accumulation", own.size)
-    if not torch.cuda.is_available():
-        threads = max(1, torch.get_num_threads() // own.place.local_size)
-        tables.setdefault("machine", {}).setdefault("threads", threads)
+    from semigpt.cli.gpus import lanes_of
+    from semigpt.config import Recipe
+    from semigpt.run_folder import RunFolder
+
+    decided: dict[tuple[str, str], Any] = {}
+    if folder is not None and (folder / "config.toml").is_file():
+        begun = RunFolder.open(folder).config()
+        for table, key in (("training", "gradient_accumulation"), ("machine", "threads")):
+            settings = begun.get(table)
+            if isinstance(settings, dict) and key in settings:
+                decided[table, key] = settings[key]
+    elif own is not None:
+        lanes = lanes_of(Recipe.from_tables(tables, _("the command line")), own.size)
+        decided["training", "gradient_accumulation"] = lanes
+        if not torch.cuda.is_available():
+            threads = max(1, torch.get_num_threads() // own.place.local_size)
+            decided["machine", "threads"] = threads
+    for (table, key), value in decided.items():
+        tables.setdefault(table, {}).setdefault(key, value)
 
 
 def keep_vocabulary(options: argparse.Namespace) -> None:

@@ -38,7 +38,9 @@ __all__ = [
     "total_information",
 ]
 
-GPU_ROWS = 64
+# Windows scored at a time on a GPU, and what they have at most: tokens whose losses are wanted
+# alone, logits where they are held whole.
+GPU_ROWS, GPU_TOKENS, GPU_LOGITS = 64, 1 << 16, 1 << 27
 # Windows of a split scored at a time on a CPU. Film reviews by a `memory`: 8 windows 9.1 s, 16
 # 8.7, 64 8.3, in as much memory as a step's of so many blocks.
 WINDOWS = 16
@@ -254,7 +256,8 @@ def total_information(
         )
     width = min(context, targets)
     windows = scored_windows(targets, width, min(stride, width))
-    rows = rows or (WINDOWS if model.device.type == "cpu" else GPU_ROWS)
+    at_once = min(GPU_ROWS, max(GPU_TOKENS // width, 1))
+    rows = rows or (WINDOWS if model.device.type == "cpu" else at_once)
     nats, scored = 0.0, 0
     with eval_mode(model):
         score = model.window_losses
@@ -296,9 +299,10 @@ def scored_windows(tokens: int, context_length: int, stride: int) -> Iterator[tu
 
 def rows_at_once(model: LanguageModel) -> int:
     """How many windows of the model's context length to score together."""
+    logits = model.settings.context_length * model.settings.vocab_size
     if model.device.type != "cpu":
-        return GPU_ROWS
-    return max(CPU_LOGITS // (model.settings.context_length * model.settings.vocab_size), 1)
+        return min(GPU_ROWS, max(GPU_LOGITS // logits, 1))
+    return max(CPU_LOGITS // logits, 1)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semigpt.auto import Choice, Size
+from semigpt.auto import SIZES, Choice, Size
 from semigpt.errors import SettingsError
 from semigpt.language import _
 from semigpt.settings import check_at_most, check_finite, check_positive, from_table
@@ -118,6 +118,8 @@ class LanguageModel(nn.Module, ABC):
     book: ClassVar[Mapping[str, Any]] = {"context_length": 8}
     book_loss: ClassVar[float | None] = None
     settings: ModelSettings
+    sizes: ClassVar[tuple[Size, ...]] = SIZES
+    shares_steps: ClassVar[bool] = True  # whether several processes may compute a step
     cuts_context: ClassVar[bool] = False  # whether weights serve a shorter context too
     auxiliary_files: ClassVar[tuple[str, ...]] = ()  # files it may have beside its weights
     # The dtype of the products. Weights are kept, and updated, in float32 whatever it is.

@@ -40,6 +40,7 @@ class SemiGPT(LanguageModel):
     Settings: ClassVar[type[ModelSettings]] = BigramSettings
     small: ClassVar[Mapping[str, Any]] = {"context_length": 16}
     book_loss: ClassVar[float | None] = 3.40
+    shares_steps: ClassVar[bool] = False  # its gradient is a few rows
 
     @classmethod
     def defaults(cls, size: Size) -> dict[str, dict[str, Any]]:

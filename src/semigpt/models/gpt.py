@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semigpt.auto import Choice, Size
+from semigpt.auto import LARGER_SIZES, SIZES, Choice, Size
 from semigpt.errors import SettingsError
 from semigpt.language import _
 from semigpt.models.base import Cache, LanguageModel, LayerPass, ModelSettings, windows_of
@@ -38,11 +38,13 @@ from semigpt.models.layers import (
     attention_weights,
     inverse_frequencies,
     joined,
+    repeated,
     rotary_table,
     rotate,
 )
-from semigpt.models.loss import token_loss
+from semigpt.models.loss import chunked_loss, token_loss
 from semigpt.settings import check_positive
+from semigpt.sizes import size_tables
 
 __all__ = ["GPT", "GPTSettings", "RunBlock", "run_plainly"]
 
@@ -204,15 +206,15 @@ class Attention(nn.Module):
     ) -> Tensor:
         B, T, _ = x_BTC.shape
         q, k, v = self._heads(x_BTC, rotary)
-        k, v = (k, v) if cache is None else cache.append(layer, k, v)
-        k, v = self._shared(k), self._shared(v)
+        if cache is not None:
+            k, v = cache.append(layer, k, v)
         mixed_BHTD = attend(q, k, v, self.dropout if self.training else 0.0)
         return cast(Tensor, self.o_proj(mixed_BHTD.transpose(1, 2).reshape(B, T, -1)))
 
     def last_weights(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         """What each head attends to at the last position, `[B, H, T]`."""
         q, k, _ = self._heads(x_BTC, rotary)
-        return attention_weights(q[:, :, -1:], self._shared(k))[:, :, 0]
+        return attention_weights(q[:, :, -1:], repeated(k, self.num_heads))[:, :, 0]
 
     def _heads(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries `[B, H, T, D]`, keys and values `[B, K, T, D]`, normalized and rotated."""
@@ -222,11 +224,6 @@ class Attention(nn.Module):
             heads_BTHD.transpose(1, 2), [self.num_heads, self.kv_heads, self.kv_heads], dim=1
         )
         return rotate(self.q_norm(q), *rotary), rotate(self.k_norm(k), *rotary), v
-
-    def _shared(self, x_BKSD: Tensor) -> Tensor:
-        """Keys or values as each query head reads them, `[B, H, S, D]`."""
-        group = self.num_heads // self.kv_heads
-        return x_BKSD if group == 1 else x_BKSD.repeat_interleave(group, dim=1)
 
 
 class FeedForward(nn.Module):
@@ -297,32 +294,13 @@ class GPT(LanguageModel):
         "num_layers": 4,
         "num_heads": 4,
     }
+    sizes: ClassVar[tuple[Size, ...]] = (*SIZES, *LARGER_SIZES)
     cuts_context: ClassVar[bool] = True
     settings: GPTSettings
 
     @classmethod
     def defaults(cls, size: Size) -> dict[str, dict[str, Any]]:
-        # Small steps, many of them; measured for `tiny` and `small`: docs/choices.md#rates.
-        width, layers, heads, context, batch = {
-            "tiny": (128, 4, 4, 128, 12),
-            "small": (256, 4, 4, 128, 24),
-            "base": (384, 6, 6, 256, 16),
-            "large": (768, 12, 12, 256, 32),
-        }[size]
-        return {
-            "model": {
-                "width": width,
-                "num_layers": layers,
-                "num_heads": heads,
-                "context_length": context,
-            },
-            "training": {"batch_size": batch, "teacher": "auto"},
-            "optimizer": {
-                "learning_rate": 6e-3,
-                "embedding_rate": 4.0,
-                "muon_learning_rate": 0.015,
-            },
-        }
+        return size_tables(size)
 
     @classmethod
     def model_types(cls) -> tuple[str, ...]:
@@ -369,9 +347,16 @@ class GPT(LanguageModel):
         targets_BT: Tensor | None = None,
         *,
         run_block: RunBlock = run_plainly,
+        keep_logits: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
+        """As `LanguageModel.forward`. Without `keep_logits` they are computed in chunks for the
+        loss alone, and an empty tensor stands for them.
+        """
         self.check_context(inputs_BT)
         hidden_BTC = self._hidden(self._embedded(inputs_BT, None), run_block)
+        if targets_BT is not None and not keep_logits:
+            weight_VC, V = self.lm_head.weight, self.settings.vocab_size
+            return hidden_BTC.new_empty(0), chunked_loss(hidden_BTC, weight_VC, targets_BT, V)
         logits_BTV = self._output(hidden_BTC, inputs_BT)
         return logits_BTV, None if targets_BT is None else token_loss(logits_BTV, targets_BT)
 

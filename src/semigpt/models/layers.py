@@ -1,6 +1,7 @@
 """The layers of a modern GPT: products, RMSNorm, rotary positions, attention and its cache.
 
-Shapes: B sequences, T and S positions, H heads, D the width of a head, C the model's width.
+Shapes: B sequences, T and S positions, H query heads, K key and value heads, D the width of a head,
+C the model's width.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ __all__ = [
     "attention_weights",
     "inverse_frequencies",
     "joined",
+    "repeated",
     "rotary_table",
     "rotate",
 ]
 
+# Positions from which grouped keys are not repeated; below, a gradient would have other bits.
+LONG = 1024
 # Llama 3's: factor, low and high frequency factor, and the context before it. A context of 0
 # divides every frequency by the factor.
 RopeScaling = tuple[float, float, float, float]
@@ -110,14 +114,28 @@ def attention_weights(q_BHTD: Tensor, k_BHSD: Tensor) -> Tensor:
     return scores_BHTS.softmax(dim=-1)
 
 
-def attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: float) -> Tensor:
+def repeated(x_BKSD: Tensor, heads: int) -> Tensor:
+    """Keys or values as each query head reads them, `[B, H, S, D]`."""
+    group = heads // x_BKSD.shape[1]
+    return x_BKSD if group == 1 else x_BKSD.repeat_interleave(group, dim=1)
+
+
+def attend(q_BHTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, dropout: float) -> Tensor:
     """Causal attention of the last T of S positions: softmax(q kᵀ / √D) v, `[B, H, T, D]`.
 
+    Keys and values may have fewer heads, each read by as many query heads. From `LONG` positions on
+    the kernel reads them as they are: repeated, they would be the largest tensors of a block.
     Written out on a CPU up to 256 positions, where PyTorch's fused bfloat16 kernel takes 4.7 ms to
     0.7, and on a GPU for single tokens, where the kernel prepares itself for each new S;
     docs/choices.md#attention-kernel.
     """
-    T, S = q_BHTD.shape[2], k_BHSD.shape[2]
+    T, S = q_BHTD.shape[2], k_BKSD.shape[2]
+    grouped = q_BHTD.shape[1] != k_BKSD.shape[1]
+    if grouped and T == S >= LONG:
+        return F.scaled_dot_product_attention(
+            q_BHTD, k_BKSD, v_BKSD, dropout_p=dropout, is_causal=True, enable_gqa=True
+        )
+    k_BHSD, v_BHSD = (repeated(x_BKSD, q_BHTD.shape[1]) for x_BKSD in (k_BKSD, v_BKSD))
     device = q_BHTD.device.type
     if (device == "cpu" and S <= 256) or (device == "cuda" and T == 1):
         weights_BHTS = attention_weights(q_BHTD, k_BHSD)

@@ -1,4 +1,4 @@
-"""Losses: the mean cross-entropy, and an output layer fused with it.
+"""Losses: the mean cross-entropy, and output layers fused with it, whole or in chunks.
 
 Shapes: B sequences, T positions, C width, V vocabulary; N positions of any batch, B * T; R rows
 of logits.
@@ -12,7 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["linear_loss", "loss_and_gradient", "token_loss"]
+__all__ = ["chunked_loss", "linear_loss", "loss_and_gradient", "token_loss", "too_large"]
+
+# Logits of a micro-batch beyond which they are computed in chunks of so many: 512 MiB in float32,
+# of which autograd holds several copies at once.
+LARGEST_LOGITS = 1 << 27
 
 CACHED_ELEMENTS = 1 << 18  # of a chunk of logits that stays in a second-level cache: 1 MiB
 
@@ -90,6 +94,59 @@ class _LinearLoss(torch.autograd.Function):
         elif grad_loss is None:
             gradients = [None, None, None]
         return (*gradients, None)
+
+
+def too_large(positions: int, vocab_size: int) -> bool:
+    """Whether so many positions' logits are computed in chunks."""
+    return positions * vocab_size > LARGEST_LOGITS
+
+
+def chunked_loss(x_BTC: Tensor, weight_VC: Tensor, targets_BT: Tensor, vocab_size: int) -> Tensor:
+    """`token_loss` of an output layer's logits, of which a chunk of `LARGEST_LOGITS` is held.
+
+    x_BTC: what the layer reads, in the dtype of the products. weight_VC: float32, of which the rows
+    from `vocab_size` on are padding. The gradient of the weight is added up in float32, where whole
+    logits leave it to one product in the dtype of x: equal in float32 within rounding, 1e-6 of the
+    largest.
+    """
+    loss: Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
+        x_BTC.flatten(0, 1), weight_VC, targets_BT.flatten(), vocab_size
+    )
+    return loss
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, vocab_size: int
+    ) -> Tensor:
+        N, differentiates = len(x_NC), any(ctx.needs_input_grad)
+        cast_VC = weight_VC[:vocab_size].to(x_NC.dtype)
+        grad_x_NC = torch.empty_like(x_NC) if differentiates else None
+        grad_weight_VC = torch.zeros_like(weight_VC) if differentiates else None
+        loss = x_NC.new_zeros((), dtype=torch.float32)
+        rows = max(LARGEST_LOGITS // vocab_size, 1)
+        for first in range(0, N, rows):
+            chunk = slice(first, first + rows)
+            logits_RV, targets_R1 = (x_NC[chunk] @ cast_VC.t()).float(), targets_N[chunk, None]
+            normalizer_R1 = logits_RV.logsumexp(dim=-1, keepdim=True)
+            loss += (normalizer_R1 - logits_RV.gather(1, targets_R1)).sum()
+            if grad_x_NC is None or grad_weight_VC is None:
+                continue
+            p_RV = logits_RV.sub_(normalizer_R1).exp_()
+            p_RV.scatter_add_(1, targets_R1, p_RV.new_full(targets_R1.shape, -1.0))
+            grad_RV = p_RV.div_(N).to(x_NC.dtype)
+            grad_x_NC[chunk] = grad_RV @ cast_VC
+            grad_weight_VC[:vocab_size] += grad_RV.t() @ x_NC[chunk]
+        ctx.save_for_backward(grad_x_NC, grad_weight_VC)
+        return loss / N
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        # In place: a second copy of them is what there is no room for. Autograd refuses to come
+        # here twice, since what was saved has changed.
+        grad_x_NC, grad_weight_VC = (saved.mul_(grad_loss) for saved in ctx.saved_tensors)
+        return grad_x_NC, grad_weight_VC, None, None
 
 
 def loss_and_gradient(

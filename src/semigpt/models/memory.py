@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semigpt.auto import Choice
+from semigpt.auto import SIZES, Choice, Size
 from semigpt.errors import SettingsError
 from semigpt.language import N_, _
 from semigpt.models.base import ModelSettings, own_settings, windows_of
@@ -154,6 +154,7 @@ class MemoryGPT(GPT):
         "memory_order": 3,
     }
     auto: ClassVar[frozenset[Choice]] = frozenset({"size", "batch_size", "weight_decay"})
+    sizes: ClassVar[tuple[Size, ...]] = SIZES
     auxiliary_files: ClassVar[tuple[str, ...]] = (COUNTS_FILE,)
     settings: MemorySettings
 

@@ -155,7 +155,7 @@ def law_choices(
             context_length=model.context_length,
         ),
         why,
-        "--size tiny|small|base|large",
+        f"--size {'|'.join(recipe.rung.sizes)}",
     )
     for what, chosen, force in (
         (

@@ -16,13 +16,16 @@ import torch
 
 from semigpt import auto, system
 from semigpt.dataset import Dataset
+from semigpt.device import MachineSettings, pick_precision
 from semigpt.errors import SettingsError
 from semigpt.language import _
 from semigpt.models.base import LanguageModel, ModelSettings
+from semigpt.models.gpt import GPTSettings
 from semigpt.models.lora import adapter_count
-from semigpt.native import ahead
+from semigpt.native import ahead, gpt_step
 from semigpt.parallel import ALONE, Group
 from semigpt.training.distillation import Teacher
+from semigpt.training.memory import FLOAT_BYTES, TrainingShape, least_memory, moments, step_memory
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.progress import Progress
 from semigpt.training.settings import TrainingSettings
@@ -41,7 +44,6 @@ __all__ = [
 REHEARSED_STEPS = 30  # at most, after one that is not counted
 REHEARSED_SECONDS = 0.5
 LORA_RANK = 16  # the rank that is advised
-FLOAT_BYTES = 4  # weights, gradients and the optimizer's moments are float32
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Forecast:
     steps: int
     epochs: float
     seconds: float  # of the run's clock
-    memory: int  # bytes, the process's most (on a GPU: the GPU's)
+    memory: int  # bytes, the most of each process (on a GPU: the GPU's)
     disk: int  # bytes of checkpoints and model, at their most
     evaluations: int = auto.EVALUATIONS  # spread evenly, where `eval_every` does not say
     # Bits per character at the end, as the law of learning has it, and what it may be off by; None
@@ -62,6 +64,7 @@ class Forecast:
     later: tuple[tuple[float, float], ...] = ()
     ends_early: bool = False  # before its minutes: more readings would only hurt
     saved_memory: int = 0  # bytes of gradients and moments that LoRA does without
+    processes: int = 1  # that share a step
 
     @property
     def seconds_per_step(self) -> float:
@@ -76,37 +79,55 @@ def check_resources(
     folder: Path,
     device: torch.device,
     *,
+    machine: MachineSettings | None = None,
     from_model: bool = False,
     lora: int | None = None,
+    processes: int = 1,
+    on_this_machine: int = 1,
+    shards: int = 1,
 ) -> None:
-    """Raise SettingsError where memory or disk have less free than the least that the run needs:
-    `least_memory`, and on disk the checkpoints to keep, one more while it is written, and the model
-    twice.
+    """Raise SettingsError where memory or disk have less free than the least that the run needs.
+
+    In memory: `needed_memory`; for a run that begins from another's weights, which may be large,
+    also the best weights, and the second model of the rehearsal. On disk: the checkpoints to keep,
+    one more while it is written, and the model twice.
 
     lora: the rank of the adapters of a run that trains those alone
+    processes: that share a step; those `on_this_machine` share the memory of its CPU, while each
+        has a GPU of its own
+    shards: processes that share one copy of the model
     """
+    machine = machine or MachineSettings()
     parameters = model.parameter_count
 
     def least(lora: int | None) -> int:
-        return least_memory(model, settings, optimizer, from_model=from_model, lora=lora)
+        sizes = (model, settings, optimizer, machine, device)
+        least = needed_memory(*sizes, lora=lora, processes=processes, shards=shards)
+        return least + FLOAT_BYTES * 2 * from_model * parameters
 
-    free = available_memory(device)
-    if free is not None and least(lora) > free:
-        smaller = _("a smaller model with --from") if from_model else "a smaller --size"
-        if from_model and lora is None and model.adapted_shapes and least(LORA_RANK) <= free:
+    sharing = on_this_machine if device.type == "cpu" else 1
+    free, memory = available_memory(device), least(lora)
+    if free is not None and memory * sharing > free:
+        needed, has = readable_bytes(memory), readable_bytes(free)
+        smaller = _("a smaller model with --from") if from_model else _("a smaller --size")
+        adapted = from_model and lora is None and model.adapted_shapes
+        if adapted and least(LORA_RANK) * sharing <= free:
             smaller = _("--lora {rank}, which needs at least {memory}, {smaller}").format(
                 rank=LORA_RANK, memory=readable_bytes(least(LORA_RANK)), smaller=smaller
+            )
+        if sharing > 1:
+            raise SettingsError(
+                _(
+                    "this run needs at least {memory} of memory in each of {sharing} processes and "
+                    "{device} has {free} free; choose fewer --processes, {smaller}, or more "
+                    "gradient_accumulation"
+                ).format(memory=needed, sharing=sharing, device=device, free=has, smaller=smaller)
             )
         raise SettingsError(
             _(
                 "this run needs at least {memory} of memory and {device} has "
                 "{free} free; choose {smaller}, or more gradient_accumulation"
-            ).format(
-                memory=readable_bytes(least(lora)),
-                device=device,
-                free=readable_bytes(free),
-                smaller=smaller,
-            )
+            ).format(memory=needed, device=device, free=has, smaller=smaller)
         )
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     trained = parameters if lora is None else adapter_count(model, lora)
@@ -123,32 +144,35 @@ def check_resources(
         )
 
 
-def least_memory(
+def needed_memory(
     model: ModelSettings,
     settings: TrainingSettings,
     optimizer: OptimizerSettings,
+    machine: MachineSettings,
+    device: torch.device,
     *,
-    from_model: bool = False,
     lora: int | None = None,
+    processes: int = 1,
+    shards: int = 1,
 ) -> int:
-    """The least bytes of memory that a run needs.
-
-    Weights, the gradients and moments (one of Muon's) of what is trained, and a micro-batch's
-    logits with their gradient; for a run that begins from another's weights, which may be large,
-    also the best weights, and the second model of the rehearsal.
+    """Bytes that a process of a run needs at the least, before anything is allocated:
+    `step_memory` of a `gpt` that autograd trains, else `least_memory`.
     """
-    adapter = 0 if lora is None else adapter_count(model, lora)
-    parameters = model.parameter_count + adapter
-    trained = parameters if lora is None else adapter
-    rows = settings.batch_size // settings.gradient_accumulation
-    logits = rows * model.context_length * model.vocab_size
-    weights = (1 + 2 * from_model) * parameters
-    return FLOAT_BYTES * (weights + (1 + moments(optimizer)) * trained + 2 * logits)
-
-
-def moments(optimizer: OptimizerSettings) -> int:
-    """Numbers that an optimizer keeps of each number it trains."""
-    return 2 if optimizer.optimizer == "adamw" else 1
+    shape = TrainingShape(
+        rows=settings.batch_size // settings.gradient_accumulation,
+        lanes=settings.gradient_accumulation,
+        processes=processes,
+        shards=shards,
+        muon=optimizer.optimizer == "muon",
+        checkpoints=machine.checkpoint_activations,
+        number_bytes=pick_precision(device, machine.precision).itemsize,
+        adapters=None if lora is None else adapter_count(model, lora),
+    )
+    least = least_memory(model, shape)
+    by_autograd = device.type == "cuda" or model.context_length > gpt_step.LONGEST
+    if by_autograd and isinstance(model, GPTSettings) and model.ngram_order is None:
+        return max(least, step_memory(model, shape).total)
+    return least
 
 
 def checkpoint_disk(checkpoint: int, parameters: int, keep: int) -> int:
@@ -215,15 +239,19 @@ def forecast_run(
     memory = peak_memory(model.device) + (
         FLOAT_BYTES * parameters if model.device.type == "cpu" else 0
     )
+    if group.size > 1:  # the rehearsal adds no others' gradients: what is sent and received
+        memory += 3 * FLOAT_BYTES * parameters
     blocks = (len(dataset.stream("train")) - 1) // context_length
+    muon = optimizer_settings.optimizer == "muon"
     return Forecast(
         steps=steps,
         epochs=steps * settings.batch_size / blocks,
         seconds=seconds,
         memory=memory,
         disk=disk + checkpoint_disk(checkpoint, parameters, settings.keep),
-        saved_memory=FLOAT_BYTES * (1 + moments(optimizer_settings)) * frozen,
+        saved_memory=FLOAT_BYTES * (1 + moments(muon=muon)) * frozen,
         evaluations=auto.evaluations(settings.minutes, seconds_per_evaluation),
+        processes=group.size,
     )
 
 

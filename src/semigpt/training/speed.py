@@ -80,7 +80,7 @@ def measured_speed(machine: MachineSettings) -> Speed:
     ahead.wait()  # a compiler beside them would slow the steps that are measured
     measured = []
     for size, batch_size in probes:
-        table = GPT.defaults(size)["model"]  # type: ignore[arg-type]
+        table = GPT.defaults(size)["model"]
         model = GPTSettings(vocab_size=VOCABULARY, **table)
         measured.append(
             (step_work(model, batch_size), probe_seconds(model, batch_size, machine, device))

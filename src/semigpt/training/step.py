@@ -19,7 +19,7 @@ from semigpt.language import _
 from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel, check_ids
 from semigpt.models.gpt import GPT, RunBlock, run_plainly
-from semigpt.models.loss import token_loss
+from semigpt.models.loss import token_loss, too_large
 from semigpt.models.memory import Lookup, MemoryGPT
 from semigpt.native.compiler import build_identity
 from semigpt.ngrams.counts import Counts
@@ -206,6 +206,10 @@ class _AutogradStep:
             )
             return loss, loss + model.settings.own_loss * own
         if isinstance(model, GPT):
+            # What a teacher says of every position is as large as the logits.
+            if teacher_BTV is None and too_large(inputs_BT.numel(), model.settings.vocab_size):
+                _, loss = model(inputs_BT, targets_BT, run_block=self._run_block, keep_logits=False)
+                return loss, loss
             logits_BTV, _ = model(inputs_BT, run_block=self._run_block)
             losses: tuple[Tensor, Tensor] = self._run(
                 _text_and_mixed_loss, logits_BTV, targets_BT, teacher_BTV, distillation_weight
