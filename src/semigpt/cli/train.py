@@ -107,12 +107,7 @@ def add(commands: Commands) -> None:
         help=_("a checkpoint every N steps, or minutes as 2m (default: as often as costs 2 %%)"),
     )
     add_machine_flags(sub)
-    sub.add_argument(
-        "--processes",
-        type=int,
-        metavar="N",
-        help=_("share each step among N processes, which end in the bits of one (default: one)"),
-    )
+    add_process_flags(sub)
     sub.add_argument(
         "--out", type=Path, metavar="FOLDER", help=_("the run folder (default: a new one in runs/)")
     )
@@ -154,6 +149,20 @@ def add_open_flag(sub: Parser) -> None:
             "open a browser at the run: its curve while it trains, and a page to write with it, "
             "which stays after training until Ctrl-C; needs semigpt[serve]"
         ),
+    )
+
+
+def add_process_flags(sub: Parser) -> None:
+    sub.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help=_("share each step among N processes, which end in the bits of one (default: one)"),
+    )
+    sub.add_argument(
+        "--shard",
+        action="store_true",
+        help=_("cut weights, gradients and optimizer state among the processes (FSDP)"),
     )
 
 
@@ -211,7 +220,9 @@ def run(options: argparse.Namespace) -> int:
     asked: int | None = options.processes
     if asked is not None and asked < 1:
         raise SettingsError(_("--processes must be at least 1, not {asked}").format(asked=asked))
-    own = own_process(asked)
+    own = own_process(asked, sharded=options.shard)
+    if own is None and options.shard and (asked or 1) == 1:
+        raise SettingsError(_("--shard cuts a model among processes: add --processes N"))
     if own is not None and own.rank:
         return follow(own)
     with opened(options.open) as page:
@@ -315,6 +326,8 @@ def share_out(tables: dict[str, dict[str, Any]], own: Processes) -> None:
     import torch
 
     tables.setdefault("training", {}).setdefault("gradient_accumulation", own.size)
+    if own.sharded:
+        tables.setdefault("machine", {}).setdefault("backend", "plain")
     if not torch.cuda.is_available():
         threads = max(1, torch.get_num_threads() // own.place.local_size)
         tables.setdefault("machine", {}).setdefault("threads", threads)

@@ -78,17 +78,21 @@ def check_resources(
     *,
     from_model: bool = False,
     lora: int | None = None,
+    shards: int = 1,
 ) -> None:
     """Raise SettingsError where memory or disk have less free than the least that the run needs:
     `least_memory`, and on disk the checkpoints to keep, one more while it is written, and the model
     twice.
 
     lora: the rank of the adapters of a run that trains those alone
+    shards: processes that share one copy of the model
     """
     parameters = model.parameter_count
 
     def least(lora: int | None) -> int:
-        return least_memory(model, settings, optimizer, from_model=from_model, lora=lora)
+        return least_memory(
+            *(model, settings, optimizer), from_model=from_model, lora=lora, shards=shards
+        )
 
     free = available_memory(device)
     if free is not None and least(lora) > free:
@@ -130,6 +134,7 @@ def least_memory(
     *,
     from_model: bool = False,
     lora: int | None = None,
+    shards: int = 1,
 ) -> int:
     """The least bytes of memory that a run needs.
 
@@ -143,7 +148,8 @@ def least_memory(
     rows = settings.batch_size // settings.gradient_accumulation
     logits = rows * model.context_length * model.vocab_size
     weights = (1 + 2 * from_model) * parameters
-    return FLOAT_BYTES * (weights + (1 + moments(optimizer)) * trained + 2 * logits)
+    state = weights + (1 + moments(optimizer)) * trained
+    return FLOAT_BYTES * (state // shards + 2 * logits)
 
 
 def moments(optimizer: OptimizerSettings) -> int:
