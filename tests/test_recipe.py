@@ -22,12 +22,12 @@ from semigpt.evaluation.baselines import measure_baselines
 from semigpt.huggingface.folder import save_model
 from semigpt.law import Learner
 from semigpt.law import Text as LawText
+from semigpt.measuring import Text, measure
 from semigpt.models import model_class
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.preparation import prepare_tokenizer
 from semigpt.recipe import Event, Forecasted, Prepared, Preparing, Stepped, open_run, train
-from semigpt.run import Text, measure
 from semigpt.run_events import BaselinesMeasured, Evaluated, Finished
 from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import BPETokenizer, train_tokenizer

@@ -38,6 +38,7 @@ class Turn(IntEnum):
     END = 0
     STEP = 1
     EVALUATION = 2
+    SAVE = 3  # each its own part of a checkpoint
 
 
 class TreeSum:
@@ -65,9 +66,21 @@ class Group:
     """One process alone. In a rehearsal it is the first of `size`, and the others are not there."""
 
     rank = 0
+    sharded = False  # whether each process holds a part of the model, and no process all of it
 
     def __init__(self, size: int = 1) -> None:
         self.size = size
+
+    def lanes(self, count: int) -> range:
+        """The micro-batches that this process computes, of `count`.
+
+        Neighbours, whose sum is a branch of the tree; of a sharded model one of each branch, since
+        its gradient is added to the other processes' before the next is computed.
+        """
+        if self.sharded:
+            return range(self.rank, count, self.size)
+        own = count // self.size
+        return range(self.rank * own, (self.rank + 1) * own)
 
     def rehearsal(self) -> Group:
         """A group in which this process computes as many lanes as in this one, and adds no others.
@@ -97,17 +110,21 @@ class Group:
         return seconds, turn
 
     def end(self) -> None:
-        """Tell the others that no step follows."""
+        """Tell the others that no step follows, once."""
 
 
 ALONE = Group()
 
 
-def check_lanes(lanes: int, size: int) -> None:
+def check_lanes(lanes: int, size: int, *, sharded: bool = False) -> None:
     """Raise SettingsError where `size` processes cannot add `lanes` micro-batches in one order."""
-    each, rest = divmod(lanes, size)
-    if size > 1 and (rest or each & (each - 1)):
-        fitting = [n for n in range(2, lanes + 1) if lanes % n == 0 and _is_power(lanes // n)]
+
+    def fits(size: int) -> bool:
+        each, rest = divmod(lanes, size)
+        return not rest and (each == 1 or _is_power(size if sharded else each))
+
+    if size > 1 and not fits(size):
+        fitting = [n for n in range(2, lanes + 1) if fits(n)]
         raise SettingsError(
             _(
                 "a step of {lanes} micro-batches cannot be computed by {size} processes: "
@@ -184,11 +201,12 @@ def _first_host(hosts: str) -> str:
 class Processes(Group):
     """A process among several, which torch.distributed connects."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, sharded: bool = False) -> None:
         import torch
 
         super().__init__(place.size)
-        self.rank, self.place = place.rank, place
+        self.rank, self.place, self.sharded = place.rank, place, sharded
+        self._told, self._ended = 0, False
         if torch.cuda.is_available():
             if place.local_size > torch.cuda.device_count():
                 raise SettingsError(
@@ -200,7 +218,7 @@ class Processes(Group):
             torch.cuda.set_device(place.local_rank)
         self._dist: Any = torch.distributed  # its type stubs do not have the stores
         dist = self._dist
-        with self._connected():
+        with self.connected():
             store = dist.TCPStore(
                 place.address,
                 place.port,
@@ -217,7 +235,7 @@ class Processes(Group):
     @property
     def begun(self) -> str | None:
         """The run folder of an earlier attempt, where one came so far."""
-        with self._connected():
+        with self.connected():
             return json.loads(self._kept.get("run")) if self._kept.check(["run"]) else None
 
     def begin(self, folder: str) -> None:
@@ -264,13 +282,13 @@ class Processes(Group):
         self._connect()
 
     def dismiss(self) -> None:
-        with contextlib.suppress(LostProcessError), self._connected():
+        with contextlib.suppress(LostProcessError), self.connected():
             for key in ("run", "join"):
                 if not self._store.check([key]):
                     self._store.set(key, "null")
 
     def _awaited(self, key: str, patience: timedelta) -> Any:
-        with self._connected():
+        with self.connected():
             self._store.wait([key], patience)
             return json.loads(self._store.get(key))
 
@@ -278,7 +296,7 @@ class Processes(Group):
         import torch
 
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        with self._connected():
+        with self.connected():
             self._dist.init_process_group(
                 backend,
                 store=self._dist.PrefixStore("group", self._store),
@@ -289,7 +307,7 @@ class Processes(Group):
         return True
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[None]:
+    def connected(self) -> Iterator[None]:
         """A connection that breaks is a process that is gone."""
         try:
             yield
@@ -312,33 +330,64 @@ class Processes(Group):
         part = -(-len(values) // self.size)
         sent = values.new_zeros(self.size * part)
         sent[: len(values)] = values
-        received, whole = torch.empty_like(sent), torch.empty_like(sent)
-        with self._connected():
-            dist.all_to_all_single(received, sent)
-            tree = TreeSum()
-            for each in received.chunk(self.size):
-                tree.add(each)
-            dist.all_gather(list(whole.chunk(self.size)), tree.total())
+        whole = torch.empty_like(sent)
+        total = self.sum_of_parts(sent)
+        with self.connected():
+            dist.all_gather(list(whole.chunk(self.size)), total)
         return whole[: len(values)]
+
+    def sum_of_parts(self, sent: Tensor) -> Tensor:
+        """This process's part of the sum of every process's `sent`, which they share evenly."""
+        import torch
+        import torch.distributed as dist
+
+        received, tree = torch.empty_like(sent), TreeSum()
+        with self.connected():
+            dist.all_to_all_single(received, sent)
+        for each in received.chunk(self.size):
+            tree.add(each)
+        return tree.total()
+
+    def exchange(self, sent: list[Tensor], received: list[int]) -> Tensor:
+        """Send each process its part, and receive so many numbers from each, in their order."""
+        import torch
+        import torch.distributed as dist
+
+        given = torch.cat(sent)
+        taken = given.new_empty(sum(received))
+        with self.connected():
+            dist.all_to_all_single(taken, given, received, [len(part) for part in sent])
+        return taken
+
+    def told(self, message: str = "") -> str:
+        """What the first process says; every process asks."""
+        self._told += 1
+        key = f"told-{self._told}"
+        if not self.rank:
+            with self.connected():
+                self._store.set(key, json.dumps(message))
+        return str(self._awaited(key, PATIENCE))
 
     def agree(self, seconds: float, turn: Turn) -> tuple[float, Turn]:
         import torch
         import torch.distributed as dist
 
         told = torch.tensor([seconds, turn], dtype=torch.float64)
-        with self._connected():
+        with self.connected():
             dist.broadcast(told, 0)
         seconds, number = told.tolist()
         if number == Turn.END:
+            self._ended = True
             self._leave()
         return seconds, Turn(int(number))
 
     def _leave(self) -> None:
         """Wait until all know: one that has left cannot pass on what it was sent."""
         self._store.set(f"left-{self.rank}", "true")
-        with self._connected():
+        with self.connected():
             self._store.wait([f"left-{rank}" for rank in range(self.size)], PATIENCE)
 
     def end(self) -> None:
-        with contextlib.suppress(LostProcessError):
-            self.agree(0.0, Turn.END)
+        if not self._ended:
+            with contextlib.suppress(LostProcessError):
+                self.agree(0.0, Turn.END)

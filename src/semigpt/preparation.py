@@ -32,6 +32,7 @@ from semigpt.huggingface.folder import load_model
 from semigpt.huggingface.open import open_tokenizer
 from semigpt.language import _
 from semigpt.law import Learner, expected_bits, law_error
+from semigpt.measuring import Measurement, Text, measure
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.models.lora import adapt
@@ -39,7 +40,6 @@ from semigpt.models.memory import MemoryGPT
 from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts
 from semigpt.parallel import ALONE, Group
-from semigpt.run import Measurement, Text, measure
 from semigpt.run_folder import RunFolder
 from semigpt.stages import stage as timed
 from semigpt.start import begin_from
@@ -287,13 +287,17 @@ def fresh_model(
     counts: Counts | None,
     *,
     restored: RunFolder | None = None,
+    sharded: bool = False,
 ) -> LanguageModel:
     """The model that the recipe begins with; `counts` are for the rung that holds them.
 
     restored: the run whose checkpoint, where it has one, is going to be loaded into the model
+    sharded: it is going to be cut into parts, of which the device holds one
     """
     torch.manual_seed(recipe.training.seed)
-    model, start = recipe.build_model().to(device), recipe.start
+    model, start = recipe.build_model(), recipe.start
+    if not sharded:
+        model = model.to(device)
     if restored is None or not restored.has_checkpoints:
         if start.folder is not None:
             begin_from(model, start)
@@ -316,12 +320,16 @@ def rehearse(
     counts: Counts | None,
     teacher: Teacher | None,
     group: Group = ALONE,
-) -> tuple[Recipe, Forecast, Measurement]:
+) -> tuple[Recipe, Forecast | None, Measurement | None]:
     """Forecast the run on models that are thrown away, and choose whether to compile. The last is
     the evaluation of a model as the run begins with it.
 
+    A model that is going to be sharded may be more than the device holds: it is not rehearsed.
+
     asked: the recipe before its choices were made
     """
+    if group.sharded:
+        return replace(recipe, machine=replace(recipe.machine, compile=False)), None, None
     begun: list[Measurement] = []
 
     def rehearsed(tried: Recipe) -> Forecast:

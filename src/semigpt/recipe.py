@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -22,6 +22,7 @@ from semigpt.errors import SemigptError, TrainingError
 from semigpt.huggingface.open import open_run
 from semigpt.language import _
 from semigpt.models.base import LanguageModel
+from semigpt.ngrams.counts import Counts
 from semigpt.parallel import ALONE, Group, Processes
 from semigpt.preparation import (
     Preparing,
@@ -37,11 +38,13 @@ from semigpt.run_events import BaselinesMeasured, Evaluated, Finished, Prepared
 from semigpt.run_folder import RunFolder
 from semigpt.stages import mark, stage
 from semigpt.storage import run_to_end
+from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import Forecast, check_resources
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Pace, Progress, StepReport
 from semigpt.training.settings import LegSettings, More
-from semigpt.training.step import arithmetic_of, make_step
+from semigpt.training.sharding import ShardedOptimizer, check_sharded
+from semigpt.training.step import Step, arithmetic_of, make_step
 from semigpt.training.trainer import training_steps
 
 __all__ = [
@@ -152,18 +155,15 @@ def train(
                 )
             run = RunFolder.create(folder, recipe.tables())
             held.callback(run.unlock)
-        model = fresh_model(recipe, device, counts, restored=run)
-        optimizer = Optimizer(model, recipe.optimizer)
-        step = make_step(model, recipe.machine, teacher)
+        model, optimizer, step = built(recipe, device, counts, teacher, group, run)
         training = TrainingRun(run, recipe, text, model, optimizer, forecast)
         checkpoint = None if new else training.restore_newest(other_bits=other_bits)
         yield from announced(training, asked, new=new, further=more is not None)
         run.write_metadata(training.metadata)
-        if checkpoint is None:
+        if checkpoint is None and not group.sharded:
             yield training.begin(first)
-        group.begin(str(run.path.absolute()))
+        step = yield from together(training, group, step, begins=checkpoint is None)
         pace, stopped = Pace(forecast.seconds_per_step if forecast else None), False
-        group.join(bits_of(model))
         mark("first step")
         with naming_the_last_good(run):
             for report in training_steps(
@@ -189,7 +189,7 @@ def train(
                         training.save()
                 if stopped:
                     break
-        yield from end(training, stopped)
+        yield from end(training, stopped, group)
 
 
 def follow(group: Processes) -> None:
@@ -209,9 +209,7 @@ def follow(group: Processes) -> None:
         recipe, text = run_to_end(prepare(recipe, run=run))
         counts, teacher = counted(recipe, text.dataset, device)
         checkpoint, progress = run.newest(), Progress()
-        model = fresh_model(recipe, device, counts, restored=run)
-        optimizer = Optimizer(model, recipe.optimizer)
-        step = make_step(model, recipe.machine, teacher)
+        model, optimizer, step = built(recipe, device, counts, teacher, group, run)
         if checkpoint is not None:
             progress = progress_of(checkpoint)
             restore(model, optimizer, checkpoint)
@@ -220,6 +218,8 @@ def follow(group: Processes) -> None:
         raise
     if not group.report(bits_of(model)):
         return
+    if isinstance(optimizer, ShardedOptimizer):
+        step = optimizer.shard(model, step)
     with contextlib.suppress(TrainingError):
         for _ in training_steps(
             model,
@@ -252,6 +252,27 @@ def open_to_resume(folder: Path, resume: bool, held: contextlib.ExitStack) -> Ru
     return run
 
 
+def built(
+    recipe: Recipe,
+    device: torch.device,
+    counts: Counts | None,
+    teacher: Teacher | None,
+    group: Group,
+    run: RunFolder,
+) -> tuple[LanguageModel, Optimizer, Step]:
+    """The model that a run begins with, or is restored into, its optimizer and its step.
+
+    One that is going to be sharded is whole, and in the host's memory, until all have joined.
+    """
+    model = fresh_model(recipe, device, counts, restored=run, sharded=group.sharded)
+    optimizer = (
+        ShardedOptimizer(recipe.optimizer, group, device)
+        if isinstance(group, Processes) and group.sharded
+        else Optimizer(model, recipe.optimizer)
+    )
+    return model, optimizer, make_step(model, recipe.machine, teacher)
+
+
 def announced(
     training: TrainingRun, asked: Recipe, *, new: bool, further: bool
 ) -> Iterator[Prepared | Forecasted | Continued]:
@@ -264,17 +285,46 @@ def announced(
         yield Continued(recipe.leg, forecast, recipe.leg.top(recipe.optimizer.rewarm))
 
 
-def end(training: TrainingRun, stopped: bool) -> Iterator[Evaluated | Finished]:
+def together(
+    training: TrainingRun, group: Group, step: Step, *, begins: bool
+) -> Generator[Evaluated, None, Step]:
+    """Wait until all processes are ready; returns the step that each computes, and evaluates a
+    sharded model as it begins.
+    """
+    group.begin(str(training.run.path.absolute()))
+    group.join(bits_of(training.model))
+    if isinstance(training.optimizer, ShardedOptimizer):
+        step = training.optimizer.shard(training.model, step)
+        if begins:
+            with ending(group, on_error=True):
+                yield training.begin(None, group)
+    return step
+
+
+def end(training: TrainingRun, stopped: bool, group: Group) -> Iterator[Evaluated | Finished]:
     """What a run still owes, and its report."""
-    if not stopped and training.lacks_checkpoint:
-        # What came after a step, such as an evaluation, took the last of the clock.
-        mark("last step")
-        if training.lacks_evaluation:
-            yield training.evaluate()
-        training.save()
+    with ending(group):
+        if not stopped and training.lacks_checkpoint:
+            # What came after a step, such as an evaluation, took the last of the clock.
+            mark("last step")
+            if training.lacks_evaluation:
+                yield training.evaluate(group=group if group.sharded else ALONE)
+            training.save()
     with stage("report"):
         finished = training.finish(complete=not stopped)
     yield finished
+
+
+@contextlib.contextmanager
+def ending(group: Group, *, on_error: bool = False) -> Iterator[None]:
+    """Afterwards, or where something went wrong, tell the others that no step follows."""
+    try:
+        yield
+    except BaseException:
+        group.end()
+        raise
+    if not on_error:
+        group.end()
 
 
 @contextlib.contextmanager
@@ -301,7 +351,9 @@ def bits_of(model: LanguageModel) -> dict[str, str]:
 
 
 def check_fits(recipe: Recipe, folder: Path, device: torch.device, group: Group) -> None:
-    """Raise SettingsError where memory or disk do not hold the run: `check_resources`."""
+    """Raise SettingsError where memory or disk do not hold the run, or it is not computed so."""
+    if group.sharded:
+        check_sharded(recipe.machine, lora=recipe.start.lora)
     check_resources(
         *(recipe.model, recipe.training, recipe.optimizer, folder, device),
         machine=recipe.machine,
@@ -309,6 +361,7 @@ def check_fits(recipe: Recipe, folder: Path, device: torch.device, group: Group)
         lora=recipe.start.lora,
         processes=group.size,
         on_this_machine=group.place.local_size if isinstance(group, Processes) else 1,
+        shards=group.size if group.sharded else 1,
     )
 
 

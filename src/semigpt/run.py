@@ -7,29 +7,26 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from torch import Tensor
+from typing import Any
 
 from semigpt import auto
-from semigpt.config import Recipe, SampleSettings
+from semigpt.config import Recipe
 from semigpt.controls import pictured
-from semigpt.corpus.corpus import Corpus
-from semigpt.dataset import Dataset
+from semigpt.device import pick_device
 from semigpt.errors import CheckpointError, SettingsError
 from semigpt.evaluation.baselines import known_baselines, measure_baselines
-from semigpt.evaluation.evaluate import LossEstimate, estimate_loss, source_entropy
+from semigpt.evaluation.evaluate import LossEstimate, source_entropy
 from semigpt.evaluation.information import bits
 from semigpt.evaluation.portrait import portrait
 from semigpt.export.page_file import write_run_page
-from semigpt.generation.engine import generate_text
 from semigpt.huggingface.folder import load_model, model_card, save_model
 from semigpt.huggingface.snapshot import Snapshot
 from semigpt.language import _
+from semigpt.measuring import Measurement, Text, measure
 from semigpt.models.base import LanguageModel
-from semigpt.parallel import ALONE, Group, Turn
+from semigpt.parallel import ALONE, Group
 from semigpt.report.page import write_report
-from semigpt.restoring import check_arithmetic, check_same, progress_of, restore, trained
+from semigpt.restoring import check_arithmetic, check_same, progress_of, restore
 from semigpt.resuming import no_checkpoint
 from semigpt.run_events import BaselinesMeasured, Evaluated, Finished, Prepared
 from semigpt.run_folder import Checkpoint, RunFolder
@@ -37,60 +34,15 @@ from semigpt.settings import to_table
 from semigpt.stages import mark, stage
 from semigpt.storage import replace_file
 from semigpt.system import is_out_of_memory
-from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.forecast import Forecast, peak_memory
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Progress, StepReport
-from semigpt.training.settings import TrainingSettings
 from semigpt.training.step import arithmetic_of
 from semigpt.training.trainer import blocks_of
 
-__all__ = ["Measurement", "Text", "TrainingRun", "measure"]
+__all__ = ["TrainingRun"]
 
 METRICS_EVERY = 10  # steps; a line of metrics.jsonl each
-
-
-class Text(NamedTuple):
-    """A text ready to be trained on."""
-
-    corpus: Corpus
-    tokenizer: Tokenizer
-    dataset: Dataset
-
-
-class Measurement(NamedTuple):
-    """The loss on the validation split's fixed blocks, and a text as the model writes it."""
-
-    estimate: LossEstimate
-    sample: str
-
-
-def measure(
-    model: LanguageModel,
-    text: Text,
-    settings: TrainingSettings,
-    sample: SampleSettings,
-    group: Group = ALONE,
-) -> Measurement:
-    """Measure a model as it is now; the loss with the other processes of a training."""
-    group.agree(0.0, Turn.EVALUATION)
-    estimate = estimate_loss(
-        model,
-        text.dataset.stream("validation"),
-        context_length=model.settings.context_length,
-        blocks=settings.eval_blocks,
-        group=group,
-        unscored=text.tokenizer.unscored,
-    )
-    sampled = generate_text(
-        model,
-        text.tokenizer,
-        sample.prompt,
-        max_new_tokens=sample.max_new_tokens,
-        sampling=sample.sampling(),
-        seed=settings.seed,
-    )[0]
-    return Measurement(estimate, sampled)
 
 
 class TrainingRun:
@@ -134,7 +86,8 @@ class TrainingRun:
             "tokenizer": tokenizer.fingerprint,
             "model": {**to_table(model.settings), "kind": model.kind},
         }
-        self.arithmetic = arithmetic_of(model.device)
+        # A model that is going to be sharded is not on its device yet.
+        self.arithmetic = arithmetic_of(pick_device(recipe.machine.device))
         self.metadata: dict[str, Any] = {
             "forecast": None if forecast is None else asdict(forecast),
             "baselines": None if self.baselines is None else self.baselines.as_dict(),
@@ -224,11 +177,11 @@ class TrainingRun:
         self.run.write_metadata(self.metadata)
         return BaselinesMeasured(self.baselines)
 
-    def begin(self, measurement: Measurement | None) -> Evaluated:
+    def begin(self, measurement: Measurement | None, group: Group = ALONE) -> Evaluated:
         """Evaluate the model as it begins. A run that began from another's weights saves them, and
         from then on needs nothing but its own folder.
         """
-        evaluated = self.evaluate(measurement)
+        evaluated = self.evaluate(measurement, group)
         start = self.recipe.start
         if start.lora is not None:  # the adapters change nothing yet
             save_model(self.run.base_folder, self.model, self.text.tokenizer, start.base_card)
@@ -245,8 +198,8 @@ class TrainingRun:
         step, sample = self.progress.step, self.recipe.sample
         self._evaluated_step = step
         with stage("evaluation"):
-            estimate, text = measurement or measure(
-                self.model, self.text, self.settings, sample, group
+            estimate, text, whole = measurement or measure(
+                self.model, self.text, self.settings, sample, group, self.optimizer
             )
         result = Evaluated(
             step=step,
@@ -268,7 +221,7 @@ class TrainingRun:
             self.best = estimate.loss
             self.optimizer.flush()
             card = self._card(step, self.progress.tokens_seen, result.bits_per_character)
-            self._unsaved = Snapshot.of(self.model, card)
+            self._unsaved = Snapshot.of(whole or self.model, card)
             spent = self.saving_seconds + self._model_cost
             if spent <= auto.SAVING_FRACTION * self.progress.seconds or not step:
                 self._save_model()
@@ -376,11 +329,9 @@ class TrainingRun:
             "arithmetic": self.arithmetic,
             **self.identity,
         }
-        tensors: dict[str, dict[str, Tensor]] = {
-            "model": dict(trained(self.model)),
-            "optimizer": self.optimizer.state(),
-        }
-        self.run.save(tensors, metadata, step=self.progress.step, keep=self.settings.keep)
+        tensors, write = self.optimizer.checkpoint(self.model)
+        step, keep = self.progress.step, self.settings.keep
+        self.run.save(tensors, metadata, step=step, keep=keep, write=write)
         self._saved_step = self.progress.step
         self._checkpoint_cost = time.monotonic() - begin
         self.saving_seconds += self._checkpoint_cost

@@ -31,7 +31,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from semigpt import html
 from semigpt.errors import CheckpointError
@@ -59,9 +59,7 @@ from semigpt.storage import (
     replace_file,
     sha256_file,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from semigpt.tensor_file import WriteFile, write_tensors
 
 __all__ = ["Checkpoint", "RunFolder"]
 
@@ -320,19 +318,21 @@ class RunFolder:
 
     def save(
         self,
-        tensors: Mapping[str, Mapping[str, Tensor]],
+        tensors: Mapping[str, Any],
         metadata: Mapping[str, Any],
         *,
         step: int,
         keep: int,
+        write: WriteFile = write_tensors,
     ) -> Path:
         """Write the checkpoint of `step`; the `keep` newest stay, this one included.
+
+        write: writes one of its files, of tensors by name
 
         It records the logs' lengths, so that resuming cuts them back to this moment. Raises
         CheckpointError where a file cannot be written; older checkpoints stay as they were.
         """
         from safetensors import SafetensorError
-        from safetensors.torch import save_file
 
         self.check_held()
         final = self.checkpoints / f"step-{step:08d}"
@@ -344,8 +344,7 @@ class RunFolder:
                 fsync(self.path)
             temporary.mkdir()
             for group in TENSOR_FILES:
-                contiguous = {name: t.contiguous() for name, t in tensors[group].items()}
-                save_file(contiguous, temporary / f"{group}.safetensors")
+                write(tensors[group], temporary / f"{group}.safetensors")
             sizes = log_sizes(self.logs)
             digests = {name: log_digest(self.logs[name], sizes[name]) for name in sizes}
             progress = {"step": step, "logs": sizes, "log_sha256": digests, **metadata}

@@ -9,7 +9,7 @@ import errno
 import functools
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from semigpt.models import build_model
 from semigpt.models.base import LanguageModel
 from semigpt.run_folder import RunFolder
 from semigpt.settings import to_table
+from semigpt.tensor_file import Parts, WriteFile, begin_file, fill_in, write_tensors
 from semigpt.tokenizers import CharTokenizer, load_tokenizer
 
 TENSORS = {
@@ -31,6 +32,15 @@ TENSORS = {
     "optimizer": {"0.0.exp_avg": torch.ones(200)},
 }
 CRASHED = 77
+
+
+def in_parts(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write a checkpoint's file as two processes of a sharded model do."""
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    begin_file(path, shapes)
+    for first in (0, 100):
+        held = [(name, first, tensor[first : first + 100]) for name, tensor in tensors.items()]
+        fill_in(path, Parts(shapes, held))
 
 
 class Faults:
@@ -140,12 +150,12 @@ def saved_once(path: Path) -> RunFolder:
     return run
 
 
-def operations(tmp_path: Path) -> list[str]:
+def operations(tmp_path: Path, write: WriteFile) -> list[str]:
     """The name of every file operation of one save."""
     run = saved_once(tmp_path / "counted")
     with pytest.MonkeyPatch.context() as patch:
         faults = Faults(patch)
-        run.save(TENSORS, {}, step=3, keep=2)
+        run.save(TENSORS, {}, step=3, keep=2, write=write)
     return faults.operations
 
 
@@ -165,15 +175,15 @@ def in_a_process(work: Callable[[], None]) -> int:
 
 
 @pytest.fixture
-def broken(tmp_path: Path) -> Callable[[str], list[tuple[int, str, RunFolder, int]]]:
-    def at_every_operation(kind: str) -> list[tuple[int, str, RunFolder, int]]:
+def broken(tmp_path: Path) -> Callable[..., list[tuple[int, str, RunFolder, int]]]:
+    def at_every_operation(kind: str, write: WriteFile) -> list[tuple[int, str, RunFolder, int]]:
         outcomes = []
-        for at, name in enumerate(operations(tmp_path / kind)):
+        for at, name in enumerate(operations(tmp_path / kind, write)):
             run = saved_once(tmp_path / kind / f"{at}-{name}")
 
             def work(run: RunFolder = run, at: int = at) -> None:
                 Faults(pytest.MonkeyPatch(), at, kind)
-                run.save(TENSORS, {}, step=3, keep=2)
+                run.save(TENSORS, {}, step=3, keep=2, write=write)
 
             outcomes.append((at, name, run, in_a_process(work)))
         return outcomes
@@ -182,14 +192,20 @@ def broken(tmp_path: Path) -> Callable[[str], list[tuple[int, str, RunFolder, in
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="faults are injected in forked processes")
-@pytest.mark.parametrize("kind", ["error", "short", "crash", "power"])
+@pytest.mark.parametrize(
+    ("kind", "write"),
+    [
+        *((kind, write_tensors) for kind in ("error", "short", "crash", "power")),
+        ("power", in_parts),
+    ],
+)
 def test_a_save_broken_at_any_file_operation_leaves_a_whole_checkpoint(
-    kind: str, broken: Callable[[str], list[tuple[int, str, RunFolder, int]]]
+    kind: str, write: WriteFile, broken: Callable[..., list[tuple[int, str, RunFolder, int]]]
 ) -> None:
-    outcomes = broken(kind)
+    outcomes = broken(kind, write)
     assert {name for _, name, _, _ in outcomes} >= {
         "mkdir",
-        "save_file",
+        "truncate" if write is in_parts else "save_file",
         "open",
         "write",
         "fsync",

@@ -72,7 +72,7 @@ def launch(processes: int, arguments: list[str], *, device: str = "auto") -> int
         return int(outcome.read_text())
 
 
-def own_process(asked: int | None) -> Processes | None:
+def own_process(asked: int | None, *, sharded: bool = False) -> Processes | None:
     """This process among those that a launcher started; None where none did.
 
     Raises SettingsError where the command asks for another number of them.
@@ -90,7 +90,7 @@ def own_process(asked: int | None) -> Processes | None:
         )
     if place.attempt and not place.rank:
         note(_("a process was lost, and all are started again"))
-    return Processes(place)
+    return Processes(place, sharded=sharded)
 
 
 def told_launcher(code: int) -> int:

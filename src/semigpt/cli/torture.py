@@ -48,6 +48,11 @@ def add(commands: Commands) -> None:
         help=_("kill one of up to N processes, a power of two (default: 1)"),
     )
     sub.add_argument(
+        "--shard",
+        action="store_true",
+        help=_("half the times, cut the model among the processes (with --processes)"),
+    )
+    sub.add_argument(
         "--seed", type=int, default=0, help=_("of the moments of the kills (default: 0)")
     )
     add_json_flag(sub)
@@ -57,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
     from semigpt.studies.crash_test import crash_test
 
     trials: list[Trial] = []
-    asked = {"kills": options.kills, "seed": options.seed, "processes": options.processes}
+    names = ("kills", "seed", "processes", "shard")
+    asked = {name: getattr(options, name) for name in names}
     for trial in crash_test(options.model, **asked):
         trials.append(trial)
         outcome = _("the same bits")

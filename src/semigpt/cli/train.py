@@ -6,23 +6,16 @@ import argparse
 import contextlib
 import logging
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from semigpt.cli.flags import (
-    Commands,
-    Parser,
-    add_command,
-    add_data_flags,
-    add_json_flag,
-    add_machine_flags,
-)
+from semigpt.cli.flags import Commands, add_command
 from semigpt.cli.opened import opened, telling
 from semigpt.cli.output import EXIT_BAD_INPUT, RUNS, note, stopping, write_json
 from semigpt.cli.processes import LOST, launch, own_process
+from semigpt.cli.train_flags import HELP, Further, add_flags
 from semigpt.errors import LostProcessError, SemigptError, SettingsError
-from semigpt.language import N_, _
+from semigpt.language import _
 from semigpt.settings import parse_value, read_toml
 from semigpt.system import ending_signals, handled
 
@@ -31,197 +24,18 @@ if TYPE_CHECKING:
     from semigpt.parallel import Processes
     from semigpt.training.settings import More
 
-HELP = N_(
-    """\
---data SPEC is one of
-  news                     practice news, synthetic; for more of them
-                           news#articles=22194,seed=7
-  a file, glob or folder   .txt .jsonl .csv .tsv .parquet, each also .gz or
-                           .zst, or a dataset folder; a.csv#header=none,
-                           separator=semicolon, quoting=none, misfits=skip;
-                           a.txt#by=line, paragraph, document
-  -                        standard input
-  hf:ORG/NAME              a dataset of the Hub; hf:ORG/NAME#config=...,
-                           revision=...,split=...,streaming=yes
-Several are one corpus, in this order.
-"""
-)
-
-
-class Further(NamedTuple):
-    """A length that begins with +: so much more than a run has had."""
-
-    length: float
-
-
-def length(number: Callable[[str], float]) -> Callable[[str], float | Further]:
-    """A type of argument: a number, or one with a + before it."""
-
-    def parse(text: str) -> float | Further:
-        return Further(number(text[1:])) if text.startswith("+") else number(text)
-
-    parse.__name__ = number.__name__
-    return parse
-
 
 def add(commands: Commands) -> None:
-    sub = add_command(commands, "train", run, _("train a model on a text"), _(HELP))
-    add_data_flags(sub)
-    sub.add_argument(
-        "--tokenizer",
-        metavar="KIND",
-        help=_(
-            "char, byte, jamo, bpe, char_bpe, unigram, or a folder of one (default: char or "
-            "unigram, whichever is expected to learn most)"
-        ),
-    )
-    sub.add_argument(
-        "--vocab-size",
-        type=int,
-        metavar="N",
-        help=_("tokens in all (default: every character; 8,000 for bpe, char_bpe and unigram)"),
-    )
-    sub.add_argument(
-        "--model",
-        metavar="RUNG",
-        help=_("bigram, attention, multihead, feedforward, blocks, gpt (default) or memory"),
-    )
-    sub.add_argument(
-        "--memory",
-        action="store_true",
-        help=_("a gpt that looks n-grams up as well: --model memory, needs semigpt"),
-    )
-    sub.add_argument(
-        "--size",
-        help=_(
-            "tiny, small, base or large: shape, batch and rates together (default: the best); of "
-            "gpt also 0.3b, 0.6b, 1b, 1.7b, 3b and 8b"
-        ),
-    )
-    add_start_flags(sub)
-    add_length_flags(sub)
-    sub.add_argument(
-        "--seed", type=int, help=_("of weights, order of data and samples (default: 0)")
-    )
-    sub.add_argument(
-        "--save-every",
-        type=parse_value,
-        metavar="N",
-        help=_("a checkpoint every N steps, or minutes as 2m (default: as often as costs 2 %%)"),
-    )
-    add_machine_flags(sub)
-    add_processes_flag(sub)
-    sub.add_argument(
-        "--out", type=Path, metavar="FOLDER", help=_("the run folder (default: a new one in runs/)")
-    )
-    sub.add_argument(
-        "--resume",
-        nargs="?",
-        const=True,
-        metavar="RUN",
-        help=_(
-            "resume a run (default: --out, or the last one); with --minutes +10, --steps +N or "
-            "--tokens +N train it so much further, finished or not"
-        ),
-    )
-    sub.add_argument(
-        "--other-bits",
-        action="store_true",
-        help=_("resume also where this machine, its torch or its compiler rounds otherwise"),
-    )
-    add_setting_flags(sub)
-    sub.add_argument(
-        "--refresh",
-        action="store_true",
-        help=_("read the text again (a Hub dataset is kept once read)"),
-    )
-    sub.add_argument(
-        "--explain",
-        action="store_true",
-        help=_("measure how a step runs best here, say what is chosen and why; no training"),
-    )
-    add_open_flag(sub)
-    add_json_flag(sub, _("print the result as one JSON object"))
-
-
-def add_open_flag(sub: Parser) -> None:
-    sub.add_argument(
-        "--open",
-        action="store_true",
-        help=_(
-            "open a browser at the run: its curve while it trains, and a page to write with it, "
-            "which stays after training until Ctrl-C; needs semigpt[serve]"
-        ),
-    )
-
-
-def add_processes_flag(sub: Parser) -> None:
-    sub.add_argument(
-        "--processes",
-        type=int,
-        metavar="N",
-        help=_(
-            "share each step among N processes, which end in the bits of one (default: one, or one "
-            "for each GPU)"
-        ),
-    )
-
-
-def add_setting_flags(sub: Parser) -> None:
-    sub.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help=_("a config.toml to start from; flags go over it"),
-    )
-    sub.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="TABLE.KEY=VALUE",
-        help=_("any setting of config.toml, such as model.num_layers=6 or sample.prompt=서울"),
-    )
-
-
-def add_length_flags(sub: Parser) -> None:
-    sub.add_argument("--steps", type=length(int), help=_("how long: updates of the weights"))
-    sub.add_argument("--tokens", type=length(int), help=_("how long: tokens trained on"))
-    sub.add_argument(
-        "--minutes", type=length(float), help=_("how long: minutes of training (default: 2)")
-    )
-
-
-def add_start_flags(sub: Parser) -> None:
-    sub.add_argument(
-        "--from",
-        dest="start",
-        metavar="FOLDER",
-        help=_(
-            "begin with the weights and the tokenizer of a run or model folder (Qwen3, Qwen2, "
-            "Llama, Mistral and GPT-2 of others too), of hf:USER/NAME, or of `starter`"
-        ),
-    )
-    sub.add_argument(
-        "--lora",
-        type=int,
-        metavar="RANK",
-        help=_(
-            "with --from: train small matrices of this rank beside the weights, which saves "
-            "memory; model/ has them merged, adapter/ is a folder of peft's"
-        ),
-    )
-    sub.add_argument(
-        "--keep-vocabulary",
-        choices=("used",),
-        help=_("with --from: only the tokens that the text needs, of a model of others"),
-    )
+    add_flags(add_command(commands, "train", run, _("train a model on a text"), _(HELP)))
 
 
 def run(options: argparse.Namespace) -> int:
     asked: int | None = options.processes
     if asked is not None and asked < 1:
         raise SettingsError(_("--processes must be at least 1, not {asked}").format(asked=asked))
-    own = own_process(asked)
+    own = own_process(asked, sharded=options.shard)
+    if own is None and options.shard and (asked or 1) == 1:
+        raise SettingsError(_("--shard cuts a model among processes: add --processes N"))
     if own is not None and own.rank:
         return follow(own)
     with opened(options.open) as page:
@@ -344,16 +158,21 @@ def share_out(
     decided: dict[tuple[str, str], Any] = {}
     if folder is not None and (folder / "config.toml").is_file():
         begun = RunFolder.open(folder).config()
-        for table, key in (("training", "gradient_accumulation"), ("machine", "threads")):
+        for table, keys in (
+            ("training", ["gradient_accumulation"]),
+            ("machine", ["threads", "backend"]),
+        ):
             settings = begun.get(table)
-            if isinstance(settings, dict) and key in settings:
-                decided[table, key] = settings[key]
+            if isinstance(settings, dict):
+                decided |= {(table, key): settings[key] for key in keys if key in settings}
     elif own is not None:
         lanes = lanes_of(Recipe.from_tables(tables, _("the command line")), own.size)
         decided["training", "gradient_accumulation"] = lanes
         if not torch.cuda.is_available():
             threads = max(1, torch.get_num_threads() // own.place.local_size)
             decided["machine", "threads"] = threads
+        if own.sharded:
+            decided["machine", "backend"] = "plain"
     for (table, key), value in decided.items():
         tables.setdefault(table, {}).setdefault(key, value)
 

@@ -206,9 +206,13 @@ def estimate_loss(
     starts = (np.arange(count, dtype=np.int64) * available // count) * context_length
     own_losses = torch.zeros(count, dtype=torch.float64)
     with eval_mode(model):
-        for first in range(group.rank * rows, count, group.size * rows):
+        own = range(group.rank * rows, count, group.size * rows)
+        for first in own:
             windows = stream.windows(starts[first : first + rows], context_length + 1)
             own_losses[first : first + rows] = _losses(model, windows, unscored).mean(dim=1)
+        if group.sharded and len(own) < len(range(0, count, group.size * rows)):
+            # The others need this process's part of the model once more.
+            _losses(model, stream.windows(starts[:1], context_length + 1), unscored)
     block_losses = group.sum(own_losses)
     error = block_losses.std().item() / math.sqrt(count) if count > 1 else math.inf
     return LossEstimate(block_losses.mean().item(), error, count * context_length)

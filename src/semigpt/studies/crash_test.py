@@ -7,7 +7,7 @@ and each time resumed by the same command; after some kills a run is let go to i
 optimizer and logs must be byte for byte the first run's.
 
 With several processes one of them is killed, and each time the run is resumed by another number of
-them. The run left alone is one process's.
+them, with `shard` half the times in parts. The run left alone is one process's.
 
 Each training is a process of its own, forked from this one, which has torch imported but never
 used: that saves a start of two seconds a kill, and is safe because no thread of torch's runs yet.
@@ -93,10 +93,17 @@ class Trial:
 
 
 def crash_test(
-    rungs: Sequence[str] | None = None, *, kills: int = 10, seed: int = 0, processes: int = 1
+    rungs: Sequence[str] | None = None,
+    *,
+    kills: int = 10,
+    seed: int = 0,
+    processes: int = 1,
+    shard: bool = False,
 ) -> Iterator[Trial]:
     """`kills` kills a rung, half of them over a run that accumulates its gradient over twice as
     many micro-batches. Of several `processes`, a power of two, every rung but the bigram is tried.
+
+    shard: the processes cut the model into parts, half the times
 
     Raises SettingsError for an unknown rung, or where processes cannot be forked (Windows).
     """
@@ -112,21 +119,36 @@ def crash_test(
         raise SettingsError(
             _("processes must be a power of two, not {processes}").format(processes=processes)
         )
+    if shard and processes == 1:
+        raise SettingsError(_("--shard cuts a model among processes: add --processes N"))
     for rung in rungs or list(LADDER)[processes > 1 :]:
         for lanes, count in ((processes, kills - kills // 2), (2 * processes, kills // 2)):
             if count:
-                yield train_and_kill(rung, lanes, kills=count, seed=seed, processes=processes)
+                asked: dict[str, Any] = {"seed": seed, "processes": processes, "shard": shard}
+                yield train_and_kill(rung, lanes, kills=count, **asked)
 
 
 def train_and_kill(
-    rung: str, gradient_accumulation: int, *, kills: int, seed: int, processes: int = 1
+    rung: str,
+    gradient_accumulation: int,
+    *,
+    kills: int,
+    seed: int,
+    processes: int = 1,
+    shard: bool = False,
 ) -> Trial:
     """One rung: an undisturbed run, then killed ones, `KILLS_PER_RUN` kills each at most, compared
     with it.
     """
     numbers = [1 << n for n in range(processes.bit_length())]
     tables = small_tables(rung, gradient_accumulation=gradient_accumulation, teacher_order=3)
+    if shard:
+        tables["machine"] = {**tables["machine"], "backend": "plain"}
     draw = random.Random(f"{seed} {rung} {gradient_accumulation}")
+
+    def parts() -> bool:
+        return shard and draw.random() < 0.5
+
     start = time.monotonic()
     done = saving = before_first = runs = 0
     differences: set[str] = set()
@@ -138,7 +160,7 @@ def train_and_kill(
         while done < kills:
             folder = Path(place, f"run-{runs}")
             for _kill_number in range(min(KILLS_PER_RUN, kills - done)):
-                started = begin(tables, folder, draw.choice(numbers))
+                started = begin(tables, folder, draw.choice(numbers), sharded=parts())
                 if draw.random() < 0.5:
                     _await_saving(folder, started[0], draw.randint(1, 5))
                     time.sleep(draw.uniform(0, 0.01))
@@ -150,7 +172,7 @@ def train_and_kill(
                 done += 1
                 saving += bool(list(folder.glob("checkpoints/.step-*.partial")))
                 before_first += not list(folder.glob("checkpoints/step-*"))
-            wait_for(begin(tables, folder, draw.choice(numbers)), folder)
+            wait_for(begin(tables, folder, draw.choice(numbers), sharded=parts()), folder)
             runs += 1
             found = compared_files(folder)
             differences |= {name for name in expected if found.get(name) != expected[name]}
@@ -169,7 +191,9 @@ def train_and_kill(
     )
 
 
-def begin(tables: dict[str, dict[str, Any]], folder: Path, processes: int) -> list[int]:
+def begin(
+    tables: dict[str, dict[str, Any]], folder: Path, processes: int, *, sharded: bool = False
+) -> list[int]:
     """Processes that train into the folder, or resume what they find there; their ids."""
     import torch  # once, here, and inherited by every process
 
@@ -177,6 +201,8 @@ def begin(tables: dict[str, dict[str, Any]], folder: Path, processes: int) -> li
     from semigpt.parallel import ALONE, Place, Processes
     from semigpt.recipe import follow, train
 
+    if sharded:  # once too
+        import torch.distributed.fsdp
     port = system.free_port() if processes > 1 else 0
 
     def work(rank: int) -> None:
@@ -187,7 +213,8 @@ def begin(tables: dict[str, dict[str, Any]], folder: Path, processes: int) -> li
         torch.set_num_threads(1)
         group = ALONE
         if processes > 1:
-            group = Processes(Place(rank, processes, rank, processes, "127.0.0.1", port))
+            place = Place(rank, processes, rank, processes, "127.0.0.1", port)
+            group = Processes(place, sharded=sharded)
             if rank:
                 follow(group)
                 return

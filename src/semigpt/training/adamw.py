@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AdamW", "Group", "check_like"]
+__all__ = ["SLOTS", "AdamW", "Group", "check_like"]
 
 SLOTS = ("step", "exp_avg", "exp_avg_sq")  # torch.optim's names, which checkpoints hold
 

@@ -49,16 +49,33 @@ class Muon:
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Update every matrix; all must have a gradient."""
-        for (rows, columns), group in self.groups.items():
-            momentum_nRC, update_nRC = self.momenta[rows, columns], self._gradients[rows, columns]
-            torch.stack([cast(Tensor, parameter.grad) for parameter in group], out=update_nRC)
-            momentum_nRC.lerp_(update_nRC, 1 - self.momentum)
-            update_nRC.lerp_(momentum_nRC, self.momentum)  # Nesterov's
-            rate = learning_rate * math.sqrt(max(1.0, rows / columns))
-            if self.weight_decay:
-                torch._foreach_mul_(group, 1 - learning_rate * self.weight_decay)
-            updates = list(self.orthogonal(update_nRC).to(group[0].dtype).unbind())
-            torch._foreach_add_(group, updates, alpha=-rate)
+        for shape, group in self.groups.items():
+            updates = self.updates(shape, [cast(Tensor, parameter.grad) for parameter in group])
+            self.move(shape, group, list(updates.to(group[0].dtype).unbind()), learning_rate)
+
+    def updates(self, shape: tuple[int, int], gradients: list[Tensor]) -> Tensor:
+        """The directions `[n, R, C]` of the matrices of one shape, orthogonal, from the gradients
+        that the momenta take up.
+        """
+        momentum_nRC, update_nRC = self.momenta[shape], self._gradients[shape]
+        torch.stack(gradients, out=update_nRC)
+        momentum_nRC.lerp_(update_nRC, 1 - self.momentum)
+        update_nRC.lerp_(momentum_nRC, self.momentum)  # Nesterov's
+        return self.orthogonal(update_nRC)
+
+    def move(
+        self,
+        shape: tuple[int, int],
+        parameters: list[Tensor],
+        updates: list[Tensor],
+        learning_rate: float,
+    ) -> None:
+        """Move matrices of a shape, or the same rows of each, by their `updates`."""
+        rows, columns = shape
+        if self.weight_decay:
+            torch._foreach_mul_(parameters, 1 - learning_rate * self.weight_decay)
+        rate = learning_rate * math.sqrt(max(1.0, rows / columns))
+        torch._foreach_add_(parameters, updates, alpha=-rate)
 
     @classmethod
     def orthogonal(cls, matrices_nRC: Tensor) -> Tensor:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from semigpt.errors import SettingsError
 from semigpt.language import _
+from semigpt.models.base import LanguageModel
 from semigpt.settings import check_choice, check_finite, check_positive
+from semigpt.tensor_file import WriteFile, write_tensors
 from semigpt.training.adamw import AdamW, Group
 from semigpt.training.muon import Muon
 from semigpt.training.progress import FIRST_LEG
 from semigpt.training.settings import LegSettings
 from semigpt.training.table_adamw import TableAdamW, touched_rows
 
-__all__ = ["Optimizer", "OptimizerSettings", "learning_rate_scale"]
+__all__ = ["Optimizer", "OptimizerSettings", "adamw_of", "grouped", "learning_rate_scale"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,16 @@ class OptimizerSettings:
                     )
                 )
 
+    @property
+    def matrix_decay(self) -> float:
+        """The decay of matrices."""
+        return 0.1 if self.weight_decay is None else self.weight_decay
+
+    @property
+    def table_decay(self) -> float:
+        """The decay of tables of which a batch reads few rows."""
+        return self.matrix_decay if self.decayed == "all" else 0.0
+
 
 def learning_rate_scale(
     fraction: float, settings: OptimizerSettings, leg: LegSettings = FIRST_LEG
@@ -125,8 +138,6 @@ class Optimizer:
     def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:
         self.settings = settings
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        decay = 0.1 if settings.weight_decay is None else settings.weight_decay
-        decay_of_all = decay if settings.decayed == "all" else 0.0
         self._table: TableAdamW | None = None
         self._muon: Muon | None = None
         table = next((m for m in model.modules() if isinstance(m, nn.Embedding)), None)
@@ -137,18 +148,13 @@ class Optimizer:
                 table,
                 betas=settings.betas,
                 epsilon=settings.epsilon,
-                weight_decay=decay_of_all,
+                weight_decay=settings.table_decay,
             )
             return
-        hidden, decayed, embeddings, free = _grouped(model, settings)
-        groups = (
-            Group(decayed, decay),
-            Group(embeddings, decay_of_all, settings.embedding_rate),
-            Group(free, 0.0),
-        )
-        self._adamw = AdamW(groups, betas=settings.betas, epsilon=settings.epsilon)
+        hidden, *others = grouped(model, settings)
+        self._adamw = adamw_of(others, settings)
         if hidden:
-            self._muon = Muon(hidden, settings.momentum, decay)
+            self._muon = Muon(hidden, settings.momentum, settings.matrix_decay)
 
     @torch.no_grad()
     def clip_gradients(self) -> Tensor:
@@ -190,6 +196,15 @@ class Optimizer:
             self._muon.step(self.settings.muon_learning_rate * scale)
         return rate
 
+    def whole(self, model: LanguageModel) -> LanguageModel | None:
+        """The model, where this process has all of it."""
+        return model
+
+    def checkpoint(self, model: LanguageModel) -> tuple[dict[str, Any], WriteFile]:
+        """What a checkpoint's files hold, and how each is written."""
+        trained = {name: own for name, own in model.named_parameters() if own.requires_grad}
+        return {"model": trained, "optimizer": self.state()}, write_tensors
+
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps, as `adamw.PARAMETER.NAME` or `muon.SHAPE` → tensor."""
         if self._table is not None:
@@ -213,7 +228,21 @@ class Optimizer:
             )
 
 
-def _grouped(
+def adamw_of(groups: Sequence[list[nn.Parameter]], settings: OptimizerSettings) -> AdamW:
+    """AdamW over the last three groups of `grouped`."""
+    decayed, embeddings, free = groups
+    return AdamW(
+        (
+            Group(decayed, settings.matrix_decay),
+            Group(embeddings, settings.table_decay, settings.embedding_rate),
+            Group(free, 0.0),
+        ),
+        betas=settings.betas,
+        epsilon=settings.epsilon,
+    )
+
+
+def grouped(
     model: nn.Module, settings: OptimizerSettings
 ) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
     """The trained parameters: hidden matrices for Muon, decayed, embedding tables, not decayed."""

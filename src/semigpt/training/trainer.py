@@ -24,6 +24,7 @@ from semigpt.training.distillation import Teacher
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import FIRST_LEG, Progress, StepReport
 from semigpt.training.settings import LegSettings, TrainingSettings
+from semigpt.training.sharding import ShardedOptimizer
 from semigpt.training.step import Step, make_step
 
 __all__ = ["blocks_of", "training_steps"]
@@ -55,17 +56,19 @@ def training_steps(
     naming step and blocks; with `on_nonfinite="skip"` the step ends without an update and its
     report says so.
     """
-    check_lanes(settings.gradient_accumulation, group.size)
+    check_lanes(settings.gradient_accumulation, group.size, sharded=group.sharded)
     step = step or make_step(model, MachineSettings(), teacher)
     clock_zero = time.monotonic() - progress.seconds
     batch = _batch(model, dataset, settings, progress.step, group)
     while True:
         turn = Turn.STEP if progress.fraction(settings, leg) < 1 else Turn.END
+        if turn is Turn.END and group.sharded and not group.rank:
+            return  # the caller may save once more, with the others, and ends the group
         progress.seconds, turn = group.agree(progress.seconds, turn)
         if turn is Turn.END:
             break
-        if turn is Turn.EVALUATION:  # the first process's caller wants it
-            _evaluate(model, dataset, settings, group)
+        if turn is not Turn.STEP:  # the first process's caller wants it
+            _join_in(turn, model, dataset, optimizer, settings, group)
             continue
         fraction = progress.fraction(settings, leg)
         model.train()
@@ -107,10 +110,19 @@ def training_steps(
         progress.seconds = time.monotonic() - clock_zero
 
 
-def _evaluate(
-    model: LanguageModel, dataset: Dataset, settings: TrainingSettings, group: Group
+def _join_in(
+    turn: Turn,
+    model: LanguageModel,
+    dataset: Dataset,
+    optimizer: Optimizer,
+    settings: TrainingSettings,
+    group: Group,
 ) -> None:
-    """This process's part of an evaluation."""
+    """This process's part of an evaluation, or of a checkpoint."""
+    if turn is Turn.SAVE:
+        assert isinstance(optimizer, ShardedOptimizer)
+        optimizer.write_part()
+        return
     estimate_loss(
         model,
         dataset.stream("validation"),
@@ -118,6 +130,7 @@ def _evaluate(
         blocks=settings.eval_blocks,
         group=group,
     )
+    optimizer.whole(model)  # of a sharded one the first process needs a copy
 
 
 def blocks_of(step: int, settings: TrainingSettings) -> tuple[int, int]:
@@ -129,16 +142,25 @@ def _batch(
     model: LanguageModel, dataset: Dataset, settings: TrainingSettings, step: int, group: Group
 ) -> tuple[Tensor, Tensor]:
     """This process's inputs and targets of a step, `[B, T]` both, on the model's device."""
-    inputs_BT, targets_BT = dataset.batch(
-        "train",
-        model.settings.context_length,
-        settings.batch_size,
-        seed=settings.seed,
-        step=step,
-        order=settings.order,
-        rank=group.rank,
-        world_size=group.size,
-    )
+
+    def rows(rank: int, world_size: int) -> tuple[Tensor, Tensor]:
+        return dataset.batch(
+            "train",
+            model.settings.context_length,
+            settings.batch_size,
+            seed=settings.seed,
+            step=step,
+            order=settings.order,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    if group.sharded:  # its micro-batches are no neighbours
+        lanes = settings.gradient_accumulation
+        parts = [rows(lane, lanes) for lane in group.lanes(lanes)]
+        inputs_BT, targets_BT = (torch.cat(ids) for ids in zip(*parts, strict=True))
+    else:
+        inputs_BT, targets_BT = rows(group.rank, group.size)
     if model.device.type != "cuda":
         return inputs_BT.to(model.device), targets_BT.to(model.device)
     # Pinned memory is copied while the GPU is busy with the step before.
@@ -157,13 +179,13 @@ def _lanes(
     """
     inputs_BT, targets_BT = batch
     lanes = settings.gradient_accumulation
-    own = lanes // group.size
-    for number, part in enumerate(
-        zip(inputs_BT.chunk(own), targets_BT.chunk(own), strict=True), group.rank * own
+    own = group.lanes(lanes)
+    for number, *part in zip(
+        own, inputs_BT.chunk(len(own)), targets_BT.chunk(len(own)), strict=True
     ):
         drawn = hashlib.sha256(f"{settings.seed} {step} {number}".encode()).digest()
         torch.manual_seed(int.from_bytes(drawn[:7], "little"))
-        yield *part, 1 / lanes
+        yield part[0], part[1], 1 / lanes
 
 
 def _accumulate(
@@ -179,6 +201,8 @@ def _accumulate(
         loss = step(inputs_BT, targets_BT, weight, distillation_weight) * weight
         if weight == 1:
             return loss
+        if group.sharded:  # as the gradient, which the step has added up
+            loss = group.sum(loss.reshape(1))
         touched = [p for p in parameters if p.grad is not None]
         gradients = [p.grad for p in touched if p.grad is not None]
         if any(gradient.is_sparse for gradient in gradients):
@@ -186,7 +210,7 @@ def _accumulate(
         summed.add(torch.cat([*(g.flatten() for g in gradients), loss.float().reshape(1)]))
         for parameter in parameters:
             parameter.grad = None
-    total = group.sum(summed.total())
+    total = summed.total() if group.sharded else group.sum(summed.total())
     begin = 0
     for parameter in touched:
         parameter.grad = total[begin : begin + parameter.numel()].view_as(parameter)
