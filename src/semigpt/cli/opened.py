@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,10 +21,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semigpt.cli.output import note, one_line
+from semigpt.cli.output import note, one_line, terminating
 from semigpt.errors import SemigptError, SettingsError
 from semigpt.language import _
 from semigpt.storage import replace_file
+from semigpt.system import handled
 
 if TYPE_CHECKING:
     from semigpt.recipe import Event
@@ -65,7 +67,9 @@ class Opened:
         """After a command that went well: keep the page until Ctrl-C. Its exit code."""
         if code == 0 and self._process is not None and self._url is not None:
             note(_("the page stays at {url}; Ctrl-C ends it").format(url=self._url))
-            with contextlib.suppress(KeyboardInterrupt):
+            # A launcher of processes leaves handlers of its own behind.
+            interrupting = handled(_interrupt, signal.SIGINT)
+            with contextlib.suppress(KeyboardInterrupt), interrupting, terminating():
                 self._process.wait()
         return code
 
@@ -83,6 +87,10 @@ class Opened:
             self._process.wait()
         self._told.join(10)
         self._process.stdout.close()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
