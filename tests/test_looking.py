@@ -78,7 +78,9 @@ def test_attention_is_what_the_values_are_mixed_by(
         assert weights_HT.shape == (getattr(model.settings, "num_heads", 1), len(IDS))
         assert weights_HT.sum(dim=1).tolist() == pytest.approx([1.0] * len(layer), abs=1e-5)
         heads = (1, len(layer), len(IDS), -1)
-        expected = (weights_HT[None, :, None] @ values.reshape(heads))[0, :, 0]
+        shared = values.reshape(1, -1, *values.shape[-2:])
+        shared = shared.repeat_interleave(len(layer) // shared.shape[1], dim=1)
+        expected = (weights_HT[None, :, None] @ shared.reshape(heads))[0, :, 0]
         assert torch.allclose(expected, result.reshape(heads)[0, :, -1], atol=1e-5)
 
 

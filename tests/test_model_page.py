@@ -492,14 +492,14 @@ def test_a_slider_goes_over_the_weights_of_a_training(
     trained: Path, chromium: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", str(trained), "--to", "html", "--checkpoints", "9"]) == 0
-    tab = Tab(chromium, trained / "model.html")
+    tab = Tab(chromium, (trained / "model.html").as_uri())
     tab.page.fill("#text", "기상청은 24일")
     tab.settled()
     assert "6스텝 학습" in tab.page.inner_text("#about")
     last = tab.ask("semigpt.editor.parts.at(-1).bits")
     slider = tab.page.get_by_role("slider", name="모델")
     slider.press("Home")
-    tab.wait("semigpt.models[semigpt.current].facts.checkpoint === 2")
+    tab.wait("semigpt.models.described[semigpt.current].facts.checkpoint === 2")
     assert tab.settled() == "기상청은 24일", "the text stays"
     assert "2스텝 학습" in tab.page.inner_text("#about")
     assert slider.get_attribute("aria-valuetext") == "step 2"

@@ -628,7 +628,8 @@ def test_saving_takes_its_fraction_of_the_time_and_a_last_save(
 ) -> None:
     """However slow the disk and however often the model improves; the best weights are not lost."""
     monkeypatch.setattr(
-        "semigpt.run.save_model", lambda *given, **how: (time.sleep(0.1), save_model(*given, **how))
+        "semigpt.huggingface.snapshot.save_model",
+        lambda *given, **how: (time.sleep(0.1), save_model(*given, **how)),
     )
     asked = recipe(text_file, steps=60, eval_every=2, save_every=None)
     events = list(train(asked, tmp_path / "run"))
@@ -640,13 +641,13 @@ def test_saving_takes_its_fraction_of_the_time_and_a_last_save(
     assert last.last_save_seconds > 0.1
     _, model, _ = open_run(tmp_path / "run")
     prepared = next(event for event in events if isinstance(event, Prepared))
-    estimate, _ = measure(
+    measured = measure(
         model,
         Text(prepared.corpus, prepared.tokenizer, prepared.dataset),
         asked.training,
         asked.sample,
     )
-    assert estimate.loss == min(event.estimate.loss for event in evaluations)
+    assert measured.estimate.loss == min(event.estimate.loss for event in evaluations)
 
 
 def test_a_run_killed_before_model_has_its_best_weights_resumes_with_them(

@@ -9,14 +9,17 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "CLOSED_PIPE",
     "HANGUP",
+    "apart",
     "available_cores",
     "can_fork",
     "ending_signals",
@@ -117,6 +120,13 @@ def ignore_interrupts() -> None:
 
 
 # Files and their users
+
+
+def apart() -> dict[str, Any]:
+    """Arguments of `subprocess.Popen` for a process that a terminal's Ctrl-C does not reach."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
 
 
 def user_id() -> int:

@@ -28,7 +28,6 @@ from semigpt.run_folder import Checkpoint, RunFolder
 from semigpt.tokenizers import (
     BPETokenizer,
     CharTokenizer,
-    JamoTokenizer,
     Tokenizer,
     UnigramTokenizer,
     load_tokenizer,
@@ -156,10 +155,11 @@ def test_a_checkpoint_whose_progress_is_no_table(value: object) -> None:
 
 def test_a_decoder_with_a_step_of_no_type(tmp_path: Path) -> None:
     """The library takes it, and then it is another's tokenizer."""
-    JamoTokenizer("가각").save(tmp_path)
+    BPETokenizer.train(["가나다"], vocab_size=300).save(tmp_path)
     file = tmp_path / "tokenizer.json"
     document = json.loads(file.read_bytes())
-    del document["decoder"]["decoders"][1]["type"]
+    steps = [{"pattern": {"String": "x"}, "content": "x"}, document["decoder"]]
+    document["decoder"] = {"type": "Sequence", "decoders": steps}
     file.write_text(json.dumps(document))
     (tmp_path / "tokenizer_config.json").unlink()
     loaded = load_tokenizer(tmp_path)

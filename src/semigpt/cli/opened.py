@@ -25,7 +25,7 @@ from semigpt.cli.output import note, one_line, terminating
 from semigpt.errors import SemigptError, SettingsError
 from semigpt.language import _
 from semigpt.storage import replace_file
-from semigpt.system import handled
+from semigpt.system import apart, handled
 
 if TYPE_CHECKING:
     from semigpt.recipe import Event
@@ -116,8 +116,7 @@ def opened(asked: bool) -> Iterator[Opened]:
             [sys.executable, "-c", code, str(file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # A terminal's Ctrl-C is for the run, which saves first.
-            start_new_session=True,
+            **apart(),  # a terminal's Ctrl-C is for the run, which saves first
         )
         page = Opened(process)
         try:

@@ -70,6 +70,8 @@ SHORTER = (
     (r",\n?([)\]}])", r"\1"),
     (r";\n?}", "}"),
 )
+# The name of what only its class uses: a number does as well.
+PRIVATE = r"(?<![\w$])_[a-zA-Z]\w+"
 # Elements before which a line end shows nowhere.
 BLOCKS = "meta|link|title|head|body|header|h1|h2|main|div|section|aside|p|ol|details|table|footer"
 SHOWN_SAMPLES = 40
@@ -208,6 +210,8 @@ def joined_script(names: Sequence[str]) -> str:
     joined = "\n".join(_source(f"{name}.js") for name in names)
     joined = re.sub(r"^import .*\n", "", joined, flags=re.MULTILINE)
     joined = re.sub(r"^export ", "", joined, flags=re.MULTILINE)
+    private = sorted(set(re.findall(PRIVATE, joined)))
+    joined = re.sub(PRIVATE, lambda found: f"_{private.index(found[0])}", joined)
     return f'(() => {{"use strict";\n{squeezed(joined)}}})();'
 
 

@@ -115,7 +115,9 @@ export class Page {
     this.stop();
     this.current = index;
     $("model").value = index;
-    $("model").ariaValueText = this.models.described[index].facts.name;
+    if ($("model").type === "range") {
+      $("model").ariaValueText = this.models.described[index].facts.name;
+    }
     this.tell(() => say("loading"));
     this.introduce();
     try {
