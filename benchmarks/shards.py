@@ -69,6 +69,7 @@ def main() -> None:
     calls: Counter[str] = Counter()
     sent: Counter[str] = Counter()
     mesh = device_mesh.init_device_mesh("cpu", (options.ranks,))  # of real numbers
+    # A mesh of fake numbers cannot be made, and `fully_shard` makes one.
     device_mesh.init_device_mesh = lambda *_: mesh  # type: ignore[assignment]
     semigpt.training.step.check_ids = lambda *_: None  # fake ids have no values
     with FakeTensorMode(allow_non_fake_inputs=True):

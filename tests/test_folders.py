@@ -5,6 +5,7 @@ import os
 import unicodedata
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,10 +165,10 @@ def test_a_closed_folder_is_passed_over_on_request(
     (folder / "닫힘").mkdir()
     scandir = os.scandir
 
-    def closed(path: object = ".") -> object:
+    def closed(path: Any = ".") -> object:
         if str(path).endswith("닫힘"):
             raise PermissionError(13, "Permission denied")
-        return scandir(path)  # type: ignore[call-overload]
+        return scandir(path)
 
     monkeypatch.setattr(os, "scandir", closed)
     with pytest.raises(CorpusError, match="닫힘: cannot be opened"):

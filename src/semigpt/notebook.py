@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from semigpt.controls import pictured
 from semigpt.evaluation.baselines import Baselines
@@ -215,4 +215,4 @@ def _kernel_display() -> Callable[..., Any] | None:
         shell = ipython and ipython.get_ipython()
     if not hasattr(shell, "kernel"):
         return None
-    return import_module("IPython.display").display  # type: ignore[no-any-return]
+    return cast(Callable[..., Any], import_module("IPython.display").display)

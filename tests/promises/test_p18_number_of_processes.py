@@ -195,7 +195,9 @@ def test_what_a_launcher_says() -> None:
         "SLURM_JOB_ID": "123456",
     }  # fmt: skip
     assert place_of(slurm) == Place(9, 512, 1, 8, "gpu003", 20_000 + 123456 % 20_000)
-    assert place_of(slurm | {"SLURM_STEP_NODELIST": "a7,b9"}).address == "a7"  # type: ignore[union-attr]
+    elsewhere = place_of(slurm | {"SLURM_STEP_NODELIST": "a7,b9"})
+    assert elsewhere is not None
+    assert elsewhere.address == "a7"
     assert place_of({}) is None
     # A batch script is one process, though its job has many tasks.
     assert place_of({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}) is None

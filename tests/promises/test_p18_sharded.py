@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -119,7 +120,8 @@ def test_killed_and_resumed_in_other_parts(tmp_path: Path) -> None:
 def test_folders_of_a_sharded_and_a_whole_memory_are_the_same(tmp_path: Path) -> None:
     """By AdamW, in bfloat16, two micro-batches a process, each block run again backwards."""
     small = tables("memory", {"optimizer": "adamw"}, **SHORT)
-    small["machine"] |= {"precision": "bfloat16", "checkpoint_activations": True}  # type: ignore[operator]
+    machine: Any = small["machine"]
+    machine |= {"precision": "bfloat16", "checkpoint_activations": True}
     assert run(FOLDERS, tmp_path, small) == ["[]"]
 
 

@@ -57,7 +57,7 @@ class OutsideCache(Cache):
         self.past, self.tokens_BT = past, tokens_BT
 
     @property
-    def length(self) -> int:  # type: ignore[override]
+    def length(self) -> int:  # type: ignore[override]  # the base class has an attribute
         return self.tokens_BT.shape[1]
 
     def select(self, rows: Sequence[int]) -> OutsideCache:

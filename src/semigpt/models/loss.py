@@ -109,7 +109,7 @@ def chunked_loss(x_BTC: Tensor, weight_VC: Tensor, targets_BT: Tensor, vocab_siz
     logits leave it to one product in the dtype of x: equal in float32 within rounding, 1e-6 of the
     largest.
     """
-    loss: Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
+    loss: Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]  # torch's has no types
         x_BTC.flatten(0, 1), weight_VC, targets_BT.flatten(), vocab_size
     )
     return loss

@@ -187,7 +187,7 @@ class ShardedOptimizer(Optimizer):
 
     def whole(self, model: LanguageModel) -> LanguageModel | None:
         """The first process's copy of the whole model; every process calls."""
-        model.reshard()  # type: ignore[operator]
+        cast(Any, model).reshard()  # `fully_shard` has made a module of FSDP's of it
         copy = blank_like(model) if not self._group.rank else None
         wanted = {} if copy is None else dict(copy.named_parameters(remove_duplicate=False))
         for name, parameter in model.named_parameters(remove_duplicate=False):
