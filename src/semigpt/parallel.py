@@ -382,10 +382,13 @@ class Processes(Group):
         return seconds, Turn(int(number))
 
     def _leave(self) -> None:
-        """Wait until all know: one that has left cannot pass on what it was sent."""
+        """Wait until all know, since one that has left cannot pass on what it was sent; then close
+        the connections, whose threads might end a process that exits as if it had died.
+        """
         self._store.set(f"left-{self.rank}", "true")
         with self.connected():
             self._store.wait([f"left-{rank}" for rank in range(self.size)], PATIENCE)
+        self._dist.destroy_process_group()
 
     def end(self) -> None:
         if not self._ended:

@@ -298,9 +298,14 @@ class RunFolder:
         corpus = self.metadata().get("corpus")
         return corpus if isinstance(corpus, dict) else {}
 
+    @property
+    def complete(self) -> bool:
+        """Whether the run came to its end."""
+        return bool(self.metadata().get("complete"))
+
     def check_unfinished(self) -> None:
         """Raise CheckpointError where the run came to its end."""
-        if self.metadata().get("complete"):
+        if self.complete:
             raise CheckpointError(
                 _(
                     "{path} is finished; write with it: semigpt generate {path}, or train "

@@ -93,7 +93,7 @@ def test_the_command_survives_a_killed_process_and_a_signal(tmp_path: Path) -> N
         os.kill(children(running.pid)[-1], signal.SIGKILL)
         await_checkpoint(folder, 60)
         running.terminate()
-        log = running.communicate(timeout=60)[1]
+        log = running.communicate(timeout=300)[1]
     assert running.returncode == 128 + signal.SIGTERM, log
     assert "a process was lost, and all are started again" in log
     assert "Traceback" not in log
@@ -134,19 +134,33 @@ def test_bad_input_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = [*COMMAND, *FLAGS, "--processes", "2", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2, done.stderr
     *_, last = done.stderr.splitlines()
     assert last.startswith(f"semigpt: {line}")
     assert "Traceback" not in done.stderr
 
 
-def test_a_run_by_the_clock_ends(tmp_path: Path) -> None:
+DIES_AT_ITS_END = """
+import atexit, os
+if os.environ.get("RANK", "") + os.environ.get("TORCHELASTIC_RESTART_COUNT", "") == "00":
+    atexit.register(os._exit, 1)
+"""
+
+
+def test_a_run_by_the_clock_ends_though_a_process_dies_after_it(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(DIES_AT_ITS_END)
     command = [*COMMAND, *FLAGS, "--minutes", "0.02", "--processes", "2", "--json"]
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, timeout=60
+        [*command, "--out", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": path},
     )
     assert done.returncode == 0, done.stderr
+    assert "a process was lost, and all are started again" in done.stderr
     assert json.loads(done.stdout)["complete"]
 
 

@@ -98,6 +98,8 @@ def lead(options: argparse.Namespace, own: Processes | None) -> int:
         recipe = Recipe.from_tables(tables, str(options.config or _("the command line")))
     if own is not None and own.begun is not None:  # all were started again: the leg has begun
         folder, more = Path(own.begun), None
+        if RunFolder.open(folder).complete:  # a process died after the end
+            return 0
     if options.refresh:
         from semigpt.corpus.staging import prepare_corpus
 

@@ -193,7 +193,7 @@ def finished(path: Path, recipe: Recipe) -> bool:
         return False
     run = RunFolder.open(path)
     recipe.resumed_from(Recipe.from_tables(run.config()), path)
-    return bool(run.metadata().get("complete"))
+    return run.complete
 
 
 def rung_row(run: RunFolder) -> Row:
