@@ -25,10 +25,13 @@ export function draw(svg, { series, levels, until }) {
     parts.push(shape("line", { x1: LEFT, x2: right, y1: up(y), y2: up(y), class: "grid" }));
     parts.push(text(LEFT - 6, up(y) + 4, number(y, y % 1 ? 1 : 0), "end"));
   }
-  for (const x of steps(last, (right - LEFT) / 90)) parts.push(text(across(x), height - 6, number(x), "middle"));
+  for (const x of steps(last, (right - LEFT) / 90)) {
+    parts.push(text(across(x), height - 6, number(x), "middle"));
+  }
   const names = [];
   for (const { name, value } of levels) {
-    parts.push(shape("line", { x1: LEFT, x2: right, y1: up(value), y2: up(value), class: "level" }));
+    const [y1, y2] = [up(value), up(value)];
+    parts.push(shape("line", { x1: LEFT, x2: right, y1, y2, class: "level" }));
     names.push({ y: up(value), said: `${name} ${number(value, 2)}`, className: "" });
   }
   for (const { name, className, points } of series) {
@@ -41,7 +44,9 @@ export function draw(svg, { series, levels, until }) {
   }
   names.sort((a, b) => a.y - b.y);
   spread(names, ABOVE, floor);
-  for (const { at, said, className } of names) parts.push(text(right + 8, at + 4, said, "start", className));
+  for (const { at, said, className } of names) {
+    parts.push(text(right + 8, at + 4, said, "start", className));
+  }
   svg.replaceChildren(...parts);
 }
 

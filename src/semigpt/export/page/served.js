@@ -16,7 +16,9 @@ class Tabs {
     $("models").before(this.list);
     this.buttons = TABS.map((name) => {
       const panel = $(name), button = element("button", { id: `${name}-tab`, "data-say": name });
-      const set = (node, attributes) => Object.entries(attributes).forEach((one) => node.setAttribute(...one));
+      const set = (node, attributes) => {
+        for (const one of Object.entries(attributes)) node.setAttribute(...one);
+      };
       set(button, { role: "tab", "aria-controls": name });
       set(panel, { role: "tabpanel", "aria-labelledby": button.id });
       button.addEventListener("click", () => this.show(name));
@@ -104,14 +106,16 @@ async function changed(run) {
   const hasBegun = !!page.now;
   if (!hasBegun) return page.begin();
   page.introduce();
-  if (!page.writing && page.now === models.engine(models.described.indexOf(one))) await page.changed();
+  const engine = models.engine(models.described.indexOf(one));
+  if (!page.writing && page.now === engine) await page.changed();
 }
 
 async function open() {
   await models.open();
   training.open();
   tabs.list.hidden = !models.runs.length;
-  tabs.show(models.runs.length && (!models.described.length || location.hash === "#training") ? "training" : "write");
+  const watched = !models.described.length || location.hash === "#training";
+  tabs.show(models.runs.length && watched ? "training" : "write");
   if (!models.described.length) page.tell(() => say("noWeights"));
   const own = models.described.at(-1)?.facts.name;
   await training.choose(models.runs.includes(own) ? own : models.runs[0]);

@@ -94,7 +94,9 @@ export class ServerModels {
 
   engine(index) {
     const { facts } = this.described[index];
-    if (!this.engines.has(facts.name)) this.engines.set(facts.name, new ServerEngine(this.server, facts));
+    if (!this.engines.has(facts.name)) {
+      this.engines.set(facts.name, new ServerEngine(this.server, facts));
+    }
     return this.engines.get(facts.name);
   }
 
@@ -108,7 +110,8 @@ export class ServerModels {
     const columns = this.described.map(({ facts }) => ({ model: facts.name, temperature, seed }));
     const pieces = columns.map(() => new Pieces());
     const body = { prompt: text, max_tokens: count, columns };
-    for await (const { column, choices, error } of this.server.events("/v1/compare", body, signal)) {
+    const events = this.server.events("/v1/compare", body, signal);
+    for await (const { column, choices, error } of events) {
       if (error) throw refused(error);
       for (const piece of pieces[column].of(choices[0])) yield { index: column, ...piece };
     }

@@ -56,7 +56,8 @@ export class Training {
     this.choice = element("select", { id: "run", oninput: () => this.choose(this.choice.value) });
     this.chosen = element("label", {}, element("span", { "data-say": "run" }), " ", this.choice);
     this.state = element("p", { id: "run-state", className: "soft" });
-    $("training").append(this.chosen, element("h2", { "data-say": "curve" }), this.state, this.chart);
+    const title = element("h2", { "data-say": "curve" });
+    $("training").append(this.chosen, title, this.state, this.chart);
     new ResizeObserver(() => this.draw()).observe(this.chart);
   }
 
@@ -103,8 +104,16 @@ export class Training {
     const trained = bits ? metrics.filter(({ loss }) => typeof loss === "number") : [];
     draw(this.chart, {
       series: [
-        { name: say("trained"), className: "faint", points: trained.map(({ step, loss }) => [step, bits * loss]) },
-        { name: say("validation"), className: "own", points: measured.map((row) => [row.step, row.bits_per_character]) },
+        {
+          name: say("trained"),
+          className: "faint",
+          points: trained.map(({ step, loss }) => [step, bits * loss]),
+        },
+        {
+          name: say("validation"),
+          className: "own",
+          points: measured.map((row) => [row.step, row.bits_per_character]),
+        },
       ],
       levels: [
         ...levels.map((name) => ({ name: say(name), value: baselines[name] })),
