@@ -184,7 +184,7 @@ def test_a_killed_worker_and_a_stopped_owner(
 ) -> None:
     """Its part is done by another process; what was joined and what was read stays."""
     monkeypatch.setattr(storage, "JOURNAL_SECONDS", 0.0)
-    monkeypatch.setattr(parting, "TOLD_SECONDS", 0.0)
+    monkeypatch.setattr("semigpt.parts.TOLD_SECONDS", 0.0)
     pools: list[Workers] = []
     enter = Workers.__enter__
     monkeypatch.setattr(Workers, "__enter__", lambda pool: pools.append(pool) or enter(pool))
@@ -202,8 +202,8 @@ def test_a_killed_owner(tmp_path: Path, text: Path, whole: dict[str, bytes], sma
     """Its workers end with it, and another process takes the folder over."""
     program = (
         "import sys; from pathlib import Path\n"
-        "from semigpt import storage; from semigpt.corpus import parting, stage\n"
-        f"vars(parting).update({SMALL!r}); parting.TOLD_SECONDS = storage.JOURNAL_SECONDS = 0.0\n"
+        "from semigpt import parts, storage; from semigpt.corpus import parting, stage\n"
+        f"vars(parting).update({SMALL!r}); parts.TOLD_SECONDS = storage.JOURNAL_SECONDS = 0.0\n"
         "for step in stage(sys.argv[1], cache=Path(sys.argv[2]), workers=2):\n"
         "    print(step.fraction, flush=True)"
     )
@@ -231,7 +231,7 @@ def test_another_machine_shares_the_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same command elsewhere, while the first one waits: it reads all there is to read."""
-    monkeypatch.setattr(parting, "TOLD_SECONDS", 0.0)
+    monkeypatch.setattr("semigpt.parts.TOLD_SECONDS", 0.0)
     cache = tmp_path / "c"
     steps = stage(str(text), cache=cache, workers=1)
     next(steps)

@@ -329,8 +329,8 @@ def test_the_encoder_in_c_gives_the_librarys_ids(
         "a\ud800b 하하",
     ]
     ours, theirs = (
-        tokenizer._encode_batch(texts),
-        ByteLevelTokenizer._encode_batch(tokenizer, texts),
+        tokenizer.encode_batch(texts),
+        ByteLevelTokenizer.encode_batch(tokenizer, texts),
     )
     for text, a, b in zip(texts, ours, theirs, strict=True):
         assert a.dtype == b.dtype
@@ -363,8 +363,8 @@ def test_the_encoder_in_c_cuts_where_gpt_2_does() -> None:
         "''sx",
     ]
     texts += ["'", "'r", "'l", "a'"]
-    theirs = ByteLevelTokenizer._encode_batch(tokenizer, texts)
-    assert [ids.tolist() for ids in tokenizer._encode_batch(texts)] == [
+    theirs = ByteLevelTokenizer.encode_batch(tokenizer, texts)
+    assert [ids.tolist() for ids in tokenizer.encode_batch(texts)] == [
         ids.tolist() for ids in theirs
     ]
 
@@ -376,13 +376,13 @@ def test_without_a_compiler_the_library_encodes(
     before = [ids.tolist() for ids in pairs.encode_documents(texts)]
     monkeypatch.setattr(native, "available", lambda: False)
     asked = []
-    encode = ByteLevelTokenizer._encode_batch
+    encode = ByteLevelTokenizer.encode_batch
 
     def noted(self: ByteLevelTokenizer, batch: list[str]) -> list[Ids]:
         asked.append(batch)
         return encode(self, batch)
 
-    monkeypatch.setattr(ByteLevelTokenizer, "_encode_batch", noted)
+    monkeypatch.setattr(ByteLevelTokenizer, "encode_batch", noted)
     assert [ids.tolist() for ids in pairs.encode_documents(texts)] == before
     assert asked == [texts]
 

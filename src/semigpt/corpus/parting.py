@@ -16,11 +16,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import json
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -49,7 +47,7 @@ from semigpt.corpus.text import (
 from semigpt.corpus.writer import CorpusWriter, PartWriter
 from semigpt.errors import CorpusError
 from semigpt.language import _, language, speaking
-from semigpt.parts import Parts, Task
+from semigpt.parts import Parts, Task, read_state, share, write_state
 from semigpt.pool import Workers, worker_request
 from semigpt.storage import JournalClock
 
@@ -60,9 +58,7 @@ PART_BYTES = 1 << 24
 PARTS_AT_MOST = 1 << 12
 FIRST_BYTES = 1 << 20  # the first of a format, which others wait for
 BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
-WAIT_SECONDS = 0.02
-TOLD_SECONDS = 1.0
-STATE = "state.json"
+STAGES = ("scan", "read")
 DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 
 File = tuple[str, int]  # a stream and the number of a file in it
@@ -116,11 +112,12 @@ class SourceParts:
         self._home.mkdir(exist_ok=True)
         writer.journal(None)  # from here on another process resumes
         with self._workers(workers if workers > 1 else 0) as pool:
-            scans = Parts.create(self._home / "scan", list(self._pieces()))
+            scans = Parts.create(self._home / STAGES[0], list(self._pieces()))
             for number in range(len(scans)):
-                yield from self._until_done(scans, number, pool, 0.0)
+                for _waiting in scans.until_done(number, self._work, pool):
+                    yield 0.0
             told = {"language": language()}  # of what is said of files, also by other machines
-            parts = Parts.create(self._home / "read", [t | told for t in self._tasks(scans)])
+            parts = Parts.create(self._home / STAGES[1], [t | told for t in self._tasks(scans)])
             yield from self._joined(parts, writer, pool)
         if identity(self.source) != before:
             raise CorpusError(
@@ -139,18 +136,10 @@ class SourceParts:
     def help(self) -> Generator[None, None, None]:
         """Do parts until all are done, or the process that joins them has given up."""
         quiet = contextlib.nullcontext() if reads_alone(self.source) else quiet_datasets()
+        stages = [self._home / name for name in STAGES]
         try:
             with quiet:
-                while not (read := Parts.find(self._home / "read")) or not read.all_done:
-                    parts = read or Parts.find(self._home / "scan")
-                    if parts is None or not parts.do_next(self._work):
-                        if not self.folder.is_dir():
-                            return
-                        time.sleep(WAIT_SECONDS)
-                    yield
-        except OSError:
-            if self.folder.is_dir():
-                raise
+                yield from share(self.folder, stages, self._work)
         finally:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -172,18 +161,6 @@ class SourceParts:
 
     # Joining
 
-    def _until_done(
-        self, parts: Parts, number: int, pool: Workers, fraction: float
-    ) -> Generator[float, None, None]:
-        """Wait for a part, and do it where no worker is alive."""
-        told = time.monotonic()
-        while not parts.is_done(number):
-            if pool.alive or not parts.do_next(self._work):
-                time.sleep(WAIT_SECONDS)
-            if time.monotonic() - told >= TOLD_SECONDS:
-                told = time.monotonic()
-                yield fraction
-
     def _joined(
         self, parts: Parts, writer: CorpusWriter, pool: Workers
     ) -> Generator[float, None, None]:
@@ -194,12 +171,13 @@ class SourceParts:
             done += task["bytes"]
             if number < (writer.parts or 0):  # before this process began
                 continue
-            yield from self._until_done(parts, number, pool, (done - task["bytes"]) / total)
+            for _waiting in parts.until_done(number, self._work, pool):
+                yield (done - task["bytes"]) / total
             self._append(parts.result(number), task, writer)
             if clock.due():
                 writer.journal(None)
                 for joined in range(removed, number + 1):
-                    parts.remove(joined, but=STATE)
+                    parts.remove(joined)
                 removed = number + 1
                 clock.reset()
             yield done / total
@@ -207,7 +185,7 @@ class SourceParts:
     def _append(self, part: Path, task: Task, writer: CorpusWriter) -> None:
         """Append a part; it is read again where it was broken, or is another than was assumed."""
         reading = writer.reading.of(task["stream"])
-        found = _told(part)
+        found = read_state(part)
         if found and _holds(found, task, reading):
             with contextlib.suppress(*DAMAGED):
                 writer.append(part, found, task["stream"])
@@ -223,13 +201,13 @@ class SourceParts:
     def _work(self, task: Task, out: Path) -> None:
         is_read = "span" in task
         found = self._read_first(task, out) if is_read else self._scan(task)
-        (out / STATE).write_text(json.dumps(found), encoding="ascii")
+        write_state(out, found)
 
     def _read_first(self, task: Task, out: Path) -> dict[str, Any]:
         """Read a part without those before it; what was found, and what it assumed."""
         columns: dict[str, str] = {}
         for number in task["after"]:
-            first = _told(self._home / "read" / f"{number:05d}")
+            first = read_state(self._home / STAGES[1] / f"{number:05d}")
             columns |= first["source"]["columns"] if first else {}
         asked = _AskedColumns(columns)
         try:
@@ -306,7 +284,7 @@ class SourceParts:
         """The parts in reading order."""
         pieces: dict[File, list[dict[str, Any]]] = {}
         for number, task in enumerate(scans.tasks):
-            piece = _told(scans.result(number))
+            piece = read_state(scans.result(number))
             pieces.setdefault((task["stream"], task["file"]), []).append(piece)
         cut = {file: self._spans(file, found) for file, found in pieces.items()}
         tasks: list[Task] = []
@@ -392,15 +370,6 @@ class _AskedColumns(dict[str, str]):
     def __setitem__(self, key: str, column: str) -> None:
         self._own.add(key)
         super().__setitem__(key, column)
-
-
-def _told(part: Path) -> dict[str, Any]:
-    """What was found in a part; nothing where it was broken or is damaged."""
-    try:
-        found: dict[str, Any] = json.loads((part / STATE).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found
 
 
 def _holds(found: dict[str, Any], task: Task, reading: Reading) -> bool:

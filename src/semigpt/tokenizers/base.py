@@ -54,7 +54,7 @@ class Tokenizer(ABC):
 
     Special tokens mark what is not text. `encode` never gives one, not even for text that spells it
     ("<|endoftext|>" is 13 ordinary characters), so no document can end another early;
-    `encode_documents` adds them. `AutoTokenizer` on the saved folder differs there: it reads that
+    `encode_batch` adds them. `AutoTokenizer` on the saved folder differs there: it reads that
     spelling as the special token, and puts <|endoftext|> before a text, as models expect it; with
     `add_special_tokens=False` it does not.
     """
@@ -126,14 +126,15 @@ class Tokenizer(ABC):
         """A decoder that takes ids one at a time; its chunks joined are `decode` of all of them."""
         return StreamDecoder(self)
 
-    def encode_documents(self, documents: Iterable[str]) -> Iterator[Ids]:
-        """Each document's ids, and <|endoftext|> after them where there is one.
-
-        Documents are read as they are needed: no more than a small batch is held.
-        """
+    def encode_batch(self, documents: Sequence[str]) -> list[Ids]:
+        """Each document's ids, and <|endoftext|> after them where there is one."""
         ending = np.array([] if self.end_of_text is None else [self.end_of_text], self.dtype)
-        for document in documents:
-            yield np.concatenate([self.encode(document), ending])
+        return [np.concatenate([self.encode(document), ending]) for document in documents]
+
+    def encode_documents(self, documents: Iterable[str]) -> Iterator[Ids]:
+        """`encode_batch` of documents as they come: no more than a few small batches are held."""
+        for batch in batches(documents):
+            yield from self.encode_batch(batch)
 
     def token_text(self, token_id: int) -> str:
         """A token as a person may read it.
@@ -264,7 +265,7 @@ def byte_token(byte: int) -> str:
     return f"<0x{byte:02X}>"
 
 
-def batches(documents: Iterable[str], characters: int) -> Iterator[list[str]]:
+def batches(documents: Iterable[str], characters: int = 1 << 16) -> Iterator[list[str]]:
     """`documents` in lists of at least this many characters, the last perhaps of fewer."""
     batch: list[str] = []
     size = 0

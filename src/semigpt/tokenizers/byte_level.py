@@ -133,8 +133,8 @@ class ByteLevelTokenizer(Tokenizer):
         threads = self._threads()
         with ThreadPoolExecutor(threads) as pool:
             waiting: deque[Future[list[Ids]]] = deque()
-            for batch in batches(documents, 1 << 16):
-                waiting.append(pool.submit(self._encode_batch, batch))
+            for batch in batches(documents):
+                waiting.append(pool.submit(self.encode_batch, batch))
                 if len(waiting) > threads:
                     yield from waiting.popleft().result()
             while waiting:
@@ -145,8 +145,9 @@ class ByteLevelTokenizer(Tokenizer):
         which Python turns the ids of the first into an array."""
         return 2
 
-    def _encode_batch(self, batch: list[str]) -> list[Ids]:
-        """The ids of each document, with <|endoftext|> after them."""
+    def encode_batch(self, documents: Sequence[str]) -> list[Ids]:
+        """See `Tokenizer.encode_batch`."""
+        batch = list(documents)
         if self.normalization is not None:
             batch = [unicodedata.normalize(self.normalization, text) for text in batch]
         encodings = self._engine.encode_batch_fast([_SURROGATES.sub("", text) for text in batch])
@@ -213,6 +214,10 @@ class ByteTokenizer(ByteLevelTokenizer):
             text = unicodedata.normalize(self.normalization, text)
         return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(self.dtype)
 
+    def encode_batch(self, documents: Sequence[str]) -> list[Ids]:
+        """See `Tokenizer.encode_batch`."""
+        return Tokenizer.encode_batch(self, documents)
+
     def encode_documents(self, documents: Iterable[str]) -> Iterator[Ids]:
         """See `Tokenizer.encode_documents`."""
         return Tokenizer.encode_documents(self, documents)
@@ -241,17 +246,18 @@ class WordTokenizer(ByteLevelTokenizer):
     def _new_encoder(self) -> native.Encoder:
         """An encoder for the thread that asks."""
 
-    def _encode_batch(self, batch: list[str]) -> list[Ids]:
+    def encode_batch(self, documents: Sequence[str]) -> list[Ids]:
+        """See `Tokenizer.encode_batch`. It keeps to one core where there is a compiler."""
         if not native.available():
-            return super()._encode_batch(batch)
+            return super().encode_batch(documents)
         encoder = getattr(self._own, "encoder", None)
         if encoder is None:
             encoder = self._own.encoder = self._new_encoder()
         if self.normalization is not None:
-            batch = [unicodedata.normalize(self.normalization, text) for text in batch]
+            documents = [unicodedata.normalize(self.normalization, text) for text in documents]
         end_of_text = np.array([self.end_of_text], self.dtype)
         found = []
-        for text in batch:
+        for text in documents:
             ids = self.encode(text) if _SURROGATES.search(text) else encoder(text)
             found.append(np.concatenate((ids.astype(self.dtype, copy=False), end_of_text)))
         return found

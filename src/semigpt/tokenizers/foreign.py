@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
@@ -26,7 +26,6 @@ from semigpt.tokenizers.base import (
     AnyKind,
     Ids,
     Tokenizer,
-    batches,
     fingerprint_of,
     normalization_of,
 )
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["ForeignTokenizer"]
 
 LARGEST_ID = 4_000_000  # the largest vocabularies in use have 300,000 tokens
-BATCH = 1 << 16  # characters that the library spreads over the cores
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 SPACE = "\u2581"
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -133,8 +131,8 @@ class ForeignTokenizer(Tokenizer):
             found = self._engine.encode(SURROGATE.sub("\ufffd", text), add_special_tokens=False)
         return np.array(found.ids, self.dtype)
 
-    def encode_documents(self, documents: Iterable[str]) -> Iterator[Ids]:
-        """See `Tokenizer.encode_documents`; also the beginning of the next text, where that has a
+    def encode_batch(self, documents: Sequence[str]) -> list[Ids]:
+        """See `Tokenizer.encode_batch`; also the beginning of the next text, where that has a
         token of its own.
 
         Raises TokenizerError for a text that the ids do not spell: what a model says of them would
@@ -142,13 +140,13 @@ class ForeignTokenizer(Tokenizer):
         """
         after = [self._end, self._begin] if self._begin != self._end else [self._end]
         ending = np.array([token for token in after if token is not None], self.dtype)
-        for batch in batches(documents, BATCH):
-            texts = [SURROGATE.sub("\ufffd", text) for text in batch]
-            with _library_errors():
-                found = self._engine.encode_batch_fast(texts, add_special_tokens=False)
-            for text, encoding in zip(texts, found, strict=True):
-                self._check(text, encoding.ids)
-                yield np.concatenate((np.array(encoding.ids, self.dtype), ending))
+        texts, rows = [SURROGATE.sub("\ufffd", text) for text in documents], []
+        with _library_errors():
+            found = self._engine.encode_batch_fast(texts, add_special_tokens=False)
+        for text, encoding in zip(texts, found, strict=True):
+            self._check(text, encoding.ids)
+            rows.append(np.concatenate((np.array(encoding.ids, self.dtype), ending)))
+        return rows
 
     def _check(self, text: str, ids: list[int]) -> None:
         if self._unknown is not None and self._unknown in ids:
