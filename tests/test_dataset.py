@@ -150,6 +150,9 @@ class Corpus:
     def document_count(self, split: str) -> int:
         return len(self.documents(split))
 
+    def bytes_of(self, split: str) -> int:
+        return 3 * sum(map(len, self.documents(split)))
+
     def verify(self) -> None:
         """Nothing has changed."""
 

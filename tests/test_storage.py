@@ -221,6 +221,7 @@ ALLOWED = {
     "corpus/doctor/run.py": "a folder it has just written in its own, to a name that is free",
     "corpus/doctor/shards.py": "files in it",
     "shards.py": "files in its own resumable folder",
+    "token_parts.py": "the same",
     "huggingface/cut.py": "a model folder it has just written, to a name that is free",
     "serving/listen.py": "a socket that nobody listens at",
     "tour/session.py": "a buffer in memory",

@@ -14,9 +14,11 @@ resumable folder (`semigpt.storage`), and the next one ends in the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,9 +28,11 @@ import numpy as np
 from semigpt import html
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.language import _
+from semigpt.pool import processes
 from semigpt.shards import TOKENS_PER_SHARD, ShardWriter, open_shard
 from semigpt.storage import (
     STOPPED,
+    HeldElsewhereError,
     JournalClock,
     fsync,
     has_resumable,
@@ -39,6 +43,8 @@ from semigpt.storage import (
     run_to_end,
     write_journal,
 )
+from semigpt.system import allow_open_files, available_cores
+from semigpt.token_parts import TokenizingProgress, TokenParts, is_large
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +66,7 @@ __all__ = [
 
 BlockOrder = Literal["epoch", "random"]
 TOKENS_PER_EVENT = 1 << 20
+OTHER_FILES = 256  # that are open beside the shards
 FORMAT = 1
 
 
@@ -184,6 +191,7 @@ class Dataset:
     vocab_size: int
     corpus_fingerprint: str
     tokenizer_fingerprint: str
+    stamp: str = ""  # of the shards as they were verified: another one after any write to them
 
     def stream(self, split: str) -> TokenStream:
         """One split's ids. Raises CorpusError if there is no such split."""
@@ -257,62 +265,53 @@ def as_block(windows_BT: np.ndarray[Any, Any]) -> tuple[torch.Tensor, torch.Tens
 # From text to shards
 
 
-@dataclass(frozen=True)
-class TokenizingProgress:
-    """Tokens written so far, and the fraction of the documents that they are."""
-
-    tokens: int
-    fraction: float
-
-
-def prepare_dataset(corpus: Corpus, tokenizer: Tokenizer) -> Dataset:
+def prepare_dataset(corpus: Corpus, tokenizer: Tokenizer, workers: int | None = None) -> Dataset:
     """The corpus as token shards: `tokenize`, run to its end. Raises CorpusError as it does."""
-    return run_to_end(tokenize(corpus, tokenizer))
+    return run_to_end(tokenize(corpus, tokenizer, workers=workers))
 
 
 def tokenize(
-    corpus: Corpus, tokenizer: Tokenizer, *, tokens_per_shard: int = TOKENS_PER_SHARD
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    *,
+    tokens_per_shard: int = TOKENS_PER_SHARD,
+    workers: int | None = None,
+    verified: str = "",
 ) -> Generator[TokenizingProgress, None, Dataset]:
     """Write the corpus as token shards, or find those written before; `yield from` returns them.
 
-    Yields an event every TOKENS_PER_EVENT tokens and one at the end; none where the shards are
-    there already. A generator that is closed, or has KeyboardInterrupt or SystemExit thrown into
-    it, first records what it has written; the next one resumes there. The shards lie in the
-    corpus's own folder and appear whole or not at all.
+    Yields an event every TOKENS_PER_EVENT tokens, or parts of a large corpus, and one at the end;
+    none where the shards are there already. A generator that is closed, or has KeyboardInterrupt or
+    SystemExit thrown into it, first records what it has written; the next one resumes there. The
+    shards lie in the corpus's own folder and appear whole or not at all.
+
+    workers:  processes that write the shards of a large corpus (see `token_parts`), and share in
+              what another process writes of the same; None: one per core
+    verified: the `stamp` of shards that another process has verified
 
     Raises CorpusError where they cannot be written, or were damaged since.
     """
     fingerprints = f"{FORMAT} {corpus.fingerprint} {tokenizer.fingerprint}"
     key = hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
     folder = corpus.folder / f"tokens-{key}"
+    workers = processes(workers)
     if not (folder / "manifest.json").exists():
-        corpus.verify()  # the shards are of the text that its fingerprint names
-        yield from _write_dataset(folder, key, corpus, tokenizer, tokens_per_shard)
-    return open_dataset(folder)
+        with _writing(folder.parent, key, corpus):
+            try:
+                yield from _write_dataset(folder, key, corpus, tokenizer, tokens_per_shard, workers)
+            except HeldElsewhereError as held:
+                yield from TokenParts(held.args[0], corpus, tokenizer).share(workers)
+                return (yield from tokenize(corpus, tokenizer, workers=workers, verified=verified))
+    return open_dataset(folder, verified)
 
 
-def _write_dataset(
-    folder: Path, key: str, corpus: Corpus, tokenizer: Tokenizer, tokens_per_shard: int
-) -> Generator[TokenizingProgress, None, None]:
-    stopped = (*STOPPED, GeneratorExit)
+@contextlib.contextmanager
+def _writing(parent: Path, key: str, corpus: Corpus) -> Iterator[None]:
+    """Say what went wrong, and what a stop has left."""
     try:
-        with resumable_folder(folder.parent, key, resumed_after=stopped) as temporary:
-            splits = yield from _write_splits(temporary, corpus, tokenizer, tokens_per_shard)
-            manifest = {
-                "format": FORMAT,
-                "vocab_size": tokenizer.vocab_size,
-                "dtype": str(_dtype(tokenizer)),
-                "corpus": corpus.fingerprint,
-                "tokenizer": tokenizer.fingerprint,
-                "splits": splits,
-            }
-            (temporary / "manifest.json").write_text(
-                json.dumps(manifest, indent=1), encoding="utf-8"
-            )
-            fsync(temporary / "manifest.json")
-            publish(temporary, folder)
+        yield
     except KeyboardInterrupt as stop:
-        if has_resumable(folder.parent, key):
+        if has_resumable(parent, key):
             stop.add_note(
                 _(
                     "{spec}: the tokens written so far are kept; the same command resumes from "
@@ -325,13 +324,42 @@ def _write_dataset(
             _(
                 "cannot write the token shards in {parent}: {strerror}; "
                 "free some disk or set SEMIGPT_CACHE"
-            ).format(parent=folder.parent, strerror=error.strerror)
+            ).format(parent=parent, strerror=error.strerror)
         ) from None
+
+
+def _write_dataset(
+    folder: Path,
+    key: str,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    tokens_per_shard: int,
+    workers: int,
+) -> Generator[TokenizingProgress, None, None]:
+    """Write the shards and publish them. Raises HeldElsewhereError where they are of a large corpus
+    and another process does.
+    """
+    stopped, in_parts = (*STOPPED, GeneratorExit), is_large(corpus)
+    with resumable_folder(folder.parent, key, resumed_after=stopped, shared=in_parts) as temporary:
+        if (folder / "manifest.json").exists():  # published by the process that held it
+            return
+        if in_parts:
+            splits = yield from TokenParts(temporary, corpus, tokenizer).write(workers)
+        else:
+            corpus.verify()  # the shards are of the text that its fingerprint names
+            splits = yield from _write_splits(temporary, corpus, tokenizer, tokens_per_shard)
+        manifest = {
+            "format": FORMAT,
+            "vocab_size": tokenizer.vocab_size,
+            "dtype": str(tokenizer.dtype),
+            "corpus": corpus.fingerprint,
+            "tokenizer": tokenizer.fingerprint,
+            "splits": splits,
+        }
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        fsync(temporary / "manifest.json")
+        publish(temporary, folder)
     yield TokenizingProgress(sum(entry["tokens"] for entry in splits.values()), 1.0)
-
-
-def _dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
-    return np.min_scalar_type(tokenizer.vocab_size - 1)
 
 
 def _write_splits(
@@ -345,7 +373,7 @@ def _write_splits(
     for split in corpus.splits:
         done_tokens = sum(entry["tokens"] for entry in splits.values())
         done_documents = sum(entry["documents"] for entry in splits.values())
-        writer = _resumed_writer(folder, split, _dtype(tokenizer), tokens_per_shard, journal)
+        writer = _resumed_writer(folder, split, tokenizer.dtype, tokens_per_shard, journal)
         with writer:
             last_event = writer.tokens
             for ids in tokenizer.encode_documents(corpus.documents(split, writer.documents)):
@@ -384,8 +412,10 @@ def _journal(folder: Path, splits: dict[str, Any], split: str, writer: ShardWrit
     write_journal(folder, {**finished, split: writer.journal()})
 
 
-def open_dataset(folder: Path) -> Dataset:
+def open_dataset(folder: Path, verified: str = "") -> Dataset:
     """The shards that `tokenize` wrote in `folder`, as memory maps.
+
+    verified: the `stamp` of a dataset: where it is this one's, no digest is compared
 
     Raises CorpusError, naming the file, for a damaged manifest or a shard that is not what was
     written.
@@ -393,11 +423,20 @@ def open_dataset(folder: Path) -> Dataset:
     manifest_path = folder / "manifest.json"
     try:
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-        streams = {}
-        for split, entry in manifest["splits"].items():
-            shards = [open_shard(folder, file, manifest["dtype"]) for file in entry["files"]]
-            streams[split] = TokenStream(shards, entry["documents"])
-        return Dataset(streams, manifest["vocab_size"], manifest["corpus"], manifest["tokenizer"])
+        splits, dtype, stamp = manifest["splits"], manifest["dtype"], _stamp(folder, manifest)
+        allow_open_files(OTHER_FILES + sum(len(entry["files"]) for entry in splits.values()))
+
+        def opened(file: dict[str, Any]) -> np.ndarray[Any, Any]:
+            return open_shard(folder, file, dtype, verified=stamp == verified)
+
+        with ThreadPoolExecutor(available_cores()) as pool:
+            shards = {split: pool.map(opened, entry["files"]) for split, entry in splits.items()}
+            streams = {
+                split: TokenStream(list(shards[split]), entry["documents"])
+                for split, entry in splits.items()
+            }
+        fingerprints = manifest["corpus"], manifest["tokenizer"]
+        return Dataset(streams, manifest["vocab_size"], *fingerprints, stamp)
     except (
         OSError,
         ValueError,
@@ -417,3 +456,14 @@ def open_dataset(folder: Path) -> Dataset:
                 manifest_path=manifest_path, detail=detail, folder=folder
             )
         ) from None
+
+
+def _stamp(folder: Path, manifest: dict[str, Any]) -> str:
+    """The stamp of a dataset: sizes and times of its shards, which machines see alike."""
+    found: list[Any] = [manifest]
+    for entry in manifest["splits"].values():
+        for file in entry["files"]:
+            with contextlib.suppress(OSError):
+                status = (folder / file["name"]).stat()
+                found.append((status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()

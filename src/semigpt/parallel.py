@@ -89,8 +89,11 @@ class Group:
         """
         return Group(self.size)
 
-    def begin(self, folder: str) -> None:
-        """Tell the others in which folder the run is: whoever opens it there is ready to train."""
+    def begin(self, folder: str, shards: str) -> None:
+        """Tell the others in which folder the run is: whoever opens it there is ready to train.
+
+        shards: the stamp of the token shards, which they need not verify again
+        """
 
     def join(self, facts: Mapping[str, str]) -> None:
         """Wait until all are ready to train. `facts` are what the bits of a step depend on.
@@ -236,18 +239,19 @@ class Processes(Group):
     def begun(self) -> str | None:
         """The run folder of an earlier attempt, where one came so far."""
         with self.connected():
-            return json.loads(self._kept.get("run")) if self._kept.check(["run"]) else None
+            told = json.loads(self._kept.get("run")) if self._kept.check(["run"]) else None
+        return told and str(told["folder"])
 
-    def begin(self, folder: str) -> None:
+    def begin(self, folder: str, shards: str) -> None:
         for store in (self._kept, self._store):
-            store.set("run", json.dumps(folder))
+            store.set("run", json.dumps({"folder": folder, "shards": shards}))
 
-    def run_folder(self) -> str | None:
-        """Where the run is, however long the first process prepares it; None where it dismisses the
-        others.
+    def run(self) -> tuple[str, str] | None:
+        """What `begin` tells, however long the first process prepares the run; None where it
+        dismisses the others.
         """
-        folder: str | None = self._awaited("run", LONGEST_PREPARATION)
-        return folder
+        told = self._awaited("run", LONGEST_PREPARATION)
+        return told and (told["folder"], told["shards"])
 
     def report(self, facts: Mapping[str, str] | None, error: str = "") -> bool:
         """Say that this process is ready, or why it is not; whether there is something to train."""

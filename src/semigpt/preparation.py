@@ -11,7 +11,6 @@ import logging
 import tempfile
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,12 +81,14 @@ def prepare(
     run: RunFolder | None = None,
     *,
     processes: int = 1,
+    verified: str = "",
 ) -> Generator[Preparing, None, tuple[Recipe, Text]]:
     """Text to token shards, all found again at once by a second run; the recipe with what the text
     decides.
 
     run: the run that is resumed
     processes: how many share a step
+    verified: the stamp of token shards that another process has verified
 
     Raises CorpusError where a split is too short for a block, CheckpointError where the text is not
     the one that `run` was trained on.
@@ -117,7 +118,9 @@ def prepare(
             tokenizer = open_tokenizer(recipe.start.model_folder)
     recipe = recipe.for_tokenizer(tokenizer)
     with timed("writing tokens"):
-        dataset = yield from _until_stopped(tokenize(corpus, tokenizer), _writing, stop)
+        dataset = yield from _until_stopped(
+            tokenize(corpus, tokenizer, verified=verified), _writing, stop
+        )
     for split in ("train", "validation"):
         try:
             tokens, context = len(dataset.stream(split)), recipe.model.context_length
@@ -229,7 +232,7 @@ def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
     if not folder.is_dir():
         tokenizer = train_tokenizer(
             kind,
-            islice(corpus.documents("train"), 0, None, every),
+            corpus.documents("train", every=every),
             vocab_size=settings.vocab_size,
             min_count=settings.min_count,
             normalization="NFC",

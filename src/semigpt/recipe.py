@@ -198,15 +198,16 @@ def follow(group: Processes) -> None:
     Raises SemigptError where the first process stands still without this one, or is gone: it has
     been told. What ends both, such as a loss that is not finite, the first one tells.
     """
-    folder = group.run_folder()
-    if folder is None:
+    begun = group.run()
+    if begun is None:
         return
+    folder, shards = begun
     try:
         run = RunFolder.open(Path(folder))
         recipe = Recipe.from_tables(run.config())
         device = pick_device(recipe.machine.device)
         use_threads(recipe.machine)
-        recipe, text = run_to_end(prepare(recipe, run=run))
+        recipe, text = run_to_end(prepare(recipe, run=run, verified=shards))
         counts, teacher = counted(recipe, text.dataset, device)
         checkpoint, progress = run.newest(), Progress()
         model, optimizer, step = built(recipe, device, counts, teacher, group, run)
@@ -291,7 +292,7 @@ def together(
     """Wait until all processes are ready; returns the step that each computes, and evaluates a
     sharded model as it begins.
     """
-    group.begin(str(training.run.path.absolute()))
+    group.begin(str(training.run.path.absolute()), training.text.dataset.stamp)
     group.join(bits_of(training.model))
     if isinstance(training.optimizer, ShardedOptimizer):
         step = training.optimizer.shard(training.model, step)

@@ -19,6 +19,7 @@ from typing import Any
 __all__ = [
     "CLOSED_PIPE",
     "HANGUP",
+    "allow_open_files",
     "apart",
     "available_cores",
     "can_fork",
@@ -50,6 +51,19 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process have so many files open, as far as the system lets it: 256 on some."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count and soft != resource.RLIM_INFINITY:
+        most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def peak_memory() -> int:

@@ -8,11 +8,15 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semigpt.cli.flags import Commands, Parser, Specs, add_command, add_group, add_json_flag
 from semigpt.cli.output import note, terminating, write_json
+from semigpt.errors import SettingsError
 from semigpt.language import _
+
+if TYPE_CHECKING:
+    from semigpt.corpus.corpus import Corpus
 
 
 def add(commands: Commands) -> None:
@@ -56,6 +60,14 @@ def add(commands: Commands) -> None:
     )
     _add_source(sub)
     sub.add_argument("--split", default="auto", help=_("auto, or offset:F, such as offset:0.9"))
+    sub.add_argument(
+        "--tokenizer",
+        metavar="KIND",
+        help=_("write its tokens too, as train with this --tokenizer finds them"),
+    )
+    sub.add_argument(
+        "--vocab-size", type=int, metavar="N", help=_("of that tokenizer, as train has it")
+    )
     add_json_flag(sub, _("print what was staged as one JSON object"))
 
 
@@ -113,6 +125,8 @@ def run_clean(options: argparse.Namespace) -> int:
 def run_stage(options: argparse.Namespace) -> int:
     from semigpt.corpus.staging import prepare_corpus
 
+    if options.vocab_size is not None and options.tokenizer is None:
+        raise SettingsError(_("--vocab-size is of --tokenizer; name one"))
     with _reading() as progress:
         corpus = prepare_corpus(
             options.spec,
@@ -121,6 +135,8 @@ def run_stage(options: argparse.Namespace) -> int:
             workers=options.workers,
             progress=progress,
         )
+    if options.tokenizer is not None:
+        _write_tokens(options, corpus)
     if options.json:
         counts = {name: corpus.characters(name) for name in corpus.splits}
         told = {"folder": str(corpus.folder), "fingerprint": corpus.fingerprint}
@@ -130,6 +146,21 @@ def run_stage(options: argparse.Namespace) -> int:
     for finding in corpus.findings:
         note(finding)
     return 0
+
+
+def _write_tokens(options: argparse.Namespace, corpus: Corpus) -> None:
+    from semigpt.cli.console import error_console
+    from semigpt.config import TokenizerSettings
+    from semigpt.dataset import tokenize
+    from semigpt.preparation import prepare_tokenizer
+
+    is_folder = Path(options.tokenizer).is_dir()
+    named: dict[str, Any] = {"folder" if is_folder else "kind": options.tokenizer}
+    settings = TokenizerSettings(**named, vocab_size=options.vocab_size)
+    with terminating(), error_console().status(_("learning a tokenizer")) as status:
+        tokenizer = prepare_tokenizer(settings, corpus)
+        for progress in tokenize(corpus, tokenizer, workers=options.workers):
+            status.update(_("writing {tokens:,} tokens").format(tokens=progress.tokens))
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

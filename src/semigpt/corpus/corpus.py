@@ -127,22 +127,25 @@ class Corpus:
             raise _damaged(path, _(CHANGED))
         return cast(npt.NDArray[np.uint64], ends)
 
-    def documents(self, split: str, first: int = 0) -> Iterator[str]:
-        """The documents of a split in order, from number `first` on, one in memory at a time.
+    def documents(self, split: str, first: int = 0, every: int = 1) -> Iterator[str]:
+        """The documents of a split in order, from number `first` on or one of so many, one in
+        memory at a time.
 
         Raises CorpusError, naming the file, where it is not what was written.
         """
         length = self.bytes_of(split)
         ends = self.document_ends(split)
-        start = int(ends[first - 1]) if first else 0
+        numbers = np.arange(first, len(ends), every)
         with self.path(split).open("rb", buffering=1 << 20) as file:
-            file.seek(start)
-            for block in range(first, len(ends), 4096):
-                for end in ends[block : block + 4096].tolist():
+            for block in range(0, len(numbers), 4096):
+                own = numbers[block : block + 4096]
+                starts = np.where(own > 0, ends[own - 1], np.uint64(0)).tolist()
+                for start, end in zip(starts, ends[own].tolist(), strict=True):
                     if not start < end <= length:  # checked before memory is taken for it
                         raise _damaged(self.folder / self._of(split).ends, _(CHANGED))
+                    if start != file.tell():
+                        file.seek(start)
                     yield self._decode(split, file.read(end - start))
-                    start = end
 
     def text(self, split: str) -> str:
         """The whole text of a split, in memory."""
@@ -154,18 +157,23 @@ class Corpus:
         A gigabyte takes a second. Raises CorpusError, naming the first file that has changed.
         """
         for metadata in self.metadata.values():
-            for name, digest in metadata.sha256.items():
-                path = self.folder / name
-                try:
-                    whole = sha256_file(path) == digest
-                except OSError as error:
-                    raise CorpusError(
-                        _("{path}: it cannot be read: {strerror}").format(
-                            path=path, strerror=error.strerror
-                        )
-                    ) from None
-                if not whole:
-                    raise _damaged(path, _(CHANGED))
+            for name in metadata.sha256:
+                self.verify_file(name)
+
+    def verify_file(self, name: str) -> None:
+        """`verify` one of the staged files."""
+        path = self.folder / name
+        digests = {known.sha256[name] for known in self.metadata.values() if name in known.sha256}
+        try:
+            whole = digests == {sha256_file(path)}
+        except OSError as error:
+            raise CorpusError(
+                _("{path}: it cannot be read: {strerror}").format(
+                    path=path, strerror=error.strerror
+                )
+            ) from None
+        if not whole:
+            raise _damaged(path, _(CHANGED))
 
     def _decode(self, split: str, encoded: bytes) -> str:
         try:
