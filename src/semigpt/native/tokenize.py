@@ -79,7 +79,7 @@ class Encoder:
             raise MemoryError(_("no memory left for an encoder's tables"))
 
     def __call__(self, text: str) -> NDArray[np.uint32]:
-        """The ids of a text without lone surrogates: 1-D."""
+        """The ids of a text: 1-D. Raises UnicodeEncodeError for one with lone surrogates."""
         utf8 = text.encode()
         ids = np.empty(len(utf8), np.uint32)
         count = self._library.semigpt_encode(self._handle, utf8, len(utf8), ids.ctypes.data)
