@@ -77,6 +77,7 @@ class TokenStream:
         self.shards = shards
         self.documents = documents
         self._ends = np.cumsum([len(shard) for shard in shards], dtype=np.int64)
+        self._begins = self._ends - [len(shard) for shard in shards]
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if self.shards else 0
@@ -107,12 +108,24 @@ class TokenStream:
         if len(self.shards) == 1:
             return self.shards[0][places].astype(np.int64)
         out = np.empty(places.shape, dtype=np.int64)
-        shard_of = np.searchsorted(self._ends, places, side="right")
+        edges = places[:, [0, -1]]
+        first, last = np.searchsorted(self._ends, edges, side="right").T
+        inside = (first == last) & (edges[:, 1] - edges[:, 0] == length - 1)
+        for shard in np.unique(first[inside]):
+            rows = np.flatnonzero(inside & (first == shard))
+            out[rows] = self._gather(int(shard), places[rows])
+        across = places[~inside]  # few, so that each of their ids may be looked for
+        found, shard_of = across.copy(), np.searchsorted(self._ends, across, side="right")
         for shard in np.unique(shard_of):
             here = shard_of == shard
-            begin = self._ends[shard - 1] if shard else 0
-            out[here] = self.shards[shard][places[here] - begin]
+            found[here] = self._gather(int(shard), across[here])
+        out[~inside] = found
         return out
+
+    def _gather(self, shard: int, places: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The ids at places of the stream that lie in a shard."""
+        found: np.ndarray[Any, Any] = self.shards[shard][places - self._begins[shard]]
+        return found
 
 
 def _generator(*key: int) -> np.random.Generator:
