@@ -20,6 +20,7 @@ from datetime import timedelta
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from semigpt.adding import SharedMemory, SharedSum, TreeSum
 from semigpt.errors import LostProcessError, SettingsError
 from semigpt.language import _
 
@@ -30,6 +31,7 @@ __all__ = ["ALONE", "Group", "Place", "Processes", "TreeSum", "Turn", "check_lan
 
 PATIENCE = timedelta(minutes=10)  # for a process that has begun
 LONGEST_PREPARATION = timedelta(days=30)
+SMALL = 1 << 12  # numbers, which are sent as fast as they are put into shared memory
 
 
 class Turn(IntEnum):
@@ -39,27 +41,6 @@ class Turn(IntEnum):
     STEP = 1
     EVALUATION = 2
     SAVE = 3  # each its own part of a checkpoint
-
-
-class TreeSum:
-    """The sum of tensors of one shape as a tree of neighbours. It keeps what it is given."""
-
-    def __init__(self) -> None:
-        self._partial: list[tuple[int, Tensor]] = []  # (summands, their sum), the most first
-
-    def add(self, value: Tensor) -> None:
-        count = 1
-        while self._partial and self._partial[-1][0] == count:
-            _, left = self._partial.pop()
-            value, count = left.add_(value), 2 * count
-        self._partial.append((count, value))
-
-    def total(self) -> Tensor:
-        """The sum of all that was added, at least one tensor."""
-        _, total = self._partial.pop()
-        while self._partial:
-            total = self._partial.pop()[1].add_(total)
-        return total
 
 
 class Group:
@@ -105,7 +86,9 @@ class Group:
         """Tell those that still wait that there is nothing to train."""
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of every process's `values` `[P]`, as a tree of neighbours."""
+        """The sum of every process's `values` `[P]`, as a tree of neighbours; in their place where
+        the processes share them evenly.
+        """
         return values
 
     def agree(self, seconds: float, turn: Turn) -> tuple[float, Turn]:
@@ -210,6 +193,9 @@ class Processes(Group):
         super().__init__(place.size)
         self.rank, self.place, self.sharded = place.rank, place, sharded
         self._told, self._ended = 0, False
+        self._workspace: Tensor | None = None
+        self._shared: SharedSum | None = None
+        self._may_share = place.local_size == place.size
         if torch.cuda.is_available():
             if place.local_size > torch.cuda.device_count():
                 raise SettingsError(
@@ -331,26 +317,55 @@ class Processes(Group):
         import torch
         import torch.distributed as dist
 
-        part = -(-len(values) // self.size)
-        sent = values.new_zeros(self.size * part)
-        sent[: len(values)] = values
-        whole = torch.empty_like(sent)
-        total = self.sum_of_parts(sent)
+        if self._shares(values):
+            assert self._shared is not None
+            with self.connected():  # a sum of nothing waits for all
+                return self._shared.add(values, lambda: dist.all_reduce(torch.zeros(1)))
+        padding = -len(values) % self.size
+        shared = torch.cat([values, values.new_zeros(padding)]) if padding else values
+        total = self.sum_of_parts(shared)
         with self.connected():
-            dist.all_gather(list(whole.chunk(self.size)), total)
-        return whole[: len(values)]
+            dist.all_gather(list(shared.chunk(self.size)), total)
+        return shared[: len(values)]
+
+    def _shares(self, values: Tensor) -> bool:
+        """Whether the sum is made in shared memory, which the first sum of many numbers maps."""
+        import torch
+
+        if values.device.type != "cpu" or len(values) < SMALL:
+            return False
+        if self._may_share and self._shared is None:
+            self._may_share = False
+            with contextlib.closing(SharedMemory(2 * self.size * values.nbytes)) as memory:
+                memory.open(self.told("" if self.rank else memory.create()))
+                # The first process has it open until the last one has.
+                if not self.sum(torch.tensor([float(memory.file is None)])).item():
+                    self._shared = SharedSum(self.rank, self.size, values, memory)
+        return self._shared is not None and self._shared.fits(values)
 
     def sum_of_parts(self, sent: Tensor) -> Tensor:
-        """This process's part of the sum of every process's `sent`, which they share evenly."""
-        import torch
+        """This process's part of the sum of every process's `sent`, which they share evenly. It
+        holds until the next sum.
+        """
         import torch.distributed as dist
 
-        received, tree = torch.empty_like(sent), TreeSum()
+        received, tree = self._received(sent), TreeSum()
         with self.connected():
             dist.all_to_all_single(received, sent)
         for each in received.chunk(self.size):
             tree.add(each)
         return tree.total()
+
+    def _received(self, sent: Tensor) -> Tensor:
+        """A place for what comes, kept on a CPU: mapping memory anew takes longer than a sum."""
+        import torch
+
+        if sent.device.type != "cpu":
+            return torch.empty_like(sent)
+        kept = self._workspace
+        if kept is None or kept.dtype != sent.dtype or len(kept) < len(sent):
+            kept = self._workspace = torch.empty_like(sent)
+        return kept[: len(sent)]
 
     def exchange(self, sent: list[Tensor], received: list[int]) -> Tensor:
         """Send each process its part, and receive so many numbers from each, in their order."""

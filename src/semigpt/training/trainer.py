@@ -207,7 +207,9 @@ def _accumulate(
         gradients = [p.grad for p in touched if p.grad is not None]
         if any(gradient.is_sparse for gradient in gradients):
             return _accumulate_rows(loss, step, lanes, distillation_weight, group)
-        summed.add(torch.cat([*(g.flatten() for g in gradients), loss.float().reshape(1)]))
+        flat = [*(g.flatten() for g in gradients), loss.float().reshape(1)]
+        padding = -sum(map(len, flat)) % group.size  # so that they are added in place
+        summed.add(torch.cat([*flat, flat[-1].new_zeros(padding)]))
         for parameter in parameters:
             parameter.grad = None
     total = summed.total() if group.sharded else group.sum(summed.total())
