@@ -105,11 +105,25 @@ class SharedSum:
     def fits(self, values: Tensor) -> bool:
         return values.shape == self._places.shape[2:] and values.dtype == self._places.dtype
 
+    def holds(self, values: Tensor) -> bool:
+        return values.device.type == "cpu" and values.nbytes <= self._places[0, 0].nbytes
+
+    def gather(self, values: Tensor, wait: Callable[[], object]) -> Tensor:
+        """Every process's `values` `[P]`, as `[size, P]`, until the sum after the next."""
+        rows = self._next().view(values.dtype)[:, : len(values)]
+        rows[self._rank] = values
+        wait()
+        return rows
+
+    def _next(self) -> Tensor:
+        place, self._turn = self._places[self._turn], 1 - self._turn
+        return place
+
     def add(self, values: Tensor, wait: Callable[[], object]) -> Tensor:
         """The sum of every process's `values`, in their place; `wait` returns when all have called
         it.
         """
-        place, self._turn = self._places[self._turn], 1 - self._turn
+        place = self._next()
         place[self._rank] = values
         wait()
         tree = TreeSum()

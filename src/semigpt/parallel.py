@@ -91,6 +91,10 @@ class Group:
         """
         return values
 
+    def gather(self, values: Tensor) -> Tensor:
+        """Every process's `values` `[P]`, as `[size, P]`."""
+        return values[None]
+
     def agree(self, seconds: float, turn: Turn) -> tuple[float, Turn]:
         """The first process's clock, and what all do next."""
         return seconds, turn
@@ -319,14 +323,33 @@ class Processes(Group):
 
         if self._shares(values):
             assert self._shared is not None
-            with self.connected():  # a sum of nothing waits for all
-                return self._shared.add(values, lambda: dist.all_reduce(torch.zeros(1)))
+            return self._shared.add(values, self._wait)
         padding = -len(values) % self.size
         shared = torch.cat([values, values.new_zeros(padding)]) if padding else values
         total = self.sum_of_parts(shared)
         with self.connected():
             dist.all_gather(list(shared.chunk(self.size)), total)
         return shared[: len(values)]
+
+    def gather(self, values: Tensor) -> Tensor:
+        import torch
+        import torch.distributed as dist
+
+        if self._shared is not None and self._shared.holds(values):
+            return self._shared.gather(values, self._wait)
+        whole = values.new_empty(self.size, len(values))
+        with self.connected():  # bytes, since not every backend knows every type
+            dist.all_gather(
+                [row.view(torch.uint8) for row in whole], values.contiguous().view(torch.uint8)
+            )
+        return whole
+
+    def _wait(self) -> None:
+        """Until all are here."""
+        import torch
+
+        with self.connected():
+            self._dist.all_reduce(torch.zeros(1))
 
     def _shares(self, values: Tensor) -> bool:
         """Whether the sum is made in shared memory, which the first sum of many numbers maps."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from semigpt.device import pick_precision
+from semigpt.parallel import ALONE, Group
 from semigpt.training.adamw import check_like
 
 __all__ = ["Muon"]
@@ -31,9 +32,14 @@ class Muon:
     STEPS, A, B, C = 5, 3.4445, -4.7750, 2.0315
 
     def __init__(
-        self, parameters: list[nn.Parameter], momentum: float, weight_decay: float
+        self,
+        parameters: list[nn.Parameter],
+        momentum: float,
+        weight_decay: float,
+        replicas: Group = ALONE,
     ) -> None:
-        self.momentum, self.weight_decay = momentum, weight_decay
+        """replicas: processes that hold the same, each of which makes some matrices orthogonal"""
+        self.momentum, self.weight_decay, self._replicas = momentum, weight_decay, replicas
         self.groups: dict[tuple[int, int], list[Tensor]] = {}
         for parameter in parameters:
             self.groups.setdefault((parameter.shape[0], parameter.shape[1]), []).append(parameter)
@@ -49,19 +55,50 @@ class Muon:
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Update every matrix; all must have a gradient."""
-        for shape, group in self.groups.items():
-            updates = self.updates(shape, [cast(Tensor, parameter.grad) for parameter in group])
-            self.move(shape, group, list(updates.to(group[0].dtype).unbind()), learning_rate)
+        directions = [
+            self.directions(shape, [cast(Tensor, parameter.grad) for parameter in group])
+            for shape, group in self.groups.items()
+        ]
+        updates = self._orthogonal_by_replicas(directions)
+        for (shape, group), found in zip(self.groups.items(), updates, strict=True):
+            self.move(shape, group, list(found.to(group[0].dtype).unbind()), learning_rate)
 
     def updates(self, shape: tuple[int, int], gradients: list[Tensor]) -> Tensor:
-        """The directions `[n, R, C]` of the matrices of one shape, orthogonal, from the gradients
-        that the momenta take up.
+        """The `directions`, orthogonal."""
+        return self.orthogonal(self.directions(shape, gradients))
+
+    def _orthogonal_by_replicas(self, stacks: list[Tensor]) -> list[Tensor]:
+        """The `orthogonal` matrices of some stacks. Each replica computes neighbours of each stack,
+        which have the same bits alone and in it.
+        """
+        replicas, size = self._replicas, self._replicas.size
+        if size == 1:
+            return [self.orthogonal(stack_nRC) for stack_nRC in stacks]
+        cuts = [[len(stack) * rank // size for rank in range(size + 1)] for stack in stacks]
+        by_rank = [
+            [stack[slice(*cut[rank : rank + 2])] for cut, stack in zip(cuts, stacks, strict=True)]
+            for rank in range(size)
+        ]
+        lengths = [[part.numel() for part in of_rank] for of_rank in by_rank]
+        own = [self.orthogonal(part).flatten() for part in by_rank[replicas.rank]]
+        padding = max(map(sum, lengths)) - sum(lengths[replicas.rank])
+        rows = replicas.gather(torch.cat([*own, own[0].new_zeros(padding)]))
+        parts = [
+            row[: sum(of_rank)].split(of_rank) for row, of_rank in zip(rows, lengths, strict=True)
+        ]
+        return [
+            torch.cat(pieces).view_as(stack)
+            for stack, pieces in zip(stacks, zip(*parts, strict=True), strict=True)
+        ]
+
+    def directions(self, shape: tuple[int, int], gradients: list[Tensor]) -> Tensor:
+        """The directions `[n, R, C]` of the matrices of one shape, from the gradients that the
+        momenta take up.
         """
         momentum_nRC, update_nRC = self.momenta[shape], self._gradients[shape]
         torch.stack(gradients, out=update_nRC)
         momentum_nRC.lerp_(update_nRC, 1 - self.momentum)
-        update_nRC.lerp_(momentum_nRC, self.momentum)  # Nesterov's
-        return self.orthogonal(update_nRC)
+        return update_nRC.lerp_(momentum_nRC, self.momentum)  # Nesterov's
 
     def move(
         self,

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from semigpt.errors import SettingsError
 from semigpt.language import _
 from semigpt.models.base import LanguageModel
+from semigpt.parallel import ALONE
+from semigpt.parallel import Group as Replicas
 from semigpt.settings import check_choice, check_finite, check_positive
 from semigpt.tensor_file import WriteFile, write_tensors
 from semigpt.training.adamw import AdamW, Group
@@ -135,7 +137,10 @@ class Optimizer:
     first.
     """
 
-    def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:
+    def __init__(
+        self, model: nn.Module, settings: OptimizerSettings, replicas: Replicas = ALONE
+    ) -> None:
+        """replicas: processes that train the same model, and share what each would compute"""
         self.settings = settings
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._table: TableAdamW | None = None
@@ -154,7 +159,7 @@ class Optimizer:
         hidden, *others = grouped(model, settings)
         self._adamw = adamw_of(others, settings)
         if hidden:
-            self._muon = Muon(hidden, settings.momentum, settings.matrix_decay)
+            self._muon = Muon(hidden, settings.momentum, settings.matrix_decay, replicas)
 
     @torch.no_grad()
     def clip_gradients(self) -> Tensor:
