@@ -53,8 +53,9 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "heads_backward": (_i, _i, _i, _i, _f, _p, _p, _p, _p, _p, _p, _p, _p, _f, _i, _p, _p),
     "merge_heads": (_i, _i, _i, _i, _p, _p),
     "split_heads": (_i, _i, _i, _i, _p, _p),
-    "causal_softmax": (_i, _i, _p),
+    "causal_softmax": (_i, _i, _i, _p),
     "causal_softmax_backward": (_i, _i, _p, _p),
+    "losses": (_i, _i, _i, _p, _p, _p),
     "swiglu": (_i, _i, _p, _p),
     "swiglu_backward": (_i, _i, _p, _p, _p),
 }
@@ -238,18 +239,6 @@ class GPTStep:
         self._backward(batch, gate)
         return loss
 
-    @torch.no_grad()
-    def hidden(self, ids_BT: Tensor, added_NC: Tensor | None = None) -> Tensor:
-        """What the output layer reads, `[N, C]`, without dropout; overwritten by the next call.
-
-        added_NC: added to the embeddings
-        """
-        self._work_on(*ids_BT.shape)
-        self._cast_weights()
-        ids_BT = ids_BT.contiguous()
-        self._forward(_Batch(ids_BT, ids_BT, 0.0, 0.0, 0), added_NC)
-        return self._work.normed[-1]
-
     def _work_on(self, B: int, T: int) -> None:
         """Have buffers for batches of this shape."""
         # Asked of the C: its OpenMP need not be PyTorch's, and the number may change between steps.
@@ -295,7 +284,7 @@ class GPTStep:
             *(self._cos.data_ptr(), self._sin.data_ptr(), q.data_ptr()),
         )
         torch.bmm(q, k.transpose(1, 2), out=attention_weights)
-        c.semigpt_causal_softmax(B * H, T, attention_weights.data_ptr())
+        c.semigpt_causal_softmax(B * H, T, T, attention_weights.data_ptr())
         dropped = self._dropout(batch, 3 * layer, attention_weights, work.grad_attention_weights)
         torch.bmm(dropped, v, out=work.head_outputs)
         c.semigpt_merge_heads(
