@@ -22,7 +22,7 @@ from semigpt.corpus.corpus import Corpus
 from semigpt.corpus.spec import located, parse_spec
 from semigpt.corpus.staging import StagingProgress, stage
 from semigpt.dataset import Dataset, TokenizingProgress, block_starts, tokenize
-from semigpt.device import pick_precision
+from semigpt.device import pick_device, pick_precision
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.evaluation.baselines import COUNTED_TOKENS
 from semigpt.evaluation.counting import describe
@@ -32,11 +32,13 @@ from semigpt.huggingface.open import open_tokenizer
 from semigpt.language import _
 from semigpt.law import Learner, expected_bits, law_error
 from semigpt.measuring import Measurement, Text, measure
+from semigpt.models import LATER_SOURCES
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.models.lora import adapt
 from semigpt.models.memory import MemoryGPT
 from semigpt.native import ngrams as native_ngrams
+from semigpt.native.ahead import compile_ahead
 from semigpt.ngrams.counts import Counts
 from semigpt.parallel import ALONE, Group
 from semigpt.run_folder import RunFolder
@@ -108,6 +110,8 @@ def prepare(
         with timed("choosing"):
             best, *_others = ways_to_train(recipe, corpus, processes=processes)
             recipe = recipe.with_choice(best)
+    if run is None and pick_device(recipe.machine.device).type == "cpu":
+        compile_ahead(*LATER_SOURCES.get(recipe.kind, ()))
     yield Preparing(_("learning a tokenizer"), None)
     with timed("learning a tokenizer"):
         if recipe.start.folder is None:
@@ -146,6 +150,7 @@ def ways_to_train(
     """
     training, left = recipe.training, recipe.open_choices(corpus.characters("train"))
     minutes = minutes or training.minutes
+    text = describe(corpus)  # before the speed, which waits for what is being compiled
     speed = None if minutes is None else measured_speed(recipe.machine)
     models = {size: recipe.of_size(size).model for size in left.shapes}
 
@@ -160,7 +165,7 @@ def ways_to_train(
 
     from_scratch = recipe.start.folder is None  # the law was fitted to such runs
     may_end_early = from_scratch and training.minutes is not None and recipe.within_law
-    return auto.candidates(describe(corpus), left, fitting, may_end_early=may_end_early)
+    return auto.candidates(text, left, fitting, may_end_early=may_end_early)
 
 
 def text_of(run: RunFolder, spec: str) -> str:
