@@ -62,8 +62,9 @@ TEACHER_ORDER = 5
 TAUGHT_TOKENS = 2_000_000_000
 TOKENIZER_CHARACTERS = 6_000_000  # of a training split, from which a tokenizer is learnt
 COMPILE_SECONDS = 60
-STARTED_READINGS = 3.0  # of a text, by a run that begins from the starter
-STARTED_GAIN = 0.15  # bits, from which the starter is taken
+# Readings of a text by a run that begins from the starter: without counts of it, and with.
+STARTED_READINGS = (3.0, 2.0)
+STARTED_GAIN = 0.12  # bits, from which the starter is taken
 LEARNT_WELL = 2.5  # bits per character
 STARTED_RATE = 0.3  # of the usual rates, for a run that begins from a trained model
 EVALUATIONS, EVALUATION_FRACTION = 10, 0.05
@@ -104,8 +105,8 @@ class Candidate:
     dropout: float
     weight_decay: float
     taught: bool
-    tokens: int  # read in all
-    early: bool  # fewer than would fit: more readings would only hurt
+    tokens: int  # read in all; at most, where it may end early
+    early: bool  # of its own accord, before its time: more readings would only hurt
     expected: float
     start: str | None = None  # the model that it begins from
 
@@ -186,14 +187,18 @@ def started(
 ) -> Candidate:
     """The way to train of a run that begins from the starter, of `most` tokens.
 
-    It ends after STARTED_READINGS of the text at the latest, where it may: it has no dropout, and
+    It ends after a few readings of the text at the latest, where it may: it has no dropout, and
     soon learns a text by heart.
     """
-    tokens = most
-    if may_end_early:
-        tokens = min(most, STARTED_READINGS * text.characters * known.per_character)
-    expected = started_law.expected_bits(text, known, tokens, has_counts=has_counts)
-    return replace(way, tokens=int(tokens), early=tokens < most, expected=expected, start="starter")
+    longest = STARTED_READINGS[has_counts] * text.characters * known.per_character
+    tokens = min(most, longest) if may_end_early else most
+    return replace(
+        way,
+        tokens=int(longest if may_end_early else most),
+        early=may_end_early,
+        expected=started_law.expected_bits(text, known, tokens, has_counts=has_counts),
+        start="starter",
+    )
 
 
 def starter_may_help(way: Candidate) -> bool:

@@ -282,8 +282,7 @@ class Recipe:
     def _asked_tables(self) -> dict[str, dict[str, Any]]:
         """The tables without what was not asked for."""
         tables = self.tables()
-        for name in self.defaulted:
-            table, key = name.split(".")
+        for table, key in (name.split(".") for name in self.defaulted):
             tables.get(table, {}).pop(key, None)
         return tables
 

@@ -3,9 +3,8 @@ the text and what it reads of it.
 
 As in `semigpt.law` a net knows about as much as counting does after a number of characters. Before
 it reads any of a text, that number is measured: where counting reaches the starter's own bits. Each
-character that it reads then adds a fraction of one, a smaller fraction the less the starter knew of
-such text, and the deeper the text is. The few coefficients, in started_law.toml, are fitted by
-benchmarks/started_fit.py.
+character that it reads then adds a fraction of one, a larger fraction of a text that it knew. The
+coefficients, in started_law.toml, are fitted by benchmarks/started_fit.py.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from semigpt.law import Text
 
 __all__ = ["Known", "coefficients", "counted_worth", "expected_bits"]
 
-MIDDLE = 13.0  # doublings: what the starter knew of the texts that the law was fitted to
+STRANGE = 12.0  # doublings: of a text of which it knows less, how much less makes no difference
 MOST_DOUBLINGS = 30.0
 
 
@@ -66,7 +65,7 @@ def expected_bits(
     readings = law.effective_readings(characters / text.characters, by["repeats"])
     before = counted_worth(text, known.bits)
     # A character that is read is worth one that is counted at most.
-    learning = min(by["learning"] + by["related"] * (before - MIDDLE) - by["depth"] * text.depth, 0)
+    learning = min(by["learning"] + by["related"] * max(before - STRANGE, 0.0), 0.0)
     counted = math.pow(2, before) + readings * text.characters * math.pow(2, learning)
     if has_counts:
         counted += by["counts"] * text.characters
