@@ -174,10 +174,10 @@ def test_what_it_knows_is_measured_once(korean: Corpus, monkeypatch: pytest.Monk
     assert known_of(korean) == known
 
 
-def test_a_run_says_why_and_keeps_it(korean: Corpus, tmp_path: Path) -> None:
+def test_a_run_says_why_and_keeps_it(news: Corpus, tmp_path: Path) -> None:
     run = tmp_path / "run"
     tables: dict[str, dict[str, Any]] = {
-        "data": {"spec": korean.spec},
+        "data": {"spec": news.spec},
         "training": {"steps": 2, "batch_size": 1, "eval_blocks": 4},
         "machine": {"backend": "plain"},
         "sample": {"max_new_tokens": 0},
