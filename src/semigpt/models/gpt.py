@@ -43,6 +43,7 @@ from semigpt.models.layers import (
     rotate,
 )
 from semigpt.models.loss import chunked_loss, token_loss
+from semigpt.native.gpt_weights import SampledRows
 from semigpt.settings import check_positive
 from semigpt.sizes import size_tables
 
@@ -347,12 +348,16 @@ class GPT(LanguageModel):
         *,
         run_block: RunBlock = run_plainly,
         keep_logits: bool = True,
+        rows: SampledRows | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """As `LanguageModel.forward`. Without `keep_logits` they are computed in chunks for the
-        loss alone, and an empty tensor stands for them.
+        loss alone, and an empty tensor stands for them. With `rows` they are those of the sample,
+        without a loss.
         """
         self.check_context(inputs_BT)
         hidden_BTC = self._hidden(self._embedded(inputs_BT, None), run_block)
+        if rows is not None:
+            return rows.logits(hidden_BTC, self.lm_head.weight), None
         if targets_BT is not None and not keep_logits:
             weight_VC, V = self.lm_head.weight, self.settings.vocab_size
             return hidden_BTC.new_empty(0), chunked_loss(hidden_BTC, weight_VC, targets_BT, V)
