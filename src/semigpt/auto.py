@@ -33,6 +33,7 @@ __all__ = [
     "compiles",
     "documents_step",
     "evaluations",
+    "output_rows",
     "sizes",
     "started",
     "started_rate",
@@ -42,7 +43,15 @@ __all__ = [
 ]
 
 Choice = Literal[
-    "size", "tokenizer", "batch_size", "teacher", "dropout", "weight_decay", "compile", "start"
+    "size",
+    "tokenizer",
+    "batch_size",
+    "teacher",
+    "dropout",
+    "weight_decay",
+    "compile",
+    "output_sample",
+    "start",
 ]
 
 # Characters of training text from which a size is a candidate: the law has no runs of it on less.
@@ -67,6 +76,7 @@ STARTED_READINGS = (3.0, 2.0)
 STARTED_GAIN = 0.12  # bits, from which the starter is taken
 LEARNT_WELL = 2.5  # bits per character
 STARTED_RATE = 0.3  # of the usual rates, for a run that begins from a trained model
+DRAWN = 0.18  # of the tokens that are no targets, in a sample of the output layer
 EVALUATIONS, EVALUATION_FRACTION = 10, 0.05
 SAVING_FRACTION, SAVING_PAUSE = 0.02, 30.0
 
@@ -251,6 +261,18 @@ def started_rate(rate: float) -> float:
     from random weights. docs/choices.md#started-rate.
     """
     return STARTED_RATE * rate
+
+
+def output_rows(vocab_size: int, tokens: int, width: int, block_parameters: int) -> int:
+    """How many rows of the output layer a step on so many tokens computes; 0: all of them.
+
+    The distinct targets, and a part of the others, where that layer is half of the net and at least
+    half of it is left out. docs/choices.md#output-layer.
+    """
+    targets = min(3.2 * tokens**0.757, vocab_size)  # of Unigram tokens of film reviews
+    rows = int(targets + DRAWN * (vocab_size - targets))
+    pays = vocab_size * width >= block_parameters and 2 * rows <= vocab_size
+    return rows if pays else 0
 
 
 def compiles(device_type: str, seconds: float) -> bool:

@@ -41,6 +41,7 @@ AUTOMATIC = (
     "tokenizer.kind",
     "tokenizer.vocab_size",
     "training.most_tokens",
+    "training.output_sample",
 )
 # The settings that hold the answers of the law of learning.
 LAW_CHOICES: Mapping[auto.Choice, str] = {

@@ -33,7 +33,7 @@ from semigpt.language import _
 from semigpt.law import Learner, expected_bits, law_error
 from semigpt.measuring import Measurement, Text, measure
 from semigpt.models import LATER_SOURCES
-from semigpt.models.base import LanguageModel
+from semigpt.models.base import LanguageModel, ModelSettings
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.models.lora import adapt
 from semigpt.models.memory import MemoryGPT
@@ -50,6 +50,7 @@ from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import Forecast, forecast_run
+from semigpt.training.output_sample import OutputSampler
 from semigpt.training.speed import corrected, measured_speed
 from semigpt.training.step import make_step
 
@@ -61,6 +62,7 @@ __all__ = [
     "prepare",
     "prepare_tokenizer",
     "rehearse",
+    "sampler_of",
     "text_of",
     "ways_to_train",
 ]
@@ -123,6 +125,9 @@ def prepare(
         else:
             tokenizer = open_tokenizer(recipe.start.model_folder)
     recipe = recipe.for_tokenizer(tokenizer)
+    if run is None:
+        rows = output_sample(recipe, recipe.model, recipe.training.batch_size)
+        recipe = replace(recipe, training=replace(recipe.training, output_sample=rows))
     with timed("writing tokens"):
         dataset = yield from _until_stopped(
             tokenize(corpus, tokenizer, verified=verified), _writing, stop
@@ -162,7 +167,8 @@ def ways_to_train(
             return training.tokens or (training.steps or 0) * tokens_per_step
         model: Any = replace(models[size], vocab_size=vocab_size)
         seconds = 60 * minutes * (1 - auto.EVALUATION_FRACTION)
-        step = speed.seconds(model, -(-batch_size // processes))
+        rows = output_sample(recipe, model, batch_size)
+        step = speed.seconds(model, -(-batch_size // processes), rows)
         return max(seconds / step, 1.0) * tokens_per_step
 
     timed = training.minutes is not None
@@ -192,6 +198,37 @@ def starter_knows(recipe: Recipe, corpus: Corpus) -> Known | None:
     start = recipe.start
     within = start.folder == STARTER and start.lora is None and "start" in recipe.rung.auto
     return known_of(corpus) if within else None
+
+
+def output_sample(recipe: Recipe, model: ModelSettings, batch_size: int) -> int:
+    """How many rows of the output layer a step of the recipe computes, with this model and batch
+    size in the place of its own; 0 for all of them.
+    """
+    training, machine = recipe.training, recipe.machine
+    if "training.output_sample" not in recipe.defaulted:
+        return training.output_sample
+    device, scratch = pick_device(machine.device), recipe.start.folder is None
+    # Where it was measured.
+    if not (
+        isinstance(model, GPTSettings)
+        and "output_sample" in recipe.rung.auto
+        and recipe.within_law
+        and (device.type, machine.backend) in (("cpu", "auto"), ("cpu", "native"))
+        and pick_precision(device, machine.precision) == torch.float32
+        and scratch
+    ):
+        return 0
+    tokens = batch_size // training.gradient_accumulation * model.context_length
+    blocks = replace(model, vocab_size=0).parameter_count
+    return auto.output_rows(model.vocab_size, tokens, model.width, blocks)
+
+
+def sampler_of(recipe: Recipe, dataset: Dataset) -> OutputSampler | None:
+    """What draws the rows of the output layer; None where each step computes all of them."""
+    rows = recipe.training.output_sample
+    if not rows:
+        return None
+    return OutputSampler.of(rows, dataset.stream("train"), dataset.vocab_size)
 
 
 def text_of(run: RunFolder, spec: str) -> str:
@@ -373,7 +410,8 @@ def rehearse(
             )
 
         model = fresh_model(tried, device, counts)
-        step = make_step(model, tried.machine, teacher)
+        sampler = sampler_of(tried, text.dataset)
+        step = make_step(model, tried.machine, teacher, sampler=sampler)
         return forecast_run(
             *(model, step, text.dataset, tried.optimizer, tried.training, evaluate, teacher),
             group=group.rehearsal(),
@@ -412,7 +450,7 @@ def with_outlook(
     own_batch = -(-training.batch_size // processes)
     timed_by_clock = training.minutes is not None and recipe.machine.compile is not True
     if timed_by_clock and isinstance(model, GPTSettings) and recipe.start.lora is None:
-        kept = measured_speed(recipe.machine).seconds(model, own_batch)
+        kept = measured_speed(recipe.machine).seconds(model, own_batch, training.output_sample)
         corrected(recipe.machine, kept, forecast.seconds_per_step)
     corpus, tokens = text.corpus, forecast.steps * training.batch_size * model.context_length
     known, from_nothing = starter_knows(recipe, corpus), None

@@ -8,7 +8,8 @@ Nothing here knows a model: a step takes weights and plain sizes. `semigpt.train
 collects them from `semigpt.models.gpt`, which with autograd is the oracle (tests/test_gpt_step.py).
 
 Shapes: B sequences, T positions, N = B * T, C width, H heads, D head width, A = H * D, F hidden
-width, L layers, V vocabulary, S sampled rows of the output layer; E experts of a mixture, X = E - 1 of them without the net.
+width, L layers, V vocabulary, S sampled rows of the output layer; E experts of a mixture, X = E - 1
+of them without the net.
 """
 
 from __future__ import annotations
@@ -297,7 +298,8 @@ class GPTStep:
         mixed: tuple[Any, ...] = (None, None, 0.0)
         if mixture is not None and gate is not None:
             mixed = gate.net_N.data_ptr(), gate.others_N.data_ptr(), mixture.own_loss
-        V, targets, sample = self.shape.vocab_size, batch.targets_BT, (None, None)
+        V, targets = self.shape.vocab_size, batch.targets_BT
+        sample: tuple[int | None, int | None] = (None, None)
         if output.rows is not None:
             V, targets = len(output.rows.ids_S), output.rows.places(targets)
             sample = output.rows.ids_S.data_ptr(), output.rows.weight_S.data_ptr()

@@ -230,7 +230,8 @@ class _AutogradStep:
             return loss, loss + model.settings.own_loss * own
         if isinstance(model, GPT):
             # What a teacher says of every position is as large as the logits.
-            if rows is None and teacher_BTV is None and too_large(inputs_BT.numel(), model.settings.vocab_size):
+            whole = rows is None and teacher_BTV is None
+            if whole and too_large(inputs_BT.numel(), model.settings.vocab_size):
                 _, loss = model(inputs_BT, targets_BT, run_block=self._run_block, keep_logits=False)
                 return loss, loss
             logits_BTV, _ = model(inputs_BT, run_block=self._run_block, rows=rows)
