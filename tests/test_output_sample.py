@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from conftest import machine, small_model
+from semigpt import auto
+from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.native.compiler import NativeUnavailableError
 from semigpt.native.gpt_step import library
+from semigpt.native.gpt_weights import SampledRows
 from semigpt.ngrams.counts import Counts
+from semigpt.preparation import output_sample
+from semigpt.recipe import Recipe, Stepped, train
+from semigpt.run_folder import RunFolder
+from semigpt.studies.crash_test import compared_files, small_tables
 from semigpt.training.distillation import Teacher
 from semigpt.training.output_sample import OutputSampler
+from semigpt.training.sharding import check_sharded
 from semigpt.training.step import make_step
 
 V, ROWS = 500, 128
@@ -57,7 +68,7 @@ def test_every_token_is_drawn_as_often_as_its_weight_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sampler, (_, targets_BT) = OutputSampler(ROWS, FREQUENCY_V), batch()
-    stands_for_V, draws = torch.zeros(V, dtype=torch.float64), 2000
+    stands_for_V, draws = torch.zeros(V, dtype=torch.float64), 500
     for draw in range(draws):
         start = torch.tensor((draw + 0.5) / draws, dtype=torch.float64)
         monkeypatch.setattr(torch, "rand", lambda *_, start=start, **__: start)
@@ -67,18 +78,18 @@ def test_every_token_is_drawn_as_often_as_its_weight_says(
         assert torch.equal(rows.ids_S[rows.places(targets_BT)], targets_BT)
         assert (rows.weight_S[rows.places(targets_BT)] == 1).all()
         stands_for_V[rows.ids_S] += rows.weight_S / draws
-    torch.testing.assert_close(stands_for_V, torch.ones_like(stands_for_V), rtol=0, atol=0.03)
+    torch.testing.assert_close(stands_for_V, torch.ones_like(stands_for_V), rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize("taught", [False, True])
 def test_the_mean_gradient_is_near_that_of_the_whole_layer(taught: bool, counts: Counts) -> None:
     made, teacher = model(), counts if taught else None
     loss, whole = learn(made, "auto", 0, V, teacher)
-    found = [learn(made, "auto", seed, ROWS, teacher) for seed in range(300)]
+    found = [learn(made, "auto", seed, ROWS, teacher) for seed in range(100)]
     assert abs(torch.stack([sampled for sampled, _ in found]).mean() - loss) < 0.02
     for name, gradient in whole.items():
         mean = torch.stack([gradients[name] for _, gradients in found]).mean(dim=0)
-        assert (mean - gradient).norm() < 0.1 * gradient.norm(), name
+        assert (mean - gradient).norm() < 0.15 * gradient.norm(), name
 
 
 @pytest.mark.parametrize("taught", [False, True])
@@ -106,3 +117,71 @@ def test_outside_training_the_whole_layer_is_computed() -> None:
 def test_other_rungs_are_refused(rung: str) -> None:
     with pytest.raises(SettingsError, match=r"output_sample is of a gpt on a CPU"):
         make_step(small_model(rung), machine(), sampler=OutputSampler(64, FREQUENCY_V))
+
+
+def test_a_sharded_model_has_it_whole() -> None:
+    plain = MachineSettings(backend="plain")
+    check_sharded(plain)
+    with pytest.raises(SettingsError, match=r"output layer is not sampled"):
+        check_sharded(plain, output_sample=64)
+
+
+def test_a_run_that_was_left_resumes_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, drawn = OutputSampler.draw, []
+
+    def counted(self: OutputSampler, targets_BT: Tensor) -> SampledRows | None:
+        drawn.append(draw(self, targets_BT))
+        return drawn[-1]
+
+    monkeypatch.setattr(OutputSampler, "draw", counted)
+    recipe = Recipe.from_tables(small_tables("gpt", steps=8, save_every=3, output_sample=64))
+    list(train(recipe, tmp_path / "whole"))
+    for event in train(recipe, tmp_path / "left"):
+        if isinstance(event, Stepped) and event.report.step == 5:
+            break
+    list(train(recipe, tmp_path / "left"))
+    whole, left = compared_files(tmp_path / "whole"), compared_files(tmp_path / "left")
+    assert [name for name in whole if whole[name] != left[name]] == []
+    assert len(drawn) > 8 + 8
+    assert all(rows is not None for rows in drawn)
+
+
+def test_a_run_from_before_there_was_a_choice_keeps_the_whole_layer(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", tables := small_tables("gpt", steps=8))
+    run.unlock()
+    assert "output_sample" not in tables["training"]
+    saved = Recipe.from_tables(run.config())
+    assert Recipe.from_tables(tables).resumed_from(saved, run.path).training.output_sample == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows"),
+    [
+        ({}, 2585),
+        ({"training": {"output_sample": 0}}, 0),
+        ({"machine": {"backend": "plain"}}, 0),
+        ({"machine": {"precision": "bfloat16"}}, 0),
+        ({"model": {"size": "small"}}, 0),
+        ({"model": {"kind": "memory"}}, 0),
+    ],
+)
+def test_it_is_chosen_where_it_was_measured(
+    changes: dict[str, dict[str, object]], rows: int
+) -> None:
+    machine = {"device": "cpu", "precision": "float32", **changes.get("machine", {})}
+    recipe = Recipe.from_tables({**changes, "machine": machine})
+    model = replace(recipe.model, vocab_size=8000)
+    assert output_sample(recipe, model, 24) == rows
+    assert output_sample(recipe, replace(model, vocab_size=3000), 24) == 0
+
+
+def test_a_batch_with_many_targets_has_more_rows() -> None:
+    assert auto.output_rows(8000, 24 * 128, 128, 850_000) == 2587
+    assert auto.output_rows(8000, 200 * 128, 128, 850_000) == 0
+    targets_BT = torch.arange(200).view(2, 100)
+    rows = OutputSampler(ROWS, FREQUENCY_V).draw(targets_BT)
+    assert rows is not None
+    assert len(rows.ids_S) == 256
+    assert OutputSampler(ROWS, FREQUENCY_V).draw(torch.arange(V).view(2, -1)) is None

@@ -33,8 +33,8 @@ from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import BPETokenizer, train_tokenizer
 from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import planned
-from semigpt.training.settings import TrainingSettings
 from semigpt.training.output_sample import OutputSampler
+from semigpt.training.settings import TrainingSettings
 from semigpt.training.step import Step, make_step
 
 QUICK = {

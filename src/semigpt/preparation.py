@@ -161,20 +161,27 @@ def ways_to_train(
     speed = None if minutes is None else measured_speed(recipe.machine)
     models = {size: recipe.of_size(size).model for size in left.shapes}
 
+    def sampled(size: auto.Size, vocab_size: int, batch_size: int) -> int:
+        return output_sample(recipe, replace(models[size], vocab_size=vocab_size), batch_size)
+
     def fitting(size: auto.Size, vocab_size: int, batch_size: int) -> float:
         tokens_per_step = batch_size * left.shapes[size].context_length
         if speed is None or minutes is None:
             return training.tokens or (training.steps or 0) * tokens_per_step
         model: Any = replace(models[size], vocab_size=vocab_size)
         seconds = 60 * minutes * (1 - auto.EVALUATION_FRACTION)
-        rows = output_sample(recipe, model, batch_size)
+        rows = sampled(size, vocab_size, batch_size)
         step = speed.seconds(model, -(-batch_size // processes), rows)
         return max(seconds / step, 1.0) * tokens_per_step
 
     timed = training.minutes is not None
     from_scratch = recipe.start.folder is None  # the law was fitted to such runs
     may_end_early = from_scratch and timed and recipe.within_law
-    ways = auto.candidates(text, left, fitting, may_end_early=may_end_early)
+    ways = auto.candidates(
+        *(text, left, fitting),
+        may_end_early=may_end_early,
+        sampled=lambda *way: sampled(*way) > 0,
+    )
     if not from_scratch:
         known = starter_knows(recipe, corpus)
         if known is None:
@@ -491,4 +498,5 @@ def learner_of(recipe: Recipe, text: Text) -> Learner:
         dropout=float(getattr(model, "dropout", 0.0)),
         weight_decay=recipe.optimizer.weight_decay or 0.0,
         taught=has_teacher(recipe),
+        sampled=recipe.training.output_sample > 0,
     )
