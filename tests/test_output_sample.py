@@ -178,7 +178,7 @@ def test_it_is_chosen_where_it_was_measured(
 
 
 def test_a_batch_with_many_targets_has_more_rows() -> None:
-    assert auto.output_rows(8000, 24 * 128, 128, 850_000) == 2587
+    assert auto.output_rows(8000, 24 * 128, 128, 850_000) == 2585
     assert auto.output_rows(8000, 200 * 128, 128, 850_000) == 0
     targets_BT = torch.arange(200).view(2, 100)
     rows = OutputSampler(ROWS, FREQUENCY_V).draw(targets_BT)
