@@ -161,6 +161,8 @@ def test_a_run_from_before_there_was_a_choice_keeps_the_whole_layer(tmp_path: Pa
     [
         ({}, 2585),
         ({"training": {"output_sample": 0}}, 0),
+        ({"training": {"steps": 100}}, 0),
+        ({"training": {"minutes": 5, "most_tokens": 10**6}}, 0),
         ({"machine": {"backend": "plain"}}, 0),
         ({"machine": {"precision": "bfloat16"}}, 0),
         ({"model": {"size": "small"}}, 0),

@@ -214,10 +214,13 @@ def output_sample(recipe: Recipe, model: ModelSettings, batch_size: int) -> int:
     training, machine = recipe.training, recipe.machine
     if "training.output_sample" not in recipe.defaulted:
         return training.output_sample
+    # It costs bits at equal steps, and gains where the clock leaves no time for more of them.
+    hurries = training.minutes is not None and training.most_tokens is None
     device, scratch = pick_device(machine.device), recipe.start.folder is None
     # Where it was measured.
     if not (
         isinstance(model, GPTSettings)
+        and hurries
         and "output_sample" in recipe.rung.auto
         and recipe.within_law
         and (device.type, machine.backend) in (("cpu", "auto"), ("cpu", "native"))

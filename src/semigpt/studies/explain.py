@@ -234,7 +234,7 @@ def precision_choice(model: GPT, trial: Trial) -> Choice:
 def output_choice(trial: Trial) -> Choice:
     rows, tokens = trial.recipe.training.output_sample, trial.recipe.model.vocab_size
     chosen = _("all of {tokens:,} rows in a step").format(tokens=tokens)
-    why = _("a sample pays on a CPU where that layer is half of the net")
+    why = _("a sample pays by the clock, on a CPU, where that layer is half of the net")
     if rows:
         chosen = _("a sample of {rows:,} of {tokens:,} rows in a step").format(
             rows=rows, tokens=tokens
