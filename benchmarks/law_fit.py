@@ -28,7 +28,7 @@ import numpy as np
 from semigpt import auto
 from semigpt.config import Recipe, shape_of
 from semigpt.law import Learner, Text, expected_bits
-from semigpt.preparation import output_sample
+from semigpt.output_layer import output_sample
 from semigpt.training.speed import Speed
 
 HERE = Path(__file__).parent

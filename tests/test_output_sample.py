@@ -19,7 +19,7 @@ from semigpt.native.compiler import NativeUnavailableError
 from semigpt.native.gpt_step import library
 from semigpt.native.gpt_weights import SampledRows
 from semigpt.ngrams.counts import Counts
-from semigpt.preparation import output_sample
+from semigpt.output_layer import output_sample
 from semigpt.recipe import Recipe, Stepped, train
 from semigpt.run_folder import RunFolder
 from semigpt.studies.crash_test import compared_files, small_tables

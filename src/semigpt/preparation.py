@@ -33,13 +33,14 @@ from semigpt.language import _
 from semigpt.law import Learner, expected_bits, law_error
 from semigpt.measuring import Measurement, Text, measure
 from semigpt.models import LATER_SOURCES
-from semigpt.models.base import LanguageModel, ModelSettings
+from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.models.lora import adapt
 from semigpt.models.memory import MemoryGPT
 from semigpt.native import ngrams as native_ngrams
 from semigpt.native.ahead import compile_ahead
 from semigpt.ngrams.counts import Counts
+from semigpt.output_layer import output_sample, sampler_of
 from semigpt.parallel import ALONE, Group
 from semigpt.run_folder import RunFolder
 from semigpt.stages import stage as timed
@@ -50,7 +51,6 @@ from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import Forecast, forecast_run
-from semigpt.training.output_sample import OutputSampler
 from semigpt.training.speed import corrected, measured_speed
 from semigpt.training.step import make_step
 
@@ -62,7 +62,6 @@ __all__ = [
     "prepare",
     "prepare_tokenizer",
     "rehearse",
-    "sampler_of",
     "text_of",
     "ways_to_train",
 ]
@@ -205,40 +204,6 @@ def starter_knows(recipe: Recipe, corpus: Corpus) -> Known | None:
     start = recipe.start
     within = start.folder == STARTER and start.lora is None and "start" in recipe.rung.auto
     return known_of(corpus) if within else None
-
-
-def output_sample(recipe: Recipe, model: ModelSettings, batch_size: int) -> int:
-    """How many rows of the output layer a step of the recipe computes, with this model and batch
-    size in the place of its own; 0 for all of them.
-    """
-    training, machine = recipe.training, recipe.machine
-    if "training.output_sample" not in recipe.defaulted:
-        return training.output_sample
-    # It costs bits at equal steps, and gains where the clock leaves no time for more of them.
-    hurries = training.minutes is not None and training.most_tokens is None
-    device, scratch = pick_device(machine.device), recipe.start.folder is None
-    # Where it was measured.
-    if not (
-        isinstance(model, GPTSettings)
-        and hurries
-        and "output_sample" in recipe.rung.auto
-        and recipe.within_law
-        and (device.type, machine.backend) in (("cpu", "auto"), ("cpu", "native"))
-        and pick_precision(device, machine.precision) == torch.float32
-        and scratch
-    ):
-        return 0
-    tokens = batch_size // training.gradient_accumulation * model.context_length
-    blocks = replace(model, vocab_size=0).parameter_count
-    return auto.output_rows(model.vocab_size, tokens, model.width, blocks)
-
-
-def sampler_of(recipe: Recipe, dataset: Dataset) -> OutputSampler | None:
-    """What draws the rows of the output layer; None where each step computes all of them."""
-    rows = recipe.training.output_sample
-    if not rows:
-        return None
-    return OutputSampler.of(rows, dataset.stream("train"), dataset.vocab_size)
 
 
 def text_of(run: RunFolder, spec: str) -> str:

@@ -24,6 +24,7 @@ from semigpt.huggingface.open import open_run
 from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.ngrams.counts import Counts
+from semigpt.output_layer import sampler_of
 from semigpt.parallel import ALONE, Group, Processes
 from semigpt.preparation import (
     Preparing,
@@ -31,7 +32,6 @@ from semigpt.preparation import (
     fresh_model,
     prepare,
     rehearse,
-    sampler_of,
 )
 from semigpt.restoring import progress_of, restore
 from semigpt.resuming import resumed_recipe

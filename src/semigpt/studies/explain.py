@@ -30,12 +30,12 @@ from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.ngrams.counts import Counts
+from semigpt.output_layer import sampler_of
 from semigpt.preparation import (
     counted,
     fresh_model,
     has_teacher,
     prepare,
-    sampler_of,
     ways_to_train,
 )
 from semigpt.storage import run_to_end
