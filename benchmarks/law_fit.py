@@ -28,6 +28,7 @@ import numpy as np
 from semigpt import auto
 from semigpt.config import Recipe, shape_of
 from semigpt.law import Learner, Text, expected_bits
+from semigpt.output_layer import output_sample
 from semigpt.training.speed import Speed
 
 HERE = Path(__file__).parent
@@ -292,17 +293,27 @@ def matrix() -> None:
         for machine, times in MACHINES.items():
             cells = []
             for minutes in MINUTES:
-                recipe = Recipe.from_tables({"training": {"minutes": minutes}})
+                cpu = {"device": "cpu", "precision": "float32"}
+                recipe = Recipe.from_tables({"training": {"minutes": minutes}, "machine": cpu})
                 left = recipe.open_choices(text.characters)
                 speed = Speed(0.0, 1 / (E_GIGAFLOPS * times))
                 models = {size: recipe.of_size(size).model for size in left.shapes}
 
+                def sampled(size: auto.Size, vocab_size: int, batch_size: int) -> int:
+                    model = replace(models[size], vocab_size=vocab_size)  # noqa: B023
+                    return output_sample(recipe, model, batch_size)  # noqa: B023
+
                 def fitting(size: auto.Size, vocab_size: int, batch_size: int) -> float:
                     model: Any = replace(models[size], vocab_size=vocab_size)  # noqa: B023
-                    steps = 57 * minutes / speed.seconds(model, batch_size)  # noqa: B023
+                    rows = sampled(size, vocab_size, batch_size)
+                    steps = 57 * minutes / speed.seconds(model, batch_size, rows)  # noqa: B023
                     return max(steps, 1.0) * batch_size * model.context_length
 
-                way = auto.candidates(text, left, fitting, may_end_early=True)[0]
+                way, *_ = auto.candidates(
+                    *(text, left, fitting),
+                    may_end_early=True,
+                    sampled=lambda *asked: sampled(*asked) > 0,
+                )
                 cells.append(f"{way.expected:.2f}: {short(way)}")
             print(f"| {machine} | " + " | ".join(cells) + " |")
 

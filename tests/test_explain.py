@@ -48,6 +48,7 @@ def test_explain_says_what_and_why_and_trains_nothing(
         "weight decay",
         "candidate",
         "precision",
+        "output layer",
         "backend",
         "threads",
         "allocator",

@@ -33,6 +33,7 @@ from semigpt.run_folder import RunFolder
 from semigpt.tokenizers import BPETokenizer, train_tokenizer
 from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import planned
+from semigpt.training.output_sample import OutputSampler
 from semigpt.training.settings import TrainingSettings
 from semigpt.training.step import Step, make_step
 
@@ -380,7 +381,14 @@ def test_a_run_by_the_clock_is_compiled_where_that_pays(
     """It is kept, and without the compilers that it takes a run goes on after one line."""
     compiled = []
 
-    def make(model: LanguageModel, machine: MachineSettings, teacher: Teacher | None) -> Step:
+    def make(
+        model: LanguageModel,
+        machine: MachineSettings,
+        teacher: Teacher | None,
+        *,
+        sampler: OutputSampler | None,
+    ) -> Step:
+        assert sampler is None
         if machine.compile:
             if not works:
                 raise RuntimeError("no Triton\nlook here:\n…")

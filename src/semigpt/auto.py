@@ -33,6 +33,7 @@ __all__ = [
     "compiles",
     "documents_step",
     "evaluations",
+    "output_rows",
     "sizes",
     "started",
     "started_rate",
@@ -42,7 +43,15 @@ __all__ = [
 ]
 
 Choice = Literal[
-    "size", "tokenizer", "batch_size", "teacher", "dropout", "weight_decay", "compile", "start"
+    "size",
+    "tokenizer",
+    "batch_size",
+    "teacher",
+    "dropout",
+    "weight_decay",
+    "compile",
+    "output_sample",
+    "start",
 ]
 
 # Characters of training text from which a size is a candidate: the law has no runs of it on less.
@@ -67,6 +76,8 @@ STARTED_READINGS = (3.0, 2.0)
 STARTED_GAIN = 0.12  # bits, from which the starter is taken
 LEARNT_WELL = 2.5  # bits per character
 STARTED_RATE = 0.3  # of the usual rates, for a run that begins from a trained model
+SAMPLED_VOCABULARY = 6000  # tokens: the output layer of fewer is always whole
+DRAWN = 0.18  # of the tokens that are no targets, in a sample of the output layer
 EVALUATIONS, EVALUATION_FRACTION = 10, 0.05
 SAVING_FRACTION, SAVING_PAUSE = 0.02, 30.0
 
@@ -117,11 +128,13 @@ def candidates(
     fitting: Callable[[Size, int, int], float],
     *,
     may_end_early: bool,
+    sampled: Callable[[Size, int, int], bool] = lambda *_: False,
 ) -> list[Candidate]:
     """Every way to train that is left open, the one that is expected to end lowest first: the
     smallest model, where several are expected to end alike.
 
     fitting: how many tokens a size with a vocabulary and a batch size reads in the time there is
+    sampled: whether its steps sample the output layer
     """
     found = []
     for size, (kind, vocab_size) in itertools.product(left.shapes, left.tokenizers):
@@ -144,6 +157,7 @@ def candidates(
                     dropout=dropout,
                     weight_decay=decay,
                     taught=taught or left.has_counts,
+                    sampled=sampled(size, rows, batch_size),
                 )
                 expected, tokens = expected_bits(text, learner, most), most
                 if may_end_early:
@@ -251,6 +265,18 @@ def started_rate(rate: float) -> float:
     from random weights. docs/choices.md#started-rate.
     """
     return STARTED_RATE * rate
+
+
+def output_rows(vocab_size: int, tokens: int, width: int, block_parameters: int) -> int:
+    """How many rows of the output layer a step on so many tokens computes; 0: all of them.
+
+    The distinct targets, and a part of the others, where that layer is half of the net and at least
+    half of a large vocabulary is left out. docs/choices.md#output-layer.
+    """
+    targets = min(3.2 * tokens**0.757, vocab_size)  # of Unigram tokens of film reviews
+    rows = int(targets + DRAWN * (vocab_size - targets))
+    half = vocab_size * width >= block_parameters and 2 * rows <= vocab_size
+    return rows if half and vocab_size >= SAMPLED_VOCABULARY else 0
 
 
 def compiles(device_type: str, seconds: float) -> bool:

@@ -32,8 +32,7 @@ from semigpt.training.settings import LENGTHS, LegSettings, More, TrainingSettin
 
 __all__ = ["DataSettings", "Recipe", "SampleSettings", "TokenizerSettings", "shape_of"]
 
-# Settings that an automatic choice of `semigpt.auto` fills in once the text, or the run's length,
-# is known.
+# Settings that an automatic choice of `semigpt.auto` fills in once the text or the length is known.
 AUTOMATIC = (
     "machine.compile",
     "model.dropout",
@@ -41,6 +40,7 @@ AUTOMATIC = (
     "tokenizer.kind",
     "tokenizer.vocab_size",
     "training.most_tokens",
+    "training.output_sample",
 )
 # The settings that hold the answers of the law of learning.
 LAW_CHOICES: Mapping[auto.Choice, str] = {

@@ -26,6 +26,8 @@ UNIGRAM_VOCABULARY = 4000
 STEP_TOKENS = 1536  # of `tiny`: 12 sequences of 128
 MILLION = math.log2(1e6)
 EARLIEST = -2.0  # doublings from a million characters, before which long contexts are not learnt
+# Bits at equal steps, 600 of `tiny`: 3.7471 and 3.7303. docs/choices.md#output-layer.
+SAMPLED_COST = 0.017
 FIRST_DOUBLING = 0.5  # bits, before the first measured point
 
 
@@ -62,6 +64,7 @@ class Learner:
     per_character:    tokens per character
     batch_tokens:     read in a step
     taught:           whether the n-gram counts teach it
+    sampled:          whether a step computes a sample of the output layer
     """
 
     block_parameters: int
@@ -72,6 +75,7 @@ class Learner:
     dropout: float
     weight_decay: float
     taught: bool
+    sampled: bool = False
 
 
 def tokens_per_character(kind: str, vocab_size: int | None, text: Text) -> float:
@@ -122,7 +126,7 @@ def expected_bits(
         misled = by["taught_cost"] * min(readings, 3.0)
     bits = counted_bits(text, worth, by)
     learnt_by_heart = overfitting(text, learner, readings, by) * counted_bits(text, known, by)
-    return bits + learnt_by_heart + misled
+    return bits + learnt_by_heart + misled + SAMPLED_COST * learner.sampled
 
 
 def effective_readings(readings: float, repeats: float) -> float:

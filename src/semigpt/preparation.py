@@ -40,6 +40,7 @@ from semigpt.models.memory import MemoryGPT
 from semigpt.native import ngrams as native_ngrams
 from semigpt.native.ahead import compile_ahead
 from semigpt.ngrams.counts import Counts
+from semigpt.output_layer import output_sample, sampler_of
 from semigpt.parallel import ALONE, Group
 from semigpt.run_folder import RunFolder
 from semigpt.stages import stage as timed
@@ -123,6 +124,9 @@ def prepare(
         else:
             tokenizer = open_tokenizer(recipe.start.model_folder)
     recipe = recipe.for_tokenizer(tokenizer)
+    if run is None:
+        rows = output_sample(recipe, recipe.model, recipe.training.batch_size)
+        recipe = replace(recipe, training=replace(recipe.training, output_sample=rows))
     with timed("writing tokens"):
         dataset = yield from _until_stopped(
             tokenize(corpus, tokenizer, verified=verified), _writing, stop
@@ -156,19 +160,27 @@ def ways_to_train(
     speed = None if minutes is None else measured_speed(recipe.machine)
     models = {size: recipe.of_size(size).model for size in left.shapes}
 
+    def sampled(size: auto.Size, vocab_size: int, batch_size: int) -> int:
+        return output_sample(recipe, replace(models[size], vocab_size=vocab_size), batch_size)
+
     def fitting(size: auto.Size, vocab_size: int, batch_size: int) -> float:
         tokens_per_step = batch_size * left.shapes[size].context_length
         if speed is None or minutes is None:
             return training.tokens or (training.steps or 0) * tokens_per_step
         model: Any = replace(models[size], vocab_size=vocab_size)
         seconds = 60 * minutes * (1 - auto.EVALUATION_FRACTION)
-        step = speed.seconds(model, -(-batch_size // processes))
+        rows = sampled(size, vocab_size, batch_size)
+        step = speed.seconds(model, -(-batch_size // processes), rows)
         return max(seconds / step, 1.0) * tokens_per_step
 
     timed = training.minutes is not None
     from_scratch = recipe.start.folder is None  # the law was fitted to such runs
     may_end_early = from_scratch and timed and recipe.within_law
-    ways = auto.candidates(text, left, fitting, may_end_early=may_end_early)
+    ways = auto.candidates(
+        *(text, left, fitting),
+        may_end_early=may_end_early,
+        sampled=lambda *way: sampled(*way) > 0,
+    )
     if not from_scratch:
         known = starter_knows(recipe, corpus)
         if known is None:
@@ -373,7 +385,8 @@ def rehearse(
             )
 
         model = fresh_model(tried, device, counts)
-        step = make_step(model, tried.machine, teacher)
+        sampler = sampler_of(tried, text.dataset)
+        step = make_step(model, tried.machine, teacher, sampler=sampler)
         return forecast_run(
             *(model, step, text.dataset, tried.optimizer, tried.training, evaluate, teacher),
             group=group.rehearsal(),
@@ -412,7 +425,7 @@ def with_outlook(
     own_batch = -(-training.batch_size // processes)
     timed_by_clock = training.minutes is not None and recipe.machine.compile is not True
     if timed_by_clock and isinstance(model, GPTSettings) and recipe.start.lora is None:
-        kept = measured_speed(recipe.machine).seconds(model, own_batch)
+        kept = measured_speed(recipe.machine).seconds(model, own_batch, training.output_sample)
         corrected(recipe.machine, kept, forecast.seconds_per_step)
     corpus, tokens = text.corpus, forecast.steps * training.batch_size * model.context_length
     known, from_nothing = starter_knows(recipe, corpus), None
@@ -453,4 +466,5 @@ def learner_of(recipe: Recipe, text: Text) -> Learner:
         dropout=float(getattr(model, "dropout", 0.0)),
         weight_decay=recipe.optimizer.weight_decay or 0.0,
         taught=has_teacher(recipe),
+        sampled=recipe.training.output_sample > 0,
     )

@@ -17,12 +17,14 @@ import torch
 
 from semigpt import auto
 from semigpt.config import DataSettings, Recipe, SampleSettings, TokenizerSettings
+from semigpt.dataset import Dataset
 from semigpt.device import pick_device, use_threads
 from semigpt.errors import SemigptError, TrainingError
 from semigpt.huggingface.open import open_run
 from semigpt.language import _
 from semigpt.models.base import LanguageModel
 from semigpt.ngrams.counts import Counts
+from semigpt.output_layer import sampler_of
 from semigpt.parallel import ALONE, Group, Processes
 from semigpt.preparation import (
     Preparing,
@@ -155,7 +157,7 @@ def train(
                 )
             run = RunFolder.create(folder, recipe.tables())
             held.callback(run.unlock)
-        model, optimizer, step = built(recipe, device, counts, teacher, group, run)
+        model, optimizer, step = built(recipe, text.dataset, device, counts, teacher, group, run)
         training = TrainingRun(run, recipe, text, model, optimizer, forecast)
         checkpoint = None if new else training.restore_newest(other_bits=other_bits)
         yield from announced(training, asked, new=new, further=more is not None)
@@ -210,7 +212,7 @@ def follow(group: Processes) -> None:
         recipe, text = run_to_end(prepare(recipe, run=run, verified=shards))
         counts, teacher = counted(recipe, text.dataset, device)
         checkpoint, progress = run.newest(), Progress()
-        model, optimizer, step = built(recipe, device, counts, teacher, group, run)
+        model, optimizer, step = built(recipe, text.dataset, device, counts, teacher, group, run)
         if checkpoint is not None:
             progress = progress_of(checkpoint)
             restore(model, optimizer, checkpoint)
@@ -255,6 +257,7 @@ def open_to_resume(folder: Path, resume: bool, held: contextlib.ExitStack) -> Ru
 
 def built(
     recipe: Recipe,
+    dataset: Dataset,
     device: torch.device,
     counts: Counts | None,
     teacher: Teacher | None,
@@ -272,7 +275,8 @@ def built(
         # A GPU is faster than what brings it the others' matrices.
         else Optimizer(model, recipe.optimizer, group if device.type == "cpu" else ALONE)
     )
-    return model, optimizer, make_step(model, recipe.machine, teacher)
+    sampler = sampler_of(recipe, dataset)
+    return model, optimizer, make_step(model, recipe.machine, teacher, sampler=sampler)
 
 
 def announced(
@@ -355,7 +359,9 @@ def bits_of(model: LanguageModel) -> dict[str, str]:
 def check_fits(recipe: Recipe, folder: Path, device: torch.device, group: Group) -> None:
     """Raise SettingsError where memory or disk do not hold the run, or it is not computed so."""
     if group.sharded:
-        check_sharded(recipe.machine, lora=recipe.start.lora)
+        check_sharded(
+            recipe.machine, lora=recipe.start.lora, output_sample=recipe.training.output_sample
+        )
     check_resources(
         *(recipe.model, recipe.training, recipe.optimizer, folder, device),
         machine=recipe.machine,

@@ -66,7 +66,7 @@ def test_folders_of_one_two_and_four_processes_are_the_same(tmp_path: Path) -> N
         "memory": tables("memory"),
         "blocks": tables("blocks"),
     }
-    trained["gpt"]["training"]["teacher"] = "counts"
+    trained["gpt"]["training"] |= {"teacher": "counts", "output_sample": 64}
     bytes_alone = ByteTokenizer()
     net = build_model("gpt", bytes_alone.vocab_size, GPT.small)
     save_model(tmp_path / "net", net, bytes_alone, "")

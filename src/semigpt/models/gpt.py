@@ -43,6 +43,7 @@ from semigpt.models.layers import (
     rotate,
 )
 from semigpt.models.loss import chunked_loss, token_loss
+from semigpt.native.gpt_weights import SampledRows
 from semigpt.settings import check_positive
 from semigpt.sizes import size_tables
 
@@ -52,8 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["GPT", "GPTSettings", "RunBlock", "run_plainly"]
 
 VOCABULARY_MULTIPLE = 64
-# Of one product with the output layer, where losses alone are wanted: 16 MB. Larger ones are given
-# back to the system and faulted in anew each time.
+# Of one product with the output layer, for losses alone: 16 MB. Larger ones are faulted in anew.
 LOGITS = 4_000_000
 
 # Calls a block on its arguments: a training step may put torch.compile or checkpointing in between.
@@ -347,14 +347,17 @@ class GPT(LanguageModel):
         *,
         run_block: RunBlock = run_plainly,
         keep_logits: bool = True,
+        rows: SampledRows | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """As `LanguageModel.forward`. Without `keep_logits` they are computed in chunks for the
-        loss alone, and an empty tensor stands for them.
+        loss, and an empty tensor stands for them. With `rows` they are the sample's, alone.
         """
         self.check_context(inputs_BT)
         hidden_BTC = self._hidden(self._embedded(inputs_BT, None), run_block)
+        weight_VC, V = self.lm_head.weight, self.settings.vocab_size
+        if rows is not None:
+            return rows.logits(hidden_BTC, weight_VC), None
         if targets_BT is not None and not keep_logits:
-            weight_VC, V = self.lm_head.weight, self.settings.vocab_size
             return hidden_BTC.new_empty(0), chunked_loss(hidden_BTC, weight_VC, targets_BT, V)
         logits_BTV = self._output(hidden_BTC, inputs_BT)
         return logits_BTV, None if targets_BT is None else token_loss(logits_BTV, targets_BT)
@@ -490,9 +493,7 @@ class GPT(LanguageModel):
 
     @torch.no_grad()
     def load_huggingface_state(self, state: dict[str, Tensor]) -> None:
-        V = self.settings.vocab_size
-        own = self.state_dict()
-        padded = dict(state)
+        V, own, padded = self.settings.vocab_size, self.state_dict(), dict(state)
         for name in ("model.embed_tokens.weight", "lm_head.weight"):
             source = state.get(name, state["model.embed_tokens.weight"])
             padded[name] = torch.cat((source[:V], own[name][V:].to(source)))

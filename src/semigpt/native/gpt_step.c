@@ -445,6 +445,14 @@ void semigpt_losses(int N, int V, int stride, const element *logits, const int64
     }
 }
 
+/* q [S] = p of each sampled token times its weight, scaled to the sum `total`. */
+static void sampled(int S, const float *p, const int64_t *sample, const float *weight, float total,
+                    float *q) {
+    float sum = 0;
+    for (int s = 0; s < S; s++) sum += q[s] = p[sample[s]] * weight[s];
+    for (int s = 0; s < S; s++) q[s] *= total / sum;
+}
+
 /* Logits [N, stride], of which V columns count, become `scale` times the gradient of the loss by
    them; loss_N in nats.
 
@@ -454,20 +462,27 @@ void semigpt_losses(int N, int V, int stride, const element *logits, const int64
    With a memory (net_weight_N is not NULL) p is net_weight_N times the softmax's plus others_p_N.
    The gradient is that of -ln p plus `own` times the loss above; loss_N is -ln p.
 
+   With a sample (NULL: none) column v is token sample[v], and stands for weight[v] tokens: the
+   logits have ln weight added, and targets are columns. The teacher's distribution is that over
+   the columns, weighted and normalised.
+
    Returns 0, or -1 where there is no memory. */
 int semigpt_cross_entropy(int N, int V, int stride, element *logits, const int64_t *targets,
                           float scale, float *loss_N, const Counts *teacher, float distillation,
                           int T, const int64_t *ids, const float *net_weight_N,
-                          const float *others_p_N, float own) {
+                          const float *others_p_N, float own, const int64_t *sample,
+                          const float *weight) {
     const int whole = V / LANES * LANES;
+    size_t size = 0;
     float *workspace = NULL;
     if (teacher) {
-        workspace = malloc(sizeof(float) * stride * omp_get_max_threads());
+        size = stride + (sample ? teacher->vocab : 0);
+        workspace = malloc(sizeof(float) * size * omp_get_max_threads());
         if (!workspace) return -1;
     }
 #pragma omp parallel
     {
-        float *q = teacher ? workspace + (size_t)omp_get_thread_num() * stride : NULL;
+        float *q = teacher ? workspace + (size_t)omp_get_thread_num() * size : NULL;
 #pragma omp for schedule(static)
         for (int n = 0; n < N; n++) {
             element *x = logits + (size_t)n * stride;
@@ -500,8 +515,10 @@ int semigpt_cross_entropy(int N, int V, int stride, element *logits, const int64
             float at_target = exp_one(target - top) * factor - mixture -
                               alone * (teacher ? 1.0f - distillation : 1.0f);
             if (teacher) {
-                distribution(teacher, ids + n / T * T, n % T + 1, -1, distillation * alone, NULL,
-                             q);
+                float part = distillation * alone;
+                distribution(teacher, ids + n / T * T, n % T + 1, -1, sample ? 1.0f : part, NULL,
+                             sample ? q + stride : q);
+                if (sample) sampled(V, q + stride, sample, weight, part, q);
                 at_target -= q[targets[n]];
                 for (int v = 0; v < whole; v += LANES)
                     store(x + v, load(x + v) * factor - loadf(q + v));

@@ -8,7 +8,8 @@ Nothing here knows a model: a step takes weights and plain sizes. `semigpt.train
 collects them from `semigpt.models.gpt`, which with autograd is the oracle (tests/test_gpt_step.py).
 
 Shapes: B sequences, T positions, N = B * T, C width, H heads, D head width, A = H * D, F hidden
-width, L layers, V vocabulary; E experts of a mixture, X = E - 1 of them without the net.
+width, L layers, V vocabulary, S sampled rows of the output layer; E experts of a mixture, X = E - 1
+of them without the net.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,15 @@ from torch import Tensor
 from semigpt.language import _
 from semigpt.native.ahead import compiled
 from semigpt.native.compiler import NativeUnavailableError, check_memory
-from semigpt.native.gpt_weights import GPTShape, GPTWeights, Mixture, repeated, summed
+from semigpt.native.gpt_weights import (
+    GPTShape,
+    GPTWeights,
+    Mixture,
+    SampledRows,
+    repeated,
+    summed,
+)
+from semigpt.native.gpt_workspace import Batch, Gate, Output, Workspace
 
 __all__ = ["GPTStep", "fits", "library", "library_or_none"]
 
@@ -69,7 +77,10 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
         function = getattr(loaded, f"semigpt_{name}")
         function.argtypes, function.restype = arguments, None
     cross_entropy = loaded.semigpt_cross_entropy
-    cross_entropy.argtypes = (_i, _i, _i, _p, _p, _f, _p, _p, _f, _i, _p, _p, _p, _f)
+    cross_entropy.argtypes = (
+        *(_i, _i, _i, _p, _p, _f, _p, _p, _f, _i, _p, _p, _p, _f),
+        *(_p, _p),
+    )
     cross_entropy.restype, cross_entropy.errcheck = _i, check_memory
     loaded.semigpt_threads.argtypes, loaded.semigpt_threads.restype = (), _i
     return loaded
@@ -116,64 +127,6 @@ def site_seed(seed: int, site: int) -> int:
     return (seed + site * 0x9E3779B97F4A7C15) % 2**64
 
 
-class _Workspace:
-    """Every buffer for batches of one shape. Norm i, two a layer and a last one, reads x[i]."""
-
-    def __init__(
-        self, shape: GPTShape, rows: int, dtype: torch.dtype, B: int, T: int, threads: int
-    ) -> None:
-        def buffer(*sizes: int) -> Tensor:
-            return torch.empty(sizes, dtype=dtype)
-
-        def floats(*sizes: int) -> Tensor:
-            return torch.empty(sizes, dtype=torch.float32)
-
-        L, C, H, D, F = (
-            *(shape.num_layers, shape.width, shape.num_heads),
-            *(shape.head_width, shape.hidden_width),
-        )
-        N, A = B * T, H * D
-        self.key = (B, T, threads)
-        self.x, self.scale = floats(2 * L + 1, N, C), floats(2 * L + 1, N)
-        self.normed = buffer(2 * L + 1, N, C)
-        self.qkv, self.heads = buffer(L, N, 3 * A), buffer(L, 3, B * H, T, D)
-        self.attention_weights, self.mixed = buffer(L, B * H, T, T), buffer(L, N, A)
-        self.gate_up, self.hidden = buffer(L, N, 2 * F), buffer(L, N, F)
-        self.branch, self.head_outputs = buffer(N, C), buffer(B * H, T, D)
-        self.logits, self.losses = buffer(N, rows), floats(N)
-        self.grad_x, self.grad_branch = floats(N, C), buffer(N, C)
-        self.grad_normed = buffer(N, C)
-        self.grad_heads, self.grad_attention_weights = buffer(3, B * H, T, D), buffer(B * H, T, T)
-        self.partial_sums = floats(2 * threads * max(C, D))
-        # The attention's and the feed-forward's in turn.
-        wide, inner = buffer(N, max(2 * F, 3 * A)).view(-1), buffer(N, max(F, A)).view(-1)
-        self.grad_qkv, self.grad_mixed = wide[: N * 3 * A].view(N, 3 * A), inner[: N * A].view(N, A)
-        self.grad_gate_up = wide[: N * 2 * F].view(N, 2 * F)
-        self.grad_hidden = inner[: N * F].view(N, F)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """One call's arguments. `weight` multiplies gradients of weights where they are stored."""
-
-    ids_BT: Tensor
-    targets_BT: Tensor
-    weight: float
-    dropout: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class _Gate:
-    """The mixture at each position, kept from the forward to the backward pass."""
-
-    inputs_NI: Tensor
-    weights_NE: Tensor
-    others_NX: Tensor  # weight times p of each expert but the net
-    net_N: Tensor  # the net's weight
-    others_N: Tensor  # the sum of others_NX
-
-
 class GPTStep:
     """The training step of one GPT, with the memory it works in.
 
@@ -202,7 +155,7 @@ class GPTStep:
         largest = max(m.numel() for layer in self._matrices for m in (*layer.values(), self._head))
         self._grad_matrix = torch.empty(largest, dtype=dtype)
         self._gradients: dict[int, Tensor] = {}
-        self._work = _Workspace(shape, len(self._head), dtype, 0, 0, 1)
+        self._work = Workspace(shape, len(self._head), dtype, 0, 0, 1)
 
     @torch.no_grad()
     def __call__(
@@ -215,27 +168,29 @@ class GPTStep:
         teacher: Any = None,
         distillation_weight: float = 0.0,
         mixture: Mixture | None = None,
+        rows: SampledRows | None = None,
     ) -> Tensor:
         """The mean loss in nats; `weight` times its gradients are added to every `.grad`.
 
         Ids and targets must lie in the vocabulary. Dropout acts where `training`. `teacher`
         points to the counts whose distribution takes `distillation_weight` of each target
         (`Counts.pointer`); the loss returned is the text's. With a `mixture` loss and gradients
-        are the mixture's.
+        are the mixture's. With `rows` the output layer is these rows alone.
 
         `grad_x` then holds the gradient of what the first layer read, without `weight`.
         """
         self._work_on(*ids_BT.shape)
         dropout = self.shape.dropout if training else 0.0
-        batch = _Batch(
+        batch = Batch(
             *(ids_BT.contiguous(), targets_BT.contiguous(), weight),
             *(dropout, draw_seed() if dropout else 0),
         )
         self._cast_weights()
         self._forward(batch, None if mixture is None else mixture.added_NC)
-        torch.mm(self._work.normed[-1], self._head.t(), out=self._work.logits)
+        output = self._output(rows)
         gate = None if mixture is None else self._mix(mixture)
-        loss = self._loss(batch, teacher, distillation_weight, mixture, gate)
+        loss = self._loss(batch, output, teacher, distillation_weight, mixture, gate)
+        self._output_backward(output, weight)
         self._backward(batch, gate)
         return loss
 
@@ -244,14 +199,14 @@ class GPTStep:
         # Asked of the C: its OpenMP need not be PyTorch's, and the number may change between steps.
         threads = self._c.semigpt_threads()
         if self._work.key != (B, T, threads):
-            self._work = _Workspace(self.shape, len(self._head), self.dtype, B, T, threads)
+            self._work = Workspace(self.shape, len(self._head), self.dtype, B, T, threads)
 
     @property
     def grad_x(self) -> Tensor:
         """The gradient of what the first layer read in the last call, `[N, C]`."""
         return self._work.grad_x
 
-    def _forward(self, batch: _Batch, added_NC: Tensor | None) -> None:
+    def _forward(self, batch: Batch, added_NC: Tensor | None) -> None:
         """From the ids to what the output layer reads."""
         work, c, L, C = self._work, self._c, self.shape.num_layers, self.shape.width
         N = batch.ids_BT.numel()
@@ -271,7 +226,7 @@ class GPTStep:
             if i < 2 * L:
                 (self._feedforward if i % 2 else self._attention)(batch, i // 2)
 
-    def _attention(self, batch: _Batch, layer: int) -> None:
+    def _attention(self, batch: Batch, layer: int) -> None:
         """branch = attention of normed[2 layer]."""
         work, c, weights = self._work, self._c, self.weights.layers[layer]
         (B, T), H, D = batch.ids_BT.shape, self.shape.num_heads, self.shape.head_width
@@ -293,7 +248,7 @@ class GPTStep:
         torch.mm(work.mixed[layer], matrices["o"].t(), out=work.branch)
         self._dropout(batch, 3 * layer + 1, work.branch, work.branch)
 
-    def _feedforward(self, batch: _Batch, layer: int) -> None:
+    def _feedforward(self, batch: Batch, layer: int) -> None:
         """branch = feed-forward of normed[2 layer + 1]."""
         work, matrices, N = self._work, self._matrices[layer], batch.ids_BT.numel()
         torch.mm(work.normed[2 * layer + 1], matrices["gate_up"].t(), out=work.gate_up[layer])
@@ -304,7 +259,21 @@ class GPTStep:
         torch.mm(work.hidden[layer], matrices["down"].t(), out=work.branch)
         self._dropout(batch, 3 * layer + 2, work.branch, work.branch)
 
-    def _mix(self, mixture: Mixture) -> _Gate:
+    def _output(self, rows: SampledRows | None) -> Output:
+        """The output layer's product with what it reads."""
+        work, normed_NC = self._work, self._work.normed[-1]
+        if rows is None:
+            self._cast((self.weights.head,), self._head)
+            torch.mm(normed_NC, self._head.t(), out=work.logits)
+            return Output(self._head, work.logits, None)
+        N, S = len(normed_NC), len(rows.ids_S)
+        head_SC = self.weights.head.index_select(0, rows.ids_S).to(self.dtype)
+        logits_NS = work.logits.view(-1)[: N * S].view(N, S)
+        bias_S = rows.weight_S.log().to(self.dtype)
+        torch.addmm(bias_S, normed_NC, head_SC.t(), out=logits_NS)
+        return Output(head_SC, logits_NS, rows)
+
+    def _mix(self, mixture: Mixture) -> Gate:
         """The mixture weights at each position."""
         assert self.weights.gate is not None
         hidden_NC = self._work.normed[-1].float()
@@ -313,35 +282,53 @@ class GPTStep:
         weights_NE = torch.mm(inputs_NI, self.weights.gate.t()).softmax(dim=1)
         others_NX = weights_NE[:, 1:] * mixture.p_NX
         net_N, others_N = weights_NE[:, 0].contiguous(), others_NX.sum(dim=1)
-        return _Gate(inputs_NI, weights_NE, others_NX, net_N, others_N)
+        return Gate(inputs_NI, weights_NE, others_NX, net_N, others_N)
 
     def _loss(
         self,
-        batch: _Batch,
+        batch: Batch,
+        output: Output,
         teacher: Any,
         distillation_weight: float,
         mixture: Mixture | None,
-        gate: _Gate | None,
+        gate: Gate | None,
     ) -> Tensor:
         """The mean loss; the logits become their own gradient."""
         work, N = self._work, batch.ids_BT.numel()
         mixed: tuple[Any, ...] = (None, None, 0.0)
         if mixture is not None and gate is not None:
             mixed = gate.net_N.data_ptr(), gate.others_N.data_ptr(), mixture.own_loss
+        V, targets = self.shape.vocab_size, batch.targets_BT
+        sample: tuple[int | None, int | None] = (None, None)
+        if output.rows is not None:
+            V, targets = len(output.rows.ids_S), output.rows.places(targets)
+            sample = output.rows.ids_S.data_ptr(), output.rows.weight_S.data_ptr()
         self._c.semigpt_cross_entropy(
-            *(N, self.shape.vocab_size, work.logits.shape[1], work.logits.data_ptr()),
-            *(batch.targets_BT.data_ptr(), 1 / N, work.losses.data_ptr()),
+            *(N, V, output.logits.shape[1], output.logits.data_ptr()),
+            *(targets.data_ptr(), 1 / N, work.losses.data_ptr()),
             *(teacher, distillation_weight, batch.ids_BT.shape[1], batch.ids_BT.data_ptr()),
-            *mixed,
+            *(*mixed, *sample),
         )
         return work.losses.mean()
 
-    def _backward(self, batch: _Batch, gate: _Gate | None) -> None:
-        """From the gradient of the logits to that of every parameter."""
+    def _output_backward(self, output: Output, weight: float) -> None:
+        """From the gradient of the logits to the output layer's and grad_normed."""
+        work, normed_NC = self._work, self._work.normed[-1]
+        torch.mm(output.logits, output.head, out=work.grad_normed)
+        if output.rows is None:
+            self._grad_product(output.logits, normed_NC, (self.weights.head,), weight)
+            return
+        found_SC = self._grad_matrix[: output.head.numel()].view_as(output.head)
+        torch.mm(output.logits.t(), normed_NC, out=found_SC)
+        gradient, add = self._gradient(self.weights.head)
+        if not add:
+            gradient.zero_()
+        gradient.index_add_(0, output.rows.ids_S, found_SC.float(), alpha=weight)
+
+    def _backward(self, batch: Batch, gate: Gate | None) -> None:
+        """From grad_normed of the output layer to the gradients of all before it."""
         work, c, L, C = self._work, self._c, self.shape.num_layers, self.shape.width
         N, weight = batch.ids_BT.numel(), batch.weight
-        torch.mm(work.logits, self._head, out=work.grad_normed)
-        self._grad_product(work.logits, work.normed[2 * L], (self.weights.head,), weight)
         if gate is not None:
             self._mix_backward(gate, weight)
         for i in range(2 * L, -1, -1):
@@ -366,7 +353,7 @@ class GPTStep:
             *(weight, grad_embedding.data_ptr()),
         )
 
-    def _mix_backward(self, gate: _Gate, weight: float) -> None:
+    def _mix_backward(self, gate: Gate, weight: float) -> None:
         """The gate's gradient: a weight less the part of p that its expert contributed."""
         assert self.weights.gate is not None
         work, N = self._work, len(gate.weights_NE)
@@ -380,7 +367,7 @@ class GPTStep:
             grad_gate.zero_()
         grad_gate.add_(torch.mm(grad_NE.t(), gate.inputs_NI), alpha=weight)
 
-    def _feedforward_backward(self, batch: _Batch, layer: int) -> None:
+    def _feedforward_backward(self, batch: Batch, layer: int) -> None:
         """grad_normed of the feed-forward, from grad_branch."""
         work, weights, matrices = self._work, self.weights.layers[layer], self._matrices[layer]
         torch.mm(work.grad_branch, matrices["down"], out=work.grad_hidden)
@@ -393,7 +380,7 @@ class GPTStep:
         normed = work.normed[2 * layer + 1]
         self._grad_product(work.grad_gate_up, normed, weights.gate_up, batch.weight)
 
-    def _attention_backward(self, batch: _Batch, layer: int) -> None:
+    def _attention_backward(self, batch: Batch, layer: int) -> None:
         """grad_normed of the attention, from grad_branch."""
         work, c, weights = self._work, self._c, self.weights.layers[layer]
         (B, T), H, D = batch.ids_BT.shape, self.shape.num_heads, self.shape.head_width
@@ -430,7 +417,7 @@ class GPTStep:
         layer = self.weights.layers[i // 2]
         return layer.feedforward_norm if i % 2 else layer.attention_norm
 
-    def _dropout(self, batch: _Batch, site: int, x: Tensor, out: Tensor) -> Tensor:
+    def _dropout(self, batch: Batch, site: int, x: Tensor, out: Tensor) -> Tensor:
         """x with dropout, in `out`; x itself where there is none."""
         if not batch.dropout:
             return x
@@ -449,7 +436,6 @@ class GPTStep:
             self._cast((layer.o,), matrices["o"])
             self._cast(layer.gate_up, matrices["gate_up"])
             self._cast((layer.down,), matrices["down"])
-        self._cast((self.weights.head,), self._head)
 
     def _cast(self, parts: tuple[Tensor, ...], matrix: Tensor) -> None:
         first = 0

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["GPTShape", "GPTWeights", "LayerWeights", "Mixture", "repeated", "summed"]
+__all__ = ["GPTShape", "GPTWeights", "LayerWeights", "Mixture", "SampledRows", "repeated", "summed"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,29 @@ class Mixture:
     context_NF: Tensor  # what the gate reads beside the hidden state
     own_loss: float  # weight of the net's own loss beside the mixture's
     added_NC: Tensor  # added to the token embeddings
+
+
+@dataclass(frozen=True)
+class SampledRows:
+    """The S rows of an output layer that stand for all V in one training step."""
+
+    ids_S: Tensor  # int64, each once; every target of the batch is among them
+    weight_S: Tensor  # float32, how many rows each stands for: 1 for a target
+    place_V: Tensor  # int64, where a token is in `ids_S`, -1 for those that are not
+
+    def places(self, targets_BT: Tensor) -> Tensor:
+        """The targets as columns of the sampled logits."""
+        return self.place_V[targets_BT]
+
+    def logits(self, hidden_BTC: Tensor, weight_VC: Tensor) -> Tensor:
+        """`[B, T, S]`, each with the logarithm of how many rows it stands for."""
+        weight_SC = weight_VC[self.ids_S].to(hidden_BTC.dtype)
+        return F.linear(hidden_BTC, weight_SC, self.weight_S.log().to(hidden_BTC.dtype))
+
+    def distribution(self, p_BTV: Tensor) -> Tensor:
+        """A distribution over the vocabulary as one over the sample, `[B, T, S]`."""
+        weighted_BTS = p_BTV[..., self.ids_S] * self.weight_S
+        return weighted_BTS / weighted_BTS.sum(dim=-1, keepdim=True)
 
 
 def repeated(parts: tuple[Tensor, ...], shape: GPTShape) -> tuple[Tensor, ...]:

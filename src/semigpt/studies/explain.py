@@ -30,6 +30,7 @@ from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.ngrams.counts import Counts
+from semigpt.output_layer import sampler_of
 from semigpt.preparation import (
     counted,
     fresh_model,
@@ -75,6 +76,7 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
     yield from law_choices(asked, recipe, corpus, tokenizer)
     if isinstance(trial.model, GPT):
         yield precision_choice(trial.model, trial)
+        yield output_choice(trial)
     if isinstance(trial.model, GPT | BlocksModel):
         yield backend_choice(trial)
     if device.type == "cpu":
@@ -121,7 +123,8 @@ class Trial:
         model = fresh_model(recipe, self.device, self.counts)
         plan = replace(recipe.training, steps=1000, tokens=None, minutes=None, on_nonfinite="skip")
         optimizer = Optimizer(model, recipe.optimizer)
-        step = make_step(model, machine, self.teacher)
+        sampler = sampler_of(recipe, self.dataset)
+        step = make_step(model, machine, self.teacher, sampler=sampler)
         times = [time.perf_counter()]
         for report in training_steps(
             model, self.dataset, optimizer, plan, Progress(), step=step, teacher=self.teacher
@@ -226,6 +229,22 @@ def precision_choice(model: GPT, trial: Trial) -> Choice:
         hardware = _("the hardware has no bfloat16 products") if automatic else _("as asked")
     why = f"{hardware}: {trial.milliseconds}, {other} {1000 * took:.1f}"
     return Choice(_("precision"), name, why, "--precision float32|bfloat16")
+
+
+def output_choice(trial: Trial) -> Choice:
+    rows, tokens = trial.recipe.training.output_sample, trial.recipe.model.vocab_size
+    chosen = _("all of {tokens:,} rows in a step").format(tokens=tokens)
+    why = _("a sample pays by the clock, on a CPU, where that layer is half of the net")
+    if rows:
+        chosen = _("a sample of {rows:,} of {tokens:,} rows in a step").format(
+            rows=rows, tokens=tokens
+        )
+        whole = replace(trial.recipe, training=replace(trial.recipe.training, output_sample=0))
+        took = replace(trial, recipe=whole).seconds
+        why = _("{milliseconds}; all: {whole:.1f} ms").format(
+            milliseconds=trial.milliseconds, whole=1000 * took
+        )
+    return Choice(_("output layer"), chosen, why, "--set training.output_sample=ROWS")
 
 
 def backend_choice(trial: Trial) -> Choice:

@@ -16,6 +16,7 @@ from semigpt.native import blocks_step, gpt_step
 from semigpt.native.compiler import NativeUnavailableError
 from semigpt.native.gpt_weights import Mixture
 from semigpt.ngrams.counts import Counts
+from semigpt.training.output_sample import OutputSampler
 
 if TYPE_CHECKING:
     from semigpt.training.step import Step
@@ -94,8 +95,10 @@ def blocks_parameters(model: BlocksModel) -> list[Tensor]:
 class NativeGPTStep:
     """A `gpt`'s step in C; see `semigpt.training.step.Step`."""
 
-    def __init__(self, model: GPT, counts: Counts | None) -> None:
-        self._model, self._counts = model, counts
+    def __init__(
+        self, model: GPT, counts: Counts | None, sampler: OutputSampler | None = None
+    ) -> None:
+        self._model, self._counts, self._sampler = model, counts, sampler
         self._run = gpt_step.GPTStep(gpt_shape(model), gpt_weights(model), model.compute_dtype)
 
     def __call__(
@@ -106,11 +109,13 @@ class NativeGPTStep:
         distillation_weight: float = 0.0,
         /,
     ) -> Tensor:
+        training, sampler = self._model.training, self._sampler
         return self._run(
             *(inputs_BT, targets_BT, weight),
-            training=self._model.training,
+            training=training,
             teacher=self._teacher(distillation_weight),
             distillation_weight=distillation_weight,
+            rows=sampler.draw(targets_BT) if sampler is not None and training else None,
         )
 
     def _teacher(self, distillation_weight: float) -> Any:

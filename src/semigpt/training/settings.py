@@ -97,6 +97,8 @@ class TrainingSettings:
     teacher: Literal["auto", "counts", "none"] = "none"
     # Tokens of the longest n-gram counted; default: the memory's, where the model has one, or 5.
     teacher_order: int | None = None
+    # Rows of a `gpt`'s output layer that a step computes, a sample; 0: all of them.
+    output_sample: int = 0
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.steps, self.tokens, self.minutes)) != 1:
@@ -122,6 +124,12 @@ class TrainingSettings:
             raise SettingsError(
                 _("teacher_order must be between 2 and {levels}, not {teacher_order}").format(
                     levels=LEVELS, teacher_order=self.teacher_order
+                )
+            )
+        if self.output_sample < 0:
+            raise SettingsError(
+                _("{name} must not be less than 0, not {value}").format(
+                    name="output_sample", value=self.output_sample
                 )
             )
         if self.seed < 0:

@@ -45,10 +45,16 @@ __all__ = ["ShardedOptimizer", "check_sharded"]
 VECTOR = 16  # float32 numbers in the widest
 
 
-def check_sharded(machine: MachineSettings, *, lora: int | None = None) -> None:
+def check_sharded(
+    machine: MachineSettings, *, lora: int | None = None, output_sample: int = 0
+) -> None:
     """Raise SettingsError where a run is not computed as a sharded model can be."""
     if lora is not None:
         raise SettingsError(_("adapters are trained beside a whole model: leave --shard out"))
+    if output_sample:
+        raise SettingsError(
+            _("a sharded model's output layer is not sampled: leave --shard or output_sample out")
+        )
     if machine.backend != "plain" or machine.compile:
         raise SettingsError(
             _(

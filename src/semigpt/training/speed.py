@@ -44,18 +44,20 @@ class Speed:
     per_step: float
     per_work: float
 
-    def seconds(self, model: GPTSettings, batch_size: int) -> float:
-        """Of one step on so many sequences."""
-        return self.per_step + self.per_work * step_work(model, batch_size)
+    def seconds(self, model: GPTSettings, batch_size: int, output_sample: int = 0) -> float:
+        """Of one step on so many sequences, and so many rows of the output layer (0: all)."""
+        return self.per_step + self.per_work * step_work(model, batch_size, output_sample)
 
 
-def step_work(model: GPTSettings, batch_size: int) -> float:
+def step_work(model: GPTSettings, batch_size: int, output_sample: int = 0) -> float:
     """Multiply-adds of a step, in 10^9 operations: forward, backward, and Muon's five rounds of
     Newton-Schulz on each matrix.
     """
     C, F, T = model.width, model.feedforward_width, model.context_length
     heads = model.num_heads * model.head_width
     products = model.parameter_count - model.padded_vocab_size * C  # the embedding is looked up
+    if output_sample:
+        products -= (model.padded_vocab_size - output_sample) * C
     attention = 2 * model.num_layers * T * heads
     learnt = 6 * batch_size * T * (products + attention)
     short, long = sorted((C, F))

@@ -22,12 +22,14 @@ from semigpt.models.gpt import GPT, RunBlock, run_plainly
 from semigpt.models.loss import token_loss, too_large
 from semigpt.models.memory import Lookup, MemoryGPT
 from semigpt.native.compiler import build_identity
+from semigpt.native.gpt_weights import SampledRows
 from semigpt.ngrams.counts import Counts
 from semigpt.training import native_step
 from semigpt.training.cuda_graph import CapturedSteps
 from semigpt.training.distillation import Teacher, distillation_loss, teacher_probabilities
+from semigpt.training.output_sample import OutputSampler
 
-__all__ = ["Backend", "Step", "arithmetic_of", "backend_of", "make_step"]
+__all__ = ["Backend", "Step", "arithmetic_of", "backend_of", "make_step", "samples"]
 
 Backend: TypeAlias = Literal["native", "cuda graph", "autograd"]
 
@@ -70,18 +72,25 @@ def make_step(
     machine: MachineSettings,
     teacher: Teacher | None = None,
     *,
+    sampler: OutputSampler | None = None,
     compiler: str = "inductor",
 ) -> Step:
     """The fastest step there is for a model, on the device and in the dtype that it has now.
 
-    `machine` may force or forbid backends; `compiler` is torch.compile's. Raises SettingsError
-    where `machine` demands the step in C and there is none for this model.
+    `machine` may force or forbid backends; `compiler` is torch.compile's. With a `sampler` the step
+    of a `gpt` on a CPU multiplies the rows of the output layer that it draws. Raises SettingsError
+    where `machine` demands the step in C and there is none for this model, and for a sampler where
+    there is no such step.
     """
+    if sampler is not None and not samples(model):
+        raise SettingsError(
+            _("training.output_sample is of a gpt on a CPU; leave it out, or set it to 0")
+        )
     counts = None if teacher is None else teacher.counts
     backend = backend_of(model, machine)
     run = _compiled(compiler) if machine.compile else run_plainly
     autograd = _AutogradStep(
-        *(model, counts, run),
+        *(model, counts, sampler, run),
         checkpoints=machine.checkpoint_activations,
         captures=backend == "cuda graph",
     )
@@ -90,11 +99,16 @@ def make_step(
         if isinstance(model, MemoryGPT) and model.counts is not None:
             step = native_step.NativeMemoryStep(model, counts)
         elif isinstance(model, GPT):
-            step = native_step.NativeGPTStep(model, counts)
+            step = native_step.NativeGPTStep(model, counts, sampler)
         elif isinstance(model, BlocksModel):
             forced = machine.backend == "native"
             step = native_step.NativeBlocksStep(model, counts, autograd, always=forced)
     return _CheckedStep(model, step)
+
+
+def samples(model: LanguageModel) -> bool:
+    """Whether a step of this model may sample its output layer."""
+    return type(model) is GPT and model.device.type == "cpu"
 
 
 def backend_of(model: LanguageModel, machine: MachineSettings) -> Backend:
@@ -144,12 +158,13 @@ class _AutogradStep:
         self,
         model: LanguageModel,
         counts: Counts | None,
+        sampler: OutputSampler | None,
         run: Callable[..., Any],
         *,
         checkpoints: bool,
         captures: bool,
     ) -> None:
-        self._model, self._counts, self._run = model, counts, run
+        self._model, self._counts, self._sampler, self._run = model, counts, sampler, run
         # One block is compiled and serves for all: 17 s for `base` on an H100 where the whole model
         # takes 25. The embedding's gradient stays PyTorch's, which sums in a fixed order.
         self._run_block: RunBlock = _checkpointed(run) if checkpoints else run
@@ -163,7 +178,12 @@ class _AutogradStep:
         distillation_weight: float = 0.0,
         /,
     ) -> Tensor:
+        rows = None
+        if self._sampler is not None and self._model.training:
+            rows = self._sampler.draw(targets_BT)
         teacher_BTV = teacher_probabilities(self._counts, distillation_weight, inputs_BT)
+        if rows is not None and teacher_BTV is not None:
+            teacher_BTV = rows.distribution(teacher_BTV)
         batch = inputs_BT, targets_BT, *self._lookup(inputs_BT, targets_BT)
         tensors = batch if teacher_BTV is None else (*batch, teacher_BTV)
 
@@ -171,7 +191,9 @@ class _AutogradStep:
             weight: float | Tensor, distillation_weight: float | Tensor, *tensors: Tensor
         ) -> Tensor:
             teacher_BTV = tensors[len(batch)] if len(tensors) > len(batch) else None
-            loss, objective = self._losses(tensors[: len(batch)], teacher_BTV, distillation_weight)
+            loss, objective = self._losses(
+                tensors[: len(batch)], rows, teacher_BTV, distillation_weight
+            )
             (objective * weight).backward()  # type: ignore[no-untyped-call]
             return loss.detach()
 
@@ -189,6 +211,7 @@ class _AutogradStep:
     def _losses(
         self,
         batch: tuple[Tensor, ...],
+        rows: SampledRows | None,
         teacher_BTV: Tensor | None,
         distillation_weight: float | Tensor,
     ) -> tuple[Tensor, Tensor]:
@@ -207,10 +230,12 @@ class _AutogradStep:
             return loss, loss + model.settings.own_loss * own
         if isinstance(model, GPT):
             # What a teacher says of every position is as large as the logits.
-            if teacher_BTV is None and too_large(inputs_BT.numel(), model.settings.vocab_size):
+            whole = rows is None and teacher_BTV is None
+            if whole and too_large(inputs_BT.numel(), model.settings.vocab_size):
                 _, loss = model(inputs_BT, targets_BT, run_block=self._run_block, keep_logits=False)
                 return loss, loss
-            logits_BTV, _ = model(inputs_BT, run_block=self._run_block)
+            logits_BTV, _ = model(inputs_BT, run_block=self._run_block, rows=rows)
+            targets_BT = targets_BT if rows is None else rows.places(targets_BT)
             losses: tuple[Tensor, Tensor] = self._run(
                 _text_and_mixed_loss, logits_BTV, targets_BT, teacher_BTV, distillation_weight
             )
