@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from semigpt.device import pick_precision
+from semigpt.native import orthogonal as native
 from semigpt.parallel import ALONE, Group
 from semigpt.training.adamw import check_like
 
@@ -121,8 +122,10 @@ class Muon:
         Singular values end between 0.7 and 1.2. The result has the dtype that the hardware
         multiplies.
         """
-        tall = matrices_nRC.shape[1] > matrices_nRC.shape[2]
         dtype = pick_precision(matrices_nRC.device, "auto")
+        if dtype == torch.float32 and native.fits(matrices_nRC):
+            return native.orthogonal(matrices_nRC, cls.STEPS, cls.A, cls.B, cls.C)
+        tall = matrices_nRC.shape[1] > matrices_nRC.shape[2]
         x = (
             (matrices_nRC.transpose(1, 2) if tall else matrices_nRC)
             .to(dtype, copy=True)  # scaled in place below
