@@ -31,9 +31,9 @@ LADDER = {
 # a class is there to be asked (`semigpt.native.ahead`).
 TEXT_SOURCES = ("tokenize", "ngrams")
 SOURCES = {
-    "blocks": (*TEXT_SOURCES, "blocks_step"),
-    "gpt": (*TEXT_SOURCES, "gpt_step", "decode"),
-    "memory": (*TEXT_SOURCES, "gpt_step"),
+    "blocks": (*TEXT_SOURCES, "blocks_step", "orthogonal"),
+    "gpt": (*TEXT_SOURCES, "gpt_step", "orthogonal", "decode"),
+    "memory": (*TEXT_SOURCES, "gpt_step", "orthogonal"),
 }
 
 

@@ -6,9 +6,10 @@
    66. Every element is summed in the order of `inner`, so its bits depend on its row and column
    alone. */
 
-enum { PANEL = 16, TILE = LANES == 16 ? 12 : 6 };
-
+#define PANEL 16
 #define PANEL_VECTORS (PANEL / LANES)
+enum { TILE = LANES == 16 ? 12 : REGISTERS / PANEL_VECTORS < 8 ? 2 : 6 };
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 /* c [rows, 16] = a [rows, inner] b [inner, 16], or += where `add`. Element (r, k) of a lies at
