@@ -39,7 +39,7 @@ def library_or_none() -> ctypes.CDLL | None:
 
 
 def fits(matrices_nRC: Tensor) -> bool:
-    """Whether there is a compiler, and the C takes these: float32 on a CPU, sizes that fill vectors.
+    """Whether there is a compiler, and the C takes these: float32, a CPU, sizes that fill vectors.
 
     How many there are does not matter, so that the owners of some compute the bits of all.
     """
