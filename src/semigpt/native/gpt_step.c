@@ -1,9 +1,9 @@
 /* What lies between the matrix products of a training step of a GPT, forward and backward, on a
    CPU. Autograd over semigpt.models.gpt is the oracle; semigpt.native.gpt_step calls this.
 
-   The matrix products are PyTorch's, but for attention's in float32 (attention.h). The rest is bound by memory, so each pass does all it can
-   while a row is at hand: a sum with its norm, a head's norm with its rotation, a loss with its
-   gradient.
+   The matrix products are PyTorch's, but for attention's in float32 (attention.h). The rest is bound
+   by memory, so each pass does all it can while a row is at hand: a sum with its norm, a head's
+   norm with its rotation, a loss with its gradient.
 
    Compiled twice: elements between the products are bfloat16 where BFLOAT16 is defined, else
    float32. The residual stream, all sums and all gradients of weights are float32 in both. Widths

@@ -1,9 +1,9 @@
 """Loss and gradients of a GPT on a CPU, with the backward pass written out: `gpt_step.c`.
 
 The products are PyTorch's, attention's in float32 excepted (`semigpt.native.gpt_attention`);
-everything between them is C, compiled on first use. A step of 4 x 128
-on 12 x 128 tokens starts some 150 operations where autograd starts 2,000, and every buffer is
-kept for the next step: mapping 27 MB of logits anew takes longer than the arithmetic on them.
+everything between them is C, compiled on first use. A step of 4 x 128 on 12 x 128 tokens starts
+some 150 operations where autograd starts 2,000, and every buffer is kept for the next step: mapping
+27 MB of logits anew takes longer than the arithmetic on them.
 
 Nothing here knows a model: a step takes weights and plain sizes. `semigpt.training.native_step`
 collects them from `semigpt.models.gpt`, which with autograd is the oracle (tests/test_gpt_step.py).
