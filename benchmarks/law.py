@@ -55,6 +55,7 @@ DEFAULTS: dict[str, Any] = {
     "weight_decay": 0.0,
     "teacher": "none",
     "seed": 0,
+    "start": "none",  # or starter, which brings its own size and tokenizer
 }
 Row = dict[str, Any]
 
@@ -71,6 +72,8 @@ def cells(path: Path) -> Iterator[Row]:
         ]
         for values in itertools.product(*lists):
             cell = dict(zip(DEFAULTS, values, strict=True))
+            if cell["start"] != "none":
+                cell |= {"tokenizer": "unigram", "vocab_size": 8000}
             if cell["tokenizer"] == "char":
                 cell["vocab_size"] = 0
             if tuple(cell.values()) not in found:
@@ -80,9 +83,13 @@ def cells(path: Path) -> Iterator[Row]:
 
 def flags(cell: Row) -> list[str]:
     """The flags of `semigpt train` that make a cell's run on its text."""
-    found = ["--model", cell["kind"], "--size", cell["size"], "--tokenizer", cell["tokenizer"]]
-    if cell["vocab_size"]:
-        found += ["--vocab-size", str(cell["vocab_size"])]
+    found = ["--model", cell["kind"]]
+    if cell["start"] != "none":
+        found += ["--from", cell["start"]]
+    else:
+        found += ["--size", cell["size"], "--tokenizer", cell["tokenizer"]]
+        if cell["vocab_size"]:
+            found += ["--vocab-size", str(cell["vocab_size"])]
     found += ["--steps", str(cell["steps"]), "--seed", str(cell["seed"])]
     settings = {
         "training.teacher": cell["teacher"],
@@ -230,7 +237,8 @@ def main() -> int:
         return 0
     rows_file: Path = options.rows
     lines = rows_file.read_text(encoding="utf-8").splitlines() if rows_file.exists() else []
-    held = {tuple(json.loads(line)[name] for name in DEFAULTS) for line in lines}
+    rows = [{**DEFAULTS, **json.loads(line)} for line in lines]  # some are older than a field
+    held = {tuple(row[name] for name in DEFAULTS) for row in rows}
     with tempfile.TemporaryDirectory() as temporary:
         texts = options.texts or Path(temporary)
         if options.describe:

@@ -18,7 +18,7 @@ seed by seed.
               and batch (6 layers, width 384, context 256, batch 64), as train.py runs it there:
               bfloat16 by autocast, TF32, compiled, the next batch copied while the GPU is busy; no
               dropout, since the text is not repeated
-  semigpt     `semigpt train --minutes M'` as a user runs it
+  semigpt     `semigpt train --from none --minutes M'` as a user runs it
   characters  the same with --tokenizer char
   memory      the same with --memory
   5-gram      counted, not trained: interpolated modified Kneser-Ney, with its seconds of counting
@@ -149,7 +149,9 @@ def semigpt_run(
     with tempfile.TemporaryDirectory() as name:
         cache, run = str(Path(name) / "cache"), str(Path(name) / "run")
         shutil.copytree(prepared, cache)
-        train = ["train", "--data", data, "--minutes", f"{minutes:.5f}", "--seed", str(seed)]
+        # From random weights, as the others: the starter has read film reviews already.
+        train = ["train", "--data", data, "--from", "none", "--seed", str(seed)]
+        train += ["--minutes", f"{minutes:.5f}"]
         train += [*flags, "--device", device, "--out", run, "--json"]
         done, whole = answer_of("semigpt train", [*SEMIGPT, *train], SEMIGPT_CACHE=cache)
         figures: Table = {}

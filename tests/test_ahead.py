@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from semigpt.models import LADDER, SOURCES
+from semigpt.models import LADDER, LATER_SOURCES, SOURCES
 from semigpt.native import ahead, compiler, tokenize
 from semigpt.native.compiler import NativeUnavailableError
 
@@ -72,7 +72,8 @@ def test_a_source_that_does_not_compile_stops_none_behind_it(
 @pytest.mark.parametrize("rung", SOURCES)
 def test_a_rung_names_sources_that_there_are(rung: str) -> None:
     assert rung in LADDER
-    assert all((ahead.FOLDER / f"{unit}.c").is_file() for unit in SOURCES[rung])
+    units = (*SOURCES[rung], *LATER_SOURCES.get(rung, ()))
+    assert all((ahead.FOLDER / f"{unit}.c").is_file() for unit in units)
 
 
 @pytest.mark.parametrize(

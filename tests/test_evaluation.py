@@ -29,6 +29,8 @@ from semigpt.evaluation.information import Information
 from semigpt.evaluation.surprisal import surprisal
 from semigpt.models import build_model
 from semigpt.models.base import LanguageModel
+from semigpt.models.gpt import GPT
+from semigpt.models.gpt_native import native_forward
 from semigpt.tokenizers import CharTokenizer
 
 
@@ -68,6 +70,21 @@ def test_windows_of_a_stretch_are_scored_as_each_by_itself(model: LanguageModel)
     with torch.no_grad():
         found = model.window_losses(ids, starts, scored)
         expected = model.token_losses(windows[:, :-1], windows[:, 1:])[scored]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gpt", "memory"])
+@pytest.mark.parametrize("first", [0, 5, 15])
+def test_c_scores_windows_as_pytorch_does(kind: str, first: int) -> None:
+    """From the first place that is scored on, which the last layer begins at."""
+    model = small_model(kind)
+    assert isinstance(model, GPT)
+    ids = torch.from_numpy(small_stream()[:60].astype(np.int64))
+    starts, scored = torch.tensor([0, 8, 13, 40]), torch.rand(4, 16) < 0.8
+    scored[:, :first], scored[1, first] = False, True
+    with torch.no_grad():
+        found = model.window_losses(ids, starts, scored, native_forward(model))
+        expected = model.window_losses(ids, starts, scored)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 

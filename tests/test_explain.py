@@ -40,6 +40,7 @@ def test_explain_says_what_and_why_and_trains_nothing(
     choices = {choice["what"]: choice for choice in json.loads(capsys.readouterr().out)}
     assert choices.keys() == {
         "device",
+        "begins from",
         "size",
         "tokenizer",
         "teacher",

@@ -11,6 +11,8 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from semigpt.system import memory_file
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -54,16 +56,12 @@ class SharedMemory:
         """Its name for the others, which begins with a word that it holds; "" where this system has
         no such memory, or not so much.
         """
-        if self.size > self.LARGEST or not hasattr(os, "memfd_create"):
+        self.file = memory_file(self.size) if self.size <= self.LARGEST else None
+        if self.file is None:
             return ""
         word = secrets.token_bytes(16)
-        with contextlib.suppress(OSError):
-            self.file = os.memfd_create("semigpt")
-            os.posix_fallocate(self.file, 0, self.size)  # fails here, not when it is written
-            os.pwrite(self.file, word, 0)
-            return f"{word.hex()} /proc/{os.getpid()}/fd/{self.file}"
-        self.close()
-        return ""
+        os.write(self.file, word)
+        return f"{word.hex()} /proc/{os.getpid()}/fd/{self.file}"
 
     def open(self, name: str) -> None:
         """Open what another process created; `file` stays None where that cannot be."""
@@ -72,7 +70,7 @@ class SharedMemory:
         word, _space, path = name.partition(" ")
         with contextlib.suppress(OSError):
             self.file = os.open(path, os.O_RDWR)
-            if os.pread(self.file, 16, 0).hex() != word:  # another system's process of that number
+            if os.read(self.file, 16).hex() != word:  # another system's process of that number
                 self.close()
 
     def mapped(self) -> mmap.mmap:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+from semigpt import started_law
 from semigpt.law import Learner, Text, expected_bits, tokens_per_character
 from semigpt.sizes import LARGER_SIZES, SIZES, Size, own_vocabulary
+from semigpt.started_law import Known
 
 __all__ = [
     "LARGER_SIZES",
@@ -32,11 +34,16 @@ __all__ = [
     "documents_step",
     "evaluations",
     "sizes",
+    "started",
     "started_rate",
+    "starter_may_help",
     "vocabularies",
+    "with_started",
 ]
 
-Choice = Literal["size", "tokenizer", "batch_size", "teacher", "dropout", "weight_decay", "compile"]
+Choice = Literal[
+    "size", "tokenizer", "batch_size", "teacher", "dropout", "weight_decay", "compile", "start"
+]
 
 # Characters of training text from which a size is a candidate: the law has no runs of it on less.
 # `large` is beyond the law's data.
@@ -55,6 +62,10 @@ TEACHER_ORDER = 5
 TAUGHT_TOKENS = 2_000_000_000
 TOKENIZER_CHARACTERS = 6_000_000  # of a training split, from which a tokenizer is learnt
 COMPILE_SECONDS = 60
+# Readings of a text by a run that begins from the starter: without counts of it, and with.
+STARTED_READINGS = (3.0, 2.0)
+STARTED_GAIN = 0.12  # bits, from which the starter is taken
+LEARNT_WELL = 2.5  # bits per character
 STARTED_RATE = 0.3  # of the usual rates, for a run that begins from a trained model
 EVALUATIONS, EVALUATION_FRACTION = 10, 0.05
 SAVING_FRACTION, SAVING_PAUSE = 0.02, 30.0
@@ -94,9 +105,10 @@ class Candidate:
     dropout: float
     weight_decay: float
     taught: bool
-    tokens: int  # read in all
-    early: bool  # fewer than would fit: more readings would only hurt
+    tokens: int  # read in all; at most, where it may end early
+    early: bool  # of its own accord, before its time: more readings would only hurt
     expected: float
+    start: str | None = None  # the model that it begins from
 
 
 def candidates(
@@ -168,6 +180,47 @@ def earlier(text: Text, learner: Learner, most: float) -> Iterator[float]:
     while tokens < most:
         yield tokens
         tokens *= 1.25
+
+
+def started(
+    way: Candidate, text: Text, known: Known, most: float, *, has_counts: bool, may_end_early: bool
+) -> Candidate:
+    """The way to train of a run that begins from the starter, of `most` tokens.
+
+    It ends after a few readings of the text at the latest, where it may: it has no dropout, and
+    soon learns a text by heart.
+    """
+    longest = STARTED_READINGS[has_counts] * text.characters * known.per_character
+    tokens = min(most, longest) if may_end_early else most
+    return replace(
+        way,
+        tokens=int(longest if may_end_early else most),
+        early=may_end_early,
+        expected=started_law.expected_bits(text, known, tokens, has_counts=has_counts),
+        start="starter",
+    )
+
+
+def starter_may_help(way: Candidate) -> bool:
+    """Whether what the starter knows is worth measuring, beside the best way from random weights:
+    a text that is learnt so well repeats itself.
+    """
+    return way.expected > LEARNT_WELL
+
+
+def with_started(
+    ways: list[Candidate], begun: Candidate, text: Text, *, has_counts: bool = False
+) -> list[Candidate]:
+    """The ways from random weights and the one from the starter, which comes first where it is
+    expected to end lower by more than both laws may be off.
+    """
+    nothing = ways[0].expected
+    if has_counts:  # what counting knows, such a model knows from its first step on
+        nothing = min(nothing, text.curve[-1][1])
+    if begun.expected < nothing - STARTED_GAIN:
+        return [begun, *ways]
+    best, *others = ways
+    return [best, *sorted([*others, begun], key=lambda way: way.expected)]
 
 
 def sizes(characters: int) -> tuple[Size, ...]:

@@ -23,7 +23,7 @@ from semigpt.settings import (
     nearest,
     to_table,
 )
-from semigpt.start import StartSettings, check_lora, with_model_of
+from semigpt.start import STARTER, StartSettings, check_lora, with_model_of
 from semigpt.tokenizers import Tokenizer
 from semigpt.tokenizers.base import AnyKind
 from semigpt.training.optimizer import OptimizerSettings, learning_rate_scale
@@ -50,6 +50,7 @@ LAW_CHOICES: Mapping[auto.Choice, str] = {
     "dropout": "model.dropout",
     "weight_decay": "optimizer.weight_decay",
 }
+RATES = {"optimizer.learning_rate", "optimizer.muon_learning_rate"}
 # What a resumed run may have another value of: nothing that its weights depend on, but for the
 # steps it skips.
 MAY_CHANGE = {"training.keep", "training.save_every", "training.on_nonfinite", "machine.device"}
@@ -172,12 +173,15 @@ class Recipe:
             return _("[{table}] of {where}").format(table=table, where=where)
 
         given = _checked_tables(tables, where)
+        # Who asks for a model or a tokenizer leaves no choice of where the run begins.
+        defaulted = set()
+        if not (given["start"] or given["tokenizer"] or given["model"].keys() - {"kind"}):
+            defaulted.add("start.folder")
         if "folder" in given["start"] and "sha256" not in given["start"]:
             given = with_model_of(given)
         kind: str = given["model"].pop("kind", "gpt")
         size: Any = given["model"].pop("size", None)
         rung = model_class(kind)
-        defaulted = set()
         if size is None:
             defaulted.add("model.size")
             size = "tiny"  # until the text is known
@@ -185,11 +189,11 @@ class Recipe:
         for name, table in rung.defaults(size).items():
             defaulted |= {f"{name}.{key}" for key in table.keys() - given[name].keys()}
             given[name] = {**table, **given[name]}
-        if given["start"]:
-            for key in ("learning_rate", "muon_learning_rate"):
-                if f"optimizer.{key}" in defaulted or key not in given["optimizer"]:
-                    rate = given["optimizer"].get(key, getattr(OptimizerSettings, key))
-                    given["optimizer"][key] = auto.started_rate(rate)
+        defaulted |= {name for name in RATES if not _has(given, name)}
+        for name in defaulted & RATES if given["start"] else ():
+            key = name.removeprefix("optimizer.")
+            rate = given["optimizer"].get(key, getattr(OptimizerSettings, key))
+            given["optimizer"][key] = auto.started_rate(rate)
         defaulted |= {name for name in AUTOMATIC if not _has(given, name)}
         if not any(name in given["training"] for name in LENGTHS):
             given["training"]["minutes"] = 2.0
@@ -259,13 +263,28 @@ class Recipe:
 
     def of_size(self, size: auto.Size) -> Recipe:
         """This recipe with the shape, batch and rates of another size where none were asked for."""
-        tables = self.tables()
-        for name in self.defaulted:
-            table, key = name.split(".")
-            tables[table].pop(key, None)
+        tables = self._asked_tables()
         tables["model"]["size"] = size
         resized = Recipe.from_tables(tables)
         return replace(resized, defaulted=resized.defaulted | {"model.size"})
+
+    @property
+    def may_begin_from_starter(self) -> bool:
+        """Whether the starter is a candidate: nothing that was asked for speaks against it."""
+        return "start.folder" in self.defaulted and "start" in self.rung.auto
+
+    def from_starter(self) -> Recipe:
+        """This recipe, begun from the starter."""
+        tables = self._asked_tables()
+        tables |= {"model": {"kind": self.kind}, "tokenizer": {}, "start": {"folder": STARTER}}
+        return Recipe.from_tables(tables)
+
+    def _asked_tables(self) -> dict[str, dict[str, Any]]:
+        """The tables without what was not asked for."""
+        tables = self.tables()
+        for table, key in (name.split(".") for name in self.defaulted):
+            tables.get(table, {}).pop(key, None)
+        return tables
 
     def open_choices(self, characters: int) -> auto.Open:
         """What the law of learning chooses from, for a training text of so many characters."""
@@ -315,6 +334,8 @@ class Recipe:
 
     def with_choice(self, choice: auto.Candidate) -> Recipe:
         """This recipe with every choice made."""
+        if choice.start is not None and self.may_begin_from_starter:
+            return self.from_starter().with_choice(choice)
         recipe = self.of_size(choice.size) if choice.size != self.size else self
         settings, model, optimizer = recipe.tokenizer, recipe.model, recipe.optimizer
         if settings.folder is None and recipe.start.folder is None:
@@ -336,7 +357,7 @@ class Recipe:
             model=model,
             training=training,
             optimizer=replace(optimizer, weight_decay=choice.weight_decay),
-            defaulted=recipe.defaulted - {"model.dropout"},
+            defaulted=recipe.defaulted - {"model.dropout", "start.folder"},
         )
 
     def for_tokenizer(self, tokenizer: Tokenizer) -> Recipe:
@@ -357,10 +378,12 @@ class Recipe:
 
         Raises SettingsError, showing the difference, where it asks for something else.
         """
+        if self.may_begin_from_starter and saved.start.folder == STARTER:
+            return self.from_starter().resumed_from(saved, folder, may_change)
         tables, before = self.tables(), saved.tables()
         left = {"training.teacher"} if self.training.teacher == "auto" else set()
         for name in self.defaulted | left:
-            if _has(before, name):
+            if _has(before, name) and name != "start.folder":
                 table, key = name.split(".")
                 tables[table][key] = before[table][key]
         resumed = replace(Recipe.from_tables(tables), defaulted=frozenset())
@@ -474,4 +497,4 @@ def _checked_tables(
 
 def _has(tables: Mapping[str, Mapping[str, Any]], name: str) -> bool:
     table, key = name.split(".")
-    return key in tables[table]
+    return key in tables.get(table, {})

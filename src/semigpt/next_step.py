@@ -1,6 +1,4 @@
-"""What to do next where a run ended above the 5-gram, or might have begun from the starter: one
-line, from what the run knows.
-"""
+"""What to do next where a run ended above the 5-gram: one line, from what the run knows."""
 
 from __future__ import annotations
 
@@ -13,23 +11,15 @@ __all__ = ["what_next"]
 # The best weights of a run that still learnt stand at its end; before this fraction of it they
 # say that the rest was memorised.
 MEMORISED = 0.8
-# Characters below which Korean text learns more from the starter: docs/choices.md#started-rate.
-SHORT_TEXT = 300_000
 
 
 def what_next(recipe: Recipe, finished: Finished) -> str:
-    """What makes the next model better than counting, or than this one; empty where nothing is
-    known to, or the run was stopped.
+    """What makes the next model better than counting; empty where this one is, or the run was
+    stopped.
     """
     if not finished.complete:
         return ""
     best, baselines = finished.best.bits_per_character, finished.baselines
-    characters = finished.run.metadata().get("corpus", {}).get("characters", SHORT_TEXT)
-    if recipe.start.folder is None and "size" in recipe.rung.auto and characters < SHORT_TEXT:
-        return _(
-            "Korean text of only {characters:,} characters may learn more from the starter: "
-            "semigpt train --from starter"
-        ).format(characters=characters)
     if baselines is None or best <= baselines.kneser_ney_5:
         return ""
     above = _("{bits:.2f} bits above a 5-gram").format(bits=best - baselines.kneser_ney_5)

@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from semigpt import auto
+from semigpt import auto, started_law
 from semigpt.config import Recipe, TokenizerSettings
 from semigpt.corpus.corpus import Corpus
 from semigpt.corpus.spec import located, parse_spec
 from semigpt.corpus.staging import StagingProgress, stage
 from semigpt.dataset import Dataset, TokenizingProgress, block_starts, tokenize
-from semigpt.device import pick_precision
+from semigpt.device import pick_device, pick_precision
 from semigpt.errors import CorpusError, SettingsError
 from semigpt.evaluation.baselines import COUNTED_TOKENS
 from semigpt.evaluation.counting import describe
@@ -32,16 +32,20 @@ from semigpt.huggingface.open import open_tokenizer
 from semigpt.language import _
 from semigpt.law import Learner, expected_bits, law_error
 from semigpt.measuring import Measurement, Text, measure
+from semigpt.models import LATER_SOURCES
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.models.lora import adapt
 from semigpt.models.memory import MemoryGPT
 from semigpt.native import ngrams as native_ngrams
+from semigpt.native.ahead import compile_ahead
 from semigpt.ngrams.counts import Counts
 from semigpt.parallel import ALONE, Group
 from semigpt.run_folder import RunFolder
 from semigpt.stages import stage as timed
-from semigpt.start import begin_from
+from semigpt.start import STARTER, begin_from
+from semigpt.started_law import Known
+from semigpt.starter import is_korean, known_of
 from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher
@@ -108,6 +112,8 @@ def prepare(
         with timed("choosing"):
             best, *_others = ways_to_train(recipe, corpus, processes=processes)
             recipe = recipe.with_choice(best)
+    if run is None and pick_device(recipe.machine.device).type == "cpu":
+        compile_ahead(*LATER_SOURCES.get(recipe.kind, ()))
     yield Preparing(_("learning a tokenizer"), None)
     with timed("learning a tokenizer"):
         if recipe.start.folder is None:
@@ -146,6 +152,7 @@ def ways_to_train(
     """
     training, left = recipe.training, recipe.open_choices(corpus.characters("train"))
     minutes = minutes or training.minutes
+    text = describe(corpus)  # before the speed, which waits for what is being compiled
     speed = None if minutes is None else measured_speed(recipe.machine)
     models = {size: recipe.of_size(size).model for size in left.shapes}
 
@@ -158,9 +165,33 @@ def ways_to_train(
         step = speed.seconds(model, -(-batch_size // processes))
         return max(seconds / step, 1.0) * tokens_per_step
 
+    timed = training.minutes is not None
     from_scratch = recipe.start.folder is None  # the law was fitted to such runs
-    may_end_early = from_scratch and training.minutes is not None and recipe.within_law
-    return auto.candidates(describe(corpus), left, fitting, may_end_early=may_end_early)
+    may_end_early = from_scratch and timed and recipe.within_law
+    ways = auto.candidates(text, left, fitting, may_end_early=may_end_early)
+    if not from_scratch:
+        known = starter_knows(recipe, corpus)
+        if known is None:
+            return ways
+        most = fitting(recipe.size, known.vocab_size, training.batch_size)
+        has_counts = left.has_counts
+        return [
+            auto.started(ways[0], text, known, most, has_counts=has_counts, may_end_early=timed)
+        ]
+    if recipe.may_begin_from_starter and auto.starter_may_help(ways[0]) and is_korean(corpus):
+        begun, *_others = ways_to_train(recipe.from_starter(), corpus, minutes, processes=processes)
+        if begun.start is not None:
+            return auto.with_started(ways, begun, text, has_counts=left.has_counts)
+    return ways
+
+
+def starter_knows(recipe: Recipe, corpus: Corpus) -> Known | None:
+    """What the model that a run begins from knows of the text; None where the law of started runs
+    does not speak of it.
+    """
+    start = recipe.start
+    within = start.folder == STARTER and start.lora is None and "start" in recipe.rung.auto
+    return known_of(corpus) if within else None
 
 
 def text_of(run: RunFolder, spec: str) -> str:
@@ -383,28 +414,43 @@ def with_outlook(
     if timed_by_clock and isinstance(model, GPTSettings) and recipe.start.lora is None:
         kept = measured_speed(recipe.machine).seconds(model, own_batch)
         corrected(recipe.machine, kept, forecast.seconds_per_step)
-    if "tokenizer" not in recipe.rung.auto or recipe.start.folder is not None:
+    corpus, tokens = text.corpus, forecast.steps * training.batch_size * model.context_length
+    known, from_nothing = starter_knows(recipe, corpus), None
+    if known is not None:
+        has_counts = model.ngram_order is not None
+        expected = started_law.expected_bits(describe(corpus), known, tokens, has_counts=has_counts)
+        error = started_law.coefficients()["error"]
+        if asked.may_begin_from_starter:
+            ways = ways_to_train(asked, corpus, processes=processes)
+            from_nothing = min(way.expected for way in ways if way.start is None)
+    elif "tokenizer" not in recipe.rung.auto or recipe.start.folder is not None:
         return forecast
-    corpus, tokenizer, dataset = text
-    characters = corpus.characters("train")
-    learner = Learner(
-        block_parameters=replace(model, vocab_size=0).parameter_count,
-        kind=tokenizer.kind,
-        vocab_size=tokenizer.vocab_size,
-        per_character=len(dataset.stream("train")) / characters,
-        batch_tokens=training.batch_size * model.context_length,
-        dropout=float(getattr(model, "dropout", 0.0)),
-        weight_decay=recipe.optimizer.weight_decay or 0.0,
-        taught=has_teacher(recipe),
-    )
-    tokens = forecast.steps * training.batch_size * model.context_length
+    else:
+        expected = expected_bits(describe(corpus), learner_of(recipe, text), tokens)
+        error = law_error()
     longer = [n for n in LATER if training.minutes is not None and n > 1.5 * training.minutes][-2:]
     return replace(
         forecast,
-        expected=expected_bits(describe(corpus), learner, tokens),
-        expected_error=law_error(),
+        expected=expected,
+        expected_error=error,
+        from_nothing=from_nothing,
         later=tuple(
             (n, ways_to_train(asked, corpus, n, processes=processes)[0].expected) for n in longer
         ),
         ends_early=training.most_tokens is not None and tokens >= training.most_tokens,
+    )
+
+
+def learner_of(recipe: Recipe, text: Text) -> Learner:
+    """What reads the text, as the law of learning takes it."""
+    model, training = recipe.model, recipe.training
+    return Learner(
+        block_parameters=replace(model, vocab_size=0).parameter_count,
+        kind=text.tokenizer.kind,
+        vocab_size=text.tokenizer.vocab_size,
+        per_character=len(text.dataset.stream("train")) / text.corpus.characters("train"),
+        batch_tokens=training.batch_size * model.context_length,
+        dropout=float(getattr(model, "dropout", 0.0)),
+        weight_decay=recipe.optimizer.weight_decay or 0.0,
+        taught=has_teacher(recipe),
     )

@@ -30,6 +30,7 @@ from semigpt.settings import check_positive, from_table, to_table
 from semigpt.tokenizers.base import Tokenizer
 
 __all__ = [
+    "NOTHING",
     "STARTER",
     "STARTER_FOLDER",
     "StartSettings",
@@ -39,7 +40,7 @@ __all__ = [
     "with_model_of",
 ]
 
-STARTER = "starter"
+STARTER, NOTHING = "starter", "none"  # what --from takes beside folders
 STARTER_FOLDER = Path(__file__).parent / "data" / "starter"
 FLAGS = {
     "model.size": "--size",
@@ -110,10 +111,14 @@ class StartSettings:
 
 
 def with_model_of(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The tables of a recipe with kind, size, shape and tokenizer of the model it begins from.
+    """The tables of a recipe with kind, size, shape and tokenizer of the model it begins from; as
+    they are where that is `none`.
 
     Raises SettingsError where they ask for another model or tokenizer than that.
     """
+    if tables["start"]["folder"] == NOTHING:
+        start = {key: value for key, value in tables["start"].items() if key != "folder"}
+        return {**tables, "start": start}
     settings = from_table(StartSettings, tables["start"], "[start]")
     folder = settings.model_folder
     source, tokenizer = load_model(folder), open_tokenizer(folder)

@@ -36,6 +36,7 @@ __all__ = [
     "is_private",
     "kill",
     "made_private",
+    "memory_file",
     "peak_memory",
     "status_of",
     "step_back",
@@ -64,6 +65,19 @@ def allow_open_files(count: int) -> None:
         most = count if hard == resource.RLIM_INFINITY else min(count, hard)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+def memory_file(size: int) -> int | None:
+    """The descriptor of so many bytes of memory without a name; None where there are none."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    with contextlib.ExitStack() as failed, contextlib.suppress(OSError):
+        file = os.memfd_create("semigpt")
+        failed.callback(os.close, file)
+        os.posix_fallocate(file, 0, size)  # fails here, not when it is written
+        failed.pop_all()
+        return file
+    return None
 
 
 def peak_memory() -> int:

@@ -107,7 +107,7 @@ def test_the_command_survives_a_killed_process_and_a_signal(tmp_path: Path) -> N
 
 def await_checkpoint(folder: Path, step: int) -> None:
     """Return once a checkpoint after this step is there."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not any(int(found.name[5:]) > step for found in folder.glob("checkpoints/step-*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -218,6 +218,13 @@ class TrainingDisplay:
                     expected=forecast.expected, expected_error=forecast.expected_error, later=later
                 )
             )
+        if forecast.from_nothing is not None:
+            self.console.print(
+                _(
+                    "[bold]begins[/]   from the starter, a small model of Korean film reviews; "
+                    "from random weights (--from none) {bits:.2f} expected"
+                ).format(bits=forecast.from_nothing)
+            )
         self.console.print("")
 
     def show_continued(self, event: Continued) -> None:

@@ -183,7 +183,8 @@ def add_start_flags(sub: Parser) -> None:
         metavar="FOLDER",
         help=_(
             "begin with the weights and the tokenizer of a run or model folder (Qwen3, Qwen2, "
-            "Llama, Mistral and GPT-2 of others too), of hf:USER/NAME, or of `starter`"
+            "Llama, Mistral and GPT-2 of others too), of hf:USER/NAME, or of `starter`, which a "
+            "short Korean text takes by itself; `none` for random weights"
         ),
     )
     sub.add_argument(

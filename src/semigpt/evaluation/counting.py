@@ -84,14 +84,16 @@ def learning_curve(training: Ids, held_out: Ids) -> tuple[tuple[tuple[int, float
     return curve, bits(ids, SHORT_ORDER)
 
 
-def code_points(corpus: Corpus, split: str, characters: int) -> Ids:
-    """About so many characters of a split, of a longer one from places spread evenly over it."""
+def code_points(corpus: Corpus, split: str, characters: int, *, span: int = SPAN) -> Ids:
+    """About so many characters of a split, of a longer one from places spread evenly over it, each
+    of about `span` bytes.
+    """
     whole, length = corpus.characters(split), corpus.bytes_of(split)
     spans: Sequence[int] = [0]
     size = length
     if whole > characters:
         wanted = characters / whole * length
-        count = max(math.ceil(wanted / SPAN), 1)
+        count = max(math.ceil(wanted / span), 1)
         size = int(wanted / count)
         spans = [int(place) for place in np.linspace(0, length - size, count)]
     parts = []

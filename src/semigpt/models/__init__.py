@@ -28,13 +28,15 @@ LADDER = {
 
 
 # The C that a run of a rung takes on a CPU, in the order it is wanted. It is compiled before
-# a class is there to be asked (`semigpt.native.ahead`).
-TEXT_SOURCES = ("tokenize", "ngrams")
+# a class is there to be asked (`semigpt.native.ahead`); what generation takes later, beside the
+# learning of a tokenizer: no step is timed meanwhile.
+TEXT_SOURCES = ("ngrams", "tokenize")
 SOURCES = {
     "blocks": (*TEXT_SOURCES, "blocks_step", "orthogonal"),
-    "gpt": (*TEXT_SOURCES, "gpt_step", "orthogonal", "decode"),
+    "gpt": (*TEXT_SOURCES, "gpt_step", "orthogonal"),
     "memory": (*TEXT_SOURCES, "gpt_step", "orthogonal"),
 }
+LATER_SOURCES = {"gpt": ("decode",)}
 
 
 def model_class(kind: str) -> type[LanguageModel]:

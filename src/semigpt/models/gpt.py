@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -46,11 +46,10 @@ from semigpt.models.loss import chunked_loss, token_loss
 from semigpt.settings import check_positive
 from semigpt.sizes import size_tables
 
-__all__ = ["GPT", "GPTSettings", "RunBlock", "run_plainly"]
+if TYPE_CHECKING:
+    from semigpt.native.gpt_forward import GPTForward
 
-# From ids [B, T] and what is added to their embeddings [N, C] to what the output layer reads,
-# [N, C].
-Forward: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
+__all__ = ["GPT", "GPTSettings", "RunBlock", "run_plainly"]
 
 VOCABULARY_MULTIPLE = 64
 # Of one product with the output layer, where losses alone are wanted: 16 MB. Larger ones are given
@@ -365,19 +364,34 @@ class GPT(LanguageModel):
         ids_S: Tensor,
         starts_B: Tensor,
         scored_BT: Tensor,
-        forward: Forward | None = None,
+        forward: GPTForward | None = None,
     ) -> Tensor:
         """As `LanguageModel.window_losses`: the output layer reads what is scored alone.
 
-        forward: computes what that layer reads, instead of PyTorch
+        forward: computes losses instead of PyTorch
         """
         windows_BT = windows_of(ids_S, starts_B, scored_BT.shape[1] + 1)
         inputs_BT = windows_BT[:, :-1].contiguous()
+        return self._scored(inputs_BT, windows_BT[:, 1:], scored_BT, None, forward)[1]
+
+    def _scored(
+        self,
+        inputs_BT: Tensor,
+        targets_BT: Tensor,
+        scored_BT: Tensor,
+        added_BTC: Tensor | None,
+        forward: GPTForward | None,
+    ) -> tuple[Tensor, Tensor]:
+        """What the output layer reads where it is scored, `[N, C]`, and the net's losses, `[N]`."""
+        targets_N = targets_BT[scored_BT]
         if forward is None:
-            hidden_BTC = self._hidden(self._embedded(inputs_BT, None))
-        else:
-            hidden_BTC = forward(inputs_BT, None).view(*inputs_BT.shape, -1)
-        return self._net_losses(hidden_BTC[scored_BT], windows_BT[:, 1:][scored_BT])
+            x_BTC = self.model.embed_tokens(inputs_BT)
+            hidden_NC = self._hidden(x_BTC if added_BTC is None else x_BTC + added_BTC)[scored_BT]
+            return hidden_NC, self._net_losses(hidden_NC, targets_N)
+        first = int(scored_BT.any(dim=0).int().argmax())
+        added_NC = None if added_BTC is None else added_BTC.flatten(0, 1)
+        hidden_NC = forward.hidden(inputs_BT, added_NC, first)[scored_BT[:, first:].flatten()]
+        return hidden_NC, forward.losses(hidden_NC, targets_N)
 
     def _net_losses(self, hidden_NC: Tensor, targets_N: Tensor) -> Tensor:
         """The net's cross-entropy of each target, `[N]`, from what its output layer reads."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from semigpt.models.gpt import GPT, Forward
+from semigpt.models.gpt import GPT
 from semigpt.native import gpt_step
+from semigpt.native.gpt_forward import GPTForward
 from semigpt.native.gpt_weights import GPTShape, GPTWeights, LayerWeights
 
 __all__ = ["fits", "gpt_shape", "gpt_weights", "native_forward"]
 
 
-def native_forward(model: GPT) -> Forward | None:
+def native_forward(model: GPT) -> GPTForward | None:
     """The forward pass in C of the model as it is now; None where there is none for it."""
     dtype = model.compute_dtype
     if not fits(model) or gpt_step.library_or_none(dtype) is None:
         return None
-    return gpt_step.GPTStep(gpt_shape(model), gpt_weights(model), dtype).hidden
+    return GPTForward(gpt_shape(model), gpt_weights(model), dtype)
 
 
 def fits(model: GPT) -> bool:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,10 +38,13 @@ from semigpt.errors import SettingsError
 from semigpt.language import N_, _
 from semigpt.models.base import ModelSettings, own_settings, windows_of
 from semigpt.models.cache import KeyValueCache
-from semigpt.models.gpt import GPT, Forward, GPTSettings, RunBlock, run_plainly
+from semigpt.models.gpt import GPT, GPTSettings, RunBlock, run_plainly
 from semigpt.ngrams.counts import LEVELS, Counts
 from semigpt.ngrams.longest_match import LONGEST_MATCH, longest_match
 from semigpt.settings import check_positive, to_table
+
+if TYPE_CHECKING:
+    from semigpt.native.gpt_forward import GPTForward
 
 __all__ = ["Lookup", "MemoryGPT", "MemorySettings", "NgramFeatures"]
 
@@ -153,7 +156,7 @@ class MemoryGPT(GPT):
         "num_heads": 2,
         "memory_order": 3,
     }
-    auto: ClassVar[frozenset[Choice]] = frozenset({"size", "batch_size", "weight_decay"})
+    auto: ClassVar[frozenset[Choice]] = frozenset({"size", "batch_size", "weight_decay", "start"})
     sizes: ClassVar[tuple[Size, ...]] = SIZES
     auxiliary_files: ClassVar[tuple[str, ...]] = (COUNTS_FILE,)
     settings: MemorySettings
@@ -285,7 +288,7 @@ class MemoryGPT(GPT):
         ids_S: Tensor,
         starts_B: Tensor,
         scored_BT: Tensor,
-        forward: Forward | None = None,
+        forward: GPTForward | None = None,
     ) -> Tensor:
         """As `GPT.window_losses`: what windows share is looked up once."""
         if self.counts is None:
@@ -305,12 +308,7 @@ class MemoryGPT(GPT):
         lookup = self._lookup(inputs_BT.contiguous(), targets_BT, *found)
         inputs_BT, targets_BT = inputs_BT.to(self.device), targets_BT.to(self.device)
         added_BTC = self.embed_features(lookup.features)
-        if forward is None:
-            hidden_BTC = self._hidden(super()._embedded(inputs_BT, None) + added_BTC)
-        else:
-            hidden_BTC = forward(inputs_BT, added_BTC.flatten(0, 1)).view_as(added_BTC)
-        hidden_NC = hidden_BTC[scored_BT]
-        net_loss_N = self._net_losses(hidden_NC, targets_BT[scored_BT])
+        hidden_NC, net_loss_N = self._scored(inputs_BT, targets_BT, scored_BT, added_BTC, forward)
         log_p_NE = torch.cat((-net_loss_N[:, None], lookup.p_BTX[scored_BT].log()), dim=1)
         log_weights_NE = self._log_mixture_weights(hidden_NC, lookup.context_BTF[scored_BT])
         return -(log_weights_NE + log_p_NE).logsumexp(dim=1)

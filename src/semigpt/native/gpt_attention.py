@@ -34,7 +34,7 @@ PRODUCTS: dict[str, tuple[Any, ...]] = {
     "heads_backward": (*_heads, _p, _p, _p, _f, _i, _p, _p),
     "merge_heads": (_i, _i, _i, _i, _p, _p),
     "split_heads": (_i, _i, _i, _i, _p, _p),
-    "causal_softmax": (_i, _i, _p),
+    "causal_softmax": (_i, _i, _i, _p),
     "causal_softmax_backward": (_i, _i, _p, _p),
 }
 
@@ -131,7 +131,7 @@ class ProductAttention(_Attention):
         q, k, v = self._heads[heads.layer]
         c.semigpt_heads(*self._arguments(heads), q.data_ptr())
         torch.bmm(q, k.transpose(1, 2), out=weights)
-        c.semigpt_causal_softmax(*weights.shape[:2], weights.data_ptr())
+        c.semigpt_causal_softmax(*weights.shape, weights.data_ptr())
         torch.bmm(self._dropped(heads, weights), v, out=self._outputs)
         c.semigpt_merge_heads(*self._sizes, self._outputs.data_ptr(), mixed.data_ptr())
 

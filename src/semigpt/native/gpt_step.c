@@ -281,7 +281,6 @@ static inline void head_backward(int D, float epsilon, const element *x, const f
     }
 }
 
-#ifdef BFLOAT16
 /* qkv [N, 3, H, D] to heads [3, B, H, T, D]: q and k normalised and rotated, q times D^-1/2. */
 void semigpt_heads(int B, int T, int H, int D, float epsilon, const element *qkv,
                    const float *q_weight, const float *k_weight, const float *cosine,
@@ -357,12 +356,13 @@ void semigpt_split_heads(int B, int T, int H, int D, const element *rows, elemen
                    rows + ((size_t)n * H + h) * D, sizeof(element) * D);
 }
 
-/* Scores [count, T, T] become attention weights: row t's softmax over columns 0 to t, 0 beyond. */
-void semigpt_causal_softmax(int count, int T, element *scores) {
+/* Scores [count, rows, T] of the last `rows` of T positions become attention weights: position t's
+   softmax over columns 0 to t, 0 beyond. */
+void semigpt_causal_softmax(int count, int rows, int T, element *scores) {
 #pragma omp parallel for schedule(static)
-    for (int row = 0; row < count * T; row++) {
+    for (int row = 0; row < count * rows; row++) {
         element *x = scores + (size_t)row * T;
-        int seen = row % T + 1, whole = seen / LANES * LANES, left = seen - whole;
+        int seen = T - rows + row % rows + 1, whole = seen / LANES * LANES, left = seen - whole;
         vfloat tail = left ? load_some(x + whole, left, -INFINITY) : splat(-INFINITY), most = tail;
         /* Subtract the largest: e^0 at most. */
         for (int s = 0; s < whole; s += LANES) most = larger(load(x + s), most);
@@ -406,7 +406,7 @@ void semigpt_causal_softmax_backward(int count, int T, const element *weights,
         memset(g + seen, 0, sizeof(element) * (T - seen));
     }
 }
-#else
+#ifndef BFLOAT16
 #include "attention.h"
 #endif
 
@@ -435,6 +435,32 @@ void semigpt_swiglu_backward(int N, int F, const element *gate_up, const element
         }
 }
 
+/* The largest of V elements. */
+static inline float largest(const element *x, int V) {
+    const int whole = V / LANES * LANES;
+    vfloat most = splat(-FLT_MAX);
+    for (int v = 0; v < whole; v += LANES) most = larger(load(x + v), most);
+    float top = largest_lane(most);
+    for (int v = whole; v < V; v++) top = load_one(x + v) > top ? load_one(x + v) : top;
+    return top;
+}
+
+/* loss_N: the cross-entropy of each target in nats, of logits [N, stride] of which V columns
+   count. */
+void semigpt_losses(int N, int V, int stride, const element *logits, const int64_t *targets,
+                    float *loss_N) {
+    const int whole = V / LANES * LANES;
+#pragma omp parallel for schedule(static)
+    for (int n = 0; n < N; n++) {
+        const element *x = logits + (size_t)n * stride;
+        float top = largest(x, V), total = 0;
+        vfloat sums = {};
+        for (int v = 0; v < whole; v += LANES) sums += vexp(load(x + v) - top);
+        for (int v = whole; v < V; v++) total += exp_one(load_one(x + v) - top);
+        loss_N[n] = top - load_one(x + targets[n]) + logf(total + sum_lanes(sums));
+    }
+}
+
 /* Logits [N, stride], of which V columns count, become `scale` times the gradient of the loss by
    them; loss_N in nats.
 
@@ -461,11 +487,8 @@ int semigpt_cross_entropy(int N, int V, int stride, element *logits, const int64
 #pragma omp for schedule(static)
         for (int n = 0; n < N; n++) {
             element *x = logits + (size_t)n * stride;
-            float target = load_one(x + targets[n]), top, total = 0;
-            vfloat most = splat(-FLT_MAX), sums = {};
-            for (int v = 0; v < whole; v += LANES) most = larger(load(x + v), most);
-            top = largest_lane(most);
-            for (int v = whole; v < V; v++) top = load_one(x + v) > top ? load_one(x + v) : top;
+            float target = load_one(x + targets[n]), top = largest(x, V), total = 0;
+            vfloat sums = {};
             /* Keep the powers for the moment: rounding them costs less than a second
                exponential. */
             for (int v = 0; v < whole; v += LANES) {

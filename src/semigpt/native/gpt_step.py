@@ -58,6 +58,7 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "embed_backward": (_i, _i, _p, _p, _f, _p),
     "add_norm": (_i, _i, _f, _p, _p, _p, _p, _p, _p),
     "norm_backward": (_i, _i, _p, _p, _p, _p, _i, _p, _p, _p, _f, _i, _p),
+    "losses": (_i, _i, _i, _p, _p, _p),
     "swiglu": (_i, _i, _p, _p),
     "swiglu_backward": (_i, _i, _p, _p, _p),
 }
@@ -67,15 +68,15 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
 def library(dtype: torch.dtype) -> ctypes.CDLL:
     """gpt_step.c for products in this dtype. Raises NativeUnavailableError, saying why."""
     loaded = compiled(SOURCE, *(["BFLOAT16"] if dtype == torch.bfloat16 else []))
-    attention = PRODUCTS if dtype == torch.bfloat16 else FUSED
-    for name, arguments in (FUNCTIONS | attention).items():
+    fused = FUSED if dtype == torch.float32 else {}
+    for name, arguments in (FUNCTIONS | PRODUCTS | fused).items():
         function = getattr(loaded, f"semigpt_{name}")
         function.argtypes, function.restype = arguments, None
     cross_entropy = loaded.semigpt_cross_entropy
     cross_entropy.argtypes = (_i, _i, _i, _p, _p, _f, _p, _p, _f, _i, _p, _p, _p, _f)
     cross_entropy.restype, cross_entropy.errcheck = _i, check_memory
     loaded.semigpt_threads.argtypes, loaded.semigpt_threads.restype = (), _i
-    if attention is FUSED:
+    if fused:
         workspace = loaded.semigpt_attention_workspace
         workspace.argtypes, workspace.restype = (_i, _i), _n
     return loaded
@@ -245,18 +246,6 @@ class GPTStep:
         loss = self._loss(batch, teacher, distillation_weight, mixture, gate)
         self._backward(batch, gate)
         return loss
-
-    @torch.no_grad()
-    def hidden(self, ids_BT: Tensor, added_NC: Tensor | None = None) -> Tensor:
-        """What the output layer reads, `[N, C]`, without dropout; overwritten by the next call.
-
-        added_NC: added to the embeddings
-        """
-        self._work_on(*ids_BT.shape)
-        self._cast_weights()
-        ids_BT = ids_BT.contiguous()
-        self._forward(_Batch(ids_BT, ids_BT, 0.0, 0.0, 0), added_NC)
-        return self._work.normed[-1]
 
     def _work_on(self, B: int, T: int) -> None:
         """Have buffers for batches of this shape."""

@@ -246,36 +246,61 @@ static int shared(packed a, packed b, int order, int bits) {
     return equal / bits < order ? equal / bits : order;
 }
 
-/* How many n-grams begin to differ from the one before at each token: `sizes` [order + 1], the last
-   of them how many are the same. The first of all differs at its first token. */
-void semigpt_ngram_sizes(int64_t n, int bits, int order, const packed *keys, int64_t *sizes) {
-    memset(sizes, 0, sizeof *sizes * (order + 1));
-    sizes[0] = n > 0;
-    for (int64_t i = 1; i < n; i++) sizes[shared(keys[i - 1], keys[i], order, bits)]++;
+/* Where `parts` about equal parts of the n-grams begin, none inside a run of the same: `begins` [parts
+   + 1]. Of each part, how many n-grams begin to differ from the one before at each token: `sizes`
+   [parts, order + 1], the last of them how many are the same. The first of all differs at its first
+   token. */
+void semigpt_ngram_sizes(int64_t n, int bits, int order, const packed *keys, int parts,
+                         int64_t *begins, int64_t *sizes) {
+    begins[0] = 0;
+    for (int part = 1; part < parts; part++) {
+        int64_t i = n * part / parts;
+        while (i && i < n && shared(keys[i - 1], keys[i], order, bits) == order) i++;
+        begins[part] = i;
+    }
+    begins[parts] = n;
+    memset(sizes, 0, sizeof *sizes * parts * (order + 1));
+#pragma omp parallel for schedule(static)
+    for (int part = 0; part < parts; part++) {
+        int64_t own[LEVELS + 1] = {0};
+        for (int64_t i = begins[part]; i < begins[part + 1]; i++)
+            own[i ? shared(keys[i - 1], keys[i], order, bits) : 0]++;
+        memcpy(sizes + (size_t)part * (order + 1), own, sizeof *sizes * (order + 1));
+    }
 }
 
 /* The tree of contexts, and the followers of the longest ones: `Counts`' tables but for the ends of
-   `first_child` and `first_follower`, which the caller writes. */
-void semigpt_ngram_tree(int64_t n, int bits, int order, const packed *keys, int32_t *const *oldest,
-                        int32_t *const *first_child, int32_t *first_follower, int32_t *follower,
-                        int32_t *count) {
-    int32_t nodes[LEVELS] = {0}, ngrams = 0;
+   `first_child` and `first_follower`, which the caller writes. The parts and their sizes are those
+   of `semigpt_ngram_sizes`. */
+void semigpt_ngram_tree(int bits, int order, const packed *keys, int parts, const int64_t *begins,
+                        const int64_t *sizes, int32_t *const *oldest, int32_t *const *first_child,
+                        int32_t *first_follower, int32_t *follower, int32_t *count) {
     const uint32_t mask = ((uint32_t)1 << bits) - 1;
-    for (int64_t i = 0; i < n; i++) {
-        int same = i ? shared(keys[i - 1], keys[i], order, bits) : -1;
-        if (same == order) {
-            count[ngrams - 1]++;
-            continue;
-        }
+#pragma omp parallel for schedule(static)
+    for (int part = 0; part < parts; part++) {
         /* A context of k tokens is new where fewer than k are the same. The root is new once. */
-        for (int k = same + 1; k < order; k++) {
-            if (k) oldest[k][nodes[k]] = (int32_t)(keys[i] >> (WORD - k * bits)) & mask;
-            if (k < order - 1) first_child[k][nodes[k]] = nodes[k + 1];
-            else first_follower[nodes[k]] = ngrams;
-            nodes[k]++;
+        int32_t nodes[LEVELS + 1] = {0};
+        for (int before = 0; before < part; before++)
+            for (int same = 0; same < order; same++)
+                for (int k = same + 1; k <= order; k++)
+                    nodes[k] += (int32_t)sizes[(size_t)before * (order + 1) + same];
+        nodes[0] = begins[part] > 0;
+        int32_t ngrams = nodes[order];
+        for (int64_t i = begins[part]; i < begins[part + 1]; i++) {
+            int same = i ? shared(keys[i - 1], keys[i], order, bits) : -1;
+            if (same == order) {
+                count[ngrams - 1]++;
+                continue;
+            }
+            for (int k = same + 1; k < order; k++) {
+                if (k) oldest[k][nodes[k]] = (int32_t)(keys[i] >> (WORD - k * bits)) & mask;
+                if (k < order - 1) first_child[k][nodes[k]] = nodes[k + 1];
+                else first_follower[nodes[k]] = ngrams;
+                nodes[k]++;
+            }
+            follower[ngrams] = (int32_t)(keys[i] >> (WORD - order * bits)) & mask;
+            count[ngrams++] = 1;
         }
-        follower[ngrams] = (int32_t)(keys[i] >> (WORD - order * bits)) & mask;
-        count[ngrams++] = 1;
     }
 }
 
@@ -284,19 +309,19 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The followers of the contexts one token shorter, from those of the longer ones: an n-gram counts
-   as often as there are longer contexts that it was seen in. `seen` [vocab] is all zeros and stays so;
-   `tokens` [vocab]. Returns how many n-grams there are. */
-int64_t semigpt_shorter_ngrams(int64_t contexts, int vocab, const int32_t *first_child,
-                               const int32_t *first_longer, const int32_t *longer, int32_t *seen,
-                               int32_t *tokens, int32_t *first_follower, int32_t *follower,
-                               int32_t *count) {
-    int64_t ngrams = 0;
-    for (int64_t context = 0; context < contexts; context++) {
+/* `semigpt_shorter_ngrams` of the contexts from `from` to `to`, the first of whose n-grams has the
+   index `first`. `seen` [vocab] is all zeros and stays so; `tokens` [vocab]. Returns the index behind
+   the last. */
+static int32_t shorter(int64_t from, int64_t to, int32_t first, int vocab,
+                       const int32_t *first_child, const int32_t *first_longer,
+                       const int32_t *longer, int32_t *seen, int32_t *tokens,
+                       int32_t *first_follower, int32_t *follower, int32_t *count) {
+    int32_t ngrams = first;
+    for (int64_t context = from; context < to; context++) {
         int32_t begin = first_longer[first_child[context]];
         int32_t end = first_longer[first_child[context + 1]];
         int distinct = 0;
-        first_follower[context] = (int32_t)ngrams;
+        first_follower[context] = ngrams;
         if (end - begin == 1) {
             follower[ngrams] = longer[begin];
             count[ngrams++] = 1;
@@ -324,7 +349,48 @@ int64_t semigpt_shorter_ngrams(int64_t contexts, int vocab, const int32_t *first
             seen[tokens[i]] = 0;
         }
     }
-    first_follower[contexts] = (int32_t)ngrams;
+    return ngrams;
+}
+
+/* The followers of the contexts one token shorter, from those of the longer ones: an n-gram counts
+   as often as there are longer contexts that it was seen in. `follower` and `count` have room for
+   as many n-grams as there are longer ones. Returns how many there are, or -1 where there is no
+   memory. */
+int64_t semigpt_shorter_ngrams(int64_t contexts, int vocab, const int32_t *first_child,
+                               const int32_t *first_longer, const int32_t *longer,
+                               int32_t *first_follower, int32_t *follower, int32_t *count) {
+    const int parts = omp_get_max_threads();
+    const int64_t all = first_longer[first_child[contexts]];
+    int64_t *begins = malloc(sizeof *begins * (parts + 1));
+    int32_t *ends = malloc(sizeof *ends * parts);
+    int32_t *seen = calloc((size_t)parts * vocab, sizeof *seen);
+    int32_t *tokens = malloc(sizeof *tokens * parts * vocab);
+    int64_t ngrams = begins && ends && seen && tokens ? 0 : -1;
+    if (!ngrams) {
+        /* Each part has about as many longer n-grams, and writes where those lie. */
+        for (int64_t part = 0, context = 0; part <= parts; part++) {
+            while (context < contexts && first_longer[first_child[context]] < all * part / parts)
+                context++;
+            begins[part] = part < parts ? context : contexts;
+        }
+#pragma omp parallel for schedule(static)
+        for (int part = 0; part < parts; part++)
+            ends[part] = shorter(begins[part], begins[part + 1],
+                                 first_longer[first_child[begins[part]]], vocab, first_child,
+                                 first_longer, longer, seen + (size_t)part * vocab,
+                                 tokens + (size_t)part * vocab, first_follower, follower, count);
+        for (int part = 0; part < parts; part++) {
+            int32_t first = first_longer[first_child[begins[part]]], size = ends[part] - first;
+            int32_t gap = first - (int32_t)ngrams;
+            for (int64_t context = begins[part]; gap && context < begins[part + 1]; context++)
+                first_follower[context] -= gap;
+            memmove(follower + ngrams, follower + first, sizeof *follower * size);
+            memmove(count + ngrams, count + first, sizeof *count * size);
+            ngrams += size;
+        }
+        first_follower[contexts] = (int32_t)ngrams;
+    }
+    free(begins), free(ends), free(seen), free(tokens);
     return ngrams;
 }
 

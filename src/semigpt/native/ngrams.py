@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("ngrams.c")
 LEVELS = 8  # the highest order, as in counts.h
+PARTS = 16  # of the n-grams, which threads share
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
@@ -103,14 +104,14 @@ def library() -> ctypes.CDLL:
         ("longest_match", (i, i, p, i, p, p), i),
         ("lookup", (p, i, i, p, p, i, p, p), None),
         ("sort_ngrams", (n, p, i, i, p), i),
-        ("ngram_sizes", (n, i, i, p, p), None),
-        ("ngram_tree", (n, i, i, p, p, p, p, p, p), None),
-        ("shorter_ngrams", (n, i, p, p, p, p, p, p, p, p), n),
+        ("ngram_sizes", (n, i, i, p, i, p, p), None),
+        ("ngram_tree", (i, i, p, i, *(p,) * 7), None),
+        ("shorter_ngrams", (n, i, *(p,) * 6), n),
         ("totals", (n, p, p, p), None),
     ):
         function = getattr(loaded, f"semigpt_{name}")
         function.argtypes, function.restype = arguments, result
-        if result is i:
+        if result is not None:
             function.errcheck = check_memory
     return loaded
 
@@ -142,13 +143,14 @@ def count(ids: NDArray[np.unsignedinteger[Any]], vocab_size: int, order: int) ->
     around = np.empty(longest + n, np.int32)
     around[longest:] = ids
     around[:longest] = ids[np.arange(-longest, 0) % n]
-    keys, found = np.empty((n, 2), np.uint64), np.empty(order + 1, np.int64)
-    of_keys, c = (n, bits, order, keys.ctypes.data), library()
+    keys, c = np.empty((n, 2), np.uint64), library()
+    begins, found = np.empty(PARTS + 1, np.int64), np.empty((PARTS, order + 1), np.int64)
     text = around.ctypes.data + longest * around.itemsize
     c.semigpt_sort_ngrams(n, text, bits, order, keys.ctypes.data)
-    c.semigpt_ngram_sizes(*of_keys, found.ctypes.data)
+    in_parts = PARTS, begins.ctypes.data, found.ctypes.data
+    c.semigpt_ngram_sizes(n, bits, order, keys.ctypes.data, *in_parts)
     # A context of k tokens is new where fewer than k are those of the one before.
-    nodes = np.cumsum(found).tolist()
+    nodes = np.cumsum(found.sum(axis=0)).tolist()
     sizes = [1, *nodes[:longest]]
     oldest = [np.empty(size if level else 0, np.int32) for level, size in enumerate(sizes)]
     first_child = [np.empty(size + 1, np.int32) for size in sizes[:longest]]
@@ -158,18 +160,16 @@ def count(ids: NDArray[np.unsignedinteger[Any]], vocab_size: int, order: int) ->
         children[-1] = sizes[level + 1]
     first_follower[longest][-1] = nodes[longest]
     c.semigpt_ngram_tree(
-        *(*of_keys, _addresses(oldest), _addresses(first_child)),
+        *(bits, order, keys.ctypes.data, *in_parts, _addresses(oldest), _addresses(first_child)),
         *(first_follower[longest].ctypes.data, follower[0].ctypes.data, counts[0].ctypes.data),
     )
     del keys, around
-    seen, tokens = np.zeros(vocab_size, np.int32), np.empty(vocab_size, np.int32)
     for level in reversed(range(longest)):
         here, often = np.empty_like(follower[0]), np.empty_like(follower[0])
         size = c.semigpt_shorter_ngrams(
             *(sizes[level], vocab_size, first_child[level].ctypes.data),
             *(first_follower[level + 1].ctypes.data, follower[0].ctypes.data),
-            *(seen.ctypes.data, tokens.ctypes.data, first_follower[level].ctypes.data),
-            *(here.ctypes.data, often.ctypes.data),
+            *(first_follower[level].ctypes.data, here.ctypes.data, often.ctypes.data),
         )
         follower.insert(0, here[:size].copy())
         counts.insert(0, often[:size].copy())

@@ -310,12 +310,14 @@ static int grow_cache(encoder *e) {
     return 1;
 }
 
-/* The ids of one word. Returns how many; -1 where there is no memory. */
-static int64_t encode_word(encoder *e, const uint8_t *text, uint64_t length, uint32_t *ids) {
+/* The ids of one word, of this hash unless it is too long for the cache. Returns how many; -1 where
+   there is no memory. */
+static int64_t encode_word(encoder *e, const uint8_t *text, uint64_t length, uint64_t hash,
+                           uint32_t *ids) {
     if (length == 1 && !e->characters) return ids[0] = text[0], 1;
     if (length > LONGEST) return reserve(e, length) ? tokenize(e, text, length, ids) : -1;
     /* Known already? */
-    uint64_t hash = hash_of(text, length), at = hash;
+    uint64_t at = hash;
     for (;; at++) {
         const word *w = &e->words[at & e->word_mask];
         if (!w->length) break;
@@ -388,16 +390,37 @@ static const uint8_t *joined_end(const encoder *e, const uint8_t *at, const uint
 }
 
 /* The ids of a text of `length` bytes, into `ids`, which has room for as many. Returns how many; -1
-   where there is no memory. */
+   where there is no memory.
+
+   The cache of words is larger than the processor's: of some words ahead the slots are asked for,
+   then what they lead to, before any is waited for. */
 int64_t semigpt_encode(void *with, const uint8_t *text, int64_t length, uint32_t *ids) {
+    enum { AHEAD = 16 };
+    struct {
+        const uint8_t *text;
+        uint64_t length, hash;
+    } words[AHEAD];
     encoder *e = with;
     const uint8_t *end = text + length;
     int64_t count = 0;
     while (text < end) {
-        const uint8_t *behind = (e->characters ? joined_end : word_end)(e, text, end);
-        int64_t more = encode_word(e, text, (uint64_t)(behind - text), ids + count);
-        if (more < 0) return -1;
-        count += more, text = behind;
+        int ahead = 0;
+        for (; ahead < AHEAD && text < end; ahead++) {
+            const uint8_t *behind = (e->characters ? joined_end : word_end)(e, text, end);
+            uint64_t bytes = (uint64_t)(behind - text);
+            uint64_t hash = bytes > LONGEST ? 0 : hash_of(text, bytes);
+            __builtin_prefetch(e->words + (hash & e->word_mask));
+            words[ahead].text = text, words[ahead].length = bytes, words[ahead].hash = hash;
+            text = behind;
+        }
+        for (int i = 0; i < ahead; i++)
+            __builtin_prefetch(e->cache + e->words[words[i].hash & e->word_mask].at);
+        for (int i = 0; i < ahead; i++) {
+            int64_t more =
+                encode_word(e, words[i].text, words[i].length, words[i].hash, ids + count);
+            if (more < 0) return -1;
+            count += more;
+        }
     }
     return count;
 }

@@ -50,7 +50,7 @@ def discounts_of(counts: NDArray[Any]) -> NDArray[np.float64]:
     back on the one discount of plain Kneser-Ney, n1 / (n1 + 2 n2), and where nothing was seen once,
     on 1/2.
     """
-    n1, n2, n3, n4 = (int(n) for n in np.bincount(np.minimum(counts, 5), minlength=6)[1:5])
+    n1, n2, n3, n4 = (int(np.count_nonzero(counts == often)) for often in (1, 2, 3, 4))
     y = n1 / (n1 + 2 * n2) if n1 else 0.5
     pairs = ((1, n1, n2), (2, n2, n3), (3, n3, n4))
     estimates = [c - (c + 1) * y * following / n if n else 0.0 for c, n, following in pairs]

@@ -17,7 +17,7 @@ from typing import Literal
 
 import torch
 
-from semigpt import auto
+from semigpt import auto, started_law
 from semigpt.auto import Candidate
 from semigpt.config import Recipe
 from semigpt.corpus.corpus import Corpus
@@ -140,10 +140,14 @@ def law_choices(
     why = _("as asked")
     if asked.left_open:
         ways = ways_to_train(asked, corpus)
+        error = law_error() if ways[0].start is None else started_law.coefficients()["error"]
         why = _(
             "the law of learning expects {expected:.2f} ± {error:.2f} bits per character, the "
             "lowest of {ways} ways; {where}"
-        ).format(expected=ways[0].expected, error=law_error(), ways=len(ways), where=LAW)
+        ).format(expected=ways[0].expected, error=error, ways=len(ways), where=LAW)
+    begun = recipe.start.folder or _("random weights")
+    why_begun = _("together with the size") if asked.may_begin_from_starter else _("as asked")
+    yield Choice(_("begins from"), begun, why_begun, "--from none|starter|FOLDER")
     yield Choice(
         _("size"),
         _(
@@ -179,15 +183,17 @@ def law_choices(
 
 
 def best_of_each(ways: list[Candidate]) -> list[Candidate]:
-    """The best way of each size and vocabulary, the best first, six at most."""
-    best: dict[tuple[str, str, int | None], Candidate] = {}
+    """The best way of each beginning, size and vocabulary, the best first, six at most."""
+    best: dict[tuple[str | None, str, str, int | None], Candidate] = {}
     for way in ways:
-        best.setdefault((way.size, way.tokenizer, way.vocab_size), way)
+        best.setdefault((way.start, way.size, way.tokenizer, way.vocab_size), way)
     return list(best.values())[:6]
 
 
 def flags(way: Candidate) -> str:
-    """What to write on the command line for a candidate's size and tokenizer."""
+    """What to write on the command line for a candidate's beginning, or size and tokenizer."""
+    if way.start is not None:
+        return f"--from {way.start}"
     vocabulary = "" if way.vocab_size is None else f" --vocab-size {way.vocab_size}"
     return f"--size {way.size} --tokenizer {way.tokenizer}{vocabulary}"
 
@@ -196,6 +202,7 @@ def described(way: Candidate) -> str:
     """A candidate in a line."""
     vocabulary = "" if way.vocab_size is None else f" {way.vocab_size:,}"
     parts = [
+        *([] if way.start is None else [_("from the {start}").format(start=way.start)]),
         way.size,
         f"{way.tokenizer}{vocabulary}",
         _("batch {size}").format(size=way.batch_size),

@@ -60,6 +60,9 @@ class Forecast:
     # for a rung that it was not fitted to.
     expected: float | None = None
     expected_error: float | None = None
+    # What the best way from random weights is expected to need, where the run begins from the
+    # starter of its own accord.
+    from_nothing: float | None = None
     # (minutes, bits per character) of longer runs of the same command.
     later: tuple[tuple[float, float], ...] = ()
     ends_early: bool = False  # before its minutes: more readings would only hurt
