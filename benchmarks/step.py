@@ -4,8 +4,10 @@
 
 For each shape, on random ids: the step as `semigpt train` runs it (gradients, clipping, Muon and
 AdamW, no teacher); the same with PyTorch's autograd; the operations of the step's matrix products,
-Muon's among them; and the rate of the fastest of these products in a loop by itself. `ratio` is the
-products at that rate over the step. `--where` lists what the step's products and passes take.
+attention's and Muon's among them; and the rate of the fastest of PyTorch's products in a loop by
+itself. `ratio` is the products at that rate over the step. Attention and Newton-Schulz count as
+their formulas have it, whole products in the order written, though the C multiplies about half of
+that. `--where` lists what the step's products and passes take.
 
 The two ways take turns, a second each, so that other work on the machine slows both.
 """
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from semigpt.device import MachineSettings, pick_device, pick_precision
 from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.native import orthogonal as newton_schulz
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.step import make_step
 
@@ -85,11 +88,18 @@ class Meter:
         for name, function in self._real.items():
             setattr(torch, name, self._product(name, function))
         self._step = getattr(self._trial.step, "_step")._run  # noqa: B009
-        self._library, self._step._c = self._step._c, _Passes(self, self._step._c)
+        self._users = [self._step, getattr(self._step, "_heads")]  # noqa: B009
+        self._library = self._step._c
+        for user in self._users:
+            user._c = _Passes(self, self._library)
+        self._orthogonal = newton_schulz.orthogonal
+        newton_schulz.orthogonal = self._newton_schulz
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._step._c = self._library
+        newton_schulz.orthogonal = self._orthogonal
+        for user in self._users:
+            user._c = self._library
         for name, function in self._real.items():
             setattr(torch, name, function)
 
@@ -103,6 +113,19 @@ class Meter:
             return self.time(key, function, *arguments, **named)
 
         return timed
+
+    def _newton_schulz(self, matrices: Tensor, steps: int, *coefficients: float) -> Tensor:
+        count, rows, columns = matrices.shape
+        shorter, longer = sorted((rows, columns))
+        key = f"Newton-Schulz {_shape(matrices)}"
+        self.operations[key] += 2 * steps * count * shorter**2 * (2 * longer + shorter)
+        return self.time(key, self._orthogonal, matrices, steps, *coefficients)
+
+    def attention(self, name: str, sizes: tuple[int, ...]) -> None:
+        """Add the operations of a pass over B sequences of T positions and H heads of D."""
+        B, T, H, D = sizes
+        products = {"semigpt_attention": 2, "semigpt_attention_backward": 4}.get(name, 0)
+        self.operations[name] += 2 * products * B * H * T * T * D
 
     def time(self, key: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         start = time.perf_counter()
@@ -132,7 +155,13 @@ class _Passes:
 
     def __getattr__(self, name: str) -> Any:
         function, meter = getattr(self._library, name), self._meter
-        return lambda *arguments: meter.time(name, function, *arguments)
+
+        def timed(*arguments: Any) -> Any:
+            if name.startswith("semigpt_attention"):
+                meter.attention(name, arguments[:4])
+            return meter.time(name, function, *arguments)
+
+        return timed
 
 
 def _shape(side: Tensor) -> str:
@@ -164,7 +193,7 @@ def measure(name: str, seconds: float, where: bool) -> None:
     if where:
         for key, taken in meter.seconds.most_common(20):
             rate = f", {meter.operations[key] / taken / 1e9:,.0f} GFLOP/s"
-            rate = rate if key in meter.operations else ""
+            rate = rate if meter.operations[key] else ""
             print(f"    {1000 * taken:7.2f} ms, {meter.calls[key]:3d} calls{rate}: {key}")
 
 

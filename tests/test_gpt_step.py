@@ -102,6 +102,17 @@ def test_float32_loss_and_every_gradient_are_autograds(
     torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("T", [1, 2, 16, 33, 48])
+def test_any_number_of_positions(T: int) -> None:
+    made = model(context_length=48, num_heads=3, head_dim=32)
+    found = []
+    for backend in ("native", "plain"):
+        made.zero_grad()
+        loss = make_step(made, machine(backend))(*batch(3, T))
+        found.append((loss, {name: p.grad for name, p in made.named_parameters()}))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
 def test_bfloat16_is_as_near_to_float32_as_autograd_is() -> None:
     made = model(dtype=torch.bfloat16)
     ours, autograds = both_ways(made)
@@ -219,8 +230,9 @@ def test_micro_batches_add_up_to_the_batch() -> None:
     torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)
 
 
-def test_the_same_bits_twice_and_after_another_shape() -> None:
-    made = model(dtype=torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_same_bits_twice_and_after_another_shape(dtype: torch.dtype) -> None:
+    made = model(dtype=dtype)
     step = make_step(made, machine("native"))
     found = []
     for T in (37, 11, 37):
@@ -288,6 +300,6 @@ def test_the_number_of_threads_may_change_from_step_to_step() -> None:
     try:
         torch.set_num_threads(before + 3)
         torch.testing.assert_close(run(*batch()), loss)
-        assert len(run._work.partial_sums) >= 2 * (before + 3) * made.settings.width
+        assert len(run._work.partial_sums) >= (before + 3) * made.settings.width
     finally:
         torch.set_num_threads(before)

@@ -15,6 +15,7 @@ from semigpt.dataset import Dataset, as_block
 from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError, TrainingError
 from semigpt.models.gpt import GPT
+from semigpt.native import orthogonal as newton_schulz
 from semigpt.ngrams.counts import Counts
 from semigpt.training.distillation import Teacher
 from semigpt.training.muon import Muon
@@ -250,6 +251,34 @@ def test_muon_over_stacks_is_torchs_one_by_one(shape: tuple[int, int]) -> None:
     again = Muon(ours, momentum=0.9, weight_decay=0.1)
     again.load_state({name: tensor.clone() for name, tensor in muon.state().items()})
     assert all(torch.equal(again.state()[name], tensor) for name, tensor in muon.state().items())
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (16, 80), (112, 32), (16, 16), (128, 384)])
+def test_newton_schulz_in_c_is_that_of_pytorchs_products(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not newton_schulz.fits(torch.empty(1, *shape)):
+        pytest.skip("no C compiler")
+    torch.manual_seed(0)
+    matrices = torch.randn(5, *shape) * torch.logspace(-6, 6, 5)[:, None, None]
+    matrices[3] = 0
+    before = matrices.clone()
+    found = Muon.orthogonal(matrices)
+    assert torch.equal(matrices, before)
+    # As few of them, and as many threads: a matrix's bits are its own.
+    assert torch.equal(Muon.orthogonal(matrices[2:4]), found[2:4])
+    monkeypatch.setattr(newton_schulz, "fits", lambda matrices: False)
+    torch.testing.assert_close(found, Muon.orthogonal(matrices), rtol=1e-3, atol=1e-4)
+
+
+def test_newton_schulz_in_c_leaves_what_it_does_not_take() -> None:
+    for other in (
+        torch.empty(1, 24, 16),
+        torch.empty(1, 16, 40),
+        torch.empty(1, 16, 16).double(),
+        torch.empty(1, 16, 16, device="meta"),
+    ):
+        assert not newton_schulz.fits(other)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -32,9 +32,9 @@ LADDER = {
 # learning of a tokenizer: no step is timed meanwhile.
 TEXT_SOURCES = ("ngrams", "tokenize")
 SOURCES = {
-    "blocks": (*TEXT_SOURCES, "blocks_step"),
-    "gpt": (*TEXT_SOURCES, "gpt_step"),
-    "memory": (*TEXT_SOURCES, "gpt_step"),
+    "blocks": (*TEXT_SOURCES, "blocks_step", "orthogonal"),
+    "gpt": (*TEXT_SOURCES, "gpt_step", "orthogonal"),
+    "memory": (*TEXT_SOURCES, "gpt_step", "orthogonal"),
 }
 LATER_SOURCES = {"gpt": ("decode",)}
 

@@ -67,34 +67,6 @@ INLINE vfloat vsqrt(vfloat x) {
 #endif
 }
 
-#ifdef __clang__
-#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
-#endif
-/* Where lane i of each of two vectors, `step` apart in a matrix, comes from when their blocks of
-   `step` lanes are exchanged: 0 to LANES - 1 are lanes of the first, LANES and up of the second. */
-#define UPPER(i, step) ((i) & (step) ? LANES + (i) - (step) : (i))
-#define LOWER(i, step) ((i) & (step) ? LANES + (i) : (i) + (step))
-#define EXCHANGE(step)                                        \
-    UNROLL for (int i = 0; i < LANES; i++) if (!(i & step)) { \
-        vfloat a = x[i], b = x[i + step];                     \
-        x[i] = SHUFFLE(a, b, EACH_LANE(UPPER, step));         \
-        x[i + step] = SHUFFLE(a, b, EACH_LANE(LOWER, step));  \
-    }
-
-/* Transpose LANES vectors as a matrix. */
-INLINE void transpose(vfloat x[LANES]) {
-    EXCHANGE(1)
-    EXCHANGE(2)
-#if LANES > 4
-    EXCHANGE(4)
-#endif
-#if LANES > 8
-    EXCHANGE(8)
-#endif
-}
-
 INLINE void store_or_add(float *p, vfloat x, int add) {
     if (add) x += loadf(p);
     storef(p, x);

@@ -1,9 +1,9 @@
 /* What lies between the matrix products of a training step of a GPT, forward and backward, on a
    CPU. Autograd over semigpt.models.gpt is the oracle; semigpt.native.gpt_step calls this.
 
-   The matrix products are PyTorch's. The rest is bound by memory, so each pass does all it can
-   while a row is at hand: a sum with its norm, a head's norm with its rotation, a loss with its
-   gradient.
+   The matrix products are PyTorch's, but for attention's in float32 (attention.h). The rest is bound
+   by memory, so each pass does all it can while a row is at hand: a sum with its norm, a head's
+   norm with its rotation, a loss with its gradient.
 
    Compiled twice: elements between the products are bfloat16 where BFLOAT16 is defined, else
    float32. The residual stream, all sums and all gradients of weights are float32 in both. Widths
@@ -18,6 +18,8 @@
 #include <stdlib.h>
 
 #include "vectors.h"
+
+#include "tiles.h"
 
 #include "counts.h"
 
@@ -103,29 +105,40 @@ static inline vuint hash(vuint x) {
     return x ^ (x >> 15);
 }
 
-/* Dropout: y = x / (1 - rate), or 0 where the mask says so; y may be x. The mask is a function of
-   seed and index, so the backward pass computes it again instead of keeping it. */
-void semigpt_dropout(int64_t count, uint64_t seed, float rate, const element *x, element *y) {
+/* Dropout: x / (1 - rate), or 0 where the mask says so. The mask is a function of seed and index,
+   so the backward pass computes it again instead of keeping it. */
+typedef struct {
+    uint32_t low, high, below; /* dropped where a random number is less than `below` */
+    float scale;
+} Dropout;
+
+static Dropout dropout_of(uint64_t seed, float rate) {
     /* Neighbouring seeds must not give one mask shifted by an element (splitmix64, Steele and
        others 2014). */
     seed = (seed ^ (seed >> 30)) * 0xbf58476d1ce4e5b9u;
     seed = (seed ^ (seed >> 27)) * 0x94d049bb133111ebu;
     seed ^= seed >> 31;
-    const uint32_t below = (uint32_t)(rate * 4294967296.0);
-    const uint32_t low = (uint32_t)seed, high = (uint32_t)(seed >> 32);
-#define LANE(i, first) (first) + (i)
+    return (Dropout){(uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)(rate * 4294967296.0),
+                     1.0f / (1.0f - rate)};
+}
+
+/* x, elements from `index` on, with dropout. */
+static inline vfloat dropped(const Dropout *d, uint64_t index, vfloat x) {
     const vuint lanes = {EACH_LANE(LANE, 0)};
-    const float scale = 1.0f / (1.0f - rate);
+    vuint random = hash(hash(lanes + (uint32_t)index + d->low) ^ d->high);
+    return (vfloat)((vuint)(x * d->scale) & (vuint)(random >= d->below));
+}
+
+/* y = x with dropout; y may be x. */
+void semigpt_dropout(int64_t count, uint64_t seed, float rate, const element *x, element *y) {
+    const Dropout dropout = dropout_of(seed, rate);
 #pragma omp parallel for schedule(static) if (count > 1 << 14)
     for (int64_t block = 0; block < (count + LANES - 1) / LANES; block++) {
-        vuint random = hash(hash(lanes + (uint32_t)(block * LANES) + low) ^ high);
         int64_t first = block * LANES, left = count - first;
-        if (left >= LANES) {
-            vuint mask = (vuint)(random >= below);
-            store(y + first, (vfloat)((vuint)(load(x + first) * scale) & mask));
-        } else
-            for (int i = 0; i < left; i++)
-                store_one(y + first + i, random[i] >= below ? load_one(x + first + i) * scale : 0);
+        if (left >= LANES)
+            store(y + first, dropped(&dropout, first, load(x + first)));
+        else
+            store_some(y + first, left, dropped(&dropout, first, load_some(x + first, left, 0)));
     }
 }
 
@@ -393,6 +406,9 @@ void semigpt_causal_softmax_backward(int count, int T, const element *weights,
         memset(g + seen, 0, sizeof(element) * (T - seen));
     }
 }
+#ifndef BFLOAT16
+#include "attention.h"
+#endif
 
 /* gate_up [N, 2, F] to y [N, F] = silu(gate) up. */
 void semigpt_swiglu(int N, int F, const element *gate_up, element *y) {

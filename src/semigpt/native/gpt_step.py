@@ -1,8 +1,9 @@
 """Loss and gradients of a GPT on a CPU, with the backward pass written out: `gpt_step.c`.
 
-The products are PyTorch's; everything between them is C, compiled on first use. A step of 4 x 128
-on 12 x 128 tokens starts some 150 operations where autograd starts 2,000, and every buffer is
-kept for the next step: mapping 27 MB of logits anew takes longer than the arithmetic on them.
+The products are PyTorch's, attention's in float32 excepted (`semigpt.native.gpt_attention`);
+everything between them is C, compiled on first use. A step of 4 x 128 on 12 x 128 tokens starts
+some 150 operations where autograd starts 2,000, and every buffer is kept for the next step: mapping
+27 MB of logits anew takes longer than the arithmetic on them.
 
 Nothing here knows a model: a step takes weights and plain sizes. `semigpt.training.native_step`
 collects them from `semigpt.models.gpt`, which with autograd is the oracle (tests/test_gpt_step.py).
@@ -27,6 +28,14 @@ from torch import Tensor
 from semigpt.language import _
 from semigpt.native.ahead import compiled
 from semigpt.native.compiler import NativeUnavailableError, check_memory
+from semigpt.native.gpt_attention import (
+    FUSED,
+    PRODUCTS,
+    FusedAttention,
+    Heads,
+    NormGradients,
+    ProductAttention,
+)
 from semigpt.native.gpt_weights import (
     GPTShape,
     GPTWeights,
@@ -57,12 +66,6 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "embed_backward": (_i, _i, _p, _p, _f, _p),
     "add_norm": (_i, _i, _f, _p, _p, _p, _p, _p, _p),
     "norm_backward": (_i, _i, _p, _p, _p, _p, _i, _p, _p, _p, _f, _i, _p),
-    "heads": (_i, _i, _i, _i, _f, _p, _p, _p, _p, _p, _p),
-    "heads_backward": (_i, _i, _i, _i, _f, _p, _p, _p, _p, _p, _p, _p, _p, _f, _i, _p, _p),
-    "merge_heads": (_i, _i, _i, _i, _p, _p),
-    "split_heads": (_i, _i, _i, _i, _p, _p),
-    "causal_softmax": (_i, _i, _i, _p),
-    "causal_softmax_backward": (_i, _i, _p, _p),
     "losses": (_i, _i, _i, _p, _p, _p),
     "swiglu": (_i, _i, _p, _p),
     "swiglu_backward": (_i, _i, _p, _p, _p),
@@ -73,7 +76,8 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
 def library(dtype: torch.dtype) -> ctypes.CDLL:
     """gpt_step.c for products in this dtype. Raises NativeUnavailableError, saying why."""
     loaded = compiled(SOURCE, *(["BFLOAT16"] if dtype == torch.bfloat16 else []))
-    for name, arguments in FUNCTIONS.items():
+    fused = FUSED if dtype == torch.float32 else {}
+    for name, arguments in (FUNCTIONS | PRODUCTS | fused).items():
         function = getattr(loaded, f"semigpt_{name}")
         function.argtypes, function.restype = arguments, None
     cross_entropy = loaded.semigpt_cross_entropy
@@ -83,6 +87,9 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
     )
     cross_entropy.restype, cross_entropy.errcheck = _i, check_memory
     loaded.semigpt_threads.argtypes, loaded.semigpt_threads.restype = (), _i
+    if fused:
+        workspace = loaded.semigpt_attention_workspace
+        workspace.argtypes, workspace.restype = (_i, _i), _n
     return loaded
 
 
@@ -138,8 +145,9 @@ class GPTStep:
         self._c = library(dtype)
         # Row i of the rotation has an angle for each of D / 2 pairs.
         half = shape.head_width // 2
-        self._cos, self._sin = (
-            table_TD[:, :half].contiguous() for table_TD in (weights.cos_TD, weights.sin_TD)
+        self._rotation = (
+            weights.cos_TD[:, :half].contiguous(),
+            weights.sin_TD[:, :half].contiguous(),
         )
         # The matrices in the products' dtype, those that read the same input stacked.
         self._matrices = [
@@ -156,6 +164,8 @@ class GPTStep:
         self._grad_matrix = torch.empty(largest, dtype=dtype)
         self._gradients: dict[int, Tensor] = {}
         self._work = Workspace(shape, len(self._head), dtype, 0, 0, 1)
+        self._way = ProductAttention if dtype == torch.bfloat16 else FusedAttention
+        self._heads = self._way(self._c, shape, self._rotation, 0, 0)
 
     @torch.no_grad()
     def __call__(
@@ -200,6 +210,7 @@ class GPTStep:
         threads = self._c.semigpt_threads()
         if self._work.key != (B, T, threads):
             self._work = Workspace(self.shape, len(self._head), self.dtype, B, T, threads)
+            self._heads = self._way(self._c, self.shape, self._rotation, B, T)
 
     @property
     def grad_x(self) -> Tensor:
@@ -228,23 +239,9 @@ class GPTStep:
 
     def _attention(self, batch: Batch, layer: int) -> None:
         """branch = attention of normed[2 layer]."""
-        work, c, weights = self._work, self._c, self.weights.layers[layer]
-        (B, T), H, D = batch.ids_BT.shape, self.shape.num_heads, self.shape.head_width
-        matrices, attention_weights = self._matrices[layer], work.attention_weights[layer]
-        q, k, v = work.heads[layer]
+        work, matrices = self._work, self._matrices[layer]
         torch.mm(work.normed[2 * layer], matrices["qkv"].t(), out=work.qkv[layer])
-        c.semigpt_heads(
-            *(B, T, H, D, self.shape.norm_epsilon, work.qkv[layer].data_ptr()),
-            *(weights.q_norm.data_ptr(), weights.k_norm.data_ptr()),
-            *(self._cos.data_ptr(), self._sin.data_ptr(), q.data_ptr()),
-        )
-        torch.bmm(q, k.transpose(1, 2), out=attention_weights)
-        c.semigpt_causal_softmax(B * H, T, T, attention_weights.data_ptr())
-        dropped = self._dropout(batch, 3 * layer, attention_weights, work.grad_attention_weights)
-        torch.bmm(dropped, v, out=work.head_outputs)
-        c.semigpt_merge_heads(
-            B, T, H, D, work.head_outputs.data_ptr(), work.mixed[layer].data_ptr()
-        )
+        self._heads.forward(self._read(batch, layer), work.mixed[layer])
         torch.mm(work.mixed[layer], matrices["o"].t(), out=work.branch)
         self._dropout(batch, 3 * layer + 1, work.branch, work.branch)
 
@@ -382,34 +379,20 @@ class GPTStep:
 
     def _attention_backward(self, batch: Batch, layer: int) -> None:
         """grad_normed of the attention, from grad_branch."""
-        work, c, weights = self._work, self._c, self.weights.layers[layer]
-        (B, T), H, D = batch.ids_BT.shape, self.shape.num_heads, self.shape.head_width
-        matrices, attention_weights = self._matrices[layer], work.attention_weights[layer]
-        grad_weights, grad_outputs = work.grad_attention_weights, work.head_outputs
-        (q, k, v), (grad_q, grad_k, grad_v) = work.heads[layer], work.grad_heads
+        work, weights, matrices = self._work, self.weights.layers[layer], self._matrices[layer]
         torch.mm(work.grad_branch, matrices["o"], out=work.grad_mixed)
         self._grad_product(work.grad_branch, work.mixed[layer], (weights.o,), batch.weight)
-        c.semigpt_split_heads(B, T, H, D, work.grad_mixed.data_ptr(), grad_outputs.data_ptr())
-        dropped = self._dropout(batch, 3 * layer, attention_weights, grad_weights)
-        torch.bmm(dropped.transpose(1, 2), grad_outputs, out=grad_v)
-        torch.bmm(grad_outputs, v.transpose(1, 2), out=grad_weights)
-        self._dropout(batch, 3 * layer, grad_weights, grad_weights)
-        c.semigpt_causal_softmax_backward(
-            B * H, T, attention_weights.data_ptr(), grad_weights.data_ptr()
-        )
-        torch.bmm(grad_weights, k, out=grad_q)
-        torch.bmm(grad_weights.transpose(1, 2), q, out=grad_k)
         grad_q_norm, add = self._gradient(weights.q_norm)
         grad_k_norm, _ = self._gradient(weights.k_norm)
-        c.semigpt_heads_backward(
-            *(B, T, H, D, self.shape.norm_epsilon, work.qkv[layer].data_ptr()),
-            *(weights.q_norm.data_ptr(), weights.k_norm.data_ptr()),
-            *(self._cos.data_ptr(), self._sin.data_ptr()),
-            *(grad_q.data_ptr(), work.grad_qkv.data_ptr(), work.partial_sums.data_ptr()),
-            *(batch.weight, add, grad_q_norm.data_ptr(), grad_k_norm.data_ptr()),
-        )
+        norms = NormGradients(grad_q_norm, grad_k_norm, batch.weight, add)
+        self._heads.backward(self._read(batch, layer), work.grad_mixed, work.grad_qkv, norms)
         torch.mm(work.grad_qkv, matrices["qkv"], out=work.grad_normed)
         self._grad_product(work.grad_qkv, work.normed[2 * layer], weights.qkv, batch.weight)
+
+    def _read(self, batch: Batch, layer: int) -> Heads:
+        weights, seed = self.weights.layers[layer], site_seed(batch.seed, 3 * layer)
+        norms = weights.q_norm, weights.k_norm
+        return Heads(layer, self._work.qkv[layer], *norms, batch.dropout, seed)
 
     def _norm(self, i: int) -> Tensor:
         if i == 2 * self.shape.num_layers:

@@ -120,14 +120,59 @@ static inline vfloat vexp(vfloat x) {
     return p * (vfloat)((__builtin_convertvector(n, vint) + 127) << 23);
 }
 
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
+#endif
+
+#define LANE(i, first) ((first) + (i)) % LANES
+
+/* x in the first `count` lanes, `fill` in the others. */
+static inline vfloat first_lanes(int count, vfloat x, float fill) {
+    const vint lanes = {EACH_LANE(LANE, 0)};
+    return select_lanes(lanes < count, x, splat(fill));
+}
+
+/* Halves of a register are added to each other, then quarters: a sum lane by lane would wait for
+   each. */
+#define FOLD(f)                                                 \
+    if (LANES > 8) x = f(x, SHUFFLE(x, x, EACH_LANE(LANE, 8))); \
+    if (LANES > 4) x = f(x, SHUFFLE(x, x, EACH_LANE(LANE, 4))); \
+    x = f(x, SHUFFLE(x, x, EACH_LANE(LANE, 2)));                \
+    x = f(x, SHUFFLE(x, x, EACH_LANE(LANE, 1)));
+static inline vfloat add_lanes(vfloat x, vfloat y) { return x + y; }
+
 static inline float sum_lanes(vfloat x) {
-    float total = 0;
-    for (int i = 0; i < LANES; i++) total += x[i];
-    return total;
+    FOLD(add_lanes)
+    return x[0];
 }
 
 static inline float largest_lane(vfloat x) {
-    float most = x[0];
-    for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
-    return most;
+    FOLD(larger)
+    return x[0];
+}
+#undef FOLD
+
+/* Where lane i of each of two vectors, `step` apart in a matrix, comes from when their blocks of
+   `step` lanes are exchanged: 0 to LANES - 1 are lanes of the first, LANES and up of the second. */
+#define UPPER(i, step) ((i) & (step) ? LANES + (i) - (step) : (i))
+#define LOWER(i, step) ((i) & (step) ? LANES + (i) : (i) + (step))
+#define EXCHANGE(step)                                        \
+    UNROLL for (int i = 0; i < LANES; i++) if (!(i & step)) { \
+        vfloat a = x[i], b = x[i + step];                     \
+        x[i] = SHUFFLE(a, b, EACH_LANE(UPPER, step));         \
+        x[i + step] = SHUFFLE(a, b, EACH_LANE(LOWER, step));  \
+    }
+
+/* Transpose LANES vectors as a matrix. */
+static inline __attribute__((always_inline)) void transpose(vfloat x[LANES]) {
+    EXCHANGE(1)
+    EXCHANGE(2)
+#if LANES > 4
+    EXCHANGE(4)
+#endif
+#if LANES > 8
+    EXCHANGE(8)
+#endif
 }
