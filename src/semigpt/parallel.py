@@ -2,7 +2,9 @@
 
 A step's gradient is the sum of its micro-batches' ("lanes'"), each computed by itself and added as
 a tree of neighbours, ((a + b) + (c + d)) + e, whoever computed them. What goes between processes
-carries numbers and adds none, so any number of processes computes the same bits.
+carries numbers and adds none, so any number of processes computes the same bits. The processes of
+a machine are neighbours: among several machines they add first, each a part of the numbers, and
+then each adds its part to those of the other machines.
 
 The first process prepares, samples, saves and reports. The others wait for it, open its run folder,
 and compute their lanes of every step and their part of every evaluation.
@@ -47,21 +49,40 @@ class Group:
     """One process alone. In a rehearsal it is the first of `size`, and the others are not there."""
 
     rank = 0
-    sharded = False  # whether each process holds a part of the model, and no process all of it
+    shards = 1  # processes that hold one replica of the model together, neighbours, a part each
 
     def __init__(self, size: int = 1) -> None:
         self.size = size
 
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a part of the model, and no process all of it."""
+        return self.shards > 1
+
+    @property
+    def replica(self) -> int:
+        """The number of the replica of which this process holds a part."""
+        return self.rank // self.shards
+
+    @property
+    def part(self) -> int:
+        """The number of its part."""
+        return self.rank % self.shards
+
+    def ways(self, lanes: int) -> list[int]:
+        """How many processes may hold a replica together, the fewest first."""
+        return [1]
+
     def lanes(self, count: int) -> range:
         """The micro-batches that this process computes, of `count`.
 
-        Neighbours, whose sum is a branch of the tree; of a sharded model one of each branch, since
-        its gradient is added to the other processes' before the next is computed.
+        Those of a replica are neighbours, whose sum is a branch of the tree. Within a replica each
+        process has one of each branch, since its gradient is added to the others' before the next
+        is computed.
         """
-        if self.sharded:
-            return range(self.rank, count, self.size)
-        own = count // self.size
-        return range(self.rank * own, (self.rank + 1) * own)
+        own = count // self.size * self.shards
+        first = self.replica * own
+        return range(first + self.part, first + own, self.shards)
 
     def rehearsal(self) -> Group:
         """A group in which this process computes as many lanes as in this one, and adds no others.
@@ -95,6 +116,14 @@ class Group:
         """Every process's `values` `[P]`, as `[size, P]`."""
         return values[None]
 
+    def sum_in_replica(self, values: Tensor) -> Tensor:
+        """That of the processes that hold this one's replica of the model."""
+        return values
+
+    def sum_of_replicas(self, values: Tensor) -> Tensor:
+        """That of the processes that hold the same part of the model."""
+        return values
+
     def agree(self, seconds: float, turn: Turn) -> tuple[float, Turn]:
         """The first process's clock, and what all do next."""
         return seconds, turn
@@ -106,15 +135,13 @@ class Group:
 ALONE = Group()
 
 
-def check_lanes(lanes: int, size: int, *, sharded: bool = False) -> None:
-    """Raise SettingsError where `size` processes cannot add `lanes` micro-batches in one order."""
-
-    def fits(size: int) -> bool:
-        each, rest = divmod(lanes, size)
-        return not rest and (each == 1 or _is_power(size if sharded else each))
-
-    if size > 1 and not fits(size):
-        fitting = [n for n in range(2, lanes + 1) if fits(n)]
+def check_lanes(lanes: int, size: int, shards: int = 1) -> None:
+    """Raise SettingsError where `size` processes, of which so many hold a replica together, cannot
+    add `lanes` micro-batches in one order.
+    """
+    if size > 1 and not _adds_up(lanes, size, shards):
+        others = [(n, n if shards > 1 else 1) for n in range(2, lanes + 1)]
+        fitting = [n for n, shards in others if _adds_up(lanes, n, shards)]
         raise SettingsError(
             _(
                 "a step of {lanes} micro-batches cannot be computed by {size} processes: "
@@ -124,8 +151,24 @@ def check_lanes(lanes: int, size: int, *, sharded: bool = False) -> None:
         )
 
 
+def _adds_up(lanes: int, size: int, shards: int) -> bool:
+    """Whether each replica's micro-batches are a branch of the tree, and so are those of a replica
+    that its processes compute at once.
+    """
+    each, rest = divmod(lanes, size)
+    branch, at_once = each * shards, shards
+    return not rest and (size == shards or _is_power(branch)) and (each == 1 or _is_power(at_once))
+
+
 def _is_power(number: int) -> bool:
     return number & (number - 1) == 0
+
+
+def ways(lanes: int, size: int, machine: int) -> list[int]:
+    """How many of `size` processes, of which a machine has so many, may hold a replica together:
+    one, those of a machine, all.
+    """
+    return [1, *([machine] if 1 < machine < size and _adds_up(lanes, size, machine) else []), size]
 
 
 @dataclass(frozen=True)
@@ -140,6 +183,15 @@ class Place:
     port: int
     attempt: int = 0  # times that all were started again before
     hosted: bool = False  # the launcher keeps the store
+
+    @property
+    def machine(self) -> int:
+        """Processes of each machine, as this one sees it, where their sum is a branch of the tree;
+        else all.
+        """
+        local = self.local_size
+        fits = 1 < local and self.size % local == 0 and _is_power(local)
+        return local if fits and self.rank % local == self.local_rank else self.size
 
 
 def place_of(environment: Mapping[str, str] = os.environ) -> Place | None:
@@ -195,9 +247,10 @@ class Processes(Group):
         import torch
 
         super().__init__(place.size)
-        self.rank, self.place, self.sharded = place.rank, place, sharded
+        self.rank, self.place, self.machine = place.rank, place, place.machine
+        self.shards = place.size if sharded else 1
         self._told, self._ended = 0, False
-        self._workspace: Tensor | None = None
+        self._workspaces: dict[Any, Tensor] = {}
         self._shared: SharedSum | None = None
         self._may_share = place.local_size == place.size
         if torch.cuda.is_available():
@@ -245,8 +298,14 @@ class Processes(Group):
 
     def report(self, facts: Mapping[str, str] | None, error: str = "") -> bool:
         """Say that this process is ready, or why it is not; whether there is something to train."""
-        self._store.set(f"ready-{self.rank}", json.dumps({"facts": facts, "error": error}))
-        return not error and bool(self._awaited("join", PATIENCE)) and self._connect()
+        ready = {"facts": facts, "error": error, "machine": self.machine}
+        self._store.set(f"ready-{self.rank}", json.dumps(ready))
+        joined = None if error else self._awaited("join", PATIENCE)
+        if joined is None:
+            return False
+        self.machine, self.shards = joined
+        self._connect()
+        return True
 
     def join(self, facts: Mapping[str, str]) -> None:
         for rank in range(1, self.size):
@@ -272,7 +331,10 @@ class Processes(Group):
                         "and environments that are alike"
                     ).format(rank=rank, unlike=unlike)
                 )
-        self._store.set("join", "true")
+            if ready["machine"] != self.machine:  # unlike machines add all at once
+                self.machine = self.size
+                self.shards = self.size if self.sharded else 1
+        self._store.set("join", json.dumps([self.machine, self.shards]))
         self._connect()
 
     def dismiss(self) -> None:
@@ -286,7 +348,7 @@ class Processes(Group):
             self._store.wait([key], patience)
             return json.loads(self._store.get(key))
 
-    def _connect(self) -> bool:
+    def _connect(self) -> None:
         import torch
 
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -298,7 +360,22 @@ class Processes(Group):
                 world_size=self.size,
                 timeout=PATIENCE,
             )
-        return True
+            self._make_levels()
+
+    def _make_levels(self) -> None:
+        """The groups that add one after the other: within a machine and between machines, or all at
+        once; and which of them are within a replica.
+        """
+        dist, size, machine, local = self._dist, self.size, self.machine, self.rank % self.machine
+        self._levels = [dist.group.WORLD]
+        if machine < size:
+            first = self.rank - local
+            self._levels = [
+                dist.new_group([*ranks], timeout=PATIENCE, use_local_synchronization=True)
+                for ranks in (range(first, first + machine), range(local, size, machine))
+            ]
+        self._inner = 0 if self.shards == 1 else 1 if self.shards == machine else 2
+        self.replica_group = self._levels[0] if self.shards == machine else dist.group.WORLD
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
@@ -317,18 +394,33 @@ class Processes(Group):
 
     # While training: torch.distributed
 
+    def ways(self, lanes: int) -> list[int]:
+        return ways(lanes, self.size, self.machine)[1:] if self.sharded else [1]
+
     def sum(self, values: Tensor) -> Tensor:
+        return self._sum(values, self._levels)
+
+    def sum_in_replica(self, values: Tensor) -> Tensor:
+        return self._sum(values, self._levels[: self._inner])
+
+    def sum_of_replicas(self, values: Tensor) -> Tensor:
+        return self._sum(values, self._levels[self._inner :])
+
+    def _sum(self, values: Tensor, levels: list[Any]) -> Tensor:
         import torch
         import torch.distributed as dist
 
+        if not levels:
+            return values
         if self._shares(values):
             assert self._shared is not None
             return self._shared.add(values, self._wait)
-        padding = -len(values) % self.size
+        group, *further = levels
+        padding = -len(values) % group.size()
         shared = torch.cat([values, values.new_zeros(padding)]) if padding else values
-        total = self.sum_of_parts(shared)
+        total = self._sum(self._sum_of_part(shared, group), further)
         with self.connected():
-            dist.all_gather(list(shared.chunk(self.size)), total)
+            dist.all_gather(list(shared.chunk(group.size())), total, group=group)
         return shared[: len(values)]
 
     def gather(self, values: Tensor) -> Tensor:
@@ -367,38 +459,50 @@ class Processes(Group):
         return self._shared is not None and self._shared.fits(values)
 
     def sum_of_parts(self, sent: Tensor) -> Tensor:
-        """This process's part of the sum of every process's `sent`, which they share evenly. It
-        holds until the next sum.
+        """This process's part of the sum of `sent` over a replica, which its processes share
+        evenly. It holds until the next sum.
         """
+        part = len(sent) // self.shards
+        for group in self._levels[: self._inner]:
+            # The parts of the processes that add up with the next levels go to each.
+            by_process = sent.view(-1, group.size(), part).transpose(0, 1)
+            sent = self._sum_of_part(by_process.reshape(-1), group)
+        return sent
+
+    def _sum_of_part(self, sent: Tensor, group: Any) -> Tensor:
+        """This process's part of the sum of `sent` over a group of torch's."""
         import torch.distributed as dist
 
-        received, tree = self._received(sent), TreeSum()
+        received, tree = self._received(sent, group), TreeSum()
         with self.connected():
-            dist.all_to_all_single(received, sent)
-        for each in received.chunk(self.size):
+            dist.all_to_all_single(received, sent, group=group)
+        for each in received.chunk(group.size()):
             tree.add(each)
         return tree.total()
 
-    def _received(self, sent: Tensor) -> Tensor:
+    def _received(self, sent: Tensor, group: Any) -> Tensor:
         """A place for what comes, kept on a CPU: mapping memory anew takes longer than a sum."""
         import torch
 
         if sent.device.type != "cpu":
             return torch.empty_like(sent)
-        kept = self._workspace
+        kept = self._workspaces.get(group)
         if kept is None or kept.dtype != sent.dtype or len(kept) < len(sent):
-            kept = self._workspace = torch.empty_like(sent)
+            kept = self._workspaces[group] = torch.empty_like(sent)
         return kept[: len(sent)]
 
     def exchange(self, sent: list[Tensor], received: list[int]) -> Tensor:
-        """Send each process its part, and receive so many numbers from each, in their order."""
+        """Send each process of this replica its part, and receive so many numbers from each, in
+        their order.
+        """
         import torch
         import torch.distributed as dist
 
         given = torch.cat(sent)
         taken = given.new_empty(sum(received))
         with self.connected():
-            dist.all_to_all_single(taken, given, received, [len(part) for part in sent])
+            sizes = received, [len(part) for part in sent]
+            dist.all_to_all_single(taken, given, *sizes, group=self.replica_group)
         return taken
 
     def told(self, message: str = "") -> str:

@@ -353,18 +353,28 @@ def bits_of(model: LanguageModel) -> dict[str, str]:
 
 
 def check_fits(recipe: Recipe, folder: Path, device: torch.device, group: Group) -> None:
-    """Raise SettingsError where memory or disk do not hold the run, or it is not computed so."""
+    """Raise SettingsError where memory or disk do not hold the run, or it is not computed so.
+
+    A sharded model is cut among the processes of a machine where they hold it, else among all.
+    """
     if group.sharded:
         check_sharded(recipe.machine, lora=recipe.start.lora)
-    check_resources(
-        *(recipe.model, recipe.training, recipe.optimizer, folder, device),
-        machine=recipe.machine,
-        from_model=recipe.start.folder is not None,
-        lora=recipe.start.lora,
-        processes=group.size,
-        on_this_machine=group.place.local_size if isinstance(group, Processes) else 1,
-        shards=group.size if group.sharded else 1,
-    )
+    ways = group.ways(recipe.training.gradient_accumulation)
+    for group.shards in ways:
+        try:
+            check_resources(
+                *(recipe.model, recipe.training, recipe.optimizer, folder, device),
+                machine=recipe.machine,
+                from_model=recipe.start.folder is not None,
+                lora=recipe.start.lora,
+                processes=group.size,
+                on_this_machine=group.place.local_size if isinstance(group, Processes) else 1,
+                shards=group.shards,
+            )
+            return
+        except SettingsError:
+            if group.shards == ways[-1]:
+                raise
 
 
 def dropout_of(recipe: Recipe) -> float:

@@ -192,9 +192,17 @@ def train_and_kill(
 
 
 def begin(
-    tables: dict[str, dict[str, Any]], folder: Path, processes: int, *, sharded: bool = False
+    tables: dict[str, dict[str, Any]],
+    folder: Path,
+    processes: int,
+    *,
+    sharded: bool = False,
+    machines: int = 1,
 ) -> list[int]:
-    """Processes that train into the folder, or resume what they find there; their ids."""
+    """Processes that train into the folder, or resume what they find there; their ids.
+
+    machines: they act as if on so many
+    """
     import torch  # once, here, and inherited by every process
 
     from semigpt.config import Recipe
@@ -213,7 +221,8 @@ def begin(
         torch.set_num_threads(1)
         group = ALONE
         if processes > 1:
-            place = Place(rank, processes, rank, processes, "127.0.0.1", port)
+            local = processes // machines
+            place = Place(rank, processes, rank % local, local, "127.0.0.1", port)
             group = Processes(place, sharded=sharded)
             if rank:
                 follow(group)
