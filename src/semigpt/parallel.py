@@ -29,7 +29,7 @@ from semigpt.language import _
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ALONE", "Group", "Place", "Processes", "TreeSum", "Turn", "check_lanes", "place_of"]
+__all__ = ["ALONE", "Group", "Place", "Processes", "TreeSum", "Turn", "check_lanes", "place_of", "ways"]
 
 PATIENCE = timedelta(minutes=10)  # for a process that has begun
 LONGEST_PREPARATION = timedelta(days=30)
@@ -367,15 +367,15 @@ class Processes(Group):
         once; and which of them are within a replica.
         """
         dist, size, machine, local = self._dist, self.size, self.machine, self.rank % self.machine
-        self._levels = [dist.group.WORLD]
+        self.levels = [dist.group.WORLD]
         if machine < size:
             first = self.rank - local
-            self._levels = [
+            self.levels = [
                 dist.new_group([*ranks], timeout=PATIENCE, use_local_synchronization=True)
                 for ranks in (range(first, first + machine), range(local, size, machine))
             ]
         self._inner = 0 if self.shards == 1 else 1 if self.shards == machine else 2
-        self.replica_group = self._levels[0] if self.shards == machine else dist.group.WORLD
+        self.replica_group = self.levels[0] if self.shards == machine else dist.group.WORLD
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
@@ -398,13 +398,13 @@ class Processes(Group):
         return ways(lanes, self.size, self.machine)[1:] if self.sharded else [1]
 
     def sum(self, values: Tensor) -> Tensor:
-        return self._sum(values, self._levels)
+        return self._sum(values, self.levels)
 
     def sum_in_replica(self, values: Tensor) -> Tensor:
-        return self._sum(values, self._levels[: self._inner])
+        return self._sum(values, self.levels[: self._inner])
 
     def sum_of_replicas(self, values: Tensor) -> Tensor:
-        return self._sum(values, self._levels[self._inner :])
+        return self._sum(values, self.levels[self._inner :])
 
     def _sum(self, values: Tensor, levels: list[Any]) -> Tensor:
         import torch
@@ -463,7 +463,7 @@ class Processes(Group):
         evenly. It holds until the next sum.
         """
         part = len(sent) // self.shards
-        for group in self._levels[: self._inner]:
+        for group in self.levels[: self._inner]:
             # The parts of the processes that add up with the next levels go to each.
             by_process = sent.view(-1, group.size(), part).transpose(0, 1)
             sent = self._sum_of_part(by_process.reshape(-1), group)
