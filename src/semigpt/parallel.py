@@ -29,7 +29,17 @@ from semigpt.language import _
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ALONE", "Group", "Place", "Processes", "TreeSum", "Turn", "check_lanes", "place_of", "ways"]
+__all__ = [
+    "ALONE",
+    "Group",
+    "Place",
+    "Processes",
+    "TreeSum",
+    "Turn",
+    "check_lanes",
+    "place_of",
+    "ways",
+]
 
 PATIENCE = timedelta(minutes=10)  # for a process that has begun
 LONGEST_PREPARATION = timedelta(days=30)
@@ -152,12 +162,12 @@ def check_lanes(lanes: int, size: int, shards: int = 1) -> None:
 
 
 def _adds_up(lanes: int, size: int, shards: int) -> bool:
-    """Whether each replica's micro-batches are a branch of the tree, and so are those of a replica
-    that its processes compute at once.
+    """Whether the micro-batches of each of several replicas are a branch of the tree, and so are
+    those that a replica computes at once.
     """
     each, rest = divmod(lanes, size)
-    branch, at_once = each * shards, shards
-    return not rest and (size == shards or _is_power(branch)) and (each == 1 or _is_power(at_once))
+    branches = size == shards or _is_power(each * shards)
+    return not rest and branches and (each == 1 or _is_power(shards))
 
 
 def _is_power(number: int) -> bool:
@@ -190,7 +200,7 @@ class Place:
         else all.
         """
         local = self.local_size
-        fits = 1 < local and self.size % local == 0 and _is_power(local)
+        fits = local > 1 and self.size % local == 0 and _is_power(local)
         return local if fits and self.rank % local == self.local_rank else self.size
 
 

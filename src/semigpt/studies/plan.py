@@ -128,8 +128,8 @@ class Work:
         gradient = FLOAT_BYTES * self.model.parameter_count
         near = gradient * (self.machine - 1) / self.machine
         far = gradient / self.machine * (1 - self.machine / self.gpus)
-        # Of a micro-batch, weights in bfloat16 forwards and backwards, and a gradient; or of a step,
-        # a gradient and its sum.
+        # Of a micro-batch, weights in bfloat16 forwards and backwards, and a gradient; or of a
+        # step, a gradient and its sum.
         cut, added = 2 * self.lanes / self.gpus, 2
         within = added if self.shards == 1 else cut
         return near * within, far * (cut if self.shards == self.gpus else added)
@@ -316,7 +316,8 @@ def quantities(
         N_("Newton-Schulz"),
         orthogonal,
         "s",
-        "5 (4 short² long + 2 short³) a matrix" + (" / S" if work.shards > 1 else ", all on each GPU"),
+        "5 (4 short² long + 2 short³) a matrix"
+        + (" / S" if work.shards > 1 else ", all on each GPU"),
     )
     yield Quantity(
         N_("sent by a GPU within its machine"),
@@ -335,7 +336,9 @@ def quantities(
     overlapped = seconds * least / step
     yield Quantity(N_("time at the least"), overlapped, "s", "the same, were all exchange hidden")
     share = f"4 P{' / S' if work.shards > 1 else ''}"
-    yield Quantity(N_("weights"), memory.weights, "bytes", share + (" + 2 blocks" * (work.shards > 1)))
+    yield Quantity(
+        N_("weights"), memory.weights, "bytes", share + (" + 2 blocks" * (work.shards > 1))
+    )
     yield Quantity(N_("optimizer"), memory.optimizer, "bytes", f"2 x {share}")
     working = memory.total - memory.weights - memory.optimizer
     yield Quantity(
