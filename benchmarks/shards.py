@@ -37,6 +37,7 @@ class FakeProcesses(Processes):
 
     def __init__(self, size: int, machine: int, shards: int) -> None:
         self.size, self.rank, self.machine, self.shards, self._dist = size, 0, machine, shards, dist
+        self._workspaces, self._may_share, self._shared = {}, False, None
         dist.init_process_group("fake", rank=0, world_size=size, store=FakeStore())
         self._make_levels()
 

@@ -18,7 +18,7 @@ import torch
 from semigpt import auto
 from semigpt.config import DataSettings, Recipe, SampleSettings, TokenizerSettings
 from semigpt.device import pick_device, use_threads
-from semigpt.errors import SemigptError, TrainingError
+from semigpt.errors import SemigptError, SettingsError, TrainingError
 from semigpt.huggingface.open import open_run
 from semigpt.language import _
 from semigpt.models.base import LanguageModel

@@ -20,7 +20,8 @@ from semigpt.errors import SettingsError
 from semigpt.huggingface.folder import save_model
 from semigpt.models import build_model
 from semigpt.models.gpt import GPT
-from semigpt.parallel import Place, TreeSum, check_lanes, place_of
+from semigpt.parallel import TreeSum, check_lanes
+from semigpt.place import Place, place_of
 from semigpt.studies.crash_test import compared_files, small_tables
 from semigpt.tokenizers import ByteTokenizer
 

@@ -17,7 +17,8 @@ from benchmark_scripts import BENCHMARKS
 from semigpt.cli import main
 from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError
-from semigpt.parallel import Group, Place, Processes, Turn, check_lanes, ways
+from semigpt.parallel import Group, Processes, Turn, check_lanes, ways
+from semigpt.place import Place
 from semigpt.studies.crash_test import small_tables
 from semigpt.tensor_file import Parts, begin_file, fill_in
 from semigpt.training.optimizer import OptimizerSettings

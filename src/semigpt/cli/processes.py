@@ -77,7 +77,8 @@ def own_process(asked: int | None, *, sharded: bool = False) -> Processes | None
 
     Raises SettingsError where the command asks for another number of them.
     """
-    from semigpt.parallel import Processes, place_of
+    from semigpt.parallel import Processes
+    from semigpt.place import place_of
 
     place = place_of()
     if place is None:

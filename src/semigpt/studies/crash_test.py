@@ -206,7 +206,8 @@ def begin(
     import torch  # once, here, and inherited by every process
 
     from semigpt.config import Recipe
-    from semigpt.parallel import ALONE, Place, Processes
+    from semigpt.parallel import ALONE, Processes
+    from semigpt.place import Place
     from semigpt.recipe import follow, train
 
     if sharded:  # once too
