@@ -84,7 +84,9 @@ def test_a_number_of_gpus_that_is_no_power_of_two_has_micro_batches_of_its_own()
 
 
 def test_more_gpus_than_the_step_has_sequences_are_remarked() -> None:
-    assert "larger than the size's own" in " ".join(plan("0.3b", 1024, 1e9).remarks)
+    told = " ".join(plan("0.3b", 1024, 1e9).remarks)
+    assert "larger than the size's own" in told
+    assert "exchange and Newton-Schulz take 66% of a step: fewer GPUs cost less" in told
     assert plan("0.3b", 8, 1e9).remarks == ()
     longer = plan("1b", 8, 1e9, context=16_384).work
     assert longer.step_tokens == 256 * 4096

@@ -35,6 +35,7 @@ __all__ = ["DataSettings", "Recipe", "SampleSettings", "TokenizerSettings", "sha
 # Settings that an automatic choice of `semigpt.auto` fills in once the text, or the run's length,
 # is known.
 AUTOMATIC = (
+    "machine.backend",
     "machine.compile",
     "model.dropout",
     "optimizer.weight_decay",

@@ -49,6 +49,7 @@ class Group:
 
     rank = 0
     shards = 1  # processes that hold one replica of the model together, neighbours, a part each
+    shard: bool | None = False  # whether `shards` is to be more; None: where memory asks for it
 
     def __init__(self, size: int = 1) -> None:
         self.size = size
@@ -90,10 +91,12 @@ class Group:
         """
         return Group(self.size)
 
-    def begin(self, folder: str, shards: str) -> None:
-        """Tell the others in which folder the run is: whoever opens it there is ready to train.
+    def begin(self, folder: str, stamp: str, *, rehearsal: bool = False) -> None:
+        """Tell the others in which folder the run is, and whether its model is sharded: whoever
+        opens it there is ready to train.
 
-        shards: the stamp of the token shards, which they need not verify again
+        stamp:     of the token shards, which they need not verify again
+        rehearsal: a few steps of it, after which all begin the run itself
         """
 
     def join(self, facts: Mapping[str, str]) -> None:
@@ -173,13 +176,14 @@ def ways(lanes: int, size: int, machine: int) -> list[int]:
 class Processes(Group):
     """A process among several, which torch.distributed connects."""
 
-    def __init__(self, place: Place, *, sharded: bool = False) -> None:
+    def __init__(self, place: Place, *, sharded: bool | None = False) -> None:
+        """sharded: None leaves it to the first process's `begin`."""
         import torch
 
         super().__init__(place.size)
         self.rank, self.place, self.machine = place.rank, place, place.machine
-        self.shards = place.size if sharded else 1
-        self._told, self._ended = 0, False
+        self.shard, self.shards = sharded, place.size if sharded else 1
+        self._told, self._begun, self._ended = 0, 0, False
         self._workspaces: dict[Any, Tensor] = {}
         self._shared: SharedSum | None = None
         self._may_share = place.local_size == place.size
@@ -215,22 +219,28 @@ class Processes(Group):
             told = json.loads(self._kept.get("run")) if self._kept.check(["run"]) else None
         return told and str(told["folder"])
 
-    def begin(self, folder: str, shards: str) -> None:
-        for store in (self._kept, self._store):
-            store.set("run", json.dumps({"folder": folder, "shards": shards}))
+    def begin(self, folder: str, stamp: str, *, rehearsal: bool = False) -> None:
+        self._begun, self._ended = self._begun + 1, False
+        told = {"folder": folder, "stamp": stamp, "shards": self.shards, "rehearsal": rehearsal}
+        self._kept.set("run", json.dumps(told))
+        self._store.set(f"run-{self._begun}", json.dumps(told))
 
-    def run(self) -> tuple[str, str] | None:
+    def next_run(self) -> tuple[str, str, bool] | None:
         """What `begin` tells, however long the first process prepares the run; None where it
         dismisses the others.
         """
-        told = self._awaited("run", LONGEST_PREPARATION)
-        return told and (told["folder"], told["shards"])
+        self._begun += 1
+        told = self._awaited(f"run-{self._begun}", LONGEST_PREPARATION)
+        if told is None:
+            return None
+        self.shards = told["shards"]
+        return told["folder"], told["stamp"], told["rehearsal"]
 
     def report(self, facts: Mapping[str, str] | None, error: str = "") -> bool:
         """Say that this process is ready, or why it is not; whether there is something to train."""
         ready = {"facts": facts, "error": error, "machine": self.machine}
-        self._store.set(f"ready-{self.rank}", json.dumps(ready))
-        joined = None if error else self._awaited("join", PATIENCE)
+        self._store.set(f"ready-{self._begun}-{self.rank}", json.dumps(ready))
+        joined = None if error else self._awaited(f"join-{self._begun}", PATIENCE)
         if joined is None:
             return False
         self.machine, self.shards = joined
@@ -239,7 +249,7 @@ class Processes(Group):
 
     def join(self, facts: Mapping[str, str]) -> None:
         for rank in range(1, self.size):
-            ready = self._awaited(f"ready-{rank}", PATIENCE)
+            ready = self._awaited(f"ready-{self._begun}-{rank}", PATIENCE)
             if ready["error"]:
                 raise SettingsError(
                     _("process {rank} of {size}: {error}").format(
@@ -264,12 +274,12 @@ class Processes(Group):
             if ready["machine"] != self.machine:  # unlike machines add all at once
                 self.machine = self.size
                 self.shards = self.size if self.sharded else 1
-        self._store.set("join", json.dumps([self.machine, self.shards]))
+        self._store.set(f"join-{self._begun}", json.dumps([self.machine, self.shards]))
         self._connect()
 
     def dismiss(self) -> None:
         with contextlib.suppress(LostProcessError), self.connected():
-            for key in ("run", "join"):
+            for key in (f"run-{self._begun + 1}", f"join-{self._begun}"):
                 if not self._store.check([key]):
                     self._store.set(key, "null")
 
@@ -281,11 +291,12 @@ class Processes(Group):
     def _connect(self) -> None:
         import torch
 
+        self._workspaces = {}  # of the groups that rehearsed
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         with self.connected():
             self._dist.init_process_group(
                 backend,
-                store=self._dist.PrefixStore("group", self._store),
+                store=self._dist.PrefixStore(f"group-{self._begun}", self._store),
                 rank=self.rank,
                 world_size=self.size,
                 timeout=PATIENCE,
@@ -325,7 +336,8 @@ class Processes(Group):
     # While training: torch.distributed
 
     def ways(self, lanes: int) -> list[int]:
-        return ways(lanes, self.size, self.machine)[1:] if self.sharded else [1]
+        found = ways(lanes, self.size, self.machine)
+        return found if self.shard is None else found[1:] if self.shard else [1]
 
     def sum(self, values: Tensor) -> Tensor:
         return self._sum(values, self.levels)
@@ -461,9 +473,10 @@ class Processes(Group):
         """Wait until all know, since one that has left cannot pass on what it was sent; then close
         the connections, whose threads might end a process that exits as if it had died.
         """
-        self._store.set(f"left-{self.rank}", "true")
+        self._store.set(f"left-{self._begun}-{self.rank}", "true")
         with self.connected():
-            self._store.wait([f"left-{rank}" for rank in range(self.size)], PATIENCE)
+            left = [f"left-{self._begun}-{rank}" for rank in range(self.size)]
+            self._store.wait(left, PATIENCE)
         self._dist.destroy_process_group()
 
     def end(self) -> None:

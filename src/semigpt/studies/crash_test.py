@@ -196,11 +196,12 @@ def begin(
     folder: Path,
     processes: int,
     *,
-    sharded: bool = False,
+    sharded: bool | None = False,
     machines: int = 1,
 ) -> list[int]:
     """Processes that train into the folder, or resume what they find there; their ids.
 
+    sharded: None where memory decides
     machines: they act as if on so many
     """
     import torch  # once, here, and inherited by every process
@@ -210,7 +211,7 @@ def begin(
     from semigpt.place import Place
     from semigpt.recipe import follow, train
 
-    if sharded:  # once too
+    if sharded is not False:  # once too
         import torch.distributed.fsdp
     port = system.free_port() if processes > 1 else 0
 

@@ -22,6 +22,7 @@ from typing import Any
 from semigpt import auto
 from semigpt.config import Recipe
 from semigpt.errors import SettingsError
+from semigpt.fitting import LARGER, larger_step
 from semigpt.language import N_, _
 from semigpt.models.gpt import GPTSettings
 from semigpt.parallel import ways
@@ -336,9 +337,7 @@ def quantities(
     overlapped = seconds * least / step
     yield Quantity(N_("time at the least"), overlapped, "s", "the same, were all exchange hidden")
     share = f"4 P{' / S' if work.shards > 1 else ''}"
-    yield Quantity(
-        N_("weights"), memory.weights, "bytes", share + (" + 2 blocks" * (work.shards > 1))
-    )
+    yield Quantity(N_("weights"), memory.weights, "bytes", share)
     yield Quantity(N_("optimizer"), memory.optimizer, "bytes", f"2 x {share}")
     working = memory.total - memory.weights - memory.optimizer
     yield Quantity(
@@ -375,12 +374,16 @@ def flags(size: auto.Size, recipe: Recipe, work: Work, tokens: float) -> Iterato
 def remarks(recipe: Recipe, work: Work, gpu: GPU) -> Iterator[str]:
     """What a reader should know beside the numbers."""
     own = recipe.training.batch_size * recipe.model.context_length
-    if work.step_tokens > 1.5 * own:
+    if told := larger_step(work.step_tokens, own):
+        yield told
+    reached = gpu.peak * assumption("utilisation")
+    learning = work.operations_per_token * work.step_tokens / work.gpus / reached
+    beside = exchange_seconds(work, gpu) + work.orthogonal_operations / reached
+    if beside > learning:
         yield _(
-            "a step of {tokens:,} tokens is larger than the size's own of {own:,}: fewer GPUs "
-            "learn more from each token"
-        ).format(tokens=work.step_tokens, own=own)
-    if 1.5 * work.step_tokens < own:
+            "exchange and Newton-Schulz take {fraction:.0%} of a step: fewer GPUs cost less"
+        ).format(fraction=beside / (learning + beside))
+    if LARGER * work.step_tokens < own:
         yield _(
             "a step of {tokens:,} tokens is smaller than the size's own of {own:,}: GPUs whose "
             "number is a power of two add up more micro-batches"

@@ -40,16 +40,23 @@ from semigpt.training.progress import FIRST_LEG
 from semigpt.training.settings import LegSettings
 from semigpt.training.step import Step
 
-__all__ = ["ShardedOptimizer", "check_sharded"]
+__all__ = ["ShardedOptimizer", "check_sharded", "is_plain"]
 
 VECTOR = 16  # float32 numbers in the widest
+
+
+def is_plain(machine: MachineSettings) -> bool:
+    """Whether each step is computed by autograd as it is, on every machine."""
+    plain = machine.backend == "plain"
+    again = machine.backend == "auto" and machine.checkpoint_activations
+    return (plain or again) and not machine.compile
 
 
 def check_sharded(machine: MachineSettings, *, lora: int | None = None) -> None:
     """Raise SettingsError where a run is not computed as a sharded model can be."""
     if lora is not None:
         raise SettingsError(_("adapters are trained beside a whole model: leave --shard out"))
-    if machine.backend != "plain" or machine.compile:
+    if not is_plain(machine):
         raise SettingsError(
             _(
                 "a sharded model is computed by autograd, which rounds otherwise than this run's "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ def training_steps(
     teacher: Teacher | None = None,
     leg: LegSettings = FIRST_LEG,
     group: Group = ALONE,
-) -> Iterator[StepReport]:
+) -> Generator[StepReport, None, None]:
     """Train `model` on the training split to the end of `settings`: one report per update.
 
     `progress` is kept current. `step` computes loss and gradients; by default the fastest that
