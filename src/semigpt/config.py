@@ -35,13 +35,8 @@ __all__ = ["DataSettings", "Recipe", "SampleSettings", "TokenizerSettings", "sha
 # Settings that an automatic choice of `semigpt.auto` fills in once the text, or the run's length,
 # is known.
 AUTOMATIC = (
-    "machine.backend",
-    "machine.compile",
-    "model.dropout",
-    "optimizer.weight_decay",
-    "tokenizer.kind",
-    "tokenizer.vocab_size",
-    "training.most_tokens",
+    *("machine.backend", "machine.compile", "model.dropout", "optimizer.weight_decay"),
+    *("tokenizer.kind", "tokenizer.vocab_size", "training.most_tokens"),
 )
 # The settings that hold the answers of the law of learning.
 LAW_CHOICES: Mapping[auto.Choice, str] = {

@@ -151,18 +151,13 @@ class TrainingDisplay:
         say("")
 
     def show_sharded(self, event: Sharded) -> None:
+        whole, part, free = map(readable_bytes, (event.whole, event.part, event.free))
         self.console.print(
             _(
                 "[bold]sharded[/]  {processes} processes cut the model among them: whole it needs "
-                "{whole} in each, in parts {part}, and {free} are free (--no-shard: whole)"
-            ).format(
-                processes=event.processes,
-                whole=readable_bytes(event.whole),
-                part=readable_bytes(event.part),
-                free=readable_bytes(event.free),
-            )
+                "{whole} in each, in parts {part}, and {free} are free (--no-shard: whole)\n"
+            ).format(processes=event.processes, whole=whole, part=part, free=free)
         )
-        self.console.print("")
 
     def kept_tokenizer(self, event: Prepared) -> str:
         """How the tokenizer of the model that the run began from spells the new text."""
