@@ -32,7 +32,8 @@ def test_a_plan_follows_from_its_formulas() -> None:
     learning = operations * B / N / reached
     squares = 2 * (4 * C * C * H * D + 2 * C**3) + 2 * (4 * 1024**2 * C + 2 * 1024**3)
     orthogonal = 5 * L * (squares + 3 * (4 * C * C * 3 * C + 2 * C**3)) / reached
-    exchange = 8 * P / N * 56 / 45e9  # to the other seven nodes
+    near, far = 8 * P * 7 / 8, 8 * P / 8 * 7 / 8  # on each machine, of a part between eight
+    exchange = near / (0.78 * 450e9) + far / 45e9
     step = learning + orthogonal + exchange
     expected = {
         "parameters": P,
@@ -40,7 +41,8 @@ def test_a_plan_follows_from_its_formulas() -> None:
         "operations per token": operations,
         "learning": learning,
         "Newton-Schulz": orthogonal,
-        "sent by a GPU in a step": 8 * P * 63 / 64,
+        "sent by a GPU within its machine": near,
+        "sent by a GPU to other machines": far,
         "exchange": exchange,
         "tokens per second": B / step,
         "weights": 4 * P,
@@ -56,13 +58,19 @@ def test_a_plan_follows_from_its_formulas() -> None:
     assert found.flags == "semigpt train --size 1b --tokens 20000000000"
 
 
-def test_what_does_not_fit_whole_is_cut_among_all() -> None:
-    found = plan("8b", 8, 1e9)
+def test_what_does_not_fit_whole_is_cut_within_a_machine_or_among_all() -> None:
+    near, far = "sent by a GPU within its machine", "sent by a GPU to other machines"
+    found = plan("8b", 64, 1e9)
     P = found.value("parameters")
     assert found.work.shards == 8
     assert found.value("optimizer") == 8 * P / 8
-    assert found.value("sent by a GPU in a step") == 12 * P * 7 / 8 * 512 / 8
+    assert found.value(near) == 8 * P * 7 / 8 * 512 / 64
+    assert found.value(far) == 8 * P / 8 * 7 / 8
     assert " --shard" in found.flags
+    longer = plan("8b", 64, 1e9, context=81_920)
+    assert longer.work.shards == 64
+    assert longer.value(far) == 8 * P / 8 * 7 / 8 * longer.work.lanes / 64
+    assert plan("8b", 8, 1e9).value(far) == 0
 
 
 def test_a_number_of_gpus_that_is_no_power_of_two_has_micro_batches_of_its_own() -> None:
@@ -70,13 +78,15 @@ def test_a_number_of_gpus_that_is_no_power_of_two_has_micro_batches_of_its_own()
     assert (found.work.lanes, found.work.sequences) == (96, 192)
     assert "--set training.batch_size=192" in found.flags
     assert "--set training.gradient_accumulation=96" in found.flags
-    sharded = plan("8b", 24, 1e9)
+    sharded = plan("8b", 24, 1e9, context=81_920)
     assert (sharded.work.lanes, sharded.work.sequences, sharded.work.shards) == (24, 24, 24)
     assert "smaller than the size's own" in sharded.remarks[0]
 
 
 def test_more_gpus_than_the_step_has_sequences_are_remarked() -> None:
-    assert "larger than the size's own" in " ".join(plan("0.3b", 1024, 1e9).remarks)
+    told = " ".join(plan("0.3b", 1024, 1e9).remarks)
+    assert "larger than the size's own" in told
+    assert "exchange and Newton-Schulz take 66% of a step: fewer GPUs cost less" in told
     assert plan("0.3b", 8, 1e9).remarks == ()
     longer = plan("1b", 8, 1e9, context=16_384).work
     assert longer.step_tokens == 256 * 4096
@@ -91,7 +101,7 @@ def test_the_model_is_near_published_runs(
     model: GPTSettings, gpus: int, sequences: int, published: tuple[int, int]
 ) -> None:
     gpu = plans.GPU(**plans._data()["gpu"]["h100"])
-    work = Work(model, gpus, sequences, gpus, checkpoints=True, shards=gpus)
+    work = Work(model, gpus, sequences, gpus, checkpoints=True, machine=8, shards=gpus)
     reached = gpu.peak * plans.assumption("utilisation")
     per_second = reached / work.operations_per_token
     assert 0.8 * published[0] < per_second < 1.2 * published[1]
@@ -110,7 +120,7 @@ def test_every_assumption_and_gpu_has_a_source() -> None:
 def test_the_command_prints_a_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--size", "1b", "--gpus", "64", "--tokens", "20e9"]) == 0
     told = capsys.readouterr().out
-    for words in ("memory of a GPU", "3.5 hours", "assumed:", "semigpt train --size 1b"):
+    for words in ("memory of a GPU", "2.9 hours", "assumed:", "semigpt train --size 1b"):
         assert words in told
     assert main(["plan", "--gpus", "64", "--tokens", "20e9", "--gpu", "a100", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

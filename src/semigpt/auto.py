@@ -34,6 +34,7 @@ __all__ = [
     "documents_step",
     "evaluations",
     "output_rows",
+    "shards",
     "sizes",
     "started",
     "started_rate",
@@ -71,6 +72,7 @@ TEACHER_ORDER = 5
 TAUGHT_TOKENS = 2_000_000_000
 TOKENIZER_CHARACTERS = 6_000_000  # of a training split, from which a tokenizer is learnt
 COMPILE_SECONDS = 60
+HEADROOM = 1.1  # what a process needs is reckoned: within a fifth of what it takes
 # Readings of a text by a run that begins from the starter: without counts of it, and with.
 STARTED_READINGS = (3.0, 2.0)
 STARTED_GAIN = 0.12  # bits, from which the starter is taken
@@ -286,6 +288,17 @@ def compiles(device_type: str, seconds: float) -> bool:
     On a CPU the compiled C step is faster than what it gives. docs/choices.md#compile.
     """
     return device_type == "cuda" and seconds >= COMPILE_SECONDS
+
+
+def shards(needed: Mapping[int, int], free: int | None) -> int:
+    """How many processes cut a model among them: the fewest that certainly fit, else those that
+    need least.
+
+    needed: bytes that all on a device need, by such a number, the fewest first
+    free:   what it has; None where nothing says
+    """
+    certain = (n for n, memory in needed.items() if free is None or HEADROOM * memory <= free)
+    return next(certain, min(needed, key=needed.__getitem__))
 
 
 def evaluations(minutes: float | None, seconds_per_evaluation: float) -> int:

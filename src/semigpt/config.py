@@ -34,13 +34,8 @@ __all__ = ["DataSettings", "Recipe", "SampleSettings", "TokenizerSettings", "sha
 
 # Settings that an automatic choice of `semigpt.auto` fills in once the text or the length is known.
 AUTOMATIC = (
-    "machine.compile",
-    "model.dropout",
-    "optimizer.weight_decay",
-    "tokenizer.kind",
-    "tokenizer.vocab_size",
-    "training.most_tokens",
-    "training.output_sample",
+    *("machine.backend", "machine.compile", "model.dropout", "optimizer.weight_decay"),
+    *("tokenizer.kind", "tokenizer.vocab_size", "training.most_tokens", "training.output_sample"),
 )
 # The settings that hold the answers of the law of learning.
 LAW_CHOICES: Mapping[auto.Choice, str] = {

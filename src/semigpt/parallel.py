@@ -2,7 +2,9 @@
 
 A step's gradient is the sum of its micro-batches' ("lanes'"), each computed by itself and added as
 a tree of neighbours, ((a + b) + (c + d)) + e, whoever computed them. What goes between processes
-carries numbers and adds none, so any number of processes computes the same bits.
+carries numbers and adds none, so any number of processes computes the same bits. The processes of
+a machine are neighbours: among several machines they add first, each a part of the numbers, and
+then each adds its part to those of the other machines.
 
 The first process prepares, samples, saves and reports. The others wait for it, open its run folder,
 and compute their lanes of every step and their part of every evaluation.
@@ -12,10 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 from semigpt.adding import SharedMemory, SharedSum, TreeSum
 from semigpt.errors import LostProcessError, SettingsError
 from semigpt.language import _
+from semigpt.place import Place
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ALONE", "Group", "Place", "Processes", "TreeSum", "Turn", "check_lanes", "place_of"]
+__all__ = ["ALONE", "Group", "Processes", "TreeSum", "Turn", "check_lanes", "ways"]
 
 PATIENCE = timedelta(minutes=10)  # for a process that has begun
 LONGEST_PREPARATION = timedelta(days=30)
@@ -47,21 +48,41 @@ class Group:
     """One process alone. In a rehearsal it is the first of `size`, and the others are not there."""
 
     rank = 0
-    sharded = False  # whether each process holds a part of the model, and no process all of it
+    shards = 1  # processes that hold one replica of the model together, neighbours, a part each
+    shard: bool | None = False  # whether `shards` is to be more; None: where memory asks for it
 
     def __init__(self, size: int = 1) -> None:
         self.size = size
 
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a part of the model, and no process all of it."""
+        return self.shards > 1
+
+    @property
+    def replica(self) -> int:
+        """The number of the replica of which this process holds a part."""
+        return self.rank // self.shards
+
+    @property
+    def part(self) -> int:
+        """The number of its part."""
+        return self.rank % self.shards
+
+    def ways(self, lanes: int) -> list[int]:
+        """How many processes may hold a replica together, the fewest first."""
+        return [1]
+
     def lanes(self, count: int) -> range:
         """The micro-batches that this process computes, of `count`.
 
-        Neighbours, whose sum is a branch of the tree; of a sharded model one of each branch, since
-        its gradient is added to the other processes' before the next is computed.
+        Those of a replica are neighbours, whose sum is a branch of the tree. Within a replica each
+        process has one of each branch, since its gradient is added to the others' before the next
+        is computed.
         """
-        if self.sharded:
-            return range(self.rank, count, self.size)
-        own = count // self.size
-        return range(self.rank * own, (self.rank + 1) * own)
+        own = count // self.size * self.shards
+        first = self.replica * own
+        return range(first + self.part, first + own, self.shards)
 
     def rehearsal(self) -> Group:
         """A group in which this process computes as many lanes as in this one, and adds no others.
@@ -70,10 +91,12 @@ class Group:
         """
         return Group(self.size)
 
-    def begin(self, folder: str, shards: str) -> None:
-        """Tell the others in which folder the run is: whoever opens it there is ready to train.
+    def begin(self, folder: str, stamp: str, *, rehearsal: bool = False) -> None:
+        """Tell the others in which folder the run is, and whether its model is sharded: whoever
+        opens it there is ready to train.
 
-        shards: the stamp of the token shards, which they need not verify again
+        stamp:     of the token shards, which they need not verify again
+        rehearsal: a few steps of it, after which all begin the run itself
         """
 
     def join(self, facts: Mapping[str, str]) -> None:
@@ -95,6 +118,14 @@ class Group:
         """Every process's `values` `[P]`, as `[size, P]`."""
         return values[None]
 
+    def sum_in_replica(self, values: Tensor) -> Tensor:
+        """That of the processes that hold this one's replica of the model."""
+        return values
+
+    def sum_of_replicas(self, values: Tensor) -> Tensor:
+        """That of the processes that hold the same part of the model."""
+        return values
+
     def agree(self, seconds: float, turn: Turn) -> tuple[float, Turn]:
         """The first process's clock, and what all do next."""
         return seconds, turn
@@ -106,15 +137,13 @@ class Group:
 ALONE = Group()
 
 
-def check_lanes(lanes: int, size: int, *, sharded: bool = False) -> None:
-    """Raise SettingsError where `size` processes cannot add `lanes` micro-batches in one order."""
-
-    def fits(size: int) -> bool:
-        each, rest = divmod(lanes, size)
-        return not rest and (each == 1 or _is_power(size if sharded else each))
-
-    if size > 1 and not fits(size):
-        fitting = [n for n in range(2, lanes + 1) if fits(n)]
+def check_lanes(lanes: int, size: int, shards: int = 1) -> None:
+    """Raise SettingsError where `size` processes, of which so many hold a replica together, cannot
+    add `lanes` micro-batches in one order.
+    """
+    if size > 1 and not _adds_up(lanes, size, shards):
+        others = [(n, n if shards > 1 else 1) for n in range(2, lanes + 1)]
+        fitting = [n for n, shards in others if _adds_up(lanes, n, shards)]
         raise SettingsError(
             _(
                 "a step of {lanes} micro-batches cannot be computed by {size} processes: "
@@ -124,80 +153,38 @@ def check_lanes(lanes: int, size: int, *, sharded: bool = False) -> None:
         )
 
 
+def _adds_up(lanes: int, size: int, shards: int) -> bool:
+    """Whether the micro-batches of each of several replicas are a branch of the tree, and so are
+    those that a replica computes at once.
+    """
+    each, rest = divmod(lanes, size)
+    branches = size == shards or _is_power(each * shards)
+    return not rest and branches and (each == 1 or _is_power(shards))
+
+
 def _is_power(number: int) -> bool:
     return number & (number - 1) == 0
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a launcher put this process."""
-
-    rank: int
-    size: int
-    local_rank: int
-    local_size: int
-    address: str
-    port: int
-    attempt: int = 0  # times that all were started again before
-    hosted: bool = False  # the launcher keeps the store
-
-
-def place_of(environment: Mapping[str, str] = os.environ) -> Place | None:
-    """Where torchrun's or Slurm's variables put this process; None for one that was not launched.
-
-    Raises SettingsError for variables that are no place.
+def ways(lanes: int, size: int, machine: int) -> list[int]:
+    """How many of `size` processes, of which a machine has so many, may hold a replica together:
+    one, those of a machine, all.
     """
-    try:
-        if environment.get("WORLD_SIZE", "1") != "1" and "RANK" in environment:
-            return Place(
-                rank=int(environment["RANK"]),
-                size=int(environment["WORLD_SIZE"]),
-                local_rank=int(environment.get("LOCAL_RANK", 0)),
-                local_size=int(environment.get("LOCAL_WORLD_SIZE", 1)),
-                address=environment["MASTER_ADDR"],
-                port=int(environment["MASTER_PORT"]),
-                attempt=int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)),
-                hosted=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
-            )
-        # Those of a step, that is of srun: a batch script itself is one process.
-        if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1" and "SLURM_PROCID" in environment:
-            tasks = environment["SLURM_STEP_TASKS_PER_NODE"]
-            return Place(
-                rank=int(environment["SLURM_PROCID"]),
-                size=int(environment["SLURM_STEP_NUM_TASKS"]),
-                local_rank=int(environment["SLURM_LOCALID"]),
-                local_size=int(tasks.split("(")[0].split(",")[0]),
-                address=_first_host(environment["SLURM_STEP_NODELIST"]),
-                port=20_000 + int(environment["SLURM_JOB_ID"]) % 20_000,
-            )
-    except (KeyError, ValueError) as error:
-        raise SettingsError(
-            _(
-                "the launcher's variables do not say where this process stands ({error}): start it "
-                "with semigpt train --processes N, torchrun or srun"
-            ).format(error=error)
-        ) from None
-    return None
-
-
-def _first_host(hosts: str) -> str:
-    """The first of Slurm's `node[03-05,9],other`."""
-    found = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\])?([^,]*)", hosts)
-    if found is None:
-        raise ValueError(f"SLURM_STEP_NODELIST={hosts}")
-    return f"{found[1]}{found[2] or ''}{found[3]}"
+    return [1, *([machine] if 1 < machine < size and _adds_up(lanes, size, machine) else []), size]
 
 
 class Processes(Group):
     """A process among several, which torch.distributed connects."""
 
-    def __init__(self, place: Place, *, sharded: bool = False) -> None:
+    def __init__(self, place: Place, *, sharded: bool | None = False) -> None:
+        """sharded: None leaves it to the first process's `begin`."""
         import torch
 
         super().__init__(place.size)
-        self.rank, self.place, self.sharded = place.rank, place, sharded
-        self._told, self._ended = 0, False
-        self._workspace: Tensor | None = None
+        self.rank, self.place, self.machine = place.rank, place, place.machine
+        self.shard, self.shards = sharded, place.size if sharded else 1
+        self._told, self._begun, self._ended = 0, 0, False
+        self._workspaces: dict[Any, Tensor] = {}
         self._shared: SharedSum | None = None
         self._may_share = place.local_size == place.size
         if torch.cuda.is_available():
@@ -232,25 +219,37 @@ class Processes(Group):
             told = json.loads(self._kept.get("run")) if self._kept.check(["run"]) else None
         return told and str(told["folder"])
 
-    def begin(self, folder: str, shards: str) -> None:
-        for store in (self._kept, self._store):
-            store.set("run", json.dumps({"folder": folder, "shards": shards}))
+    def begin(self, folder: str, stamp: str, *, rehearsal: bool = False) -> None:
+        self._begun, self._ended = self._begun + 1, False
+        told = {"folder": folder, "stamp": stamp, "shards": self.shards, "rehearsal": rehearsal}
+        self._kept.set("run", json.dumps(told))
+        self._store.set(f"run-{self._begun}", json.dumps(told))
 
-    def run(self) -> tuple[str, str] | None:
+    def next_run(self) -> tuple[str, str, bool] | None:
         """What `begin` tells, however long the first process prepares the run; None where it
         dismisses the others.
         """
-        told = self._awaited("run", LONGEST_PREPARATION)
-        return told and (told["folder"], told["shards"])
+        self._begun += 1
+        told = self._awaited(f"run-{self._begun}", LONGEST_PREPARATION)
+        if told is None:
+            return None
+        self.shards = told["shards"]
+        return told["folder"], told["stamp"], told["rehearsal"]
 
     def report(self, facts: Mapping[str, str] | None, error: str = "") -> bool:
         """Say that this process is ready, or why it is not; whether there is something to train."""
-        self._store.set(f"ready-{self.rank}", json.dumps({"facts": facts, "error": error}))
-        return not error and bool(self._awaited("join", PATIENCE)) and self._connect()
+        ready = {"facts": facts, "error": error, "machine": self.machine}
+        self._store.set(f"ready-{self._begun}-{self.rank}", json.dumps(ready))
+        joined = None if error else self._awaited(f"join-{self._begun}", PATIENCE)
+        if joined is None:
+            return False
+        self.machine, self.shards = joined
+        self._connect()
+        return True
 
     def join(self, facts: Mapping[str, str]) -> None:
         for rank in range(1, self.size):
-            ready = self._awaited(f"ready-{rank}", PATIENCE)
+            ready = self._awaited(f"ready-{self._begun}-{rank}", PATIENCE)
             if ready["error"]:
                 raise SettingsError(
                     _("process {rank} of {size}: {error}").format(
@@ -272,12 +271,15 @@ class Processes(Group):
                         "and environments that are alike"
                     ).format(rank=rank, unlike=unlike)
                 )
-        self._store.set("join", "true")
+            if ready["machine"] != self.machine:  # unlike machines add all at once
+                self.machine = self.size
+                self.shards = self.size if self.sharded else 1
+        self._store.set(f"join-{self._begun}", json.dumps([self.machine, self.shards]))
         self._connect()
 
     def dismiss(self) -> None:
         with contextlib.suppress(LostProcessError), self.connected():
-            for key in ("run", "join"):
+            for key in (f"run-{self._begun + 1}", f"join-{self._begun}"):
                 if not self._store.check([key]):
                     self._store.set(key, "null")
 
@@ -286,19 +288,35 @@ class Processes(Group):
             self._store.wait([key], patience)
             return json.loads(self._store.get(key))
 
-    def _connect(self) -> bool:
+    def _connect(self) -> None:
         import torch
 
+        self._workspaces = {}  # of the groups that rehearsed
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         with self.connected():
             self._dist.init_process_group(
                 backend,
-                store=self._dist.PrefixStore("group", self._store),
+                store=self._dist.PrefixStore(f"group-{self._begun}", self._store),
                 rank=self.rank,
                 world_size=self.size,
                 timeout=PATIENCE,
             )
-        return True
+            self._make_levels()
+
+    def _make_levels(self) -> None:
+        """The groups that add one after the other: within a machine and between machines, or all at
+        once; and which of them are within a replica.
+        """
+        dist, size, machine, local = self._dist, self.size, self.machine, self.rank % self.machine
+        self.levels = [dist.group.WORLD]
+        if machine < size:
+            first = self.rank - local
+            self.levels = [
+                dist.new_group([*ranks], timeout=PATIENCE, use_local_synchronization=True)
+                for ranks in (range(first, first + machine), range(local, size, machine))
+            ]
+        self._inner = 0 if self.shards == 1 else 1 if self.shards == machine else 2
+        self.replica_group = self.levels[0] if self.shards == machine else dist.group.WORLD
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
@@ -317,18 +335,34 @@ class Processes(Group):
 
     # While training: torch.distributed
 
+    def ways(self, lanes: int) -> list[int]:
+        found = ways(lanes, self.size, self.machine)
+        return found if self.shard is None else found[1:] if self.shard else [1]
+
     def sum(self, values: Tensor) -> Tensor:
+        return self._sum(values, self.levels)
+
+    def sum_in_replica(self, values: Tensor) -> Tensor:
+        return self._sum(values, self.levels[: self._inner])
+
+    def sum_of_replicas(self, values: Tensor) -> Tensor:
+        return self._sum(values, self.levels[self._inner :])
+
+    def _sum(self, values: Tensor, levels: list[Any]) -> Tensor:
         import torch
         import torch.distributed as dist
 
+        if not levels:
+            return values
         if self._shares(values):
             assert self._shared is not None
             return self._shared.add(values, self._wait)
-        padding = -len(values) % self.size
+        group, *further = levels
+        padding = -len(values) % group.size()
         shared = torch.cat([values, values.new_zeros(padding)]) if padding else values
-        total = self.sum_of_parts(shared)
+        total = self._sum(self._sum_of_part(shared, group), further)
         with self.connected():
-            dist.all_gather(list(shared.chunk(self.size)), total)
+            dist.all_gather(list(shared.chunk(group.size())), total, group=group)
         return shared[: len(values)]
 
     def gather(self, values: Tensor) -> Tensor:
@@ -367,38 +401,50 @@ class Processes(Group):
         return self._shared is not None and self._shared.fits(values)
 
     def sum_of_parts(self, sent: Tensor) -> Tensor:
-        """This process's part of the sum of every process's `sent`, which they share evenly. It
-        holds until the next sum.
+        """This process's part of the sum of `sent` over a replica, which its processes share
+        evenly. It holds until the next sum.
         """
+        part = len(sent) // self.shards
+        for group in self.levels[: self._inner]:
+            # The parts of the processes that add up with the next levels go to each.
+            by_process = sent.view(-1, group.size(), part).transpose(0, 1)
+            sent = self._sum_of_part(by_process.reshape(-1), group)
+        return sent
+
+    def _sum_of_part(self, sent: Tensor, group: Any) -> Tensor:
+        """This process's part of the sum of `sent` over a group of torch's."""
         import torch.distributed as dist
 
-        received, tree = self._received(sent), TreeSum()
+        received, tree = self._received(sent, group), TreeSum()
         with self.connected():
-            dist.all_to_all_single(received, sent)
-        for each in received.chunk(self.size):
+            dist.all_to_all_single(received, sent, group=group)
+        for each in received.chunk(group.size()):
             tree.add(each)
         return tree.total()
 
-    def _received(self, sent: Tensor) -> Tensor:
+    def _received(self, sent: Tensor, group: Any) -> Tensor:
         """A place for what comes, kept on a CPU: mapping memory anew takes longer than a sum."""
         import torch
 
         if sent.device.type != "cpu":
             return torch.empty_like(sent)
-        kept = self._workspace
+        kept = self._workspaces.get(group)
         if kept is None or kept.dtype != sent.dtype or len(kept) < len(sent):
-            kept = self._workspace = torch.empty_like(sent)
+            kept = self._workspaces[group] = torch.empty_like(sent)
         return kept[: len(sent)]
 
     def exchange(self, sent: list[Tensor], received: list[int]) -> Tensor:
-        """Send each process its part, and receive so many numbers from each, in their order."""
+        """Send each process of this replica its part, and receive so many numbers from each, in
+        their order.
+        """
         import torch
         import torch.distributed as dist
 
         given = torch.cat(sent)
         taken = given.new_empty(sum(received))
         with self.connected():
-            dist.all_to_all_single(taken, given, received, [len(part) for part in sent])
+            sizes = received, [len(part) for part in sent]
+            dist.all_to_all_single(taken, given, *sizes, group=self.replica_group)
         return taken
 
     def told(self, message: str = "") -> str:
@@ -427,9 +473,10 @@ class Processes(Group):
         """Wait until all know, since one that has left cannot pass on what it was sent; then close
         the connections, whose threads might end a process that exits as if it had died.
         """
-        self._store.set(f"left-{self.rank}", "true")
+        self._store.set(f"left-{self._begun}-{self.rank}", "true")
         with self.connected():
-            self._store.wait([f"left-{rank}" for rank in range(self.size)], PATIENCE)
+            left = [f"left-{self._begun}-{rank}" for rank in range(self.size)]
+            self._store.wait(left, PATIENCE)
         self._dist.destroy_process_group()
 
     def end(self) -> None:

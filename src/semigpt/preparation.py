@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import tempfile
 from collections.abc import Callable, Generator
@@ -51,6 +50,7 @@ from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import Forecast, forecast_run
+from semigpt.training.optimizer import Optimizer
 from semigpt.training.speed import corrected, measured_speed
 from semigpt.training.step import make_step
 
@@ -64,6 +64,7 @@ __all__ = [
     "rehearse",
     "text_of",
     "ways_to_train",
+    "with_outlook",
 ]
 
 logger = logging.getLogger(__name__)
@@ -85,14 +86,14 @@ def prepare(
     stop: Callable[[], bool] = lambda: False,
     run: RunFolder | None = None,
     *,
-    processes: int = 1,
+    group: Group = ALONE,
     verified: str = "",
 ) -> Generator[Preparing, None, tuple[Recipe, Text]]:
     """Text to token shards, all found again at once by a second run; the recipe with what the text
     decides.
 
     run: the run that is resumed
-    processes: how many share a step
+    group: the processes that share a step
     verified: the stamp of token shards that another process has verified
 
     Raises CorpusError where a split is too short for a block, CheckpointError where the text is not
@@ -111,7 +112,7 @@ def prepare(
     if recipe.left_open:
         yield Preparing(_("choosing size and tokenizer"), None)
         with timed("choosing"):
-            best, *_others = ways_to_train(recipe, corpus, processes=processes)
+            best, *_others = ways_to_train(recipe, corpus, group=group)
             recipe = recipe.with_choice(best)
     if run is None and pick_device(recipe.machine.device).type == "cpu":
         compile_ahead(*LATER_SOURCES.get(recipe.kind, ()))
@@ -146,13 +147,19 @@ def prepare(
 
 
 def ways_to_train(
-    recipe: Recipe, corpus: Corpus, minutes: float | None = None, *, processes: int = 1
+    recipe: Recipe,
+    corpus: Corpus,
+    minutes: float | None = None,
+    *,
+    group: Group = ALONE,
+    slower: float = 1.0,
 ) -> list[auto.Candidate]:
     """Every way that the recipe leaves open, the one that the law of learning expects to end lowest
     first.
 
     minutes: another length than the recipe's
-    processes: how many share a step
+    group: the processes that share a step
+    slower: how many times as long as by this machine's speed a step takes
     """
     training, left = recipe.training, recipe.open_choices(corpus.characters("train"))
     minutes = minutes or training.minutes
@@ -170,7 +177,7 @@ def ways_to_train(
         model: Any = replace(models[size], vocab_size=vocab_size)
         seconds = 60 * minutes * (1 - auto.EVALUATION_FRACTION)
         rows = sampled(size, vocab_size, batch_size)
-        step = speed.seconds(model, -(-batch_size // processes), rows)
+        step = slower * speed.seconds(model, batch_size, group, rows)
         return max(seconds / step, 1.0) * tokens_per_step
 
     timed = training.minutes is not None
@@ -191,7 +198,9 @@ def ways_to_train(
             auto.started(ways[0], text, known, most, has_counts=has_counts, may_end_early=timed)
         ]
     if recipe.may_begin_from_starter and auto.starter_may_help(ways[0]) and is_korean(corpus):
-        begun, *_others = ways_to_train(recipe.from_starter(), corpus, minutes, processes=processes)
+        begun, *_others = ways_to_train(
+            recipe.from_starter(), corpus, minutes, group=group, slower=slower
+        )
         if begun.start is not None:
             return auto.with_started(ways, begun, text, has_counts=left.has_counts)
     return ways
@@ -370,12 +379,8 @@ def rehearse(
     """Forecast the run on models that are thrown away, and choose whether to compile. The last is
     the evaluation of a model as the run begins with it.
 
-    A model that is going to be sharded may be more than the device holds: it is not rehearsed.
-
     asked: the recipe before its choices were made
     """
-    if group.sharded:
-        return replace(recipe, machine=replace(recipe.machine, compile=False)), None, None
     begun: list[Measurement] = []
 
     def rehearsed(tried: Recipe) -> Forecast:
@@ -387,8 +392,9 @@ def rehearse(
         model = fresh_model(tried, device, counts)
         sampler = sampler_of(tried, text.dataset)
         step = make_step(model, tried.machine, teacher, sampler=sampler)
+        optimizer = Optimizer(model, tried.optimizer)
         return forecast_run(
-            *(model, step, text.dataset, tried.optimizer, tried.training, evaluate, teacher),
+            *(model, step, text.dataset, optimizer, tried.training, evaluate, teacher),
             group=group.rehearsal(),
         )
 
@@ -406,27 +412,30 @@ def rehearse(
                 logger.warning(_("training without torch.compile: %s"), told)
                 pays = False
         recipe = replace(recipe, machine=replace(machine, compile=pays))
-    gc.collect()
-    return recipe, with_outlook(asked, recipe, text, forecast, group.size), begun[0]
+    return recipe, with_outlook(asked, recipe, text, forecast, group), begun[0]
 
 
 LATER = (5.0, 20.0, 60.0)  # minutes, of which the next two are told
 
 
 def with_outlook(
-    asked: Recipe, recipe: Recipe, text: Text, forecast: Forecast, processes: int
+    asked: Recipe, recipe: Recipe, text: Text, forecast: Forecast, group: Group
 ) -> Forecast:
     """The forecast with what the law of learning expects of the run at its present speed, and of
     the same command in more minutes.
     """
     if not recipe.within_law:
         return forecast
-    training, model = recipe.training, recipe.model
-    own_batch = -(-training.batch_size // processes)
+    training, model, slower = recipe.training, recipe.model, 1.0
     timed_by_clock = training.minutes is not None and recipe.machine.compile is not True
     if timed_by_clock and isinstance(model, GPTSettings) and recipe.start.lora is None:
-        kept = measured_speed(recipe.machine).seconds(model, own_batch, training.output_sample)
-        corrected(recipe.machine, kept, forecast.seconds_per_step)
+        rows = training.output_sample
+        kept = measured_speed(recipe.machine).seconds(model, training.batch_size, group, rows)
+        if group.sharded:  # the exchange is measured with it
+            slower = forecast.seconds_per_step / kept
+        else:
+            corrected(recipe.machine, kept, forecast.seconds_per_step)
+    asked = replace(asked, machine=recipe.machine)  # at the same speed
     corpus, tokens = text.corpus, forecast.steps * training.batch_size * model.context_length
     known, from_nothing = starter_knows(recipe, corpus), None
     if known is not None:
@@ -434,7 +443,7 @@ def with_outlook(
         expected = started_law.expected_bits(describe(corpus), known, tokens, has_counts=has_counts)
         error = started_law.coefficients()["error"]
         if asked.may_begin_from_starter:
-            ways = ways_to_train(asked, corpus, processes=processes)
+            ways = ways_to_train(asked, corpus, group=group, slower=slower)
             from_nothing = min(way.expected for way in ways if way.start is None)
     elif "tokenizer" not in recipe.rung.auto or recipe.start.folder is not None:
         return forecast
@@ -448,7 +457,8 @@ def with_outlook(
         expected_error=error,
         from_nothing=from_nothing,
         later=tuple(
-            (n, ways_to_train(asked, corpus, n, processes=processes)[0].expected) for n in longer
+            (n, ways_to_train(asked, corpus, n, group=group, slower=slower)[0].expected)
+            for n in longer
         ),
         ends_early=training.most_tokens is not None and tokens >= training.most_tokens,
     )

@@ -7,6 +7,7 @@ whoever iterates decides what to show.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
@@ -20,8 +21,10 @@ from semigpt.config import DataSettings, Recipe, SampleSettings, TokenizerSettin
 from semigpt.dataset import Dataset
 from semigpt.device import pick_device, use_threads
 from semigpt.errors import SemigptError, TrainingError
+from semigpt.fitting import fitted, larger_step
 from semigpt.huggingface.open import open_run
 from semigpt.language import _
+from semigpt.measuring import Text, measure
 from semigpt.models.base import LanguageModel
 from semigpt.ngrams.counts import Counts
 from semigpt.output_layer import sampler_of
@@ -32,20 +35,21 @@ from semigpt.preparation import (
     fresh_model,
     prepare,
     rehearse,
+    with_outlook,
 )
 from semigpt.restoring import progress_of, restore
 from semigpt.resuming import resumed_recipe
 from semigpt.run import TrainingRun
-from semigpt.run_events import BaselinesMeasured, Evaluated, Finished, Prepared
+from semigpt.run_events import BaselinesMeasured, Evaluated, Finished, Prepared, Sharded
 from semigpt.run_folder import RunFolder
 from semigpt.stages import mark, stage
 from semigpt.storage import run_to_end
 from semigpt.training.distillation import Teacher
-from semigpt.training.forecast import Forecast, check_resources
+from semigpt.training.forecast import Forecast, forecast_run, rehearsal_of
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Pace, Progress, StepReport
 from semigpt.training.settings import LegSettings, More
-from semigpt.training.sharding import ShardedOptimizer, check_sharded
+from semigpt.training.sharding import ShardedOptimizer
 from semigpt.training.step import Step, arithmetic_of, make_step
 from semigpt.training.trainer import training_steps
 
@@ -62,6 +66,7 @@ __all__ = [
     "Preparing",
     "Recipe",
     "SampleSettings",
+    "Sharded",
     "Stepped",
     "TokenizerSettings",
     "open_run",
@@ -103,6 +108,7 @@ class Stepped:
 Event: TypeAlias = (
     Preparing
     | Prepared
+    | Sharded
     | Forecasted
     | Continued
     | Stepped
@@ -144,23 +150,30 @@ def train(
         if run is not None:  # every choice was made when the run began
             recipe, forecast = resumed_recipe(recipe, run, more, moved=resume)
         device = pick_device(recipe.machine.device)
-        check_fits(recipe, folder, device, group)  # as far as is known before the text is read
+        recipe, cut = fitted(recipe, folder, device, group, new=new)  # as far as is known yet
         # The text, and the time there is, decide what a model learns most in it.
-        recipe, text = yield from prepare(recipe, stop, run, processes=group.size)
-        check_fits(recipe, folder, device, group)
+        recipe, text = yield from prepare(recipe, stop, run, group=group)
+        recipe, now_cut = fitted(recipe, folder, device, group, new=new)
         use_threads(recipe.machine)
         counts, teacher = counted(recipe, text.dataset, device)
-        if run is None:  # its length decides whether to compile
+        if run is None:
             with stage("forecast and first evaluation"):
-                recipe, forecast, first = rehearse(
-                    *(asked, recipe, text, device, counts, teacher), group
-                )
-            run = RunFolder.create(folder, recipe.tables())
-            held.callback(run.unlock)
+                if not group.sharded:  # its length decides whether to compile
+                    recipe, forecast, first = rehearse(
+                        *(asked, recipe, text, device, counts, teacher), group
+                    )
+                run = RunFolder.create(folder, recipe.tables())
+                held.callback(run.unlock)
+                if isinstance(group, Processes) and group.sharded:
+                    ready = recipe, text, device, counts, teacher, run
+                    forecast = with_outlook(
+                        asked, recipe, text, rehearse_sharded(ready, group), group
+                    )
+        gc.collect()  # what was rehearsed is thrown away
         model, optimizer, step = built(recipe, text.dataset, device, counts, teacher, group, run)
         training = TrainingRun(run, recipe, text, model, optimizer, forecast)
         checkpoint = None if new else training.restore_newest(other_bits=other_bits)
-        yield from announced(training, asked, new=new, further=more is not None)
+        yield from announced(training, asked, now_cut or cut, new=new, further=more is not None)
         run.write_metadata(training.metadata)
         if checkpoint is None and not group.sharded:
             yield training.begin(first)
@@ -169,11 +182,7 @@ def train(
         mark("first step")
         with naming_the_last_good(run):
             for report in training_steps(
-                model,
-                text.dataset,
-                optimizer,
-                recipe.training,
-                training.progress,
+                *(model, text.dataset, optimizer, recipe.training, training.progress),
                 step=step,
                 teacher=teacher,
                 leg=recipe.leg,
@@ -200,42 +209,56 @@ def follow(group: Processes) -> None:
     Raises SemigptError where the first process stands still without this one, or is gone: it has
     been told. What ends both, such as a loss that is not finite, the first one tells.
     """
-    begun = group.run()
-    if begun is None:
-        return
-    folder, shards = begun
-    try:
-        run = RunFolder.open(Path(folder))
-        recipe = Recipe.from_tables(run.config())
-        device = pick_device(recipe.machine.device)
-        use_threads(recipe.machine)
-        recipe, text = run_to_end(prepare(recipe, run=run, verified=shards))
-        counts, teacher = counted(recipe, text.dataset, device)
-        checkpoint, progress = run.newest(), Progress()
-        model, optimizer, step = built(recipe, text.dataset, device, counts, teacher, group, run)
-        if checkpoint is not None:
-            progress = progress_of(checkpoint)
-            restore(model, optimizer, checkpoint)
-    except SemigptError as error:
-        group.report(None, str(error))
-        raise
-    if not group.report(bits_of(model)):
-        return
-    if isinstance(optimizer, ShardedOptimizer):
-        step = optimizer.shard(model, step)
-    with contextlib.suppress(TrainingError):
-        for _ in training_steps(
-            model,
-            text.dataset,
-            optimizer,
-            recipe.training,
-            progress,
-            step=step,
-            teacher=teacher,
-            leg=recipe.leg,
-            group=group,
-        ):
-            pass
+    ready: _Ready | None = None
+    while (told := group.next_run()) is not None:
+        folder, stamp, rehearsal = told
+        try:
+            ready = ready or _ready(Path(folder), stamp)
+            recipe, text, device, counts, teacher, run = ready
+            checkpoint, progress = run.newest(), Progress()
+            model, optimizer, step = built(
+                recipe, text.dataset, device, counts, teacher, group, run
+            )
+            if checkpoint is not None:
+                progress = progress_of(checkpoint)
+                restore(model, optimizer, checkpoint)
+        except SemigptError as error:
+            group.report(None, str(error))
+            raise
+        if not group.report(bits_of(model)):
+            return
+        if isinstance(optimizer, ShardedOptimizer):
+            step = optimizer.shard(model, step)
+        with contextlib.suppress(TrainingError):
+            for _ in training_steps(
+                model,
+                text.dataset,
+                optimizer,
+                rehearsal_of(recipe.training) if rehearsal else recipe.training,
+                progress,
+                step=step,
+                teacher=teacher,
+                leg=recipe.leg,
+                group=group,
+            ):
+                pass
+        if not rehearsal:
+            return
+        del model, optimizer, step
+        gc.collect()
+
+
+_Ready: TypeAlias = tuple[Recipe, Text, torch.device, Counts | None, Teacher | None, RunFolder]
+
+
+def _ready(folder: Path, stamp: str) -> _Ready:
+    """What a process needs of a run that the first has begun or resumed."""
+    run = RunFolder.open(folder)
+    recipe = Recipe.from_tables(run.config())
+    device = pick_device(recipe.machine.device)
+    use_threads(recipe.machine)
+    recipe, text = run_to_end(prepare(recipe, run=run, verified=stamp))
+    return recipe, text, device, *counted(recipe, text.dataset, device), run
 
 
 # Its parts
@@ -279,12 +302,32 @@ def built(
     return model, optimizer, make_step(model, recipe.machine, teacher, sampler=sampler)
 
 
+def rehearse_sharded(ready: _Ready, group: Processes) -> Forecast:
+    """Forecast a run of a sharded model by a few steps and an evaluation of all its processes, on a
+    model that is thrown away.
+    """
+    recipe, text, device, counts, teacher, run = ready
+    model, optimizer, step = built(recipe, text.dataset, device, counts, teacher, group, run)
+    group.begin(str(run.path.absolute()), text.dataset.stamp, rehearsal=True)
+    group.join(bits_of(model))
+    assert isinstance(optimizer, ShardedOptimizer)
+    with ending(group):
+        return forecast_run(
+            *(model, optimizer.shard(model, step), text.dataset, optimizer, recipe.training),
+            lambda: measure(model, text, recipe.training, recipe.sample, group, optimizer),
+            teacher,
+            group=group,
+        )
+
+
 def announced(
-    training: TrainingRun, asked: Recipe, *, new: bool, further: bool
-) -> Iterator[Prepared | Forecasted | Continued]:
+    training: TrainingRun, asked: Recipe, cut: Sharded | None, *, new: bool, further: bool
+) -> Iterator[Prepared | Sharded | Forecasted | Continued]:
     """What is known of a run before its first step; `asked` is the recipe before its choices."""
     recipe, forecast = training.recipe, training.forecast
     yield training.prepared(None if new else training.progress.step)
+    if cut is not None:
+        yield cut
     if new and forecast is not None:
         yield Forecasted(forecast, advice(asked, recipe, forecast), dropout_of(recipe))
     if further:
@@ -356,34 +399,24 @@ def bits_of(model: LanguageModel) -> dict[str, str]:
     return arithmetic_of(model.device) | {"weights": weights.hexdigest()[:12]}
 
 
-def check_fits(recipe: Recipe, folder: Path, device: torch.device, group: Group) -> None:
-    """Raise SettingsError where memory or disk do not hold the run, or it is not computed so."""
-    if group.sharded:
-        check_sharded(
-            recipe.machine, lora=recipe.start.lora, output_sample=recipe.training.output_sample
-        )
-    check_resources(
-        *(recipe.model, recipe.training, recipe.optimizer, folder, device),
-        machine=recipe.machine,
-        from_model=recipe.start.folder is not None,
-        lora=recipe.start.lora,
-        processes=group.size,
-        on_this_machine=group.place.local_size if isinstance(group, Processes) else 1,
-        shards=group.size if group.sharded else 1,
-    )
-
-
 def dropout_of(recipe: Recipe) -> float:
     """The dropout while training; 0 for a rung that has none."""
     return float(getattr(recipe.model, "dropout", 0.0))
 
 
 def advice(asked: Recipe, recipe: Recipe, forecast: Forecast) -> str:
-    """How to have a model in ten minutes, where this run takes longer; empty where it does not.
+    """What would be better: fewer processes, where they are more than the size's step teaches; or
+    how to have a model in ten minutes, where this run takes longer. Empty where nothing is.
 
     A smaller size's time is reckoned from its parameters and its tokens per step, to which time is
     about proportional.
     """
+    own = Recipe.from_tables({"model": {"kind": recipe.kind, "size": recipe.size}})
+    most = own.training.batch_size * (auto.BATCHES[-1] if recipe.within_law else 1)
+    context_length = recipe.model.context_length
+    told = larger_step(recipe.training.batch_size * context_length, most * own.model.context_length)
+    if told and forecast.processes > 1 and recipe.start.folder is None:
+        return told
     if forecast.seconds <= 600 or recipe.training.minutes is not None:
         return ""
 

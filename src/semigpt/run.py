@@ -221,7 +221,7 @@ class TrainingRun:
             self.best = estimate.loss
             self.optimizer.flush()
             card = self._card(step, self.progress.tokens_seen, result.bits_per_character)
-            self._unsaved = Snapshot.of(whole or self.model, card)
+            self._unsaved = Snapshot.of(self.model, card, whole)
             spent = self.saving_seconds + self._model_cost
             if spent <= auto.SAVING_FRACTION * self.progress.seconds or not step:
                 self._save_model()

@@ -17,7 +17,7 @@ from semigpt.run_folder import RunFolder
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.forecast import Forecast
 
-__all__ = ["BaselinesMeasured", "Evaluated", "Finished", "Prepared"]
+__all__ = ["BaselinesMeasured", "Evaluated", "Finished", "Prepared", "Sharded"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,16 @@ class Prepared:
     source_entropy: float | None
     run: RunFolder
     resumed_at: int | None  # the step
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """Processes cut the model among them, since a whole one in each does not fit in memory."""
+
+    processes: int  # that hold one replica together
+    whole: int  # bytes that each process would need at the least
+    part: int  # bytes that each needs now
+    free: int
 
 
 @dataclass(frozen=True)

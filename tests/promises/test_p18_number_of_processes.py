@@ -20,7 +20,8 @@ from semigpt.errors import SettingsError
 from semigpt.huggingface.folder import save_model
 from semigpt.models import build_model
 from semigpt.models.gpt import GPT
-from semigpt.parallel import Place, TreeSum, check_lanes, place_of
+from semigpt.parallel import TreeSum, check_lanes
+from semigpt.place import Place, place_of
 from semigpt.studies.crash_test import compared_files, small_tables
 from semigpt.tokenizers import ByteTokenizer
 
@@ -32,10 +33,11 @@ import json, sys
 from pathlib import Path
 from semigpt.studies.crash_test import begin, compared_files, wait_for
 for name, tables in json.loads(sys.argv[2]).items():
-    numbers = (1, 2, 4) if name == "gpt" else (1, 4)
+    numbers = (1, 2, 4, "2x2") if name == "gpt" else (1, 4)
     folders = {n: Path(sys.argv[1], f"{name}-{n}") for n in numbers}
     for n, folder in folders.items():
-        wait_for(begin(tables, folder, n), folder)
+        processes, machines = (4, 2) if n == "2x2" else (n, 1)
+        wait_for(begin(tables, folder, processes, machines=machines), folder)
     whole = compared_files(folders[1])
     for n, folder in folders.items():
         found = compared_files(folder)
@@ -55,6 +57,8 @@ FLAGS = [
 
 
 def test_folders_of_one_two_and_four_processes_are_the_same(tmp_path: Path) -> None:
+    """And of four that are two machines of two."""
+
     def tables(rung: str, **machine: object) -> dict[str, dict[str, object]]:
         found = small_tables(rung, gradient_accumulation=4, teacher_order=3, **SHORT)
         return {**found, "machine": {**found["machine"], **machine}}
@@ -80,7 +84,9 @@ def test_folders_of_one_two_and_four_processes_are_the_same(tmp_path: Path) -> N
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        f"{name} {n} []" for name in trained for n in (1, 2, 4) if n != 2 or name == "gpt"
+        f"{name} {n} []"
+        for name in trained
+        for n in ((1, 2, 4, "2x2") if name == "gpt" else (1, 4))
     ]
 
 

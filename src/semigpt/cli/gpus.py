@@ -12,10 +12,11 @@ from semigpt.parallel import check_lanes
 __all__ = ["check_gpus", "gpu_processes", "lanes_of"]
 
 
-def gpu_processes(recipe: Recipe, *, fixed: bool) -> int:
+def gpu_processes(recipe: Recipe, *, fixed: bool, sharded: bool | None = None) -> int:
     """A process for each of the machine's GPUs, or for as many as can share the recipe's steps.
 
     fixed: the number of micro-batches is asked for, or is that of a run that has begun
+    sharded: a sharded model is asked for
 
     Says so in a line where there are several GPUs.
     """
@@ -24,7 +25,9 @@ def gpu_processes(recipe: Recipe, *, fixed: bool) -> int:
     gpus = torch.cuda.device_count() if recipe.machine.device in ("auto", "cuda") else 0
     if gpus < 2:
         return 1
-    fitting = (n for n in range(gpus, 1, -1) if can_share(recipe, n, fixed=fixed))
+    fitting = (
+        n for n in range(gpus, 1, -1) if can_share(recipe, n, fixed=fixed, sharded=bool(sharded))
+    )
     processes = next(fitting, 1)
     if processes > 1:
         told = _("{gpus} GPUs: {processes} processes share each step (--processes 1: one alone)")
@@ -34,13 +37,13 @@ def gpu_processes(recipe: Recipe, *, fixed: bool) -> int:
     return processes
 
 
-def can_share(recipe: Recipe, processes: int, *, fixed: bool) -> bool:
+def can_share(recipe: Recipe, processes: int, *, fixed: bool, sharded: bool = False) -> bool:
     """Whether so many processes can compute the recipe's steps, whatever size is chosen yet."""
     if not recipe.rung.shares_steps:
         return False
     lanes = recipe.training.gradient_accumulation if fixed else lanes_of(recipe, processes)
     try:
-        check_lanes(lanes, processes)
+        check_lanes(lanes, processes, processes if sharded else 1)
     except SettingsError:
         return False
     return all(batch % lanes == 0 for batch in batch_sizes(recipe))

@@ -77,7 +77,11 @@ def print_plan(size: str, found: Plan) -> None:
     from semigpt.studies.plan import assumptions
 
     work, console = found.work, output_console()
-    way = _("cut among all (FSDP)") if work.shards > 1 else _("whole on each")
+    way = _("whole on each")
+    if work.shards > 1:
+        way = _("cut among all (FSDP)")
+    if 1 < work.shards < work.gpus:
+        way = _("cut among the {shards} of a machine (HSDP)").format(shards=work.shards)
     title = _("{size} on {gpus} x {name}, {tokens:,.0f} tokens, {way}").format(
         size=size, gpus=work.gpus, name=found.gpu.name, tokens=found.tokens, way=way
     )

@@ -72,12 +72,13 @@ def launch(processes: int, arguments: list[str], *, device: str = "auto") -> int
         return int(outcome.read_text())
 
 
-def own_process(asked: int | None, *, sharded: bool = False) -> Processes | None:
+def own_process(asked: int | None, *, sharded: bool | None = None) -> Processes | None:
     """This process among those that a launcher started; None where none did.
 
     Raises SettingsError where the command asks for another number of them.
     """
-    from semigpt.parallel import Processes, place_of
+    from semigpt.parallel import Processes
+    from semigpt.place import place_of
 
     place = place_of()
     if place is None:

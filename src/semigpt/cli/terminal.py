@@ -32,7 +32,7 @@ from semigpt.recipe import (
     Preparing,
     Stepped,
 )
-from semigpt.run_events import Evaluated, Finished
+from semigpt.run_events import Evaluated, Finished, Sharded
 from semigpt.start import several_tokens
 from semigpt.training.forecast import readable_bytes
 
@@ -149,6 +149,15 @@ class TrainingDisplay:
         if event.baselines is not None:
             self.show_baselines(event.baselines)
         say("")
+
+    def show_sharded(self, event: Sharded) -> None:
+        whole, part, free = map(readable_bytes, (event.whole, event.part, event.free))
+        self.console.print(
+            _(
+                "[bold]sharded[/]  {processes} processes cut the model among them: whole it needs "
+                "{whole} in each, in parts {part}, and {free} are free (--no-shard: whole)\n"
+            ).format(processes=event.processes, whole=whole, part=part, free=free)
+        )
 
     def kept_tokenizer(self, event: Prepared) -> str:
         """How the tokenizer of the model that the run began from spells the new text."""
@@ -445,6 +454,8 @@ def show_training(recipe: Recipe, events: Iterator[Event], *, as_json: bool) -> 
                     display.show_preparing(event)
                 case Prepared():
                     display.show_prepared(event)
+                case Sharded():
+                    display.show_sharded(event)
                 case Forecasted():
                     display.show_forecast(event)
                 case Continued():

@@ -36,8 +36,8 @@ def run(options: argparse.Namespace) -> int:
     if asked is not None and asked < 1:
         raise SettingsError(_("--processes must be at least 1, not {asked}").format(asked=asked))
     own = own_process(asked, sharded=options.shard)
-    if own is None and options.shard and (asked or 1) == 1:
-        raise SettingsError(_("--shard cuts a model among processes: add --processes N"))
+    if own is None and options.shard and asked == 1:
+        raise shards_alone()
     if own is not None and own.rank:
         return follow(own)
     with opened(options.open) as page:
@@ -112,8 +112,10 @@ def lead(options: argparse.Namespace, own: Processes | None) -> int:
         return explain(recipe, as_json=options.json)
     if own is None and options.processes is None:
         fixed = "gradient_accumulation" in tables.get("training", {})
-        if (processes := gpu_processes(recipe, fixed=fixed)) > 1:
+        if (processes := gpu_processes(recipe, fixed=fixed, sharded=options.shard)) > 1:
             return launch(processes, options.arguments)
+        if options.shard:
+            raise shards_alone()
     from semigpt.cli.terminal import show_training
     from semigpt.recipe import train
 
@@ -156,6 +158,10 @@ def import_uncollected() -> None:
         gc.enable()
 
 
+def shards_alone() -> SettingsError:
+    return SettingsError(_("--shard cuts a model among processes: add --processes N"))
+
+
 def asked_device(options: argparse.Namespace) -> str:
     """The device that flags or config name; `auto` where none does."""
     without_text = argparse.Namespace(**{**vars(options), "data": None})
@@ -178,21 +184,16 @@ def share_out(
     decided: dict[tuple[str, str], Any] = {}
     if folder is not None and (folder / "config.toml").is_file():
         begun = RunFolder.open(folder).config()
-        for table, keys in (
-            ("training", ["gradient_accumulation"]),
-            ("machine", ["threads", "backend"]),
-        ):
+        for table, key in (("training", "gradient_accumulation"), ("machine", "threads")):
             settings = begun.get(table)
-            if isinstance(settings, dict):
-                decided |= {(table, key): settings[key] for key in keys if key in settings}
+            if isinstance(settings, dict) and key in settings:
+                decided[table, key] = settings[key]
     elif own is not None:
         lanes = lanes_of(Recipe.from_tables(tables, _("the command line")), own.size)
         decided["training", "gradient_accumulation"] = lanes
         if not torch.cuda.is_available():
             threads = max(1, torch.get_num_threads() // own.place.local_size)
             decided["machine", "threads"] = threads
-        if own.sharded:
-            decided["machine", "backend"] = "plain"
     for (table, key), value in decided.items():
         tables.setdefault(table, {}).setdefault(key, value)
 

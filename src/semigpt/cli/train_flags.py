@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import BooleanOptionalAction
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -147,8 +148,12 @@ def add_process_flags(sub: Parser) -> None:
     )
     sub.add_argument(
         "--shard",
-        action="store_true",
-        help=_("cut weights, gradients and optimizer state among the processes (FSDP)"),
+        action=BooleanOptionalAction,
+        default=None,
+        help=_(
+            "cut weights, gradients and optimizer state among the processes (FSDP; default: where "
+            "a whole model in each does not fit in memory)"
+        ),
     )
 
 

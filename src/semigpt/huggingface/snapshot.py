@@ -28,9 +28,12 @@ class Snapshot:
     card: str
 
     @classmethod
-    def of(cls, model: LanguageModel, card: str) -> Snapshot:
-        """The model as it is now."""
-        weights = {name: tensor.clone() for name, tensor in model.huggingface_state().items()}
+    def of(cls, model: LanguageModel, card: str, whole: LanguageModel | None = None) -> Snapshot:
+        """The model as it is now; of one in parts a whole copy, which is used up."""
+        if whole is not None:  # a GPU that holds a part may not hold two copies
+            weights = {name: tensor.cpu() for name, tensor in whole.huggingface_state().items()}
+        else:
+            weights = {name: tensor.clone() for name, tensor in model.huggingface_state().items()}
         return cls(model, weights, adapter_state(model), card)
 
     def save(self, run: RunFolder, tokenizer: Tokenizer, base: str | None) -> None:

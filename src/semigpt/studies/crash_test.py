@@ -192,16 +192,26 @@ def train_and_kill(
 
 
 def begin(
-    tables: dict[str, dict[str, Any]], folder: Path, processes: int, *, sharded: bool = False
+    tables: dict[str, dict[str, Any]],
+    folder: Path,
+    processes: int,
+    *,
+    sharded: bool | None = False,
+    machines: int = 1,
 ) -> list[int]:
-    """Processes that train into the folder, or resume what they find there; their ids."""
+    """Processes that train into the folder, or resume what they find there; their ids.
+
+    sharded: None where memory decides
+    machines: they act as if on so many
+    """
     import torch  # once, here, and inherited by every process
 
     from semigpt.config import Recipe
-    from semigpt.parallel import ALONE, Place, Processes
+    from semigpt.parallel import ALONE, Processes
+    from semigpt.place import Place
     from semigpt.recipe import follow, train
 
-    if sharded:  # once too
+    if sharded is not False:  # once too
         import torch.distributed.fsdp
     port = system.free_port() if processes > 1 else 0
 
@@ -213,7 +223,8 @@ def begin(
         torch.set_num_threads(1)
         group = ALONE
         if processes > 1:
-            place = Place(rank, processes, rank, processes, "127.0.0.1", port)
+            local = processes // machines
+            place = Place(rank, processes, rank % local, local, "127.0.0.1", port)
             group = Processes(place, sharded=sharded)
             if rank:
                 follow(group)

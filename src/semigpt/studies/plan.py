@@ -4,8 +4,9 @@ Each quantity stands with its formula. What the formulas take for granted, peaks
 fraction of a peak that is reached and prices, is in plan.toml with its sources; docs/sizes.md
 compares what comes out with published runs.
 
-Symbols: P parameters, N GPUs, B tokens of a step, T context, L layers, H heads, D head width, C
-width, V vocabulary, G micro-batches.
+Symbols: P parameters, N GPUs, of which M on a machine and S hold a replica of the model together,
+B tokens of a step, T context, L layers, H heads, D head width, C width, V vocabulary, G
+micro-batches.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from typing import Any
 from semigpt import auto
 from semigpt.config import Recipe
 from semigpt.errors import SettingsError
+from semigpt.fitting import LARGER, larger_step
 from semigpt.language import N_, _
 from semigpt.models.gpt import GPTSettings
+from semigpt.parallel import ways
 from semigpt.settings import check_choice
 from semigpt.sizes import own_vocabulary
 from semigpt.training.forecast import checkpoint_disk, readable_bytes
@@ -71,6 +74,8 @@ class Work:
     """What the GPUs compute and hold: a shape, and how its steps are cut.
 
     sequences: of a step
+    machine:   GPUs of each
+    shards:    GPUs that hold a replica of the model together
     """
 
     model: GPTSettings
@@ -78,6 +83,7 @@ class Work:
     sequences: int
     lanes: int
     checkpoints: bool
+    machine: int
     shards: int = 1
 
     @property
@@ -116,13 +122,18 @@ class Work:
         return total / self.shards
 
     @property
-    def sent_bytes(self) -> float:
-        """By each GPU in a step."""
-        gradient = FLOAT_BYTES * self.model.parameter_count * (self.gpus - 1) / self.gpus
-        if self.shards == 1:
-            return 2 * gradient  # all-to-all, all-gather
-        # Weights for the forward and the backward pass, and a gradient, of every micro-batch.
-        return 3 * gradient * self.lanes / self.gpus
+    def sent(self) -> tuple[float, float]:
+        """Bytes by each GPU in a step, to its machine's others and to other machines: every
+        collective goes within a machine first, and then each GPU has its part to send on.
+        """
+        gradient = FLOAT_BYTES * self.model.parameter_count
+        near = gradient * (self.machine - 1) / self.machine
+        far = gradient / self.machine * (1 - self.machine / self.gpus)
+        # Of a micro-batch, weights in bfloat16 forwards and backwards, and a gradient; or of a
+        # step, a gradient and its sum.
+        cut, added = 2 * self.lanes / self.gpus, 2
+        within = added if self.shards == 1 else cut
+        return near * within, far * (cut if self.shards == self.gpus else added)
 
 
 @dataclass(frozen=True)
@@ -214,7 +225,7 @@ def plan(
         vocab_size=vocabulary or own_vocabulary(size) or VOCABULARY,
         context_length=context or recipe.model.context_length,
     )
-    work = placed(cut(recipe, model, gpus), kind)
+    work = placed(cut(recipe, model, gpus, kind.per_node), kind)
     price = kind.price if price is None else price
     return Plan(
         *(work, kind, price, tokens),
@@ -224,9 +235,9 @@ def plan(
     )
 
 
-def cut(recipe: Recipe, model: GPTSettings, gpus: int) -> Work:
+def cut(recipe: Recipe, model: GPTSettings, gpus: int, per_node: int) -> Work:
     """The size's own step on these GPUs: at least as many micro-batches, in numbers that they add
-    in one order, and at least a sequence each.
+    in one order, and at least a sequence each. Machines have equally many GPUs.
     """
     training = recipe.training
     own_sequences = training.batch_size * recipe.model.context_length // model.context_length
@@ -234,16 +245,18 @@ def cut(recipe: Recipe, model: GPTSettings, gpus: int) -> Work:
     while lanes < training.gradient_accumulation:
         lanes *= 2
     rows = max(own_sequences // lanes, 1)
-    return Work(model, gpus, rows * lanes, lanes, recipe.machine.checkpoint_activations)
+    machine = gpus if gpus <= per_node else math.gcd(gpus, per_node)
+    return Work(model, gpus, rows * lanes, lanes, recipe.machine.checkpoint_activations, machine)
 
 
 def placed(work: Work, gpu: GPU) -> Work:
-    """Whole on each GPU, or cut among all where it does not fit so.
+    """Whole on each GPU, or cut among those of a machine, or among all, as it fits first.
 
-    Raises SettingsError where it fits in neither way.
+    Raises SettingsError where it fits in no way.
     """
     room = gpu.memory * (1 - assumption("reserve"))
-    for found in (work, in_shards(work)):
+    for shards in ways(work.lanes, work.gpus, work.machine):
+        found = in_shards(work, shards)
         if found.memory.total <= room:
             return found
     raise SettingsError(
@@ -259,24 +272,20 @@ def placed(work: Work, gpu: GPU) -> Work:
     )
 
 
-def in_shards(work: Work) -> Work:
-    """The step with the model cut among all GPUs: of a number that is no power of two, each
-    computes one micro-batch, or the sums would have another order.
+def in_shards(work: Work, shards: int) -> Work:
+    """The step with each replica of the model cut among so many GPUs. Among all of a number that is
+    no power of two, each computes one micro-batch, or the sums would have another order.
     """
-    lanes = work.lanes if work.gpus & (work.gpus - 1) == 0 else work.gpus
-    sequences = work.sequences // work.lanes * lanes
-    return replace(work, shards=work.gpus, lanes=lanes, sequences=sequences)
+    odd = shards == work.gpus and shards & (shards - 1)
+    lanes = shards if odd else work.lanes
+    return replace(work, shards=shards, lanes=lanes, sequences=work.sequences // work.lanes * lanes)
 
 
 def exchange_seconds(work: Work, gpu: GPU) -> float:
-    """Of a step's bytes, that within a node and that between nodes at the same time."""
-    if work.gpus == 1:
-        return 0.0
-    near = min(work.gpus, gpu.per_node) - 1
-    far = work.gpus - 1 - near
-    each = work.sent_bytes / (work.gpus - 1)
-    within = near * each / (gpu.link * assumption("bandwidth"))
-    return max(within, far * each / (gpu.network * assumption("network")))
+    """Of a step's bytes, those within a machine and then those between machines."""
+    near, far = work.sent
+    within = near / (gpu.link * assumption("bandwidth"))
+    return within + far / (gpu.network * assumption("network"))
 
 
 def quantities(
@@ -290,7 +299,8 @@ def quantities(
     orthogonal, exchange = work.orthogonal_operations / reached, exchange_seconds(work, gpu)
     step, least = learning + orthogonal + exchange, max(learning + orthogonal, exchange)
     seconds = steps * step / (1 - assumption("saving"))
-    sharded = work.shards > 1
+    all_cut = work.shards == N > 1
+    near, far = work.sent
     passes = 4 if work.checkpoints else 3
     yield Quantity(N_("parameters"), P, "", "tables + L blocks + norm")
     yield Quantity(N_("tokens per parameter"), tokens / P, "", "tokens / P")
@@ -307,10 +317,17 @@ def quantities(
         N_("Newton-Schulz"),
         orthogonal,
         "s",
-        "5 (4 short² long + 2 short³) a matrix" + (" / N" if sharded else ", all on each GPU"),
+        "5 (4 short² long + 2 short³) a matrix"
+        + (" / S" if work.shards > 1 else ", all on each GPU"),
     )
-    sends = "3 x 4 P (N - 1) / N x G / N" if sharded else "2 x 4 P (N - 1) / N"
-    yield Quantity(N_("sent by a GPU in a step"), work.sent_bytes, "bytes", sends)
+    yield Quantity(
+        N_("sent by a GPU within its machine"),
+        *(near, "bytes", "8 P (1 - 1 / M)" + (" x G / N" if work.shards > 1 else "")),
+    )
+    yield Quantity(
+        N_("sent by a GPU to other machines"),
+        *(far, "bytes", "8 P (1 / M - 1 / N)" + (" x G / N" if all_cut else "")),
+    )
     yield Quantity(N_("exchange"), exchange, "s", "bytes / bandwidth, with no overlap")
     yield Quantity(N_("step"), step, "s", "learning + Newton-Schulz + exchange")
     per_second = work.step_tokens / step
@@ -319,8 +336,8 @@ def quantities(
     yield Quantity(N_("time"), seconds, "s", "steps x step / (1 - saving)")
     overlapped = seconds * least / step
     yield Quantity(N_("time at the least"), overlapped, "s", "the same, were all exchange hidden")
-    share = f"4 P{' / N' if sharded else ''}"
-    yield Quantity(N_("weights"), memory.weights, "bytes", share + (" + 2 blocks" * sharded))
+    share = f"4 P{' / S' if work.shards > 1 else ''}"
+    yield Quantity(N_("weights"), memory.weights, "bytes", share)
     yield Quantity(N_("optimizer"), memory.optimizer, "bytes", f"2 x {share}")
     working = memory.total - memory.weights - memory.optimizer
     yield Quantity(
@@ -335,7 +352,7 @@ def quantities(
     width = 2 if model.vocab_size <= 1 << 16 else 4
     yield Quantity(N_("token shards"), width * tokens, "bytes", f"{width} tokens")
     yield Quantity(N_("reading"), text / assumption("reading"), "s", "text / reading, on one core")
-    yield Quantity(N_("sent in all"), work.sent_bytes * N * steps, "bytes", "sent x N x steps")
+    yield Quantity(N_("sent in all"), (near + far) * N * steps, "bytes", "sent x N x steps")
     yield Quantity(N_("GPU hours"), N * seconds / 3600, "h", "N x time")
     if price is not None:
         yield Quantity(N_("cost"), price * N * seconds / 3600, "$", f"GPU hours x {price:g} $")
@@ -357,12 +374,16 @@ def flags(size: auto.Size, recipe: Recipe, work: Work, tokens: float) -> Iterato
 def remarks(recipe: Recipe, work: Work, gpu: GPU) -> Iterator[str]:
     """What a reader should know beside the numbers."""
     own = recipe.training.batch_size * recipe.model.context_length
-    if work.step_tokens > 1.5 * own:
+    if told := larger_step(work.step_tokens, own):
+        yield told
+    reached = gpu.peak * assumption("utilisation")
+    learning = work.operations_per_token * work.step_tokens / work.gpus / reached
+    beside = exchange_seconds(work, gpu) + work.orthogonal_operations / reached
+    if beside > learning:
         yield _(
-            "a step of {tokens:,} tokens is larger than the size's own of {own:,}: fewer GPUs "
-            "learn more from each token"
-        ).format(tokens=work.step_tokens, own=own)
-    if 1.5 * work.step_tokens < own:
+            "exchange and Newton-Schulz take {fraction:.0%} of a step: fewer GPUs cost less"
+        ).format(fraction=beside / (learning + beside))
+    if LARGER * work.step_tokens < own:
         yield _(
             "a step of {tokens:,} tokens is smaller than the size's own of {own:,}: GPUs whose "
             "number is a power of two add up more micro-batches"

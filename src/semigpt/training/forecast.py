@@ -5,14 +5,17 @@ A run that the machine cannot hold is refused; otherwise a short rehearsal is me
 
 from __future__ import annotations
 
+import contextlib
+import math
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from semigpt import auto, system
 from semigpt.dataset import Dataset
@@ -24,6 +27,7 @@ from semigpt.models.gpt import GPTSettings
 from semigpt.models.lora import adapter_count
 from semigpt.native import ahead, gpt_step
 from semigpt.parallel import ALONE, Group
+from semigpt.tensor_file import Parts
 from semigpt.training.distillation import Teacher
 from semigpt.training.memory import FLOAT_BYTES, TrainingShape, least_memory, moments, step_memory
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
@@ -34,11 +38,14 @@ from semigpt.training.trainer import training_steps
 
 __all__ = [
     "Forecast",
+    "available_memory",
     "check_resources",
     "forecast_further",
     "forecast_run",
     "peak_memory",
+    "process_memory",
     "readable_bytes",
+    "rehearsal_of",
 ]
 
 REHEARSED_STEPS = 30  # at most, after one that is not counted
@@ -88,35 +95,46 @@ def check_resources(
     processes: int = 1,
     on_this_machine: int = 1,
     shards: int = 1,
+    fitting: Callable[[], str] = str,
 ) -> None:
     """Raise SettingsError where memory or disk have less free than the least that the run needs.
 
-    In memory: `needed_memory`; for a run that begins from another's weights, which may be large,
-    also the best weights, and the second model of the rehearsal. On disk: the checkpoints to keep,
-    one more while it is written, and the model twice.
+    In memory: `process_memory`. On disk: the checkpoints to keep, one more while it is written,
+    and the model twice.
 
     lora: the rank of the adapters of a run that trains those alone
     processes: that share a step; those `on_this_machine` share the memory of its CPU, while each
         has a GPU of its own
     shards: processes that share one copy of the model
+    fitting: what would fit in memory, or nothing; asked where the run does not
     """
     machine = machine or MachineSettings()
     parameters = model.parameter_count
 
     def least(lora: int | None) -> int:
         sizes = (model, settings, optimizer, machine, device)
-        least = needed_memory(*sizes, lora=lora, processes=processes, shards=shards)
-        return least + FLOAT_BYTES * 2 * from_model * parameters
+        return process_memory(
+            *sizes, from_model=from_model, lora=lora, processes=processes, shards=shards
+        )
 
     sharing = on_this_machine if device.type == "cpu" else 1
     free, memory = available_memory(device), least(lora)
     if free is not None and memory * sharing > free:
         needed, has = readable_bytes(memory), readable_bytes(free)
         smaller = _("a smaller model with --from") if from_model else _("a smaller --size")
+        smaller = fitting() or smaller
         adapted = from_model and lora is None and model.adapted_shapes
         if adapted and least(LORA_RANK) * sharing <= free:
             smaller = _("--lora {rank}, which needs at least {memory}, {smaller}").format(
                 rank=LORA_RANK, memory=readable_bytes(least(LORA_RANK)), smaller=smaller
+            )
+        if shards > 1:
+            raise SettingsError(
+                _(
+                    "this run needs at least {memory} of memory in each of {shards} processes that "
+                    "cut its model among them, and {device} has {free} free; choose {smaller}, or "
+                    "more gradient_accumulation"
+                ).format(memory=needed, shards=shards, device=device, free=has, smaller=smaller)
             )
         if sharing > 1:
             raise SettingsError(
@@ -132,10 +150,15 @@ def check_resources(
                 "{free} free; choose {smaller}, or more gradient_accumulation"
             ).format(memory=needed, device=device, free=has, smaller=smaller)
         )
-    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     trained = parameters if lora is None else adapter_count(model, lora)
     disk = checkpoint_disk(3 * FLOAT_BYTES * trained, parameters, settings.keep)
     disk += FLOAT_BYTES * parameters * (lora is not None)
+    _check_disk(disk, folder)
+
+
+def _check_disk(disk: int, folder: Path) -> None:
+    """Raise SettingsError where less is free."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free_disk = shutil.disk_usage(place).free
     if disk > free_disk:
         raise SettingsError(
@@ -145,6 +168,28 @@ def check_resources(
                 "--set training.keep=1"
             ).format(disk=readable_bytes(disk), place=place, free_disk=readable_bytes(free_disk))
         )
+
+
+def process_memory(
+    model: ModelSettings,
+    settings: TrainingSettings,
+    optimizer: OptimizerSettings,
+    machine: MachineSettings,
+    device: torch.device,
+    *,
+    from_model: bool = False,
+    lora: int | None = None,
+    processes: int = 1,
+    shards: int = 1,
+) -> int:
+    """Bytes that a process of a run needs at the least: `needed_memory`; of one that begins from
+    another's weights, which may be large, also the best weights, and of a whole model the second
+    of the rehearsal.
+    """
+    sizes = (model, settings, optimizer, machine, device)
+    least = needed_memory(*sizes, lora=lora, processes=processes, shards=shards)
+    copies = 0 if not from_model else 2 if shards == 1 else 1
+    return least + FLOAT_BYTES * copies * model.parameter_count
 
 
 def needed_memory(
@@ -172,7 +217,7 @@ def needed_memory(
         adapters=None if lora is None else adapter_count(model, lora),
     )
     least = least_memory(model, shape)
-    by_autograd = device.type == "cuda" or model.context_length > gpt_step.LONGEST
+    by_autograd = device.type == "cuda" or model.context_length > gpt_step.LONGEST or shards > 1
     if by_autograd and isinstance(model, GPTSettings) and model.ngram_order is None:
         return max(least, step_memory(model, shape).total)
     return least
@@ -190,62 +235,60 @@ def forecast_run(
     model: LanguageModel,
     step: Step,
     dataset: Dataset,
-    optimizer_settings: OptimizerSettings,
+    optimizer: Optimizer,
     settings: TrainingSettings,
     evaluate: Callable[[], object],
     teacher: Teacher | None = None,
     *,
     group: Group = ALONE,
 ) -> Forecast:
-    """Rehearse a few steps and one evaluation. The caller discards the model.
+    """Rehearse a few steps and one evaluation. The caller discards model and optimizer.
 
     It takes a second or two: one step that is not counted, then steps for half a second, at least
-    two.
+    two. The other processes of a sharded model follow `rehearsal_of` until this one's clock ends
+    it.
     """
     ahead.wait()  # a compiler beside them would slow the steps that are measured
-    optimizer = Optimizer(model, optimizer_settings)
-    plan = replace(
-        settings,
-        steps=REHEARSED_STEPS + 1,
-        tokens=None,
-        minutes=None,
-        on_nonfinite="skip",
-        save_every=None,
-    )
     durations: list[float] = []
     before = start = time.perf_counter()
-    for report in training_steps(
-        model, dataset, optimizer, plan, Progress(), step=step, teacher=teacher, group=group
-    ):
-        now = time.perf_counter()
-        if report.step == 1:
-            start = now
-        else:
-            durations.append(now - before)
-        before = now
-        if len(durations) >= 2 and now - start > REHEARSED_SECONDS:
-            break
+    reports = training_steps(
+        *(model, dataset, optimizer, rehearsal_of(settings), Progress()),
+        step=step,
+        teacher=teacher,
+        group=group,
+    )
+    with contextlib.closing(reports):
+        for report in reports:
+            now = time.perf_counter()
+            if report.step == 1:
+                start = now
+            else:
+                durations.append(now - before)
+            before = now
+            if len(durations) >= 2 and now - start > REHEARSED_SECONDS:
+                break
+        begin = time.perf_counter()
+        evaluate()
+        seconds_per_evaluation = time.perf_counter() - begin
     seconds_per_step = statistics.mean(durations)
-    begin = time.perf_counter()
-    evaluate()
-    seconds_per_evaluation = time.perf_counter() - begin
     context_length = model.settings.context_length
     steps, seconds = planned(settings, context_length, seconds_per_step, seconds_per_evaluation)
     parameters = model.parameter_count()
-    trained = sum(parameter.numel() for parameter in optimizer.parameters)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = parameters - trained
     disk = FLOAT_BYTES * frozen  # the base of an adapter
-    optimizer_bytes = sum(tensor.nbytes for tensor in optimizer.state().values())
-    checkpoint = FLOAT_BYTES * trained + optimizer_bytes
+    files, _write = optimizer.checkpoint(model)
+    checkpoint = sum(map(file_bytes, files.values()))
     # At the end the best weights are read, in two copies; in the place of one the rehearsal has had
     # another model.
     memory = peak_memory(model.device) + (
         FLOAT_BYTES * parameters if model.device.type == "cpu" else 0
     )
-    if group.size > 1:  # the rehearsal adds no others' gradients: what is sent and received
+    # Whole models are rehearsed by one process: what is sent and received comes on top.
+    if group.size > 1 and not group.sharded:
         memory += 3 * FLOAT_BYTES * parameters
     blocks = (len(dataset.stream("train")) - 1) // context_length
-    muon = optimizer_settings.optimizer == "muon"
+    muon = optimizer.settings.optimizer == "muon"
     return Forecast(
         steps=steps,
         epochs=steps * settings.batch_size / blocks,
@@ -256,6 +299,26 @@ def forecast_run(
         evaluations=auto.evaluations(settings.minutes, seconds_per_evaluation),
         processes=group.size,
     )
+
+
+def rehearsal_of(settings: TrainingSettings) -> TrainingSettings:
+    """How a run's steps are rehearsed: as many as are made at most."""
+    return replace(
+        settings,
+        steps=REHEARSED_STEPS + 1,
+        tokens=None,
+        minutes=None,
+        most_tokens=None,
+        on_nonfinite="skip",
+        save_every=None,
+    )
+
+
+def file_bytes(held: Parts | Mapping[str, Tensor]) -> int:
+    """Of a checkpoint's file."""
+    if isinstance(held, Parts):
+        return FLOAT_BYTES * sum(math.prod(shape) for shape in held.shapes.values())
+    return sum(tensor.nbytes for tensor in held.values())
 
 
 def forecast_further(

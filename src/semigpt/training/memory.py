@@ -53,6 +53,10 @@ class TrainingShape:
         """Bytes of a process's part of the weights."""
         return FLOAT_BYTES * (model.parameter_count + (self.adapters or 0)) // self.shards
 
+    def copied(self, model: ModelSettings) -> int:
+        """Bytes of the whole weights that are held for a moment beside a process's part."""
+        return FLOAT_BYTES * model.parameter_count if self.shards > 1 else 0
+
     def trained(self, model: ModelSettings) -> int:
         """Bytes of its part of those that are trained: a gradient's, and each moment's."""
         trained = model.parameter_count if self.adapters is None else self.adapters
@@ -66,6 +70,8 @@ class StepMemory:
     computing: a micro-batch's activations, logits and gradient, and the sums that wait
     adding:    the gradients that are added and sent
     updating:  the gradient, and Newton-Schulz on the largest stack of matrices
+    copying:   of a model in shards, the whole one: as it begins, and where the first process
+               evaluates it
     """
 
     weights: int
@@ -73,30 +79,43 @@ class StepMemory:
     computing: int
     adding: int
     updating: int
+    copying: int = 0
 
     @property
     def total(self) -> int:
         """The most that is held at once."""
-        return self.weights + self.optimizer + max(self.computing, self.adding, self.updating)
+        phases = self.computing, self.adding, self.updating, self.copying
+        return self.weights + self.optimizer + max(phases)
 
 
 def step_memory(model: GPTSettings, shape: TrainingShape) -> StepMemory:
     """What autograd takes for a step of a `gpt`."""
     weights, whole = shape.weights(model), shape.trained(model)
     positions = shape.rows * model.context_length
-    # Of a model in shards, the block that is computed and the next are whole.
-    gathered = 0 if shape.shards == 1 else 2 * FLOAT_BYTES * block_parameters(model)
+    gathered, exchanged = gathered_bytes(model, shape)
     added = 1 if shape.lanes == 1 else 2  # a gradient, and its copy in one row
     sent = 3 if shape.processes > 1 else 0  # what is sent, received, and put together again
     stacks = matrix_stacks(model) if shape.muon and shape.adapters is None else []
     orthogonal = (newton_schulz_bytes(*stack, shape.number_bytes) for stack in stacks)
     return StepMemory(
-        weights=weights + gathered,
+        weights=weights,
         optimizer=2 * whole,  # two moments, or Muon's one and the buffer of its update
-        computing=whole * shape.waiting_sums + computing_bytes(model, positions, shape),
-        adding=whole * max(added + shape.waiting_sums, 1 + sent),
+        computing=gathered + whole * shape.waiting_sums + computing_bytes(model, positions, shape),
+        adding=max(whole * max(added + shape.waiting_sums, 1 + sent), exchanged),
         updating=whole + max(orthogonal, default=0) // shape.shards,
+        copying=shape.copied(model),
     )
+
+
+def gathered_bytes(model: GPTSettings, shape: TrainingShape) -> tuple[int, int]:
+    """Of a model in shards, what is whole while a step is computed: the block at hand and the next,
+    and all that is no block; and of the latter at the end weights, gradient, sent and received.
+    """
+    if shape.shards == 1:
+        return 0, 0
+    a_block = block_parameters(model)
+    others = model.parameter_count - model.num_layers * a_block
+    return FLOAT_BYTES * (2 * a_block + others), 4 * FLOAT_BYTES * others
 
 
 def computing_bytes(model: GPTSettings, positions: int, shape: TrainingShape) -> int:
@@ -170,7 +189,8 @@ def least_memory(model: ModelSettings, shape: TrainingShape) -> int:
     logits = FLOAT_BYTES * shape.rows * model.context_length * model.vocab_size
     computing = whole * (1 + shape.waiting_sums) + 2 * logits
     adding = whole * (4 if shape.processes > 1 else 1)
-    return weights + moments(muon=shape.muon) * whole + max(computing, adding)
+    held = weights + moments(muon=shape.muon) * whole
+    return held + max(computing, adding, shape.copied(model))
 
 
 def moments(*, muon: bool) -> int:

@@ -1,4 +1,4 @@
-"""Tensors of which every process has some rows, and for a moment one process, the owner, all.
+"""Tensors of which each process of a replica has some rows, and for a moment one, the owner, all.
 
 What reads a whole gradient, its norm and Muon's Newton-Schulz, is computed once, by the owner.
 """
@@ -43,13 +43,13 @@ class Owners:
         self, shapes: Sequence[torch.Size], owners: Sequence[int], group: Processes
     ) -> None:
         self._shapes, self._owners, self._group = shapes, owners, group
-        self.own = [number for number, owner in enumerate(owners) if owner == group.rank]
+        self.own = [number for number, owner in enumerate(owners) if owner == group.part]
 
     def gather(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """This process's own tensors, whole; `parts` are its rows of every one."""
         nothing = parts[0].new_empty(0)
         sent = [torch.cat([nothing, *(p.flatten() for p in own)]) for own in self._by_owner(parts)]
-        sizes = [[self._elements(n, rank) for n in self.own] for rank in range(self._group.size)]
+        sizes = [[self._elements(n, rank) for n in self.own] for rank in range(self._group.shards)]
         taken = self._group.exchange(sent, [sum(own) for own in sizes])
         pieces = [
             torch.split(part, own)
@@ -62,7 +62,7 @@ class Owners:
 
     def scatter(self, wholes: Sequence[Tensor], nothing: Tensor) -> list[Tensor]:
         """This process's rows of every tensor; `wholes` are its own, `nothing` an empty one."""
-        size, rank = self._group.size, self._group.rank
+        size, rank = self._group.shards, self._group.part
         sent = [
             torch.cat(
                 [
@@ -86,7 +86,7 @@ class Owners:
 
     def _by_owner(self, values: Sequence[T]) -> list[list[T]]:
         """Values of all tensors, those of each owner together."""
-        found: list[list[T]] = [[] for _ in range(self._group.size)]
+        found: list[list[T]] = [[] for _ in range(self._group.shards)]
         for owner, value in zip(self._owners, values, strict=True):
             found[owner].append(value)
         return found
@@ -94,5 +94,5 @@ class Owners:
     def _elements(self, number: int, rank: int) -> int:
         """How many numbers a process has of a tensor."""
         shape = self._shapes[number]
-        first, end = rows_of(shape[0], rank, self._group.size)
+        first, end = rows_of(shape[0], rank, self._group.shards)
         return (end - first) * shape[1:].numel()

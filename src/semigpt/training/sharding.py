@@ -40,9 +40,16 @@ from semigpt.training.progress import FIRST_LEG
 from semigpt.training.settings import LegSettings
 from semigpt.training.step import Step
 
-__all__ = ["ShardedOptimizer", "check_sharded"]
+__all__ = ["ShardedOptimizer", "check_sharded", "is_plain"]
 
 VECTOR = 16  # float32 numbers in the widest
+
+
+def is_plain(machine: MachineSettings) -> bool:
+    """Whether each step is computed by autograd as it is, on every machine."""
+    plain = machine.backend == "plain"
+    again = machine.backend == "auto" and machine.checkpoint_activations
+    return (plain or again) and not machine.compile
 
 
 def check_sharded(
@@ -55,7 +62,7 @@ def check_sharded(
         raise SettingsError(
             _("a sharded model's output layer is not sampled: leave --shard or output_sample out")
         )
-    if machine.backend != "plain" or machine.compile:
+    if not is_plain(machine):
         raise SettingsError(
             _(
                 "a sharded model is computed by autograd, which rounds otherwise than this run's "
@@ -84,7 +91,7 @@ class ShardedOptimizer(Optimizer):
         """Cut the model and the state that was loaded, on every process; returns its step."""
         if len(list(model.parameters())) == 1:
             raise SettingsError(_("a bigram is trained by one process, whole: leave --shard out"))
-        size = self._group.size
+        size = self._group.shards
         weights = [p.detach() for p in model.parameters() if p.requires_grad]
         self._owners = balanced([p.numel() for p in weights], size)
         cut(model, self._group, self._device)
@@ -129,7 +136,7 @@ class ShardedOptimizer(Optimizer):
         return sharded_step
 
     def _is_own(self, number: int) -> bool:
-        return self._owners[number] == self._group.rank
+        return self._owners[number] == self._group.part
 
     @torch.no_grad()
     def clip_gradients(self) -> Tensor:
@@ -141,7 +148,7 @@ class ShardedOptimizer(Optimizer):
         norms = gradients[0].new_zeros(len(touched))
         if wholes:
             norms[owners.own] = torch.stack(torch._foreach_norm(wholes))
-        norm: Tensor = torch.linalg.vector_norm(self._group.sum(norms))
+        norm: Tensor = torch.linalg.vector_norm(self._group.sum_in_replica(norms))
         own = [touched[n] for n in owners.own]
         read = {n for numbers in self._hidden.values() for n in numbers} | {*self._odd}
         self._owned = {n: whole for n, whole in zip(own, wholes, strict=True) if n in read}
@@ -194,6 +201,8 @@ class ShardedOptimizer(Optimizer):
     def whole(self, model: LanguageModel) -> LanguageModel | None:
         """The first process's copy of the whole model; every process calls."""
         cast(Any, model).reshard()  # `fully_shard` has made a module of FSDP's of it
+        if self._group.replica:
+            return None
         copy = blank_like(model) if not self._group.rank else None
         wanted = {} if copy is None else dict(copy.named_parameters(remove_duplicate=False))
         for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -234,7 +243,7 @@ class ShardedOptimizer(Optimizer):
 
     def _rows(self, number: int) -> tuple[int, int]:
         """This process's rows of a parameter."""
-        return rows_of(self._shapes[number][0], self._group.rank, self._group.size)
+        return rows_of(self._shapes[number][0], self._group.part, self._group.shards)
 
     def _momenta(self) -> Iterator[tuple[str, int, Tensor]]:
         """This process's own momenta: (stack in a checkpoint, place in it, matrix)."""
@@ -248,17 +257,20 @@ class ShardedOptimizer(Optimizer):
         return {**self.parts()}, self.write
 
     def parts(self) -> dict[str, Parts]:
-        """What this process holds of a checkpoint's files, by their names without ending."""
-        size, rank = self._group.size, self._group.rank
+        """What this process writes of a checkpoint's files, by their names without ending.
+
+        What several replicas hold they write in turn.
+        """
         shapes: dict[str, Sequence[int]] = {}
         held: list[tuple[str, int, Tensor]] = []
         for name, parameter in self._model.named_parameters():
             if not parameter.requires_grad:
                 continue
             shapes[name] = parameter.shape
-            first, _ = rows_of(len(parameter), rank, size)
+            first, _ = rows_of(len(parameter), self._group.part, self._group.shards)
             held.append((name, first * parameter.shape[1:].numel(), rows_in(parameter)))
-        model = Parts(shapes, held)
+        in_turn = slice(self._group.replica, None, self._group.size // self._group.shards)
+        model = Parts(shapes, held[in_turn])
         shapes, held = {}, []
         state = self._adamw.state()
         for number, n in enumerate(self._numbers):
@@ -270,7 +282,7 @@ class ShardedOptimizer(Optimizer):
                     held.append((f"adamw.{key}", first, state[key]))
         shapes |= {stack_name(s): (len(numbers), *s) for s, numbers in self._hidden.items()}
         held += [(name, place * m.numel(), m) for name, place, m in self._momenta()]
-        return {"model": model, "optimizer": Parts(shapes, held)}
+        return {"model": model, "optimizer": Parts(shapes, held[in_turn])}
 
     def write(self, parts: Parts, path: Path) -> None:
         """Write a checkpoint's file with the other processes. Raises OSError where one cannot."""
@@ -328,10 +340,10 @@ def blank_like(model: LanguageModel) -> LanguageModel:
 
 
 def cut(model: LanguageModel, group: Processes, device: torch.device) -> None:
-    """Cut a model into the rows of its processes, on the device: a group of FSDP2's for each block,
-    one for the rest.
+    """Cut a model into the rows of a replica's processes, on the device: a group of FSDP2's for
+    each block, one for the rest. It knows of no other replicas: what they add is added once a step.
     """
-    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import (
         MixedPrecisionPolicy,
         fully_shard,
@@ -339,7 +351,7 @@ def cut(model: LanguageModel, group: Processes, device: torch.device) -> None:
     )
 
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
-    mesh = init_device_mesh(device.type, (group.size,))
+    mesh = DeviceMesh.from_group(group.replica_group, device.type)
     # A block rounds each weight once, and that before it goes round is half the bytes.
     rounded = model.compute_dtype if model.compute_dtype != torch.float32 else None
     policy = MixedPrecisionPolicy(rounded, torch.float32, cast_forward_inputs=False)

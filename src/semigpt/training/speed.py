@@ -20,6 +20,7 @@ from semigpt.environment import cpu_limit
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.native import ahead
 from semigpt.native.compiler import cpu_identity
+from semigpt.parallel import ALONE, Group
 from semigpt.storage import cache_folder, replace_file
 from semigpt.training.optimizer import Optimizer, OptimizerSettings
 from semigpt.training.step import make_step
@@ -44,14 +45,22 @@ class Speed:
     per_step: float
     per_work: float
 
-    def seconds(self, model: GPTSettings, batch_size: int, output_sample: int = 0) -> float:
-        """Of one step on so many sequences, and so many rows of the output layer (0: all)."""
-        return self.per_step + self.per_work * step_work(model, batch_size, output_sample)
+    def seconds(
+        self, model: GPTSettings, batch_size: int, group: Group = ALONE, output_sample: int = 0
+    ) -> float:
+        """Of one step on so many sequences, which the processes of a group share, and so many rows
+        of the output layer (0: all).
+        """
+        own_batch = -(-batch_size // group.size)
+        work = step_work(model, own_batch, group.shards, output_sample)
+        return self.per_step + self.per_work * work
 
 
-def step_work(model: GPTSettings, batch_size: int, output_sample: int = 0) -> float:
+def step_work(
+    model: GPTSettings, batch_size: int, owners: int = 1, output_sample: int = 0
+) -> float:
     """Multiply-adds of a step, in 10^9 operations: forward, backward, and Muon's five rounds of
-    Newton-Schulz on each matrix.
+    Newton-Schulz on each matrix, of which so many `owners` compute each its part.
     """
     C, F, T = model.width, model.feedforward_width, model.context_length
     heads = model.num_heads * model.head_width
@@ -63,7 +72,7 @@ def step_work(model: GPTSettings, batch_size: int, output_sample: int = 0) -> fl
     short, long = sorted((C, F))
     muon = model.num_layers * 5 * (4 * 6 * C**3 + 3 * (4 * short * short * long + 2 * short**3))
     memory = MEMORY_WORK if model.ngram_order is not None else 1.0
-    return 1e-9 * (learnt * memory + muon)
+    return 1e-9 * (learnt * memory + muon / owners)
 
 
 def measured_speed(machine: MachineSettings) -> Speed:

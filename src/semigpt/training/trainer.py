@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ def training_steps(
     teacher: Teacher | None = None,
     leg: LegSettings = FIRST_LEG,
     group: Group = ALONE,
-) -> Iterator[StepReport]:
+) -> Generator[StepReport, None, None]:
     """Train `model` on the training split to the end of `settings`: one report per update.
 
     `progress` is kept current. `step` computes loss and gradients; by default the fastest that
@@ -56,7 +56,7 @@ def training_steps(
     naming step and blocks; with `on_nonfinite="skip"` the step ends without an update and its
     report says so.
     """
-    check_lanes(settings.gradient_accumulation, group.size, sharded=group.sharded)
+    check_lanes(settings.gradient_accumulation, group.size, group.shards)
     step = step or make_step(model, MachineSettings(), teacher)
     clock_zero = time.monotonic() - progress.seconds
     batch = _batch(model, dataset, settings, progress.step, group)
@@ -201,18 +201,17 @@ def _accumulate(
         loss = step(inputs_BT, targets_BT, weight, distillation_weight) * weight
         if weight == 1:
             return loss
-        if group.sharded:  # as the gradient, which the step has added up
-            loss = group.sum(loss.reshape(1))
         touched = [p for p in parameters if p.grad is not None]
         gradients = [p.grad for p in touched if p.grad is not None]
         if any(gradient.is_sparse for gradient in gradients):
             return _accumulate_rows(loss, step, lanes, distillation_weight, group)
-        flat = [*(g.flatten() for g in gradients), loss.float().reshape(1)]
+        loss = group.sum_in_replica(loss.float().reshape(1))  # as the step has the gradients
+        flat = [*(g.flatten() for g in gradients), loss]
         padding = -sum(map(len, flat)) % group.size  # so that they are added in place
         summed.add(torch.cat([*flat, flat[-1].new_zeros(padding)]))
         for parameter in parameters:
             parameter.grad = None
-    total = summed.total() if group.sharded else group.sum(summed.total())
+    total = group.sum_of_replicas(summed.total())
     begin = 0
     for parameter in touched:
         parameter.grad = total[begin : begin + parameter.numel()].view_as(parameter)
