@@ -276,7 +276,7 @@ def write(runs: list[Run], by: Mapping[str, float]) -> None:
         "# Written by benchmarks/law_fit.py; docs/choices.md says what each run gave.",
         "[coefficients]",
         *(f"{name} = {value:.5g}" for name, value in by.items()),
-        "\n[errors] # bits: a root of the mean square, each kind of text alike where it is left out",
+        "\n[errors] # bits: a root of the mean square, each kind alike where it is left out",
         f"fitted = {fitted_error:.3g}\nleft_out = {left_out:.3g}",
         "\n[texts] # depth and entropy of those that it was fitted to",
         *(f'"{name}" = [{at.depth:.3f}, {at.entropy:.2f}]' for name, at in texts.items()),

@@ -77,7 +77,7 @@ def learner(**changes: Any) -> Learner:
 
 def test_the_law_says_what_its_runs_gave() -> None:
     off = law_fit().errors(law_fit().load(), coefficients())
-    assert len(off) == 139
+    assert len(off) == 140
     assert np.median(abs(off)) < 0.03
     fitted = law_error(texts()["news-0"])
     assert np.sqrt(np.mean(off**2)) == pytest.approx(fitted, abs=1e-3)
@@ -87,7 +87,7 @@ def test_a_text_unlike_any_that_was_fitted_has_a_larger_error() -> None:
     news = texts()["news-0"]
     errors = [law_error(replace(news, entropy=news.entropy + more)) for more in (0.0, 0.1, 2.0)]
     assert errors == sorted(errors)
-    assert errors[2] > 2 * errors[0]
+    assert errors[2] > 1.7 * errors[0]
     deep = replace(news, short_bits=4 * news.short_bits)
     assert law_error(deep) == errors[2]
     for text in texts().values():

@@ -62,7 +62,7 @@ VOCABULARY_CHARACTERS = 50  # of training text for each token of a vocabulary, a
 BATCHES = (1, 2, 4)  # times the size's own
 DROPOUTS = (0.0, 0.1, 0.2)
 WEIGHT_DECAYS = (0.0, 0.1)
-# Ways that end nearer to each other than this, of the law's error, are alike: the smallest is taken.
+# Ways that end nearer to each other than this, of the law's error, are alike: take the smallest.
 # 0.01 bits on a text like those that it was fitted to, more on others.
 ALIKE = 0.125
 # A run ends before its minutes only where the law says that this is worth so many bits.

@@ -112,7 +112,7 @@ def law_error(text: Text) -> float:
     more: up to that of the kinds of text that were left out of the fit in turn.
     """
     errors = fitted()["errors"]
-    unlike = min(
+    unlike: float = min(
         max(abs(text.depth - depth) / NEAR_DEPTH, abs(text.entropy - entropy) / NEAR_ENTROPY)
         for depth, entropy in fitted()["texts"].values()
     )
