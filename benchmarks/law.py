@@ -13,7 +13,8 @@ A text is called NAME and is SPEC's beginning: the first so many million charact
 split, and its held-out splits cut to 300,000 characters each. `news`, `pydoc` (the topics of
 Python's help) and `stdlib` (the files of its library) need no SPEC; cells of a text that has none
 are left out. `reviews` is the folder that benchmarks/film_reviews.py makes, `sentences` one of news
-sentences.
+sentences; `play` is Tiny Shakespeare, `statutes` Korean statutes in Markdown (legalize-kr) and
+`handbook` the Markdown of React's documentation in Korean, each one file, laid end to end.
 
     OMP_NUM_THREADS=1 python benchmarks/law.py --text reviews=film_reviews --threads 1
 """

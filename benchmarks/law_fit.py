@@ -4,7 +4,8 @@
 
 Reads law.jsonl (runs by steps, benchmarks/law.py), law_minutes.csv (runs of docs/choices.md and
 docs/results.md, by the tokens that they read) and law_texts.json (what counting says of each text).
-`--write` puts the coefficients into src/semigpt/law.toml. `--leave-out` fits again without each
+`--write` writes src/semigpt/law.toml: the coefficients and the errors, of each kind of text
+left out too. `--leave-out` fits again without each
 text, and without the minute rows of each machine and number of minutes, and prints the errors of
 what was left out. `--choices` holds its choice against the ways that were measured beside each
 other. `--matrix` prints what `semigpt train` then chooses on five machines.
@@ -81,7 +82,10 @@ BEGIN: dict[str, tuple[float, float]] = {
     "dropout_cost": (4.0, 2.0),
     "decay_cost": (1.0, 0.5),
 }
-POSITIVE = ("repeats", "heart", "heart_power", "taught_sharpness", "heart_dropout")
+POSITIVE = (
+    *("repeats", "heart", "heart_power", "taught_sharpness", "heart_dropout"),
+    *("dropout_cost", "decay_cost"),
+)
 
 
 @dataclass(frozen=True)
@@ -245,7 +249,7 @@ def error_row(name: str, off: Any) -> str:
     return f"| {name} | {len(off)} | {np.median(abs(off)):.3f} | {abs(off).max():.3f} |"
 
 
-def corpus_of(run: Run) -> str:
+def corpus_name(run: Run) -> str:
     return f"{run.text} {run.described.characters / 1e6:.1f}"
 
 
@@ -259,6 +263,25 @@ def leave_out(runs: list[Run], key: Callable[[Run], str]) -> Any:
         every[out] = off
         print(error_row(group, off))
     return every
+
+
+def write(runs: list[Run], by: Mapping[str, float]) -> None:
+    """Write law.toml: the coefficients, what the law is off by, and what it was fitted to."""
+    fitted_error = float(np.sqrt(np.mean(errors(runs, by) ** 2)))
+    kinds = np.array([run.text for run in runs])
+    off = leave_out(runs, lambda run: run.text)
+    left_out = np.sqrt(np.mean([np.mean(off[kinds == kind] ** 2) for kind in set(kinds)]))
+    texts = {corpus_name(run): run.described for run in runs}
+    lines = [
+        "# Written by benchmarks/law_fit.py; docs/choices.md says what each run gave.",
+        "[coefficients]",
+        *(f"{name} = {value:.5g}" for name, value in by.items()),
+        "\n[errors] # bits: a root of the mean square, each kind alike where it is left out",
+        f"fitted = {fitted_error:.3g}\nleft_out = {left_out:.3g}",
+        "\n[texts] # depth and entropy of those that it was fitted to",
+        *(f'"{name}" = [{at.depth:.3f}, {at.entropy:.2f}]' for name, at in texts.items()),
+    ]
+    LAW.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def choices(runs: list[Run]) -> None:
@@ -347,10 +370,9 @@ def main() -> int:
     by = fit(runs)
     show(runs, errors(runs, by), len(runs) if options.all else 14)
     print({name: round(value, 4) for name, value in by.items()})
-    error = float(np.sqrt(np.mean(errors(runs, by) ** 2)))
     if options.leave_out:
         print("| left out | runs | median | worst |\n|---|---|---|---|")
-        show(runs, leave_out(runs, corpus_of))
+        show(runs, leave_out(runs, corpus_name))
         show(runs, leave_out(runs, lambda run: run.text))
         minutes = [run for run in runs if run.group != "steps"]
         steps = [run for run in runs if run.group == "steps"]
@@ -364,12 +386,7 @@ def main() -> int:
         minutes_off = np.array([off for _, off in found])
         show([run for run, _ in found], minutes_off)
     if options.write:
-        lines = [f"{name} = {value:.5g}" for name, value in by.items()]
-        LAW.write_text(
-            "# Written by benchmarks/law_fit.py; docs/choices.md says what each run gave.\n"
-            "[coefficients]\n" + "\n".join(lines) + f"\nerror = {error:.3g}\n",
-            encoding="utf-8",
-        )
+        write(runs, by)
     return 0
 
 

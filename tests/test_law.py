@@ -77,9 +77,49 @@ def learner(**changes: Any) -> Learner:
 
 def test_the_law_says_what_its_runs_gave() -> None:
     off = law_fit().errors(law_fit().load(), coefficients())
-    assert len(off) == 133
-    assert np.median(abs(off)) < 0.031
-    assert np.sqrt(np.mean(off**2)) == pytest.approx(law_error(), abs=5e-4)
+    assert len(off) == 140
+    assert np.median(abs(off)) < 0.03
+    fitted = law_error(texts()["news-0"])
+    assert np.sqrt(np.mean(off**2)) == pytest.approx(fitted, abs=1e-3)
+
+
+def test_a_text_unlike_any_that_was_fitted_has_a_larger_error() -> None:
+    news = texts()["news-0"]
+    errors = [law_error(replace(news, entropy=news.entropy + more)) for more in (0.0, 0.1, 2.0)]
+    assert errors == sorted(errors)
+    assert errors[2] > 1.7 * errors[0]
+    deep = replace(news, short_bits=4 * news.short_bits)
+    assert law_error(deep) == errors[2]
+    for text in texts().values():
+        assert law_error(text) < 1.3 * errors[0]
+
+
+def test_a_larger_model_must_gain_more_on_a_text_that_is_not_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def expected(text: Text, way: Learner, tokens: float) -> float:
+        return 4.0 - 0.015 * (way.block_parameters > TINY * 2)
+
+    monkeypatch.setattr(auto, "expected_bits", expected)
+    known = texts()["reviews-1"]
+    unknown = replace(known, entropy=known.entropy + 2)
+    assert ways(known, 5.0, MACHINES[2])[0].size == "small"
+    assert ways(unknown, 5.0, MACHINES[2])[0].size == "tiny"
+
+
+def test_tokens_per_character_are_about_what_tokenizers_give() -> None:
+    runs = [run for run in law_fit().load() if run.group == "steps"]
+    for run in runs:
+        way = run.learner
+        estimate = tokens_per_character(way.kind, way.vocab_size, run.described)
+        assert estimate == pytest.approx(way.per_character, rel=0.25), run.name
+
+
+def test_what_is_learnt_of_characters_does_not_depend_on_how_many_there_are() -> None:
+    text = texts()["reviews-0.3"]
+    often = 10 * text.characters
+    counted = expected_bits(text, learner(vocab_size=1500), often)
+    assert counted == expected_bits(text, learner(), often)
 
 
 @pytest.mark.parametrize("name", ["news-0", "pydoc-0", "sentences-0", "reviews-1", "reviews-22"])
@@ -192,6 +232,9 @@ def test_counting_more_of_a_text_knows_it_better(korean_text: str) -> None:
     assert sizes[-1] == len(points) - 4000
     assert bits[0] > bits[-1]
     assert short > bits[-1] - 0.01
+    half = learning_curve(points[:-4000], np.concatenate([points[-4000:]] * 40))[0]
+    assert [part for part, _ in half] == list(sizes), "a long held-out text is scored in part"
+    assert np.allclose([bits for _, bits in half], bits, rtol=0.05)
     unseen = np.frombuffer("ABC".encode("utf-32-le"), np.uint32)
     (_, alone), *_ = learning_curve(points[:500], unseen)[0]
     assert alone > 3, "characters that were never seen cost bits"

@@ -17,11 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Learner", "Text", "coefficients", "expected_bits", "law_error", "tokens_per_character"]
 
 BLOCK_PARAMETERS = 852_000  # of `tiny`, embeddings and output layer left out
 CHARACTER_ENTROPY = 7.1  # bits, of Korean
+# Tokens per character of tokenizers that are not learnt, on Korean.
+PLAIN_KINDS = {"char": 1.0, "jamo": 2.3, "byte": 2.5}
 UNIGRAM_VOCABULARY = 4000
 STEP_TOKENS = 1536  # of `tiny`: 12 sequences of 128
 MILLION = math.log2(1e6)
@@ -29,6 +32,8 @@ EARLIEST = -2.0  # doublings from a million characters, before which long contex
 # Bits at equal steps, 600 of `tiny`: 3.7471 and 3.7303. docs/choices.md#output-layer.
 SAMPLED_COST = 0.017
 FIRST_DOUBLING = 0.5  # bits, before the first measured point
+# How far a text may be from one that was fitted before nothing is known of its kind.
+NEAR_DEPTH, NEAR_ENTROPY = 0.05, 0.2
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Learner:
 
     block_parameters: of the transformer blocks alone
     kind:             of the tokenizer
-    vocab_size:       None for one that is not learnt: characters, bytes, jamo
+    vocab_size:       does not matter to one that is not learnt: characters, bytes, jamo
     per_character:    tokens per character
     batch_tokens:     read in a step
     taught:           whether the n-gram counts teach it
@@ -80,27 +85,39 @@ class Learner:
 
 def tokens_per_character(kind: str, vocab_size: int | None, text: Text) -> float:
     """An estimate before there is a tokenizer: fewer for the smaller alphabets of other scripts."""
-    if kind in ("char", "jamo", "byte"):
-        korean = {"char": 1.0, "jamo": 2.3, "byte": 2.5}[kind]
-        return korean if text.distinct > 500 else 1.0
-    size = math.log2((vocab_size or 2 * UNIGRAM_VOCABULARY) / UNIGRAM_VOCABULARY)
-    korean = 0.585 * math.pow(2, -0.22 * size)
-    return min(korean * math.pow(text.entropy / CHARACTER_ENTROPY, 2.1), 1.0)
+    if kind in PLAIN_KINDS:
+        return PLAIN_KINDS[kind] if text.distinct > 500 else 1.0
+    doublings = math.log2((vocab_size or 2 * UNIGRAM_VOCABULARY) / UNIGRAM_VOCABULARY)
+    # A large vocabulary holds the phrases of a text that repeats itself.
+    korean = 0.585 * math.pow(2, -(0.22 + 0.26 * text.depth) * doublings)
+    return min(korean * math.pow(text.entropy / CHARACTER_ENTROPY, 1.8), 1.0)
 
 
 @cache
-def coefficients() -> dict[str, float]:
-    """The fitted coefficients of law.toml, by name."""
+def fitted() -> dict[str, dict[str, Any]]:
+    """The tables of law.toml."""
     path = Path(__file__).with_name("law.toml")
-    found = tomllib.loads(path.read_text(encoding="utf-8"))["coefficients"]
-    return {name: float(value) for name, value in found.items()}
+    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def law_error() -> float:
-    """What the law is off by on the runs that it was fitted to: the root of the mean square, in
-    bits. A text of another kind may be further off.
+def coefficients() -> dict[str, float]:
+    """The fitted coefficients, by name."""
+    return fitted()["coefficients"]
+
+
+def law_error(text: Text) -> float:
+    """What the law may be off by on a text, in bits: a root of the mean square.
+
+    On a text that is like one of those that it was fitted to, that of their runs. On any other,
+    more: up to that of the kinds of text that were left out of the fit in turn.
     """
-    return coefficients()["error"]
+    errors = fitted()["errors"]
+    unlike: float = min(
+        max(abs(text.depth - depth) / NEAR_DEPTH, abs(text.entropy - entropy) / NEAR_ENTROPY)
+        for depth, entropy in fitted()["texts"].values()
+    )
+    known, left_out = float(errors["fitted"]), float(errors["left_out"])
+    return known + (left_out - known) * min(unlike, 1.0)
 
 
 def expected_bits(
@@ -180,7 +197,7 @@ def overfitting(text: Text, learner: Learner, readings: float, by: Mapping[str, 
     tokens = text.characters * learner.per_character
     scarcity = by["heart_scarcity"] * (MILLION - math.log2(tokens))
     size = by["heart_size"] * math.log(learner.block_parameters / BLOCK_PARAMETERS, 4)
-    if learner.vocab_size is not None:
+    if learner.kind not in PLAIN_KINDS:
         size += by["heart_vocabulary"] * vocabulary_doublings(learner)
     kept = math.exp(-by["heart_dropout"] * learner.dropout)
     cost = by["heart"] * math.pow(readings - 1, by["heart_power"]) * math.pow(2, scarcity + size)

@@ -449,7 +449,7 @@ def with_outlook(
         return forecast
     else:
         expected = expected_bits(describe(corpus), learner_of(recipe, text), tokens)
-        error = law_error()
+        error = law_error(describe(corpus))
     longer = [n for n in LATER if training.minutes is not None and n > 1.5 * training.minutes][-2:]
     return replace(
         forecast,

@@ -24,6 +24,7 @@ from semigpt.corpus.corpus import Corpus
 from semigpt.dataset import Dataset
 from semigpt.device import MachineSettings, pick_device
 from semigpt.errors import SettingsError
+from semigpt.evaluation.counting import describe
 from semigpt.language import _
 from semigpt.law import law_error
 from semigpt.models.attention import BlocksModel
@@ -143,7 +144,11 @@ def law_choices(
     why = _("as asked")
     if asked.left_open:
         ways = ways_to_train(asked, corpus)
-        error = law_error() if ways[0].start is None else started_law.coefficients()["error"]
+        error = (
+            law_error(describe(corpus))
+            if ways[0].start is None
+            else started_law.coefficients()["error"]
+        )
         why = _(
             "the law of learning expects {expected:.2f} ± {error:.2f} bits per character, the "
             "lowest of {ways} ways; {where}"
