@@ -38,7 +38,7 @@ def run(data: str, minutes: float, folder: Path, more: list[str]) -> tuple[list[
     """Run the command once: its log, and the seconds that it took in all."""
     log = folder / "stages.log"
     log.unlink(missing_ok=True)
-    command = ["train", "--data", data, "--minutes", str(minutes), *more]
+    command = ["train", "--data", data, "--minutes", str(minutes), "--from", "none", *more]
     with tempfile.TemporaryDirectory(dir=folder) as out:
         begin = time.time()
         done = subprocess.run(

@@ -402,7 +402,7 @@ def test_c_without_memory_raises_memory_error() -> None:
         with pytest.raises(MemoryError, match="semigpt_cross_entropy"):
             step.semigpt_cross_entropy(
                 *(0, 8, 2**30, None, None, 1.0, None, huge.pointer),
-                *(0.5, 4, None, None, None, 0.0),
+                *(0.5, 4, None, None, None, 0.0, None, None),
             )
 
 
