@@ -175,8 +175,9 @@ def test_it_is_chosen_where_it_was_measured(
     machine = {"device": "cpu", "precision": "float32", **changes.get("machine", {})}
     recipe = Recipe.from_tables({**changes, "machine": machine})
     model = replace(recipe.model, vocab_size=8000)
-    assert output_sample(recipe, model, 24) == rows
-    assert output_sample(recipe, replace(model, vocab_size=3000), 24) == 0
+    assert output_sample(recipe, model, 24, 22_000_000) == rows
+    assert output_sample(recipe, model, 24, 1_000_000) == 0
+    assert output_sample(recipe, replace(model, vocab_size=3000), 24, 22_000_000) == 0
 
 
 def test_a_batch_with_many_targets_has_more_rows() -> None:

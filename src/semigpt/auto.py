@@ -81,6 +81,9 @@ STARTED_GAIN = 0.12  # bits, from which the starter is taken
 LEARNT_WELL = 2.5  # bits per character
 STARTED_RATE = 0.3  # of the usual rates, for a run that begins from a trained model
 SAMPLED_VOCABULARY = 6000  # tokens: the output layer of fewer is always whole
+# Characters of training text below which it is whole too: more steps of a text that is soon read
+# again gain less than a sample costs (docs/choices.md#output-layer).
+SAMPLED_TEXT = 5_000_000
 DRAWN = 0.18  # of the tokens that are no targets, in a sample of the output layer
 EVALUATIONS, EVALUATION_FRACTION = 10, 0.05
 SAVING_FRACTION, SAVING_PAUSE = 0.02, 30.0
@@ -135,7 +138,7 @@ def candidates(
     sampled: Callable[[Size, int, int], bool] = lambda *_: False,
 ) -> list[Candidate]:
     """Every way to train that is left open, the one that is expected to end lowest first: the
-    smallest model, where several are expected to end alike.
+    smallest model, with the least dropout, where several are expected to end alike.
 
     fitting: how many tokens a size with a vocabulary and a batch size reads in the time there is
     sampled: whether its steps sample the output layer
@@ -186,7 +189,9 @@ def candidates(
     alike = ALIKE * law_error(text)
     near = [way for way in found if way.expected <= found[0].expected + alike]
     smallest_first = list(left.shapes)
-    simplest = min(near, key=lambda way: (smallest_first.index(way.size), way.expected))
+    simplest = min(
+        near, key=lambda way: (smallest_first.index(way.size), way.dropout, way.expected)
+    )
     found.remove(simplest)
     return [simplest, *found]
 

@@ -17,9 +17,9 @@ from semigpt.training.output_sample import OutputSampler
 __all__ = ["output_sample", "sampler_of"]
 
 
-def output_sample(recipe: Recipe, model: ModelSettings, batch_size: int) -> int:
+def output_sample(recipe: Recipe, model: ModelSettings, batch_size: int, characters: int) -> int:
     """How many rows of the output layer a step of the recipe computes, with this model and batch
-    size in the place of its own; 0 for all of them.
+    size in the place of its own, on so many characters; 0 for all of them.
     """
     training, machine = recipe.training, recipe.machine
     if "training.output_sample" not in recipe.defaulted:
@@ -31,6 +31,7 @@ def output_sample(recipe: Recipe, model: ModelSettings, batch_size: int) -> int:
     if not (
         isinstance(model, GPTSettings)
         and hurries
+        and characters >= auto.SAMPLED_TEXT
         and "output_sample" in recipe.rung.auto
         and recipe.within_law
         and (device.type, machine.backend) in (("cpu", "auto"), ("cpu", "native"))

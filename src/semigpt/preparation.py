@@ -126,7 +126,8 @@ def prepare(
             tokenizer = open_tokenizer(recipe.start.model_folder)
     recipe = recipe.for_tokenizer(tokenizer)
     if run is None:
-        rows = output_sample(recipe, recipe.model, recipe.training.batch_size)
+        batch_size, characters = recipe.training.batch_size, corpus.characters("train")
+        rows = output_sample(recipe, recipe.model, batch_size, characters)
         recipe = replace(recipe, training=replace(recipe.training, output_sample=rows))
     with timed("writing tokens"):
         dataset = yield from _until_stopped(
@@ -168,7 +169,8 @@ def ways_to_train(
     models = {size: recipe.of_size(size).model for size in left.shapes}
 
     def sampled(size: auto.Size, vocab_size: int, batch_size: int) -> int:
-        return output_sample(recipe, replace(models[size], vocab_size=vocab_size), batch_size)
+        model = replace(models[size], vocab_size=vocab_size)
+        return output_sample(recipe, model, batch_size, text.characters)
 
     def fitting(size: auto.Size, vocab_size: int, batch_size: int) -> float:
         tokens_per_step = batch_size * left.shapes[size].context_length
