@@ -324,12 +324,13 @@ def matrix() -> None:
 
                 def sampled(size: auto.Size, vocab_size: int, batch_size: int) -> int:
                     model = replace(models[size], vocab_size=vocab_size)  # noqa: B023
-                    return output_sample(recipe, model, batch_size)  # noqa: B023
+                    return output_sample(recipe, model, batch_size, text.characters)  # noqa: B023
 
                 def fitting(size: auto.Size, vocab_size: int, batch_size: int) -> float:
                     model: Any = replace(models[size], vocab_size=vocab_size)  # noqa: B023
                     rows = sampled(size, vocab_size, batch_size)
-                    steps = 57 * minutes / speed.seconds(model, batch_size, rows)  # noqa: B023
+                    step = speed.seconds(model, batch_size, output_sample=rows)  # noqa: B023
+                    steps = 57 * minutes / step
                     return max(steps, 1.0) * batch_size * model.context_length
 
                 way, *_ = auto.candidates(
