@@ -330,7 +330,7 @@ def matrix() -> None:
                     model: Any = replace(models[size], vocab_size=vocab_size)  # noqa: B023
                     rows = sampled(size, vocab_size, batch_size)
                     step = speed.seconds(model, batch_size, output_sample=rows)  # noqa: B023
-                    steps = 57 * minutes / step
+                    steps = 57 * minutes / step  # noqa: B023
                     return max(steps, 1.0) * batch_size * model.context_length
 
                 way, *_ = auto.candidates(
