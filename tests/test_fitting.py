@@ -144,7 +144,7 @@ def test_more_gpus_are_named_where_they_would_hold_it(
         ("tiny", 96, 8, True),
     ],
 )
-def test_more_processes_than_a_step_has_use_for_are_advised_against(
+def test_too_many_processes_for_a_step_are_advised_against(
     size: str, batch_size: int, processes: int, told: bool
 ) -> None:
     asked = Recipe.from_tables({"model": {"size": size}, "training": {"batch_size": batch_size}})

@@ -407,8 +407,8 @@ class Processes(Group):
         part = len(sent) // self.shards
         for group in self.levels[: self._inner]:
             # The parts of the processes that add up with the next levels go to each.
-            by_process = sent.view(-1, group.size(), part).transpose(0, 1)
-            sent = self._sum_of_part(by_process.reshape(-1), group)
+            parts = sent.view(-1, group.size(), part).transpose(0, 1)
+            sent = self._sum_of_part(parts.reshape(-1), group)
         return sent
 
     def _sum_of_part(self, sent: Tensor, group: Any) -> Tensor:

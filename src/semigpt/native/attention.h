@@ -162,10 +162,7 @@ void semigpt_attention_backward(int B, int T, int H, int D, float epsilon, const
     {
 #pragma omp single
         threads = omp_get_num_threads();
-        float *q_partial = q_partials + (size_t)omp_get_thread_num() * D;
-        float *k_partial = k_partials + (size_t)omp_get_thread_num() * D;
-        memset(q_partial, 0, sizeof(float) * D);
-        memset(k_partial, 0, sizeof(float) * D);
+        float *q_partial = own_partial(D, q_partials), *k_partial = own_partial(D, k_partials);
 #pragma omp for schedule(static)
         for (int bh = 0; bh < B * H; bh++) {
             const size_t b = bh / H, h = bh % H, first = (b * T * 3 * H + h) * D;

@@ -187,6 +187,11 @@ void semigpt_add_norm(int N, int C, float epsilon, const float *x, const element
     }
 }
 
+/* This thread's of the partial sums [threads, count], all zeros. */
+static float *own_partial(int count, float *partials) {
+    return memset(partials + (size_t)omp_get_thread_num() * count, 0, sizeof(float) * count);
+}
+
 /* total [count] = scale * the threads' partial sums [threads, count], or += where `add`. */
 static void reduce(int threads, int count, const float *partial, float scale, int add,
                    float *total) {
@@ -315,10 +320,7 @@ void semigpt_heads_backward(int B, int T, int H, int D, float epsilon, const ele
     {
 #pragma omp single
         threads = omp_get_num_threads();
-        float *q_partial = q_partials + (size_t)omp_get_thread_num() * D;
-        float *k_partial = k_partials + (size_t)omp_get_thread_num() * D;
-        memset(q_partial, 0, sizeof(float) * D);
-        memset(k_partial, 0, sizeof(float) * D);
+        float *q_partial = own_partial(D, q_partials), *k_partial = own_partial(D, k_partials);
 #pragma omp for schedule(static)
         for (int n = 0; n < B * T; n++) {
             int b = n / T, t = n % T;

@@ -128,28 +128,24 @@ def check_resources(
             smaller = _("--lora {rank}, which needs at least {memory}, {smaller}").format(
                 rank=LORA_RANK, memory=readable_bytes(least(LORA_RANK)), smaller=smaller
             )
-        if shards > 1:
-            raise SettingsError(
-                _(
-                    "this run needs at least {memory} of memory in each of {shards} processes that "
-                    "cut its model among them, and {device} has {free} free; choose {smaller}, or "
-                    "more gradient_accumulation"
-                ).format(memory=needed, shards=shards, device=device, free=has, smaller=smaller)
-            )
-        if sharing > 1:
-            raise SettingsError(
-                _(
-                    "this run needs at least {memory} of memory in each of {sharing} processes and "
-                    "{device} has {free} free; choose fewer --processes, {smaller}, or more "
-                    "gradient_accumulation"
-                ).format(memory=needed, sharing=sharing, device=device, free=has, smaller=smaller)
-            )
-        raise SettingsError(
-            _(
-                "this run needs at least {memory} of memory and {device} has "
-                "{free} free; choose {smaller}, or more gradient_accumulation"
-            ).format(memory=needed, device=device, free=has, smaller=smaller)
+        message = _(
+            "this run needs at least {memory} of memory and {device} has "
+            "{free} free; choose {smaller}, or more gradient_accumulation"
         )
+        if shards > 1:
+            message = _(
+                "this run needs at least {memory} of memory in each of {shards} processes that "
+                "cut its model among them, and {device} has {free} free; choose {smaller}, or more "
+                "gradient_accumulation"
+            )
+        elif sharing > 1:
+            message = _(
+                "this run needs at least {memory} of memory in each of {sharing} processes and "
+                "{device} has {free} free; choose fewer --processes, {smaller}, or more "
+                "gradient_accumulation"
+            )
+        own = {"shards": shards, "sharing": sharing, "smaller": smaller}
+        raise SettingsError(message.format(memory=needed, device=device, free=has, **own))
     trained = parameters if lora is None else adapter_count(model, lora)
     disk = checkpoint_disk(3 * FLOAT_BYTES * trained, parameters, settings.keep)
     disk += FLOAT_BYTES * parameters * (lora is not None)
