@@ -57,6 +57,17 @@ def ways(text: Text, minutes: float, per_work: float, **tables: Any) -> list[aut
     return auto.candidates(text, left, reads(recipe, left, minutes, per_work), may_end_early=True)
 
 
+@pytest.mark.parametrize(("gain", "dropout"), [(0.003, 0.0), (0.1, 0.2)])
+def test_of_ways_alike_the_one_with_the_least_dropout_is_taken(
+    gain: float, dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def expected(text: Text, learner: Learner, tokens: float) -> float:
+        return 1.0 - gain * (learner.dropout == 0.2)
+
+    monkeypatch.setattr(auto, "expected_bits", expected)
+    assert ways(texts()["news-0"], 2.0, MACHINES[1])[0].dropout == dropout
+
+
 def reads(
     recipe: Recipe, left: auto.Open, minutes: float, per_work: float
 ) -> Callable[[auto.Size, int, int], float]:
