@@ -15,14 +15,13 @@ import numpy as np
 
 from semigpt.errors import CorpusError
 from semigpt.language import _
+from semigpt.npy import array_bytes, array_header, map_array
 from semigpt.storage import sha256_file
 
-__all__ = ["TOKENS_PER_SHARD", "ShardWriter", "open_shard", "shard_bytes"]
+__all__ = ["TOKENS_PER_SHARD", "ShardWriter", "open_shard"]
 
 TOKENS_PER_SHARD = 1 << 27
 BUFFERED_TOKENS = 1 << 20  # held in memory before they are written
-# NumPy pads the header of a .npy file of one dimension to this length, whatever the array's.
-HEADER_BYTES = 128
 
 
 class ShardWriter:
@@ -91,7 +90,7 @@ class ShardWriter:
         are shorter than it says.
         """
         for file in state["files"]:
-            length = shard_bytes(file["tokens"], self._dtype)
+            length = array_bytes(file["tokens"], self._dtype)
             if (self._folder / file["name"]).stat().st_size != length:
                 raise ValueError("a shard has another length than its journal says")
         tokens, documents, tokens_in_file = (
@@ -99,7 +98,7 @@ class ShardWriter:
         )
         self._files = list(state["files"])
         if tokens_in_file:
-            path, length = self._path(), shard_bytes(tokens_in_file, self._dtype)
+            path, length = self._path(), array_bytes(tokens_in_file, self._dtype)
             if path.stat().st_size < length:
                 raise ValueError("a shard is shorter than its journal says")
             os.truncate(path, length)
@@ -124,11 +123,7 @@ class ShardWriter:
     def _write_header(self, tokens: int) -> None:
         assert self._file is not None
         self._file.seek(0)
-        descr = np.lib.format.dtype_to_descr(self._dtype)
-        np.lib.format.write_array_header_1_0(
-            self._file, {"descr": descr, "fortran_order": False, "shape": (tokens,)}
-        )
-        assert self._file.tell() == HEADER_BYTES
+        self._file.write(array_header(tokens, self._dtype))
 
     def _open(self) -> None:
         self._file, self._tokens_in_file = self._path().open("wb"), 0
@@ -168,11 +163,6 @@ class ShardWriter:
         self._tokens_in_file = 0
 
 
-def shard_bytes(tokens: int, dtype: np.dtype[Any]) -> int:
-    """The length of the file of so many tokens."""
-    return HEADER_BYTES + tokens * dtype.itemsize
-
-
 def open_shard(
     folder: Path, file: dict[str, Any], dtype: str, *, verified: bool = False
 ) -> np.ndarray[Any, Any]:
@@ -194,28 +184,11 @@ def open_shard(
                 path=path, remedy=remedy
             )
         )
-    if not file["tokens"]:
-        # Nothing to map, and a header that asks for memory is not believed.
-        return np.zeros(0, np.dtype(dtype))
     try:
-        ids: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OverflowError) as error:
+        return map_array(path, file["tokens"], np.dtype(dtype))
+    except ValueError as error:
         raise CorpusError(
             _("the token shard {path} cannot be read: {error}; {remedy}").format(
                 path=path, error=error, remedy=remedy
             )
         ) from None
-    if ids.dtype != np.dtype(dtype) or ids.shape != (file["tokens"],):
-        raise CorpusError(
-            _(
-                "the token shard {path} holds {dtype} {shape}, not {wanted} ({tokens},); {remedy}"
-            ).format(
-                path=path,
-                dtype=ids.dtype,
-                shape=ids.shape,
-                wanted=dtype,
-                tokens=file["tokens"],
-                remedy=remedy,
-            )
-        )
-    return ids

@@ -24,9 +24,10 @@ import numpy as np
 
 from semigpt.corpus.corpus import Corpus, open_corpus
 from semigpt.errors import SemigptError
+from semigpt.npy import array_bytes
 from semigpt.parts import Parts, Task, read_state, share, write_state
 from semigpt.pool import Workers, worker_request
-from semigpt.shards import ShardWriter, shard_bytes
+from semigpt.shards import ShardWriter
 from semigpt.storage import is_held, write_journal
 from semigpt.tokenizers import Tokenizer, load_tokenizer
 from semigpt.tokenizers.base import batches
@@ -152,7 +153,7 @@ class TokenParts:
         (file,) = found["files"]
         with contextlib.suppress(FileNotFoundError):
             (part / file["name"]).replace(target)
-        length = shard_bytes(file["tokens"], self.tokenizer.dtype)
+        length = array_bytes(file["tokens"], self.tokenizer.dtype)
         return target.is_file() and target.stat().st_size == length
 
     def _work(self, task: Task, out: Path) -> None:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from semigpt import html
 from semigpt.errors import CorpusError
 from semigpt.language import N_, _
+from semigpt.npy import map_array
 from semigpt.storage import fsync, is_shortage, sha256_file
 
 __all__ = ["Corpus", "SplitMetadata", "open_corpus", "write_manifest"]
@@ -115,17 +116,16 @@ class Corpus:
         metadata = self._of(split)
         path = self.folder / metadata.ends
         try:
-            ends = np.load(path, mmap_mode="r", allow_pickle=False)
+            ends = map_array(path, metadata.documents, np.dtype(np.uint64))
         except (OSError, ValueError) as error:
             if is_shortage(error):
                 raise CorpusError(
                     _("{path}: it cannot be read: {error}").format(path=path, error=error)
                 ) from None
             raise _damaged(path, _("it cannot be read: {error}").format(error=error)) from None
-        whole = ends.dtype == np.uint64 and ends.shape == (metadata.documents,)
-        if not whole or ends[-1] != metadata.bytes:
+        if not len(ends) or ends[-1] != metadata.bytes:
             raise _damaged(path, _(CHANGED))
-        return cast(npt.NDArray[np.uint64], ends)
+        return ends
 
     def documents(self, split: str, first: int = 0, every: int = 1) -> Iterator[str]:
         """The documents of a split in order, from number `first` on or one of so many, one in
