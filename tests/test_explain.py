@@ -44,6 +44,7 @@ def test_explain_says_what_and_why_and_trains_nothing(
         "size",
         "tokenizer",
         "teacher",
+        "embeddings",
         "dropout",
         "weight decay",
         "candidate",

@@ -23,7 +23,7 @@ from semigpt.settings import (
     nearest,
     to_table,
 )
-from semigpt.start import STARTER, StartSettings, check_lora, with_model_of
+from semigpt.start import STARTER, StartSettings, check_embeddings, check_lora, with_model_of
 from semigpt.tokenizers import Tokenizer
 from semigpt.tokenizers.base import AnyKind
 from semigpt.training.optimizer import OptimizerSettings, learning_rate_scale
@@ -35,7 +35,8 @@ __all__ = ["DataSettings", "Recipe", "SampleSettings", "TokenizerSettings", "sha
 # Settings that an automatic choice of `semigpt.auto` fills in once the text or the length is known.
 AUTOMATIC = (
     *("machine.backend", "machine.compile", "model.dropout", "optimizer.weight_decay"),
-    *("tokenizer.kind", "tokenizer.vocab_size", "training.most_tokens", "training.output_sample"),
+    *("tokenizer.kind", "tokenizer.vocab_size", "training.most_tokens"),
+    *("training.output_sample", "training.embeddings"),
 )
 # The settings that hold the answers of the law of learning.
 LAW_CHOICES: Mapping[auto.Choice, str] = {
@@ -212,6 +213,7 @@ class Recipe:
         )
         recipe.sample.sampling()
         check_lora(recipe.start, kind, recipe.model)
+        check_embeddings(recipe.training, recipe.start, recipe.model)
         return recipe
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +15,14 @@ from semigpt.settings import check_at_most, check_choice, check_positive
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEVICES", "MachineSettings", "pick_device", "pick_precision", "use_threads"]
+__all__ = [
+    "DEVICES",
+    "MachineSettings",
+    "one_thread",
+    "pick_device",
+    "pick_precision",
+    "use_threads",
+]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -102,6 +111,19 @@ def pick_precision(device: torch.device, precision: str) -> torch.dtype:
             return torch.bfloat16 if multiplies and cpu_limit() is None else torch.float32
         case _:
             return torch.float32
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: PyTorch's matrix decompositions round otherwise with more."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def use_threads(settings: MachineSettings) -> None:

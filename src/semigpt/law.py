@@ -70,6 +70,7 @@ class Learner:
     batch_tokens:     read in a step
     taught:           whether the n-gram counts teach it
     sampled:          whether a step computes a sample of the output layer
+    bigrams:          whether its embeddings begin as the text's bigrams
     """
 
     block_parameters: int
@@ -81,6 +82,7 @@ class Learner:
     weight_decay: float
     taught: bool
     sampled: bool = False
+    bigrams: bool = False
 
 
 def tokens_per_character(kind: str, vocab_size: int | None, text: Text) -> float:
@@ -132,6 +134,8 @@ def expected_bits(
     readings = characters / text.characters
     known = math.log2(text.characters)
     fresh = effective_readings(readings, by["repeats"]) * text.characters
+    if learner.bigrams:  # as if some of the text had been read
+        fresh += by["bigrams"] * text.characters
     worth = counted_worth(text, learner, math.log2(fresh), by)
     misled = 0.0
     if learner.taught:

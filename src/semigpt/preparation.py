@@ -20,10 +20,16 @@ from semigpt.config import Recipe, TokenizerSettings
 from semigpt.corpus.corpus import Corpus
 from semigpt.corpus.spec import located, parse_spec
 from semigpt.corpus.staging import StagingProgress, stage
-from semigpt.dataset import Dataset, TokenizingProgress, block_starts, tokenize
+from semigpt.counting import (
+    NOTHING_COUNTED,
+    Counted,
+    first_embeddings,
+    has_teacher,
+    may_begin_as_bigrams,
+)
+from semigpt.dataset import TokenizingProgress, block_starts, tokenize
 from semigpt.device import pick_device, pick_precision
-from semigpt.errors import CorpusError, SettingsError
-from semigpt.evaluation.baselines import COUNTED_TOKENS
+from semigpt.errors import CorpusError
 from semigpt.evaluation.counting import describe
 from semigpt.evaluation.evaluate import check_split
 from semigpt.huggingface.folder import load_model
@@ -36,9 +42,7 @@ from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.models.lora import adapt
 from semigpt.models.memory import MemoryGPT
-from semigpt.native import ngrams as native_ngrams
 from semigpt.native.ahead import compile_ahead
-from semigpt.ngrams.counts import Counts
 from semigpt.output_layer import output_sample, sampler_of
 from semigpt.parallel import ALONE, Group
 from semigpt.run_folder import RunFolder
@@ -48,7 +52,6 @@ from semigpt.started_law import Known
 from semigpt.starter import is_korean, known_of
 from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
-from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import Forecast, forecast_run
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.speed import corrected, measured_speed
@@ -56,9 +59,7 @@ from semigpt.training.step import make_step
 
 __all__ = [
     "Preparing",
-    "counted",
     "fresh_model",
-    "has_teacher",
     "prepare",
     "prepare_tokenizer",
     "rehearse",
@@ -143,6 +144,9 @@ def prepare(
                     split=split, spec=corpus.spec, error=error
                 )
             ) from None
+    if run is None:
+        embeddings = first_embeddings(recipe, len(dataset.stream("train")))
+        recipe = replace(recipe, training=replace(recipe.training, embeddings=embeddings))
     yield Preparing(_("counting n-grams, compiling, timing a few steps"), None)  # what comes next
     return recipe, Text(corpus, tokenizer, dataset)
 
@@ -163,6 +167,7 @@ def ways_to_train(
     slower: how many times as long as by this machine's speed a step takes
     """
     training, left = recipe.training, recipe.open_choices(corpus.characters("train"))
+    left = replace(left, bigrams=may_begin_as_bigrams(recipe))
     minutes = minutes or training.minutes
     text = describe(corpus)  # before the speed, which waits for what is being compiled
     speed = None if minutes is None else measured_speed(recipe.machine)
@@ -298,55 +303,15 @@ def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
     return load_tokenizer(folder)
 
 
-def count_ngrams(recipe: Recipe, dataset: Dataset, device: torch.device) -> Counts | None:
-    """The n-gram counts of the training split, where a teacher or the model wants them."""
-    order, own_order = recipe.training.teacher_order, recipe.model.ngram_order
-    taught = has_teacher(recipe)
-    if own_order is not None:
-        if taught and order not in (None, own_order):
-            raise SettingsError(
-                _(
-                    "teacher_order and memory_order must be the same, not {order} and {own_order}"
-                ).format(order=order, own_order=own_order)
-            )
-        order = own_order
-    elif not taught:
-        return None
-    stream = dataset.stream("train")
-    ids = stream.read(0, min(len(stream), COUNTED_TOKENS))
-    counts = Counts.fit(ids, dataset.vocab_size, order or auto.TEACHER_ORDER)
-    # A model's own lookups are answered faster by C on the CPU (3 ms for 3,072 contexts) than by
-    # PyTorch on a GPU (33).
-    return counts if own_order is not None and native_ngrams.available() else counts.to(device)
-
-
-def has_teacher(recipe: Recipe) -> bool:
-    """Whether the n-gram counts teach the model."""
-    return recipe.training.teacher == "counts"
-
-
-def counted(
-    recipe: Recipe, dataset: Dataset, device: torch.device
-) -> tuple[Counts | None, Teacher | None]:
-    """The n-gram counts of `count_ngrams`, and the teacher that they make where the recipe asks for
-    one.
-    """
-    with timed("counting n-grams"):
-        counts = count_ngrams(recipe, dataset, device)
-        if counts is None or not has_teacher(recipe):
-            return counts, None
-        return counts, Teacher.of(counts, dataset.stream("train"), recipe.model.context_length)
-
-
 def fresh_model(
     recipe: Recipe,
     device: torch.device,
-    counts: Counts | None,
+    counted: Counted = NOTHING_COUNTED,
     *,
     restored: RunFolder | None = None,
     sharded: bool = False,
 ) -> LanguageModel:
-    """The model that the recipe begins with; `counts` are for the rung that holds them.
+    """The model that the recipe begins with.
 
     restored: the run whose checkpoint, where it has one, is going to be loaded into the model
     sharded: it is going to be cut into parts, of which the device holds one
@@ -358,12 +323,15 @@ def fresh_model(
     if restored is None or not restored.has_checkpoints:
         if start.folder is not None:
             begin_from(model, start)
+        elif counted.embeddings is not None:
+            assert isinstance(model, GPT)
+            model.begin_with(counted.embeddings)
     elif start.lora is not None:  # a checkpoint holds what is trained
         model.load_huggingface_state(load_model(restored.base_folder).huggingface_state())
     if start.lora is not None:
         adapt(model, start.lora)
-    if isinstance(model, MemoryGPT) and counts is not None:
-        model.set_counts(counts)
+    if isinstance(model, MemoryGPT) and counted.counts is not None:
+        model.set_counts(counted.counts)
     if isinstance(model, GPT):
         model.compute_dtype = pick_precision(device, recipe.machine.precision)
     return model
@@ -374,8 +342,7 @@ def rehearse(
     recipe: Recipe,
     text: Text,
     device: torch.device,
-    counts: Counts | None,
-    teacher: Teacher | None,
+    counted: Counted,
     group: Group = ALONE,
 ) -> tuple[Recipe, Forecast | None, Measurement | None]:
     """Forecast the run on models that are thrown away, and choose whether to compile. The last is
@@ -388,15 +355,15 @@ def rehearse(
     def rehearsed(tried: Recipe) -> Forecast:
         def evaluate() -> None:
             begun.append(
-                measure(fresh_model(tried, device, counts), text, tried.training, tried.sample)
+                measure(fresh_model(tried, device, counted), text, tried.training, tried.sample)
             )
 
-        model = fresh_model(tried, device, counts)
+        model = fresh_model(tried, device, counted)
         sampler = sampler_of(tried, text.dataset)
-        step = make_step(model, tried.machine, teacher, sampler=sampler)
+        step = make_step(model, tried.machine, counted.teacher, sampler=sampler)
         optimizer = Optimizer(model, tried.optimizer)
         return forecast_run(
-            *(model, step, text.dataset, optimizer, tried.training, evaluate, teacher),
+            *(model, step, text.dataset, optimizer, tried.training, evaluate, counted.teacher),
             group=group.rehearsal(),
         )
 
@@ -479,4 +446,5 @@ def learner_of(recipe: Recipe, text: Text) -> Learner:
         weight_decay=recipe.optimizer.weight_decay or 0.0,
         taught=has_teacher(recipe),
         sampled=recipe.training.output_sample > 0,
+        bigrams=recipe.training.embeddings == "bigrams",
     )

@@ -18,6 +18,7 @@ import torch
 
 from semigpt import auto
 from semigpt.config import DataSettings, Recipe, SampleSettings, TokenizerSettings
+from semigpt.counting import Counted, count
 from semigpt.dataset import Dataset
 from semigpt.device import pick_device, use_threads
 from semigpt.errors import SemigptError, TrainingError
@@ -26,12 +27,10 @@ from semigpt.huggingface.open import open_run
 from semigpt.language import _
 from semigpt.measuring import Text, measure
 from semigpt.models.base import LanguageModel
-from semigpt.ngrams.counts import Counts
 from semigpt.output_layer import sampler_of
 from semigpt.parallel import ALONE, Group, Processes
 from semigpt.preparation import (
     Preparing,
-    counted,
     fresh_model,
     prepare,
     rehearse,
@@ -44,7 +43,6 @@ from semigpt.run_events import BaselinesMeasured, Evaluated, Finished, Prepared,
 from semigpt.run_folder import RunFolder
 from semigpt.stages import mark, stage
 from semigpt.storage import run_to_end
-from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import Forecast, forecast_run, rehearsal_of
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Pace, Progress, StepReport
@@ -155,22 +153,22 @@ def train(
         recipe, text = yield from prepare(recipe, stop, run, group=group)
         recipe, now_cut = fitted(recipe, folder, device, group, new=new)
         use_threads(recipe.machine)
-        counts, teacher = counted(recipe, text.dataset, device)
+        counted = count(recipe, text.dataset, device)
         if run is None:
             with stage("forecast and first evaluation"):
                 if not group.sharded:  # its length decides whether to compile
                     recipe, forecast, first = rehearse(
-                        *(asked, recipe, text, device, counts, teacher), group
+                        *(asked, recipe, text, device, counted), group
                     )
                 run = RunFolder.create(folder, recipe.tables())
                 held.callback(run.unlock)
                 if isinstance(group, Processes) and group.sharded:
-                    ready = recipe, text, device, counts, teacher, run
+                    ready = recipe, text, device, counted, run
                     forecast = with_outlook(
                         asked, recipe, text, rehearse_sharded(ready, group), group
                     )
         gc.collect()  # what was rehearsed is thrown away
-        model, optimizer, step = built(recipe, text.dataset, device, counts, teacher, group, run)
+        model, optimizer, step = built(recipe, text.dataset, device, counted, group, run)
         training = TrainingRun(run, recipe, text, model, optimizer, forecast)
         checkpoint = None if new else training.restore_newest(other_bits=other_bits)
         yield from announced(training, asked, now_cut or cut, new=new, further=more is not None)
@@ -184,7 +182,7 @@ def train(
             for report in training_steps(
                 *(model, text.dataset, optimizer, recipe.training, training.progress),
                 step=step,
-                teacher=teacher,
+                teacher=counted.teacher,
                 leg=recipe.leg,
                 group=group,
             ):
@@ -214,11 +212,9 @@ def follow(group: Processes) -> None:
         folder, stamp, rehearsal = told
         try:
             ready = ready or _ready(Path(folder), stamp)
-            recipe, text, device, counts, teacher, run = ready
+            recipe, text, device, counted, run = ready
             checkpoint, progress = run.newest(), Progress()
-            model, optimizer, step = built(
-                recipe, text.dataset, device, counts, teacher, group, run
-            )
+            model, optimizer, step = built(recipe, text.dataset, device, counted, group, run)
             if checkpoint is not None:
                 progress = progress_of(checkpoint)
                 restore(model, optimizer, checkpoint)
@@ -237,7 +233,7 @@ def follow(group: Processes) -> None:
                 rehearsal_of(recipe.training) if rehearsal else recipe.training,
                 progress,
                 step=step,
-                teacher=teacher,
+                teacher=counted.teacher,
                 leg=recipe.leg,
                 group=group,
             ):
@@ -248,7 +244,7 @@ def follow(group: Processes) -> None:
         gc.collect()
 
 
-_Ready: TypeAlias = tuple[Recipe, Text, torch.device, Counts | None, Teacher | None, RunFolder]
+_Ready: TypeAlias = tuple[Recipe, Text, torch.device, Counted, RunFolder]
 
 
 def _ready(folder: Path, stamp: str) -> _Ready:
@@ -258,7 +254,7 @@ def _ready(folder: Path, stamp: str) -> _Ready:
     device = pick_device(recipe.machine.device)
     use_threads(recipe.machine)
     recipe, text = run_to_end(prepare(recipe, run=run, verified=stamp))
-    return recipe, text, device, *counted(recipe, text.dataset, device), run
+    return recipe, text, device, count(recipe, text.dataset, device), run
 
 
 # Its parts
@@ -282,8 +278,7 @@ def built(
     recipe: Recipe,
     dataset: Dataset,
     device: torch.device,
-    counts: Counts | None,
-    teacher: Teacher | None,
+    counted: Counted,
     group: Group,
     run: RunFolder,
 ) -> tuple[LanguageModel, Optimizer, Step]:
@@ -291,7 +286,7 @@ def built(
 
     One that is going to be sharded is whole, and in the host's memory, until all have joined.
     """
-    model = fresh_model(recipe, device, counts, restored=run, sharded=group.sharded)
+    model = fresh_model(recipe, device, counted, restored=run, sharded=group.sharded)
     optimizer = (
         ShardedOptimizer(recipe.optimizer, group, device)
         if isinstance(group, Processes) and group.sharded
@@ -299,15 +294,15 @@ def built(
         else Optimizer(model, recipe.optimizer, group if device.type == "cpu" else ALONE)
     )
     sampler = sampler_of(recipe, dataset)
-    return model, optimizer, make_step(model, recipe.machine, teacher, sampler=sampler)
+    return model, optimizer, make_step(model, recipe.machine, counted.teacher, sampler=sampler)
 
 
 def rehearse_sharded(ready: _Ready, group: Processes) -> Forecast:
     """Forecast a run of a sharded model by a few steps and an evaluation of all its processes, on a
     model that is thrown away.
     """
-    recipe, text, device, counts, teacher, run = ready
-    model, optimizer, step = built(recipe, text.dataset, device, counts, teacher, group, run)
+    recipe, text, device, counted, run = ready
+    model, optimizer, step = built(recipe, text.dataset, device, counted, group, run)
     group.begin(str(run.path.absolute()), text.dataset.stamp, rehearsal=True)
     group.join(bits_of(model))
     assert isinstance(optimizer, ShardedOptimizer)
@@ -315,7 +310,7 @@ def rehearse_sharded(ready: _Ready, group: Processes) -> Forecast:
         return forecast_run(
             *(model, optimizer.shard(model, step), text.dataset, optimizer, recipe.training),
             lambda: measure(model, text, recipe.training, recipe.sample, group, optimizer),
-            teacher,
+            counted.teacher,
             group=group,
         )
 

@@ -25,9 +25,11 @@ from semigpt.huggingface.open import open_tokenizer
 from semigpt.language import _
 from semigpt.models import LADDER, model_class, model_settings
 from semigpt.models.base import LanguageModel, ModelSettings
+from semigpt.models.gpt import GPTSettings
 from semigpt.run_folder import RunFolder
 from semigpt.settings import check_positive, from_table, to_table
 from semigpt.tokenizers.base import Tokenizer
+from semigpt.training.settings import TrainingSettings
 
 __all__ = [
     "NOTHING",
@@ -35,6 +37,7 @@ __all__ = [
     "STARTER_FOLDER",
     "StartSettings",
     "begin_from",
+    "check_embeddings",
     "check_lora",
     "several_tokens",
     "with_model_of",
@@ -225,6 +228,22 @@ def check_lora(settings: StartSettings, kind: str, model: ModelSettings) -> None
                 smallest=smallest,
                 folder=settings.folder,
                 advised=min(16, smallest),
+            )
+        )
+
+
+def check_embeddings(
+    training: TrainingSettings, start: StartSettings, model: ModelSettings
+) -> None:
+    """Raise SettingsError where a model cannot begin with the embeddings that are asked for."""
+    if training.embeddings == "random":
+        return
+    fresh = start.folder is None
+    if not fresh or not isinstance(model, GPTSettings) or model.tie_embeddings:
+        raise SettingsError(
+            _(
+                "training.embeddings=bigrams is of a fresh gpt or memory whose output layer is its "
+                "own; leave it out"
             )
         )
 

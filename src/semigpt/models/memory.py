@@ -156,7 +156,9 @@ class MemoryGPT(GPT):
         "num_heads": 2,
         "memory_order": 3,
     }
-    auto: ClassVar[frozenset[Choice]] = frozenset({"size", "batch_size", "weight_decay", "start"})
+    auto: ClassVar[frozenset[Choice]] = frozenset(
+        {"size", "batch_size", "weight_decay", "start", "embeddings"}
+    )
     sizes: ClassVar[tuple[Size, ...]] = SIZES
     auxiliary_files: ClassVar[tuple[str, ...]] = (COUNTS_FILE,)
     settings: MemorySettings

@@ -21,6 +21,7 @@ from semigpt import auto, started_law
 from semigpt.auto import Candidate
 from semigpt.config import Recipe
 from semigpt.corpus.corpus import Corpus
+from semigpt.counting import Counted, count, has_teacher
 from semigpt.dataset import Dataset
 from semigpt.device import MachineSettings, pick_device
 from semigpt.errors import SettingsError
@@ -30,18 +31,14 @@ from semigpt.law import law_error
 from semigpt.models.attention import BlocksModel
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
-from semigpt.ngrams.counts import Counts
 from semigpt.output_layer import sampler_of
 from semigpt.preparation import (
-    counted,
     fresh_model,
-    has_teacher,
     prepare,
     ways_to_train,
 )
 from semigpt.storage import run_to_end
 from semigpt.tokenizers.base import Tokenizer
-from semigpt.training.distillation import Teacher
 from semigpt.training.forecast import planned
 from semigpt.training.optimizer import Optimizer
 from semigpt.training.progress import Progress
@@ -70,8 +67,7 @@ def explain(recipe: Recipe) -> Iterator[Choice]:
     asked = recipe
     recipe, (corpus, tokenizer, dataset) = run_to_end(prepare(recipe))
     device = pick_device(recipe.machine.device)
-    counts, teacher = counted(recipe, dataset, device)
-    trial = Trial(recipe, dataset, device, counts, teacher)
+    trial = Trial(recipe, dataset, device, count(recipe, dataset, device))
     here = _("the fastest there is") if recipe.machine.device == "auto" else _("as asked")
     yield Choice(_("device"), device.type, here, "--device cpu|cuda|mps")
     yield from law_choices(asked, recipe, corpus, tokenizer)
@@ -98,12 +94,11 @@ class Trial:
     recipe: Recipe
     dataset: Dataset
     device: torch.device
-    counts: Counts | None
-    teacher: Teacher | None
+    counted: Counted
 
     @cached_property
     def model(self) -> LanguageModel:
-        return fresh_model(self.recipe, self.device, self.counts)
+        return fresh_model(self.recipe, self.device, self.counted)
 
     @cached_property
     def seconds(self) -> float:
@@ -121,14 +116,20 @@ class Trial:
         if machine.threads is not None:
             torch.set_num_threads(machine.threads)
         recipe = replace(self.recipe, machine=machine)
-        model = fresh_model(recipe, self.device, self.counts)
+        model = fresh_model(recipe, self.device, self.counted)
         plan = replace(recipe.training, steps=1000, tokens=None, minutes=None, on_nonfinite="skip")
         optimizer = Optimizer(model, recipe.optimizer)
         sampler = sampler_of(recipe, self.dataset)
-        step = make_step(model, machine, self.teacher, sampler=sampler)
+        step = make_step(model, machine, self.counted.teacher, sampler=sampler)
         times = [time.perf_counter()]
         for report in training_steps(
-            model, self.dataset, optimizer, plan, Progress(), step=step, teacher=self.teacher
+            model,
+            self.dataset,
+            optimizer,
+            plan,
+            Progress(),
+            step=step,
+            teacher=self.counted.teacher,
         ):
             times.append(time.perf_counter())
             if report.step > WARM_UP + 1 and times[-1] - times[WARM_UP] > SECONDS:
@@ -179,6 +180,11 @@ def law_choices(
             _("teacher"),
             _("the n-grams of the training text") if has_teacher(recipe) else _("none"),
             "--set training.teacher=counts|none",
+        ),
+        (
+            _("embeddings"),
+            _("the text's bigrams") if training.embeddings == "bigrams" else _("random"),
+            "--set training.embeddings=bigrams|random",
         ),
         (_("dropout"), f"{getattr(model, 'dropout', 0.0):g}", "--set model.dropout=0.1"),
         (_("weight decay"), f"{decay or 0.0:g}", "--set optimizer.weight_decay=0.1"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 from semigpt.dataset import BlockOrder
 from semigpt.errors import SettingsError
@@ -13,9 +13,10 @@ from semigpt.language import _
 from semigpt.ngrams.counts import LEVELS
 from semigpt.settings import check_at_most, check_choice, check_positive
 
-__all__ = ["LENGTHS", "LegSettings", "More", "TrainingSettings"]
+__all__ = ["LENGTHS", "Embeddings", "LegSettings", "More", "TrainingSettings"]
 
 LENGTHS = ("steps", "tokens", "minutes")
+Embeddings: TypeAlias = Literal["random", "bigrams"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,9 @@ class TrainingSettings:
     teacher_order: int | None = None
     # Rows of a `gpt`'s output layer that a step computes, a sample; 0: all of them.
     output_sample: int = 0
+    # What a fresh model's embeddings and output layer begin with. bigrams: the text's own, as far
+    # as the width reaches; of a `gpt` or a `memory` with an output layer of its own.
+    embeddings: Embeddings = "random"
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.steps, self.tokens, self.minutes)) != 1:
@@ -120,6 +124,7 @@ class TrainingSettings:
                 ).format(save_every=self.save_every)
             )
         check_choice("teacher", self.teacher, ("auto", "counts", "none"))
+        check_choice("embeddings", self.embeddings, get_args(Embeddings))
         if self.teacher_order is not None and not 2 <= self.teacher_order <= LEVELS:
             raise SettingsError(
                 _("teacher_order must be between 2 and {levels}, not {teacher_order}").format(
