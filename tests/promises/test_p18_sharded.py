@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmark_scripts import BENCHMARKS
+from forked import Forked
 from semigpt.cli import main
 from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError
@@ -27,7 +28,7 @@ from semigpt.training.sharding import ShardedOptimizer, check_sharded
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
 
-# In an interpreter of its own: torch must not have computed before the fork.
+# In a process of its own: torch must not have computed before the fork.
 BEGIN = """
 import contextlib, json, sys, time
 from pathlib import Path
@@ -105,12 +106,7 @@ print([end is not None for end in ends], (place / "run.log").read_text().splitli
 
 def run(script: str, place: Path, what: object) -> list[str]:
     """The lines that a script prints which trains in forked processes."""
-    done = subprocess.run(
-        [sys.executable, "-c", BEGIN + script, str(place), json.dumps(what)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = Forked(str(place), json.dumps(what), script=BEGIN + script).ended(300)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
