@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -229,10 +227,8 @@ def test_how_many_processes_hold_a_replica() -> None:
 @pytest.mark.parametrize("shards", [512, 8])
 def test_one_of_512_holds_and_sends_what_the_paper_says(shards: int) -> None:
     """4 P / S bytes; a gather of each block twice, in bfloat16; no more of anything."""
-    command = [sys.executable, str(BENCHMARKS / "shards.py"), "--json", "--vocab", "8192"]
-    done = subprocess.run(
-        [*command, "--shards", str(shards)], capture_output=True, text=True, timeout=120
-    )
+    script = (BENCHMARKS / "shards.py").read_text(encoding="utf-8")
+    done = Forked("--json", "--vocab", "8192", "--shards", str(shards), script=script).ended(120)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["ranks"] == 512
