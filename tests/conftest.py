@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -51,6 +52,15 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if whole and getattr(config.option, "numprocesses", 0) is None:
         config.option.numprocesses = min(2, available_cores())
         config.option.dist = "worksteal"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays: no search for garbage looks at it again, of which there
+    are two in each training.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 import torch
 from rich.progress import Progress
 
+from forked import Forked
 from semigpt.cli import main
 from semigpt.cli.console import error_console
 from semigpt.cli.output import is_live, note, reading
@@ -313,33 +313,19 @@ def test_a_signal_finishes_the_step_saves_and_says_so(
 ) -> None:
     """P5: exit 128 + the signal's number, and the run goes on from there."""
     out = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "semigpt",
-        "train",
-        "--data",
-        str(folder / "글.txt"),
-        "--steps",
-        "100000",
-        "--out",
-        str(out),
-        *FAST,
-    ]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ, text=True
-    )
+    text = ("--data", str(folder / "글.txt"))
+    process = Forked("train", *text, "--steps", "100000", "--out", str(out), *FAST)
     deadline = time.monotonic() + 60
     while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    assert "resume with: semigpt train --resume" in errors
-    assert "Traceback" not in errors
+    done = process.ended(60)
+    assert done.returncode == 128 + number
+    assert "resume with: semigpt train --resume" in done.stderr
+    assert "Traceback" not in done.stderr
     saved = sorted((out / "checkpoints").iterdir())[-1].name
-    assert f"saved at step {int(saved.removeprefix('step-')):,}" in errors
+    assert f"saved at step {int(saved.removeprefix('step-')):,}" in done.stderr
 
 
 class Screen(io.StringIO):

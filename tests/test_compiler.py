@@ -29,16 +29,19 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """That of the other tests: each here has a cache of its own."""
+    shared = os.environ["SEMIGPT_CACHE"]
     monkeypatch.setenv("SEMIGPT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CC", raising=False)
     compiler._warn_of_one_core.cache_clear()
+    return shared
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "answer.c"
-    path.write_text('#include "vectors.h"\nint answer(void) { return ANSWER; }\n')
+    path.write_text("int answer(void) { return ANSWER; }\n")
     return path
 
 
@@ -136,6 +139,7 @@ def test_pytorchs_threads_are_found_in_every_wheel(
 def test_without_openmp_one_line_says_what_it_costs_and_what_to_install(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    source.write_text('#include "vectors.h"\nint answer(void) { return ANSWER; }\n')
     fake = stand_in(tmp_path, refused=("-fopenmp",))
     with caplog.at_level(logging.WARNING):
         compiled(source, "ANSWER=1")
@@ -316,11 +320,12 @@ def test_clangs_loops_run_on_pytorchs_threads_divided_as_gccs(
     assert owners[str(CLANG)][3] == [0, 0, 0, 1, 1, 2, 2]
 
 
-def test_a_machine_can_be_held_to_avx2(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_can_be_held_to_avx2(shared_cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a new process has it: PyTorch's products, the precision, the flags, the vectors."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         pytest.skip("no x86 CPU")
     monkeypatch.setenv("SEMIGPT_CPU", "avx2")
+    monkeypatch.setenv("SEMIGPT_CACHE", shared_cache)
     code = (
         "import ctypes, semigpt, torch\n"
         "from semigpt.device import pick_precision\n"
@@ -401,7 +406,7 @@ def test_no_library_is_loaded_that_another_user_could_have_written(
     native = tmp_path / "cache" / "native"
     native.mkdir(parents=True)
     planted = tmp_path / "planted.c"
-    planted.write_text('#include "vectors.h"\nint answer(void) { return 666; }\n')
+    planted.write_text("int answer(void) { return 666; }\n")
     compiled(planted)
     (theirs,) = native.glob("planted-*.so")
     command = compiler._compiler_command()

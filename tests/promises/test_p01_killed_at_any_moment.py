@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from forked import Forked
 from semigpt.errors import CheckpointError
 from semigpt.recipe import Finished, Recipe, Stepped, train
 from semigpt.run_folder import RunFolder
@@ -27,19 +26,8 @@ def recipe() -> Recipe:
 
 
 def test_killed_runs_end_in_the_same_bits() -> None:
-    """In an interpreter of its own: torch must not have computed before the fork."""
-    command = [
-        sys.executable,
-        "-m",
-        "semigpt",
-        "torture",
-        "--kills",
-        "2",
-        "--model",
-        "gpt",
-        "--json",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    """In a process of its own: torch must not have computed before the fork."""
+    done = Forked("torture", "--kills", "2", "--model", "gpt", "--json").ended(300)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["kills"] == 2

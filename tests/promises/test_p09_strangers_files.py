@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import resource
+import shutil
 import struct
 import sys
 from pathlib import Path
@@ -85,10 +86,41 @@ MALICE = {
 }
 
 
+@pytest.fixture(scope="module")
+def places(
+    specimens: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[tuple[Path, Path]]]:
+    """Each file of each reader, and the folder to read: that of all its files, but for documents
+    and archives, of which each is read alone.
+    """
+    found = {}
+    for reader in READERS:
+        folders = [specimens / reader]
+        if reader in ("read_kinds", "read_inside"):
+            apart = tmp_path_factory.mktemp("apart")
+            shutil.copytree(specimens / reader, apart, dirs_exist_ok=True)
+            folders = []
+            for entry in sorted(apart.iterdir()):
+                folder = Path(f"{entry}-alone")
+                folder.mkdir()
+                entry.rename(folder / entry.name)
+                folders.append(folder)
+        found[reader] = [
+            (path, folder)
+            for folder in folders
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != ".lock"
+        ]
+    return found
+
+
 @pytest.mark.parametrize("reader", [name for name in READERS if not name.startswith("use_")])
 @pytest.mark.parametrize("malice", MALICE)
 def test_a_malicious_file_in_any_place_gets_one_line(
-    specimens: Path, reader: str, malice: str, monkeypatch: pytest.MonkeyPatch
+    places: dict[str, list[tuple[Path, Path]]],
+    reader: str,
+    malice: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def reached(*_: object, **__: object) -> None:
         raise AssertionError("a path to pickle was taken")
@@ -101,10 +133,7 @@ def test_a_malicious_file_in_any_place_gets_one_line(
     for owner, name in ((pickle, "load"), (pickle, "loads"), (torch, "load")):
         monkeypatch.setattr(owner, name, reached)
     monkeypatch.setattr(pickle, "Unpickler", Reached)
-    folder = specimens / reader
-    for file in sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
-    ):
+    for file, folder in places[reader]:
         content = file.read_bytes()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         file.write_bytes(MALICE[malice])

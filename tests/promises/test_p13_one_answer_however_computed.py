@@ -72,20 +72,20 @@ def test_a_text_does_not_depend_on_the_batch_it_is_drawn_in(model: LanguageModel
     "shape", [{}, {"width": 64, "num_heads": 2, "num_kv_heads": 2}], ids=["plain", "native"]
 )
 def test_bfloat16_learns_what_float32_learns(shape: dict[str, int], dataset: Dataset) -> None:
-    """500 steps end within 0.05 nats of each other."""
+    """150 steps end within 0.02 nats of each other; 0.002 and 0.003 were measured."""
     losses = []
     for dtype in (torch.float32, torch.bfloat16):
         model = small_model("gpt", **shape)
         model.compute_dtype = dtype
-        optimizer = Optimizer(model, OptimizerSettings())
-        settings = TrainingSettings(steps=500, batch_size=8)
+        optimizer = Optimizer(model, OptimizerSettings(learning_rate=6e-3))
+        settings = TrainingSettings(steps=150, batch_size=8)
         last = [
             report.loss
             for report in training_steps(model, dataset, optimizer, settings, Progress())
-        ][-100:]
+        ][-30:]
         losses.append(sum(last) / len(last))
-    assert losses[0] < 1.6, "it learnt: the noise alone costs 1.28"
-    assert losses[1] == pytest.approx(losses[0], abs=0.05)
+    assert losses[0] < 1.7, "it learnt: to guess costs 3.91, the noise alone 1.28"
+    assert losses[1] == pytest.approx(losses[0], abs=0.02)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch 2.13's own, while it traces a torch.autograd.Function

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forked import Forked
 from semigpt.cli import main
 from semigpt.errors import SettingsError
 from semigpt.huggingface.folder import save_model
@@ -27,7 +28,7 @@ from semigpt.tokenizers import ByteTokenizer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
 
-# In an interpreter of its own: torch must not have computed before the fork.
+# In a process of its own: torch must not have computed before the fork.
 FOLDERS = """
 import json, sys
 from pathlib import Path
@@ -44,14 +45,13 @@ for name, tables in json.loads(sys.argv[2]).items():
         print(name, n, [file for file in whole | found if whole.get(file) != found.get(file)])
 """
 SHORT = {"steps": 6, "eval_every": 3, "save_every": 3}
-COMMAND = [sys.executable, "-m", "semigpt", "train"]
 FLAGS = [
     *("--data", "news#articles=300,seed=7", "--device", "cpu"),
     *(f"--set={setting}" for setting in (
         "tokenizer.min_count=300", "model.num_layers=2", "model.width=32", "model.num_heads=1",
         "model.num_kv_heads=1", "model.context_length=16", "model.dropout=0.1",
         "training.batch_size=8", "training.eval_blocks=8", "training.eval_every=1000",
-        "training.save_every=20", "sample.max_new_tokens=8",
+        "training.save_every=10", "sample.max_new_tokens=8",
     )),
 ]  # fmt: skip
 
@@ -76,12 +76,7 @@ def test_folders_of_one_two_and_four_processes_are_the_same(tmp_path: Path) -> N
     save_model(tmp_path / "net", net, bytes_alone, "")
     start = {"folder": str(tmp_path / "net"), "lora": 2}
     trained["lora"] = {**tables("gpt"), "tokenizer": {}, "model": {}, "start": start}
-    done = subprocess.run(
-        [sys.executable, "-c", FOLDERS, str(tmp_path), json.dumps(trained)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = Forked(str(tmp_path), json.dumps(trained), script=FOLDERS).ended(300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"{name} {n} []"
@@ -93,11 +88,13 @@ def test_folders_of_one_two_and_four_processes_are_the_same(tmp_path: Path) -> N
 def test_the_command_survives_a_killed_process_and_a_signal(tmp_path: Path) -> None:
     """Started again without anybody's help; stopped by SIGTERM, resumed by one process."""
     folder = tmp_path / "run"
-    command = [*COMMAND, *FLAGS, "--steps", "400", "--processes", "2", "--out", str(folder)]
+    length = ["--steps", "200"]
+    command = [sys.executable, "-m", "semigpt", "train", *FLAGS, *length]
+    command += ["--processes", "2", "--out", str(folder)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         await_checkpoint(folder, 0)
         os.kill(children(running.pid)[-1], signal.SIGKILL)
-        await_checkpoint(folder, 60)
+        await_checkpoint(folder, 30)
         running.terminate()
         log = running.communicate(timeout=300)[1]
     assert running.returncode == 128 + signal.SIGTERM, log
@@ -106,7 +103,7 @@ def test_the_command_survives_a_killed_process_and_a_signal(tmp_path: Path) -> N
     assert main(["train", "--resume", str(folder)]) == 0
     whole = ["--set=training.gradient_accumulation=2", "--set=machine.threads=1"]
     alone = str(tmp_path / "alone")
-    assert main(["train", *FLAGS, *whole, "--steps", "400", "--out", alone]) == 0
+    assert main(["train", *FLAGS, *whole, *length, "--out", alone]) == 0
     assert compared_files(folder) == compared_files(Path(alone))
     assert (folder / "config.toml").read_text() == (Path(alone) / "config.toml").read_text()
 
@@ -139,8 +136,7 @@ def test_bad_input_is_one_line(
     flags: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    command = [*COMMAND, *FLAGS, "--processes", "2", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = Forked("train", *FLAGS, "--processes", "2", *flags).ended(300)
     assert done.returncode == 2, done.stderr
     *_, last = done.stderr.splitlines()
     assert last.startswith(f"semigpt: {line}")
@@ -154,17 +150,14 @@ if os.environ.get("RANK", "") + os.environ.get("TORCHELASTIC_RESTART_COUNT", "")
 """
 
 
-def test_a_run_by_the_clock_ends_though_a_process_dies_after_it(tmp_path: Path) -> None:
+def test_a_run_by_the_clock_ends_though_a_process_dies_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "sitecustomize.py").write_text(DIES_AT_ITS_END)
-    command = [*COMMAND, *FLAGS, "--minutes", "0.02", "--processes", "2", "--json"]
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "run")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    monkeypatch.setenv("PYTHONPATH", path)
+    command = ["train", *FLAGS, "--minutes", "0.02", "--processes", "2", "--json"]
+    done = Forked(*command, "--out", str(tmp_path / "run")).ended(300)
     assert done.returncode == 0, done.stderr
     assert "a process was lost, and all are started again" in done.stderr
     assert json.loads(done.stdout)["complete"]

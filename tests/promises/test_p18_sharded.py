@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmark_scripts import BENCHMARKS
+from forked import Forked
 from semigpt.cli import main
 from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError
@@ -27,7 +26,7 @@ from semigpt.training.sharding import ShardedOptimizer, check_sharded
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
 
-# In an interpreter of its own: torch must not have computed before the fork.
+# In a process of its own: torch must not have computed before the fork.
 BEGIN = """
 import contextlib, json, sys, time
 from pathlib import Path
@@ -105,12 +104,7 @@ print([end is not None for end in ends], (place / "run.log").read_text().splitli
 
 def run(script: str, place: Path, what: object) -> list[str]:
     """The lines that a script prints which trains in forked processes."""
-    done = subprocess.run(
-        [sys.executable, "-c", BEGIN + script, str(place), json.dumps(what)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = Forked(str(place), json.dumps(what), script=BEGIN + script).ended(300)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -233,10 +227,8 @@ def test_how_many_processes_hold_a_replica() -> None:
 @pytest.mark.parametrize("shards", [512, 8])
 def test_one_of_512_holds_and_sends_what_the_paper_says(shards: int) -> None:
     """4 P / S bytes; a gather of each block twice, in bfloat16; no more of anything."""
-    command = [sys.executable, str(BENCHMARKS / "shards.py"), "--json", "--vocab", "8192"]
-    done = subprocess.run(
-        [*command, "--shards", str(shards)], capture_output=True, text=True, timeout=120
-    )
+    script = (BENCHMARKS / "shards.py").read_text(encoding="utf-8")
+    done = Forked("--json", "--vocab", "8192", "--shards", str(shards), script=script).ended(120)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["ranks"] == 512

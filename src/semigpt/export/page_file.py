@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -182,7 +183,7 @@ def served_page(*, asks_key: bool) -> tuple[str, str]:
 
 def _page(
     title: str,
-    scripts: Sequence[str],
+    scripts: tuple[str, ...],
     styles: Sequence[str],
     data: str = "",
     *,
@@ -205,7 +206,8 @@ def _page(
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], skeleton), policy
 
 
-def joined_script(names: Sequence[str]) -> str:
+@cache
+def joined_script(names: tuple[str, ...]) -> str:
     """The scripts as one: without imports, and nothing exported."""
     joined = "\n".join(_source(f"{name}.js") for name in names)
     joined = re.sub(r"^import .*\n", "", joined, flags=re.MULTILINE)

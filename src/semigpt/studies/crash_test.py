@@ -17,6 +17,7 @@ For the same reason nothing here may compute before the fork.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import tempfile
@@ -207,12 +208,15 @@ def begin(
     import torch  # once, here, and inherited by every process
 
     from semigpt.config import Recipe
+    from semigpt.corpus import news
     from semigpt.parallel import ALONE, Processes
     from semigpt.place import Place
     from semigpt.recipe import follow, train
 
     if sharded is not False:  # once too
         import torch.distributed.fsdp
+    news.fingerprint()  # reads the grammar
+    gc.freeze()  # and no process searches for garbage in what it inherits
     port = system.free_port() if processes > 1 else 0
 
     def work(rank: int) -> None:
@@ -283,6 +287,7 @@ def _await_saving(folder: Path, process: int, count: int) -> None:
         seen = seen | set(_partial(folder / "checkpoints"))
         if system.has_ended(process):
             return
+        time.sleep(0.0005)  # a save takes some ten of these; the core is the training's
 
 
 def _partial(checkpoints: Path) -> Iterator[str]:

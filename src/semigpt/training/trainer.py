@@ -184,7 +184,11 @@ def _lanes(
         own, inputs_BT.chunk(len(own)), targets_BT.chunk(len(own)), strict=True
     ):
         drawn = hashlib.sha256(f"{settings.seed} {step} {number}".encode()).digest()
-        torch.manual_seed(int.from_bytes(drawn[:7], "little"))
+        seed = int.from_bytes(drawn[:7], "little")
+        if inputs_BT.is_cpu:  # the same seed; torch.manual_seed formats the stack: 0.2 to 2 ms
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
         yield part[0], part[1], 1 / lanes
 
 
