@@ -57,6 +57,7 @@ DEFAULTS: dict[str, Any] = {
     "teacher": "none",
     "seed": 0,
     "start": "none",  # or starter, which brings its own size and tokenizer
+    "embeddings": "random",  # or bigrams
 }
 Row = dict[str, Any]
 
@@ -100,6 +101,7 @@ def flags(cell: Row) -> list[str]:
     }
     if cell["kind"] in ("gpt", "memory"):
         settings["model.dropout"] = cell["dropout"]
+        settings["training.embeddings"] = cell["embeddings"]
     if cell["batch_size"]:
         settings["training.batch_size"] = cell["batch_size"]
     for name, value in settings.items():

@@ -81,6 +81,8 @@ BEGIN: dict[str, tuple[float, float]] = {
     "heart_dropout": (8.0, 4.0),
     "dropout_cost": (4.0, 2.0),
     "decay_cost": (1.0, 0.5),
+    "bigrams": (0.15, 0.1),
+    "bigrams_growth": (0.5, 0.3),
 }
 POSITIVE = (
     *("repeats", "heart", "heart_power", "taught_sharpness", "heart_dropout"),
@@ -132,12 +134,15 @@ def by_steps(row: dict[str, Any], texts: Mapping[str, Text]) -> Run:
         dropout=row["dropout"],
         weight_decay=row["weight_decay"],
         taught=row["teacher"] == "counts",
+        bigrams=row.get("embeddings") == "bigrams",
     )
     said = f"{name} {row['size']} {row['tokenizer']} {row['vocab_size']} {row['steps']} steps"
     weight = 1.0 if row["tokens"] > 150_000 else 0.25
     return Run(
         *(row["text"], texts[name], learner, row["tokens"], row["bits"], 0.0, weight),
-        *("steps", f"{said} of {batch}, teacher {row['teacher']}, dropout {row['dropout']}"),
+        "steps",
+        f"{said} of {batch}, teacher {row['teacher']}, dropout {row['dropout']}, "
+        f"{row.get('embeddings', 'random')} embeddings",
     )
 
 
@@ -199,6 +204,7 @@ def fitted(runs: list[Run], begin: Mapping[str, float]) -> dict[str, float]:
     weights = np.array([run.weight for run in runs])
     low = np.array([0.05 if name in POSITIVE else -np.inf for name in names])
     low[names.index("heart")] = 1e-4
+    low[names.index("bigrams")] = 1e-3
     values = np.maximum(values, low)
 
     def off(values: Any) -> Any:
@@ -318,7 +324,7 @@ def matrix() -> None:
             for minutes in MINUTES:
                 cpu = {"device": "cpu", "precision": "float32"}
                 recipe = Recipe.from_tables({"training": {"minutes": minutes}, "machine": cpu})
-                left = recipe.open_choices(text.characters)
+                left = replace(recipe.open_choices(text.characters), bigrams=True)
                 speed = Speed(0.0, 1 / (E_GIGAFLOPS * times))
                 models = {size: recipe.of_size(size).model for size in left.shapes}
 

@@ -134,8 +134,8 @@ def expected_bits(
     readings = characters / text.characters
     known = math.log2(text.characters)
     fresh = effective_readings(readings, by["repeats"]) * text.characters
-    if learner.bigrams:  # as if some of the text had been read
-        fresh += by["bigrams"] * text.characters
+    if learner.bigrams:  # as if some of the text had been read, less of a long one
+        fresh += by["bigrams"] * 1e6 * math.pow(text.characters / 1e6, by["bigrams_growth"])
     worth = counted_worth(text, learner, math.log2(fresh), by)
     misled = 0.0
     if learner.taught:

@@ -31,7 +31,7 @@ __all__ = ["BigramEmbeddings"]
 
 # Rows and columns are weighted by this power of their tokens' counts, so that frequent pairs are
 # approximated better. 0.25: 3.757 bits per character, 0.5: 3.761; docs/choices.md#embeddings.
-WEIGHT = 0.5
+WEIGHT = 0.25
 SCALE = 0.35  # root mean square of the input embeddings; 0.1: 3.763 bits, 0.35: 3.757, 1: 3.771
 OVERSAMPLED, ITERATIONS = 10, 2
 # The norm of all input embeddings, beside that which 97 % of them have anyhow; longer ones are cut.
