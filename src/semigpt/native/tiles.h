@@ -45,12 +45,15 @@ ALWAYS_INLINE void some_rows(int rows, int inner, const float *a, int row, int c
     if (rows) tile(2, inner, a, row, column, b, b_row, c, c_row, add);
 }
 
-/* A panel: c [rows, 16] = a b as above, for any even number of rows. */
+/* A panel: c [rows, 16] = a b as above, for any even number of rows. The last 8 are 4 and 4: the
+   sums of 2 alone would wait for each other. */
 ALWAYS_INLINE void panel(int rows, int inner, const float *a, int row, int column, const float *b,
                          int b_row, float *c, int c_row, const int add) {
-    for (int r = 0; r < rows; r += TILE)
-        some_rows(rows - r < TILE ? rows - r : TILE, inner, a + (size_t)r * row, row, column, b,
-                  b_row, c + (size_t)r * c_row, c_row, add);
+    for (int r = 0, some; r < rows; r += some) {
+        some = TILE == 6 && rows - r == 8 ? 4 : rows - r < TILE ? rows - r : TILE;
+        some_rows(some, inner, a + (size_t)r * row, row, column, b, b_row, c + (size_t)r * c_row,
+                  c_row, add);
+    }
 }
 
 /* y [16, 16] = x transposed; rows are `x_row` and `y_row` floats apart. */
