@@ -1,4 +1,4 @@
-/* Attention in float32 as a training step and an evaluation have it: a thread takes a sequence's head
+/* Attention in float32 as a training step and an evaluation have it: a thread takes a head of a sequence
    from the projections to its rows of the output while the scores stay in its caches. Only what a
    query sees is multiplied, half of the products. Include vectors.h, tiles.h and elements.h first.
 

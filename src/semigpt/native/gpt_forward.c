@@ -32,36 +32,31 @@ typedef struct {
 
 enum { CHUNK = 16 * PANEL }; /* logits of a row that are computed before they are priced */
 
-typedef struct { /* of a thread */
-    float *x, *normed, *wide, *hidden, *gate, *up, *heads;
+/* A thread's. `wide` takes the projections, the feed-forward and the logits in turn: beside each other
+   they would not stay in the second cache. */
+typedef struct {
+    float *x, *normed, *wide, *gate, *up, *heads;
 } Buffers;
 
+/* An odd number of rows is computed with one more. */
 static int even(int count) { return count + count % 2; }
 
-static size_t largest_of(size_t a, size_t b) { return a > b ? a : b; }
-
-/* Floats of each of the buffers, in their order. An odd number of rows is computed with one more. */
-static void sizes_of(const Net *net, int T, size_t sizes[7]) {
-    const size_t rows = even(T), A = net->H * net->D;
-    sizes[0] = sizes[1] = rows * net->C;
-    sizes[2] = largest_of(rows * 3 * A, rows * CHUNK), sizes[3] = rows * net->F;
-    sizes[4] = sizes[5] = rows * PANEL, sizes[6] = scratch_floats(T, net->D);
+static size_t widest(const Net *net) {
+    size_t projections = 3 * net->H * net->D, F = net->F, most = projections > F ? projections : F;
+    return most > CHUNK ? most : CHUNK;
 }
 
 /* Floats that each thread needs of `workspace`. */
 int64_t semigpt_forward_workspace(const Net *net, int T) {
-    size_t sizes[7], all = 0;
-    sizes_of(net, T, sizes);
-    for (int i = 0; i < 7; i++) all += sizes[i];
-    return (int64_t)all;
+    return even(T) * (2 * net->C + widest(net) + 2 * PANEL) + scratch_floats(T, net->D);
 }
 
 static Buffers buffers_of(const Net *net, int T, float *p) {
-    float *at[7];
-    size_t sizes[7];
-    sizes_of(net, T, sizes);
-    for (int i = 0; i < 7; p += sizes[i++]) at[i] = p;
-    return (Buffers){at[0], at[1], at[2], at[3], at[4], at[5], at[6]};
+    const size_t rows = even(T);
+    Buffers b = {.x = p, .normed = p + rows * net->C};
+    b.wide = b.normed + rows * net->C, b.gate = b.wide + rows * widest(net);
+    b.up = b.gate + rows * PANEL, b.heads = b.up + rows * PANEL;
+    return b;
 }
 
 /* y [rows, outputs] = x Wᵀ; rows are `x_row` and `y_row` floats apart. */
@@ -115,10 +110,10 @@ static void feed_forward(const Net *net, const Layer *layer, int rows, const Buf
         for (int r = 0; r < rows; r++)
             for (int v = 0; v < PANEL; v += LANES) {
                 vfloat gate = loadf(b->gate + r * PANEL + v), up = loadf(b->up + r * PANEL + v);
-                storef(b->hidden + (size_t)r * F + f + v, gate / (1.0f + vexp(-gate)) * up);
+                storef(b->wide + (size_t)r * F + f + v, gate / (1.0f + vexp(-gate)) * up);
             }
     }
-    product(rows, F, C, b->hidden, F, layer->down, y, C);
+    product(rows, F, C, b->wide, F, layer->down, y, C);
 }
 
 /* The cross-entropy of each target, from `hidden` [rows, C]: logits are priced while they are in the
