@@ -95,7 +95,8 @@ class FusedForward(GPTForward):
     """A thread takes whole windows from the ids to the losses."""
 
     def __init__(self, shape: GPTShape, weights: GPTWeights) -> None:
-        self._c, self._kept = fused_library(), []
+        self._c = fused_library()
+        self._kept: list[Tensor] = []
         half = shape.head_width // 2
         layers = (_Layer * shape.num_layers)(*(self._layer(x, shape) for x in weights.layers))
         self._net = _Net(
@@ -123,7 +124,7 @@ class FusedForward(GPTForward):
     def _address(self, tensor: Tensor) -> int:
         """Of the tensor's numbers one after the other, kept as long as this object."""
         self._kept.append(tensor.detach().contiguous())
-        return self._kept[-1].data_ptr()
+        return int(self._kept[-1].data_ptr())
 
     @torch.no_grad()
     def scored(
