@@ -11,7 +11,7 @@
 enum { TILE = LANES == 16 ? 12 : REGISTERS / PANEL_VECTORS < 8 ? 2 : 6 };
 
 /* GCC reads b anew for each row of 4, which then reach 65 GFLOP/s a core of E and not 100. */
-#if defined(__AVX__) && !defined(__clang__)
+#if LANES == 8 && defined(__AVX__) && !defined(__clang__)
 #define IN_REGISTER(x) ({ vfloat kept = (x); __asm__("" : "+v"(kept)); kept; })
 #else
 #define IN_REGISTER(x) (x)
