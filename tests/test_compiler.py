@@ -7,6 +7,7 @@ import ctypes
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -272,6 +273,13 @@ def test_without_a_compiler_zigs_is_found_in_the_python_environment(
     assert answer(compiled(source, "ANSWER=5")) == 5
     assert os.environ["PATH"] == path
     assert all(call.startswith("cc -std=") for call in calls(zig))
+
+
+def test_loops_are_divided_as_openmp_h_can() -> None:
+    """Any other schedule is a call that Clang's code makes and GNU's runtime has not."""
+    for path in compiler.HEADERS.glob("*.[ch]"):
+        found = set(re.findall(r"#pragma omp .*schedule\(([^)]*)\)", path.read_text("utf-8")))
+        assert found <= {"static"}, path.name
 
 
 CLANG = shutil.which("clang") or shutil.which("clang-14")

@@ -31,6 +31,8 @@ from semigpt.models import build_model
 from semigpt.models.base import LanguageModel
 from semigpt.models.gpt import GPT
 from semigpt.models.gpt_native import native_forward
+from semigpt.models.memory import MemoryGPT
+from semigpt.ngrams.counts import Counts
 from semigpt.tokenizers import CharTokenizer
 
 
@@ -74,18 +76,39 @@ def test_windows_of_a_stretch_are_scored_as_each_by_itself(model: LanguageModel)
 
 
 @pytest.mark.parametrize("kind", ["gpt", "memory"])
-@pytest.mark.parametrize("first", [0, 5, 15])
-def test_c_scores_windows_as_pytorch_does(kind: str, first: int) -> None:
-    """From the first place that is scored on, which the last layer begins at."""
-    model = small_model(kind)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("first", [0, 5, 30])
+def test_c_scores_windows_as_pytorch_does(kind: str, dtype: torch.dtype, first: int) -> None:
+    """Of an odd length, from the first place that is scored on, over more logits than are priced
+    at once, and each window as by itself.
+    """
+    V, T = 300, 31
+    shape = {"context_length": 40, "width": 64, "num_layers": 2, "num_heads": 2}
+    model = build_model(kind, V, {**shape, **({} if kind == "memory" else {"num_kv_heads": 1})})
     assert isinstance(model, GPT)
-    ids = torch.from_numpy(small_stream()[:60].astype(np.int64))
-    starts, scored = torch.tensor([0, 8, 13, 40]), torch.rand(4, 16) < 0.8
-    scored[:, :first], scored[1, first] = False, True
+    model.compute_dtype = dtype
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, V, (120,), generator=generator)
     with torch.no_grad():
-        found = model.window_losses(ids, starts, scored, native_forward(model))
+        for parameter in model.parameters():  # norms of one and small logits would hide mistakes
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    if isinstance(model, MemoryGPT):
+        model.set_counts(Counts.fit(ids.numpy(), V, order=model.settings.memory_order))
+    forward = native_forward(model)
+    if forward is None:
+        pytest.skip("no compiler")
+    starts = torch.tensor([0, 8, 13, 88])
+    scored = torch.rand(4, T, generator=generator) < 0.8
+    scored[:, :first], scored[1, first], scored[2, : T - 1] = False, True, False
+    with torch.no_grad():
+        found = model.window_losses(ids, starts, scored, forward)
         expected = model.window_losses(ids, starts, scored)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        alone = model.window_losses(ids, starts[1:2], scored[1:2], forward)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.1
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    if dtype == torch.float32:
+        second = int(scored[0].sum())
+        assert torch.equal(alone, found[second : second + len(alone)])
 
 
 def test_without_end_marks_the_first_token_is_left_out(model: LanguageModel) -> None:

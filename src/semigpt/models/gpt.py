@@ -393,15 +393,11 @@ class GPT(LanguageModel):
         forward: GPTForward | None,
     ) -> tuple[Tensor, Tensor]:
         """What the output layer reads where it is scored, `[N, C]`, and the net's losses, `[N]`."""
-        targets_N = targets_BT[scored_BT]
-        if forward is None:
-            x_BTC = self.model.embed_tokens(inputs_BT)
-            hidden_NC = self._hidden(x_BTC if added_BTC is None else x_BTC + added_BTC)[scored_BT]
-            return hidden_NC, self._net_losses(hidden_NC, targets_N)
-        first = int(scored_BT.any(dim=0).int().argmax())
-        added_NC = None if added_BTC is None else added_BTC.flatten(0, 1)
-        hidden_NC = forward.hidden(inputs_BT, added_NC, first)[scored_BT[:, first:].flatten()]
-        return hidden_NC, forward.losses(hidden_NC, targets_N)
+        if forward is not None:
+            return forward.scored(inputs_BT, targets_BT, scored_BT, added_BTC)
+        x_BTC = self.model.embed_tokens(inputs_BT)
+        hidden_NC = self._hidden(x_BTC if added_BTC is None else x_BTC + added_BTC)[scored_BT]
+        return hidden_NC, self._net_losses(hidden_NC, targets_BT[scored_BT])
 
     def _net_losses(self, hidden_NC: Tensor, targets_N: Tensor) -> Tensor:
         """The net's cross-entropy of each target, `[N]`, from what its output layer reads."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from semigpt.models.gpt import GPT
 from semigpt.native import gpt_step
-from semigpt.native.gpt_forward import GPTForward
+from semigpt.native.gpt_forward import GPTForward, gpt_forward
 from semigpt.native.gpt_weights import GPTShape, GPTWeights, LayerWeights
 
 __all__ = ["fits", "gpt_shape", "gpt_weights", "native_forward"]
@@ -17,7 +17,7 @@ def native_forward(model: GPT) -> GPTForward | None:
     dtype = model.compute_dtype
     if not fits(model) or gpt_step.library_or_none(dtype) is None:
         return None
-    return GPTForward(gpt_shape(model), gpt_weights(model), dtype)
+    return gpt_forward(gpt_shape(model), gpt_weights(model), dtype)
 
 
 def fits(model: GPT) -> bool:

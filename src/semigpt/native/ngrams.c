@@ -20,30 +20,44 @@ void semigpt_distribution(const Counts *c, int N, int T, const int64_t *ids,
                      weights ? weights + (size_t)n * c->order : NULL, q + (size_t)n * c->vocab);
 }
 
+enum { STRETCH = 8 * LANES }; /* tokens */
+
+/* The largest q of the tokens of stretch i. */
+static float largest_of_stretch(int vocab, int i, const float *q) {
+    const int first = i * STRETCH, end = vocab - first < STRETCH ? vocab : first + STRETCH;
+    vfloat most = splat(-1);
+    int v = first;
+    for (; v + LANES <= end; v += LANES) most = larger(loadf(q + v), most);
+    float top = largest_lane(most);
+    for (; v < end; v++) top = q[v] > top ? q[v] : top;
+    return top;
+}
+
 /* The K likeliest tokens after each position and their p, likeliest first: [N, K] both. */
 int semigpt_top_k(const Counts *c, int N, int T, const int64_t *ids, const int64_t *targets, int K,
                   int64_t *tokens, float *p) {
-    const int vocab = c->vocab, whole = vocab / LANES * LANES;
-    float *workspace = malloc(sizeof(float) * vocab * omp_get_max_threads());
+    const int vocab = c->vocab, stretches = (vocab + STRETCH - 1) / STRETCH;
+    float *workspace = malloc(sizeof(float) * (vocab + stretches) * omp_get_max_threads());
     if (!workspace) return -1;
 #pragma omp parallel
     {
-        float *q = workspace + (size_t)omp_get_thread_num() * vocab;
+        float *q = workspace + (size_t)omp_get_thread_num() * (vocab + stretches);
+        float *tops = q + vocab; /* the largest of each stretch */
 #pragma omp for schedule(static)
         for (int n = 0; n < N; n++) {
             int32_t target = targets ? (int32_t)targets[n] : -1;
             distribution(c, ids + n / T * T, n % T + 1, target, 1.0f, NULL, q);
+            for (int i = 0; i < stretches; i++) tops[i] = largest_of_stretch(vocab, i, q);
             for (int k = 0; k < K; k++) {
-                vfloat most = splat(-1);
-                for (int v = 0; v < whole; v += LANES) most = larger(loadf(q + v), most);
-                float top = largest_lane(most);
-                for (int v = whole; v < vocab; v++) top = q[v] > top ? q[v] : top;
+                int best = 0;
+                for (int i = 1; i < stretches; i++) best = tops[i] > tops[best] ? i : best;
                 /* NaN equals nothing, so the search has a bound. */
-                int v = 0;
-                while (v < vocab - 1 && q[v] != top) v++;
+                int v = best * STRETCH;
+                while (v < vocab - 1 && q[v] != tops[best]) v++;
                 tokens[(size_t)n * K + k] = v;
-                p[(size_t)n * K + k] = top;
+                p[(size_t)n * K + k] = tops[best];
                 q[v] = -1;
+                tops[best] = largest_of_stretch(vocab, best, q);
             }
         }
     }
@@ -200,7 +214,7 @@ int semigpt_sort_ngrams(int64_t n, const int32_t *ids, int bits, int order, pack
     int threads = omp_get_max_threads(), failed = 0;
     int64_t begins[DIGITS + 1] = {0}, *at = calloc((size_t)threads * DIGITS, sizeof *at);
     if (!at) return -1;
-#pragma omp parallel for schedule(static, 1)
+#pragma omp parallel for schedule(static)
     for (int thread = 0; thread < threads; thread++)
         for (int64_t i = n * thread / threads; i < n * (thread + 1) / threads; i++)
             at[thread * DIGITS + (int)(pack(ids + i, order, bits) >> (WORD - DIGIT))]++;
@@ -215,7 +229,7 @@ int semigpt_sort_ngrams(int64_t n, const int32_t *ids, int bits, int order, pack
         begins[digit + 1] = begin;
         largest = begin - begins[digit] > largest ? begin - begins[digit] : largest;
     }
-#pragma omp parallel for schedule(static, 1)
+#pragma omp parallel for schedule(static)
     for (int thread = 0; thread < threads; thread++)
         for (int64_t i = n * thread / threads; i < n * (thread + 1) / threads; i++) {
             packed key = pack(ids + i, order, bits);
@@ -229,8 +243,9 @@ int semigpt_sort_ngrams(int64_t n, const int32_t *ids, int bits, int order, pack
 #pragma omp atomic write
             failed = 1;
         }
-#pragma omp for schedule(dynamic, 1)
-        for (int digit = 0; digit < DIGITS; digit++) {
+#pragma omp for schedule(static)
+        for (int i = 0; i < DIGITS; i++) {
+            const int digit = i * 101 % DIGITS; /* all of them: frequent ones are side by side */
             int64_t count = begins[digit + 1] - begins[digit];
             if (scratch && count > 1) sort_part(keys + begins[digit], scratch, count, order * bits);
         }
@@ -397,7 +412,7 @@ int64_t semigpt_shorter_ngrams(int64_t contexts, int vocab, const int32_t *first
 /* `Counts.totals` of one level: [contexts, 4]. */
 void semigpt_totals(int64_t contexts, const int32_t *first_follower, const int32_t *count,
                     int32_t *totals) {
-#pragma omp parallel for schedule(dynamic, 4096)
+#pragma omp parallel for schedule(static)
     for (int64_t context = 0; context < contexts; context++) {
         int32_t *of = totals + 4 * context;
         of[0] = of[1] = of[2] = of[3] = 0;
