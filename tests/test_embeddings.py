@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semigpt.counting import first_embeddings
+from semigpt.counting import begin_with, first_embeddings
 from semigpt.errors import SettingsError
 from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.ngrams.counts import Counts
@@ -36,7 +36,7 @@ def begun(width: int, text: np.ndarray = TEXT, vocab_size: int = V) -> GPT:
     for block in model.model.layers:
         torch.nn.init.zeros_(block.self_attn.o_proj.weight)
         torch.nn.init.zeros_(block.mlp.down_proj.weight)
-    model.begin_with(BigramEmbeddings.of(text, vocab_size, width))
+    begin_with(model, BigramEmbeddings.of(text, vocab_size, width))
     return model
 
 

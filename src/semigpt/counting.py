@@ -14,7 +14,7 @@ from semigpt.dataset import Dataset
 from semigpt.errors import SettingsError
 from semigpt.evaluation.baselines import COUNTED_TOKENS
 from semigpt.language import _
-from semigpt.models.gpt import GPTSettings
+from semigpt.models.gpt import GPT, GPTSettings
 from semigpt.native import ngrams as native_ngrams
 from semigpt.ngrams.counts import Counts, Ids
 from semigpt.ngrams.embeddings import BigramEmbeddings
@@ -25,6 +25,7 @@ from semigpt.training.settings import Embeddings
 __all__ = [
     "NOTHING_COUNTED",
     "Counted",
+    "begin_with",
     "count",
     "first_embeddings",
     "has_teacher",
@@ -84,6 +85,14 @@ def _ngrams(recipe: Recipe, dataset: Dataset, device: torch.device) -> Counts | 
     # A model's own lookups are answered faster by C on the CPU (3 ms for 3,072 contexts) than by
     # PyTorch on a GPU (33).
     return counts if own_order is not None and native_ngrams.available() else counts.to(device)
+
+
+@torch.no_grad()
+def begin_with(model: GPT, embeddings: BigramEmbeddings) -> None:
+    """Give a model these embeddings and this output layer, which must be two."""
+    rows = slice(model.settings.vocab_size)
+    model.model.embed_tokens.weight[rows] = embeddings.inputs
+    model.lm_head.weight[rows] = embeddings.outputs
 
 
 def may_begin_as_bigrams(recipe: Recipe) -> bool:

@@ -23,6 +23,7 @@ from semigpt.corpus.staging import StagingProgress, stage
 from semigpt.counting import (
     NOTHING_COUNTED,
     Counted,
+    begin_with,
     first_embeddings,
     has_teacher,
     may_begin_as_bigrams,
@@ -325,7 +326,7 @@ def fresh_model(
             begin_from(model, start)
         elif counted.embeddings is not None:
             assert isinstance(model, GPT)
-            model.begin_with(counted.embeddings)
+            begin_with(model, counted.embeddings)
     elif start.lora is not None:  # a checkpoint holds what is trained
         model.load_huggingface_state(load_model(restored.base_folder).huggingface_state())
     if start.lora is not None:

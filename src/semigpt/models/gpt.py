@@ -44,7 +44,6 @@ from semigpt.models.layers import (
 )
 from semigpt.models.loss import chunked_loss, token_loss
 from semigpt.native.gpt_weights import SampledRows
-from semigpt.ngrams.embeddings import BigramEmbeddings
 from semigpt.settings import check_positive
 from semigpt.sizes import size_tables
 
@@ -340,12 +339,6 @@ class GPT(LanguageModel):
         self.register_buffer("inverse_frequencies_P", frequencies_P, persistent=False)
         self.register_buffer("cos_TD", cos_TD, persistent=False)
         self.register_buffer("sin_TD", sin_TD, persistent=False)
-
-    @torch.no_grad()
-    def begin_with(self, embeddings: BigramEmbeddings) -> None:
-        """Begin with these embeddings and this output layer, which the model must not share."""
-        self.model.embed_tokens.weight[: self.settings.vocab_size] = embeddings.inputs
-        self.lm_head.weight[: self.settings.vocab_size] = embeddings.outputs
 
     def forward(
         self,
