@@ -48,8 +48,10 @@ class Counted(NamedTuple):
 NOTHING_COUNTED = Counted()
 
 
-def count(recipe: Recipe, dataset: Dataset, device: torch.device) -> Counted:
+def count(recipe: Recipe, dataset: Dataset, device: torch.device, *, fresh: bool = True) -> Counted:
     """Count the training split, as far as the recipe asks for it.
+
+    fresh: the model is not restored from a checkpoint
 
     Raises SettingsError for orders of n-grams that contradict each other.
     """
@@ -59,7 +61,7 @@ def count(recipe: Recipe, dataset: Dataset, device: torch.device) -> Counted:
         if counts is not None and has_teacher(recipe):
             stream = dataset.stream("train")
             teacher = Teacher.of(counts, stream, recipe.model.context_length)
-        return Counted(counts, teacher, _embeddings(recipe, dataset))
+        return Counted(counts, teacher, _embeddings(recipe, dataset) if fresh else None)
 
 
 def has_teacher(recipe: Recipe) -> bool:

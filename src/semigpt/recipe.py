@@ -153,7 +153,8 @@ def train(
         recipe, text = yield from prepare(recipe, stop, run, group=group)
         recipe, now_cut = fitted(recipe, folder, device, group, new=new)
         use_threads(recipe.machine)
-        counted = count(recipe, text.dataset, device)
+        fresh = run is None or not run.has_checkpoints
+        counted = count(recipe, text.dataset, device, fresh=fresh)
         if run is None:
             with stage("forecast and first evaluation"):
                 if not group.sharded:  # its length decides whether to compile
@@ -254,7 +255,8 @@ def _ready(folder: Path, stamp: str) -> _Ready:
     device = pick_device(recipe.machine.device)
     use_threads(recipe.machine)
     recipe, text = run_to_end(prepare(recipe, run=run, verified=stamp))
-    return recipe, text, device, count(recipe, text.dataset, device), run
+    counted = count(recipe, text.dataset, device, fresh=not run.has_checkpoints)
+    return recipe, text, device, counted, run
 
 
 # Its parts

@@ -17,7 +17,6 @@ V vocabulary, C width, R rank.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy.typing as npt
@@ -82,8 +81,10 @@ def _factors(counts: Counts, width: int, generator: torch.Generator) -> tuple[Te
     row_weight_V = (torch.zeros(V).index_add_(0, read_N, count_N) + 1) ** WEIGHT
     column_weight_V = (torch.zeros(V).index_add_(0, next_N, count_N) + 1) ** WEIGHT
     weighted_N = s_N * row_weight_V[read_N] * column_weight_V[next_N]
-    s_VV = _sparse(read_N, next_N, weighted_N, V)
-    s_transposed_VV = _sparse(next_N, read_N, weighted_N, V)
+    s_VV = torch.sparse_coo_tensor(
+        torch.stack((read_N, next_N)), weighted_N, (V, V), check_invariants=False
+    ).coalesce()
+    s_transposed_VV = s_VV.t().coalesce()
 
     drawn_VR = torch.randn(V, min(rank + OVERSAMPLED, V), generator=generator)
     base_VR = torch.linalg.qr(s_VV @ drawn_VR).Q
@@ -96,18 +97,6 @@ def _factors(counts: Counts, width: int, generator: torch.Generator) -> tuple[Te
     root_R = values_R[:rank].sqrt()
     inputs_VR = (base_VR @ left_RR)[:, :rank] * root_R / row_weight_V[:, None]
     return inputs_VR, right_RV[:rank].T * root_R / column_weight_V[:, None]
-
-
-def _sparse(rows_N: Tensor, columns_N: Tensor, values_N: Tensor, size: int) -> Tensor:
-    """A square matrix in compressed rows."""
-    order = torch.argsort(rows_N, stable=True)
-    begins = torch.zeros(size + 1, dtype=torch.int64)
-    begins[1:] = torch.bincount(rows_N, minlength=size).cumsum(0)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            begins, columns_N[order], values_N[order], (size, size), check_invariants=False
-        )
 
 
 def _rows(
