@@ -217,7 +217,8 @@ def test_a_short_run_is_looked_at_less_often(
     assert [planned(minute, 16, 0.01, seconds)[0] for seconds in (0.3, 1.0)] == [5700, 5700]
     corpus = prepare_corpus(str(text_file))
     measure_baselines(corpus, "validation", counted_on=corpus, xz=False)  # or the clock pays for it
-    asked = recipe(text_file, steps=None, minutes=0.02, save_every=20)
+    # Half of it is longer than a busy machine keeps a process waiting.
+    asked = recipe(text_file, steps=None, minutes=0.08, save_every=20)
     monkeypatch.setattr(auto, "EVALUATION_FRACTION", 1e-9)
     leave_in_the_middle(asked, tmp_path / "run")
     monkeypatch.undo()
