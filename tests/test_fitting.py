@@ -135,7 +135,7 @@ def test_more_gpus_are_named_where_they_would_hold_it(
 
 
 @pytest.mark.parametrize(
-    ("size", "batch_size", "processes", "told"),
+    ("size", "batch_size", "processes", "advised"),
     [
         ("0.6b", 512, 8, True),  # twice its own
         ("0.6b", 512, 1, False),
@@ -144,9 +144,9 @@ def test_more_gpus_are_named_where_they_would_hold_it(
         ("tiny", 96, 8, True),
     ],
 )
-def test_too_many_processes_for_a_step_are_advised_against(
-    size: str, batch_size: int, processes: int, told: bool
+def test_too_many_processes_per_step_are_advised_against(
+    size: str, batch_size: int, processes: int, advised: bool
 ) -> None:
     asked = Recipe.from_tables({"model": {"size": size}, "training": {"batch_size": batch_size}})
     found = Forecast(1, 1.0, 60.0, 0, 0, processes=processes)
-    assert ("fewer GPUs learn more from each token" in advice(asked, asked, found)) == told
+    assert ("fewer GPUs learn more from each token" in advice(asked, asked, found)) == advised

@@ -112,9 +112,8 @@ def may_begin_as_bigrams(recipe: Recipe) -> bool:
 
 def first_embeddings(recipe: Recipe, tokens: int) -> Embeddings:
     """What a fresh model of the recipe begins with, on a training text of so many tokens."""
-    if "training.embeddings" not in recipe.defaulted:
-        return recipe.training.embeddings
-    enough = auto.begins_as_bigrams(tokens, recipe.model.vocab_size)
+    asked = "training.embeddings" not in recipe.defaulted
+    enough = asked or auto.begins_as_bigrams(tokens, recipe.model.vocab_size)
     return "bigrams" if enough and may_begin_as_bigrams(recipe) else "random"
 
 

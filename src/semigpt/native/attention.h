@@ -1,9 +1,10 @@
-/* Attention in float32 as a training step and an evaluation have it: a thread takes a head of a sequence
-   from the projections to its rows of the output while the scores stay in its caches. Only what a
-   query sees is multiplied, half of the products. Include vectors.h, tiles.h and elements.h first.
+/* Attention in float32 as a training step and an evaluation have it: a thread takes a head of a
+   sequence from the projections to its rows of the output while the scores stay in its caches. Only
+   what a query sees is multiplied, half of the products. Include vectors.h, tiles.h and elements.h
+   first.
 
-   Positions are padded to a multiple of 16, S, with rows of zeros. `first` is the first query that is
-   wanted, an even number. */
+   Positions are padded to a multiple of 16, S, with rows of zeros. `first` is the first query
+   that is wanted, an even number. */
 
 /* What a thread works in, in floats from each other. */
 typedef struct {

@@ -1,6 +1,6 @@
-/* Attention of a training step in float32, one pass forward and one backward. Nothing is kept for the
-   backward pass, which computes the attention weights again: writing them down and reading them
-   takes longer. Include attention.h and what gpt_step.c defines of dropout first. */
+/* Attention of a training step in float32, one pass forward and one backward. Nothing is kept
+   for the backward pass, which computes the attention weights again: writing them down and
+   reading them takes longer. Include attention.h and what gpt_step.c defines of dropout first. */
 
 /* Floats that each thread needs of `workspace`. */
 int64_t semigpt_attention_workspace(int T, int D) { return scratch_floats(T, D); }

@@ -1,5 +1,6 @@
-/* The numbers between the products of a GPT, in bfloat16 where BFLOAT16 is defined, else float32, and
-   what a training step and an evaluation do with them alike. Include vectors.h first. */
+/* The numbers between the products of a GPT, in bfloat16 where BFLOAT16 is defined, else
+   float32, and what a training step and an evaluation do with them alike. Include vectors.h
+   first. */
 
 #ifdef BFLOAT16
 typedef uint16_t element;

@@ -1,9 +1,10 @@
-/* A GPT's forward pass in float32 and the losses of targets, for evaluation: a thread takes a window
-   of text from its embeddings to its losses, so what it works on stays in its caches and no thread
-   waits for another. semigpt.models.gpt is the oracle; semigpt.native.gpt_forward calls this.
+/* A GPT's forward pass in float32 and the losses of targets, for evaluation: a thread takes a
+   window of text from its embeddings to its losses, so what it works on stays in its caches and no
+   thread waits for another. semigpt.models.gpt is the oracle; semigpt.native.gpt_forward calls
+   this.
 
-   Matrices are panels of 16 outputs, [outputs / 16, inputs, 16]. Every number of a window depends on
-   that window alone: not on the others of the call, nor on the number of threads.
+   Matrices are panels of 16 outputs, [outputs / 16, inputs, 16]. Every number of a window depends
+   on that window alone: not on the others of the call, nor on the number of threads.
 
    B windows of T positions, C width, H heads, D head width, A = H * D, F feed-forward width, V
    vocabulary. Ids are inside the vocabulary: the caller checks. */
@@ -32,8 +33,8 @@ typedef struct {
 
 enum { CHUNK = 16 * PANEL }; /* logits of a row that are computed before they are priced */
 
-/* A thread's. `wide` takes the projections, the feed-forward and the logits in turn: beside each other
-   they would not stay in the second cache. */
+/* A thread's. `wide` takes the projections, the feed-forward and the logits in turn: beside each
+   other they would not stay in the second cache. */
 typedef struct {
     float *x, *normed, *wide, *gate, *up, *heads;
 } Buffers;
@@ -116,15 +117,16 @@ static void feed_forward(const Net *net, const Layer *layer, int rows, const Buf
     product(rows, F, C, b->wide, F, layer->down, y, C);
 }
 
-/* The cross-entropy of each target, from `hidden` [rows, C]: logits are priced while they are in the
-   cache, and a row's sum is scaled whenever a larger one is found. */
+/* The cross-entropy of each target, from `hidden` [rows, C]: logits are priced while they are in
+   the cache, and a row's sum is scaled whenever a larger one is found. */
 static void price(const Net *net, int rows, const float *hidden, const int64_t *targets,
                   float *logits, float *losses) {
     float top[rows], at_target[rows];
     vfloat sums[rows];
     for (int r = 0; r < rows; r++) top[r] = -FLT_MAX, at_target[r] = 0, sums[r] = splat(0);
     for (int j = 0; j < net->V; j += CHUNK) {
-        const int count = net->V - j < CHUNK ? net->V - j : CHUNK, last = (count - 1) / LANES * LANES;
+        const int count = net->V - j < CHUNK ? net->V - j : CHUNK;
+        const int last = (count - 1) / LANES * LANES;
         product(rows, net->C, count, hidden, net->C, net->head + (size_t)j * net->C, logits, CHUNK);
         for (int r = 0; r < rows; r++) {
             const float *x = logits + (size_t)r * CHUNK;
@@ -146,9 +148,9 @@ static void price(const Net *net, int rows, const float *hidden, const int64_t *
     for (int r = 0; r < rows; r++) losses[r] = top[r] - at_target[r] + logf(sum_lanes(sums[r]));
 }
 
-/* Of each window of ids [B, T] what the output layer reads, hidden [B, T, C], and the loss of each
-   target, [B, T], both from position first[b] on. `added` [B, T, C] is added to the embeddings where
-   it is not NULL. `workspace` is a thread's share times the threads. */
+/* Of each window of ids [B, T] what the output layer reads, hidden [B, T, C], and the loss of
+   each target, [B, T], both from position first[b] on. `added` [B, T, C] is added to the
+   embeddings where it is not NULL. `workspace` is a thread's share times the threads. */
 void semigpt_forward(const Net *net, int B, int T, const int64_t *ids, const int64_t *targets,
                      const int64_t *first, const float *added, float *workspace, float *hidden,
                      float *losses) {

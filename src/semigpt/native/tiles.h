@@ -1,10 +1,10 @@
 /* Products of small float32 matrices, for passes that keep their operands in the caches. Include
    vectors.h first.
 
-   A result is computed 16 columns at a time, a panel, and in a panel some rows at a time, whose sums
-   stay in registers: 6 of 2 vectors with AVX2, which reaches 102 GFLOP/s a core of E where 4 reach
-   66. Every element is summed in the order of `inner`, so its bits depend on its row and column
-   alone. */
+   A result is computed 16 columns at a time, a panel, and in a panel some rows at a time, whose
+   sums stay in registers: 6 of 2 vectors with AVX2, which reaches 102 GFLOP/s a core of E where
+   4 reach 66. Every element is summed in the order of `inner`, so its bits depend on its row and
+   column alone. */
 
 #define PANEL 16
 #define PANEL_VECTORS (PANEL / LANES)
@@ -52,8 +52,8 @@ ALWAYS_INLINE void some_rows(int rows, int inner, const float *a, int row, int c
     if (rows) tile(2, inner, a, row, column, b, b_row, c, c_row, add);
 }
 
-/* How many of so many rows to begin with. The last 8 are 4 and 4: the sums of 2 alone would wait for
-   each other. */
+/* How many of so many rows to begin with. The last 8 are 4 and 4: the sums of 2 alone would wait
+   for each other. */
 ALWAYS_INLINE int rows_at_once(int rows) {
     return TILE == 6 && rows == 8 ? 4 : rows < TILE ? rows : TILE;
 }
