@@ -81,13 +81,20 @@ BEGIN: dict[str, tuple[float, float]] = {
     "heart_dropout": (8.0, 4.0),
     "dropout_cost": (4.0, 2.0),
     "decay_cost": (1.0, 0.5),
+    "memory": (0.0, 0.5),
+    "memory_depth": (0.0, 1.0),
+    "memory_tokens": (0.0, 0.5),
+    "memory_reach": (0.0, 1.0),
+    "memory_net": (0.0, 0.1),
+    "memory_gain": (0.2, 0.05),
     "bigrams": (0.15, 0.1),
     "bigrams_growth": (0.5, 0.3),
 }
 POSITIVE = (
     *("repeats", "heart", "heart_power", "taught_sharpness", "heart_dropout"),
-    *("dropout_cost", "decay_cost"),
+    *("dropout_cost", "decay_cost", "memory_gain"),
 )
+LEAST = {"heart": 1e-4, "bigrams": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -135,14 +142,15 @@ def by_steps(row: dict[str, Any], texts: Mapping[str, Text]) -> Run:
         weight_decay=row["weight_decay"],
         taught=row["teacher"] == "counts",
         bigrams=row.get("embeddings") == "bigrams",
+        memory=row.get("kind") == "memory",
     )
-    said = f"{name} {row['size']} {row['tokenizer']} {row['vocab_size']} {row['steps']} steps"
+    said = f"{name} {row['kind']} {row['size']} {row['tokenizer']} {row['vocab_size']}"
     weight = 1.0 if row["tokens"] > 150_000 else 0.25
     return Run(
         *(row["text"], texts[name], learner, row["tokens"], row["bits"], 0.0, weight),
         "steps",
-        f"{said} of {batch}, teacher {row['teacher']}, dropout {row['dropout']}, "
-        f"{row.get('embeddings', 'random')} embeddings",
+        f"{said} {row['steps']} steps of {batch}, teacher {row['teacher']}, "
+        f"dropout {row['dropout']}, {row.get('embeddings', 'random')} embeddings",
     )
 
 
@@ -160,11 +168,15 @@ def by_minutes(row: dict[str, str], texts: Mapping[str, Text]) -> Run:
         dropout=float(row["dropout"]),
         weight_decay=float(row["weight_decay"]),
         taught=row["teacher"] == "counts",
+        sampled=row["sampled"] == "1",
+        bigrams=row["embeddings"] == "bigrams",
+        memory=row["kind"] == "memory",
     )
     shift = TESTED[row["text"]] if row["split"] == "test" else 0.0
     # Runs beside each other, of the same steps on the same blocks, say more than runs by minutes.
     weight = 3.0 if row["text"] == "reviews" and not shift and vocab_size else 0.7
-    said = f"{name} {row['size']} {kind} {vocab_size} {float(row['tokens']) / 1e6:.2f}M of {batch}"
+    group = f"{row['machine']} {row['minutes']}" + " memory" * learner.memory
+    said = f"{name} {row['kind']} {row['size']} {kind} {vocab_size}"
     return Run(
         *(
             row["text"],
@@ -175,8 +187,9 @@ def by_minutes(row: dict[str, str], texts: Mapping[str, Text]) -> Run:
             shift,
             weight,
         ),
-        f"{row['machine']} {row['minutes']}",
-        f"{said}, teacher {row['teacher']}, dropout {row['dropout']} ({row['machine']})",
+        group,
+        f"{said} {float(row['tokens']) / 1e6:.2f}M of {batch}, teacher {row['teacher']}, "
+        f"dropout {row['dropout']} ({row['machine']})",
     )
 
 
@@ -191,24 +204,28 @@ def errors(runs: list[Run], by: Mapping[str, float]) -> np.ndarray[Any, Any]:
 
 
 def fit(runs: list[Run]) -> dict[str, float]:
-    """The coefficients, from where BEGIN has them."""
-    return fitted(runs, {name: at for name, (at, _) in BEGIN.items()})
+    """The coefficients, from where BEGIN has them: a net's alone first, then a memory's."""
+    by = {name: at for name, (at, _) in BEGIN.items()}
+    for memory in (False, True):
+        names = [name for name in BEGIN if name.startswith("memory") is memory]
+        by |= fitted([run for run in runs if run.learner.memory is memory], by, names)
+    return by
 
 
-def fitted(runs: list[Run], begin: Mapping[str, float]) -> dict[str, float]:
-    """The coefficients that a beginning leads to."""
-    names = list(BEGIN)
+def fitted(runs: list[Run], begin: Mapping[str, float], names: list[str]) -> dict[str, float]:
+    """The named coefficients that a beginning leads to, all others as they are there."""
     prior = np.array([BEGIN[name][0] for name in names])
     scale = np.array([BEGIN[name][1] for name in names])
     values = np.array([begin[name] for name in names])
     weights = np.array([run.weight for run in runs])
     low = np.array([0.05 if name in POSITIVE else -np.inf for name in names])
-    low[names.index("heart")] = 1e-4
-    low[names.index("bigrams")] = 1e-3
+    for name, least in LEAST.items():
+        if name in names:
+            low[names.index(name)] = least
     values = np.maximum(values, low)
 
     def off(values: Any) -> Any:
-        return errors(runs, dict(zip(names, values, strict=True)))
+        return errors(runs, {**begin, **dict(zip(names, values, strict=True))})
 
     def cost(values: Any) -> float:
         scaled = off(values) / HUBER

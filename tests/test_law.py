@@ -25,6 +25,7 @@ from semigpt.law import (
     coefficients,
     expected_bits,
     law_error,
+    mixture_bits,
     tokens_per_character,
 )
 from semigpt.recipe import Finished, Forecasted, train
@@ -133,18 +134,27 @@ def test_what_is_learnt_of_characters_does_not_depend_on_how_many_there_are() ->
     assert counted == expected_bits(text, learner(), often)
 
 
-@pytest.mark.parametrize("name", ["news-0", "pydoc-0", "sentences-0", "reviews-1", "reviews-22"])
-def test_more_minutes_and_a_faster_machine_are_never_expected_to_end_worse(name: str) -> None:
-    text = texts()[name]
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, "gpt") for name in ("news-0", "pydoc-0", "sentences-0", "reviews-1")),
+        *((name, "memory") for name in ("news-0", "pydoc-0")),
+        *(("reviews-22", kind) for kind in ("gpt", "memory")),
+    ],
+)
+def test_more_minutes_and_a_faster_machine_are_never_expected_to_end_worse(
+    name: str, kind: str
+) -> None:
+    text, asked = texts()[name], {"model": {"kind": kind}}
     expected = np.array(
         [
-            [ways(text, minutes, per_work)[0].expected for minutes in MINUTES]
+            [ways(text, minutes, per_work, **asked)[0].expected for minutes in MINUTES]
             for per_work in MACHINES
         ]
     )
     assert np.diff(expected, axis=0).max() < 0.02
     assert np.diff(expected, axis=1).max() < 0.02
-    assert expected[0, 0] > expected[-1, -1] + 0.1
+    assert expected[0, 0] > expected[-1, -1] + 0.05
 
 
 def test_fresh_text_is_worth_more_than_the_same_text_again() -> None:
@@ -194,8 +204,37 @@ def test_what_is_asked_for_is_not_chosen() -> None:
     shaped = ways(text, 20.0, MACHINES[4], model={"width": 64})
     assert {way.size for way in shaped} == {"tiny"}
     memory = ways(text, 5.0, MACHINES[1], model={"kind": "memory"})
-    assert {(way.tokenizer, way.taught) for way in memory} == {("char", False)}
+    assert {(way.tokenizer, way.taught) for way in memory} == {("char", False), ("unigram", False)}
     assert not Recipe.from_tables({"model": {"kind": "bigram"}}).left_open
+
+
+def test_a_memory_gains_most_where_its_net_and_its_counts_are_as_good() -> None:
+    by = coefficients()
+    assert mixture_bits(3.0, 3.0, by) == pytest.approx(3.0 - by["memory_gain"])
+    assert mixture_bits(3.0, 9.0, by) == pytest.approx(3.0, abs=1e-3)
+    assert mixture_bits(2.9, 3.0, by) < mixture_bits(3.0, 3.0, by) < mixture_bits(3.0, 3.1, by)
+    reviews = texts()["reviews-22"]
+    with_counts, without = (
+        [expected_bits(reviews, learner(memory=memory), tokens) for tokens in (1e5, 4e6, 5e7)]
+        for memory in (True, False)
+    )
+    assert with_counts == sorted(with_counts, reverse=True)
+    gains = [alone - bits for alone, bits in zip(without, with_counts, strict=True)]
+    assert gains == sorted(gains, reverse=True), "less the better the net is"
+    assert gains[-1] > 0
+
+
+def test_a_memory_reads_tokens_where_they_were_better() -> None:
+    """As a short text of sentences is, and a long or deep one is not."""
+    memory = {"model": {"kind": "memory"}}
+    for name, minutes, kind in (
+        ("sentences-0", 1.0, "char"),
+        ("news-0", 2.0, "unigram"),
+        ("handbook-0", 2.0, "unigram"),
+        ("stdlib-1", 2.0, "unigram"),
+        ("reviews-22", 5.0, "unigram"),
+    ):
+        assert ways(texts()[name], minutes, MACHINES[1], **memory)[0].tokenizer == kind, name
 
 
 def test_a_short_text_has_no_large_vocabulary() -> None:

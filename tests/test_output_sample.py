@@ -15,6 +15,7 @@ from semigpt import auto
 from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError
 from semigpt.models.gpt import GPT, GPTSettings
+from semigpt.models.memory import MemoryGPT, MemorySettings
 from semigpt.native.compiler import NativeUnavailableError
 from semigpt.native.gpt_step import library
 from semigpt.native.gpt_weights import SampledRows
@@ -38,9 +39,15 @@ def counts() -> Counts:
     return Counts.fit(TEXT, V, order=4)
 
 
-def model() -> GPT:
+def model(memory: Counts | None = None) -> GPT:
+    """A `gpt`, or a memory that holds these counts."""
     torch.manual_seed(0)
-    made = GPT(GPTSettings(vocab_size=V, context_length=16, width=64, num_layers=1, num_heads=2))
+    shape: dict[str, int] = {"context_length": 16, "width": 64, "num_layers": 1, "num_heads": 2}
+    if memory is None:
+        made = GPT(GPTSettings(vocab_size=V, **shape))
+    else:
+        made = MemoryGPT(MemorySettings(vocab_size=V, memory_order=memory.order, **shape))
+        made.set_counts(memory)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -81,9 +88,17 @@ def test_every_token_is_drawn_as_often_as_its_weight_says(
     torch.testing.assert_close(stands_for_V, torch.ones_like(stands_for_V), rtol=0, atol=0.05)
 
 
-@pytest.mark.parametrize("taught", [False, True])
-def test_the_mean_gradient_is_near_that_of_the_whole_layer(taught: bool, counts: Counts) -> None:
-    made, teacher = model(), counts if taught else None
+@pytest.fixture(params=["plain", "taught", "memory"])
+def made_and_teacher(request: pytest.FixtureRequest, counts: Counts) -> tuple[GPT, Counts | None]:
+    """A net, and the counts that teach it where they do."""
+    memory = counts if request.param == "memory" else None
+    return model(memory), counts if request.param == "taught" else None
+
+
+def test_the_mean_gradient_is_near_that_of_the_whole_layer(
+    made_and_teacher: tuple[GPT, Counts | None],
+) -> None:
+    made, teacher = made_and_teacher
     loss, whole = learn(made, "auto", 0, V, teacher)
     found = [learn(made, "auto", seed, ROWS, teacher) for seed in range(100)]
     assert abs(torch.stack([sampled for sampled, _ in found]).mean() - loss) < 0.02
@@ -92,13 +107,12 @@ def test_the_mean_gradient_is_near_that_of_the_whole_layer(taught: bool, counts:
         assert (mean - gradient).norm() < 0.15 * gradient.norm(), name
 
 
-@pytest.mark.parametrize("taught", [False, True])
-def test_c_and_autograd_agree(taught: bool, counts: Counts) -> None:
+def test_c_and_autograd_agree(made_and_teacher: tuple[GPT, Counts | None]) -> None:
     try:
         library(torch.float32)
     except NativeUnavailableError as error:
         pytest.skip(str(error))
-    made, teacher = model(), counts if taught else None
+    made, teacher = made_and_teacher
     ours, autograds = (learn(made, backend, 5, ROWS, teacher) for backend in ("native", "plain"))
     torch.testing.assert_close(ours, autograds, rtol=1e-4, atol=1e-6)
     again, other = (learn(made, "native", seed, ROWS, teacher) for seed in (5, 6))
@@ -113,9 +127,9 @@ def test_outside_training_the_whole_layer_is_computed() -> None:
     assert learn(made, "auto", 0)[0] == plain
 
 
-@pytest.mark.parametrize("rung", ["bigram", "memory"])
+@pytest.mark.parametrize("rung", ["bigram", "blocks"])
 def test_other_rungs_are_refused(rung: str) -> None:
-    with pytest.raises(SettingsError, match=r"output_sample is of a gpt on a CPU"):
+    with pytest.raises(SettingsError, match=r"output_sample is of a gpt or a memory on a CPU"):
         make_step(small_model(rung), machine(), sampler=OutputSampler(64, FREQUENCY_V))
 
 
@@ -166,7 +180,7 @@ def test_a_run_from_before_there_was_a_choice_keeps_the_whole_layer(tmp_path: Pa
         ({"machine": {"backend": "plain"}}, 0),
         ({"machine": {"precision": "bfloat16"}}, 0),
         ({"model": {"size": "small"}}, 0),
-        ({"model": {"kind": "memory"}}, 0),
+        ({"model": {"kind": "memory"}}, 2585),
     ],
 )
 def test_it_is_chosen_where_it_was_measured(

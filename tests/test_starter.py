@@ -66,7 +66,7 @@ def sentences() -> Text:
 
 def test_the_law_of_started_runs_says_what_they_gave() -> None:
     off = fit().errors(fit().load(), coefficients())
-    assert len(off) == 8
+    assert len(off) == 13
     assert np.sqrt(np.mean(off**2)) == pytest.approx(coefficients()["error"], abs=5e-4)
     assert abs(off).max() < 0.3
 
@@ -100,7 +100,7 @@ def news(korean: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
 def test_short_korean_text_begins_from_the_starter(news: Corpus) -> None:
     best, *others = ways_to_train(Recipe.from_tables(MINUTE), news)
     assert best.start == "starter"
-    assert best.expected < min(way.expected for way in others) - auto.STARTED_GAIN
+    assert best.expected < min(way.expected for way in others) - auto.STARTED_GAIN[0]
     assert best.early
     readings = best.tokens / SENTENCES.per_character / sentences().characters
     assert readings == pytest.approx(auto.STARTED_READINGS[0], rel=1e-3)
@@ -156,13 +156,14 @@ def test_the_bundled_news_never_begin_from_it(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_it_is_not_taken_for_a_gain_within_the_error() -> None:
-    text = sentences()
     nothing = auto.Candidate("tiny", "char", None, 12, 0.2, 0.0, True, 10**6, False, 4.0)
-    for gain, taken in ((0.5, True), (auto.STARTED_GAIN - 0.01, False), (-0.5, False)):
+    for gain, taken in ((0.5, True), (auto.STARTED_GAIN[0] - 0.01, False), (-0.5, False)):
         begun = replace(nothing, expected=4.0 - gain, start="starter")
-        ways = auto.with_started([nothing, replace(nothing, expected=4.2)], begun, text)
+        ways = auto.with_started([nothing, replace(nothing, expected=4.2)], begun, has_counts=False)
         assert (ways[0].start == "starter") is taken
         assert [way.expected for way in ways[1:]] == sorted(way.expected for way in ways[1:])
+    begun = replace(nothing, expected=4.0 - auto.STARTED_GAIN[1] - 0.01, start="starter")
+    assert auto.with_started([nothing], begun, has_counts=True)[0] is begun
 
 
 def test_what_it_knows_is_measured_once(korean: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +189,7 @@ def test_a_run_says_why_and_keeps_it(news: Corpus, tmp_path: Path) -> None:
     del events  # nothing is trained
     assert forecast.expected is not None
     assert forecast.from_nothing is not None
-    assert forecast.from_nothing > forecast.expected + auto.STARTED_GAIN
+    assert forecast.from_nothing > forecast.expected + auto.STARTED_GAIN[0]
     kept = RunFolder.open(run).config()
     assert kept["start"]["folder"] == "starter"
     saved = Recipe.from_tables(kept)

@@ -82,7 +82,7 @@ COMPILE_SECONDS = 60
 HEADROOM = 1.1  # what a process needs is reckoned: within a fifth of what it takes
 # Readings of a text by a run that begins from the starter: without counts of it, and with.
 STARTED_READINGS = (3.0, 2.0)
-STARTED_GAIN = 0.12  # bits, from which the starter is taken
+STARTED_GAIN = (0.12, 0.06)  # bits, from which the starter is taken: without counts, and with
 LEARNT_WELL = 2.5  # bits per character
 STARTED_RATE = 0.3  # of the usual rates, for a run that begins from a trained model
 SAMPLED_VOCABULARY = 6000  # tokens: the output layer of fewer is always whole
@@ -114,7 +114,7 @@ class Open:
     dropouts: tuple[float, ...]
     weight_decays: tuple[float, ...]
     teachers: tuple[bool, ...]
-    has_counts: bool = False  # a model that holds the counts knows what they teach
+    has_counts: bool = False  # the model holds the n-gram counts of the text
     bigrams: bool = False  # its embeddings may begin as the text's bigrams
 
 
@@ -169,10 +169,11 @@ def candidates(
                     batch_tokens=batch_size * shape.context_length,
                     dropout=dropout,
                     weight_decay=decay,
-                    taught=taught or left.has_counts,
+                    taught=taught,
                     sampled=sampled(size, rows, batch_size),
                     bigrams=left.bigrams
                     and begins_as_bigrams(per_character * text.characters, rows),
+                    memory=left.has_counts,
                 )
                 expected, tokens = expected_bits(text, learner, most), most
                 if may_end_early:
@@ -240,16 +241,11 @@ def starter_may_help(way: Candidate) -> bool:
     return way.expected > LEARNT_WELL
 
 
-def with_started(
-    ways: list[Candidate], begun: Candidate, text: Text, *, has_counts: bool = False
-) -> list[Candidate]:
+def with_started(ways: list[Candidate], begun: Candidate, *, has_counts: bool) -> list[Candidate]:
     """The ways from random weights and the one from the starter, which comes first where it is
-    expected to end lower by more than both laws may be off.
+    expected to end lower by more than both laws may be off: less with counts, which both have.
     """
-    nothing = ways[0].expected
-    if has_counts:  # what counting knows, such a model knows from its first step on
-        nothing = min(nothing, text.curve[-1][1])
-    if begun.expected < nothing - STARTED_GAIN:
+    if begun.expected < ways[0].expected - STARTED_GAIN[has_counts]:
         return [begun, *ways]
     best, *others = ways
     return [best, *sorted([*others, begun], key=lambda way: way.expected)]

@@ -19,7 +19,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Learner", "Text", "coefficients", "expected_bits", "law_error", "tokens_per_character"]
+__all__ = [
+    "Learner",
+    "Text",
+    "coefficients",
+    "expected_bits",
+    "law_error",
+    "mixture_bits",
+    "tokens_per_character",
+    "with_memory",
+]
 
 BLOCK_PARAMETERS = 852_000  # of `tiny`, embeddings and output layer left out
 CHARACTER_ENTROPY = 7.1  # bits, of Korean
@@ -71,6 +80,7 @@ class Learner:
     taught:           whether the n-gram counts teach it
     sampled:          whether a step computes a sample of the output layer
     bigrams:          whether its embeddings begin as the text's bigrams
+    memory:           whether it holds the text's n-gram counts beside the net
     """
 
     block_parameters: int
@@ -83,6 +93,7 @@ class Learner:
     taught: bool
     sampled: bool = False
     bigrams: bool = False
+    memory: bool = False
 
 
 def tokens_per_character(kind: str, vocab_size: int | None, text: Text) -> float:
@@ -130,6 +141,14 @@ def expected_bits(
     by: other coefficients than law.toml's, while they are fitted
     """
     by = coefficients() if by is None else by
+    bits = net_bits(text, learner, tokens, by)
+    if learner.memory:
+        bits = with_memory(bits, text, learner.kind, learner.per_character, by)
+    return bits + SAMPLED_COST * learner.sampled
+
+
+def net_bits(text: Text, learner: Learner, tokens: float, by: Mapping[str, float]) -> float:
+    """Bits per character of the net alone, each step with all of its output layer."""
     characters = max(tokens, 1.0) / learner.per_character
     readings = characters / text.characters
     known = math.log2(text.characters)
@@ -147,7 +166,24 @@ def expected_bits(
         misled = by["taught_cost"] * min(readings, 3.0)
     bits = counted_bits(text, worth, by)
     learnt_by_heart = overfitting(text, learner, readings, by) * counted_bits(text, known, by)
-    return bits + learnt_by_heart + misled + SAMPLED_COST * learner.sampled
+    return bits + learnt_by_heart + misled
+
+
+def with_memory(
+    bits: float, text: Text, kind: str, per_character: float, by: Mapping[str, float]
+) -> float:
+    """Bits per character of a memory whose net alone has so many, of tokens of this kind."""
+    doublings = math.log2(text.characters) + by["memory"] + by["memory_depth"] * text.depth
+    if kind != "char":  # as many tokens reach further, and fewer are seen again
+        doublings += by["memory_tokens"] - by["memory_reach"] * math.log2(per_character)
+    return mixture_bits(bits + by["memory_net"], counted_bits(text, doublings, by), by)
+
+
+def mixture_bits(net: float, counts: float, by: Mapping[str, float]) -> float:
+    """Bits per character of net and counts with a gate between them: they err in different places,
+    so the mixture gains most where both are as good, and near nothing where one is far better.
+    """
+    return -soft_maximum(-net, -counts, 1 / by["memory_gain"])
 
 
 def effective_readings(readings: float, repeats: float) -> float:

@@ -210,7 +210,7 @@ def ways_to_train(
             recipe.from_starter(), corpus, minutes, group=group, slower=slower
         )
         if begun.start is not None:
-            return auto.with_started(ways, begun, text, has_counts=left.has_counts)
+            return auto.with_started(ways, begun, has_counts=left.has_counts)
     return ways
 
 
@@ -448,4 +448,5 @@ def learner_of(recipe: Recipe, text: Text) -> Learner:
         taught=has_teacher(recipe),
         sampled=recipe.training.output_sample > 0,
         bigrams=recipe.training.embeddings == "bigrams",
+        memory=model.ngram_order is not None,
     )

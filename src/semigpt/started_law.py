@@ -3,8 +3,9 @@ the text and what it reads of it.
 
 As in `semigpt.law` a net knows about as much as counting does after a number of characters. Before
 it reads any of a text, that number is measured: where counting reaches the starter's own bits. Each
-character that it reads then adds a fraction of one, a larger fraction of a text that it knew. The
-coefficients, in started_law.toml, are fitted by benchmarks/started_fit.py.
+character that it reads then adds a fraction of one, a larger fraction of a text that it knew. What
+the counts of a memory add, `semigpt.law` says. The coefficients, in started_law.toml, are fitted by
+benchmarks/started_fit.py.
 """
 
 from __future__ import annotations
@@ -67,9 +68,10 @@ def expected_bits(
     # A character that is read is worth one that is counted at most.
     learning = min(by["learning"] + by["related"] * max(before - STRANGE, 0.0), 0.0)
     counted = math.pow(2, before) + readings * text.characters * math.pow(2, learning)
-    if has_counts:
-        counted += by["counts"] * text.characters
-    return law.counted_bits(text, math.log2(counted), law.coefficients())
+    bits = law.counted_bits(text, math.log2(counted), law.coefficients())
+    if not has_counts:
+        return bits
+    return law.with_memory(bits, text, "unigram", known.per_character, law.coefficients())
 
 
 def counted_worth(text: Text, bits: float) -> float:

@@ -39,6 +39,7 @@ from semigpt.language import N_, _
 from semigpt.models.base import ModelSettings, own_settings, windows_of
 from semigpt.models.cache import KeyValueCache
 from semigpt.models.gpt import GPT, GPTSettings, RunBlock, run_plainly
+from semigpt.native.gpt_weights import SampledRows
 from semigpt.ngrams.counts import LEVELS, Counts
 from semigpt.ngrams.longest_match import LONGEST_MATCH, longest_match
 from semigpt.settings import check_positive, to_table
@@ -157,7 +158,10 @@ class MemoryGPT(GPT):
         "memory_order": 3,
     }
     auto: ClassVar[frozenset[Choice]] = frozenset(
-        {"size", "batch_size", "weight_decay", "start", "embeddings"}
+        {
+            *("size", "tokenizer", "batch_size", "weight_decay", "output_sample", "start"),
+            "embeddings",
+        }
     )
     sizes: ClassVar[tuple[Size, ...]] = SIZES
     auxiliary_files: ClassVar[tuple[str, ...]] = (COUNTS_FILE,)
@@ -261,16 +265,21 @@ class MemoryGPT(GPT):
         lookup: Lookup,
         *,
         run_block: RunBlock = run_plainly,
+        rows: SampledRows | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The mixture's loss of each target, from the probabilities of the targets alone.
 
         Returns the net's own loss `[B, T]`, the net's logits `[B, T, V]` and the mixture's loss
-        `[B, T]`.
+        `[B, T]`. With `rows` the net's are those of the sample.
         """
         self.check_context(inputs_BT)
         embedded_BTC = super()._embedded(inputs_BT, None) + self.embed_features(lookup.features)
         hidden_BTC = self._hidden(embedded_BTC, run_block)
-        logits_BTV = super()._output(hidden_BTC, inputs_BT)
+        if rows is None:
+            logits_BTV = super()._output(hidden_BTC, inputs_BT)
+        else:
+            logits_BTV = rows.logits(hidden_BTC, self.lm_head.weight)
+            targets_BT = rows.places(targets_BT)
         net_loss_BT = F.cross_entropy(
             logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none"
         ).view_as(targets_BT)

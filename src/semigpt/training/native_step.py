@@ -14,7 +14,7 @@ from semigpt.models.gpt_native import fits, gpt_shape, gpt_weights
 from semigpt.models.memory import MemoryGPT
 from semigpt.native import blocks_step, gpt_step
 from semigpt.native.compiler import NativeUnavailableError
-from semigpt.native.gpt_weights import Mixture
+from semigpt.native.gpt_weights import Mixture, SampledRows
 from semigpt.ngrams.counts import Counts
 from semigpt.training.output_sample import OutputSampler
 
@@ -109,14 +109,18 @@ class NativeGPTStep:
         distillation_weight: float = 0.0,
         /,
     ) -> Tensor:
-        training, sampler = self._model.training, self._sampler
         return self._run(
             *(inputs_BT, targets_BT, weight),
-            training=training,
+            training=self._model.training,
             teacher=self._teacher(distillation_weight),
             distillation_weight=distillation_weight,
-            rows=sampler.draw(targets_BT) if sampler is not None and training else None,
+            rows=self._rows(targets_BT),
         )
+
+    def _rows(self, targets_BT: Tensor) -> SampledRows | None:
+        if self._sampler is None or not self._model.training:
+            return None
+        return self._sampler.draw(targets_BT)
 
     def _teacher(self, distillation_weight: float) -> Any:
         if self._counts is None or not distillation_weight:
@@ -151,6 +155,7 @@ class NativeMemoryStep(NativeGPTStep):
             teacher=self._teacher(distillation_weight),
             distillation_weight=distillation_weight,
             mixture=mixture,
+            rows=self._rows(targets_BT),
         )
         grad_BTC = self._run.grad_x.view_as(features_BTC) * weight
         features_BTC.backward(grad_BTC)  # type: ignore[no-untyped-call]

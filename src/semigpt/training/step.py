@@ -78,13 +78,16 @@ def make_step(
     """The fastest step there is for a model, on the device and in the dtype that it has now.
 
     `machine` may force or forbid backends; `compiler` is torch.compile's. With a `sampler` the step
-    of a `gpt` on a CPU multiplies the rows of the output layer that it draws. Raises SettingsError
+    of a net on a CPU multiplies the rows of the output layer that it draws. Raises SettingsError
     where `machine` demands the step in C and there is none for this model, and for a sampler where
     there is no such step.
     """
     if sampler is not None and not samples(model):
         raise SettingsError(
-            _("training.output_sample is of a gpt on a CPU; leave it out, or set it to 0")
+            _(
+                "training.output_sample is of a gpt or a memory on a CPU; leave it out, or set it "
+                "to 0"
+            )
         )
     counts = None if teacher is None else teacher.counts
     backend = backend_of(model, machine)
@@ -97,7 +100,7 @@ def make_step(
     step: Step = autograd
     if backend == "native":
         if isinstance(model, MemoryGPT) and model.counts is not None:
-            step = native_step.NativeMemoryStep(model, counts)
+            step = native_step.NativeMemoryStep(model, counts, sampler)
         elif isinstance(model, GPT):
             step = native_step.NativeGPTStep(model, counts, sampler)
         elif isinstance(model, BlocksModel):
@@ -108,7 +111,7 @@ def make_step(
 
 def samples(model: LanguageModel) -> bool:
     """Whether a step of this model may sample its output layer."""
-    return type(model) is GPT and model.device.type == "cpu"
+    return isinstance(model, GPT) and model.device.type == "cpu"
 
 
 def backend_of(model: LanguageModel, machine: MachineSettings) -> Backend:
@@ -221,7 +224,7 @@ class _AutogradStep:
         if lookup:
             assert isinstance(model, MemoryGPT)
             net_loss_BT, logits_BTV, loss_BT = model.mixture_losses(
-                inputs_BT, targets_BT, Lookup(*lookup), run_block=self._run_block
+                inputs_BT, targets_BT, Lookup(*lookup), run_block=self._run_block, rows=rows
             )
             loss = loss_BT.mean()
             own = distillation_loss(
