@@ -2,12 +2,12 @@
 
     python benchmarks/law_fit.py [--write] [--leave-out] [--choices] [--matrix]
 
-Reads law.jsonl (runs by steps, benchmarks/law.py), law_minutes.csv (runs of docs/choices.md and
-docs/results.md, by the tokens that they read) and law_texts.json (what counting says of each text).
-`--write` writes src/semigpt/law.toml: the coefficients and the errors, of each kind of text
-left out too. `--leave-out` fits again without each
-text, and without the minute rows of each machine and number of minutes, and prints the errors of
-what was left out. `--choices` holds its choice against the ways that were measured beside each
+Reads law.jsonl (runs by steps, benchmarks/law.py), the runs of started.jsonl that begin from
+nothing, law_minutes.csv (runs of docs/choices.md and docs/results.md, by the tokens that they read)
+and law_texts.json (what counting says of each text). `--write` writes src/semigpt/law.toml: the
+coefficients and the errors, of each kind of text left out too. `--leave-out` fits again without
+each text, and without the minute rows of each machine and number of minutes, and prints the errors
+of what was left out. `--choices` holds its choice against the ways that were measured beside each
 other. `--matrix` prints what `semigpt train` then chooses on five machines.
 
 Least squares with Huber's loss, by Levenberg and Marquardt's method with finite differences.
@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+import started_fit
 from semigpt import auto
 from semigpt.config import Recipe, shape_of
 from semigpt.law import Learner, Text, expected_bits
@@ -82,10 +83,10 @@ BEGIN: dict[str, tuple[float, float]] = {
     "dropout_cost": (4.0, 2.0),
     "decay_cost": (1.0, 0.5),
     "memory": (0.0, 0.5),
-    "memory_depth": (0.0, 1.0),
     "memory_tokens": (0.0, 0.5),
-    "memory_reach": (0.0, 1.0),
+    "memory_token_depth": (0.0, 1.0),
     "memory_net": (0.0, 0.1),
+    "memory_slope": (0.0, 0.05),
     "memory_gain": (0.2, 0.05),
     "bigrams": (0.15, 0.1),
     "bigrams_growth": (0.5, 0.3),
@@ -120,10 +121,16 @@ def load_texts() -> dict[str, Text]:
     }
 
 
+def rows(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (HERE / name).read_text("utf-8").splitlines()]
+
+
 def load() -> list[Run]:
     texts = load_texts()
-    lines = (HERE / "law.jsonl").read_text("utf-8").splitlines()
-    runs = [by_steps(json.loads(line), texts) for line in lines]
+    runs = [by_steps(row, texts) for row in rows("law.jsonl")]
+    short = {name: text for name, (text, _known) in started_fit.texts().items()}
+    from_nothing = [row for row in rows("started.jsonl") if row["start"] == "none"]
+    runs += [by_steps(row, short) for row in from_nothing]
     with (HERE / "law_minutes.csv").open("r", encoding="utf-8") as file:
         runs += [by_minutes(row, texts) for row in csv.DictReader(file)]
     return runs
@@ -174,7 +181,8 @@ def by_minutes(row: dict[str, str], texts: Mapping[str, Text]) -> Run:
     )
     shift = TESTED[row["text"]] if row["split"] == "test" else 0.0
     # Runs beside each other, of the same steps on the same blocks, say more than runs by minutes.
-    weight = 3.0 if row["text"] == "reviews" and not shift and vocab_size else 0.7
+    beside = row["text"] == "reviews" and not shift and vocab_size > 0
+    weight = 3.0 if beside or learner.memory else 0.7  # no other runs of a memory are as long
     group = f"{row['machine']} {row['minutes']}" + " memory" * learner.memory
     said = f"{name} {row['kind']} {row['size']} {kind} {vocab_size}"
     return Run(

@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 LAW = HERE.parent / "src" / "semigpt" / "started_law.toml"
 # Where the fit begins, and how far each may go from there before it costs as much as an error of
 # EXPECTED bits. `repeats` is the law of learning's.
-BEGIN = {"learning": (-2.0, 1.0), "related": (0.5, 0.5)}
+BEGIN = {"learning": (-2.0, 1.0), "related": (0.5, 0.5), "counts": (0.0, 0.5)}
 FIXED = {"repeats": 1.88}
 EXPECTED = 0.1
 

@@ -25,8 +25,8 @@ from semigpt.law import (
     coefficients,
     expected_bits,
     law_error,
-    mixture_bits,
     tokens_per_character,
+    with_memory,
 )
 from semigpt.recipe import Finished, Forecasted, train
 from semigpt.run_folder import RunFolder
@@ -89,7 +89,7 @@ def learner(**changes: Any) -> Learner:
 
 def test_the_law_says_what_its_runs_gave() -> None:
     off = law_fit().errors(law_fit().load(), coefficients())
-    assert len(off) == 164
+    assert len(off) == 221
     assert np.median(abs(off)) < 0.03
     fitted = law_error(texts()["news-0"])
     assert np.sqrt(np.mean(off**2)) == pytest.approx(fitted, abs=1e-3)
@@ -209,11 +209,15 @@ def test_what_is_asked_for_is_not_chosen() -> None:
 
 
 def test_a_memory_gains_most_where_its_net_and_its_counts_are_as_good() -> None:
-    by = coefficients()
-    assert mixture_bits(3.0, 3.0, by) == pytest.approx(3.0 - by["memory_gain"])
-    assert mixture_bits(3.0, 9.0, by) == pytest.approx(3.0, abs=1e-3)
-    assert mixture_bits(2.9, 3.0, by) < mixture_bits(3.0, 3.0, by) < mixture_bits(3.0, 3.1, by)
-    reviews = texts()["reviews-22"]
+    by, reviews = coefficients(), texts()["reviews-22"]
+    (size, counts), *_ = reviews.curve
+    both = [
+        with_memory(counts + more - by["memory_net"], reviews, np.log2(size), by)
+        for more in (-9.0, -0.5, 0.0, 0.5, 9.0)
+    ]
+    assert both == sorted(both)
+    assert both[2] == pytest.approx(counts - by["memory_gain"])
+    assert (both[0], both[4]) == pytest.approx((counts - 9.0, counts), abs=1e-3)
     with_counts, without = (
         [expected_bits(reviews, learner(memory=memory), tokens) for tokens in (1e5, 4e6, 5e7)]
         for memory in (True, False)

@@ -60,6 +60,8 @@ Choice = Literal[
 # Characters of training text from which a size is a candidate: the law has no runs of it on less.
 # `large` is beyond the law's data.
 SMALLEST_TEXT: dict[Size, int] = {"tiny": 0, "small": 800_000, "base": 5_000_000}
+# Tokens that it must have the time to read: the fewest that a run of the law has, or about half.
+FEWEST_TOKENS: dict[Size, float] = {"small": 400_000, "base": 4_000_000}
 VOCABULARIES = (2000, 4000, 8000)
 VOCABULARY_CHARACTERS = 50  # of training text for each token of a vocabulary, at least
 BATCHES = (1, 2, 4)  # times the size's own
@@ -157,6 +159,8 @@ def candidates(
         batches = left.batches or tuple(times * shape.batch_size for times in BATCHES)
         for batch_size in batches:
             most = fitting(size, rows, batch_size)
+            if most < FEWEST_TOKENS.get(size, 0) and size != next(iter(left.shapes)):
+                continue
             teachers = left.teachers if most <= TAUGHT_TOKENS else left.teachers[:1]
             for dropout, decay, taught in itertools.product(
                 left.dropouts, left.weight_decays, teachers

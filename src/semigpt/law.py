@@ -25,7 +25,6 @@ __all__ = [
     "coefficients",
     "expected_bits",
     "law_error",
-    "mixture_bits",
     "tokens_per_character",
     "with_memory",
 ]
@@ -40,6 +39,7 @@ MILLION = math.log2(1e6)
 EARLIEST = -2.0  # doublings from a million characters, before which long contexts are not learnt
 # Bits at equal steps, 600 of `tiny`: 3.7471 and 3.7303. docs/choices.md#output-layer.
 SAMPLED_COST = 0.017
+MEASURED = 3.5  # doublings about a million characters that runs of a memory have read
 FIRST_DOUBLING = 0.5  # bits, before the first measured point
 # How far a text may be from one that was fitted before nothing is known of its kind.
 NEAR_DEPTH, NEAR_ENTROPY = 0.05, 0.2
@@ -142,8 +142,10 @@ def expected_bits(
     """
     by = coefficients() if by is None else by
     bits = net_bits(text, learner, tokens, by)
-    if learner.memory:
-        bits = with_memory(bits, text, learner.kind, learner.per_character, by)
+    if learner.memory:  # its net reads features of the counts besides, and learns faster by that
+        doublings = math.log2(max(tokens, 1.0) / learner.per_character) - MILLION
+        bits -= by["memory_slope"] * min(max(doublings, -MEASURED), MEASURED)
+        bits = with_memory(bits, text, memory_worth(text, learner.kind, by), by)
     return bits + SAMPLED_COST * learner.sampled
 
 
@@ -169,21 +171,23 @@ def net_bits(text: Text, learner: Learner, tokens: float, by: Mapping[str, float
     return bits + learnt_by_heart + misled
 
 
-def with_memory(
-    bits: float, text: Text, kind: str, per_character: float, by: Mapping[str, float]
-) -> float:
-    """Bits per character of a memory whose net alone has so many, of tokens of this kind."""
-    doublings = math.log2(text.characters) + by["memory"] + by["memory_depth"] * text.depth
-    if kind != "char":  # as many tokens reach further, and fewer are seen again
-        doublings += by["memory_tokens"] - by["memory_reach"] * math.log2(per_character)
-    return mixture_bits(bits + by["memory_net"], counted_bits(text, doublings, by), by)
+def memory_worth(text: Text, kind: str, by: Mapping[str, float]) -> float:
+    """log2 of how many counted characters know as much as a memory's n-gram counts."""
+    doublings = math.log2(text.characters) + by["memory"]
+    if kind != "char":  # as many tokens reach further, and are seen again in a deep text alone
+        doublings += by["memory_tokens"] + by["memory_token_depth"] * text.depth
+    return doublings
 
 
-def mixture_bits(net: float, counts: float, by: Mapping[str, float]) -> float:
-    """Bits per character of net and counts with a gate between them: they err in different places,
-    so the mixture gains most where both are as good, and near nothing where one is far better.
+def with_memory(bits: float, text: Text, doublings: float, by: Mapping[str, float]) -> float:
+    """Bits per character of a net that has so many alone, with a gate between it and n-gram counts
+    that know as much as 2**doublings counted characters.
+
+    They err in different places, so the mixture gains most where both are as good, and near nothing
+    where one is far better.
     """
-    return -soft_maximum(-net, -counts, 1 / by["memory_gain"])
+    counts = counted_bits(text, doublings, by)
+    return -soft_maximum(-bits - by["memory_net"], -counts, 1 / by["memory_gain"])
 
 
 def effective_readings(readings: float, repeats: float) -> float:

@@ -3,9 +3,8 @@ the text and what it reads of it.
 
 As in `semigpt.law` a net knows about as much as counting does after a number of characters. Before
 it reads any of a text, that number is measured: where counting reaches the starter's own bits. Each
-character that it reads then adds a fraction of one, a larger fraction of a text that it knew. What
-the counts of a memory add, `semigpt.law` says. The coefficients, in started_law.toml, are fitted by
-benchmarks/started_fit.py.
+character that it reads then adds a fraction of one, a larger fraction of a text that it knew. The
+coefficients, in started_law.toml, are fitted by benchmarks/started_fit.py.
 """
 
 from __future__ import annotations
@@ -71,7 +70,8 @@ def expected_bits(
     bits = law.counted_bits(text, math.log2(counted), law.coefficients())
     if not has_counts:
         return bits
-    return law.with_memory(bits, text, "unigram", known.per_character, law.coefficients())
+    counts = math.log2(text.characters) + by["counts"]
+    return law.with_memory(bits, text, counts, law.coefficients())
 
 
 def counted_worth(text: Text, bits: float) -> float:
