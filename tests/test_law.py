@@ -241,6 +241,15 @@ def test_a_memory_reads_tokens_where_they_were_better() -> None:
         assert ways(texts()[name], minutes, MACHINES[1], **memory)[0].tokenizer == kind, name
 
 
+def test_a_size_is_no_candidate_for_fewer_tokens_than_it_was_measured_with() -> None:
+    long = texts()["reviews-22"]
+    slow, fast = ways(long, 1.0, MACHINES[0]), ways(long, 60.0, MACHINES[4])
+    assert {way.size for way in slow} == {"tiny"}
+    assert {way.size for way in fast} == {"tiny", "small", "base"}
+    asked = ways(long, 1.0, MACHINES[0], model={"size": "base"})
+    assert {way.size for way in asked} == {"base"}
+
+
 def test_a_short_text_has_no_large_vocabulary() -> None:
     assert auto.vocabularies(99_999) == ()
     assert auto.vocabularies(200_000) == (2000, 4000)

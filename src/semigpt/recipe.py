@@ -153,8 +153,7 @@ def train(
         recipe, text = yield from prepare(recipe, stop, run, group=group)
         recipe, now_cut = fitted(recipe, folder, device, group, new=new)
         use_threads(recipe.machine)
-        fresh = run is None or not run.has_checkpoints
-        counted = count(recipe, text.dataset, device, fresh=fresh)
+        counted = count(recipe, text.dataset, device, fresh=not (run and run.has_checkpoints))
         if run is None:
             with stage("forecast and first evaluation"):
                 if not group.sharded:  # its length decides whether to compile
