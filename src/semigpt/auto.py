@@ -60,7 +60,7 @@ Choice = Literal[
 # Characters of training text from which a size is a candidate: the law has no runs of it on less.
 # `large` is beyond the law's data.
 SMALLEST_TEXT: dict[Size, int] = {"tiny": 0, "small": 800_000, "base": 5_000_000}
-# Tokens that it must have the time to read: the fewest that a run of the law has, or about half.
+# Tokens that there must be time for, of all but the smallest: some fewer than any run of the law.
 FEWEST_TOKENS: dict[Size, float] = {"small": 400_000, "base": 4_000_000}
 VOCABULARIES = (2000, 4000, 8000)
 VOCABULARY_CHARACTERS = 50  # of training text for each token of a vocabulary, at least
@@ -152,6 +152,7 @@ def candidates(
     sampled: whether its steps sample the output layer
     """
     found = []
+    smallest = next(iter(left.shapes))  # is always one
     for size, (kind, vocab_size) in itertools.product(left.shapes, left.tokenizers):
         shape = left.shapes[size]
         per_character = tokens_per_character(kind, vocab_size, text)
@@ -159,7 +160,7 @@ def candidates(
         batches = left.batches or tuple(times * shape.batch_size for times in BATCHES)
         for batch_size in batches:
             most = fitting(size, rows, batch_size)
-            if most < FEWEST_TOKENS.get(size, 0) and size != next(iter(left.shapes)):
+            if size != smallest and most < FEWEST_TOKENS.get(size, 0):
                 continue
             teachers = left.teachers if most <= TAUGHT_TOKENS else left.teachers[:1]
             for dropout, decay, taught in itertools.product(
