@@ -405,7 +405,10 @@ def main() -> int:
     if options.leave_out:
         print("| left out | runs | median | worst |\n|---|---|---|---|")
         show(runs, leave_out(runs, corpus_name))
-        show(runs, leave_out(runs, lambda run: run.text))
+        off = leave_out(runs, lambda run: run.text)
+        show(runs, off)
+        memory = np.array([run.learner.memory for run in runs])
+        print(error_row("a memory's of them", off[memory]))
         minutes = [run for run in runs if run.group != "steps"]
         steps = [run for run in runs if run.group == "steps"]
         found = []
