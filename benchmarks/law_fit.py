@@ -121,16 +121,12 @@ def load_texts() -> dict[str, Text]:
     }
 
 
-def rows(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (HERE / name).read_text("utf-8").splitlines()]
-
-
 def load() -> list[Run]:
     texts = load_texts()
-    runs = [by_steps(row, texts) for row in rows("law.jsonl")]
+    lines = (HERE / "law.jsonl").read_text("utf-8").splitlines()
+    runs = [by_steps(json.loads(line), texts) for line in lines]
     short = {name: text for name, (text, _known) in started_fit.texts().items()}
-    from_nothing = [row for row in rows("started.jsonl") if row["start"] == "none"]
-    runs += [by_steps(row, short) for row in from_nothing]
+    runs += [by_steps(row, short) for row in started_fit.rows() if row["start"] == "none"]
     with (HERE / "law_minutes.csv").open("r", encoding="utf-8") as file:
         runs += [by_minutes(row, texts) for row in csv.DictReader(file)]
     return runs
@@ -149,7 +145,7 @@ def by_steps(row: dict[str, Any], texts: Mapping[str, Text]) -> Run:
         weight_decay=row["weight_decay"],
         taught=row["teacher"] == "counts",
         bigrams=row.get("embeddings") == "bigrams",
-        memory=row.get("kind") == "memory",
+        memory=row["kind"] == "memory",
     )
     said = f"{name} {row['kind']} {row['size']} {row['tokenizer']} {row['vocab_size']}"
     weight = 1.0 if row["tokens"] > 150_000 else 0.25
