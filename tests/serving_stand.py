@@ -55,7 +55,15 @@ class Stand:
         if isinstance(model, MemoryGPT):
             counts = Counts.fit(tokenizer.encode(self.text), tokenizer.vocab_size, 3)
             model.set_counts(counts)
-        self.loop.swap(ServedModel(kind, Engine(model, tokenizer)))
+        self.swap(ServedModel(kind, Engine(model, tokenizer)))
+
+    def swap(self, model: ServedModel) -> None:
+        """Serve this model from now on: the loop's thread takes it up when it comes to it."""
+        self.loop.swap(model)
+        end = time.monotonic() + 5
+        while model not in self.loop.models:
+            assert time.monotonic() < end, "the model is not taken up"
+            time.sleep(0.001)
 
     def run(self, work: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
         """What a coroutine gives that gets a client."""

@@ -188,7 +188,7 @@ def test_texts_end_with_the_weights_that_they_began_with(stand: Stand, place: in
         assert after["choices"][0]["text"] != alone["choices"][0]["text"]
         assert not stand.loop._older, "the old weights are let go"
     finally:
-        stand.loop.swap(older)
+        stand.swap(older)
     assert stand.idle()
 
 
