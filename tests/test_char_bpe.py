@@ -145,6 +145,16 @@ def test_a_pruned_vocabulary_makes_the_text_likelier(monkeypatch: pytest.MonkeyP
     assert saved > 0.05
 
 
+def test_merges_in_the_order_of_their_reliability_make_the_text_likelier(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    documents = list(korean("news"))
+    ordered = CharBPETokenizer.train(documents, vocab_size=2500)
+    monkeypatch.setattr(char_bpe, "_reordered", lambda characters, merges, *_: merges)
+    frequent = CharBPETokenizer.train(documents, vocab_size=2500)
+    assert bits_per_character(frequent, documents) - bits_per_character(ordered, documents) > 0.005
+
+
 def test_the_token_goes_that_the_text_misses_least_and_none_that_another_needs() -> None:
     characters = {"a": 20, "b": 20, "c": 9, "x": 9, "y": 9, "가": 1, "힣": 2}
     merges = [("a", "b", 20), ("ab", "c", 8), ("x", "y", 3)]

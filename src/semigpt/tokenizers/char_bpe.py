@@ -12,8 +12,10 @@ parts.
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
@@ -29,10 +31,16 @@ from semigpt.tokenizers.base import (
     normalization_of,
     special_tokens_of,
 )
+from semigpt.tokenizers.bpe_order import WordTable, order_merges
 from semigpt.tokenizers.bpe_pruning import EXTRA, Merge, prune
 from semigpt.tokenizers.bpe_trainer import learn_merges, symbol_counts
-from semigpt.tokenizers.byte_level import WordTokenizer, count_words, reserved_tokens
-from semigpt.tokenizers.unigram_trainer import LONGEST
+from semigpt.tokenizers.byte_level import (
+    UnigramTokenizer,
+    WordTokenizer,
+    count_words,
+    reserved_tokens,
+)
+from semigpt.tokenizers.unigram_trainer import LONGEST, learn_pieces
 
 __all__ = ["CharBPETokenizer"]
 
@@ -44,6 +52,12 @@ _WORDS = re.compile(r" ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s")
 _NO_TOKEN = re.compile("[\0\u2581\ud800-\udfff]")
 
 Pair = tuple[str, str]
+
+# What the order of merges is learnt from: the most frequent words, and a Unigram model that starts
+# with so many substrings for each piece that it keeps. All 307,000 words of film reviews take 3.4 s
+# more for 0.003 bits per character by the tokens' frequencies.
+_ORDERING_WORDS = 100_000
+_SEEDS_PER_PIECE = 3
 
 
 @final
@@ -114,10 +128,11 @@ class CharBPETokenizer(WordTokenizer):
     ) -> Self:
         """Learn at most `vocab_size` tokens of at most ten bytes, special tokens included.
 
-        Half as many again are learnt, and those that the text would miss least are dropped; see
-        `bpe_pruning`. Characters and merges compete: a character of three bytes that occurs n times
-        saves 2n tokens, and a merge as many as the pair occurs. Neither is learned if it occurs
-        fewer than `min_count` times. Raises TokenizerError for a size that the bytes alone exceed.
+        Half as many again are learnt and put in order (`bpe_order`), and those that the text would
+        miss least are dropped (`bpe_pruning`). Characters and merges compete: a character of three
+        bytes that occurs n times saves 2n tokens, and a merge as many as the pair occurs. Neither
+        is learned if it occurs fewer than `min_count` times. Raises TokenizerError for a size that
+        the bytes alone exceed.
         """
         room = vocab_size - reserved_tokens(vocab_size, special_tokens)
         words = count_words(documents, normalization, _WORDS)
@@ -140,7 +155,7 @@ class CharBPETokenizer(WordTokenizer):
             texts.append(texts[left] + texts[right])
         candidates = {c: counts[c] for c in characters[: max(learnt - len(merges), 0)]}
         return cls(
-            *prune(candidates, merges, room),
+            *prune(candidates, _reordered(candidates, merges, words, room), room),
             normalization=normalization,
             special_tokens=special_tokens,
         )
@@ -182,3 +197,29 @@ class CharBPETokenizer(WordTokenizer):
 
     def _model_json(self) -> dict[str, Any]:
         return bpe_model(list(self._text_ids), self.merges) | {"byte_fallback": True}
+
+
+def _reordered(
+    characters: Mapping[str, int],
+    merges: Sequence[Merge],
+    words: Mapping[str, int],
+    num_pieces: int,
+) -> list[Merge]:
+    """The merges in the order in which they cut words as a Unigram model of `num_pieces` would.
+
+    Args:
+        characters: The tokens that are not merged.
+        words: How often each occurs.
+    """
+    words = {word: count for word, count in words.items() if not _NO_TOKEN.search(word)}
+    frequent = dict(heapq.nlargest(_ORDERING_WORDS, words.items(), key=itemgetter(1)))
+    unigram = UnigramTokenizer(learn_pieces(frequent, num_pieces, seeds_per_piece=_SEEDS_PER_PIECE))
+    texts = [left + right for left, right, _ in merges]
+    order = order_merges(WordTable(frequent).reliability(texts, unigram))
+    counts = WordTable(words).token_counts(CharBPETokenizer(characters, order))[256:].tolist()
+    texts = [*sorted(characters), *(left + right for left, right in order)]
+    made = dict(zip(texts, counts, strict=False))
+    for left, right in reversed(order):  # what became a longer token was made before
+        made[left] += made[left + right]
+        made[right] += made[left + right]
+    return [(left, right, made[left + right]) for left, right in order]

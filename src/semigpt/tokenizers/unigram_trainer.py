@@ -26,7 +26,7 @@ __all__ = ["learn_pieces"]
 # (docs/choices.md).
 LONGEST = 10
 LONGEST_WORD = 16  # characters; a longer one, such as a line of ㅋ, is cut into several
-SEEDS_PER_PIECE = 20  # substrings to start with, for each piece that is wanted
+SEEDS_PER_PIECE = 20
 KEPT_FRACTION = 0.75  # of the pieces, in each round
 TINY = 1e-300  # sixteen characters of four unseen bytes each are less likely still
 # Subtracted from each count: exp(digamma(c)) is about c - 1/2, the mean-field estimate under a
@@ -36,17 +36,20 @@ PRIOR = 0.5
 Places = NDArray[np.int64]
 
 
-def learn_pieces(words: Mapping[str, int], num_pieces: int) -> dict[bytes, float]:
+def learn_pieces(
+    words: Mapping[str, int], num_pieces: int, *, seeds_per_piece: int = SEEDS_PER_PIECE
+) -> dict[bytes, float]:
     """The pieces that make `words` likeliest: log-probabilities in nats, by the pieces' bytes.
 
     Args:
         words: How often each word occurs. No piece crosses words. No lone surrogates.
         num_pieces: How many pieces besides the 256 bytes. Fewer come back where fewer substrings
             occur twice.
+        seeds_per_piece: Substrings to start with, for each piece that is wanted.
 
     The likeliest piece is first, and of two as likely the one of lower bytes.
     """
-    lattice = _Lattice(words, SEEDS_PER_PIECE * num_pieces)
+    lattice = _Lattice(words, seeds_per_piece * num_pieces)
     while True:
         lattice.fit()
         lattice.fit()
