@@ -199,6 +199,11 @@ def test_what_is_asked_for_is_not_chosen() -> None:
     assert {(way.tokenizer, way.vocab_size) for way in given} == {("char", 3000), ("unigram", 3000)}
     unigram = ways(text, 5.0, MACHINES[1], tokenizer={"kind": "unigram"})
     assert {way.vocab_size for way in unigram} == set(auto.VOCABULARIES)
+    merged = ways(text, 5.0, MACHINES[1], tokenizer={"kind": "char_bpe"})
+    assert {way.tokenizer for way in merged} == {"char_bpe"}
+    assert [(way.vocab_size, way.expected) for way in merged] == [
+        (way.vocab_size, way.expected) for way in unigram
+    ]
     rare = ways(text, 5.0, MACHINES[1], tokenizer={"min_count": 2})
     assert {way.tokenizer for way in rare} == {"char", "bpe"}
     shaped = ways(text, 20.0, MACHINES[4], model={"width": 64})

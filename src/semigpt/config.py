@@ -13,6 +13,7 @@ from semigpt.device import MachineSettings
 from semigpt.errors import SettingsError
 from semigpt.generation.sampling import SamplingSettings
 from semigpt.language import _
+from semigpt.law import AS_UNIGRAM
 from semigpt.models import model_class, model_settings
 from semigpt.models.base import LanguageModel, ModelSettings
 from semigpt.settings import (
@@ -248,7 +249,7 @@ class Recipe:
     @property
     def left_open(self) -> bool:
         """Whether any choice is left to the law of learning."""
-        vocabulary = self.tokenizer.kind == "unigram" and self.tokenizer.vocab_size is None
+        vocabulary = self.tokenizer.kind in AS_UNIGRAM and self.tokenizer.vocab_size is None
         return (
             self.training.teacher == "auto"
             or (vocabulary and self.tokenizer.folder is None and "tokenizer" in self.rung.auto)
@@ -319,10 +320,10 @@ class Recipe:
         settings, vocab_size = self.tokenizer, self.tokenizer.vocab_size
         if settings.folder is not None or self.start.folder is not None:
             return (("unigram", None),)  # the nearest that was measured
-        if "tokenizer" not in self.rung.auto or settings.kind not in (None, "unigram"):
+        if "tokenizer" not in self.rung.auto or settings.kind not in (None, *AS_UNIGRAM):
             return ((settings.kind or "char", vocab_size),)
         # Rare characters are left out by byte pairs, not by unigram.
-        longer = "unigram" if settings.min_count == 1 else "bpe"
+        longer = settings.kind or ("unigram" if settings.min_count == 1 else "bpe")
         sizes = auto.vocabularies(characters, self.size) if vocab_size is None else (vocab_size,)
         found = tuple((longer, size) for size in sizes)
         if settings.kind is not None or not self.within_law:

@@ -60,7 +60,10 @@ def add_flags(sub: Parser) -> None:
         "--vocab-size",
         type=int,
         metavar="N",
-        help=_("tokens in all (default: every character; 8,000 for bpe, char_bpe and unigram)"),
+        help=_(
+            "tokens in all (default: every character; 8,000 for bpe; for char_bpe and unigram "
+            "what is expected to learn most)"
+        ),
     )
     sub.add_argument(
         "--model",
