@@ -139,6 +139,21 @@ class Stand:
         await asyncio.wait_for(self.app(scope, receive, send), 20)
         return sent
 
+    def stops(self) -> bool:
+        """Whether what a client asked for who has left is given up long before 4,096 steps."""
+        told, steps = self.loop.stepped, 0
+
+        def count(seconds: float) -> None:
+            nonlocal steps
+            steps += 1
+            told(seconds)
+
+        self.loop.stepped = count
+        try:
+            return self.idle(60) and steps < 1000
+        finally:
+            self.loop.stepped = told
+
     def idle(self, seconds: float = 5.0) -> bool:
         """Whether nothing is written or waits, soon."""
         end = time.monotonic() + seconds

@@ -139,7 +139,7 @@ def test_columns_are_bounded_and_all_of_them_stop(
     endless = {"model": "gpt", "logit_bias": {str(stand.engine.tokenizer.end_of_text): -100}}
     body = json.dumps({"columns": [endless] * 16, "max_tokens": 4096}).encode()
     asyncio.run(stand.call("POST", "/v1/compare", body, leave_after=0.05))
-    assert stand.idle(2), "every row is free"
+    assert stand.stops(), "every row is free"
     # One that ends badly says so, and the others go on.
     (model,) = [model for model in stand.models if model.name == "blocks"]
     monkeypatch.setattr(model.batch._pool, "read", lambda parts: 1 / 0)

@@ -479,7 +479,7 @@ def test_when_the_client_leaves_writing_stops(stand: Stand, stream: bool, after:
     encoded = json.dumps(body).encode()
     before = stand.loop.models[0].batch
     asyncio.run(stand.call("POST", "/v1/completions", encoded, leave_after=after))
-    assert stand.idle(2), "every row is free"
+    assert stand.stops(), "every row is free"
     assert stand.loop.models[0].batch is before
 
 
@@ -492,7 +492,7 @@ def test_a_client_that_does_not_read_is_given_up(
     with contextlib.suppress(TimeoutError):
         slow = stand.call("POST", "/v1/completions", body, each=lambda: asyncio.sleep(60))
         asyncio.run(slow)
-    assert stand.idle(2)
+    assert stand.stops()
 
 
 class Disk:
