@@ -140,7 +140,7 @@ class Stand:
         return sent
 
     def stops(self) -> bool:
-        """Whether what a client asked for who has left is given up long before 4,096 steps."""
+        """Whether writing ends long before the 4,096 steps that a client asked for and left."""
         told, steps = self.loop.stepped, 0
 
         def count(seconds: float) -> None:

@@ -216,9 +216,9 @@ def _reordered(
     unigram = UnigramTokenizer(learn_pieces(frequent, num_pieces, seeds_per_piece=_SEEDS_PER_PIECE))
     texts = [left + right for left, right, _ in merges]
     order = order_merges(WordTable(frequent).reliability(texts, unigram))
-    counts = WordTable(words).token_counts(CharBPETokenizer(characters, order))[256:].tolist()
-    texts = [*sorted(characters), *(left + right for left, right in order)]
-    made = dict(zip(texts, counts, strict=False))
+    counts = WordTable(words).token_counts(CharBPETokenizer(characters, order))
+    tokens = [*sorted(characters), *(left + right for left, right in order)]
+    made = dict(zip(tokens, counts[256:].tolist(), strict=False))
     for left, right in reversed(order):  # what became a longer token was made before
         made[left] += made[left + right]
         made[right] += made[left + right]
