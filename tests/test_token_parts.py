@@ -20,7 +20,7 @@ from semigpt.errors import CorpusError, TokenizerError
 from semigpt.parts import Parts
 from semigpt.pool import Workers
 from semigpt.token_parts import TokenParts
-from semigpt.tokenizers import CharTokenizer
+from semigpt.tokenizers import LEARNING_VERSION, CharTokenizer
 
 SMALL = {"LARGE": 1 << 12, "PART_BYTES": 1 << 13}
 TOKENIZER = CharTokenizer("가나다라마 .번째글0123456789")
@@ -226,5 +226,5 @@ def test_the_command_writes_tokens_too(
     asked = ["--tokenizer", "bpe", "--vocab-size", "300", "--workers", "1"]
     assert main(["text", "stage", str(text), *asked]) == 0
     folder = Path(capsys.readouterr().out.strip())
-    assert (folder / "tokenizer-bpe-300-1").is_dir()
+    assert (folder / f"tokenizer-{LEARNING_VERSION}-bpe-300-1-1").is_dir()
     assert len(list(folder.glob("tokens-*"))) == 1

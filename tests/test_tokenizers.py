@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from conftest import little_memory
 from semigpt.errors import TokenizerError
 from semigpt.native import tokenize as native
 from semigpt.tokenizers import (
+    LEARNING_VERSION,
     BPETokenizer,
     ByteTokenizer,
     CharTokenizer,
@@ -244,15 +245,65 @@ def test_merges_are_those_of_the_tokenizers_library(words: dict[str, int]) -> No
     }
     spelled = sorted(letters)
     ours = []
-    for left, right, _ in islice(learn_merges(renumbered, BYTES), 20):
+    for left, right, _ in learn_merges(renumbered, BYTES, most=20):
         ours.append((spelled[left], spelled[right]))
         spelled.append(spelled[left] + spelled[right])
     assert ours == theirs
 
 
+@given(
+    words=st.dictionaries(
+        st.text("ab", min_size=1, max_size=12) | st.text("abㄱ가나\n", min_size=1),
+        st.integers(1, 9),
+        max_size=12,
+    ),
+    longest=st.integers(2, 9),
+    min_count=st.integers(1, 4),
+    most=st.integers(0, 30),
+)
+def test_merges_are_the_same_with_and_without_a_compiler(
+    words: dict[str, int], longest: int, min_count: int, most: int
+) -> None:
+    if not native.available():
+        pytest.skip("no C compiler")
+    alphabet = {"가": 3, "a": 1, "b": 1, "나": 3}  # not ㄱ: a boundary within words
+    limits = {"most": most, "longest": longest, "min_count": min_count}
+    merges = learn_merges(words, alphabet, **limits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "available", lambda: False)
+        assert merges == learn_merges(words, alphabet, **limits)
+
+
+def test_whoever_learns_other_tokens_raises_the_version() -> None:
+    """Or a tokenizer that is kept beside a corpus goes on being used."""
+    documents = [
+        " ".join(words)
+        for words in product(
+            ("도서관은", "시립도서관이", "연구원은"),
+            ("지난해", "하반기에", "어제", "2026년"),
+            ("대출을", "기록을", "자료를"),
+            ("정리했다.", "정했다.", "찾았다!"),
+        )
+    ]
+    text = "시립연구원이 지난해 대출 기록을 찾았다."
+    learnt = {}
+    for kind in ("bpe", "char_bpe", "unigram"):
+        tokenizer = train_tokenizer(kind, documents, vocab_size=330)
+        tokens = [tokenizer.decode([token]) for token in tokenizer.encode(text).tolist()]
+        learnt[kind] = "|".join(tokens).replace("\N{REPLACEMENT CHARACTER}", "?")
+    assert (LEARNING_VERSION, learnt) == (
+        2,
+        {
+            "bpe": "시|?|?|연?|???|???|?| ?|?|??|?|?|?|?|?| 대?|?|?| 기록을| 찾았다|.",
+            "char_bpe": "시립|연구원|이| 지난해| 대|출| 기록을| 찾았다|.",
+            "unigram": "?|?|?|?|?|?|연구원|?|?|?| 지난해| |?|?|?|?|?|?| 기록을| 찾았다|.",
+        },
+    )
+
+
 def test_merging_stops_where_no_pair_is_frequent_enough() -> None:
-    assert list(learn_merges({"abab": 1, "cd": 1}, BYTES, min_count=2)) == [(97, 98, 2)]
-    assert list(learn_merges({}, BYTES)) == []
+    assert learn_merges({"abab": 1, "cd": 1}, BYTES, most=9, min_count=2) == [(97, 98, 2)]
+    assert learn_merges({}, BYTES, most=9) == []
     assert BPETokenizer.train([""]).vocab_size == 257
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from semigpt.corpus import prepare_corpus
 from semigpt.native import tokenize as native
 from semigpt.tokenizers import UnigramTokenizer
-from semigpt.tokenizers.byte_level import _scores, byte_letters, count_words
+from semigpt.tokenizers.byte_level import _scores, byte_letters
 from semigpt.tokenizers.unigram_trainer import LONGEST, LONGEST_WORD, _Lattice, learn_pieces
+from semigpt.tokenizers.words import count_words
 
 WORDS = {" 가나": 9, "가나다": 5, "나다나다": 4, "다": 7, "abab": 3, "가": 2, "뷁": 1}
 
@@ -173,12 +174,21 @@ def test_lone_surrogates_are_left_out() -> None:
     assert UnigramTokenizer.train(["한국\ud800어"]).scores == learn_pieces(counted, 7743)
 
 
-@given(st.lists(st.text("가나 '\n\t_12²ⅧaS.ㅋ\u3000\ud800🙂s"), max_size=4))
-def test_words_are_counted_alike_with_and_without_a_compiler(documents: list[str]) -> None:
-    counted = count_words(iter(documents), "NFC")
+@given(st.lists(st.text("가나 '\n\t_12²ⅧaS.ㅋ\u3000\ud800🙂s"), max_size=4), st.booleans())
+def test_words_are_counted_alike_with_and_without_a_compiler(
+    documents: list[str], runs: bool
+) -> None:
+    counted = count_words(iter(documents), "NFC", runs=runs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "available", lambda: False)
-        assert counted == count_words(iter(documents), "NFC")
+        without = count_words(iter(documents), "NFC", runs=runs)
+    assert list(counted.items()) == list(without.items())  # which are equal in order, too
+
+
+def test_runs_are_words_of_one_class() -> None:
+    counted = count_words(["don't  가나12,\n\n 3"], None, runs=True)
+    once = ("don", "'", "t", " ", " 가나", "12", ",", " 3")
+    assert counted == {"\n": 2, **dict.fromkeys(once, 1)}
 
 
 def test_expected_counts_have_the_same_bits_with_and_without_a_compiler() -> None:

@@ -51,7 +51,7 @@ from semigpt.stages import stage as timed
 from semigpt.start import STARTER, begin_from
 from semigpt.started_law import Known
 from semigpt.starter import is_korean, known_of
-from semigpt.tokenizers import CharTokenizer, load_tokenizer, train_tokenizer
+from semigpt.tokenizers import LEARNING_VERSION, CharTokenizer, load_tokenizer, train_tokenizer
 from semigpt.tokenizers.base import Tokenizer
 from semigpt.training.forecast import Forecast, forecast_run
 from semigpt.training.optimizer import Optimizer
@@ -287,8 +287,9 @@ def prepare_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
     # All of it, where rare pairs are to be left out.
     if kind in ("bpe", "char_bpe", "unigram") and settings.min_count == 1:
         every = auto.documents_step(corpus.characters("train"))
-    name = f"tokenizer-{kind}-{settings.vocab_size or 'default'}-{settings.min_count}"
-    folder = corpus.folder / (name if every == 1 else f"{name}-{every}")
+    size = settings.vocab_size or "default"
+    name = f"tokenizer-{LEARNING_VERSION}-{kind}-{size}-{settings.min_count}-{every}"
+    folder = corpus.folder / name
     if not folder.is_dir():
         tokenizer = train_tokenizer(
             kind,

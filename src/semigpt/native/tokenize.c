@@ -357,7 +357,17 @@ static const uint8_t *run_end(const encoder *e, const uint8_t *at, const uint8_t
     return at;
 }
 
-/* The end of the word that begins at `at`:
+/* The end of the word that begins at `at`: a run of one class, perhaps with a space before it, or
+   one white space. */
+static const uint8_t *run_word_end(const encoder *e, const uint8_t *at, const uint8_t *end) {
+    int class = class_at(e, at);
+    if (class != SPACE) return run_end(e, at, end, class);
+    if (*at == ' ' && at + 1 < end && (class = class_at(e, at + 1)) != SPACE)
+        return run_end(e, at + 1, end, class);
+    return at + width_at(at);
+}
+
+/* The end of GPT-2's word that begins at `at`:
    's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
 static const uint8_t *word_end(const encoder *e, const uint8_t *at, const uint8_t *end) {
     if (*at == '\'' && end - at >= 2) {
@@ -366,14 +376,11 @@ static const uint8_t *word_end(const encoder *e, const uint8_t *at, const uint8_
                               !memcmp(at + 1, "ll", 2)))
             return at + 3;
     }
-    int class = class_at(e, at);
-    if (class != SPACE) return run_end(e, at, end, class);
-    if (*at == ' ' && at + 1 < end && (class = class_at(e, at + 1)) != SPACE)
-        return run_end(e, at + 1, end, class);
     /* A run of white space leaves its last character to the word behind it. */
     const uint8_t *last = at, *behind = at;
     while (behind < end && class_at(e, behind) == SPACE) last = behind, behind += width_at(behind);
-    return behind == end || last == at ? behind : last;
+    if (behind == end) return behind;
+    return last > at ? last : run_word_end(e, at, end);
 }
 
 /* The end of the run of characters that begins at `at`, each side by side with the next in some
@@ -434,6 +441,7 @@ typedef struct {
 
 typedef struct {
     encoder words; /* only its classes */
+    const uint8_t *(*word_end)(const encoder *, const uint8_t *, const uint8_t *);
     counted *slots;
     uint64_t mask, size;
     uint8_t *bytes;
@@ -446,11 +454,13 @@ void semigpt_words_free(void *counter_or_null) {
     free(c->slots), free(c->bytes), free(c);
 }
 
-/* `classes` [0x110000] outlives the counter. NULL where there is no memory. */
-void *semigpt_words_new(const uint8_t *classes) {
+/* Counts GPT-2's words, or runs of one class. `classes` [0x110000] outlives the counter. NULL where
+   there is no memory. */
+void *semigpt_words_new(const uint8_t *classes, int runs) {
     counter *c = calloc(1, sizeof *c);
     if (!c) return NULL;
     c->words.classes = classes;
+    c->word_end = runs ? run_word_end : word_end;
     c->mask = (1 << 16) - 1;
     c->slots = calloc(c->mask + 1, sizeof *c->slots);
     c->bytes = malloc(c->capacity = 1 << 20);
@@ -478,7 +488,7 @@ int64_t semigpt_words_add(void *to, const uint8_t *text, int64_t length) {
     counter *c = to;
     const uint8_t *end = text + length, *behind;
     for (; text < end; text = behind) {
-        behind = word_end(&c->words, text, end);
+        behind = c->word_end(&c->words, text, end);
         uint64_t bytes = (uint64_t)(behind - text), hash = hash_of(text, bytes), at = hash;
         counted *slot;
         while ((slot = &c->slots[at & c->mask])->count &&
@@ -562,4 +572,153 @@ ROUNDED void semigpt_unigram_expect(int rows, int lengths, const int64_t *first,
     for (int l = 0; l < lengths; l++)
         for (int64_t i = starts[l][0]; i < starts[l][rows + 1]; i++)
             count[ids[l][i]] += expected[l][i];
+}
+
+/* Learning the merges of BPE: `_merges` of semigpt.tokenizers.bpe_trainer, whose names these are,
+   with the same merges. */
+
+typedef struct {
+    uint64_t pair;
+    int64_t place;
+} pair_at;
+
+/* A pair and where it stood when it was counted: its count is at most this much now. */
+typedef struct {
+    int64_t count, size, *places;
+    uint64_t pair;
+} queued_pair;
+
+typedef struct {
+    int32_t *symbols;
+    const int64_t *weights;
+    int64_t *sizes, longest, min_count;
+    queued_pair *queue; /* a heap: the most frequent first, then the pair of lower ids */
+    int64_t queued, capacity;
+} merger;
+
+static int goes_first(const queued_pair *a, const queued_pair *b) {
+    return a->count != b->count ? a->count > b->count : a->pair < b->pair;
+}
+
+static int enqueue(merger *m, queued_pair one) {
+    if (m->queued == m->capacity) {
+        int64_t more = m->capacity ? 2 * m->capacity : 1 << 16;
+        queued_pair *wider = realloc(m->queue, (size_t)more * sizeof *wider);
+        if (!wider) return free(one.places), 0;
+        m->queue = wider, m->capacity = more;
+    }
+    int64_t at = m->queued++;
+    for (; at && goes_first(&one, &m->queue[(at - 1) / 2]); at = (at - 1) / 2)
+        m->queue[at] = m->queue[(at - 1) / 2];
+    m->queue[at] = one;
+    return 1;
+}
+
+static queued_pair dequeue(merger *m) {
+    queued_pair first = m->queue[0], last = m->queue[--m->queued];
+    int64_t at = 0, child;
+    while ((child = 2 * at + 1) < m->queued) {
+        child += child + 1 < m->queued && goes_first(&m->queue[child + 1], &m->queue[child]);
+        if (!goes_first(&m->queue[child], &last)) break;
+        m->queue[at] = m->queue[child], at = child;
+    }
+    m->queue[at] = last;
+    return first;
+}
+
+static int by_pair_and_place(const void *one, const void *other) {
+    const pair_at *a = one, *b = other;
+    if (a->pair != b->pair) return a->pair < b->pair ? -1 : 1;
+    return (a->place > b->place) - (a->place < b->place);
+}
+
+/* Queue the distinct pairs of those found. Returns 0 where there is no memory. */
+static int enqueue_all(merger *m, pair_at *found, int64_t n) {
+    qsort(found, (size_t)n, sizeof *found, by_pair_and_place);
+    for (int64_t first = 0, end; first < n; first = end) {
+        uint64_t pair = found[first].pair;
+        int64_t count = 0;
+        for (end = first; end < n && found[end].pair == pair; end++)
+            count += m->weights[found[end].place];
+        if (count < m->min_count) continue;
+        if (m->sizes[pair >> 32] + m->sizes[(uint32_t)pair] > m->longest) continue;
+        int64_t *places = malloc((size_t)(end - first) * sizeof *places);
+        if (!places) return 0;
+        for (int64_t i = first; i < end; i++) places[i - first] = found[i].place;
+        if (!enqueue(m, (queued_pair){count, end - first, places, pair})) return 0;
+    }
+    return 1;
+}
+
+static uint64_t pair_of(int32_t left, int32_t right) {
+    return (uint64_t)left << 32 | (uint32_t)right;
+}
+
+/* Up to `most` merges into `merges` [most][3]: left, right, count. `symbols` and `weights` [n] are
+   what `_lay_out` gives; `sizes` [alphabet + most] has the alphabet's. Returns how many merges; -1
+   where there is no memory. */
+int64_t semigpt_merges(int32_t *symbols, const int64_t *weights, int64_t n, int64_t *sizes,
+                       int64_t alphabet, int64_t longest, int64_t min_count, int64_t most,
+                       int64_t *merges) {
+    enum { ABSORBED = -2 };
+    merger m = {.symbols = symbols, .weights = weights, .sizes = sizes};
+    m.longest = longest, m.min_count = min_count;
+    int64_t made = 0, have = 0, done = -1;
+    int32_t *lengths = malloc((size_t)n * sizeof *lengths);
+    pair_at *found = malloc((size_t)n * sizeof *found);
+    if (!lengths || !found) goto end;
+    for (int64_t i = 0; i < n; i++) lengths[i] = 1;
+    for (int64_t i = 0; i + 1 < n; i++)
+        if (symbols[i] >= 0 && symbols[i + 1] >= 0)
+            found[have++] = (pair_at){pair_of(symbols[i], symbols[i + 1]), i};
+    if (!enqueue_all(&m, found, have)) goto end;
+
+    while (made < most && m.queued) {
+        queued_pair pair = dequeue(&m);
+        int32_t left = (int32_t)(pair.pair >> 32), right = (int32_t)pair.pair;
+        int64_t count = 0, still = 0;
+        for (int64_t i = 0; i < pair.size; i++) {
+            int64_t at = pair.places[i];
+            if (symbols[at] != left || symbols[at + lengths[at]] != right) continue;
+            pair.places[still++] = at, count += weights[at];
+        }
+        pair.size = still;
+        if (count < pair.count) { /* it may not be the most frequent any more */
+            pair.count = count;
+            if (count < min_count)
+                free(pair.places);
+            else if (!enqueue(&m, pair))
+                goto end;
+            continue;
+        }
+        int32_t new = (int32_t)(alphabet + made);
+        sizes[new] = sizes[left] + sizes[right];
+        merges[3 * made] = left, merges[3 * made + 1] = right, merges[3 * made++ + 2] = count;
+        int64_t merged = 0;
+        for (int64_t i = 0; i < pair.size; i++) {
+            int64_t at = pair.places[i], then = at + lengths[at];
+            /* Of equal symbols, the one before may have taken this one: `aaa` at 0. */
+            if (symbols[at] != left || symbols[then] != right) continue;
+            int32_t length = lengths[at] + lengths[then];
+            symbols[at] = new, symbols[then] = ABSORBED;
+            lengths[at] = lengths[at + length - 1] = length;
+            pair.places[merged++] = at;
+        }
+        have = 0;
+        for (int64_t i = 0; i < merged; i++) {
+            int64_t at = pair.places[i], before = at - lengths[at - 1], behind = at + lengths[at];
+            if (symbols[before] >= 0)
+                found[have++] = (pair_at){pair_of(symbols[before], new), before};
+            /* Where two merged places touch, their pair is counted at the second. */
+            if (symbols[behind] >= 0 && symbols[behind] != new)
+                found[have++] = (pair_at){pair_of(new, symbols[behind]), at};
+        }
+        free(pair.places);
+        if (!enqueue_all(&m, found, have)) goto end;
+    }
+    done = made;
+end:
+    for (int64_t i = 0; i < m.queued; i++) free(m.queue[i].places);
+    free(m.queue), free(lengths), free(found);
+    return done;
 }

@@ -27,6 +27,7 @@ __all__ = [
     "char_bpe_encoder",
     "count_words",
     "expected_counts",
+    "learn_merges",
     "unigram_encoder",
 ]
 
@@ -45,16 +46,18 @@ def library(*defines: str) -> ctypes.CDLL:
         ("unigram_new", (number, text, pointer, pointer, pointer), pointer),
         ("encode", (pointer, text, number, pointer), number),
         ("encoder_free", (pointer,), None),
-        ("words_new", (pointer,), pointer),
+        ("words_new", (pointer, i), pointer),
         ("words_add", (pointer, text, number), number),
         ("words_size", (pointer, pointer), number),
         ("words_get", (pointer,) * 4, None),
         ("words_free", (pointer,), None),
+        ("merges", (pointer, pointer, number, pointer, *(number,) * 4, pointer), number),
         ("unigram_expect", (i, i, *(pointer,) * 7, ctypes.c_double, *(pointer,) * 4), None),
     ):
         function = getattr(loaded, f"semigpt_{name}")
         function.argtypes, function.restype = arguments, result
-    loaded.semigpt_encode.errcheck = loaded.semigpt_words_add.errcheck = check_memory
+    for name in ("encode", "words_add", "merges"):
+        getattr(loaded, f"semigpt_{name}").errcheck = check_memory
     return loaded
 
 
@@ -136,10 +139,12 @@ def unigram_encoder(
     return Encoder(new(len(pieces), b"".join(pieces), *arrays), classes)
 
 
-def count_words(documents: Iterable[str], classes: NDArray[np.uint8]) -> dict[str, int]:
-    """How often each of GPT-2's words occurs; classes as in `bpe_encoder`."""
+def count_words(
+    documents: Iterable[str], classes: NDArray[np.uint8], *, runs: bool
+) -> dict[str, int]:
+    """How often each word occurs: GPT-2's, or runs of one class. Classes as in `bpe_encoder`."""
     c = library()
-    handle = c.semigpt_words_new(classes.ctypes.data)
+    handle = c.semigpt_words_new(classes.ctypes.data, runs)
     if not handle:
         raise MemoryError(_("no memory left to count words"))
     try:
@@ -159,6 +164,28 @@ def count_words(documents: Iterable[str], classes: NDArray[np.uint8]) -> dict[st
     stops = begun[ends - 1].tolist()
     words = (text[begin:end] for begin, end in zip([0, *stops], stops, strict=False))
     return dict(zip(words, counts.tolist(), strict=True))
+
+
+def learn_merges(
+    symbols: NDArray[np.int32],
+    weights: Places,
+    sizes: Sequence[int],
+    *,
+    most: int,
+    longest: int,
+    min_count: int,
+) -> Places:
+    """`_merges` of semigpt.tokenizers.bpe_trainer, at most so many. `[merges, 3]`.
+
+    Overwrites `symbols`. Raises MemoryError where there is no memory.
+    """
+    lengths = np.concatenate([np.array(sizes, np.int64), np.zeros(most, np.int64)])
+    merges = np.empty((most, 3), np.int64)
+    made = library().semigpt_merges(
+        *(symbols.ctypes.data, weights.ctypes.data, len(symbols), lengths.ctypes.data),
+        *(len(sizes), longest, min_count, most, merges.ctypes.data),
+    )
+    return merges[:made]
 
 
 def expected_counts(

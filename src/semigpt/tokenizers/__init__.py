@@ -37,6 +37,7 @@ from semigpt.tokenizers.foreign import ForeignTokenizer
 from semigpt.tokenizers.jamo import JamoTokenizer
 
 __all__ = [
+    "LEARNING_VERSION",
     "BPETokenizer",
     "ByteTokenizer",
     "CharBPETokenizer",
@@ -54,6 +55,9 @@ __all__ = [
 ]
 
 LARGEST_TOKENIZER = 64 << 20  # bytes; the largest tokenizer.json in use is a third of it
+# Raised with every change that makes `train_tokenizer` learn other tokens from the same text: a
+# tokenizer that is kept beside a corpus has it in its name.
+LEARNING_VERSION = 2
 DEFAULT_VOCAB_SIZE = 8000  # of the kinds whose tokens are longer than a character
 
 

@@ -4,18 +4,22 @@ Byte-pair encoding (Sennrich, Haddow and Birch 2016, arXiv:1508.07909): the two 
 that occur together most often become one symbol, again and again.
 
 The merges are those of the `tokenizers` library's `BpeTrainer` for the same words, in the same
-order; a test compares them. This trainer is here because it is two to four times as fast
-(docs/choices.md).
+order; a test compares them. This trainer is here because it is faster (docs/choices.md), and knows
+characters and a longest length.
 """
 
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from semigpt.native import tokenize as native
 
 __all__ = ["BYTES", "Merge", "learn_merges", "symbol_counts"]
 
@@ -40,10 +44,11 @@ def learn_merges(
     words: Mapping[str, int],
     alphabet: Mapping[str, int],
     *,
-    longest: int | None = None,
+    most: int,
+    longest: int = sys.maxsize,
     min_count: int = 1,
-) -> Iterator[Merge]:
-    """The merges of `words`, one after the other, the most frequent pair first.
+) -> list[Merge]:
+    """The merges of `words`, at most `most`, the most frequent pair first.
 
     Args:
         words: How often each word occurs. No merge crosses words.
@@ -56,6 +61,23 @@ def learn_merges(
     first. Counts never rise from one merge to the next.
     """
     symbols, weights = _lay_out(words, alphabet)
+    sizes = list(alphabet.values())
+    if native.available():
+        found = native.learn_merges(
+            symbols, weights, sizes, most=most, longest=longest, min_count=min_count
+        )
+        return [(left, right, count) for left, right, count in found.tolist()]
+    return list(islice(_merges(symbols, weights, sizes, longest, min_count), most))
+
+
+def _merges(
+    symbols: NDArray[np.int32],
+    weights: NDArray[np.int64],
+    sizes: list[int],
+    longest: int,
+    min_count: int,
+) -> Iterator[Merge]:
+    """`learn_merges` of what `_lay_out` gives, without end and without a compiler."""
     lengths = np.ones(len(symbols), np.int32)
 
     # A pair (x, new) appears only where `new` has just been made, so its count never grows
@@ -66,13 +88,12 @@ def learn_merges(
     queue: list[tuple[*Candidate, Iterator[Candidate]]] = []
     _queue_batch(queue, _candidates(_pairs(symbols[first], symbols[first + 1]), first, weights))
 
-    sizes = list(alphabet.values())
     while queue:
         negative_count, pair, left, batch = heapq.heappop(queue)
         _queue_batch(queue, batch)
         left_id, right_id = divmod(pair, 1 << _SHIFT)
         size = sizes[left_id] + sizes[right_id]
-        if longest is not None and size > longest:
+        if size > longest:
             continue
         left = left[symbols[left] == left_id]
         right = left + lengths[left]

@@ -14,11 +14,11 @@ import re
 import threading
 import unicodedata
 from abc import abstractmethod
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, cached_property
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import numpy as np
@@ -45,6 +45,7 @@ from semigpt.tokenizers.base import (
 )
 from semigpt.tokenizers.bpe_trainer import BYTES, learn_merges
 from semigpt.tokenizers.unigram_trainer import learn_pieces
+from semigpt.tokenizers.words import count_words
 
 if TYPE_CHECKING:
     import tokenizers
@@ -57,7 +58,6 @@ __all__ = [
     "UnigramTokenizer",
     "WordTokenizer",
     "byte_letters",
-    "count_words",
     "reserved_tokens",
 ]
 
@@ -70,12 +70,6 @@ BYTE_LEVEL = {
 LARGEST_VOCABULARY = 8 << 20  # bytes of all tokens; 200,000 of a public one have 1.5 MB
 LARGEST_SCORE = 1_000_000  # log-probabilities are summed over a word, in double precision
 _SURROGATES = re.compile("([\ud800-\udfff]+)")
-
-# GPT-2's words: a word, a number or a run of signs, each with the space before it, and runs of
-# white space. Python's `re` has no \p{L} and \p{N}, so numerals that are not digits (², Ⅷ) count as
-# letters here: 17 of 390,000 distinct words of film reviews differ. It only decides what is
-# learned; encoding uses the exact expression of the `tokenizers` library.
-GPT2_WORDS = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
 
 
 @cache
@@ -331,7 +325,7 @@ class BPETokenizer(WordTokenizer):
             word.encode("utf-8", "surrogatepass").decode("latin-1"): count
             for word, count in counts.items()
         }
-        learnt = islice(learn_merges(words, BYTES, min_count=min_count), num_merges)
+        learnt = learn_merges(words, BYTES, most=num_merges, min_count=min_count)
         return cls(
             [(left, right) for left, right, _ in learnt],
             normalization=normalization,
@@ -446,33 +440,6 @@ class UnigramTokenizer(WordTokenizer):
     def _model_json(self) -> dict[str, Any]:
         vocab = [list(entry) for entry in zip(self._spelled(), self.scores.values(), strict=True)]
         return {"type": "Unigram", "unk_id": None, "vocab": vocab, "byte_fallback": False}
-
-
-def count_words(
-    documents: Iterable[str],
-    normalization: Normalization | None,
-    words: re.Pattern[str] = GPT2_WORDS,
-) -> Mapping[str, int]:
-    """How often each word occurs, by default of GPT-2's, which C counts where it can."""
-    if normalization:
-        documents = (unicodedata.normalize(normalization, text) for text in documents)
-    if words is GPT2_WORDS and native.available():
-        return native.count_words(documents, _classes_of_words())
-    counts: Counter[str] = Counter()
-    for text in documents:
-        counts.update(words.findall(text))
-    return counts
-
-
-@cache
-def _classes_of_words() -> NDArray[np.uint8]:
-    """`character_classes` as `GPT2_WORDS` sees them."""
-    classes = np.zeros(0x110000, np.uint8)
-    text = "".join(map(chr, range(0x40000)))  # no plane from the fourth on has any
-    for number, expression in enumerate((r"[^\W\d_]+", r"\d+", r"\s+"), start=1):
-        for found in re.finditer(expression, text):
-            classes[found.start() : found.end()] = number
-    return classes
 
 
 def reserved_tokens(vocab_size: int, special_tokens: Sequence[str]) -> int:

@@ -12,10 +12,8 @@ parts.
 
 from __future__ import annotations
 
-import heapq
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
@@ -37,15 +35,12 @@ from semigpt.tokenizers.bpe_trainer import learn_merges, symbol_counts
 from semigpt.tokenizers.byte_level import (
     UnigramTokenizer,
     WordTokenizer,
-    count_words,
     reserved_tokens,
 )
 from semigpt.tokenizers.unigram_trainer import LONGEST, learn_pieces
+from semigpt.tokenizers.words import count_words
 
 __all__ = ["CharBPETokenizer"]
-
-# A run of letters, of digits or of signs, with the space before it, or one white space.
-_WORDS = re.compile(r" ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s")
 
 # Always written in bytes. JSON has no lone surrogates, C strings end at a NUL, and llama.cpp and
 # SentencePiece write a space as U+2581.
@@ -135,18 +130,21 @@ class CharBPETokenizer(WordTokenizer):
         the bytes alone exceed.
         """
         room = vocab_size - reserved_tokens(vocab_size, special_tokens)
-        words = count_words(documents, normalization, _WORDS)
+        words = count_words(documents, normalization, runs=True)
         counts = symbol_counts(words)
-        sizes = {
-            c: len(c.encode()) for c in counts if counts[c] >= min_count and not _NO_TOKEN.match(c)
-        }
+        if any(map(_NO_TOKEN.match, counts)):
+            words = {word: n for word, n in words.items() if not _NO_TOKEN.search(word)}
+            counts = symbol_counts(words)
+        sizes = {c: len(c.encode()) for c in counts if counts[c] >= min_count}
         saved = {c: counts[c] * max(size - 1, 1) for c, size in sizes.items()}
         characters = sorted(sizes, key=lambda c: (-saved[c], c))
         texts = list(sizes)
         merges: list[Merge] = []
         learnt = round(EXTRA * room)
         kept = 0  # of the characters: those that save as much as the last merge
-        for left, right, count in learn_merges(words, sizes, longest=LONGEST, min_count=min_count):
+        for left, right, count in learn_merges(
+            words, sizes, most=learnt, longest=LONGEST, min_count=min_count
+        ):
             while kept < len(characters) and saved[characters[kept]] >= count:
                 kept += 1
             if kept + len(merges) >= learnt:
@@ -211,8 +209,8 @@ def _reordered(
         characters: The tokens that are not merged.
         words: How often each occurs.
     """
-    words = {word: count for word, count in words.items() if not _NO_TOKEN.search(word)}
-    frequent = dict(heapq.nlargest(_ORDERING_WORDS, words.items(), key=itemgetter(1)))
+    chosen = sorted(words, key=words.__getitem__, reverse=True)[:_ORDERING_WORDS]
+    frequent = {word: words[word] for word in chosen}
     unigram = UnigramTokenizer(learn_pieces(frequent, num_pieces, seeds_per_piece=_SEEDS_PER_PIECE))
     texts = [left + right for left, right, _ in merges]
     order = order_merges(WordTable(frequent).reliability(texts, unigram))
