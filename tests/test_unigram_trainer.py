@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,7 +17,13 @@ from semigpt.corpus import prepare_corpus
 from semigpt.native import tokenize as native
 from semigpt.tokenizers import UnigramTokenizer
 from semigpt.tokenizers.byte_level import _scores, byte_letters
-from semigpt.tokenizers.unigram_trainer import LONGEST, LONGEST_WORD, _Lattice, learn_pieces
+from semigpt.tokenizers.unigram_trainer import (
+    LONGEST,
+    LONGEST_WORD,
+    _Lattice,
+    cut_words,
+    learn_pieces,
+)
 from semigpt.tokenizers.words import count_words
 
 WORDS = {" 가나": 9, "가나다": 5, "나다나다": 4, "다": 7, "abab": 3, "가": 2, "뷁": 1}
@@ -167,6 +174,34 @@ def test_the_text_is_likelier_than_with_the_librarys_pieces() -> None:
     assert likelihood(ours) > 0.95 * likelihood(theirs)
 
 
+@given(
+    st.dictionaries(st.text("가나다라", min_size=1, max_size=20), st.integers(1, 50), min_size=1)
+)
+@settings(max_examples=50, deadline=None)
+def test_words_are_cut_where_the_tokenizer_cuts_them(words: dict[str, int]) -> None:
+    scores = learn_pieces(words, 12)
+    tokenizer = UnigramTokenizer(scores)
+    parts, begins = cut_words(words, 12)
+    text = "".join(f"{part}\n" for part in parts)
+    starts = np.concatenate([[0], np.cumsum([len(part) + 1 for part in parts])]).tolist()
+    assert sum(parts.values()) >= sum(words.values())
+    for start, (part, count) in zip(starts, parts.items(), strict=False):
+        assert count == words.get(part, count) or len(part) <= LONGEST_WORD
+        inside = [i for i in begins.tolist() if start <= i < start + len(part)]
+        pieces = [text[i:j] for i, j in pairwise([*inside, start + len(part)])]
+        assert "".join(pieces) == part
+
+        def likelihood(pieces: list[str]) -> float:
+            spelt = [scores.get(p.encode()) for p in pieces]
+            return sum(
+                sum(scores[bytes([byte])] for byte in piece.encode()) if score is None else score
+                for piece, score in zip(pieces, spelt, strict=True)
+            )
+
+        best = sum(list(tokenizer.scores.values())[i] for i in tokenizer.encode(part).tolist())
+        assert likelihood(pieces) == pytest.approx(best, abs=1e-4)
+
+
 def test_lone_surrogates_are_left_out() -> None:
     tokenizer = UnigramTokenizer.train(["한국\ud800어 한국어"] * 3, vocab_size=300)
     assert tokenizer.decode(tokenizer.encode("\ud800한국어")) == "\ud800한국어"
@@ -186,9 +221,9 @@ def test_words_are_counted_alike_with_and_without_a_compiler(
 
 
 def test_runs_are_words_of_one_class() -> None:
-    counted = count_words(["don't  가나12,\n\n 3"], None, runs=True)
-    once = ("don", "'", "t", " ", " 가나", "12", ",", " 3")
-    assert counted == {"\n": 2, **dict.fromkeys(once, 1)}
+    counted = count_words(["don't  가나12,\n\n 3 \t\t \n  "], None, runs=True)
+    once = ("don", "'", "t", "  가나", "12", ",", "\n\n", " 3", "\t\t", "\n", "  ")
+    assert counted == {" ": 2, **dict.fromkeys(once, 1)}
 
 
 def test_expected_counts_have_the_same_bits_with_and_without_a_compiler() -> None:

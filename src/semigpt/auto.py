@@ -62,6 +62,9 @@ Choice = Literal[
 SMALLEST_TEXT: dict[Size, int] = {"tiny": 0, "small": 800_000, "base": 5_000_000}
 # Tokens that there must be time for, of all but the smallest: some fewer than any run of the law.
 FEWEST_TOKENS: dict[Size, float] = {"small": 400_000, "base": 4_000_000}
+# The tokens longer than a character that a model reads by itself: of all kinds that are the same in
+# every program, a net learns most from these. docs/choices.md#tokenizer-kind.
+LONG_TOKENS: Literal["char_bpe"] = "char_bpe"
 VOCABULARIES = (2000, 4000, 8000)
 VOCABULARY_CHARACTERS = 50  # of training text for each token of a vocabulary, at least
 BATCHES = (1, 2, 4)  # times the size's own

@@ -319,11 +319,10 @@ class Recipe:
     def _open_tokenizers(self, characters: int) -> tuple[tuple[str, int | None], ...]:
         settings, vocab_size = self.tokenizer, self.tokenizer.vocab_size
         if settings.folder is not None or self.start.folder is not None:
-            return (("unigram", None),)  # the nearest that was measured
+            return ((auto.LONG_TOKENS, None),)  # the nearest that was measured
         if "tokenizer" not in self.rung.auto or settings.kind not in (None, *AS_UNIGRAM):
             return ((settings.kind or "char", vocab_size),)
-        # Rare characters are left out by byte pairs, not by unigram.
-        longer = settings.kind or ("unigram" if settings.min_count == 1 else "bpe")
+        longer = settings.kind or auto.LONG_TOKENS
         sizes = auto.vocabularies(characters, self.size) if vocab_size is None else (vocab_size,)
         found = tuple((longer, size) for size in sizes)
         if settings.kind is not None or not self.within_law:

@@ -357,14 +357,16 @@ static const uint8_t *run_end(const encoder *e, const uint8_t *at, const uint8_t
     return at;
 }
 
-/* The end of the word that begins at `at`: a run of one class, perhaps with a space before it, or
-   one white space. */
+/* The end of the word that begins at `at`: a run of one class with the spaces before it, or a run
+   of one white space. */
 static const uint8_t *run_word_end(const encoder *e, const uint8_t *at, const uint8_t *end) {
+    const uint8_t *first = at;
+    int64_t width = (int64_t)width_at(at);
     int class = class_at(e, at);
-    if (class != SPACE) return run_end(e, at, end, class);
-    if (*at == ' ' && at + 1 < end && (class = class_at(e, at + 1)) != SPACE)
-        return run_end(e, at + 1, end, class);
-    return at + width_at(at);
+    while (class == SPACE && end - at >= width && !memcmp(at, first, (size_t)width)) at += width;
+    if (at == end || (at > first && *first != ' ')) return at;
+    class = class_at(e, at);
+    return class == SPACE ? at : run_end(e, at, end, class);
 }
 
 /* The end of GPT-2's word that begins at `at`:

@@ -27,21 +27,21 @@ _WORDS_AT_ONCE = 10_000
 
 
 class WordTable:
-    """Distinct words as one string, in which a line end follows each.
+    """Distinct words as one string, in which U+0000, which is no token, follows each.
 
     Args:
         words: How often each word occurs.
     """
 
     def __init__(self, words: Mapping[str, int]) -> None:
-        lines = [f"{word}\n" for word in words]
+        lines = [f"{word}\0" for word in words]
         self._parts = [
             "".join(lines[i : i + _WORDS_AT_ONCE]) for i in range(0, len(lines), _WORDS_AT_ONCE)
         ]
         text = "".join(self._parts)
         self._letters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         lengths = np.array([len(line) for line in lines], np.int64)
-        # How often the word of each character occurs; the line ends that were added do not.
+        # How often the word of each character occurs; what was added does not.
         self._weights = np.repeat(np.array(list(words.values()), np.int64), lengths)
         self._weights[np.cumsum(lengths) - 1] = 0
         utf8 = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
@@ -65,17 +65,16 @@ class WordTable:
         counts = np.bincount(ids, self._weights[begins], tokenizer.vocab_size)
         return counts.astype(np.int64)
 
-    def reliability(self, texts: Sequence[str], tokenizer: Tokenizer) -> dict[str, float]:
-        """Of the places where a text occurs, how many `tokenizer` does not divide: 0 to 1.
+    def reliability(self, texts: Sequence[str], pieces: Integers) -> dict[str, float]:
+        """Of the places where a text occurs, how many are not divided: 0 to 1.
 
         Args:
-            texts: Without a line end. One that does not occur has the reliability 0.
-            tokenizer: As for `token_counts`.
+            texts: One that does not occur has the reliability 0.
+            pieces: At which characters of the words, joined by one between two, a piece begins.
         """
         size = len(self._letters)
         cuts = np.full(size + 1, size)
-        _, begins = self._encoded(tokenizer)
-        cuts[begins] = begins
+        cuts[pieces] = pieces
         next_cut = np.minimum.accumulate(cuts[::-1])[::-1][1:]  # behind each character
 
         # A trie: node 0 is the empty text, and an edge is a node and a character.

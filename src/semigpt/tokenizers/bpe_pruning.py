@@ -13,8 +13,9 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-__all__ = ["EXTRA", "prune"]
+__all__ = ["EXTRA", "Pruned", "prune"]
 
 # Tokens learnt for each that is wanted. Film reviews, 8,000 tokens, bits per character by their
 # frequencies: 1.0 5.485, 1.5 5.447, 2.0 5.446, Unigram 5.397.
@@ -24,10 +25,16 @@ Merge = tuple[str, str, int]
 """The texts of two tokens that become one, and how often they do."""
 
 
-def prune(
-    characters: Mapping[str, int], merges: Sequence[Merge], wanted: int
-) -> tuple[list[str], list[tuple[str, str]]]:
-    """The characters and merges to keep, `wanted` in all, in the order given.
+class Pruned(NamedTuple):
+    """What is kept, in the order given, and what the text costs then by the tokens' frequencies."""
+
+    nats: float
+    characters: list[str]
+    merges: list[tuple[str, str]]
+
+
+def prune(characters: Mapping[str, int], merges: Sequence[Merge], wanted: int) -> Pruned:
+    """Keep `wanted` characters and merges in all.
 
     Args:
         characters: How often each occurs. One that is dropped is spelt in its bytes.
@@ -37,7 +44,8 @@ def prune(
     while len(vocabulary.parts) > wanted and vocabulary.drop_cheapest():
         pass
     kept = vocabulary.parts
-    return (
+    return Pruned(
+        vocabulary.nats(),
         [character for character in characters if character in kept],
         [(left, right) for left, right, _ in merges if left + right in kept],
     )
@@ -62,6 +70,10 @@ class _Vocabulary:
         self._total = sum(self._counts.values())
         self._queue = [(self._loss(token), token) for token in self.parts if not self._uses[token]]
         heapq.heapify(self._queue)
+
+    def nats(self) -> float:
+        """What the text costs now."""
+        return _entropy(self._total) - sum(map(_entropy, self._counts.values()))
 
     def drop_cheapest(self) -> bool:
         """Drop the token whose loss costs the text least; False where none may go."""

@@ -1,8 +1,8 @@
 """BPE over whole characters, with bytes for what has no token: the kind of Llama 2.
 
 Nothing cuts the text into words first. Merging by rank over the whole text gives the same ids as
-merging word by word, since every word that is learned from is a run of characters of one class,
-perhaps with a space before it: no boundary of words is inside a token.
+merging word by word, since every word that is learned from is a run of characters of one class with
+the spaces before it, or a run of one white space: no boundary of words is inside a token.
 
 Merging the two neighbours whose token comes first, whichever they are, gives the same ids too
 (SentencePiece, and llama.cpp's SPM). By induction on the merges, a span of the text that becomes a
@@ -33,11 +33,10 @@ from semigpt.tokenizers.bpe_order import WordTable, order_merges
 from semigpt.tokenizers.bpe_pruning import EXTRA, Merge, prune
 from semigpt.tokenizers.bpe_trainer import learn_merges, symbol_counts
 from semigpt.tokenizers.byte_level import (
-    UnigramTokenizer,
     WordTokenizer,
     reserved_tokens,
 )
-from semigpt.tokenizers.unigram_trainer import LONGEST, learn_pieces
+from semigpt.tokenizers.unigram_trainer import LONGEST, cut_words
 from semigpt.tokenizers.words import count_words
 
 __all__ = ["CharBPETokenizer"]
@@ -123,8 +122,9 @@ class CharBPETokenizer(WordTokenizer):
     ) -> Self:
         """Learn at most `vocab_size` tokens of at most ten bytes, special tokens included.
 
-        Half as many again are learnt and put in order (`bpe_order`), and those that the text would
-        miss least are dropped (`bpe_pruning`). Characters and merges compete: a character of three
+        Half as many again are learnt and put in order (`bpe_order`), unless the order in which they
+        were learnt makes the text likelier, and those that the text would miss least are dropped
+        (`bpe_pruning`). Characters and merges compete: a character of three
         bytes that occurs n times saves 2n tokens, and a merge as many as the pair occurs. Neither
         is learned if it occurs fewer than `min_count` times. Raises TokenizerError for a size that
         the bytes alone exceed.
@@ -139,21 +139,28 @@ class CharBPETokenizer(WordTokenizer):
         saved = {c: counts[c] * max(size - 1, 1) for c, size in sizes.items()}
         characters = sorted(sizes, key=lambda c: (-saved[c], c))
         texts = list(sizes)
-        merges: list[Merge] = []
+        merges: list[Pair] = []
         learnt = round(EXTRA * room)
-        kept = 0  # of the characters: those that save as much as the last merge
+        saving = 0  # of the characters: those that save as much as the last merge
         for left, right, count in learn_merges(
             words, sizes, most=learnt, longest=LONGEST, min_count=min_count
         ):
-            while kept < len(characters) and saved[characters[kept]] >= count:
-                kept += 1
-            if kept + len(merges) >= learnt:
+            while saving < len(characters) and saved[characters[saving]] >= count:
+                saving += 1
+            if saving + len(merges) >= learnt:
                 break
-            merges.append((texts[left], texts[right], count))
+            merges.append((texts[left], texts[right]))
             texts.append(texts[left] + texts[right])
         candidates = {c: counts[c] for c in characters[: max(learnt - len(merges), 0)]}
+        table = WordTable(words)
+        reliable = _reliable_first([left + right for left, right in merges], words, room)
+        kept = min(
+            prune(candidates, _counted(candidates, order, table), room)
+            for order in (reliable, merges)
+        )
         return cls(
-            *prune(candidates, _reordered(candidates, merges, words, room), room),
+            kept.characters,
+            kept.merges,
             normalization=normalization,
             special_tokens=special_tokens,
         )
@@ -197,27 +204,25 @@ class CharBPETokenizer(WordTokenizer):
         return bpe_model(list(self._text_ids), self.merges) | {"byte_fallback": True}
 
 
-def _reordered(
-    characters: Mapping[str, int],
-    merges: Sequence[Merge],
-    words: Mapping[str, int],
-    num_pieces: int,
-) -> list[Merge]:
-    """The merges in the order in which they cut words as a Unigram model of `num_pieces` would.
+def _reliable_first(texts: Sequence[str], words: Mapping[str, int], num_pieces: int) -> list[Pair]:
+    """Merges that make `texts`, in the order in which they cut words as a Unigram model of
+    `num_pieces` would.
 
     Args:
-        characters: The tokens that are not merged.
         words: How often each occurs.
     """
     chosen = sorted(words, key=words.__getitem__, reverse=True)[:_ORDERING_WORDS]
     frequent = {word: words[word] for word in chosen}
-    unigram = UnigramTokenizer(learn_pieces(frequent, num_pieces, seeds_per_piece=_SEEDS_PER_PIECE))
-    texts = [left + right for left, right, _ in merges]
-    order = order_merges(WordTable(frequent).reliability(texts, unigram))
-    counts = WordTable(words).token_counts(CharBPETokenizer(characters, order))
-    tokens = [*sorted(characters), *(left + right for left, right in order)]
+    parts, pieces = cut_words(frequent, num_pieces, seeds_per_piece=_SEEDS_PER_PIECE)
+    return order_merges(WordTable(parts).reliability(texts, pieces))
+
+
+def _counted(characters: Iterable[str], merges: Sequence[Pair], table: WordTable) -> list[Merge]:
+    """The merges, and how often each is made of the words of the table."""
+    counts = table.token_counts(CharBPETokenizer(characters, merges))
+    tokens = [*sorted(characters), *(left + right for left, right in merges)]
     made = dict(zip(tokens, counts[256:].tolist(), strict=False))
-    for left, right in reversed(order):  # what became a longer token was made before
+    for left, right in reversed(merges):  # what became a longer token was made before
         made[left] += made[left + right]
         made[right] += made[left + right]
-    return [(left, right, made[left + right]) for left, right in order]
+    return [(left, right, made[left + right]) for left, right in merges]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from semigpt.native import tokenize as native
 
-__all__ = ["learn_pieces"]
+__all__ = ["cut_words", "learn_pieces"]
 
 # Bytes of a piece: three syllables with or without a space before them, or a Latin word. A net
 # learns most from short ones: bits per character with up to 16 bytes 3.706, 10 3.682, 7 3.667
@@ -49,12 +49,30 @@ def learn_pieces(
 
     The likeliest piece is first, and of two as likely the one of lower bytes.
     """
+    return _fitted(words, num_pieces, seeds_per_piece).scores()
+
+
+def cut_words(
+    words: Mapping[str, int], num_pieces: int, *, seeds_per_piece: int = SEEDS_PER_PIECE
+) -> tuple[dict[str, int], Places]:
+    """The words, each cut in the likeliest way into the pieces that `learn_pieces` learns of them.
+
+    Returns how often each word occurs, long ones in parts, and at which characters of all of them,
+    joined by one character between two, a piece begins.
+    """
+    lattice = _fitted(words, num_pieces, seeds_per_piece)
+    return dict(
+        zip(lattice.words, lattice.weight.astype(int).tolist(), strict=True)
+    ), lattice.cuts()
+
+
+def _fitted(words: Mapping[str, int], num_pieces: int, seeds_per_piece: int) -> _Lattice:
     lattice = _Lattice(words, seeds_per_piece * num_pieces)
     while True:
         lattice.fit()
         lattice.fit()
         if lattice.removable <= num_pieces:
-            return lattice.scores()
+            return lattice
         lattice.prune(max(num_pieces, int(KEPT_FRACTION * lattice.removable)))
 
 
@@ -276,6 +294,28 @@ class _Lattice:
         index = np.minimum(np.searchsorted(ends, places), len(ends) - 1)
         there = np.flatnonzero(ends[index] == places) if len(ends) else np.zeros(0, np.int64)
         return self.ids[length - 1][index[there]], there
+
+    def cuts(self) -> Places:
+        """Where the pieces of the words' likeliest cuts begin: see `cut_words`."""
+        log_p = np.log(np.maximum(self.p, TINY))
+        best, last = np.full(int(self.first[-1]), -np.inf), np.zeros(int(self.first[-1]), np.int64)
+        best[self._row(0, self.n[0])] = 0.0
+        for j in range(1, self.rows + 1):
+            for length, starts in enumerate(self.starts[:j], start=1):
+                here = slice(starts[j], starts[j + 1])
+                ends = self.ends[length - 1][here]
+                begins = ends - (self.first[j] - self.first[j - length])
+                found = best[begins] + log_p[self.ids[length - 1][here]]
+                better = found > best[ends]
+                best[ends[better]], last[ends[better]] = found[better], length
+        lengths = np.array([len(word) for word in self.words], np.int64)
+        begins = np.cumsum(lengths + 1) - lengths - 1
+        cuts, words, rows = [], np.arange(len(lengths)), lengths
+        while len(words):
+            rows = rows - last[self.first[rows] + words]
+            cuts.append(begins[words] + rows)
+            words, rows = words[rows > 0], rows[rows > 0]
+        return np.sort(np.concatenate([*cuts, np.zeros(0, np.int64)]))
 
     def scores(self) -> dict[bytes, float]:
         """The log-probabilities of bytes and pieces, to six digits."""

@@ -22,8 +22,8 @@ __all__ = ["count_words"]
 # learned; encoding uses the exact expression of the `tokenizers` library.
 _GPT2_WORDS = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
 
-# A run of letters, of digits or of signs, with the space before it, or one white space.
-_RUNS = re.compile(r" ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s")
+# A run of letters, of digits or of signs, with the spaces before it, or a run of one white space.
+_RUNS = re.compile(r" *(?:[^\W\d_]+|\d+|(?:[^\s\w]|_)+)|(\s)\1*")
 
 
 def count_words(
@@ -34,17 +34,16 @@ def count_words(
 ) -> dict[str, int]:
     """How often each word occurs, in the order of the words.
 
-    runs: a word is a run of letters, of digits or of signs, perhaps with a space before it, or one
-        white space; else it is one of GPT-2's
+    runs: a word is a run of letters, of digits or of signs, with the spaces before it, or a run of
+        one white space; else it is one of GPT-2's
     """
     if normalization:
         documents = (unicodedata.normalize(normalization, text) for text in documents)
     if native.available():
         counts = native.count_words(documents, _classes_of_words(), runs=runs)
     else:
-        counts = Counter()
-        for text in documents:
-            counts.update((_RUNS if runs else _GPT2_WORDS).findall(text))
+        words = _RUNS if runs else _GPT2_WORDS
+        counts = Counter(found[0] for text in documents for found in words.finditer(text))
     return {word: counts[word] for word in sorted(counts)}
 
 
