@@ -196,7 +196,10 @@ def test_what_is_asked_for_is_not_chosen() -> None:
             0.3,
         )
     given = ways(text, 5.0, MACHINES[1], tokenizer={"vocab_size": 3000})
-    assert {(way.tokenizer, way.vocab_size) for way in given} == {("char", 3000), ("unigram", 3000)}
+    assert {(way.tokenizer, way.vocab_size) for way in given} == {
+        ("char", 3000),
+        ("char_bpe", 3000),
+    }
     unigram = ways(text, 5.0, MACHINES[1], tokenizer={"kind": "unigram"})
     assert {way.vocab_size for way in unigram} == set(auto.VOCABULARIES)
     merged = ways(text, 5.0, MACHINES[1], tokenizer={"kind": "char_bpe"})
@@ -205,11 +208,11 @@ def test_what_is_asked_for_is_not_chosen() -> None:
         (way.vocab_size, way.expected) for way in unigram
     ]
     rare = ways(text, 5.0, MACHINES[1], tokenizer={"min_count": 2})
-    assert {way.tokenizer for way in rare} == {"char", "bpe"}
+    assert {way.tokenizer for way in rare} == {"char", "char_bpe"}
     shaped = ways(text, 20.0, MACHINES[4], model={"width": 64})
     assert {way.size for way in shaped} == {"tiny"}
     memory = ways(text, 5.0, MACHINES[1], model={"kind": "memory"})
-    assert {(way.tokenizer, way.taught) for way in memory} == {("char", False), ("unigram", False)}
+    assert {(way.tokenizer, way.taught) for way in memory} == {("char", False), ("char_bpe", False)}
     assert not Recipe.from_tables({"model": {"kind": "bigram"}}).left_open
 
 
@@ -238,10 +241,10 @@ def test_a_memory_reads_tokens_where_they_were_better() -> None:
     memory = {"model": {"kind": "memory"}}
     for name, minutes, kind in (
         ("sentences-0", 1.0, "char"),
-        ("news-0", 2.0, "unigram"),
-        ("handbook-0", 2.0, "unigram"),
-        ("stdlib-1", 2.0, "unigram"),
-        ("reviews-22", 5.0, "unigram"),
+        ("news-0", 2.0, "char_bpe"),
+        ("handbook-0", 2.0, "char_bpe"),
+        ("stdlib-1", 2.0, "char_bpe"),
+        ("reviews-22", 5.0, "char_bpe"),
     ):
         assert ways(texts()[name], minutes, MACHINES[1], **memory)[0].tokenizer == kind, name
 

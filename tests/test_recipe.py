@@ -332,11 +332,9 @@ def test_a_long_text_is_cut_into_longer_tokens(
     # Long tokens are expected to learn most.
     monkeypatch.setattr(auto, "expected_bits", lambda text, way, tokens: 5.0 - (way.kind != "char"))
     assert begun("short").tokenizer.kind == "char", "the run goes on as it began"
-    assert begun("long").tokenizer.kind == "unigram"
+    assert begun("long").tokenizer.kind == "char_bpe"
     assert RunFolder.open(tmp_path / "long").config()["tokenizer"]["vocab_size"] == 400
-    assert begun("rare", min_count=2).tokenizer.kind == "bpe", (
-        "unigram leaves nothing to bytes by its count"
-    )
+    assert begun("rare", min_count=2).tokenizer.kind == "char_bpe"
     assert begun("given", kind="char").tokenizer.kind == "char"
     assert begun("table", rung="bigram").tokenizer.kind == "char", (
         "the book's rungs read characters"
@@ -345,8 +343,8 @@ def test_a_long_text_is_cut_into_longer_tokens(
     for resume in (False, True):
         prepared = begun("long", resume=resume)
         assert prepared.resumed_at
-        assert prepared.tokenizer.kind == "unigram"
-    with pytest.raises(SettingsError, match=r"tokenizer\.kind was unigram, is char"):
+        assert prepared.tokenizer.kind == "char_bpe"
+    with pytest.raises(SettingsError, match=r"tokenizer\.kind was char_bpe, is char"):
         begun("long", kind="char")
 
 

@@ -90,9 +90,9 @@ def test_a_larger_size_takes_its_own_vocabulary_of_a_long_text() -> None:
     def open_tokenizers(size: auto.Size, characters: int) -> tuple[tuple[str, int | None], ...]:
         return of_size(size).open_choices(characters).tokenizers
 
-    assert open_tokenizers("1b", 10**9) == (("unigram", 64_000),)
-    assert ("unigram", 64_000) not in open_tokenizers("1b", 10**6)
-    assert ("unigram", 64_000) not in open_tokenizers("large", 10**9)
+    assert open_tokenizers("1b", 10**9) == (("char_bpe", 64_000),)
+    assert ("char_bpe", 64_000) not in open_tokenizers("1b", 10**6)
+    assert ("char_bpe", 64_000) not in open_tokenizers("large", 10**9)
     # Nothing else is left to a law that was fitted to small runs.
     left = of_size("1b").open_choices(10**9)
     assert (left.dropouts, left.weight_decays, left.teachers) == ((0.0,), (0.1,), (False,))

@@ -53,7 +53,7 @@ def add_flags(sub: Parser) -> None:
         metavar="KIND",
         help=_(
             "char, byte, jamo, bpe, char_bpe, unigram, or a folder of one (default: char or "
-            "unigram, whichever is expected to learn most)"
+            "char_bpe, whichever is expected to learn most)"
         ),
     )
     sub.add_argument(
