@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from parts_of_texts import SPLITS, write_beginning
+from semigpt.auto import LONG_TOKENS
 from semigpt.errors import SemigptError
 
 HERE = Path(__file__).parent
@@ -75,7 +76,7 @@ def cells(path: Path) -> Iterator[Row]:
         for values in itertools.product(*lists):
             cell = dict(zip(DEFAULTS, values, strict=True))
             if cell["start"] != "none":
-                cell |= {"tokenizer": "unigram", "vocab_size": 8000}
+                cell |= {"tokenizer": LONG_TOKENS, "vocab_size": 8000}
             if cell["tokenizer"] == "char":
                 cell["vocab_size"] = 0
             if tuple(cell.values()) not in found:

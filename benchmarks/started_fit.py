@@ -3,8 +3,9 @@
     python benchmarks/started_fit.py [--write] [--describe [--text NAME=SPEC …]]
 
 Reads started.jsonl (runs by steps of started.toml, benchmarks/law.py) and started_texts.json (what
-counting and the starter say of each text before it is read). `--write` puts the coefficients into
-src/semigpt/started_law.toml, `--describe` measures the texts and writes started_texts.json.
+counting and each starter say of each text before it is read). Rows with unigram tokens are of the
+starter before today's. `--write` puts the coefficients into src/semigpt/started_law.toml,
+`--describe` measures the texts by today's starter and writes started_texts.json.
 
 A run counts with its best weights, which are the starter's own where reading only hurt. Least
 squares about where the fit begins, since the coefficients are about as many as the kinds of text.
@@ -48,13 +49,13 @@ class Run:
     name: str
 
 
-def texts() -> dict[str, tuple[Text, Known]]:
-    """The described texts by name."""
+def texts() -> dict[str, tuple[Text, dict[str, Known]]]:
+    """The described texts by name, and what each starter knows of them, by its tokenizer."""
     tables = json.loads((HERE / "started_texts.json").read_text("utf-8"))
     return {
         name: (
             Text(**{**table["text"], "curve": tuple(map(tuple, table["text"]["curve"]))}),
-            Known(**table["known"]),
+            {kind: Known(**known) for kind, known in table["known"].items()},
         )
         for name, table in tables.items()
     }
@@ -71,14 +72,15 @@ def rows() -> list[dict[str, Any]]:
 
 def load() -> list[Run]:
     described = texts()
-    return [
-        Run(
-            *(*described[name_of(row)], row["tokens"], row["kind"] == "memory", row["best"]),
-            f"{name_of(row)} {row['kind']} {row['steps']} steps",
-        )
-        for row in rows()
-        if row["start"] == "starter"
-    ]
+    found = []
+    for row in rows():
+        if row["start"] != "starter":
+            continue
+        text, known = described[name_of(row)]
+        name = f"{name_of(row)} {row['kind']} {row['steps']} steps, {row['tokenizer']}"
+        read = known[row["tokenizer"]], row["tokens"], row["kind"] == "memory", row["best"]
+        found.append(Run(text, *read, name))
+    return found
 
 
 def errors(runs: list[Run], by: Mapping[str, float]) -> np.ndarray[Any, Any]:
@@ -121,6 +123,8 @@ def describe(specs: Mapping[str, str]) -> None:
     from law import corpus_of
     from semigpt import prepare_corpus
     from semigpt.evaluation.counting import describe as counted
+    from semigpt.huggingface.open import open_tokenizer
+    from semigpt.start import STARTER_FOLDER
     from semigpt.starter import known_of
 
     path = HERE / "started_texts.json"
@@ -133,7 +137,9 @@ def describe(specs: Mapping[str, str]) -> None:
             corpus = prepare_corpus(place)
             text, known = counted(corpus), known_of(corpus)
             if known is not None:
-                found[name] = {"text": dataclasses.asdict(text), "known": dataclasses.asdict(known)}
+                of = found.setdefault(name, {"known": {}})
+                of["text"] = dataclasses.asdict(text)
+                of["known"][open_tokenizer(STARTER_FOLDER).kind] = dataclasses.asdict(known)
     lines = (f"{json.dumps(name)}: {json.dumps(table)}" for name, table in found.items())
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 

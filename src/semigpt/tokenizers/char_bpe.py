@@ -32,10 +32,7 @@ from semigpt.tokenizers.base import (
 from semigpt.tokenizers.bpe_order import WordTable, order_merges
 from semigpt.tokenizers.bpe_pruning import EXTRA, Merge, prune
 from semigpt.tokenizers.bpe_trainer import learn_merges, symbol_counts
-from semigpt.tokenizers.byte_level import (
-    WordTokenizer,
-    reserved_tokens,
-)
+from semigpt.tokenizers.byte_level import WordTokenizer, reserved_tokens
 from semigpt.tokenizers.unigram_trainer import LONGEST, cut_words
 from semigpt.tokenizers.words import count_words
 
@@ -124,10 +121,10 @@ class CharBPETokenizer(WordTokenizer):
 
         Half as many again are learnt and put in order (`bpe_order`), unless the order in which they
         were learnt makes the text likelier, and those that the text would miss least are dropped
-        (`bpe_pruning`). Characters and merges compete: a character of three
-        bytes that occurs n times saves 2n tokens, and a merge as many as the pair occurs. Neither
-        is learned if it occurs fewer than `min_count` times. Raises TokenizerError for a size that
-        the bytes alone exceed.
+        (`bpe_pruning`). Characters and merges compete: a character of three bytes that occurs n
+        times saves 2n tokens, and a merge as many as the pair occurs. Neither is learned if it
+        occurs fewer than `min_count` times. Raises TokenizerError for a size that the bytes alone
+        exceed.
         """
         room = vocab_size - reserved_tokens(vocab_size, special_tokens)
         words = count_words(documents, normalization, runs=True)
