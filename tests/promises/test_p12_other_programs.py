@@ -10,13 +10,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from hub_stand_in import HubStandIn
 from semigpt.cli import main
 from semigpt.errors import CheckpointError, SettingsError
-from semigpt.export import gguf_file, onnx_graph
+from semigpt.export import gguf_file, onnx_graph, verify
 from semigpt.export import run as export_run
 from semigpt.export.llama_cpp import LlamaCpp
 from semigpt.export.run import export
@@ -102,6 +103,37 @@ def test_llama_cpp(tmp_path: Path, shape: str, kind: str, type_: Any) -> None:
             assert runtime.decode(ids) == text
         messages = [{"role": "user", "content": " 기상청은 "}]
         assert runtime._ask("apply-template", messages=messages)["prompt"] == " 기상청은 "
+
+
+@needs_llama_cpp
+def test_llama_cpp_may_round_the_sum_of_many_probabilities(tmp_path: Path) -> None:
+    """The likeliest come first, and after them thousands of small ones are lost to float32."""
+    folder = tmp_path / "wide"
+    text = "".join(chr(0xAC00 + i) for i in range(10_000)) + KOREAN
+    tokenizer = train_tokenizer("char", [text])
+    torch.manual_seed(0)
+    model = build_model("gpt", tokenizer.vocab_size, {"context_length": 32, **SHAPES["gpt"]}).eval()
+    with torch.no_grad():
+        rows = model.lm_head.weight.normal_(std=0.01)
+        rows[300:332].normal_(std=1.3)
+        rows[332:364] = -rows[300:332]  # one of them is far above the rest
+    folder.mkdir()
+    save_model(folder, model, tokenizer, model_card(model, {}))
+    verdict = export(folder, "gguf").verdict
+    assert verdict.difference <= 5e-5
+    assert verdict.same == 5
+
+
+def test_what_all_tokens_of_a_step_share_is_rounding_up_to_a_bound() -> None:
+    ours = np.log(np.array([[0.5, 0.25, 0.125, 0.125], [0.7, 0.1, 0.1, 0.1]]))
+    theirs = ours + np.array([[1e-4], [-2e-4]])
+    theirs[1, 3] = np.nan
+    assert verify._furthest(ours, theirs, 3e-4) == pytest.approx(0.0, abs=1e-12)
+    assert verify._furthest(ours, theirs, 1.5e-4) == pytest.approx(5e-5)
+    assert verify._furthest(ours, theirs, 0.0) == pytest.approx(2e-4)
+    theirs[0, 0] += 1e-3
+    assert verify._furthest(ours, theirs, 3e-4) == pytest.approx(1e-3)
+    assert verify._furthest(ours[:0], theirs[:0], 1.0) == 0.0
 
 
 @needs_llama_cpp

@@ -35,6 +35,8 @@ class LlamaCpp:
 
     def __init__(self, path: Path, model: LanguageModel, tokenizer: Tokenizer) -> None:
         self._path, self._settings, self._tokenizer = path, model.settings, tokenizer
+        # Its server adds them in float32, the largest first: the smallest of 8,000 are lost.
+        self.sum_rounding = model.settings.vocab_size * 2.0**-24
         # On loopback no proxy is asked.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

@@ -31,6 +31,7 @@ class OnnxRuntime:
         import tokenizers
 
         self.name = f"onnxruntime {onnxruntime.__version__}"
+        self.sum_rounding = 0.0
         file = folder / TOKENIZER_FILE
         self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
         if not self._tokenizer.encode("").ids:
