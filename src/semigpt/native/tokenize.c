@@ -357,16 +357,12 @@ static const uint8_t *run_end(const encoder *e, const uint8_t *at, const uint8_t
     return at;
 }
 
-/* The end of the word that begins at `at`: a run of one class with the spaces before it, or a run
-   of one white space. */
+/* The end of the word that begins at `at`: a run of one class with the spaces before it, or a line
+   end and the white space behind it. */
 static const uint8_t *run_word_end(const encoder *e, const uint8_t *at, const uint8_t *end) {
-    const uint8_t *first = at;
-    int64_t width = (int64_t)width_at(at);
-    int class = class_at(e, at);
-    while (class == SPACE && end - at >= width && !memcmp(at, first, (size_t)width)) at += width;
-    if (at == end || (at > first && *first != ' ')) return at;
-    class = class_at(e, at);
-    return class == SPACE ? at : run_end(e, at, end, class);
+    if (*at != ' ') return run_end(e, at, end, class_at(e, at));
+    while (at < end && *at == ' ') at++;
+    return at == end || class_at(e, at) == SPACE ? at : run_end(e, at, end, class_at(e, at));
 }
 
 /* The end of GPT-2's word that begins at `at`:

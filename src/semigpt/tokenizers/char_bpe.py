@@ -1,13 +1,14 @@
 """BPE over whole characters, with bytes for what has no token: the kind of Llama 2.
 
-Nothing cuts the text into words first. Merging by rank over the whole text gives the same ids as
-merging word by word, since every word that is learned from is a run of characters of one class with
-the spaces before it, or a run of one white space: no boundary of words is inside a token.
+Nothing cuts the text into words first: programs that do, each in its own way, would give other ids.
+Merges are learnt from words, which are runs of characters of one class with the spaces before them,
+or a line end with the white space behind it. So no token is a part of two words, unless it begins
+with spaces behind a line end.
 
-Merging the two neighbours whose token comes first, whichever they are, gives the same ids too
-(SentencePiece, and llama.cpp's SPM). By induction on the merges, a span of the text that becomes a
-token goes through the same steps wherever it stands, so it is always joined from the same two
-parts.
+Merging the two neighbours whose token comes first, whichever they are, gives the same ids as
+merging by rank (SentencePiece, and llama.cpp's SPM). By induction on the merges, a span of the text
+that becomes a token goes through the same steps wherever it stands, so it is always joined from the
+same two parts.
 """
 
 from __future__ import annotations

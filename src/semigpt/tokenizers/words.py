@@ -22,8 +22,9 @@ __all__ = ["count_words"]
 # learned; encoding uses the exact expression of the `tokenizers` library.
 _GPT2_WORDS = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
 
-# A run of letters, of digits or of signs, with the spaces before it, or a run of one white space.
-_RUNS = re.compile(r" *(?:[^\W\d_]+|\d+|(?:[^\s\w]|_)+)|(\s)\1*")
+# A run of letters, of digits or of signs, with the spaces before it, or a line end (or a tab) with
+# the white space behind it.
+_RUNS = re.compile(r" *(?:[^\W\d_]+|\d+|(?:[^\s\w]|_)+)|[^\S ]\s*| +")
 
 
 def count_words(
@@ -34,8 +35,8 @@ def count_words(
 ) -> dict[str, int]:
     """How often each word occurs, in the order of the words.
 
-    runs: a word is a run of letters, of digits or of signs, with the spaces before it, or a run of
-        one white space; else it is one of GPT-2's
+    runs: a word is a run of letters, of digits or of signs, with the spaces before it, or a line end
+        with the white space behind it; else it is one of GPT-2's
     """
     if normalization:
         documents = (unicodedata.normalize(normalization, text) for text in documents)
