@@ -35,8 +35,8 @@ def count_words(
 ) -> dict[str, int]:
     """How often each word occurs, in the order of the words.
 
-    runs: a word is a run of letters, of digits or of signs, with the spaces before it, or a line end
-        with the white space behind it; else it is one of GPT-2's
+    runs: a word is a run of letters, of digits or of signs, with the spaces before it, or a line
+        end with the white space behind it; else it is one of GPT-2's
     """
     if normalization:
         documents = (unicodedata.normalize(normalization, text) for text in documents)
