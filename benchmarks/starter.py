@@ -93,7 +93,7 @@ def pack(source: Path, to: Path, card: str) -> None:
     replace_file(to / "config.json", config.encode())
     replace_file(to / "README.md", card.encode())
     weights = {name: t.bfloat16() for name, t in load_file(source / "model.safetensors").items()}
-    content = with_digests(save(weights, metadata={"format": "pt"}), to)
+    content = with_digests(save(weights, metadata={"format": "pt"}), to, {})
     replace_file(to / "model.safetensors", content)
 
 
