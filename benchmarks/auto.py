@@ -38,7 +38,7 @@ Row = dict[str, Any]
 
 def write_corpus(folder: Path, spec: str, millions: float) -> None:
     """Write the beginning of SPEC's training split, and its held-out splits cut short."""
-    from semigpt import prepare_corpus
+    from semigpt.corpus import prepare_corpus
     from semigpt.evaluation.evaluate import check_split
 
     corpus = prepare_corpus(spec)

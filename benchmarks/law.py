@@ -144,7 +144,7 @@ def corpus_of(name: str, millions: float, specs: dict[str, str], folder: Path) -
     if (own := own_documents(name)) is not None:
         splits = {split: iter(texts) for split, texts in own.items()}
     elif name in specs:
-        from semigpt import prepare_corpus
+        from semigpt.corpus import prepare_corpus
 
         corpus = prepare_corpus(specs[name])
         splits = {split: corpus.documents(split) for split in SPLITS}
@@ -156,7 +156,7 @@ def corpus_of(name: str, millions: float, specs: dict[str, str], folder: Path) -
 
 def describe_texts(cells_file: Path, specs: dict[str, str], folder: Path) -> None:
     """Write what counting learns of each text that a row is of to law_texts.json."""
-    from semigpt import prepare_corpus
+    from semigpt.corpus import prepare_corpus
     from semigpt.evaluation.counting import describe
 
     path = HERE / "law_texts.json"
@@ -175,7 +175,7 @@ def measure(cell: Row, corpus: str, threads: int | None) -> Row:
     """Run a cell: its bits per character on validation at the end and at their best, and what it
     read.
     """
-    from semigpt import train
+    from semigpt.recipe import train
     from semigpt.cli.train import add, recipe_tables
     from semigpt.config import Recipe
     from semigpt.run_events import Evaluated, Finished, Prepared

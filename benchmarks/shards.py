@@ -88,7 +88,7 @@ def main() -> None:
     mesh = DeviceMesh.from_group(group.replica_group, "cpu")  # of real numbers
     # A mesh of fake numbers cannot be made, and `cut` makes one.
     DeviceMesh.from_group = lambda *_: mesh  # type: ignore[assignment,method-assign]
-    semigpt.training.step.check_ids = lambda *_: None  # fake ids have no values
+    semigpt.training.step.check_ids = lambda *_: None  # type: ignore[attr-defined] # no values
     with FakeTensorMode(allow_non_fake_inputs=True):
         shape = {"width": options.width, "num_layers": options.layers, "context_length": 128,
                  "num_heads": options.heads, "hidden_width": options.hidden}  # fmt: skip

@@ -121,7 +121,7 @@ def fit(runs: list[Run]) -> dict[str, float]:
 def describe(specs: Mapping[str, str]) -> None:
     """Write what counting and the starter say of each text that a row is of."""
     from law import corpus_of
-    from semigpt import prepare_corpus
+    from semigpt.corpus import prepare_corpus
     from semigpt.evaluation.counting import describe as counted
     from semigpt.huggingface.open import open_tokenizer
     from semigpt.start import STARTER_FOLDER

@@ -1,7 +1,7 @@
 """Make the starter: the model that `semigpt train --from starter` begins from.
 
-    semigpt train --data REVIEWS --size tiny --tokenizer unigram --vocab-size 8000 --minutes 76 \
-        --set training.batch_size=48 --set machine.threads=1 --out runs/starter
+    semigpt train --data REVIEWS --from none --size tiny --tokenizer char_bpe --vocab-size 8000 \
+        --steps 1765 --set training.batch_size=48 --set machine.threads=1 --out runs/starter
     python benchmarks/starter.py runs/starter
 
 REVIEWS is the folder that benchmarks/film_reviews.py makes. A training that was stopped is resumed
