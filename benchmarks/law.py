@@ -175,9 +175,9 @@ def measure(cell: Row, corpus: str, threads: int | None) -> Row:
     """Run a cell: its bits per character on validation at the end and at their best, and what it
     read.
     """
-    from semigpt.recipe import train
     from semigpt.cli.train import add, recipe_tables
     from semigpt.config import Recipe
+    from semigpt.recipe import train
     from semigpt.run_events import Evaluated, Finished, Prepared
 
     parser = argparse.ArgumentParser()
