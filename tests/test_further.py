@@ -318,7 +318,7 @@ def test_the_starter_is_small_and_says_where_it_comes_from(
     monkeypatch.chdir(tmp_path)
     tables = {"start": {"folder": "starter"}, "training": {"steps": 1}}
     asked = Recipe.from_tables(tables)
-    assert (asked.kind, asked.size, asked.tokenizer.kind) == ("gpt", "tiny", "unigram")
+    assert (asked.kind, asked.size, asked.tokenizer.kind) == ("gpt", "tiny", "char_bpe")
     model = load_model(STARTER_FOLDER)
     assert model.settings.parameter_count == replace(asked.model, vocab_size=8000).parameter_count
     # The law was fitted to runs from random weights, and has nothing to choose here.

@@ -66,7 +66,7 @@ def sentences() -> Text:
 
 def test_the_law_of_started_runs_says_what_they_gave() -> None:
     off = fit().errors(fit().load(), coefficients())
-    assert len(off) == 13
+    assert len(off) == 22
     assert np.sqrt(np.mean(off**2)) == pytest.approx(coefficients()["error"], abs=5e-4)
     assert abs(off).max() < 0.3
 
