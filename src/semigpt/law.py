@@ -34,7 +34,7 @@ CHARACTER_ENTROPY = 7.1  # bits, of Korean
 # Tokens per character of tokenizers that are not learnt, on Korean.
 PLAIN_KINDS = {"char": 1.0, "jamo": 2.3, "byte": 2.5}
 UNIGRAM_VOCABULARY = 4000
-# Of these a net learns alike: bits at equal tokens differ by 0.007 at most (docs/log.md).
+# Of these a net learns alike: within 0.01 bits of Korean prose (docs/tokenizers.md).
 AS_UNIGRAM = frozenset({"unigram", "char_bpe"})
 STEP_TOKENS = 1536  # of `tiny`: 12 sequences of 128
 MILLION = math.log2(1e6)
