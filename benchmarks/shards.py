@@ -88,7 +88,8 @@ def main() -> None:
     mesh = DeviceMesh.from_group(group.replica_group, "cpu")  # of real numbers
     # A mesh of fake numbers cannot be made, and `cut` makes one.
     DeviceMesh.from_group = lambda *_: mesh  # type: ignore[assignment,method-assign]
-    semigpt.training.step.check_ids = lambda *_: None  # type: ignore[attr-defined] # no values
+    # Fake ids have no values to check. The name is imported there, which mypy calls private.
+    semigpt.training.step.check_ids = lambda *_: None  # type: ignore[attr-defined]
     with FakeTensorMode(allow_non_fake_inputs=True):
         shape = {"width": options.width, "num_layers": options.layers, "context_length": 128,
                  "num_heads": options.heads, "hidden_width": options.hidden}  # fmt: skip

@@ -4,8 +4,9 @@
 
 Reads started.jsonl (runs by steps of started.toml, benchmarks/law.py) and started_texts.json (what
 counting and each starter say of each text before it is read). Rows with unigram tokens are of the
-starter before today's. `--write` puts the coefficients into src/semigpt/started_law.toml,
-`--describe` measures the texts by today's starter and writes started_texts.json.
+first starter, the others of the one in the package. `--write` puts the coefficients into
+src/semigpt/started_law.toml, `--describe` measures the texts by the latter and writes
+started_texts.json.
 
 A run counts with its best weights, which are the starter's own where reading only hurt. Least
 squares about where the fit begins, since the coefficients are about as many as the kinds of text.

@@ -264,8 +264,6 @@ def test_merges_are_those_of_the_tokenizers_library(words: dict[str, int]) -> No
 def test_merges_are_the_same_with_and_without_a_compiler(
     words: dict[str, int], longest: int, min_count: int, most: int
 ) -> None:
-    if not native.available():
-        pytest.skip("no C compiler")
     alphabet = {"가": 3, "a": 1, "b": 1, "나": 3}  # not ㄱ: a boundary within words
     limits = {"most": most, "longest": longest, "min_count": min_count}
     merges = learn_merges(words, alphabet, **limits)

@@ -124,7 +124,7 @@ def test_llama_cpp_may_round_the_sum_of_many_probabilities(tmp_path: Path) -> No
     assert verdict.same == 5
 
 
-def test_what_all_tokens_of_a_step_share_is_rounding_up_to_a_bound() -> None:
+def test_a_shared_offset_is_rounding_up_to_a_bound() -> None:
     ours = np.log(np.array([[0.5, 0.25, 0.125, 0.125], [0.7, 0.1, 0.1, 0.1]]))
     theirs = ours + np.array([[1e-4], [-2e-4]])
     theirs[1, 3] = np.nan

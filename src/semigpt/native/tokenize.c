@@ -1,5 +1,6 @@
 /* Byte-level BPE and Unigram over GPT-2's words, and BPE over whole characters: the ids of the
-   `tokenizers` library, which is the oracle. semigpt.native.tokenize calls this.
+   `tokenizers` library, which is the oracle; then what their trainers count and learn.
+   semigpt.native.tokenize calls this.
 
    A text is cut into words, each word into tokens once, and the result is cached by the word's
    bytes: of film reviews, nine words of ten have been seen before. An encoder belongs to one

@@ -1,5 +1,5 @@
 """`tokenize.c` over NumPy arrays: byte-level BPE and Unigram over GPT-2's words, BPE over whole
-characters, and what the trainers count.
+characters, and what the trainers learn from and how.
 
 The `tokenizers` library gives the same ids, BPE's some five times slower; it is the oracle, and the
 way without a compiler.

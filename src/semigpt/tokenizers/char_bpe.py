@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
@@ -152,10 +153,11 @@ class CharBPETokenizer(WordTokenizer):
         candidates = {c: counts[c] for c in characters[: max(learnt - len(merges), 0)]}
         table = WordTable(words)
         reliable = _reliable_first([left + right for left, right in merges], words, room)
-        kept = min(
+        pruned = (
             prune(candidates, _counted(candidates, order, table), room)
             for order in (reliable, merges)
         )
+        kept = min(pruned, key=attrgetter("nats"))
         return cls(
             kept.characters,
             kept.merges,

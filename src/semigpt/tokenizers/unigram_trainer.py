@@ -61,9 +61,8 @@ def cut_words(
     joined by one character between two, a piece begins.
     """
     lattice = _fitted(words, num_pieces, seeds_per_piece)
-    return dict(
-        zip(lattice.words, lattice.weight.astype(int).tolist(), strict=True)
-    ), lattice.cuts()
+    counts = lattice.weight.astype(np.int64).tolist()
+    return dict(zip(lattice.words, counts, strict=True)), lattice.cuts()
 
 
 def _fitted(words: Mapping[str, int], num_pieces: int, seeds_per_piece: int) -> _Lattice:
